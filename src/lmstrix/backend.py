@@ -1,0 +1,123 @@
+"""How `core` reaches models. `api` implements both protocols over the lmstudio SDK; tests implement them in memory.
+
+The asynchronous one is the real one; the synchronous one runs it on a loop of its own. Every call raises only
+exceptions of `lmstrix.errors`. A call that passes its deadline is cancelled on the server before the error is raised.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from typing import Protocol
+
+from lmstrix.types import (
+    Deadlines,
+    GenerationRequest,
+    GenerationResult,
+    LoadConfig,
+    LoadedModel,
+    Message,
+    ModelInfo,
+    ModelKind,
+    ResourceEstimate,
+    ServerInfo,
+    StreamEvent,
+    ToolDefinition,
+)
+
+LoadProgress = Callable[[float], None]  # ratio 0..1, increasing
+
+
+class AsyncModelBackend(Protocol):
+    """What a server of models can do. Instances are named by the caller (`instance_id`), uniquely."""
+
+    @property
+    def server(self) -> ServerInfo: ...
+
+    async def list_downloaded(self) -> list[ModelInfo]: ...
+
+    async def list_loaded(self) -> list[LoadedModel]: ...
+
+    async def load(
+        self,
+        model_key: str,
+        config: LoadConfig,
+        *,
+        instance_id: str,
+        kind: ModelKind = "llm",
+        ttl_s: float | None = None,
+        deadlines: Deadlines | None = None,
+        on_progress: LoadProgress | None = None,
+    ) -> LoadedModel:
+        """Load a new instance with exactly this config; return it with its effective context length read back."""
+
+    async def unload(self, instance_id: str, *, kind: ModelKind = "llm") -> None: ...
+
+    def stream(
+        self, instance_id: str, request: GenerationRequest, *, deadlines: Deadlines | None = None
+    ) -> AsyncIterator[StreamEvent]:
+        """Events of one prediction; the last is `Finished`. Leaving early cancels it on the server."""
+
+    async def generate(
+        self, instance_id: str, request: GenerationRequest, *, deadlines: Deadlines | None = None
+    ) -> GenerationResult: ...
+
+    async def count_tokens(self, instance_id: str, text: str) -> int: ...
+
+    async def tokenize(self, instance_id: str, text: str) -> list[int]: ...
+
+    async def apply_template(
+        self, instance_id: str, messages: Sequence[Message], *, tools: Sequence[ToolDefinition] = ()
+    ) -> str: ...
+
+    async def embed(self, instance_id: str, texts: Sequence[str]) -> list[list[float]]: ...
+
+    async def estimate(self, model_key: str, config: LoadConfig) -> ResourceEstimate: ...
+
+    async def close(self) -> None: ...
+
+
+class ModelBackend(Protocol):
+    """The same, blocking. Safe to use from several threads; KeyboardInterrupt cancels what runs on the server."""
+
+    @property
+    def server(self) -> ServerInfo: ...
+
+    def list_downloaded(self) -> list[ModelInfo]: ...
+
+    def list_loaded(self) -> list[LoadedModel]: ...
+
+    def load(
+        self,
+        model_key: str,
+        config: LoadConfig,
+        *,
+        instance_id: str,
+        kind: ModelKind = "llm",
+        ttl_s: float | None = None,
+        deadlines: Deadlines | None = None,
+        on_progress: LoadProgress | None = None,
+    ) -> LoadedModel: ...
+
+    def unload(self, instance_id: str, *, kind: ModelKind = "llm") -> None: ...
+
+    def stream(
+        self, instance_id: str, request: GenerationRequest, *, deadlines: Deadlines | None = None
+    ) -> Iterator[StreamEvent]: ...
+
+    def generate(
+        self, instance_id: str, request: GenerationRequest, *, deadlines: Deadlines | None = None
+    ) -> GenerationResult: ...
+
+    def count_tokens(self, instance_id: str, text: str) -> int: ...
+
+    def tokenize(self, instance_id: str, text: str) -> list[int]: ...
+
+    def apply_template(
+        self, instance_id: str, messages: Sequence[Message], *, tools: Sequence[ToolDefinition] = ()
+    ) -> str: ...
+
+    def embed(self, instance_id: str, texts: Sequence[str]) -> list[list[float]]: ...
+
+    def estimate(self, model_key: str, config: LoadConfig) -> ResourceEstimate: ...
+
+    def close(self) -> None: ...

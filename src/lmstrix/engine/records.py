@@ -1,0 +1,243 @@
+"""The records between the engine's edges (websocket, REST) and its core (catalogue, instances, predictions). Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from lmstrix.types import CacheType, ModelKind, OverflowPolicy, StopReason
+
+
+class EngineFault(Exception):
+    """A failure in the shape LM Studio shows it (protocol section 5.1); edges turn it into their own error bodies.
+
+    `kind` is ours, for REST status codes and tests: "not_found", "refused", "load_failed", "crashed", "overflow",
+    "unloaded", "invalid", "unsupported", "internal". `title` alone makes the message; `cause` is the engine's own text.
+    """
+
+    def __init__(
+        self,
+        title: str,
+        *,
+        kind: str,
+        cause: str | None = None,
+        suggestion: str | None = None,
+        error_data: Mapping[str, Any] | None = None,
+        display_data: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__(title)
+        self.title = title
+        self.kind = kind
+        self.cause = cause
+        self.suggestion = suggestion
+        self.error_data = error_data
+        self.display_data = display_data
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CatalogEntry:
+    """One model of the models directory. `path` is relative to it, POSIX; `file` and `mmproj_file` are absolute."""
+
+    model_key: str
+    kind: ModelKind
+    path: str
+    file: str
+    shard_files: tuple[str, ...]
+    mmproj_file: str | None
+    size_bytes: int
+    publisher: str
+    display_name: str
+    architecture: str
+    params: str | None
+    quantization: str | None
+    bits: int | None
+    max_context_length: int
+    vision: bool
+    trained_for_tool_use: bool
+    has_chat_template: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadSettings:
+    """A load as the engine does it: the collapsed `llm.load.*` keys. `context_length` None = the engine's default."""
+
+    context_length: int | None = None
+    k_cache_type: CacheType | None = None
+    v_cache_type: CacheType | None = None
+    flash_attention: bool | None = None
+    offload_ratio: float | None = None
+    parallel_slots: int = 1
+    unified_kv: bool = True
+    eval_batch_size: int = 512
+    physical_batch_size: int = 512
+    threads: int | None = None
+    mmap: bool = True
+    keep_in_memory: bool = False
+    offload_kv_cache: bool = True
+    rope_frequency_base: float | None = None
+    rope_frequency_scale: float | None = None
+    seed: int | None = None
+    context_checkpoints: int = 0
+    chat_template: str | None = None
+    context_shift: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChatPart:
+    """One part of a message: text, an uploaded file (`file_id` + `file_type`), a tool request, or a tool result."""
+
+    type: Literal["text", "file", "toolCallRequest", "toolCallResult"]
+    text: str = ""
+    file_id: str | None = None
+    file_type: str | None = None
+    data: bytes | None = None
+    call_id: str | None = None
+    name: str | None = None
+    arguments: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChatTurn:
+    """One message of a history."""
+
+    role: Literal["system", "user", "assistant", "tool"]
+    parts: tuple[ChatPart, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PredictionSettings:
+    """The collapsed `llm.prediction.*` keys. None leaves llama.cpp's (or the model's) default."""
+
+    max_tokens: int | None = None
+    temperature: float | None = None
+    top_k: int | None = None
+    top_p: float | None = None
+    min_p: float | None = None
+    repeat_penalty: float | None = None
+    presence_penalty: float | None = None
+    frequency_penalty: float | None = None
+    xtc_probability: float | None = None
+    xtc_threshold: float | None = None
+    typical_p: float | None = None
+    mirostat: int | None = None
+    mirostat_learning_rate: float | None = None
+    mirostat_target_entropy: float | None = None
+    logit_bias: tuple[tuple[int, float], ...] = ()
+    seed: int | None = None
+    stop: tuple[str, ...] = ()
+    overflow_policy: OverflowPolicy = "truncateMiddle"
+    json_schema: Mapping[str, Any] | None = None
+    json_any: bool = False
+    gbnf_grammar: str | None = None
+    tools: tuple[Mapping[str, Any], ...] = ()
+    tool_choice: Literal["none", "auto", "required"] = "auto"
+    reasoning_start: str | None = "<think>"
+    reasoning_end: str | None = "</think>"
+    enable_thinking: bool | None = None
+    reasoning_budget_tokens: int | None = None
+    log_probs: int | None = None
+    prompt_template: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PredictionInput:
+    """What to predict from: a chat (`turns`) or raw text (`raw_prompt`)."""
+
+    turns: tuple[ChatTurn, ...] = ()
+    raw_prompt: str | None = None
+    settings: PredictionSettings = field(default_factory=PredictionSettings)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PromptProgressEvent:
+    """Prompt tokens in the cache so far."""
+
+    total_tokens: int
+    cached_tokens: int
+    processed_tokens: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FragmentEvent:
+    """Generated text. `tokens` items are {"text", "id", "logProb"?, "candidates"?}, sent when log_probs was asked."""
+
+    text: str
+    tokens_count: int
+    reasoning_type: Literal["none", "reasoning", "reasoningStartTag", "reasoningEndTag"] = "none"
+    structural: bool = False
+    tokens: tuple[Mapping[str, Any], ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ToolCallStartEvent:
+    """A tool call begins."""
+
+    call_id: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ToolCallNameEvent:
+    """Its name is known."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ToolCallArgumentEvent:
+    """More of its arguments' JSON text."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ToolCallEndEvent:
+    """It is complete."""
+
+    call_id: str | None
+    name: str
+    arguments: Mapping[str, Any]
+    raw: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ToolCallFailedEvent:
+    """The model garbled it."""
+
+    fault: EngineFault
+    raw: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PredictionStats:
+    """How it went, from llama.cpp's own counters and timings."""
+
+    stop_reason: StopReason
+    stop_string: str | None = None
+    prompt_tokens: int | None = None
+    predicted_tokens: int | None = None
+    cached_tokens: int | None = None
+    reasoning_tokens: int | None = None
+    ttft_s: float | None = None
+    total_s: float | None = None
+    tokens_per_second: float | None = None
+    prefill_tokens_per_second: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PredictionDone:
+    """Always the last event of a prediction that did not raise."""
+
+    stats: PredictionStats
+
+
+PredictionEvent = (
+    PromptProgressEvent
+    | FragmentEvent
+    | ToolCallStartEvent
+    | ToolCallNameEvent
+    | ToolCallArgumentEvent
+    | ToolCallEndEvent
+    | ToolCallFailedEvent
+    | PredictionDone
+)

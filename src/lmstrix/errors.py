@@ -1,0 +1,199 @@
+"""Every exception LMStrix raises on purpose. Each carries its facts as attributes and its remedy in the message.
+
+    LMStrixError
+    ├── UsageError                    bad words on the command line or a bad argument value          (exit code 2)
+    ├── SettingsError                 a config file or environment variable that does not validate   (exit code 2)
+    ├── BackendUnavailableError       no server answers, or it went away                              (exit code 3)
+    │   └── BackendTimeoutError       it is there but did not answer in time
+    ├── AuthenticationError           the server refuses our token
+    ├── ModelNotFoundError            no such model on the server or in the registry
+    ├── ModelLoadError                the model did not load
+    │   ├── LoadRefusedError          a guardrail refused before anything was tried
+    │   ├── OutOfMemoryError          the engine could not allocate
+    │   ├── EngineDiedError           the engine process ended while loading
+    │   └── LoadTimeoutError
+    ├── GenerationError               a prediction failed
+    │   ├── ContextOverflowError      the prompt does not fit the loaded context
+    │   ├── EngineCrashedError        the engine process ended while predicting
+    │   ├── StreamStalledError        a deadline passed: first token, between tokens, or total
+    │   ├── EmptyAnswerError          the server reported success and sent nothing
+    │   └── ModelUnloadedError        the model was unloaded meanwhile
+    ├── RegistryError                 lmstrix.json cannot be read or written
+    ├── HistoryError                  lmstrix.db cannot be read or written
+    ├── GgufError                     a model file whose header is not valid GGUF
+    ├── PromptError                   a prompt file or a template that cannot be rendered
+    └── EngineError                   the embedded engine cannot start, stop or serve
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+class LMStrixError(Exception):
+    """Base of all; `exit_code` is what the command line returns."""
+
+    exit_code = 1
+
+
+class UsageError(LMStrixError):
+    """Bad words on the command line, or a bad argument value."""
+
+    exit_code = 2
+
+
+class SettingsError(LMStrixError):
+    """A config file or environment variable that does not validate."""
+
+    exit_code = 2
+
+
+class BackendUnavailableError(LMStrixError):
+    """No server answers at `address`, or the connection to it was lost."""
+
+    exit_code = 3
+
+    def __init__(self, message: str, *, address: str | None = None) -> None:
+        super().__init__(message)
+        self.address = address
+
+
+class BackendTimeoutError(BackendUnavailableError):
+    """The server is there but did not answer within `waited_s` seconds."""
+
+    def __init__(self, message: str, *, address: str | None = None, waited_s: float | None = None) -> None:
+        super().__init__(message, address=address)
+        self.waited_s = waited_s
+
+
+class AuthenticationError(LMStrixError):
+    """The server refuses our API token."""
+
+
+class ModelNotFoundError(LMStrixError):
+    """No model answers to `model_key`; `suggestions` are the closest known names."""
+
+    def __init__(self, message: str, *, model_key: str | None = None, suggestions: Sequence[str] = ()) -> None:
+        super().__init__(message)
+        self.model_key = model_key
+        self.suggestions = tuple(suggestions)
+
+
+class ModelLoadError(LMStrixError):
+    """The model did not load at `context_length`; `detail` is the engine's own text."""
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        model_key: str | None = None,
+        context_length: int | None = None,
+        detail: str = "",
+        exit_status: int | None = None,
+        required_bytes: int | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.model_key = model_key
+        self.context_length = context_length
+        self.detail = detail
+        self.exit_status = exit_status
+        self.required_bytes = required_bytes
+
+
+class LoadRefusedError(ModelLoadError):
+    """A guardrail refused the load before anything was tried."""
+
+
+class OutOfMemoryError(ModelLoadError):
+    """The engine could not allocate."""
+
+
+class EngineDiedError(ModelLoadError):
+    """The engine process ended while loading; `exit_status` when known."""
+
+
+class LoadTimeoutError(ModelLoadError):
+    """The load did not finish within its deadline; it was cancelled."""
+
+
+class GenerationError(LMStrixError):
+    """A prediction failed; `detail` is the engine's own text."""
+
+    def __init__(self, message: str, *, model_key: str | None = None, detail: str = "") -> None:
+        super().__init__(message)
+        self.model_key = model_key
+        self.detail = detail
+
+
+class ContextOverflowError(GenerationError):
+    """The prompt (`prompt_tokens`, when known) does not fit the loaded context (`context_length` tokens)."""
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        model_key: str | None = None,
+        detail: str = "",
+        prompt_tokens: int | None = None,
+        context_length: int | None = None,
+    ) -> None:
+        super().__init__(message, model_key=model_key, detail=detail)
+        self.prompt_tokens = prompt_tokens
+        self.context_length = context_length
+
+
+class EngineCrashedError(GenerationError):
+    """The engine process ended while predicting."""
+
+    def __init__(
+        self, message: str, *, model_key: str | None = None, detail: str = "", exit_status: int | None = None
+    ) -> None:
+        super().__init__(message, model_key=model_key, detail=detail)
+        self.exit_status = exit_status
+
+
+class StreamStalledError(GenerationError):
+    """A deadline passed. `stage` is "first token", "between tokens" or "total"; the prediction was cancelled."""
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        stage: str,
+        waited_s: float,
+        partial_text: str = "",
+        model_key: str | None = None,
+        detail: str = "",
+    ) -> None:
+        super().__init__(message, model_key=model_key, detail=detail)
+        self.stage = stage
+        self.waited_s = waited_s
+        self.partial_text = partial_text
+
+
+class EmptyAnswerError(GenerationError):
+    """The server reported success and sent nothing."""
+
+
+class ModelUnloadedError(GenerationError):
+    """The model was unloaded while, or before, it was asked."""
+
+
+class RegistryError(LMStrixError):
+    """lmstrix.json cannot be read or written."""
+
+
+class HistoryError(LMStrixError):
+    """lmstrix.db cannot be read or written."""
+
+
+class GgufError(LMStrixError):
+    """A model file whose header is not valid GGUF. The message names the file, the offset and the fault."""
+
+
+class PromptError(LMStrixError):
+    """A prompt file or a template that cannot be rendered."""
+
+
+class EngineError(LMStrixError):
+    """The embedded engine cannot start, stop or serve."""

@@ -1,0 +1,264 @@
+"""Frozen records that cross layers. Units are in the names; None means "not known" or "not measured", never 0."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Literal
+
+ModelKind = Literal["llm", "embedding"]
+Role = Literal["system", "user", "assistant", "tool"]
+CacheType = Literal["f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "iq4_nl"]
+OverflowPolicy = Literal["stopAtLimit", "truncateMiddle", "rollingWindow"]
+StopReason = Literal[
+    "eosFound",
+    "stopStringFound",
+    "maxPredictedTokensReached",
+    "contextLengthReached",
+    "toolCalls",
+    "userStopped",
+    "modelUnloaded",
+    "failed",
+]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerInfo:
+    """Which server answers. `engine` is "lmstudio" or "embedded"; `address` is host:port."""
+
+    address: str
+    engine: Literal["lmstudio", "embedded"]
+    version: str | None = None
+    package: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelInfo:
+    """A downloaded model, as the server lists it. `path` is relative to the models directory; `size_bytes` sums shards."""
+
+    model_key: str
+    kind: ModelKind
+    path: str
+    size_bytes: int
+    max_context_length: int
+    display_name: str = ""
+    publisher: str = ""
+    format: str = "gguf"
+    architecture: str | None = None
+    params: str | None = None
+    quantization: str | None = None
+    bits: int | None = None
+    vision: bool = False
+    trained_for_tool_use: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadConfig:
+    """How to load a model. `context_length` in tokens. None leaves a choice to the server.
+
+    `gpu_ratio` is the share of layers on the GPU, 0..1. Auto-fit is always switched off when this is sent.
+    """
+
+    context_length: int
+    gpu_ratio: float | None = None
+    k_cache_type: CacheType | None = None
+    v_cache_type: CacheType | None = None
+    flash_attention: bool | None = None
+    parallel_slots: int = 1
+    unified_kv: bool | None = None
+    eval_batch_size: int | None = None
+    offload_kv_cache: bool | None = None
+    rope_frequency_base: float | None = None
+    rope_frequency_scale: float | None = None
+    mmap: bool | None = None
+    seed: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadedModel:
+    """A loaded instance. `context_length` is the effective one, read back from the server after loading."""
+
+    instance_id: str
+    instance_reference: str
+    model_key: str
+    kind: ModelKind
+    path: str
+    context_length: int
+    max_context_length: int
+    size_bytes: int = 0
+    ttl_s: float | None = None
+    last_used_at: datetime | None = None
+    status: str | None = None
+    queued: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResourceEstimate:
+    """What a server predicts a load will take, in bytes."""
+
+    model_bytes: int
+    context_bytes: int
+    total_bytes: int
+    gpu_total_bytes: int
+    passes_guardrails: bool
+    confidence: Literal["high", "low"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ToolCall:
+    """A call the model asks for. `arguments` is None when the model garbled them (`error` then says how)."""
+
+    name: str
+    arguments: Mapping[str, Any] | None
+    call_id: str | None = None
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Message:
+    """One turn of a chat. `images` are paths of local files, for vision models."""
+
+    role: Role
+    text: str = ""
+    images: tuple[str, ...] = ()
+    tool_calls: tuple[ToolCall, ...] = ()
+    tool_call_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ToolDefinition:
+    """A function the model may call; `parameters` is a JSON schema of type object."""
+
+    name: str
+    description: str
+    parameters: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GenerationRequest:
+    """One prediction: a chat (`messages`) or, when `raw_prompt` is given, a plain completion. None leaves a default."""
+
+    messages: tuple[Message, ...] = ()
+    raw_prompt: str | None = None
+    max_tokens: int | None = None
+    temperature: float | None = None
+    top_k: int | None = None
+    top_p: float | None = None
+    min_p: float | None = None
+    repeat_penalty: float | None = None
+    presence_penalty: float | None = None
+    frequency_penalty: float | None = None
+    seed: int | None = None
+    stop: tuple[str, ...] = ()
+    overflow_policy: OverflowPolicy = "stopAtLimit"
+    json_schema: Mapping[str, Any] | None = None
+    gbnf_grammar: str | None = None
+    tools: tuple[ToolDefinition, ...] = ()
+    tool_choice: Literal["none", "auto", "required"] | None = None
+    enable_thinking: bool | None = None
+    reasoning_budget_tokens: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GenerationStats:
+    """What one prediction did. Token counts come from the server; times are ours unless said.
+
+    `ttft_s` is from sending to the first generated token of any kind. `server_*` are the engine's own figures.
+    """
+
+    stop_reason: StopReason | None
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    total_tokens: int | None = None
+    cached_tokens: int | None = None
+    ttft_s: float | None = None
+    total_s: float | None = None
+    server_ttft_s: float | None = None
+    server_total_s: float | None = None
+    decode_tokens_per_second: float | None = None
+    stop_string: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GenerationResult:
+    """One finished prediction. `text` is the answer without reasoning; `context_length` is the instance's, read at the end."""
+
+    text: str
+    stats: GenerationStats
+    model_key: str
+    instance_id: str
+    context_length: int | None = None
+    reasoning: str = ""
+    tool_calls: tuple[ToolCall, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PromptProgress:
+    """Prompt processing so far; token counts where the server sends them."""
+
+    ratio: float
+    processed_tokens: int | None = None
+    total_tokens: int | None = None
+    cached_tokens: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TextDelta:
+    """A piece of generated text. `structural` marks reasoning tags."""
+
+    text: str
+    tokens: int = 0
+    reasoning: bool = False
+    structural: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ToolCallEvent:
+    """A finished (or garbled) tool call."""
+
+    call: ToolCall
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finished:
+    """The last event of a stream."""
+
+    result: GenerationResult
+
+
+StreamEvent = PromptProgress | TextDelta | ToolCallEvent | Finished
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deadlines:
+    """How long each stage may take, in seconds; None means without limit.
+
+    `first_token_s` runs from sending; prompt-processing progress does not extend it. `between_tokens_s` restarts with
+    every generated piece. `total_s` covers the whole call. `load_s` covers one load.
+    """
+
+    connect_s: float | None = 5.0
+    request_s: float | None = 30.0
+    load_s: float | None = 600.0
+    first_token_s: float | None = None
+    between_tokens_s: float | None = 60.0
+    total_s: float | None = None
+
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Provenance:
+    """Where a stored result was measured."""
+
+    engine: str
+    engine_version: str | None = None
+    address: str | None = None
+    host: str | None = None
+    device: str | None = None
+    parallel_slots: int = 1
+    k_cache_type: str | None = None
+    v_cache_type: str | None = None
+    flash_attention: bool | None = None
+    gpu_ratio: float | None = None
+    details: Mapping[str, Any] = field(default_factory=dict)
