@@ -241,3 +241,32 @@ PredictionEvent = (
     | ToolCallFailedEvent
     | PredictionDone
 )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadEstimate:
+    """What a load will take. `limit_bytes` is all that models may take together, `in_use_bytes` what loaded ones do."""
+
+    model_bytes: int
+    context_bytes: int
+    total_bytes: int
+    passes_guardrails: bool
+    confidence: Literal["high", "low"]
+    context_length: int
+    limit_bytes: int | None = None
+    in_use_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogEvent:
+    """A line for `streamLogs`; the fields are those of its type, the rest stay None. `time_ms` is Unix time."""
+
+    type: Literal["llm.prediction.input", "llm.prediction.output", "server.log", "runtime.log"]
+    time_ms: int
+    text: str
+    level: Literal["debug", "info", "warn", "error"] = "info"
+    model_path: str | None = None
+    identifier: str | None = None
+    instance_reference: str | None = None
+    pid: int | None = None
+    stats: PredictionStats | None = None

@@ -1,0 +1,89 @@
+"""The process that hosts llama.cpp for one loaded model: standard library and xllamacpp only, started with `python -I`.
+
+Protocol: one JSON line of options on stdin; one JSON line on stdout, `{"ready": address}` or `{"failed": text}`; then
+silence. Everything llama.cpp prints goes to stderr. The process ends when stdin does: the parent holds the other end, so
+not even a killed parent leaves it behind (on Linux the kernel is asked for the same, which also works during a load).
+
+A limit on the address space makes llama.cpp's own allocations fail inside the load, where they can be reported, instead
+of bringing the machine down at the first deep prompt: buffers are reserved at load but touched much later.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import sys
+import threading
+from typing import Any, NoReturn
+
+_PR_SET_PDEATHSIG = 1
+_OOM_SCORE = 800
+"""Makes the kernel choose a model, not the front or the user's programs, when memory runs out after all."""
+
+
+def main() -> NoReturn:
+    """Load the model the parent describes, report, and serve until stdin ends."""
+    options = json.loads(sys.stdin.buffer.readline())
+    report_fd = os.dup(1)
+    os.dup2(2, 1)
+    _guard(options)
+    threading.Thread(target=_exit_at_end_of_input, daemon=True).start()
+    try:
+        server = _serve(options)
+        report = {"ready": server.listening_address}
+    except Exception as exc:  # noqa: BLE001 - whatever stops the load is what the parent must be told
+        report = {"failed": f"{type(exc).__name__}: {exc}"}
+    os.write(report_fd, json.dumps(report).encode() + b"\n")
+    os.close(report_fd)
+    if "failed" in report:
+        os._exit(1)
+    threading.Event().wait()
+    os._exit(0)
+
+
+def _exit_at_end_of_input() -> None:
+    while os.read(0, 4096):
+        pass
+    os._exit(0)
+
+
+def _guard(options: dict[str, Any]) -> None:
+    """Die with the parent, be the first choice of the out-of-memory killer, and keep to the address space given."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in a terminal is for the parent, which then ends us
+    if sys.platform == "linux":
+        import ctypes
+
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != options["parent_pid"]:
+            os._exit(0)
+        with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:  # noqa: PTH123 - 5 ms less
+            file.write(str(_OOM_SCORE))
+    limit = options["address_space_bytes"]
+    if limit is not None and sys.platform != "win32":
+        import resource
+
+        with contextlib.suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+
+
+def _serve(options: dict[str, Any]) -> Any:
+    """Start llama.cpp's HTTP server; it runs on threads of its own."""
+    import xllamacpp
+
+    params = xllamacpp.CommonParams()
+    params.model.path = options["model"]
+    if options["mmproj"]:
+        params.mmproj.path = options["mmproj"]
+    for name, value in options["params"].items():
+        setattr(params, name, value)
+    for name, (enum, member) in options["enums"].items():
+        setattr(params, name, getattr(getattr(xllamacpp, enum), member))
+    for cpu in (params.cpuparams, params.cpuparams_batch):
+        cpu.n_threads = options["threads"]
+    return xllamacpp.Server(params)
+
+
+if __name__ == "__main__":
+    main()
