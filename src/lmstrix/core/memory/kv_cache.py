@@ -1,0 +1,80 @@
+"""Bytes of the key/value cache and of recurrent state, as llama.cpp allocates them. Pure and exact.
+
+Sources: `llama_kv_cache`, `llama_kv_cache_iswa`, `llama_memory_recurrent` and the context-size rounding in
+`llama_context` of llama.cpp. Checked against logged allocations and against llama.cpp itself.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from lmstrix.core.memory.shape import CacheLayers, ModelShape
+    from lmstrix.types import CacheType
+
+__all__ = ["CELL_PADDING", "cells", "kv_cache_bytes", "padded", "recurrent_state_bytes"]
+
+CELL_PADDING = 256
+"""llama.cpp rounds cells up to a multiple of this."""
+
+_BYTES_PER_32_ELEMENTS: dict[str, int] = {
+    "f32": 128,
+    "f16": 64,
+    "bf16": 64,
+    "q8_0": 34,
+    "q5_1": 24,
+    "q5_0": 22,
+    "q4_1": 20,
+    "q4_0": 18,
+    "iq4_nl": 18,
+}
+
+
+def padded(cell_count: int) -> int:
+    """`cell_count` rounded up to the allocation step."""
+    return -(-cell_count // CELL_PADDING) * CELL_PADDING
+
+
+def cells(context_length: int, *, slots: int = 1, unified: bool = True) -> int:
+    """Cells of one stream: all of them in one pool when `unified`, else each slot's share."""
+    total = padded(context_length)
+    return total if unified or slots <= 1 else padded(total // slots)
+
+
+def kv_cache_bytes(
+    shape: ModelShape,
+    context_length: int,
+    *,
+    k_type: CacheType = "f16",
+    v_type: CacheType = "f16",
+    slots: int = 1,
+    unified: bool = True,
+    ubatch: int = 512,
+    flash_attention: bool = True,
+) -> int:
+    """Bytes of keys and values for a context of `context_length` tokens, shared (`unified`) or split between `slots`.
+
+    cells * (K + V of the full layers) + window cells * (K + V of the sliding layers), where
+    window cells = min(cells, window * (slots if unified else 1) + ubatch), each rounded up to 256. Without flash
+    attention every value row is padded to the widest one.
+    """
+    streams = 1 if unified or slots <= 1 else slots
+    stream_cells = cells(context_length, slots=slots, unified=unified)
+    k_bytes, v_bytes = _BYTES_PER_32_ELEMENTS[k_type], _BYTES_PER_32_ELEMENTS[v_type]
+    v_pad = 0 if flash_attention else shape.v_width_max
+    total = stream_cells * _cell_bytes_32(shape.full, k_bytes, v_bytes, v_pad)
+    if shape.sliding.count:
+        reach = shape.sliding_window * (max(1, slots) if unified else 1) + min(ubatch, context_length)
+        total += padded(min(stream_cells, reach)) * _cell_bytes_32(shape.sliding, k_bytes, v_bytes, v_pad)
+    return streams * total // 32
+
+
+def _cell_bytes_32(layers: CacheLayers, k_bytes: int, v_bytes: int, v_pad: int) -> int:
+    """Bytes of one cell in all `layers`, times 32."""
+    v_width = v_pad * layers.count if v_pad and layers.v_width else layers.v_width
+    return layers.k_width * k_bytes + v_width * v_bytes
+
+
+def recurrent_state_bytes(shape: ModelShape, *, slots: int = 1) -> int:
+    """Bytes of state in the recurrent layers: always f32, one copy a slot, whatever the context length."""
+    return shape.recurrent_state_elements * 4 * max(1, slots)
