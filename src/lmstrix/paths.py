@@ -1,0 +1,84 @@
+"""Where things are: LMStrix's own folder, LM Studio's folder, and the models.
+
+`LMSTRIX_HOME` decides alone when it is set: then nobody's home directory is looked at. Otherwise LM Studio's home is
+used when there is one (its pointer file, then its two defaults, symlinks resolved), else the platform's data folder.
+Nothing is created here.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+HOME_VARIABLE = "LMSTRIX_HOME"
+_POINTER_FILE = ".lmstudio-home-pointer"
+_LMSTUDIO_DEFAULTS = (".cache/lm-studio", ".lmstudio")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Paths:
+    """The folders one run works with. `lmstudio_home` is None when LM Studio has none here, or we may not look."""
+
+    home: Path
+    models_dir: Path
+    lmstudio_home: Path | None
+
+    @property
+    def registry_file(self) -> Path:
+        return self.home / "lmstrix.json"
+
+    @property
+    def history_file(self) -> Path:
+        return self.home / "lmstrix.db"
+
+
+def resolve_paths(
+    environ: Mapping[str, str] | None = None, *, user_home: Path | None = None, lmstudio_home: Path | None = None
+) -> Paths:
+    """The folders for this environment. `lmstudio_home` names LM Studio's home outright, also beside LMSTRIX_HOME."""
+    environ = os.environ if environ is None else environ
+    chosen = environ.get(HOME_VARIABLE, "").strip()
+    if lmstudio_home is None and not chosen:
+        lmstudio_home = find_lmstudio_home(user_home or Path.home())
+    home = Path(chosen).expanduser().absolute() if chosen else lmstudio_home or _platform_data_dir()
+    return Paths(home=home, models_dir=find_models_dir(lmstudio_home or home), lmstudio_home=lmstudio_home)
+
+
+def find_lmstudio_home(user_home: Path) -> Path | None:
+    """LM Studio's home below or named from `user_home`, symlinks resolved; None when there is none."""
+    candidates = [user_home / default for default in _LMSTUDIO_DEFAULTS]
+    pointed = _first_line(user_home / _POINTER_FILE)
+    if pointed:
+        candidates.insert(0, user_home / pointed)
+    return next((candidate.resolve() for candidate in candidates if candidate.is_dir()), None)
+
+
+def find_models_dir(home: Path) -> Path:
+    """The models folder of an LM Studio home: `downloadsFolder` of its settings.json when set, else `models`."""
+    try:
+        settings = json.loads((home / "settings.json").read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError, RecursionError):
+        settings = None
+    folder = settings.get("downloadsFolder") if isinstance(settings, dict) else None
+    if isinstance(folder, str) and folder.strip():
+        return home / Path(folder.strip()).expanduser()
+    return home / "models"
+
+
+def _first_line(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8-sig").strip().partition("\n")[0].strip()
+    except (OSError, ValueError):
+        return ""
+
+
+def _platform_data_dir() -> Path:
+    from platformdirs import user_data_path  # 15 ms, and only machines without LM Studio need it
+
+    return user_data_path("lmstrix", appauthor=False)
