@@ -71,7 +71,7 @@ class Vocabulary:
 
 
 def vocabulary(*, pieces: tuple[str, ...] = (), controls: tuple[str, ...] = (), size: int | None = None) -> Vocabulary:
-    """256 bytes, common words, `pieces` (generated, but no input is tokenised to them), controls, filled up to `size`."""
+    """256 bytes, common words, `pieces` (generated, but never tokenised to), controls, and fillers up to `size`."""
     tokens = dict.fromkeys(BYTE_ALPHABET, TokenType.NORMAL)
     merges: dict[str, None] = {}
     for word in map(spelled, COMMON_WORDS):
