@@ -1,8 +1,8 @@
 """How models are named: keys made from paths, quantization read from file names, and names found from what people type.
 
 The rule follows LM Studio as far as it is known: the key is the lower-cased file stem without its quantization; a file
-called `ggml-model*` or `model*` takes its repository's name; embedding models are prefixed `text-embedding-`; models that
-would share a key are told apart as `key@q4_k_m`. Pure: nothing here looks at a disk.
+called `ggml-model*` or `model*` takes its repository's name; embedding models are prefixed `text-embedding-`; models
+that would share a key are told apart as `key@q4_k_m`. Pure: nothing here looks at a disk.
 """
 
 from __future__ import annotations
@@ -24,24 +24,6 @@ _QUANTIZATION = re.compile(
 _MMPROJ = re.compile(r"(?:^|[-._])mmproj(?:[-._]|$)", re.IGNORECASE)
 _ANONYMOUS_STEM = re.compile(r"(?:ggml-)?model(?:[-._].*)?", re.IGNORECASE)
 _GGUF_SUFFIX = re.compile(r"[-._]gguf$", re.IGNORECASE)
-_EMBEDDING_ARCHITECTURES = frozenset(
-    {
-        "bert",
-        "distilbert",
-        "eurobert",
-        "gemma-embedding",
-        "jina-bert-v2",
-        "jina-bert-v3",
-        "modern-bert",
-        "modernbert",
-        "neo-bert",
-        "nomic-bert",
-        "nomic-bert-moe",
-        "roberta",
-        "t5encoder",
-        "xlm-roberta",
-    }
-)
 _EMBEDDING_PREFIX = "text-embedding-"
 
 
@@ -94,11 +76,6 @@ def bits_of(quantization: str | None) -> int | None:
     """The rough bits a weight takes, from a quantization's name: "Q4_K_M" -> 4, "BF16" -> 16, "8bit" -> 8."""
     match = re.search(r"\d+", quantization or "")
     return int(match[0]) if match else None
-
-
-def kind_of(architecture: str | None, *, pooling_type: int | None = None) -> ModelKind:
-    """Embedding models have an encoder's architecture, or state a pooling type other than 0 (none)."""
-    return "embedding" if (architecture or "").lower() in _EMBEDDING_ARCHITECTURES or pooling_type else "llm"
 
 
 def model_key_for(path: str, kind: ModelKind = "llm") -> str:

@@ -1,0 +1,99 @@
+"""From the registry of lmstrix 1 (an `llms` map without a version) to this one. Pure.
+
+What lmstrix 1 calls tested was only loaded and asked a dozen words, and it noted a server that was down as a failure of
+the model. Its figures are therefore taken over as loadable lengths of LM Studio's default configuration, marked as
+imported, and a bad length is believed only above every good one. Fields without a place here keep their names.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from lmstrix.core.registry import Configuration, ContextResult, ModelRegistry
+from lmstrix.types import Provenance
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+IMPORTED = "lmstrix 1"
+_RENAMED = {
+    "id": "model_key",
+    "size_bytes": "size_bytes",
+    "ctx_in": "max_context_length",
+    "has_tools": "trained_for_tool_use",
+    "has_vision": "vision",
+}
+_TEST_FIELDS = (
+    "tested_max_context",
+    "loadable_max_context",
+    "last_known_good_context",
+    "last_known_bad_context",
+    "context_test_status",
+    "context_test_date",
+    "ttft_seconds",
+    "tps",
+    "failed",
+    "error_msg",
+)
+_STATUSES = ("untested", "testing", "completed", "failed")
+
+
+def migrate_models(llms: Mapping[str, Any]) -> dict[str, Any]:
+    """The `models` map of an earlier `llms` map; values that are no objects stay as they are."""
+    registry = ModelRegistry()
+    for path, old in llms.items():
+        if not isinstance(old, dict):
+            registry.models[path] = old
+            continue
+        registry.models[path] = _facts(old)
+        result = _result(old)
+        if result is not None:
+            registry.record_outcome(path, result)
+    return registry.models
+
+
+def _facts(old: dict[str, Any]) -> dict[str, Any]:
+    new = {_RENAMED.get(name, name): value for name, value in old.items() if name not in (*_TEST_FIELDS, "path")}
+    if old.get("context_test_status") not in (None, *_STATUSES):
+        new["context_test_status"] = old["context_test_status"]
+    if str(old.get("id", "")).startswith("text-embedding-"):
+        new["kind"] = "embedding"
+    return new
+
+
+def _result(old: dict[str, Any]) -> ContextResult | None:
+    good = max((_tokens(old.get(name)) or 0 for name in _TEST_FIELDS[:3]), default=0)
+    bad = _tokens(old.get("last_known_bad_context"))
+    status = old.get("context_test_status")
+    if not good and bad is None and status not in ("completed", "failed"):
+        return None
+    bad = bad if bad is not None and bad > good else None
+    return ContextResult(
+        configuration=Configuration(engine="lmstudio"),
+        outcome="ok" if good else "failed",
+        conclusive=bool(good) or bad is not None,
+        tested_at=_date(old.get("context_test_date")),
+        loadable_context_length=good or None,
+        last_known_bad=bad,
+        ttft_s=_positive(old.get("ttft_seconds")),
+        decode_tokens_per_second=_positive(old.get("tps")),
+        error=old["error_msg"] if isinstance(old.get("error_msg"), str) and old["error_msg"] else None,
+        provenance=Provenance(engine="lmstudio", details={"imported_from": IMPORTED, "prefilled": False}),
+    )
+
+
+def _tokens(value: object) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else None
+
+
+def _positive(value: object) -> float | None:
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) and value > 0 else None
+
+
+def _date(value: object) -> datetime:
+    """Earlier dates are local times without a zone; one that cannot be read becomes the epoch, older than any test."""
+    try:
+        return datetime.fromisoformat(str(value)).astimezone(UTC)
+    except (ValueError, OverflowError, OSError):
+        return datetime.fromtimestamp(0, UTC)

@@ -1,0 +1,252 @@
+"""lmstrix.json on disk: one JSON object, read whole, written whole, never half.
+
+A change goes: lock, read again, apply, write a temporary file beside it, fsync, keep the old file as a backup, replace,
+fsync the folder; so a reader needs no lock, writers lose nothing to each other, and a kill at any moment leaves a whole
+file. A change that changes nothing writes nothing. A file that cannot be understood is copied aside and stays: reading
+and changing both refuse, naming the newest good backup, because taking it for empty would be the end of all results.
+The newest backup is the content before the last change; the others are at least ten minutes apart, so that a long test
+of many models does not push the older states out.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+
+from lmstrix.core.registry import SCHEMA_VERSION, ModelRegistry
+from lmstrix.errors import RegistryError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+T = TypeVar("T")
+
+_BACKUPS = 5
+_BACKUP_SPACING_S = 600.0
+_LOCK_TIMEOUT_S = 15.0
+
+
+class _Document(NamedTuple):
+    """A parsed file: the registry, what else stood beside it, and which layout it was in."""
+
+    registry: ModelRegistry
+    other: dict[str, Any]
+    schema_version: int
+
+
+class RegistryStore:
+    """The registry file at `path`. Constructing one touches nothing."""
+
+    def __init__(self, path: Path, *, lock_timeout_s: float = _LOCK_TIMEOUT_S) -> None:
+        self.path = path.resolve()  # a registry that is a symbolic link stays one
+        self.lock_timeout_s = lock_timeout_s
+
+    def load(self) -> ModelRegistry:
+        """Read the registry; empty when there is no file yet. Writes nothing but the copy of a file it cannot read."""
+        content = self._read()
+        return self._parse(content).registry if content is not None else ModelRegistry()
+
+    def update(self, change: Callable[[ModelRegistry], T]) -> T:
+        """Apply `change` to what the file holds now, write it if anything differs; return what `change` returned."""
+        with self._locked():
+            content = self._read()
+            document = self._parse(content) if content is not None else _Document(ModelRegistry(), {}, SCHEMA_VERSION)
+            if document.schema_version > SCHEMA_VERSION:
+                raise RegistryError(
+                    f"{self.path} has schema version {document.schema_version}, written by a newer LMStrix; "
+                    f"this one knows {SCHEMA_VERSION}: upgrade it before changing anything"
+                )
+            migrated = document.schema_version < SCHEMA_VERSION
+            result = change(document.registry)
+            new = _serialise(document)
+            if migrated or not _says_the_same(content, new):
+                self._write(content, new, keep_original=migrated)
+        return result
+
+    def backups(self) -> list[Path]:
+        """The backups there are, newest first."""
+        return [path for path in map(self._backup, range(1, _BACKUPS + 1)) if path.exists()]
+
+    def newest_good_backup(self) -> Path | None:
+        """The newest backup that can be read."""
+        for path in self.backups():
+            with suppress(OSError, _UnreadableError):
+                _parse(path.read_bytes())
+                return path
+        return None
+
+    def restore(self, backup: Path | None = None) -> Path:
+        """Put a backup (the newest good one by default) in the place of the file, which is copied aside first."""
+        source = backup or self.newest_good_backup()
+        if source is None:
+            raise RegistryError(f"There is no readable backup of {self.path}; run lmstrix scan to begin a new registry")
+        with self._locked():
+            try:
+                content = source.read_bytes()
+                _parse(content)
+            except (OSError, _UnreadableError) as exc:
+                raise RegistryError(f"{source} is no usable backup: {exc}; choose another") from exc
+            with self._writing():
+                if self.path.exists():
+                    shutil.copy2(self.path, self._aside("replaced"))
+                self._replace(content)
+        return source
+
+    def _read(self) -> bytes | None:
+        try:
+            return self.path.read_bytes()
+        except FileNotFoundError:
+            return None
+        except OSError as exc:
+            raise RegistryError(f"{self.path} cannot be read ({exc.strerror or exc}); check its permissions") from exc
+
+    def _parse(self, content: bytes) -> _Document:
+        try:
+            return _parse(content)
+        except _UnreadableError as exc:
+            raise self._corrupt(str(exc)) from exc
+
+    def _corrupt(self, fault: str) -> RegistryError:
+        copy = self._aside("corrupt")
+        kept = ""
+        with suppress(OSError):
+            if not copy.exists():
+                shutil.copy2(self.path, copy)
+            kept = f" (a copy is kept as {copy.name})"
+        backup = self.newest_good_backup()
+        remedy = f"to go back to the last good state, copy {backup.name} over it" if backup else "there is no backup"
+        return RegistryError(
+            f"{self.path} is damaged: {fault}{kept}; {remedy}, or move it away and run lmstrix scan to begin anew"
+        )
+
+    def _aside(self, label: str) -> Path:
+        """A name beside the file that stays the same while the file does."""
+        stamp = datetime.fromtimestamp(self.path.stat().st_mtime, UTC).strftime("%Y%m%dT%H%M%S.%fZ")
+        return self.path.with_name(f"{self.path.name}.{label}-{stamp}")
+
+    def _backup(self, number: int) -> Path:
+        return self.path.with_name(f"{self.path.name}.backup-{number}")
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Turn what the system refuses into one line; the file itself is as it was."""
+        try:
+            yield
+        except OSError as exc:
+            raise RegistryError(
+                f"{self.path} cannot be written ({exc.strerror or exc}); it is unchanged: "
+                "free some disk space or check the folder's permissions"
+            ) from exc
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        from filelock import FileLock, Timeout  # 33 ms that only writers pay
+
+        lock = FileLock(f"{self.path}.lock", timeout=self.lock_timeout_s)
+        try:
+            with self._writing():
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+                lock.acquire()
+        except Timeout as exc:
+            raise RegistryError(
+                f"{self.path} has been locked by another LMStrix for over {self.lock_timeout_s:g} s; try again later"
+            ) from exc
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def _write(self, old: bytes | None, new: bytes, *, keep_original: bool) -> None:
+        with self._writing():
+            if old is not None:
+                if keep_original:
+                    shutil.copy2(self.path, self._aside("v1"))
+                self._rotate_backups()
+            self._replace(new)
+
+    def _rotate_backups(self) -> None:
+        newest = self._backup(1)
+        if newest.exists() and self.path.stat().st_mtime - newest.stat().st_mtime >= _BACKUP_SPACING_S:
+            for number in range(_BACKUPS - 1, 0, -1):
+                with suppress(FileNotFoundError):
+                    self._backup(number).replace(self._backup(number + 1))
+        link = self.path.with_name(f"{self.path.name}.backup-new")
+        link.unlink(missing_ok=True)
+        try:
+            os.link(self.path, link)  # the old content itself, at no cost: the file is replaced, never changed
+        except OSError:
+            shutil.copy2(self.path, link)
+        link.replace(newest)
+
+    def _replace(self, content: bytes) -> None:
+        temporary = self.path.with_name(f"{self.path.name}.tmp")  # one name, for the lock admits one writer
+        try:
+            with temporary.open("wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            with suppress(OSError):
+                shutil.copymode(self.path, temporary)
+            temporary.replace(self.path)
+        except OSError:
+            with suppress(OSError):
+                temporary.unlink()
+            raise
+        _sync_folder(self.path.parent)
+
+
+class _UnreadableError(Exception):
+    """The content is no registry; the message says why."""
+
+
+def _parse(content: bytes) -> _Document:
+    try:
+        document = json.loads(content.decode("utf-8-sig"))
+    except UnicodeDecodeError as exc:
+        raise _UnreadableError(f"not text, at byte {exc.start}") from exc
+    except json.JSONDecodeError as exc:
+        raise _UnreadableError(f"not JSON, {exc.msg} at line {exc.lineno}") from exc
+    except (ValueError, RecursionError) as exc:
+        raise _UnreadableError(f"not usable JSON ({exc})") from exc
+    if not isinstance(document, dict):
+        raise _UnreadableError(f"a JSON {type(document).__name__} where an object is expected")
+    if "models" not in document and "schema_version" not in document and isinstance(document.get("llms"), dict):
+        from lmstrix.core.registry_migration import migrate_models
+
+        return _Document(ModelRegistry(migrate_models(document.pop("llms"))), document, schema_version=1)
+    models, version = document.pop("models", {}), document.pop("schema_version", SCHEMA_VERSION)
+    if not isinstance(models, dict):
+        raise _UnreadableError(f'"models" is a JSON {type(models).__name__} where an object is expected')
+    if not isinstance(version, int):
+        raise _UnreadableError('"schema_version" is not a number')
+    return _Document(ModelRegistry(models), document, version)
+
+
+def _serialise(document: _Document) -> bytes:
+    """One model a line: compact, fast to write, and still good to compare."""
+    lines = [f'"schema_version": {SCHEMA_VERSION}']
+    lines += [f"{json.dumps(name)}: {json.dumps(value)}" for name, value in document.other.items()]
+    models = ",\n".join(f"{json.dumps(path)}: {json.dumps(raw)}" for path, raw in document.registry.models.items())
+    lines.append(f'"models": {{\n{models}\n}}' if models else '"models": {}')
+    return ("{\n" + ",\n".join(lines) + "\n}\n").encode("ascii")
+
+
+def _says_the_same(old: bytes | None, new: bytes) -> bool:
+    """Whether the old content means what the new one does, whatever its layout; no file means no models."""
+    return old == new or _serialise(_parse(old or b"{}")) == new
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a rename last through a power cut, where folders can be opened."""
+    if os.name == "nt":
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
