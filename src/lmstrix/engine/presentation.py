@@ -1,0 +1,275 @@
+"""Our records in the shapes LM Studio's clients validate: model and instance infos, packets, stats, log lines. Pure.
+
+JavaScript clients drop a packet that lacks a field or has null in an optional one, and then wait for ever, so: optional
+fields are left out when unknown; `deviceIdentifier`, `ttlMs` and `lastUsedTime` are always there, null where unknown;
+integers are integers. The reverse direction is here too: a chat history into turns.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+from lmstrix.engine import wire
+from lmstrix.engine.records import (
+    CatalogEntry,
+    ChatPart,
+    ChatTurn,
+    EngineFault,
+    FragmentEvent,
+    LoadEstimate,
+    LogEvent,
+    PredictionDone,
+    PredictionEvent,
+    PredictionStats,
+    PromptProgressEvent,
+    ToolCallArgumentEvent,
+    ToolCallEndEvent,
+    ToolCallFailedEvent,
+    ToolCallNameEvent,
+    ToolCallStartEvent,
+)
+
+if TYPE_CHECKING:
+    from lmstrix.engine.records import LoadSettings
+
+ENGINE_NAME: Final = "llama.cpp"
+SAMPLE_SIZE: Final = 5
+
+
+class LoadedInstance(Protocol):
+    """The facts of a loaded instance that clients are shown."""
+
+    @property
+    def identifier(self) -> str: ...
+    @property
+    def reference(self) -> str: ...
+    @property
+    def entry(self) -> CatalogEntry: ...
+    @property
+    def settings(self) -> LoadSettings: ...
+    @property
+    def context_length(self) -> int: ...
+    @property
+    def ttl_s(self) -> float | None: ...
+    @property
+    def last_used_ms(self) -> int | None: ...
+
+
+def model_info(entry: CatalogEntry) -> dict[str, Any]:
+    """A model on disk."""
+    info: dict[str, Any] = {
+        "type": entry.kind,
+        "modelKey": entry.model_key,
+        "format": "gguf",
+        "displayName": entry.display_name,
+        "publisher": entry.publisher,
+        "path": entry.path,
+        "sizeBytes": entry.size_bytes,
+        "indexedModelIdentifier": entry.path,
+        "deviceIdentifier": None,
+        "architecture": entry.architecture,
+        "maxContextLength": entry.max_context_length,
+    }
+    if entry.params is not None:
+        info["paramsString"] = entry.params
+    if entry.quantization is not None and entry.bits is not None:
+        info["quantization"] = {"name": entry.quantization, "bits": entry.bits}
+    if entry.kind == "llm":
+        info["vision"] = entry.vision
+        info["trainedForToolUse"] = entry.trained_for_tool_use
+    return info
+
+
+def instance_info(instance: LoadedInstance) -> dict[str, Any]:
+    """A loaded instance."""
+    return {
+        **model_info(instance.entry),
+        "identifier": instance.identifier,
+        "instanceReference": instance.reference,
+        "ttlMs": None if instance.ttl_s is None else round(instance.ttl_s * 1000),
+        "lastUsedTime": instance.last_used_ms,
+        "contextLength": instance.context_length,
+    }
+
+
+def resource_estimate(estimate: LoadEstimate, *, gpu: bool) -> dict[str, Any]:
+    """What a load would take. The bundled llama.cpp has no GPU, so normally nothing is."""
+    return {
+        "memory": {
+            "confidence": estimate.confidence,
+            "modelVramBytes": estimate.model_bytes if gpu else 0,
+            "contextVramBytes": estimate.context_bytes if gpu else 0,
+            "totalVramBytes": estimate.total_bytes if gpu else 0,
+            "modelBytes": estimate.model_bytes,
+            "contextBytes": estimate.context_bytes,
+            "totalBytes": estimate.total_bytes,
+        },
+        "passesGuardrails": estimate.passes_guardrails,
+    }
+
+
+def prediction_stats(stats: PredictionStats) -> dict[str, Any]:
+    """The figures of a prediction; what is unknown, infinite or not a number is left out."""
+    total = None
+    if stats.prompt_tokens is not None and stats.predicted_tokens is not None:
+        total = stats.prompt_tokens + stats.predicted_tokens
+    figures = {
+        "stopString": stats.stop_string,
+        "tokensPerSecond": stats.tokens_per_second,
+        "timeToFirstTokenSec": stats.ttft_s,
+        "totalTimeSec": stats.total_s,
+        "promptTokensCount": stats.prompt_tokens,
+        "predictedTokensCount": stats.predicted_tokens,
+        "totalTokensCount": total,
+    }
+    known = {
+        name: value
+        for name, value in figures.items()
+        if value is not None and not (isinstance(value, float) and not math.isfinite(value))
+    }
+    return {"stopReason": stats.stop_reason, **known}
+
+
+def packet(event: PredictionEvent, tool_names: Mapping[str, str]) -> dict[str, Any] | None:
+    """The packet of an event; None for those sent otherwise (fragments, the end). Tools get their names back."""
+    match event:
+        case PromptProgressEvent():
+            return prompt_progress(event)
+        case ToolCallStartEvent(call_id=call_id):
+            return {"type": "toolCallGenerationStart", **({"toolCallId": call_id} if call_id else {})}
+        case ToolCallNameEvent(name=name):
+            return {"type": "toolCallGenerationNameReceived", "name": tool_names.get(name, name)}
+        case ToolCallArgumentEvent(text=text):
+            return {"type": "toolCallGenerationArgumentFragmentGenerated", "content": text}
+        case ToolCallEndEvent():
+            request = {
+                "type": "function",
+                "name": tool_names.get(event.name, event.name),
+                "arguments": event.arguments,
+                **({"id": event.call_id} if event.call_id else {}),
+            }
+            return {"type": "toolCallGenerationEnd", "toolCallRequest": request, **_raw(event.raw)}
+        case ToolCallFailedEvent():
+            return {"type": "toolCallGenerationFailed", "error": wire.serialized_error(event.fault), **_raw(event.raw)}
+        case FragmentEvent() | PredictionDone():
+            return None
+
+
+def _raw(raw: str | None) -> dict[str, Any]:
+    return {} if raw is None else {"rawContent": raw}
+
+
+def prompt_progress(event: PromptProgressEvent) -> dict[str, Any]:
+    """How far the prompt is."""
+    done = event.cached_tokens + event.processed_tokens
+    return {
+        "type": "promptProcessingProgress",
+        "progress": min(1.0, done / event.total_tokens) if event.total_tokens else 1.0,
+        "details": {
+            "cachedTokenCount": event.cached_tokens,
+            "totalPromptTokenCount": event.total_tokens,
+            "processedPromptTokenCount": event.processed_tokens,
+            "unprocessedPromptTokenCount": max(0, event.total_tokens - done),
+        },
+    }
+
+
+def log_packet(event: LogEvent, engine_version: str) -> dict[str, Any]:
+    """A line of the log stream."""
+    data: dict[str, Any] = {"type": event.type}
+    match event.type:
+        case "llm.prediction.input":
+            data |= {
+                "input": event.text,
+                "modelPath": event.model_path or "",
+                "modelIdentifier": event.identifier or "",
+            }
+        case "llm.prediction.output":
+            data |= {"output": event.text, "modelIdentifier": event.identifier or ""}
+            if event.stats is not None:
+                data["stats"] = prediction_stats(event.stats)
+        case "server.log":
+            data |= {"content": event.text, "level": event.level}
+        case "runtime.log":
+            data |= {"level": event.level, "message": event.text, "engineName": ENGINE_NAME, "engineType": "llm"}
+            data["engineVersion"] = engine_version
+            optional = {
+                "modelIdentifier": event.identifier,
+                "instanceReference": event.instance_reference,
+                "pid": event.pid,
+            }
+            data |= {name: value for name, value in optional.items() if value is not None}
+    return {"type": "log", "log": {"timestamp": event.time_ms, "data": data}}
+
+
+# From clients.
+
+
+def chat_turns(history: object, *, system_prompt: str = "") -> tuple[ChatTurn, ...]:
+    """A chat history as turns; `system_prompt` opens one that has no system message."""
+    try:
+        messages = history["messages"]  # type: ignore[index]  # TypeError for what has no keys is the check
+        turns = tuple(ChatTurn(role=_role(item["role"]), parts=_parts(item["content"])) for item in messages)
+    except (KeyError, TypeError, AttributeError) as exc:
+        raise EngineFault("A history must be {messages: [{role, content: [parts]}]}.", kind="invalid") from exc
+    if system_prompt and not any(turn.role == "system" for turn in turns):
+        opening = ChatTurn(role="system", parts=(ChatPart(type="text", text=system_prompt),))
+        return (opening, *turns)
+    return turns
+
+
+def _role(role: object) -> Any:
+    if role not in ("system", "user", "assistant", "tool"):
+        raise EngineFault(f"Unknown role {role!r} in a history.", kind="invalid")
+    return role
+
+
+def _parts(content: object) -> tuple[ChatPart, ...]:
+    if isinstance(content, str):
+        return (ChatPart(type="text", text=content),)
+    if not isinstance(content, Sequence):
+        raise TypeError
+    return tuple(_part(part) for part in content)
+
+
+def _part(part: Mapping[str, Any]) -> ChatPart:
+    match part:
+        case {"type": "text", "text": str(text)}:
+            return ChatPart(type="text", text=text)
+        case {"type": "file", "identifier": str(identifier)}:
+            return ChatPart(type="file", file_id=identifier, file_type=part.get("fileType"), name=part.get("name"))
+        case {"type": "toolCallRequest", "toolCallRequest": {"name": str(name)} as request}:
+            return ChatPart(
+                type="toolCallRequest",
+                name=name,
+                call_id=request.get("id"),
+                arguments=request.get("arguments") or {},
+            )
+        case {"type": "toolCallResult", "content": str(text)}:
+            return ChatPart(type="toolCallResult", text=text, call_id=part.get("toolCallId"), name=part.get("name"))
+    raise EngineFault(f"Unknown part {part.get('type')!r} in a history.", kind="invalid")
+
+
+def joined_text(turns: Sequence[ChatTurn]) -> str:
+    """All text of a history, one after the other: the prompt of a raw completion sent as a chat."""
+    return "".join(part.text for turn in turns for part in turn.parts if part.type == "text")
+
+
+# Faults that name what there is.
+
+
+def no_such_instance(query: Mapping[str, Any], title: str, loaded: Sequence[str]) -> EngineFault:
+    """No loaded model answers to a query."""
+    return EngineFault(
+        title,
+        kind="not_found",
+        suggestion="Load it first." if not loaded else f"Loaded models: {', '.join(loaded[:SAMPLE_SIZE])}",
+        display_data={
+            "code": "generic.noModelMatchingQuery",
+            "query": query,
+            "loadedModelsSample": list(loaded[:SAMPLE_SIZE]),
+            "totalLoadedModels": len(loaded),
+        },
+    )

@@ -1,0 +1,257 @@
+"""One client on one websocket: authentication, then calls and channels side by side until the socket closes.
+
+Calls and channels run as tasks; every task writes its own frames, whole, so frames of one channel keep their order and
+a generated token costs one write and no task. A channel ends with exactly one frame: channelClose, or channelError.
+When the client goes, everything it still had running is cancelled: predictions stop and unfinished loads are dropped.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
+
+from lmstrix.engine import wire
+from lmstrix.engine.records import EngineFault, FragmentEvent
+
+if TYPE_CHECKING:
+    from aiohttp import web
+
+AUTH_TIMEOUT_S: Final = 10.0
+MAX_WARNINGS: Final = 5
+_WARNING_KINDS: Final = {"rpc": "rpcEndpointUnknown", "channel": "channelEndpointUnknown"}
+
+
+class Socket(Protocol):
+    """The part of a websocket a session writes to."""
+
+    async def send_str(self, data: str) -> None: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """What a remote call gets: who asks, and for what."""
+
+    client: str
+    parameter: Mapping[str, Any]
+
+
+class Channel:
+    """What a channel's handler gets: who asks, for what, a way to send packets, and the word to stop."""
+
+    def __init__(self, socket: Socket, channel_id: int, client: str, parameter: Mapping[str, Any]) -> None:
+        self.client = client
+        self.parameter = parameter
+        self.stopped = asyncio.Event()
+        self._socket = socket
+        self._id = channel_id
+        self._on_stop: Callable[[], None] | None = None
+
+    async def send(self, message: Mapping[str, Any]) -> None:
+        """Send one packet."""
+        await self._socket.send_str(wire.channel_send(self._id, message))
+
+    async def send_fragment(self, event: FragmentEvent, *, tokens: bool) -> None:
+        """Send one piece of generated text."""
+        await self._socket.send_str(wire.channel_fragment(self._id, event, tokens))
+
+    def on_stop(self, callback: Callable[[], None]) -> None:
+        """Call back when the client says cancel or stop; at once when it already did."""
+        self._on_stop = callback
+        if self.stopped.is_set():
+            callback()
+
+    def receive(self, message: wire.Json) -> None:
+        """Take a packet from the client; the only ones there are mean stop."""
+        if isinstance(message, Mapping) and message.get("type") in ("cancel", "stop") and not self.stopped.is_set():
+            self.stopped.set()
+            if self._on_stop is not None:
+                self._on_stop()
+
+
+RpcHandler: TypeAlias = Callable[[Call], Awaitable[Any]]
+ChannelHandler: TypeAlias = Callable[[Channel], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Namespace:
+    """The endpoints behind one path. A void call returns wire.ABSENT."""
+
+    calls: Mapping[str, RpcHandler]
+    channels: Mapping[str, ChannelHandler]
+
+
+class Session:
+    """Serves one authenticated client on one namespace until it leaves."""
+
+    def __init__(self, socket: Socket, namespace: Namespace, client: str, log: Callable[[str], None]) -> None:
+        self._socket = socket
+        self._namespace = namespace
+        self._client = client
+        self._log = log
+        self._channels: dict[int, Channel] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._warnings_left = MAX_WARNINGS
+
+    async def receive(self, text: str) -> None:
+        """Handle one frame."""
+        try:
+            frame = wire.parse_frame(text)
+        except wire.FrameError as exc:
+            await self._warn(str(exc))
+            return
+        match frame:
+            case wire.RpcCall():
+                await self._start_call(frame)
+            case wire.ChannelCreate():
+                await self._start_channel(frame)
+            case wire.ChannelSend():
+                channel = self._channels.get(frame.channel_id)
+                if channel is not None:  # a packet for a finished channel has only crossed our last one
+                    channel.receive(frame.message)
+            case wire.SignalSubscribe():
+                await self._socket.send_str(wire.signal_error(frame, _unknown_endpoint(frame.endpoint)))
+            case wire.KeepAlive():
+                await self._socket.send_str(wire.KEEP_ALIVE_ACK)
+            case wire.ClientWarning():
+                self._log(f"the client did not understand us: {frame.warning}")
+
+    async def close(self) -> None:
+        """Cancel what still runs, and wait until it has let go."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _start_call(self, frame: wire.RpcCall) -> None:
+        handler = self._namespace.calls.get(frame.endpoint)
+        if handler is None:
+            await self._warn_endpoint("rpc", frame.endpoint)
+            await self._socket.send_str(wire.rpc_error(frame.call_id, _unknown_endpoint(frame.endpoint)))
+            return
+        self._spawn(self._run_call(handler, frame))
+
+    async def _start_channel(self, frame: wire.ChannelCreate) -> None:
+        handler = self._namespace.channels.get(frame.endpoint)
+        if handler is None:
+            await self._warn_endpoint("channel", frame.endpoint)
+            await self._socket.send_str(wire.channel_error(frame.channel_id, _unknown_endpoint(frame.endpoint)))
+            return
+        if frame.channel_id in self._channels:
+            await self._warn(f"channel {frame.channel_id} is already open", "channelAlreadyOpen")
+            return
+        try:
+            channel = Channel(self._socket, frame.channel_id, self._client, _parameter(frame.parameter))
+        except EngineFault as fault:
+            await self._socket.send_str(wire.channel_error(frame.channel_id, fault))
+            return
+        self._channels[frame.channel_id] = channel
+        self._spawn(self._run_channel(handler, channel, frame.channel_id))
+
+    def _spawn(self, work: Any) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _run_call(self, handler: RpcHandler, frame: wire.RpcCall) -> None:
+        try:
+            result = await handler(Call(client=self._client, parameter=_parameter(frame.parameter)))
+            answer = wire.rpc_result(frame.call_id, result)
+        except EngineFault as fault:
+            answer = wire.rpc_error(frame.call_id, fault)
+        except Exception as exc:  # noqa: BLE001 - the edge of a request: the client must get an answer, whatever broke
+            answer = wire.rpc_error(frame.call_id, self._internal(frame.endpoint, exc))
+        await self._last_word(answer)
+
+    async def _run_channel(self, handler: ChannelHandler, channel: Channel, channel_id: int) -> None:
+        try:
+            await handler(channel)
+            last = wire.channel_close(channel_id)
+        except EngineFault as fault:
+            last = wire.channel_error(channel_id, fault)
+        except ConnectionError:  # the client is gone; there is nobody to tell
+            return
+        except Exception as exc:  # noqa: BLE001 - as above
+            last = wire.channel_error(channel_id, self._internal("channel", exc))
+        finally:
+            del self._channels[channel_id]
+        await self._last_word(last)
+
+    async def _last_word(self, text: str) -> None:
+        with contextlib.suppress(ConnectionError):
+            await self._socket.send_str(text)
+
+    def _internal(self, endpoint: str, exc: Exception) -> EngineFault:
+        from loguru import logger
+
+        logger.opt(exception=exc).error("engine endpoint {} failed", endpoint)
+        return EngineFault(
+            "Internal error of the embedded engine.", kind="internal", cause=f"{type(exc).__name__}: {exc}"
+        )
+
+    async def _warn_endpoint(self, what: str, endpoint: str) -> None:
+        await self._warn(f"Received {what} for unknown endpoint, endpoint = {endpoint}", _WARNING_KINDS[what])
+
+    async def _warn(self, text: str, kind: str = "unknown") -> None:
+        self._log(f"warned a client: {text}")
+        if self._warnings_left > 0:
+            self._warnings_left -= 1
+            await self._socket.send_str(wire.warning(text, kind))
+
+
+def _parameter(value: object) -> Mapping[str, Any]:
+    """A parameter as an object; one that is absent or null is an empty one."""
+    if value is wire.ABSENT or value is None:
+        return {}
+    if not isinstance(value, Mapping):
+        raise EngineFault(f"A parameter must be an object, not {type(value).__name__}.", kind="invalid")
+    return value
+
+
+def _unknown_endpoint(endpoint: str) -> EngineFault:
+    return EngineFault(f"Unknown endpoint: {endpoint}", kind="unsupported")
+
+
+async def serve_websocket(
+    socket: web.WebSocketResponse,
+    namespace: Namespace,
+    *,
+    authenticate: Callable[[wire.AuthRequest], str | None],
+    log: Callable[[str], None],
+) -> None:
+    """Run one websocket from its authentication frame to its end. `authenticate` returns the reason for a refusal."""
+    from aiohttp import WSMsgType
+
+    request = await _read_auth(socket)
+    if request is None:
+        await socket.close()
+        return
+    refusal = authenticate(request)
+    await socket.send_str(wire.auth_result(refusal))
+    if refusal is not None:
+        log(f"refused client {request.identifier!r}: {refusal}")
+        await socket.close()
+        return
+    session = Session(socket, namespace, request.identifier, log)
+    try:
+        async for message in socket:
+            if message.type is WSMsgType.TEXT:
+                await session.receive(message.data)
+    finally:
+        await session.close()
+
+
+async def _read_auth(socket: web.WebSocketResponse) -> wire.AuthRequest | None:
+    """The first readable authentication frame, or None when none comes in time; other frames are passed over."""
+    from aiohttp import WSMsgType
+
+    try:
+        async with asyncio.timeout(AUTH_TIMEOUT_S):
+            async for message in socket:
+                if message.type is WSMsgType.TEXT:
+                    with contextlib.suppress(wire.FrameError):
+                        return wire.parse_auth(message.data)
+    except TimeoutError:
+        pass
+    return None

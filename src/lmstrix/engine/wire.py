@@ -1,0 +1,248 @@
+"""The frames of LM Studio's websocket protocol: text in, records out, and back. Pure.
+
+Ids are scoped to one socket and to one kind (calls and channels count apart in some SDKs, together in others), and 0 is
+an id like any other. Clients validate what they get and drop a frame they do not understand without a word, so what a
+frame may leave out is left out (never null), and an error always has a title and a rootTitle, never a stack.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from json.encoder import encode_basestring_ascii as _quote
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
+
+if TYPE_CHECKING:
+    from lmstrix.engine.records import EngineFault, FragmentEvent
+
+Json: TypeAlias = Mapping[str, Any] | Sequence[Any] | str | int | float | bool | None
+MAX_IDENTITY_LENGTH = 256
+
+
+class FrameError(ValueError):
+    """A frame that is not one of ours; the message says why, for the warning sent back."""
+
+
+class _Absent:
+    """The value of a field that is not there, where None would mean null."""
+
+    def __repr__(self) -> str:
+        return "ABSENT"
+
+
+ABSENT: Final = _Absent()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuthRequest:
+    """The first frame of a client."""
+
+    identifier: str
+    passkey: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RpcCall:
+    """A call that wants one answer."""
+
+    endpoint: str
+    call_id: int
+    parameter: Json | _Absent = ABSENT
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChannelCreate:
+    """A call that wants a stream of packets."""
+
+    endpoint: str
+    channel_id: int
+    parameter: Json | _Absent = ABSENT
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChannelSend:
+    """A packet for an open channel, such as a cancel."""
+
+    channel_id: int
+    message: Json
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SignalSubscribe:
+    """A subscription to a value; this engine has none, so it is refused in the frame `error_type` names."""
+
+    endpoint: str
+    subscribe_id: int
+    error_type: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeepAlive:
+    """Wants a keepAliveAck."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClientWarning:
+    """The client did not understand what it was sent: a fault of ours, to be logged."""
+
+    warning: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ignored:
+    """A frame that needs no answer (acknowledgements, the end of a subscription)."""
+
+
+Frame: TypeAlias = (
+    RpcCall | ChannelCreate | ChannelSend | SignalSubscribe | KeepAlive | ClientWarning | Ignored  # one a client sends
+)
+_IGNORED = frozenset(
+    {"channelAck", "signalUnsubscribe", "writableSignalUnsubscribe", "writableSignalUpdate", "keepAliveAck"}
+)
+
+
+def parse_auth(text: str) -> AuthRequest:
+    """The authentication frame, or FrameError."""
+    found = _object(text)
+    version = found.get("authVersion")
+    if version != 1 or isinstance(version, bool):
+        raise FrameError("expected an authentication frame with authVersion 1")
+    identifier, passkey = found.get("clientIdentifier"), found.get("clientPasskey")
+    for name, value in (("clientIdentifier", identifier), ("clientPasskey", passkey)):
+        if not isinstance(value, str) or len(value) > MAX_IDENTITY_LENGTH:
+            raise FrameError(f"{name} must be text of at most {MAX_IDENTITY_LENGTH} characters")
+    assert isinstance(identifier, str)
+    assert isinstance(passkey, str)
+    return AuthRequest(identifier=identifier, passkey=passkey)
+
+
+def parse_frame(text: str) -> Frame:
+    """One frame of an authenticated client, or FrameError."""
+    found = _object(text)
+    kind = found.get("type")
+    match kind:
+        case "rpcCall":
+            return RpcCall(
+                endpoint=_text(found, "endpoint"),
+                call_id=_id(found, "callId"),
+                parameter=found.get("parameter", ABSENT),
+            )
+        case "channelCreate":
+            return ChannelCreate(
+                endpoint=_text(found, "endpoint"),
+                channel_id=_id(found, "channelId"),
+                parameter=found.get("creationParameter", ABSENT),
+            )
+        case "channelSend":
+            return ChannelSend(channel_id=_id(found, "channelId"), message=found.get("message"))
+        case "signalSubscribe" | "writableSignalSubscribe":
+            return SignalSubscribe(
+                endpoint=_text(found, "endpoint"),
+                subscribe_id=_id(found, "subscribeId"),
+                error_type="signalError" if kind == "signalSubscribe" else "writableSignalError",
+            )
+        case "keepAlive":
+            return KeepAlive()
+        case "communicationWarning":
+            return ClientWarning(warning=str(found.get("warning", "")))
+        case str() if kind in _IGNORED:
+            return Ignored()
+    raise FrameError(f"unknown frame type {kind!r}")
+
+
+def _object(text: str) -> dict[str, Any]:
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError) as exc:
+        raise FrameError("a frame must be JSON") from exc
+    if not isinstance(found, dict):
+        raise FrameError("a frame must be a JSON object")
+    return found
+
+
+def _text(frame: Mapping[str, Any], name: str) -> str:
+    value = frame.get(name)
+    if not isinstance(value, str):
+        raise FrameError(f"{name} must be text")
+    return value
+
+
+def _id(frame: Mapping[str, Any], name: str) -> int:
+    value = frame.get(name)
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise FrameError(f"{name} must be an integer")
+    return value
+
+
+def serialized_error(fault: EngineFault) -> dict[str, Any]:
+    """A failure as clients read it; members nobody set are absent."""
+    members = {
+        "cause": fault.cause,
+        "suggestion": fault.suggestion,
+        "errorData": fault.error_data,
+        "displayData": fault.display_data,
+    }
+    present = {name: value for name, value in members.items() if value is not None}
+    return {"title": fault.title, "rootTitle": fault.title, **present}
+
+
+def _dump(frame: Mapping[str, Any]) -> str:
+    return json.dumps(frame, separators=(",", ":"), allow_nan=False)
+
+
+def auth_result(error: str | None = None) -> str:
+    """The answer to the authentication frame; `error` refuses."""
+    return _dump({"success": True} if error is None else {"success": False, "error": error})
+
+
+def rpc_result(call_id: int, result: Json | _Absent) -> str:
+    """The answer to a call; an ABSENT result has no such field."""
+    frame: dict[str, Any] = {"type": "rpcResult", "callId": call_id}
+    if not isinstance(result, _Absent):
+        frame["result"] = result
+    return _dump(frame)
+
+
+def rpc_error(call_id: int, fault: EngineFault) -> str:
+    """The failure of a call."""
+    return _dump({"type": "rpcError", "callId": call_id, "error": serialized_error(fault)})
+
+
+def channel_send(channel_id: int, message: Mapping[str, Any]) -> str:
+    """One packet of a channel."""
+    return _dump({"type": "channelSend", "channelId": channel_id, "message": message})
+
+
+def channel_fragment(channel_id: int, event: FragmentEvent, tokens: bool = False) -> str:
+    """A packet with generated text: what `channel_send` would make, pieced together by hand, being once a token."""
+    extra = f',"tokens":{json.dumps(list(event.tokens), separators=(",", ":"))}' if tokens else ""
+    return (
+        f'{{"type":"channelSend","channelId":{channel_id},"message":{{"type":"fragment","fragment":{{"content":'
+        f'{_quote(event.text)},"tokensCount":{event.tokens_count},"containsDrafted":false,"reasoningType":'
+        f'"{event.reasoning_type}","isStructural":{"true" if event.structural else "false"}{extra}}}}}}}'
+    )
+
+
+def channel_close(channel_id: int) -> str:
+    """The regular end of a channel."""
+    return _dump({"type": "channelClose", "channelId": channel_id})
+
+
+def channel_error(channel_id: int, fault: EngineFault) -> str:
+    """The failed end of a channel."""
+    return _dump({"type": "channelError", "channelId": channel_id, "error": serialized_error(fault)})
+
+
+def signal_error(subscription: SignalSubscribe, fault: EngineFault) -> str:
+    """The refusal of a subscription."""
+    error = serialized_error(fault)
+    return _dump({"type": subscription.error_type, "subscribeId": subscription.subscribe_id, "error": error})
+
+
+def warning(text: str, kind: str = "unknown") -> str:
+    """A complaint about the client's last frame."""
+    return _dump({"type": "communicationWarning", "warning": text, "kind": kind})
+
+
+KEEP_ALIVE_ACK: Final = _dump({"type": "keepAliveAck"})
