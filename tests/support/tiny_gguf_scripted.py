@@ -95,8 +95,8 @@ _TEMPLATE = """\
 
 
 SCRIPTED_SHAPE = TinyShape(n_layers=1, n_heads=1, n_kv_heads=1, head_dim=32, feed_forward=32)
-"""The least work a token: over 10,000 tokens a second. The width follows from the vocabulary; to slow a model down, give
-it more layers and a larger `feed_forward`."""
+"""The least work a token: over 10,000 tokens a second. The width follows from the vocabulary; to slow a model down,
+give it more layers and a larger `feed_forward`."""
 
 
 def scripted_model(replies: Sequence[Reply] = REPLIES, *, name: str | None = None, **dimensions: int) -> Path:

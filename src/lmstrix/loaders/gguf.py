@@ -2,7 +2,7 @@
 
 The file is mapped and walked once, front to back. Long arrays (the vocabulary, its scores and merges) are stepped over
 unless asked for, so the cost is one length field a token. Everything a length field claims is checked against the bytes
-that are there before anything is allocated, and the elements walked and bytes copied have a ceiling, so that no file,
+that are there before anything is allocated, and the strings walked and bytes copied have a ceiling, so that no file,
 however hostile, costs more than about a second or a few hundred megabytes.
 
 Traded away: a file that another process shortens while it is being read ends this one (SIGBUS), as with any mapping;
@@ -46,8 +46,10 @@ _MAX_METADATA = 65_536
 _MAX_TENSORS = 262_144
 _MAX_NAME_BYTES = 65_535
 _MAX_TEXT_BYTES = 16 * 2**20
-_MAX_WALKED_ELEMENTS = 4_000_000
+_MAX_STRINGS = 2_000_000
 _MAX_COPIED_BYTES = 128 * 2**20
+_NUMBER_BYTES = 32
+"""What one number of an array takes as a Python object."""
 
 
 class _ValueType(NamedTuple):
@@ -106,7 +108,7 @@ class _Walk:
         self.size = len(data)
         self.with_arrays = with_arrays
         self.offset = len(_MAGIC)
-        self.elements_left = _MAX_WALKED_ELEMENTS
+        self.strings_left = _MAX_STRINGS
         self.bytes_left = _MAX_COPIED_BYTES
         self.byte_order: Literal["little", "big"] = "little"
         self.order = "<"
@@ -201,8 +203,8 @@ class _Walk:
             raise self.fault("an array of arrays", at=self.offset - 4)
         wanted = self.with_arrays if isinstance(self.with_arrays, bool) else key in self.with_arrays
         if type_id == _STRING:
-            count = self._count("strings", self.elements_left, each_bytes=8)
-            self.elements_left -= count
+            count = self._count("strings", self.strings_left, each_bytes=8)
+            self.strings_left -= count
             return self._strings(count) if wanted else self._skip_strings(count)
         value_type = self._value_type(type_id)
         count = self._count(f"values of type {value_type.name}", self.size, each_bytes=value_type.size)
@@ -213,7 +215,7 @@ class _Walk:
         return self._numbers(value_type, count)
 
     def _numbers(self, value_type: _ValueType, count: int) -> tuple[Scalar, ...]:
-        self._copying(count * max(8, value_type.size))
+        self._copying(count * _NUMBER_BYTES)
         values = struct.unpack_from(f"{self.order}{count}{value_type.code}", self.data, self.offset)
         self.offset += count * value_type.size
         return values
