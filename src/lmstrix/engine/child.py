@@ -1,8 +1,8 @@
 """The process that hosts llama.cpp for one loaded model: standard library and xllamacpp only, started with `python -I`.
 
 Protocol: one JSON line of options on stdin; one JSON line on stdout, `{"ready": address}` or `{"failed": text}`; then
-silence. Everything llama.cpp prints goes to stderr. The process ends when stdin does: the parent holds the other end, so
-not even a killed parent leaves it behind (on Linux the kernel is asked for the same, which also works during a load).
+silence. Everything llama.cpp prints goes to stderr. The process ends when stdin does: the parent holds the other end,
+so not even a killed parent leaves it behind (Linux is asked for the same, which also works during a load).
 
 A limit on the address space makes llama.cpp's own allocations fail inside the load, where they can be reported, instead
 of bringing the machine down at the first deep prompt: buffers are reserved at load but touched much later.

@@ -1,0 +1,341 @@
+"""The models directory, laid out as LM Studio does (`publisher/repository/file.gguf`), as a list of models to load.
+
+Every look at the list compares the directories' times of change, which is cheap, and walks them again when one differs;
+headers are read once per file, size and time. A file that cannot be a model is a problem on a list of its own, logged
+once, and never keeps the others from being listed.
+
+Traded away: a file replaced in place, without its directory changing, is noticed only by `rescan`.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+from dataclasses import dataclass
+from os.path import commonpath
+from typing import TYPE_CHECKING, NamedTuple
+
+from lmstrix.core.memory.shape import ModelShape, shape_from_metadata
+from lmstrix.engine.records import CatalogEntry, EngineFault
+from lmstrix.errors import GgufError
+from lmstrix.loaders.gguf import GgufHeader, read_header
+from lmstrix.model_names import (
+    NamedModel,
+    bits_of,
+    file_stem,
+    is_mmproj,
+    match_names,
+    parse_shard,
+    quantization_of,
+    unique_keys,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from lmstrix.types import ModelKind
+
+_MAX_DEPTH = 4
+_SAMPLE = 5
+_TOOL_MARKS = ("tools", "tool_call")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CatalogProblem:
+    """A file in the models directory that cannot be used, and why. `path` is relative to it."""
+
+    path: str
+    reason: str
+
+
+class _File(NamedTuple):
+    """A .gguf file as found: where, and what tells whether it changed."""
+
+    path: str
+    size_bytes: int
+    changed_ns: int
+
+
+class _Scan(NamedTuple):
+    directories: dict[str, int]
+    files: list[_File]
+    problems: list[CatalogProblem]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Facts:
+    """What one file's header says, without the header itself, which may be large."""
+
+    architecture: str
+    kind: ModelKind
+    name: str | None
+    quantization: str | None
+    params: str | None
+    parameter_count: int
+    context_length: int
+    chat_template: str | None
+    shape: ModelShape
+    projector: bool
+
+
+class Catalog:
+    """The models under `directory`. `on_problem` hears of each unusable file once."""
+
+    def __init__(self, directory: Path, *, on_problem: Callable[[CatalogProblem], None] = lambda _: None) -> None:
+        self.directory = directory
+        self._on_problem = on_problem
+        self._directories: dict[str, int] | None = None
+        self._facts: dict[_File, _Facts | str] = {}
+        self._entries: dict[str, CatalogEntry] = {}
+        self._shapes: dict[str, ModelShape] = {}
+        self._problems: tuple[CatalogProblem, ...] = ()
+
+    @property
+    def entries(self) -> list[CatalogEntry]:
+        """Every model, by key; current as of this call."""
+        self._refresh()
+        return list(self._entries.values())
+
+    @property
+    def problems(self) -> tuple[CatalogProblem, ...]:
+        """Every file that is no usable model."""
+        self._refresh()
+        return self._problems
+
+    def find(self, query: str, *, kind: ModelKind | None = None) -> CatalogEntry:
+        """The model `query` means: a key, a path, or the beginning of either. Raises `EngineFault` "not_found"."""
+        entries = {entry.path: entry for entry in self.entries}
+        paths = match_names(query, [(entry.path, entry.model_key) for entry in entries.values()])
+        matching = [entries[path] for path in paths]
+        fitting = [entry for entry in matching if kind is None or entry.kind == kind]
+        if fitting:
+            return fitting[0]
+        if matching:
+            raise _wrong_kind(query, matching[0], kind)
+        raise self._not_found(query)
+
+    def shape(self, entry: CatalogEntry) -> ModelShape:
+        """The entry's model as the memory formulas see it."""
+        return self._shapes[entry.model_key]
+
+    def rescan(self) -> None:
+        """Walk the directories now, whatever their times say."""
+        self._directories = None
+        self._refresh()
+
+    def _refresh(self) -> None:
+        if self._directories is not None and self._directories == _directory_times(self._directories):
+            return
+        scan = _walk(self.directory)
+        self._facts = {
+            file: self._facts[file] if file in self._facts else _facts(self.directory, file) for file in scan.files
+        }
+        unreadable = [
+            CatalogProblem(path=file.path, reason=facts)
+            for file, facts in self._facts.items()
+            if isinstance(facts, str)
+        ]
+        self._build(scan.problems + unreadable)
+        self._directories = scan.directories
+
+    def _build(self, problems: list[CatalogProblem]) -> None:
+        """Turn the files' facts into entries: shards joined, projectors attached, keys settled."""
+        usable = {file: facts for file, facts in self._facts.items() if not isinstance(facts, str)}
+        projectors = [file for file, facts in usable.items() if facts.projector or is_mmproj(file.path)]
+        models: dict[str, tuple[list[_File], _Facts]] = {}
+        for file, facts in usable.items():
+            shard = parse_shard(file.path)
+            if file in projectors or (shard and shard.number > 1):
+                continue
+            shards = _shards(file, list(self._facts)) if shard else [file]
+            if shard and len(shards) < shard.total:
+                reason = f"{shard.total - len(shards)} of {shard.total} parts are missing: download them again"
+                problems.append(CatalogProblem(path=file.path, reason=reason))
+            else:
+                models[file.path] = (shards, facts)
+        keys = unique_keys(NamedModel(path, facts.kind, facts.quantization) for path, (_, facts) in models.items())
+        self._entries, self._shapes = {}, {}
+        for path, key in sorted(keys.items(), key=lambda item: item[1]):
+            shards, facts = models[path]
+            projector = _projector_of(path, projectors)
+            self._entries[key] = _entry(self.directory, key, shards, facts, projector)
+            self._shapes[key] = _whole_shape(facts.shape, shards, projector)
+        self._tell(problems)
+
+    def _tell(self, problems: list[CatalogProblem]) -> None:
+        known = set(self._problems)
+        self._problems = tuple(sorted(problems, key=lambda problem: problem.path))
+        for problem in self._problems:
+            if problem not in known:
+                self._on_problem(problem)
+
+    def _not_found(self, query: str) -> EngineFault:
+        keys = list(self._entries)
+        close = difflib.get_close_matches(query, keys, n=_SAMPLE, cutoff=0.4) or keys[:_SAMPLE]
+        return EngineFault(
+            f"Model not found: {query}",
+            kind="not_found",
+            suggestion=f"Available models: {', '.join(close)}" if close else f"Put models into {self.directory}",
+            display_data={
+                "code": "generic.pathNotFound",
+                "path": query,
+                "availablePathsSample": close,
+                "totalModels": len(keys),
+            },
+        )
+
+
+def _wrong_kind(query: str, entry: CatalogEntry, kind: ModelKind | None) -> EngineFault:
+    return EngineFault(
+        f"The model {entry.model_key} is of type {entry.kind}, not {kind}",
+        kind="not_found",
+        display_data={
+            "code": "generic.domainMismatch",
+            "path": query,
+            "actualDomain": entry.kind,
+            "expectedDomain": kind,
+        },
+    )
+
+
+def _directory_times(directories: dict[str, int]) -> dict[str, int]:
+    times = {}
+    for path in directories:
+        try:
+            times[path] = os.stat(path).st_mtime_ns  # noqa: PTH116 - called for every listing
+        except OSError:
+            times[path] = -1
+    return times
+
+
+def _walk(top: Path) -> _Scan:
+    """Every .gguf file at most `_MAX_DEPTH` folders deep, and the time of change of every folder seen."""
+    scan = _Scan({}, [], [])
+
+    def visit(directory: str, relative: str, depth: int) -> None:
+        try:
+            scan.directories[directory] = os.stat(directory).st_mtime_ns  # noqa: PTH116 - paths stay strings here
+            children = sorted(os.scandir(directory), key=lambda child: child.name)
+        except OSError as exc:
+            scan.directories[directory] = -1
+            if relative:
+                scan.problems.append(CatalogProblem(path=relative, reason=f"cannot be read ({exc.strerror})"))
+            return
+        for child in children:
+            path = f"{relative}/{child.name}" if relative else child.name
+            if child.name.startswith("."):
+                continue
+            if child.is_dir() and depth < _MAX_DEPTH:
+                visit(child.path, path, depth + 1)
+            elif child.name.lower().endswith(".gguf"):
+                scan.files.extend(_file(child, path, scan.problems))
+
+    visit(str(top), "", 1)
+    return scan
+
+
+def _file(child: os.DirEntry[str], path: str, problems: list[CatalogProblem]) -> Iterator[_File]:
+    try:
+        status = child.stat()
+    except OSError as exc:
+        problems.append(CatalogProblem(path=path, reason=f"cannot be read ({exc.strerror})"))
+        return
+    yield _File(path, status.st_size, status.st_mtime_ns)
+
+
+def _facts(directory: Path, file: _File) -> _Facts | str:
+    """The header's facts, or the reason why there are none."""
+    try:
+        header = read_header(directory / file.path)
+        header.check_tensor_data()
+        return _facts_of(header, file)
+    except GgufError as exc:
+        return str(exc)
+
+
+def _facts_of(header: GgufHeader, file: _File) -> _Facts:
+    architecture = header.architecture
+    if not architecture:
+        raise GgufError(f"{header.path}: names no architecture, so nothing can load it; download another file")
+    return _Facts(
+        architecture=architecture,
+        kind="embedding" if header.is_embedding else "llm",
+        name=header.name,
+        quantization=quantization_of(file.path) or header.quantization,
+        params=header.size_label,
+        parameter_count=header.parameter_count,
+        context_length=header.context_length or 0,
+        chat_template=header.chat_template,
+        shape=shape_from_metadata(header.metadata, file_bytes=file.size_bytes, n_vocab=header.vocabulary_size),
+        projector=header.is_projector,
+    )
+
+
+def _shards(first: _File, files: list[_File]) -> list[_File]:
+    """The files that are parts of the same model as `first`, in order."""
+    folder, shard = first.path.rpartition("/")[0], parse_shard(first.path)
+    parts = {}
+    for file in files:
+        other = parse_shard(file.path)
+        if (
+            shard
+            and other
+            and file.path.rpartition("/")[0] == folder
+            and (other.base, other.total) == (shard.base, shard.total)
+        ):
+            parts[other.number] = file
+    return [parts[number] for number in sorted(parts)]
+
+
+def _projector_of(path: str, projectors: list[_File]) -> _File | None:
+    """The projector in the same folder; of several, the one whose name begins most like the model's."""
+    folder = path.rpartition("/")[0]
+    beside = [file for file in projectors if file.path.rpartition("/")[0] == folder]
+    stem = file_stem(path).lower()
+    return max(beside, key=lambda file: len(commonpath([stem, _bare_name(file.path)])), default=None)
+
+
+def _bare_name(path: str) -> str:
+    return file_stem(path).lower().replace("mmproj", "").strip("-._")
+
+
+def _entry(directory: Path, key: str, shards: list[_File], facts: _Facts, projector: _File | None) -> CatalogEntry:
+    path = shards[0].path
+    template = facts.chat_template or ""
+    return CatalogEntry(
+        model_key=key,
+        kind=facts.kind,
+        path=path,
+        file=str(directory / path),
+        shard_files=tuple(str(directory / shard.path) for shard in shards[1:]),
+        mmproj_file=str(directory / projector.path) if projector else None,
+        size_bytes=sum(shard.size_bytes for shard in shards) + (projector.size_bytes if projector else 0),
+        publisher=path.partition("/")[0] if "/" in path else "",
+        display_name=facts.name or file_stem(path),
+        architecture=facts.architecture,
+        params=facts.params or _params_text(facts.parameter_count),
+        quantization=facts.quantization,
+        bits=bits_of(facts.quantization),
+        max_context_length=facts.context_length,
+        vision=projector is not None,
+        trained_for_tool_use=any(mark in template for mark in _TOOL_MARKS),
+        has_chat_template=bool(template),
+    )
+
+
+def _params_text(count: int) -> str | None:
+    for unit, size in (("B", 10**9), ("M", 10**6), ("K", 10**3)):
+        if count >= size:
+            return f"{count / size:.1f}".removesuffix(".0") + unit
+    return None
+
+
+def _whole_shape(shape: ModelShape, shards: list[_File], projector: _File | None) -> ModelShape:
+    from dataclasses import replace
+
+    return replace(
+        shape,
+        file_bytes=sum(shard.size_bytes for shard in shards),
+        mmproj_bytes=projector.size_bytes if projector else 0,
+    )

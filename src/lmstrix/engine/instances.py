@@ -1,0 +1,331 @@
+"""Which models are loaded: loading under a memory limit, names, idle unloading, just-in-time loading, crashes noticed.
+
+One child process per instance. Bytes are reserved before a child starts and released when it has ended, so two loads at
+once cannot both take the last room. Locks are per name: a long load delays nobody but those who want the same model.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import inspect
+import os
+import shutil
+import tempfile
+import time
+from collections import defaultdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lmstrix.engine.estimate import effective_settings, estimate_load, guardrail_fault
+from lmstrix.engine.instance import Instance
+from lmstrix.engine.llama_process import Launch, LlamaProcess
+from lmstrix.engine.records import CatalogEntry, EngineFault, LoadEstimate, LoadSettings, LogEvent
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from lmstrix.engine.catalog import Catalog
+    from lmstrix.engine.llama_process import OnProgress
+    from lmstrix.types import ModelKind
+
+__all__ = ["Instance", "InstancePool"]
+
+_SAMPLE = 5
+_MAX_RUN_DIR_BYTES = 80
+"""Longer, and the sockets in it would exceed what the system accepts as a socket's path (104 bytes on macOS)."""
+
+
+class InstancePool:
+    """All loaded models. `start` it before use; `close` kills every child."""
+
+    def __init__(
+        self,
+        catalog: Catalog,
+        *,
+        memory_limit_bytes: int | None = None,
+        default_context_length: int = 4096,
+        default_ttl_s: float | None = 3600.0,
+        run_dir: Path,
+        on_log: Callable[[LogEvent], None],
+    ) -> None:
+        self.catalog = catalog
+        self.memory_limit_bytes = memory_limit_bytes
+        self.default_context_length = default_context_length
+        self.default_ttl_s = default_ttl_s
+        self._run_dir = run_dir
+        self._on_log = on_log
+        self._instances: dict[str, Instance] = {}
+        self._loading: dict[str, int] = {}
+        self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._timers: dict[Instance, asyncio.TimerHandle] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def start(self) -> None:
+        """Make the private directory of the sockets."""
+        if len(os.fsencode(self._run_dir)) > _MAX_RUN_DIR_BYTES:
+            self._run_dir = Path(tempfile.mkdtemp(prefix="lmstrix-"))
+        self._run_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._run_dir.chmod(0o700)
+
+    async def close(self) -> None:
+        """End every child, and remove the directory."""
+        for instance in list(self._instances.values()):
+            await self._remove(instance)
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        shutil.rmtree(self._run_dir, ignore_errors=True)
+
+    def list_loaded(self, kind: ModelKind | None = None) -> list[Instance]:
+        """The loaded instances, oldest first."""
+        return [instance for instance in self._instances.values() if kind is None or instance.entry.kind == kind]
+
+    def find(self, query: str | None, *, kind: ModelKind | None = None) -> Instance:
+        """The instance `query` means: its identifier, its model's key, or the beginning of its path; None means any."""
+        loaded = self.list_loaded(kind)
+        if query is None:
+            matching = loaded
+        else:
+            wanted = query.lower()
+            matching = (
+                [instance for instance in loaded if instance.identifier == query]
+                or [instance for instance in loaded if instance.identifier.lower() == wanted]
+                or [instance for instance in loaded if instance.entry.model_key.lower() == wanted]
+                or [instance for instance in loaded if instance.entry.path.lower().startswith(wanted)]
+            )
+        if not matching:
+            raise self._not_loaded(query, loaded)
+        return matching[0]
+
+    def by_reference(self, reference: str) -> Instance:
+        """The instance with this reference."""
+        for instance in self._instances.values():
+            if instance.reference == reference:
+                return instance
+        raise EngineFault("Model is unloaded.", kind="unloaded", display_data={"code": "generic.specificModelUnloaded"})
+
+    def estimate(self, model_key: str, settings: LoadSettings, *, kind: ModelKind | None = None) -> LoadEstimate:
+        """What loading would take, and whether it would be allowed now."""
+        entry = self.catalog.find(model_key, kind=kind)
+        return self._estimate(entry, self._effective(entry, settings))
+
+    async def load(
+        self,
+        model_key: str,
+        settings: LoadSettings,
+        *,
+        kind: ModelKind | None = None,
+        identifier: str | None = None,
+        ttl_s: float | None = None,
+        on_progress: OnProgress | None = None,
+        jit: bool = False,
+    ) -> Instance:
+        """Load a new instance. Raises `EngineFault`; cancelled, nothing stays."""
+        entry = self.catalog.find(model_key, kind=kind)
+        effective = self._effective(entry, settings)
+        name = self._reserve_name(identifier, entry)
+        estimate = self._estimate(entry, effective)
+        if not estimate.passes_guardrails:
+            raise guardrail_fault(estimate)
+        self._loading[name] = estimate.total_bytes
+        try:
+            process = await self._launch(name, entry, effective, estimate, on_progress)
+            instance = Instance(
+                identifier=name,
+                entry=entry,
+                settings=effective,
+                process=process,
+                memory_bytes=estimate.total_bytes,
+                ttl_s=ttl_s,
+                jit=jit,
+                on_idle=self._on_idle,
+                on_log=self._on_log,
+            )
+            self._instances[name] = instance
+        finally:
+            del self._loading[name]
+        self._watch(instance)
+        self._on_idle(instance)
+        return instance
+
+    async def get_or_load(
+        self,
+        name: str,
+        settings: LoadSettings,
+        *,
+        kind: ModelKind | None = None,
+        ttl_s: float | None = None,
+        on_start: Callable[[str, CatalogEntry], Awaitable[None] | None] | None = None,
+        on_evict: Callable[[Instance], Awaitable[None] | None] | None = None,
+        on_progress: OnProgress | None = None,
+    ) -> tuple[Instance, bool]:
+        """The instance that answers to `name`, loaded now if none does (then True). Its settings are not compared.
+
+        A model loaded this way makes room for the next one, unless it is busy.
+        """
+        with contextlib.suppress(EngineFault):
+            return self.find(name, kind=kind), False
+        entry = self.catalog.find(name, kind=kind)
+        async with self._locks[entry.model_key]:
+            with contextlib.suppress(EngineFault):
+                return self.find(entry.model_key, kind=kind), False
+            if on_start:
+                await _finished(on_start(self._free_name(entry.model_key), entry))
+            for other in [other for other in self.list_loaded() if other.jit and not other.queued]:
+                if on_evict:
+                    await _finished(on_evict(other))
+                await self._remove(other)
+            instance = await self.load(
+                entry.model_key,
+                settings,
+                kind=kind,
+                ttl_s=self.default_ttl_s if ttl_s is None else ttl_s,
+                on_progress=on_progress,
+                jit=True,
+            )
+            return instance, True
+
+    async def unload(self, identifier: str) -> None:
+        """Unload the instance called exactly that."""
+        if identifier not in self._instances:
+            raise self._not_loaded(identifier, self.list_loaded())
+        await self._remove(self._instances[identifier])
+
+    def _effective(self, entry: CatalogEntry, settings: LoadSettings) -> LoadSettings:
+        return effective_settings(entry, settings, default_context_length=self.default_context_length)
+
+    def _estimate(self, entry: CatalogEntry, effective: LoadSettings) -> LoadEstimate:
+        in_use = sum(instance.memory_bytes for instance in self._instances.values()) + sum(self._loading.values())
+        shape = self.catalog.shape(entry)
+        return estimate_load(shape, effective, limit_bytes=self.memory_limit_bytes, in_use_bytes=in_use)
+
+    def _reserve_name(self, identifier: str | None, entry: CatalogEntry) -> str:
+        if identifier is None:
+            return self._free_name(entry.model_key)
+        if identifier in self._instances or identifier in self._loading:
+            raise EngineFault(f'A model with the identifier "{identifier}" already exists', kind="invalid")
+        return identifier
+
+    def _free_name(self, key: str) -> str:
+        name, number = key, 2
+        while name in self._instances or name in self._loading:
+            name, number = f"{key}:{number}", number + 1
+        return name
+
+    async def _launch(
+        self,
+        name: str,
+        entry: CatalogEntry,
+        effective: LoadSettings,
+        estimate: LoadEstimate,
+        on_progress: OnProgress | None,
+    ) -> LlamaProcess:
+        context_length = effective.context_length
+        assert context_length is not None
+        slots = 1 if effective.unified_kv else effective.parallel_slots
+        limit = estimate.limit_bytes
+        launch = Launch(
+            model_file=entry.file,
+            mmproj_file=entry.mmproj_file,
+            n_ctx=context_length * slots,
+            settings=effective,
+            embedding=entry.kind == "embedding",
+            threads=effective.threads or 1,
+            run_dir=self._run_dir,
+            expected_bytes=estimate.total_bytes,
+            budget_bytes=None if limit is None else limit - estimate.in_use_bytes,
+        )
+
+        def on_line(level: str, text: str) -> None:
+            self._log_runtime(name, entry, level, text)
+
+        process = await LlamaProcess.launch(launch, on_progress=on_progress, on_line=on_line)
+        try:
+            await _check_context(process, context_length)
+        except BaseException:
+            await process.stop()
+            raise
+        return process
+
+    def _log_runtime(self, name: str, entry: CatalogEntry, level: str, text: str) -> None:
+        self._on_log(
+            LogEvent(
+                type="runtime.log",
+                time_ms=int(time.time() * 1000),
+                text=text,
+                level=level,  # type: ignore[arg-type]  # one of the four by construction
+                model_path=entry.path,
+                identifier=name,
+            )
+        )
+
+    def _watch(self, instance: Instance) -> None:
+        """Forget the instance when its child ends on its own."""
+
+        async def watch() -> None:
+            await asyncio.shield(instance.process.exited)
+            if self._instances.get(instance.identifier) is instance:
+                await self._remove(instance, crashed=True)
+
+        self._keep(asyncio.create_task(watch()))
+
+    def _keep(self, task: asyncio.Task[None]) -> None:
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _on_idle(self, instance: Instance) -> None:
+        """Start the idle clock again; it also runs while requests do, but then only looks and comes back."""
+        if timer := self._timers.pop(instance, None):
+            timer.cancel()
+        if instance.ttl_s is None or instance.unloaded:
+            return
+        loop = asyncio.get_running_loop()
+        self._timers[instance] = loop.call_later(instance.ttl_s, self._expire, instance)
+
+    def _expire(self, instance: Instance) -> None:
+        self._timers.pop(instance, None)
+        if not instance.queued:  # else the end of the last request starts the clock again
+            self._keep(asyncio.create_task(self._remove(instance)))
+
+    async def _remove(self, instance: Instance, *, crashed: bool = False) -> None:
+        """Take the instance off the list at once, then free its memory."""
+        if self._instances.get(instance.identifier) is instance:
+            del self._instances[instance.identifier]
+        if timer := self._timers.pop(instance, None):
+            timer.cancel()
+        if not crashed:
+            instance.mark_unloaded()
+        await instance.process.stop()
+
+    def _not_loaded(self, query: str | None, loaded: list[Instance]) -> EngineFault:
+        names = [instance.identifier for instance in loaded]
+        return EngineFault(
+            f"No loaded model answers to {query}" if query else "No model is loaded",
+            kind="not_found",
+            suggestion=f"Loaded: {', '.join(names[:_SAMPLE])}" if names else "Load a model first.",
+            display_data={
+                "code": "generic.noModelMatchingQuery",
+                "query": {} if query is None else {"identifier": query},
+                "loadedModelsSample": names[:_SAMPLE],
+                "totalLoadedModels": len(names),
+            },
+        )
+
+
+async def _check_context(process: LlamaProcess, context_length: int) -> None:
+    """llama.cpp may have capped the context; never pass less on as what was asked for."""
+    slots = await process.client.get("/slots")
+    effective = int(slots[0]["n_ctx"])
+    if effective < context_length:
+        raise EngineFault(
+            "Failed to load model",
+            kind="load_failed",
+            cause=f"llama.cpp gives this model at most {effective} of the {context_length} tokens asked for.",
+            error_data={"contextLength": context_length, "effectiveContextLength": effective},
+        )
+
+
+async def _finished(result: Awaitable[None] | None) -> None:
+    if inspect.isawaitable(result):
+        await result

@@ -1,0 +1,129 @@
+"""HTTP to one child's llama.cpp server: requests that answer at once, and streams of server-sent events.
+
+Every request has a connection of its own. llama.cpp closes idle connections on its side, and a request that meets such
+a closing one fails; connecting to a unix socket costs less than finding out.
+"""
+
+from __future__ import annotations
+
+import json
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Mapping
+
+    import aiohttp
+
+_EVENT_END = b"\n\n"
+_DATA = b"data: "
+_DONE = b"[DONE]"
+
+Json = dict[str, Any]
+
+
+class LlamaRefusalError(Exception):
+    """llama.cpp answered with an error. `code` is its HTTP status, `kind` its own word for it, `body` all of it."""
+
+    def __init__(self, code: int, body: Mapping[str, Any]) -> None:
+        self.code = code
+        self.kind = str(body.get("type", "unknown"))
+        self.message = str(body.get("message", "no reason given"))
+        self.body = body
+        super().__init__(self.message)
+
+
+class LlamaGoneError(Exception):
+    """The connection was refused or broke: the process is ending, or has ended."""
+
+
+class LlamaClient:
+    """Requests to the server at `address`, as xllamacpp reports it: unix:///path or http://host:port."""
+
+    def __init__(self, address: str, *, api_key: str | None = None) -> None:
+        import aiohttp
+
+        connector: aiohttp.BaseConnector
+        if address.startswith("unix://"):
+            connector = aiohttp.UnixConnector(path=address.removeprefix("unix://"), limit=0, force_close=True)
+            base_url = "http://llama"
+        else:
+            connector = aiohttp.TCPConnector(limit=0, force_close=True)
+            base_url = address
+        self._session = aiohttp.ClientSession(
+            base_url=base_url,
+            connector=connector,
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=10),
+            headers={"Authorization": f"Bearer {api_key}"} if api_key else None,
+            read_bufsize=2**20,
+            auto_decompress=False,
+            cookie_jar=aiohttp.DummyCookieJar(),
+        )
+
+    async def close(self) -> None:
+        """Drop every connection; llama.cpp stops what it does for them."""
+        await self._session.close()
+
+    async def get(self, path: str) -> Any:
+        """What a GET answers, parsed."""
+        return await self._request("GET", path, None)
+
+    async def post(self, path: str, body: Mapping[str, Any]) -> Any:
+        """What a POST of `body` answers, parsed."""
+        return await self._request("POST", path, body)
+
+    async def _request(self, method: str, path: str, body: Mapping[str, Any] | None) -> Any:
+        import aiohttp
+
+        data = None if body is None else json.dumps(body).encode()
+        try:
+            async with self._session.request(method, path, data=data) as response:
+                return _parsed(response.status, await response.read())
+        except (aiohttp.ClientError, OSError) as exc:
+            raise LlamaGoneError(str(exc)) from exc
+
+    @asynccontextmanager
+    async def stream(self, path: str, body: Mapping[str, Any]) -> AsyncIterator[AsyncIterator[list[Json]]]:
+        """The events answering a POST, in batches of what had arrived; leaving the context stops llama.cpp."""
+        import aiohttp
+
+        try:
+            response = await self._session.post(path, data=json.dumps(body).encode())
+        except (aiohttp.ClientError, OSError) as exc:
+            raise LlamaGoneError(str(exc)) from exc
+        try:
+            if response.status != 200:
+                _parsed(response.status, await response.read())
+            yield _event_batches(response)
+        except (aiohttp.ClientError, OSError) as exc:
+            raise LlamaGoneError(str(exc)) from exc
+        finally:
+            response.close()
+
+
+def _parsed(status: int, raw: bytes) -> Any:
+    try:
+        body = json.loads(raw)
+    except ValueError as exc:
+        raise LlamaRefusalError(status, {"message": raw[:500].decode(errors="replace")}) from exc
+    if status != 200 or (isinstance(body, dict) and "error" in body):
+        error = body.get("error", body) if isinstance(body, dict) else {}
+        raise LlamaRefusalError(status, error if isinstance(error, dict) else {"message": str(error)})
+    return body
+
+
+async def _event_batches(response: aiohttp.ClientResponse) -> AsyncIterator[list[Json]]:
+    """Split the stream at blank lines; comment lines (pings) carry nothing and are dropped."""
+    rest = b""
+    async for chunk in response.content.iter_any():
+        *events, rest = (rest + chunk).split(_EVENT_END)
+        batch = [json.loads(event[len(_DATA) :]) for event in events if _carries_json(event)]
+        for event in batch:
+            if "error" in event:
+                raise LlamaRefusalError(int(event["error"].get("code", 500)), event["error"])
+        if batch:
+            yield batch
+
+
+def _carries_json(event: bytes) -> bool:
+    return event.startswith(_DATA) and not event.startswith(_DONE, len(_DATA))

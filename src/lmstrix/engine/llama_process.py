@@ -1,0 +1,302 @@
+"""One child process that hosts one model: launched, watched, killed, and its failures told as LM Studio tells them.
+
+A load that llama.cpp refuses ends the child with its reason on stderr; an abort, a kill by the kernel or a truncated
+file end it by a signal. Both become an `EngineFault` here, so that callers see one kind of failure. Killing is how a
+model is unloaded: it frees everything, at once, whatever the child is doing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import re
+import secrets
+import sys
+import tempfile
+from collections import deque
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lmstrix.engine.llama_client import LlamaClient
+from lmstrix.engine.records import EngineFault, LoadSettings
+
+_CHILD = Path(__file__).with_name("child.py")
+_CHILD_ENVIRONMENT = {
+    "OMP_WAIT_POLICY": "PASSIVE",  # threads that wait by spinning starve the others on a shared machine
+    "GOMP_SPINCOUNT": "0",
+    "MALLOC_ARENA_MAX": "2",  # each further arena takes 64 MiB of address space, which the guard counts
+    "GGML_NO_BACKTRACE": "1",  # an abort would wait for a debugger first
+}
+_TAIL_LINES = 200
+_CAUSE_LINES = 3
+_PROGRESS_POLL_S = 0.05
+_PROGRESS_HEARTBEAT_S = 10.0
+_PROGRESS_STEP = 0.01
+_ALMOST_LOADED = 0.99
+_MAX_SOCKET_PATH_BYTES = 100
+"""The system's limit on the path of a unix socket is 104 (macOS) or 108 (Linux) bytes."""
+_LOG_LINE = re.compile(r"^\d[\d.]*\.\d+ (?P<level>[DIWE]) (?P<text>.*)$")
+_LEVELS = {"D": "debug", "I": "info", "W": "warn", "E": "error"}
+_TELLING = re.compile(r"fail|error|insufficient|unable|terminate|corrupt|invalid|what\(\)", re.IGNORECASE)
+
+CHILD_OVERHEAD_BYTES = 400 * 2**20
+"""Address space of a child beside the model: code, stacks, arenas (measured 350-380 MB when idle)."""
+
+OnProgress = Callable[[float], Awaitable[None] | None]
+OnLine = Callable[[str, str], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Launch:
+    """All a child needs to know. `expected_bytes` scales the progress; `budget_bytes` None sets no limit."""
+
+    model_file: str
+    mmproj_file: str | None
+    n_ctx: int
+    settings: LoadSettings
+    embedding: bool
+    threads: int
+    run_dir: Path
+    expected_bytes: int
+    budget_bytes: int | None = None
+
+
+class LlamaProcess:
+    """A running child. Made by `launch`; ended by `stop`, or on its own, which `exited` tells."""
+
+    def __init__(self, process: asyncio.subprocess.Process, on_line: OnLine) -> None:
+        self._process = process
+        self._tail: deque[tuple[str, str]] = deque(maxlen=_TAIL_LINES)
+        self._stderr_reader = asyncio.create_task(self._read_stderr(on_line))
+        self._client: LlamaClient | None = None
+        self._socket: Path | None = None
+        self.exited: asyncio.Task[int] = asyncio.create_task(process.wait())
+
+    @property
+    def pid(self) -> int:
+        """The child's process id."""
+        return self._process.pid
+
+    @property
+    def client(self) -> LlamaClient:
+        """HTTP to the child; there once `launch` has returned."""
+        assert self._client is not None
+        return self._client
+
+    @classmethod
+    async def launch(cls, launch: Launch, *, on_progress: OnProgress | None = None, on_line: OnLine) -> LlamaProcess:
+        """Start a child, wait until its model is loaded. Raises `EngineFault`; cancelled, it leaves nothing behind."""
+        socket = _socket_path(launch.run_dir) if sys.platform != "win32" else None
+        api_key = None if socket else secrets.token_hex(24)
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-I",
+            str(_CHILD),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            env={**os.environ, **_CHILD_ENVIRONMENT},
+        )
+        self = cls(process, on_line)
+        self._socket = socket
+        try:
+            address = await self._load(_child_options(launch, socket, api_key), launch.expected_bytes, on_progress)
+            self._client = LlamaClient(address, api_key=api_key)
+        except BaseException:
+            await self.stop()
+            raise
+        return self
+
+    async def _load(self, options: dict[str, Any], expected_bytes: int, on_progress: OnProgress | None) -> str:
+        stdin, stdout = self._process.stdin, self._process.stdout
+        assert stdin is not None
+        assert stdout is not None
+        stdin.write(json.dumps(options).encode() + b"\n")
+        reporter = asyncio.create_task(_report_progress(self.pid, expected_bytes, on_progress)) if on_progress else None
+        try:
+            line = await stdout.readline()
+        finally:
+            if reporter:
+                await _end_task(reporter)
+        report = json.loads(line) if line else {}
+        if "ready" not in report:
+            raise await self._load_fault(report.get("failed"))
+        if on_progress:
+            await _call(on_progress, 1.0)
+        return str(report["ready"])
+
+    async def _load_fault(self, reason: str | None) -> EngineFault:
+        """The child is ending: collect what it said, and tell its refusal (`reason`) from its death (None)."""
+        status = exit_code(await self.exited)
+        await self._stderr_reader
+        if reason is None:
+            return EngineFault(
+                "Error loading model.",
+                kind="load_failed",
+                cause=f"(Exit code: {status}). Unknown error. Try a different model and/or config.",
+                error_data={"exitCode": status},
+            )
+        if reason.startswith(("ModuleNotFoundError", "ImportError")):
+            return _runtime_missing(reason)
+        return EngineFault("Failed to load model", kind="load_failed", cause=self.error_text() or reason)
+
+    async def crash_fault(self) -> EngineFault:
+        """Say how the child ended, once a connection to it broke."""
+        status = exit_code(await self.exited)
+        return EngineFault(
+            f"The model has crashed without additional information. (Exit code: {status})",
+            kind="crashed",
+            error_data={"exitCode": status},
+        )
+
+    def error_text(self) -> str:
+        """The first lines of stderr that say what went wrong: the cause; those after it are consequences."""
+        errors = [text for level, text in self._tail if level == "error"]
+        telling = errors or [text for level, text in self._tail if level == "plain" and _TELLING.search(text)]
+        return "\n".join(telling[:_CAUSE_LINES])
+
+    async def stop(self) -> None:
+        """Kill the child and free all it had."""
+        with contextlib.suppress(ProcessLookupError):
+            self._process.kill()
+        await asyncio.shield(self.exited)
+        if self._client is not None:
+            await self._client.close()
+        if self._process.stdin is not None:
+            self._process.stdin.close()
+        await self._stderr_reader
+        if self._socket is not None:
+            self._socket.unlink(missing_ok=True)
+
+    async def _read_stderr(self, on_line: OnLine) -> None:
+        stderr = self._process.stderr
+        assert stderr is not None
+        rest = b""
+        while chunk := await stderr.read(65536):
+            *lines, rest = (rest + chunk).split(b"\n")
+            for line in lines:
+                self._keep_line(line, on_line)
+        if rest:
+            self._keep_line(rest, on_line)
+
+    def _keep_line(self, raw: bytes, on_line: OnLine) -> None:
+        line = raw.decode(errors="replace").rstrip()
+        match = _LOG_LINE.match(line)
+        level, text = (_LEVELS[match["level"]], match["text"].strip()) if match else ("plain", line)
+        if text:
+            self._tail.append((level, text))
+            on_line("info" if level == "plain" else level, text)
+
+
+def exit_code(return_code: int) -> int:
+    """A process's end as shells number it: 128 + the signal that killed it."""
+    return return_code if return_code >= 0 else 128 - return_code
+
+
+def _socket_path(run_dir: Path) -> Path:
+    path = run_dir / f"{secrets.token_hex(4)}.sock"
+    if len(os.fsencode(path)) <= _MAX_SOCKET_PATH_BYTES:
+        return path
+    return Path(tempfile.mkdtemp(prefix="lmx-", dir="/tmp")) / "s"
+
+
+def _runtime_missing(reason: str) -> EngineFault:
+    missing_openmp = "libgomp" in reason
+    remedy = "apt install libgomp1" if missing_openmp else "pip install 'lmstrix[engine]'"
+    return EngineFault("The llama.cpp runtime cannot be imported", kind="load_failed", cause=reason, suggestion=remedy)
+
+
+def _child_options(launch: Launch, socket: Path | None, api_key: str | None) -> dict[str, Any]:
+    settings = launch.settings
+    params: dict[str, Any] = {
+        "n_ctx": launch.n_ctx,
+        "n_parallel": settings.parallel_slots,
+        "kv_unified": settings.unified_kv and settings.parallel_slots > 1,
+        "n_batch": settings.eval_batch_size,
+        "n_ubatch": min(settings.physical_batch_size, settings.eval_batch_size),
+        "n_ctx_checkpoints": settings.context_checkpoints,
+        "ctx_shift": settings.context_shift,
+        "no_kv_offload": not settings.offload_kv_cache,
+        "embedding": launch.embedding,
+        "fit_params": False,  # it would shrink the context silently
+        "cache_ram_mib": 0,  # or every distinct prompt stays in memory, up to 8 GiB
+        "warmup": False,
+        "ui": False,
+        "n_threads_http": 2 + settings.parallel_slots,
+        "verbosity": 4,  # buffer sizes and the reasons of failures
+        "hostnames": [str(socket)] if socket else ["127.0.0.1"],
+        "port": 0,
+    }
+    optional = {
+        "api_keys": [api_key] if api_key else None,
+        "rope_freq_base": settings.rope_frequency_base,
+        "rope_freq_scale": settings.rope_frequency_scale,
+        "chat_template": settings.chat_template,
+        "n_gpu_layers": None if settings.offload_ratio is None else _gpu_layers(settings.offload_ratio),
+    }
+    params.update({name: value for name, value in optional.items() if value is not None})
+    return {
+        "model": launch.model_file,
+        "mmproj": launch.mmproj_file,
+        "params": params,
+        "enums": _enum_params(settings),
+        "threads": launch.threads,
+        "address_space_bytes": None if launch.budget_bytes is None else launch.budget_bytes + CHILD_OVERHEAD_BYTES,
+        "parent_pid": os.getpid(),
+    }
+
+
+def _gpu_layers(ratio: float) -> int:
+    """All or none; llama.cpp counts layers, which the caller of a ratio in between has to turn into a number first."""
+    return 999 if ratio >= 1 else 0
+
+
+def _enum_params(settings: LoadSettings) -> dict[str, tuple[str, str]]:
+    flash = {None: "AUTO", True: "ENABLED", False: "DISABLED"}[settings.flash_attention]
+    mode = {(True, False): "MMAP", (True, True): "MMAP_MLOCK", (False, True): "MLOCK", (False, False): "NONE"}
+    enums = {
+        "flash_attn_type": ("llama_flash_attn_type", f"LLAMA_FLASH_ATTN_TYPE_{flash}"),
+        "load_mode": ("llama_load_mode", f"LLAMA_LOAD_MODE_{mode[settings.mmap, settings.keep_in_memory]}"),
+    }
+    for name, cache_type in (("cache_type_k", settings.k_cache_type), ("cache_type_v", settings.v_cache_type)):
+        if cache_type is not None:
+            enums[name] = ("ggml_type", f"GGML_TYPE_{cache_type.upper()}")
+    return enums
+
+
+async def _report_progress(pid: int, expected_bytes: int, on_progress: OnProgress) -> None:
+    """Resident memory over expected memory, rising only, repeated while nothing moves so that clients keep waiting."""
+    loop = asyncio.get_running_loop()
+    told, told_at = 0.0, loop.time()
+    await _call(on_progress, told)
+    while True:
+        await asyncio.sleep(_PROGRESS_POLL_S)
+        ratio = min(_ALMOST_LOADED, _resident_bytes(pid) / max(1, expected_bytes))
+        if ratio >= told + _PROGRESS_STEP or loop.time() - told_at >= _PROGRESS_HEARTBEAT_S:
+            told, told_at = max(told, ratio), loop.time()
+            await _call(on_progress, told)
+
+
+def _resident_bytes(pid: int) -> int:
+    import psutil
+
+    try:
+        return int(psutil.Process(pid).memory_info().rss)
+    except psutil.Error:
+        return 0
+
+
+async def _call(on_progress: OnProgress, ratio: float) -> None:
+    result = on_progress(ratio)
+    if result is not None:
+        await result
+
+
+async def _end_task(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await task
