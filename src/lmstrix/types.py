@@ -55,12 +55,12 @@ class ModelInfo:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoadConfig:
-    """How to load a model. `context_length` in tokens. None leaves a choice to the server.
+    """How to load a model. `context_length` in tokens. None leaves a choice to the server (its own default context, say).
 
     `gpu_ratio` is the share of layers on the GPU, 0..1. Auto-fit is always switched off when this is sent.
     """
 
-    context_length: int
+    context_length: int | None
     gpu_ratio: float | None = None
     k_cache_type: CacheType | None = None
     v_cache_type: CacheType | None = None

@@ -1,0 +1,543 @@
+"""The commands: one method each, which calls the service and shows the result. Signatures are syntax, docstrings help.
+
+`command_line` reads the words against these signatures; Fire dispatches. Methods return None: what they show goes
+through `reports.console`, results to stdout and everything else to stderr.
+"""
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from lmstrix.command_line import (
+    ByteCount,
+    Flag,
+    Invocation,
+    Kind,
+    Parameter,
+    Port,
+    Seconds,
+    Tokens,
+    TokensOrRatio,
+    describe,
+    parse,
+)
+from lmstrix.errors import LMStrixError, UsageError
+from lmstrix.types import CacheType
+
+if TYPE_CHECKING:
+    from lmstrix.reports.console import Console
+    from lmstrix.service import LMStrixService
+
+SortKey = Literal["id", "name", "ctx", "tested", "size", "status", "date"]
+ListShape = Literal["table", "id", "path", "json", "csv"]
+Precision = Literal["safe", "balanced", "tight", "exhaustive"]
+AllModels = Annotated[bool, Flag("all")]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Common:
+    """Options of every command."""
+
+    json: bool = False
+    verbose: bool = False
+    quiet: bool = False
+    debug: bool = False
+    color: bool = True
+    emoji: bool = True
+    server: str | None = None
+    timeout: float | None = None
+    config: str | None = None
+    profile: str | None = None
+
+
+def _common(
+    *,
+    json: bool = False,
+    verbose: bool = False,
+    quiet: bool = False,
+    debug: bool = False,
+    color: bool = True,
+    emoji: bool = True,
+    server: str | None = None,
+    timeout: Seconds | None = None,
+    config: str | None = None,
+    profile: str | None = None,
+    help: bool = False,  # noqa: A002 - the option is --help
+) -> None:
+    """Options of every command.
+
+    Args:
+        json: Print the result as JSON, with a schema name.
+        verbose: Say more on stderr.
+        quiet: Say nothing but results and errors.
+        debug: Show tracebacks and debug messages.
+        color: Colours (switch off with --no-color, or NO_COLOR in the environment).
+        emoji: No effect, for scripts of the earlier LMStrix: nothing here prints emoji.
+        server: auto, lmstudio, embedded, or an address such as 127.0.0.1:1234.
+        timeout: Limit of one whole answer, such as 90 or 10m.
+        config: A config file instead of config.toml in the LMStrix home.
+        profile: A [profiles.NAME] table of the config file.
+        help: Show help.
+    """
+
+
+class LMStrixCommands:
+    """`lmstrix COMMAND`: public methods are commands; `engine_start` is `lmstrix engine start`, `list_` spares a builtin."""
+
+    def __init__(self, common: Common) -> None:
+        self._common = common
+
+    @functools.cached_property
+    def _console(self) -> Console:
+        from lmstrix.reports.console import Console
+
+        common = self._common
+        return Console(json=common.json, verbose=common.verbose, quiet=common.quiet, color=common.color)
+
+    @functools.cached_property
+    def _service(self) -> LMStrixService:
+        from lmstrix.paths import resolve_paths
+        from lmstrix.service import LMStrixService
+        from lmstrix.settings import load_settings
+
+        paths = resolve_paths()
+        common = self._common
+        settings = load_settings(
+            paths.home,
+            flags={"server": common.server, "timeout_s": common.timeout},
+            config_file=Path(common.config) if common.config else None,
+            profile=common.profile,
+        )
+        return LMStrixService(paths=paths, settings=settings, notify=self._console.note)
+
+    def scan(
+        self,
+        *,
+        failed: bool = False,
+        reset: bool = False,
+        refresh: bool = False,
+        update: bool = True,
+        models_dir: str | None = None,
+    ) -> None:
+        """Find models on disk and on the server; merge them into the registry.
+
+        Test results are kept: a model that is gone is marked missing, one that moved is recognised.
+
+        Args:
+            failed: Forget the results of models whose test failed.
+            reset: Forget all test results.
+            refresh: Read every file header again, also of files that did not change.
+            update: Write the registry (--no-update only shows what would change).
+            models_dir: Look here instead of in LM Studio's models directory.
+        """
+        directory = Path(models_dir) if models_dir else None
+        report = self._service.scan(
+            models_dir=directory, refresh=refresh, write=update, forget="all" if reset else "failed" if failed else None
+        )
+        self._console.scan(report)
+
+    def list_(
+        self,
+        filter: str | None = None,  # noqa: A002 - the word is FILTER
+        *,
+        show: ListShape = "table",
+        sort: SortKey = "id",
+        reverse: bool = False,
+        header: bool = True,
+        max_width: int | None = None,
+    ) -> None:
+        """List the models of the registry. Reads only; never touches a server.
+
+        Args:
+            filter: Show only models whose key or path contains this text.
+            show: What to print: table, id, path, json or csv.
+            sort: id, name, ctx (declared), tested, size, status or date.
+            reverse: Sort the other way round.
+            header: The head line of the table (--no-header leaves it out).
+            max_width: Width of the table instead of the terminal's.
+        """
+        listing = self._service.list_models(filter=filter, sort=sort, reverse=reverse)
+        self._console.listing(listing, show=show, header=header, max_width=max_width)
+
+    def test(
+        self,
+        model: str | None = None,
+        *,
+        all_models: AllModels = False,
+        threshold: Tokens | None = None,
+        ctx: Tokens | None = None,
+        precision: Precision = "balanced",
+        fast: bool = False,
+        force: bool = False,
+        reset: bool = False,
+        resume: bool = False,
+        dry_run: bool = False,
+        prompt: str | None = None,
+        file_prompt: str | None = None,
+        sort: Literal["risk", "id", "size", "ctx"] = "risk",
+        load_timeout: Seconds | None = None,
+        budget: Seconds | None = None,
+        parallel_slots: int = 1,
+        k_cache_type: CacheType | None = None,
+        v_cache_type: CacheType | None = None,
+        flash_attention: bool | None = None,
+        gpu: float | None = None,
+        unload_others: bool = False,
+    ) -> None:
+        """Find the real context limit of a model: load, fill for real, and ask what it remembers.
+
+        Args:
+            model: The model to test (its key, path, or an unambiguous beginning).
+            all_models: Test every model that has no result yet, smallest risk first.
+            threshold: Never try more than this many tokens.
+            ctx: Test exactly this context length instead of searching.
+            precision: How near to the edge: safe, balanced, tight or exhaustive (more failing loads for a smaller gap).
+            fast: Skip the recall questions; a filled context that answers anything passes.
+            force: Try sizes at or above one that failed before; with --all, test again what has a result.
+            reset: Start afresh; the old result is replaced only when the new one exists.
+            resume: Go on from the journal of an interrupted run (done automatically; kept for scripts).
+            dry_run: Show what would be tried, with predicted memory and risk; touch nothing.
+            prompt: Ask this instead of the recall questions; any answer passes.
+            file_prompt: The same, read from a file.
+            sort: Order of --all.
+            load_timeout: Limit of one load.
+            budget: Limit of one model's test in all.
+            parallel_slots: Slots to load with (the result is stored for this number).
+            k_cache_type: Type of the K cache.
+            v_cache_type: Type of the V cache.
+            flash_attention: Flash attention on, or off with --no-flash-attention.
+            gpu: Share of layers on the GPU, 0 to 1.
+            unload_others: First unload the models that others have loaded.
+        """
+        del resume  # an interrupted run is always continued; the word is accepted for scripts that say it
+        from lmstrix.service import TestOptions
+
+        if (model is None) == (not all_models):
+            raise UsageError("test needs a MODEL or --all (lmstrix list shows the models)")
+        if prompt is not None and file_prompt is not None:
+            raise UsageError("give --prompt or --file-prompt, not both")
+        if file_prompt is not None:
+            prompt = _read_text(file_prompt)
+        options = TestOptions(
+            threshold=threshold,
+            context_length=ctx,
+            precision=precision,
+            fast=fast,
+            force=force,
+            reset=reset,
+            prompt=prompt,
+            load_timeout_s=load_timeout,
+            budget_s=budget,
+            parallel_slots=parallel_slots,
+            k_cache_type=k_cache_type,
+            v_cache_type=v_cache_type,
+            flash_attention=flash_attention,
+            gpu_ratio=gpu,
+            unload_others=unload_others,
+        )
+        if dry_run:
+            self._console.test_plan(self._service.plan_tests(model, options, sort=sort))
+            return
+        with self._console.test_progress() as progress:
+            report = self._service.test(model, options, sort=sort, on_event=progress)
+        self._console.test_report(report)
+        if report.failed:
+            raise LMStrixError(report.failure_line)
+
+    def infer(
+        self,
+        prompt: str | None = None,
+        *,
+        model: str | None = None,
+        stream: bool = False,
+        in_ctx: Annotated[int | float | None, Kind("N|N%", lambda w, what: _zero_or_tokens(w, what))] = None,
+        out_ctx: TokensOrRatio | None = None,
+        stdin: bool = False,
+        system_prompt: str | None = None,
+        temperature: float | None = None,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        min_p: float | None = None,
+        repeat_penalty: float | None = None,
+        seed: int | None = None,
+        stop: list[str] | None = None,
+        reload: bool = False,
+        raw: bool = False,
+        ttl: Seconds = 300.0,
+        first_token_timeout: Seconds | None = None,
+        stream_timeout: Seconds | None = None,
+    ) -> None:
+        """Ask a model. The prompt is counted against the real context before anything is sent.
+
+        Args:
+            prompt: The prompt; - reads it from stdin. Text that begins with - goes after --.
+            model: The model (default: the one used last).
+            stream: Print the answer as it comes.
+            in_ctx: Context length to load, or % of the tested one; 0 is the server's default.
+            out_ctx: Most tokens to generate, or % of the context; without it, all that is left.
+            stdin: Read the prompt from stdin.
+            system_prompt: System prompt.
+            temperature: Sampling temperature.
+            top_k: Sample among the K likeliest tokens.
+            top_p: Sample among tokens of this cumulative probability.
+            min_p: Drop tokens less likely than this share of the likeliest.
+            repeat_penalty: Penalty for repetition.
+            seed: Seed of the sampler.
+            stop: Stop at this text (may be repeated).
+            reload: Load a fresh instance even if a loaded one would do.
+            raw: Plain completion without the chat template.
+            ttl: Keep an instance loaded here this long after its last use; 0 unloads it at once.
+            first_token_timeout: Give up when no token came in this time.
+            stream_timeout: Give up when no token came for this long.
+        """
+        from lmstrix.service import InferRequest
+
+        if stdin or prompt == "-":
+            if stdin and prompt not in (None, "-"):
+                raise UsageError("give the prompt as a word or with --stdin, not both")
+            prompt = _read_stdin()
+        if prompt is None:
+            raise UsageError("infer needs a PROMPT (or - to read it from stdin)")
+        request = InferRequest(
+            prompt=prompt,
+            model=model,
+            system_prompt=system_prompt,
+            in_ctx=in_ctx,
+            out_ctx=out_ctx,
+            temperature=temperature,
+            top_k=top_k,
+            top_p=top_p,
+            min_p=min_p,
+            repeat_penalty=repeat_penalty,
+            seed=seed,
+            stop=tuple(stop or ()),
+            reload=reload,
+            raw=raw,
+            ttl_s=ttl,
+            first_token_s=first_token_timeout,
+            between_tokens_s=stream_timeout,
+        )
+        result = self._console.answer(self._service.stream(request), live=stream and not self._common.json)
+        self._console.answered(result, streamed=stream and not self._common.json)
+
+    def load(
+        self,
+        model: str,
+        *,
+        ctx: Tokens | None = None,
+        ttl: Seconds | None = None,
+        identifier: str | None = None,
+        gpu: float | None = None,
+        k_cache_type: CacheType | None = None,
+        v_cache_type: CacheType | None = None,
+        flash_attention: bool | None = None,
+        parallel_slots: int = 1,
+    ) -> None:
+        """Load a model at its tested context (or --ctx) and keep it loaded.
+
+        Args:
+            model: The model to load.
+            ctx: Context length; without it the tested one.
+            ttl: Unload after this long without use.
+            identifier: Name of the instance; without it one is made.
+            gpu: Share of layers on the GPU, 0 to 1.
+            k_cache_type: Type of the K cache.
+            v_cache_type: Type of the V cache.
+            flash_attention: Flash attention on, or off with --no-flash-attention.
+            parallel_slots: Requests answered at the same time.
+        """
+        with self._console.load_progress(model) as progress:
+            loaded = self._service.load(
+                model,
+                context_length=ctx,
+                ttl_s=ttl,
+                instance_id=identifier,
+                gpu_ratio=gpu,
+                k_cache_type=k_cache_type,
+                v_cache_type=v_cache_type,
+                flash_attention=flash_attention,
+                parallel_slots=parallel_slots,
+                on_progress=progress,
+            )
+        self._console.loaded([loaded], command="load")
+
+    def unload(self, instance: str | None = None, *, all_models: AllModels = False) -> None:
+        """Unload a loaded model.
+
+        Args:
+            instance: The identifier that lmstrix ps shows, or the key of a model loaded once.
+            all_models: Unload everything that is loaded.
+        """
+        if (instance is None) == (not all_models):
+            raise UsageError("unload needs an INSTANCE or --all (lmstrix ps shows them)")
+        self._console.unloaded(self._service.unload(instance))
+
+    def ps(self) -> None:
+        """Show the loaded models with their effective context lengths."""
+        self._console.loaded(self._service.ps(), command="ps")
+
+    def doctor(self) -> None:
+        """Check what works on this machine, with remedies. Needs nothing installed."""
+        report = self._service.doctor()
+        self._console.doctor(report)
+        if not report.ok:
+            raise LMStrixError(f"{report.problems} problem(s) found; each line above names its remedy")
+
+    def engine_run(
+        self,
+        *,
+        models_dir: str | None = None,
+        host: str = "127.0.0.1",
+        port: Port = 0,
+        memory_limit: ByteCount | None = None,
+        api_token: str | None = None,
+        cors: bool = False,
+    ) -> None:
+        """Run the embedded engine in the foreground.
+
+        Args:
+            models_dir: Directory of models (publisher/repo/file.gguf).
+            host: Address to listen on; anything but loopback needs --api-token.
+            port: Port to listen on; 0 takes a free one.
+            memory_limit: Most memory that models may take, such as 8GiB.
+            api_token: Ask clients for this token (sk-lm-XXXXXXXX:YYYYYYYYYYYYYYYYYYYY).
+            cors: Let web pages of other origins connect.
+        """
+        self._service.engine_run(
+            models_dir=models_dir, host=host, port=port, memory_limit_bytes=memory_limit, api_token=api_token, cors=cors
+        )
+
+    def engine_start(
+        self,
+        *,
+        models_dir: str | None = None,
+        host: str = "127.0.0.1",
+        port: Port = 0,
+        memory_limit: ByteCount | None = None,
+        api_token: str | None = None,
+        cors: bool = False,
+    ) -> None:
+        """Start the embedded engine in the background.
+
+        Args:
+            models_dir: Directory of models (publisher/repo/file.gguf).
+            host: Address to listen on; anything but loopback needs --api-token.
+            port: Port to listen on; 0 takes a free one.
+            memory_limit: Most memory that models may take, such as 8GiB.
+            api_token: Ask clients for this token (sk-lm-XXXXXXXX:YYYYYYYYYYYYYYYYYYYY).
+            cors: Let web pages of other origins connect.
+        """
+        status = self._service.engine_start(
+            models_dir=models_dir, host=host, port=port, memory_limit_bytes=memory_limit, api_token=api_token, cors=cors
+        )
+        self._console.engine(status)
+
+    def engine_stop(self) -> None:
+        """Stop the background engine and unload its models."""
+        self._console.engine(self._service.engine_stop())
+
+    def engine_status(self) -> None:
+        """Show whether the embedded engine runs, where, and what it holds."""
+        self._console.engine(self._service.engine_status())
+
+    def engine_logs(self, *, follow: bool = False, lines: int = 50) -> None:
+        """Show the background engine's log.
+
+        Args:
+            follow: Go on showing new lines until interrupted.
+            lines: How many of the last lines to show.
+        """
+        for line in self._service.engine_logs(follow=follow, lines=lines):
+            sys.stdout.write(line)
+            sys.stdout.flush()
+
+    def demo(self) -> None:
+        """The whole story in a minute, on the embedded engine and a small bundled model."""
+        from lmstrix.demo import run_demo
+
+        run_demo(self._console.note)
+
+    def version(self) -> None:
+        """Print the version (also --version)."""
+        from lmstrix import __version__
+
+        self._console.version(__version__)
+
+
+def _functions(commands: type[LMStrixCommands] | LMStrixCommands) -> dict[tuple[str, ...], Callable[..., object]]:
+    """Every public method under the words that call it."""
+    found: dict[tuple[str, ...], Callable[..., object]] = {}
+    for name in vars(LMStrixCommands):
+        if not name.startswith("_"):
+            group, _, rest = name.rstrip("_").partition("_")
+            path = (group, rest) if group == "engine" else (group,)
+            found[path] = getattr(commands, name)
+    return found
+
+
+def common_parameters() -> tuple[Parameter, ...]:
+    """The options of every command."""
+    return describe(("lmstrix",), _common).parameters
+
+
+def run(words: list[str]) -> int:
+    """Parse the words, then let Fire dispatch to a command that needs no more of them."""
+    functions = _functions(LMStrixCommands)
+    invocation = parse(words, functions, common_parameters())
+    if invocation.command is None:
+        sys.stdout.write(invocation.help_text)
+        return 0
+    common = Common(**invocation.common)
+    if common.verbose or common.debug:
+        from lmstrix import log
+
+        log.configure("DEBUG" if common.debug else "INFO")
+    else:
+        _silence_libraries()
+    _dispatch(invocation, LMStrixCommands(common))
+    return 0
+
+
+def _silence_libraries() -> None:
+    """Our own messages go through the console; loguru, if a part uses it, then has nothing to add."""
+    loguru = sys.modules.get("loguru")
+    if loguru is not None:
+        loguru.logger.remove()
+
+
+def _dispatch(invocation: Invocation, commands: LMStrixCommands) -> None:
+    import fire
+
+    command = invocation.command
+    assert command is not None
+    bound = _functions(commands)[command.path]
+    component: Any = functools.partial(bound, *invocation.positionals, **invocation.options)
+    for word in reversed(command.path):
+        component = {word: component}
+    fire.Fire(component, command=list(command.path), name="lmstrix")
+
+
+def _zero_or_tokens(word: str, what: str) -> int | float:
+    from lmstrix.units import parse_tokens_or_ratio
+
+    return parse_tokens_or_ratio(word, what=what)
+
+
+def _read_stdin() -> str:
+    data = sys.stdin.buffer.read()
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError as exc:
+        raise UsageError(f"stdin is not valid UTF-8 (byte {exc.start}); convert it first") from exc
+
+
+def _read_text(path: str) -> str:
+    try:
+        return Path(path).read_text(encoding="utf-8")
+    except UnicodeDecodeError as exc:
+        raise UsageError(f"{path} is not valid UTF-8 (byte {exc.start}); convert it first") from exc

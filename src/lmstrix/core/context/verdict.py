@@ -1,0 +1,94 @@
+"""What happened to one load or one prompt, told apart. Pure.
+
+Only evidence about memory may move a limit: a lost connection, a missing model, a timeout or an interrupt says nothing
+about how much context fits.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Literal
+
+from lmstrix import errors
+
+Stage = Literal["load", "prefill"]
+
+
+class Outcome(StrEnum):
+    """How a step ended, in the words the user reads and the registry stores."""
+
+    OK = "ok"
+    REFUSED = "refused by guardrail"
+    OUT_OF_MEMORY = "out of memory at load"
+    DIED_AT_LOAD = "engine died at load"
+    LOAD_FAILED = "load failed"
+    DIED_AT_PREFILL = "engine died at prefill"
+    PREFILL_FAILED = "prefill failed"
+    REDUCED = "context reduced silently"
+    RAISED = "context raised silently"
+    OVERFLOW_REJECTED = "prompt rejected as too long"
+    TRUNCATED = "prompt truncated silently"
+    EMPTY = "empty answer"
+    GARBAGE = "garbage answer"
+    RECALL_LOST = "recall lost"
+    TIMED_OUT = "timed out"
+    CONNECTION_LOST = "connection lost"
+    UNREACHABLE = "server unreachable"
+    NOT_FOUND = "model not found"
+    INTERRUPTED = "interrupted"
+    MACHINE_WENT_DOWN = "ended without an outcome"
+
+    @property
+    def is_memory_evidence(self) -> bool:
+        """Whether it says that this size does not fit."""
+        return self in _MEMORY_EVIDENCE
+
+    @property
+    def ends_the_run(self) -> bool:
+        """Whether trying other models makes no sense either."""
+        return self in (Outcome.UNREACHABLE, Outcome.CONNECTION_LOST, Outcome.INTERRUPTED)
+
+
+_MEMORY_EVIDENCE = frozenset(
+    {
+        Outcome.REFUSED,
+        Outcome.OUT_OF_MEMORY,
+        Outcome.DIED_AT_LOAD,
+        Outcome.DIED_AT_PREFILL,
+        Outcome.PREFILL_FAILED,
+        Outcome.MACHINE_WENT_DOWN,
+    }
+)
+
+
+def outcome_of(failure: BaseException, stage: Stage) -> Outcome:
+    """The outcome an exception of `lmstrix.errors` stands for, at the stage it was raised."""
+    for kind, outcome in _OUTCOMES[stage]:
+        if isinstance(failure, kind):
+            return outcome
+    return Outcome.LOAD_FAILED if stage == "load" else Outcome.PREFILL_FAILED
+
+
+_ANYWHERE: list[tuple[type[BaseException], Outcome]] = [
+    (KeyboardInterrupt, Outcome.INTERRUPTED),
+    (errors.BackendTimeoutError, Outcome.TIMED_OUT),
+    (errors.BackendUnavailableError, Outcome.CONNECTION_LOST),
+    (errors.ModelNotFoundError, Outcome.NOT_FOUND),
+]
+_OUTCOMES: dict[Stage, list[tuple[type[BaseException], Outcome]]] = {
+    "load": [
+        *_ANYWHERE,
+        (errors.LoadRefusedError, Outcome.REFUSED),
+        (errors.OutOfMemoryError, Outcome.OUT_OF_MEMORY),
+        (errors.EngineDiedError, Outcome.DIED_AT_LOAD),
+        (errors.LoadTimeoutError, Outcome.TIMED_OUT),
+    ],
+    "prefill": [
+        *_ANYWHERE,
+        (errors.ContextOverflowError, Outcome.OVERFLOW_REJECTED),
+        (errors.EngineCrashedError, Outcome.DIED_AT_PREFILL),
+        (errors.StreamStalledError, Outcome.TIMED_OUT),
+        (errors.EmptyAnswerError, Outcome.EMPTY),
+        (errors.ModelUnloadedError, Outcome.DIED_AT_PREFILL),
+    ],
+}

@@ -1,0 +1,154 @@
+"""One answer: choose a context, load or reuse an instance, count the prompt, refuse what cannot fit, then stream.
+
+Nothing is sent before the whole prompt, template included, has been counted by the model itself against the context it
+really has; overflow policy is always stop-at-limit, so no text is dropped silently.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+
+from lmstrix.backend import LoadProgress, ModelBackend
+from lmstrix.core import load_policy
+from lmstrix.core.load_policy import ContextChoice, Load, Reuse
+from lmstrix.types import Deadlines, GenerationRequest, LoadConfig, LoadedModel, Message, StreamEvent
+
+OWN_PREFIX = "lmstrix-"
+ROUGH_BYTES_PER_TOKEN = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InferenceTarget:
+    """The model to ask, as the registry knows it."""
+
+    model_key: str
+    declared_context_length: int
+    tested_context_length: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InferenceOptions:
+    """How to run it. `in_ctx`/`out_ctx`: tokens, a ratio as float, None for the default; `in_ctx` 0 is the server's.
+
+    `load` carries cache types and the like; its context length is chosen here. `ttl_s` unloads an idle own instance.
+    """
+
+    in_ctx: int | float | None = None
+    out_ctx: int | float | None = None
+    reload: bool = False
+    ttl_s: float | None = 300.0
+    load: LoadConfig = field(default_factory=lambda: LoadConfig(context_length=None))
+    deadlines: Deadlines = field(default_factory=Deadlines)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prepared:
+    """An instance ready to answer: its effective context, the prompt's exact size, what may be generated."""
+
+    instance: LoadedModel
+    choice: ContextChoice
+    prompt_tokens: int
+    max_tokens: int
+    load_s: float | None
+
+
+class InferenceManager:
+    """Runs requests on one backend. `run_id` makes the identifiers of its instances unique."""
+
+    def __init__(self, backend: ModelBackend, *, run_id: str) -> None:
+        self._backend = backend
+        self._run_id = run_id
+        self._loads = 0
+
+    def prepare(
+        self,
+        target: InferenceTarget,
+        request: GenerationRequest,
+        options: InferenceOptions,
+        *,
+        on_load: Callable[[ContextChoice], None] | None = None,
+        on_progress: LoadProgress | None = None,
+    ) -> Prepared:
+        """Make an instance ready for the request. Raises ContextOverflowError before anything is sent."""
+        answer = options.out_ctx if isinstance(options.out_ctx, int) else 0
+        needed = _rough_tokens(request) + answer
+        choice = load_policy.choose_context(
+            options.in_ctx,
+            declared=target.declared_context_length,
+            tested=target.tested_context_length,
+            needed_tokens=needed,
+        )
+        decision = load_policy.decide(
+            replace(options.load, context_length=choice.context_length),
+            self._backend.list_loaded(),
+            model_key=target.model_key,
+            own_prefix=OWN_PREFIX,
+            reload=options.reload,
+            needed_tokens=needed,
+        )
+        load_s: float | None = None
+        if isinstance(decision, Reuse):
+            instance = decision.instance
+        else:
+            if on_load is not None:
+                on_load(choice)
+            started = time.perf_counter()
+            instance = self._load(target.model_key, decision, options, on_progress)
+            load_s = time.perf_counter() - started
+        prompt_tokens = self._count(instance.instance_id, request)
+        limit = load_policy.output_limit(
+            options.out_ctx, context_length=instance.context_length, prompt_tokens=prompt_tokens
+        )
+        return Prepared(
+            instance=instance, choice=choice, prompt_tokens=prompt_tokens, max_tokens=limit, load_s=load_s
+        )
+
+    def stream(
+        self, prepared: Prepared, request: GenerationRequest, options: InferenceOptions
+    ) -> Iterator[StreamEvent]:
+        """The events of the answer; the last is Finished."""
+        bounded = replace(request, max_tokens=prepared.max_tokens)
+        return self._backend.stream(prepared.instance.instance_id, bounded, deadlines=options.deadlines)
+
+    def release(self, prepared: Prepared) -> None:
+        """Unload the instance if this run loaded it; a user's own instance is never touched."""
+        if prepared.load_s is not None:
+            self._backend.unload(prepared.instance.instance_id)
+
+    def _load(
+        self, model_key: str, decision: Load, options: InferenceOptions, on_progress: LoadProgress | None
+    ) -> LoadedModel:
+        for stale in decision.replaces:
+            if not stale.queued:
+                self._backend.unload(stale.instance_id)
+        self._loads += 1
+        return self._backend.load(
+            model_key,
+            decision.config,
+            instance_id=f"{OWN_PREFIX}{self._run_id}-{self._loads}",
+            ttl_s=options.ttl_s,
+            deadlines=options.deadlines,
+            on_progress=on_progress,
+        )
+
+    def _count(self, instance_id: str, request: GenerationRequest) -> int:
+        if request.raw_prompt is not None:
+            text = request.raw_prompt
+        else:
+            text = self._backend.apply_template(instance_id, request.messages, tools=request.tools)
+        return self._backend.count_tokens(instance_id, text)
+
+
+def user_message(text: str, *, system: str | None = None) -> tuple[Message, ...]:
+    """A chat of one question, with an optional system prompt."""
+    question = Message(role="user", text=text)
+    return (Message(role="system", text=system), question) if system else (question,)
+
+
+def _rough_tokens(request: GenerationRequest) -> int:
+    """An estimate from above for prose, to choose a context before the model is loaded to count."""
+    texts = [request.raw_prompt or "", *(message.text for message in request.messages)]
+    return sum(len(text.encode(errors="surrogatepass")) for text in texts) // ROUGH_BYTES_PER_TOKEN + 64
+

@@ -1,0 +1,107 @@
+"""Which context to load a model at, and whether a loaded instance will do. Pure.
+
+A loaded instance serves only if its *own* context holds what was asked: LM Studio hands out any loaded instance of a
+name whatever its context, which is how an answer silently runs at 4,096 tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from lmstrix.errors import ContextOverflowError
+from lmstrix.types import LoadConfig, LoadedModel
+
+UNTESTED_CONTEXT_LENGTH = 4096
+ALIGNMENT = 256
+ContextSource = Literal["asked", "tested", "untested", "server default"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ContextChoice:
+    """The context length to load at (None: the server's default) and why."""
+
+    context_length: int | None
+    source: ContextSource
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reuse:
+    """An instance that is loaded already serves."""
+
+    instance: LoadedModel
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Load:
+    """A new instance is needed; `replaces` are smaller instances of ours to unload first."""
+
+    config: LoadConfig
+    replaces: tuple[LoadedModel, ...] = ()
+
+
+def choose_context(
+    asked: float | None, *, declared: int, tested: int | None, needed_tokens: int = 0
+) -> ContextChoice:
+    """The context length for a call that needs `needed_tokens` (prompt and answer, as far as known).
+
+    `asked` is a token count, a ratio in 0..1 of the tested (else declared) length when a float below or at 1, 0 for the
+    server's default, or None. An untested model gets a modest context, never its declared one, which may not fit.
+    """
+    if asked is not None:
+        if asked == 0:
+            return ContextChoice(context_length=None, source="server default")
+        wanted = int(asked * (tested or declared)) if isinstance(asked, float) else asked
+        if wanted > declared:
+            raise ContextOverflowError(
+                f"the model declares {declared:,} tokens of context, {wanted:,} were asked for; ask for less",
+                context_length=declared,
+            )
+        return ContextChoice(context_length=max(1, wanted), source="asked")
+    if tested:
+        return ContextChoice(context_length=tested, source="tested")
+    roomy = -(-needed_tokens // ALIGNMENT) * ALIGNMENT
+    return ContextChoice(context_length=min(declared, max(UNTESTED_CONTEXT_LENGTH, roomy)), source="untested")
+
+
+def decide(
+    wanted: LoadConfig,
+    loaded: Sequence[LoadedModel],
+    *,
+    model_key: str,
+    own_prefix: str,
+    reload: bool = False,
+    needed_tokens: int = 0,
+) -> Reuse | Load:
+    """Reuse an instance whose context serves, else load. Special cache types or slots always get an own instance."""
+    same = [instance for instance in loaded if instance.model_key == model_key]
+    ours = tuple(instance for instance in same if instance.instance_id.startswith(own_prefix))
+    plain = wanted == LoadConfig(context_length=wanted.context_length)
+    if plain and not reload:
+        floor = wanted.context_length or needed_tokens
+        fitting = [instance for instance in same if instance.context_length >= floor]
+        if fitting:
+            return Reuse(instance=min(fitting, key=lambda instance: instance.context_length))
+    return Load(config=wanted, replaces=ours)
+
+
+def output_limit(asked: float | None, *, context_length: int, prompt_tokens: int) -> int:
+    """How many tokens may be generated: `asked` as a count or a ratio of the context; None is all that is left.
+
+    Raises ContextOverflowError when prompt and answer cannot both fit, naming the ways out.
+    """
+    left = context_length - prompt_tokens
+    if asked is None:
+        wanted = max(left, 1)
+    else:
+        wanted = max(1, int(asked * context_length)) if isinstance(asked, float) else int(asked)
+    if left < 1 or (asked is not None and wanted > left):
+        answer = f" and an answer of up to {wanted:,}" if left >= 1 else ""
+        raise ContextOverflowError(
+            f"the prompt has {prompt_tokens:,} tokens{answer}, but the context holds {context_length:,}: "
+            "load a larger context (--in-ctx), ask for a shorter answer (--out-ctx), or shorten the prompt",
+            prompt_tokens=prompt_tokens,
+            context_length=context_length,
+        )
+    return wanted

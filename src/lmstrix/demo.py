@@ -1,0 +1,66 @@
+"""`lmstrix demo`: the whole story, on the embedded engine and the bundled model, in a temporary home.
+
+It runs the very commands a user would type, one process each, so what it shows is what they will see.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from importlib.resources import as_file, files
+from pathlib import Path
+
+from lmstrix.errors import LMStrixError
+
+MODEL = "demo-needle"
+MEMORY_LIMIT = "128MiB"
+
+Note = Callable[[str], None]
+
+
+def run_demo(note: Note) -> None:
+    """Start an engine that lets models take little memory, then scan, list, test, ask; clean everything up."""
+    with tempfile.TemporaryDirectory(prefix="lmstrix-demo-") as folder, as_file(files("lmstrix") / "data") as data:
+        models = Path(folder) / "models"
+        shutil.copytree(data / "models", models, ignore=shutil.ignore_patterns("*.md"))
+        _tell(Path(folder) / "home", models, note)
+
+
+def _tell(home: Path, models: Path, note: Note) -> None:
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(("LMSTRIX_", "LMSTUDIO_"))}
+    environment |= {"LMSTRIX_HOME": str(home), "LMSTRIX_SERVER": "embedded", "LMSTRIX_MODELS_DIR": str(models)}
+
+    def command(*words: str, say: str) -> None:
+        note("")
+        note(f"# {say}")
+        note(f"$ lmstrix {' '.join(_quoted(word) for word in words)}")
+        code = subprocess.run([sys.executable, "-m", "lmstrix", *words], env=environment, check=False).returncode
+        if code != 0:
+            raise LMStrixError(f"the demo's command 'lmstrix {' '.join(words)}' ended with exit code {code}")
+
+    note("LMStrix demo: a small bundled model on the embedded engine, in a temporary folder.")
+    try:
+        command(
+            "engine", "start", "--models-dir", str(models), "--memory-limit", MEMORY_LIMIT,
+            say=f"An LM Studio-compatible server over llama.cpp; models may take {MEMORY_LIMIT}, as on a small machine.",
+        )  # fmt: skip
+        command("scan", say="What is there? The registry keeps it.")
+        command("list", say="The declared context is what the model's file claims.")
+        command("test", MODEL, say="What it really holds: load, fill for real, ask for codes hidden in the text.")
+        command("list", say="Declared, loads under this limit, really recalls:")
+        command(
+            "infer", "What is 2+3?", "-m", MODEL, "--stream", "--verbose", "--seed", "1",
+            say="Ask it. The prompt is counted against the tested context before it is sent.",
+        )  # fmt: skip
+    finally:
+        command("engine", "stop", say="Clean up.")
+    note("")
+    note("Done; nothing is left running. Next: lmstrix doctor, lmstrix scan, lmstrix test --all")
+
+
+def _quoted(word: str) -> str:
+    return f"'{word}'" if " " in word or "?" in word else word

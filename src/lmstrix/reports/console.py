@@ -1,0 +1,387 @@
+"""Results as text: model text, tables and JSON to stdout; notes, progress and statistics to stderr."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import json as json_module
+import os
+import shutil
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, TextIO
+
+from lmstrix.reports.table import Column, clean, render
+from lmstrix.units import format_bytes, format_seconds, format_tokens
+
+if TYPE_CHECKING:
+    from lmstrix.core.registry import ModelRecord
+    from lmstrix.service.records import DoctorReport, Listing, ScanReport
+    from lmstrix.types import GenerationResult, LoadedModel, StreamEvent
+
+_LIST_COLUMNS = (
+    Column(title="MODEL", shrink=True, keep=12),
+    Column(title="SIZE", right=True),
+    Column(title="DECLARED", right=True),
+    Column(title="TESTED", right=True),
+    Column(title="LOADS", right=True),
+    Column(title="RECALLS", right=True),
+    Column(title="STATUS"),
+    Column(title="TESTED ON"),
+)
+
+
+class Console:
+    """Where results go. `json` prints every result as one JSON object with a schema name."""
+
+    def __init__(self, *, json: bool = False, verbose: bool = False, quiet: bool = False, color: bool = True) -> None:
+        self.json = json
+        self.verbose = verbose
+        self.quiet = quiet
+        self._color = color and "NO_COLOR" not in os.environ
+
+    # Channels
+
+    def note(self, line: str) -> None:
+        """A remark for the user, on stderr; not with --quiet."""
+        if not self.quiet:
+            sys.stderr.write(clean(line) + "\n")
+            sys.stderr.flush()
+
+    def text(self, text: str) -> None:
+        """Model text, exactly, on stdout; control characters that could drive a terminal are shown as "?" there."""
+        sys.stdout.write(_harmless(text) if sys.stdout.isatty() else text)
+        sys.stdout.flush()
+
+    def result(self, schema: str, value: dict[str, Any]) -> None:
+        """A result as JSON: {"schema": "lmstrix.<command>/1", …}."""
+        ascii_only = (sys.stdout.encoding or "").lower().replace("-", "") != "utf8"
+        json_module.dump(
+            {"schema": f"lmstrix.{schema}/1", **value}, sys.stdout, ensure_ascii=ascii_only, indent=2, default=_jsonable
+        )
+        sys.stdout.write("\n")
+
+    def table(
+        self,
+        columns: Sequence[Column],
+        rows: Sequence[Sequence[str]],
+        *,
+        header: bool = True,
+        max_width: int | None = None,
+        stream: TextIO | None = None,
+    ) -> None:
+        """A table on stdout (or `stream`), as wide as the terminal, or as it wants to be when piped."""
+        out = stream or sys.stdout
+        if max_width is None and (out.isatty() or "COLUMNS" in os.environ):
+            max_width = shutil.get_terminal_size().columns
+        unicode = "utf" in (out.encoding or "").lower()
+        out.write(
+            render(
+                columns,
+                rows,
+                max_width=max_width,
+                header=header,
+                ellipsis="…" if unicode else "..",
+                bold=self._color and out.isatty(),
+            )
+        )
+
+    # Commands
+
+    def version(self, version: str) -> None:
+        if self.json:
+            self.result("version", {"version": version})
+        else:
+            sys.stdout.write(f"lmstrix {version}\n")
+
+    def scan(self, report: ScanReport) -> None:
+        changes = report.changes
+        if self.json:
+            self.result(
+                "scan",
+                {
+                    "models": report.models,
+                    "added": changes.added,
+                    "changed": changes.changed,
+                    "missing": changes.missing,
+                    "restored": changes.restored,
+                    "moved": [{"from": move.old_path, "to": move.new_path} for move in changes.moved],
+                    "unchanged": changes.unchanged,
+                    "forgotten": report.forgotten,
+                    "problems": [{"path": p.path, "kind": p.kind, "detail": p.detail} for p in report.problems],
+                    "sources": report.sources,
+                    "written": report.written,
+                },
+            )
+            return
+        for problem in report.problems:
+            self.note(f"{problem.path}: {problem.detail}")
+        for word, paths in (("new", changes.added), ("gone", changes.missing), ("back", changes.restored)):
+            for path in paths[:10] if not self.verbose else paths:
+                self.note(f"{word}: {path}")
+            if len(paths) > 10 and not self.verbose:
+                self.note(f"{word}: … and {len(paths) - 10} more (--verbose shows all)")
+        for move in changes.moved:
+            self.note(f"moved: {move.old_path} -> {move.new_path}")
+        counts = [
+            f"{count} {word}"
+            for word, count in (
+                ("new", len(changes.added)),
+                ("changed", len(changes.changed)),
+                ("moved", len(changes.moved)),
+                ("missing", len(changes.missing)),
+                ("back", len(changes.restored)),
+                ("unreadable", len(report.problems)),
+                ("reset", len(report.forgotten)),
+            )
+            if count
+        ]
+        state = "" if report.written else " (registry unchanged)"
+        sys.stdout.write(
+            f"{report.models} models from {' and '.join(report.sources)}: {', '.join(counts) or 'no change'}{state}\n"
+        )
+
+    def listing(self, listing: Listing, *, show: str, header: bool, max_width: int | None) -> None:
+        records = listing.records
+        if self.json or show == "json":
+            self.result("list", {"models": [record_json(record) for record in records]})
+        elif show in ("id", "path"):
+            lines = (record.model_key if show == "id" else record.path for record in records)
+            sys.stdout.write("".join(f"{clean(line)}\n" for line in lines))
+        elif show == "csv":
+            rows = [record_json(record) for record in records]
+            if rows:
+                writer = csv.DictWriter(sys.stdout, [k for k, v in rows[0].items() if not isinstance(v, list)],
+                                        extrasaction="ignore", lineterminator="\n")
+                writer.writeheader()
+                writer.writerows(rows)
+        elif not listing.total:
+            self.note("no models yet: lmstrix scan finds them")
+        else:
+            self.table(_LIST_COLUMNS, [_list_row(r) for r in records], header=header, max_width=max_width)
+            if not records:
+                self.note(f"none of {listing.total} models matches")
+
+    def loaded(self, models: Sequence[LoadedModel], *, command: str) -> None:
+        if self.json:
+            self.result(command, {"models": [_loaded_json(model) for model in models]})
+            return
+        if not models:
+            self.note("nothing is loaded")
+            return
+        columns = (
+            Column(title="INSTANCE", shrink=True),
+            Column(title="MODEL", shrink=True),
+            Column(title="CONTEXT", right=True),
+            Column(title="DECLARED", right=True),
+            Column(title="SIZE", right=True),
+            Column(title="STATUS"),
+            Column(title="TTL", right=True),
+        )
+        rows = [
+            (
+                model.instance_id,
+                model.model_key,
+                format_tokens(model.context_length),
+                format_tokens(model.max_context_length),
+                format_bytes(model.size_bytes),
+                model.status or "",
+                format_seconds(model.ttl_s) if model.ttl_s else "-",
+            )
+            for model in models
+        ]
+        self.table(columns, rows)
+
+    def unloaded(self, models: Sequence[LoadedModel]) -> None:
+        if self.json:
+            self.result("unload", {"models": [_loaded_json(model) for model in models]})
+        for model in models:
+            self.note(f"unloaded {model.instance_id}")
+        if not models:
+            self.note("nothing was loaded")
+
+    def doctor(self, report: DoctorReport) -> None:
+        if self.json:
+            self.result(
+                "doctor",
+                {
+                    "ok": report.ok,
+                    "checks": [
+                        {"name": c.name, "state": c.state, "found": c.found, "remedy": c.remedy} for c in report.checks
+                    ],
+                },
+            )
+            return
+        width = max(len(check.name) for check in report.checks)
+        for check in report.checks:
+            sys.stdout.write(f"{check.state:<8}{check.name:<{width}}  {clean(check.found)}\n")
+            if check.remedy:
+                sys.stdout.write(f"{'':{8 + width}}  -> {clean(check.remedy)}\n")
+
+    # Answers
+
+    def answer(self, events: Iterable[StreamEvent], *, live: bool) -> GenerationResult:
+        """Consume a stream; with `live`, print the text as it comes (reasoning dimmed, on stderr)."""
+        from lmstrix.types import Finished, TextDelta
+
+        dim = self._color and sys.stderr.isatty()
+        thinking = False
+        wrote = ""
+        try:
+            for event in events:
+                if isinstance(event, Finished):
+                    return event.result
+                if not live or not isinstance(event, TextDelta):
+                    continue
+                if event.reasoning or event.structural:
+                    if not self.quiet:
+                        sys.stderr.write(("\x1b[2m" if dim and not thinking else "") + _harmless(event.text))
+                        sys.stderr.flush()
+                        thinking = True
+                else:
+                    if thinking:
+                        sys.stderr.write("\x1b[0m\n" if dim else "\n")
+                        thinking = False
+                    self.text(event.text)
+                    wrote = event.text or wrote
+        finally:
+            if thinking:
+                sys.stderr.write("\x1b[0m\n" if dim else "\n")
+            if wrote and not wrote.endswith("\n") and sys.stdout.isatty():
+                sys.stdout.write("\n")
+        raise AssertionError("a stream ends with Finished or raises")
+
+    def answered(self, result: GenerationResult, *, streamed: bool) -> None:
+        """The answer (unless streamed already), what cut it short, and its statistics with --verbose."""
+        stats = result.stats
+        if self.json:
+            self.result("infer", _answer_json(result))
+        elif not streamed:
+            self.text(result.text if result.text.endswith("\n") or not sys.stdout.isatty() else result.text + "\n")
+        if stats.stop_reason == "contextLengthReached":
+            self.note(f"the answer is cut off: the context of {format_tokens(result.context_length)} tokens is full")
+        elif stats.stop_reason == "maxPredictedTokensReached":
+            self.note(f"the answer is cut off at {format_tokens(stats.completion_tokens)} tokens (--out-ctx)")
+        if self.verbose:
+            self._statistics(result)
+
+    def _statistics(self, result: GenerationResult) -> None:
+        stats = result.stats
+        speed = stats.decode_tokens_per_second
+        self.note(f"model            {result.model_key} ({result.instance_id})")
+        self.note(f"context          {format_tokens(result.context_length)} tokens")
+        self.note(
+            f"tokens           {format_tokens(stats.prompt_tokens)} prompt"
+            f" + {format_tokens(stats.completion_tokens)} predicted = {format_tokens(stats.total_tokens)}"
+        )
+        self.note(f"first token      {format_seconds(stats.ttft_s)}")
+        self.note(f"total            {format_seconds(stats.total_s)}")
+        self.note(f"speed            {'-' if speed is None else f'{speed:.1f}'} tokens/s")
+        self.note(f"stop reason      {stats.stop_reason or '-'}")
+
+    # Progress
+
+    @contextlib.contextmanager
+    def load_progress(self, label: str) -> Iterator[Callable[[float], None] | None]:
+        """A progress bar for one load, on a terminal only."""
+        if self.quiet or not sys.stderr.isatty():
+            yield None
+            return
+        from rich.console import Console as RichConsole
+        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+        console = RichConsole(stderr=True, no_color=not self._color)
+        columns = (TextColumn("{task.description}", markup=False), BarColumn(), TimeElapsedColumn())
+        with Progress(*columns, console=console, transient=True) as progress:
+            task = progress.add_task(f"loading {clean(label)}", total=1.0)
+            yield lambda ratio: progress.update(task, completed=ratio)
+
+
+def record_json(record: ModelRecord) -> dict[str, Any]:
+    """A registry record as `list --json` shows it."""
+    best = record.best_result
+    return {
+        "model_key": record.model_key,
+        "path": record.path,
+        "kind": record.kind,
+        "format": record.format,
+        "architecture": record.architecture,
+        "params": record.params,
+        "quantization": record.quantization,
+        "size_bytes": record.size_bytes,
+        "max_context_length": record.max_context_length,
+        "tested_context_length": record.tested_context_length,
+        "loadable_context_length": best.loadable_context_length if best else None,
+        "effective_context_length": best.effective_context_length if best else None,
+        "status": record.test_status,
+        "missing": record.is_missing,
+        "outcome": best.outcome if best else None,
+        "error": best.error if best else None,
+        "tested_at": record.tested_at.isoformat() if record.tested_at else None,
+        "vision": record.vision,
+        "trained_for_tool_use": record.trained_for_tool_use,
+        "recall_curve": [list(point) for point in best.recall_curve] if best else [],
+    }
+
+
+def _list_row(record: ModelRecord) -> tuple[str, ...]:
+    best = record.best_result
+    return (
+        record.model_key,
+        format_bytes(record.size_bytes) if record.size_bytes else "-",
+        format_tokens(record.max_context_length),
+        format_tokens(record.tested_context_length),
+        format_tokens(best.loadable_context_length if best else None),
+        format_tokens(best.effective_context_length if best else None),
+        "missing" if record.is_missing else "embedding" if record.kind == "embedding" else record.test_status,
+        record.tested_at.date().isoformat() if record.tested_at else "-",
+    )
+
+
+def _loaded_json(model: LoadedModel) -> dict[str, Any]:
+    return {
+        "instance_id": model.instance_id,
+        "model_key": model.model_key,
+        "kind": model.kind,
+        "path": model.path,
+        "context_length": model.context_length,
+        "max_context_length": model.max_context_length,
+        "size_bytes": model.size_bytes,
+        "ttl_s": model.ttl_s,
+        "last_used_at": model.last_used_at,
+        "status": model.status,
+        "queued": model.queued,
+    }
+
+
+def _answer_json(result: GenerationResult) -> dict[str, Any]:
+    stats = result.stats
+    return {
+        "model_key": result.model_key,
+        "instance_id": result.instance_id,
+        "context_length": result.context_length,
+        "text": result.text,
+        "reasoning": result.reasoning or None,
+        "stop_reason": stats.stop_reason,
+        "prompt_tokens": stats.prompt_tokens,
+        "completion_tokens": stats.completion_tokens,
+        "total_tokens": stats.total_tokens,
+        "cached_tokens": stats.cached_tokens,
+        "ttft_s": stats.ttft_s,
+        "total_s": stats.total_s,
+        "decode_tokens_per_second": stats.decode_tokens_per_second,
+    }
+
+
+def _harmless(text: str) -> str:
+    """Text for a terminal: line breaks and tabs stay, other control characters become "?"."""
+    if text.isprintable():
+        return text
+    return "".join(char if char in "\n\t" or char.isprintable() else clean(char) for char in text)
+
+
+def _jsonable(value: object) -> object:
+    if isinstance(value, datetime):
+        return value.isoformat()
+    raise TypeError(f"{type(value).__name__} in a result")

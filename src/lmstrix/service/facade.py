@@ -1,0 +1,214 @@
+"""LMStrixService: wires registry, scanner, backend and managers; one method a use case.
+
+The connection to a server is made by the first use case that needs one, and closed by `close()`; a service that only
+lists models never imports the SDK.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from lmstrix.core.registry import ModelRecord, ModelRegistry
+from lmstrix.core.registry_store import RegistryStore
+from lmstrix.paths import Paths
+from lmstrix.service.records import InferRequest, Listing, ScanReport, SortKey
+from lmstrix.settings import Settings
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from lmstrix.backend import LoadProgress
+    from lmstrix.core.inference import Prepared
+    from lmstrix.service.connection import Connection
+    from lmstrix.types import LoadConfig, LoadedModel, StreamEvent
+
+Notify = Callable[[str], None]
+SORT_KEYS: dict[SortKey, Callable[[ModelRecord], Any]] = {
+    "id": lambda record: record.model_key.lower(),
+    "name": lambda record: record.display_name.lower(),
+    "ctx": lambda record: record.max_context_length or 0,
+    "tested": lambda record: record.tested_context_length or 0,
+    "size": lambda record: record.size_bytes or 0,
+    "status": lambda record: (record.is_missing, record.test_status),
+    "date": lambda record: record.tested_at.timestamp() if record.tested_at else 0.0,
+}
+
+
+class LMStrixService:
+    """Everything LMStrix does, for the command line and the Python API alike.
+
+    `notify` receives one-line remarks for the user (which server was chosen, what was assumed).
+    """
+
+    def __init__(self, *, paths: Paths, settings: Settings, notify: Notify | None = None) -> None:
+        self.paths = paths
+        self.settings = settings
+        self.notify: Notify = notify or (lambda line: None)
+        self._connection: Connection | None = None
+
+    def __enter__(self) -> LMStrixService:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Leave the server; stop an engine that was started for this service alone."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    # Registry
+
+    @property
+    def store(self) -> RegistryStore:
+        return RegistryStore(self.paths.registry_file)
+
+    def list_models(
+        self, *, filter: str | None = None, sort: SortKey = "id", reverse: bool = False  # noqa: A002 - FILTER on the CLI
+    ) -> Listing:
+        """The registry's records, filtered by text in key or path, sorted."""
+        records = list(self.store.load())
+        total = len(records)
+        if filter:
+            wanted = filter.lower()
+            records = [r for r in records if wanted in r.model_key.lower() or wanted in r.path.lower()]
+        records.sort(key=SORT_KEYS[sort], reverse=reverse)
+        return Listing(records=tuple(records), total=total)
+
+    def scan(
+        self,
+        *,
+        models_dir: Path | None = None,
+        refresh: bool = False,
+        write: bool = True,
+        forget: Literal["all", "failed"] | None = None,
+    ) -> ScanReport:
+        """Find models on disk and on the server and merge them into the registry."""
+        from lmstrix.service.scanning import scan
+
+        return scan(
+            self.paths,
+            self.settings,
+            store=self.store,
+            models_dir=models_dir,
+            refresh=refresh,
+            write=write,
+            forget=forget,
+            notify=self.notify,
+        )
+
+    def find(self, query: str) -> ModelRecord:
+        """The registry's record of a model; an empty registry is filled by a scan first."""
+        registry = self.store.load()
+        if not len(registry):
+            self.notify("the registry is empty; scanning")
+            self.scan()
+            registry = self.store.load()
+        return registry.find(query)
+
+    def registry(self) -> ModelRegistry:
+        """The registry as it is on disk."""
+        return self.store.load()
+
+    # Server
+
+    @property
+    def connection(self) -> Connection:
+        """The server in use; connects at first use. Raises BackendUnavailableError."""
+        if self._connection is None:
+            from lmstrix.service.connection import connect
+
+            self._connection = connect(self.paths, self.settings, notify=self.notify)
+        return self._connection
+
+    def load(
+        self,
+        model: str,
+        config: LoadConfig,
+        *,
+        ttl_s: float | None = None,
+        instance_id: str | None = None,
+        on_progress: LoadProgress | None = None,
+    ) -> LoadedModel:
+        """Load a model and keep it. Without a context length: the tested one, or a modest one when untested."""
+        from dataclasses import replace
+
+        from lmstrix.core.load_policy import choose_context
+        from lmstrix.types import Deadlines
+
+        record = self.find(model)
+        if config.context_length is None:
+            choice = choose_context(
+                None, declared=record.max_context_length or 4096, tested=record.tested_context_length
+            )
+            config = replace(config, context_length=choice.context_length)
+            self.notify(f"{record.model_key}: loading {choice.context_length:,} tokens ({choice.source})")
+        self._require_lasting_server("load")
+        return self.connection.backend.load(
+            record.model_key,
+            config,
+            instance_id=instance_id or record.model_key,
+            kind=record.kind,
+            ttl_s=ttl_s,
+            deadlines=Deadlines(),
+            on_progress=on_progress,
+        )
+
+    def unload(self, instance: str | None) -> list[LoadedModel]:
+        """Unload one instance by identifier or key, or everything for None; returns what was unloaded."""
+        from lmstrix.errors import ModelNotFoundError
+
+        self._require_lasting_server("unload")
+        backend = self.connection.backend
+        loaded = backend.list_loaded()
+        chosen = [m for m in loaded if instance is None or instance == m.instance_id]
+        if instance is not None and not chosen:
+            chosen = [m for m in loaded if instance == m.model_key]
+        if instance is not None and len(chosen) != 1:
+            names = ", ".join(m.instance_id for m in (chosen or loaded)) or "nothing is loaded"
+            what = "is loaded more than once" if chosen else "is not loaded"
+            raise ModelNotFoundError(f"{instance!r} {what}; loaded: {names}", model_key=instance)
+        for model in chosen:
+            backend.unload(model.instance_id, kind=model.kind)
+        return chosen
+
+    def ps(self) -> list[LoadedModel]:
+        """The loaded models."""
+        self._require_lasting_server("ps")
+        return self.connection.backend.list_loaded()
+
+    def _require_lasting_server(self, command: str) -> None:
+        """An engine started for one command would take the loaded model with it."""
+        from lmstrix.errors import BackendUnavailableError
+
+        if self.connection.temporary:
+            raise BackendUnavailableError(
+                f"{command} needs a server that stays: start LM Studio's server, or run lmstrix engine start"
+            )
+
+    # Inference
+
+    def stream(
+        self,
+        request: InferRequest,
+        *,
+        on_prepared: Callable[[ModelRecord, Prepared], None] | None = None,
+        on_progress: LoadProgress | None = None,
+    ) -> Iterator[StreamEvent]:
+        """The events of one answer; the last is Finished."""
+        from lmstrix.service.answering import stream
+
+        return stream(self, request, on_prepared=on_prepared, on_progress=on_progress)
+
+    @staticmethod
+    def new_run_id() -> str:
+        """A short name for one run, unique enough to tell its instances from others'."""
+        import secrets
+
+        return f"{int(time.time()) % 10**6:06d}{secrets.token_hex(2)}"

@@ -1,0 +1,114 @@
+"""What the use cases return and take. Plain records: `reports` turns them into text, callers read them in Python."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from lmstrix.core.context.tester import ContextOutcome
+    from lmstrix.core.registry import ModelRecord, ScanChanges
+    from lmstrix.core.scanner import ScanProblem
+
+Precision = Literal["safe", "balanced", "tight", "exhaustive"]
+SortKey = Literal["id", "name", "ctx", "tested", "size", "status", "date"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScanReport:
+    """What a scan found. `sources` say where it looked; `written` whether the registry file changed."""
+
+    changes: ScanChanges
+    problems: tuple[ScanProblem, ...]
+    models: int
+    forgotten: tuple[str, ...]
+    sources: tuple[str, ...]
+    written: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listing:
+    """Records in the order asked for, of `total` in the registry."""
+
+    records: tuple[ModelRecord, ...]
+    total: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InferRequest:
+    """One call of `infer`. `in_ctx`/`out_ctx` as in InferenceOptions; None leaves a default everywhere."""
+
+    prompt: str
+    model: str | None = None
+    system_prompt: str | None = None
+    in_ctx: int | float | None = None
+    out_ctx: int | float | None = None
+    max_tokens: int | None = None
+    temperature: float | None = None
+    top_k: int | None = None
+    top_p: float | None = None
+    min_p: float | None = None
+    repeat_penalty: float | None = None
+    seed: int | None = None
+    stop: tuple[str, ...] = ()
+    reload: bool = False
+    raw: bool = False
+    ttl_s: float | None = 300.0
+    first_token_s: float | None = None
+    between_tokens_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TestedModel:
+    """One model's test: `outcome` None when it was skipped, and why."""
+
+    record: ModelRecord
+    outcome: ContextOutcome | None = None
+    skipped: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ContextReport:
+    """All models of one `test`."""
+
+    models: tuple[TestedModel, ...]
+    interrupted: bool = False
+
+    @property
+    def failed(self) -> tuple[TestedModel, ...]:
+        """Those whose test ended without a usable length."""
+        return tuple(m for m in self.models if m.outcome is not None and not m.outcome.result.tested_context_length)
+
+    @property
+    def failure_line(self) -> str:
+        """One line about what failed."""
+        first = self.failed[0]
+        assert first.outcome is not None
+        result = first.outcome.result
+        why = f"{first.record.model_key}: {result.outcome}" + (f" ({result.error})" if result.error else "")
+        return why if len(self.models) == 1 else f"{len(self.failed)} of {len(self.models)} models failed; first {why}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Check:
+    """One line of `doctor`: what was looked at, what was found, and the remedy where it is not well."""
+
+    name: str
+    state: Literal["ok", "note", "problem"]
+    found: str
+    remedy: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DoctorReport:
+    """All checks."""
+
+    checks: tuple[Check, ...]
+
+    @property
+    def problems(self) -> int:
+        return sum(check.state == "problem" for check in self.checks)
+
+    @property
+    def ok(self) -> bool:
+        return self.problems == 0

@@ -1,0 +1,27 @@
+"""Every test is hermetic: a temporary home, no environment of the user's, no default ports."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+for _name in [name for name in os.environ if name.startswith(("LMSTRIX_", "LMSTUDIO_", "LM_API", "LMS_"))]:
+    del os.environ[_name]
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """LMSTRIX_HOME and HOME in the test's own folder; `auto` never looks for LM Studio."""
+    lmstrix_home = tmp_path / "lmstrix-home"
+    user_home = tmp_path / "user-home"
+    user_home.mkdir()
+    monkeypatch.setenv("LMSTRIX_HOME", str(lmstrix_home))
+    monkeypatch.setenv("LMSTRIX_SERVER", "embedded")
+    monkeypatch.setenv("HOME", str(user_home))
+    monkeypatch.setenv("USERPROFILE", str(user_home))
+    monkeypatch.delenv("XDG_DATA_HOME", raising=False)
+    yield lmstrix_home
+    assert not any(user_home.iterdir()), f"a test wrote into the user's home: {list(user_home.iterdir())}"
