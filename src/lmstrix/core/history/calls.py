@@ -1,0 +1,186 @@
+"""The inference log: every call to a model, searchable, with its texts only where they are wanted.
+
+Whether to log at all is the caller's setting: it does not call `add`. Rows without texts still count in the statistics,
+which is where the bytes per token of each model's real prompts come from.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Mapping
+
+    from lmstrix.core.history.database import Database
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """One call. `outcome` is "ok" or the name of the failure; figures are None where they were not measured."""
+
+    model_path: str
+    model_key: str
+    outcome: str
+    prompt: str
+    answer: str = ""
+    stop_reason: str | None = None
+    context_length: int | None = None
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    ttft_s: float | None = None
+    total_s: float | None = None
+    decode_tokens_per_second: float | None = None
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoggedCall:
+    """A call as it lies in the log. Its texts are empty when they were not kept."""
+
+    call_id: int
+    called_at: datetime
+    call: Call
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallStatistics:
+    """One model's calls taken together. Means are over the successful calls that measured the figure."""
+
+    model_path: str
+    model_key: str
+    calls: int
+    failures: int
+    prompt_tokens: int
+    completion_tokens: int
+    mean_ttft_s: float | None
+    mean_decode_tokens_per_second: float | None
+    prompt_bytes_per_token: float | None
+    last_called_at: datetime
+
+
+class CallLog:
+    """The table of calls and its full-text index."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def add(self, call: Call, *, keep_texts: bool = True, called_at: datetime | None = None) -> int:
+        """Log a call; without `keep_texts` its prompt and answer are left out. Returns its id."""
+        return self._database.execute(
+            "INSERT INTO calls (called_at, model_path, model_key, outcome, stop_reason, prompt, answer, prompt_bytes,"
+            " context_length, prompt_tokens, completion_tokens, ttft_s, total_s, decode_tokens_per_second, details)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                (called_at or datetime.now(UTC)).astimezone(UTC).isoformat(),
+                call.model_path,
+                call.model_key,
+                call.outcome,
+                call.stop_reason,
+                _storable(call.prompt) if keep_texts else None,
+                _storable(call.answer) if keep_texts else None,
+                len(call.prompt.encode("utf-8", "surrogatepass")),
+                call.context_length,
+                call.prompt_tokens,
+                call.completion_tokens,
+                call.ttft_s,
+                call.total_s,
+                call.decode_tokens_per_second,
+                json.dumps(dict(call.details)),
+            ),
+        )
+
+    def latest(self, *, model_path: str | None = None, limit: int = 20) -> list[LoggedCall]:
+        """The last calls, newest first."""
+        rows = self._database.rows(
+            "SELECT * FROM calls WHERE (:model IS NULL OR model_path = :model)"
+            " ORDER BY called_at DESC, id DESC LIMIT :limit",
+            {"model": model_path, "limit": limit},
+        )
+        return [_logged(row) for row in rows]
+
+    def search(self, words: str, *, limit: int = 20) -> list[LoggedCall]:
+        """The calls whose prompt or answer holds all the words, best first. Any text is a valid search."""
+        terms = " ".join('"{}"'.format(word.replace('"', '""')) for word in words.split())
+        if not terms:
+            return []
+        rows = self._database.rows(
+            "SELECT calls.* FROM calls_text JOIN calls ON calls.id = calls_text.rowid WHERE calls_text MATCH ?"
+            " ORDER BY bm25(calls_text, 2.0, 1.0), calls.id DESC LIMIT ?",
+            (terms, limit),
+        )
+        return [_logged(row) for row in rows]
+
+    def prune(self, *, before: datetime | None = None, keep: int | None = None) -> int:
+        """Delete calls older than a moment, and all but the newest `keep`; returns how many went."""
+        removed = 0
+        with self._database.transaction():
+            if before is not None:
+                removed += self._database.execute(
+                    "DELETE FROM calls WHERE called_at < ?", (before.astimezone(UTC).isoformat(),)
+                )
+            if keep is not None:
+                removed += self._database.execute(
+                    "DELETE FROM calls WHERE id NOT IN (SELECT id FROM calls ORDER BY called_at DESC, id DESC LIMIT ?)",
+                    (keep,),
+                )
+        return removed
+
+    def statistics(self, *, model_path: str | None = None) -> list[CallStatistics]:
+        """What the log says of each model, most used first."""
+        rows = self._database.rows(
+            """SELECT model_path, max(model_key) AS model_key, count(*) AS calls, sum(outcome != 'ok') AS failures,
+                total(prompt_tokens) AS prompt_tokens, total(completion_tokens) AS completion_tokens,
+                avg(ttft_s) FILTER (WHERE outcome = 'ok') AS ttft,
+                avg(decode_tokens_per_second) FILTER (WHERE outcome = 'ok') AS decode,
+                sum(prompt_bytes) FILTER (WHERE prompt_tokens > 0) * 1.0 / nullif(sum(prompt_tokens), 0) AS ratio,
+                max(called_at) AS last
+            FROM calls WHERE :model IS NULL OR model_path = :model
+            GROUP BY model_path ORDER BY calls DESC, model_path""",
+            {"model": model_path},
+        )
+        return [
+            CallStatistics(
+                model_path=row["model_path"],
+                model_key=row["model_key"],
+                calls=row["calls"],
+                failures=row["failures"],
+                prompt_tokens=int(row["prompt_tokens"]),
+                completion_tokens=int(row["completion_tokens"]),
+                mean_ttft_s=row["ttft"],
+                mean_decode_tokens_per_second=row["decode"],
+                prompt_bytes_per_token=row["ratio"],
+                last_called_at=datetime.fromisoformat(row["last"]),
+            )
+            for row in rows
+        ]
+
+
+def _storable(text: str) -> str:
+    """Text as SQLite takes it: half surrogate pairs, which no UTF-8 can hold, become question marks."""
+    return text.encode("utf-8", "replace").decode("utf-8")
+
+
+def _logged(row: sqlite3.Row) -> LoggedCall:
+    return LoggedCall(
+        call_id=row["id"],
+        called_at=datetime.fromisoformat(row["called_at"]),
+        call=Call(
+            model_path=row["model_path"],
+            model_key=row["model_key"],
+            outcome=row["outcome"],
+            prompt=row["prompt"] or "",
+            answer=row["answer"] or "",
+            stop_reason=row["stop_reason"],
+            context_length=row["context_length"],
+            prompt_tokens=row["prompt_tokens"],
+            completion_tokens=row["completion_tokens"],
+            ttft_s=row["ttft_s"],
+            total_s=row["total_s"],
+            decode_tokens_per_second=row["decode_tokens_per_second"],
+            details=json.loads(row["details"]),
+        ),
+    )

@@ -1,0 +1,148 @@
+"""The SQLite file: opening, migrating, and turning what SQLite reports into one line.
+
+WAL, so that readers never wait for a writer, and synchronous=FULL, so that a journal row is on the disk before the load
+it announces may take the machine down. One connection serves all threads of a process, one statement at a time. A file
+that is no database is moved aside, never deleted, and a new one begun: `set_aside` then names it, for callers to say.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from lmstrix.core.history.schema import MIGRATIONS
+from lmstrix.errors import HistoryError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
+
+_BUSY_TIMEOUT_S = 10.0
+_PRIMARY_CODE = 0xFF
+_DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+_REMEDIES = {
+    sqlite3.SQLITE_FULL: "free some disk space",
+    sqlite3.SQLITE_IOERR: "free some disk space or check the disk",
+    sqlite3.SQLITE_READONLY: "check its permissions",
+    sqlite3.SQLITE_CANTOPEN: "check that its folder exists and may be written",
+    sqlite3.SQLITE_PERM: "check its permissions",
+    sqlite3.SQLITE_BUSY: "another LMStrix has held it for long; try again later",
+    sqlite3.SQLITE_CORRUPT: "it is damaged; move it away to begin a new one",
+    sqlite3.SQLITE_NOTADB: "it is damaged; move it away to begin a new one",
+}
+
+Value = str | int | float | None
+
+
+class Database:
+    """One open lmstrix.db. Every failure is a HistoryError; what was written before it stays."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.set_aside: Path | None = None
+        self._lock = threading.RLock()
+        with self._reported():
+            try:
+                self._connection = self._open()
+            except sqlite3.DatabaseError as exc:
+                if _code(exc) not in _DAMAGED:
+                    raise
+                self.set_aside = self._move_aside()
+                self._connection = self._open()
+
+    def close(self) -> None:
+        with self._lock:
+            self._connection.close()
+
+    def execute(self, statement: str, values: Sequence[Value] | Mapping[str, Value] = ()) -> int:
+        """Run one statement; the id of the row it added, or else the number of rows it changed."""
+        with self._lock, self._reported():
+            cursor = self._connection.execute(statement, values)
+            added = statement.lstrip()[:6].upper() == "INSERT"
+            return (cursor.lastrowid or 0) if added else cursor.rowcount
+
+    def rows(self, statement: str, values: Sequence[Value] | Mapping[str, Value] = ()) -> list[sqlite3.Row]:
+        with self._lock, self._reported():
+            rows: list[sqlite3.Row] = self._connection.execute(statement, values).fetchall()
+            return rows
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """All statements inside, or none; no other process writes meanwhile."""
+        with self._lock:
+            with self._reported():
+                self._connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+                with self._reported():
+                    self._connection.execute("COMMIT")
+            finally:
+                if self._connection.in_transaction:
+                    self._connection.rollback()
+
+    def _open(self) -> sqlite3.Connection:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        connection = sqlite3.connect(self.path, timeout=_BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False)
+        try:
+            connection.row_factory = sqlite3.Row
+            connection.execute("PRAGMA journal_mode=WAL")
+            connection.execute("PRAGMA synchronous=FULL")
+            connection.execute("PRAGMA foreign_keys=ON")
+            self._migrate(connection)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _migrate(self, connection: sqlite3.Connection) -> None:
+        if _version(connection) == len(MIGRATIONS):
+            return
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            version = _version(connection)  # again: another process may have been first
+            if version > len(MIGRATIONS):
+                raise HistoryError(
+                    f"{self.path} has schema version {version}, written by a newer LMStrix; "
+                    f"this one knows {len(MIGRATIONS)}: upgrade it"
+                )
+            for number, statements in enumerate(MIGRATIONS[version:], version + 1):
+                for statement in statements:
+                    connection.execute(statement)
+                connection.execute(f"PRAGMA user_version = {number}")
+            connection.execute("COMMIT")
+        finally:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+
+    def _move_aside(self) -> Path:
+        stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
+        aside = self.path.with_name(f"{self.path.name}.corrupt-{stamp}")
+        self.path.replace(aside)
+        for suffix in ("-wal", "-shm"):  # they belong to the damaged file; beside a new one they would damage it too
+            extra = self.path.with_name(self.path.name + suffix)
+            if extra.exists():
+                extra.replace(aside.with_name(aside.name + suffix))
+        return aside
+
+    @contextmanager
+    def _reported(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.Error as exc:
+            remedy = _REMEDIES.get(_code(exc), "see whether the file and its folder are in order")
+            raise HistoryError(f"{self.path} cannot be used ({exc}): {remedy}") from exc
+        except OSError as exc:
+            raise HistoryError(f"{self.path} cannot be used ({exc.strerror or exc}): check its folder") from exc
+
+
+def _code(error: sqlite3.Error) -> int:
+    """SQLite's primary result code; -1 for what the module itself reports."""
+    return getattr(error, "sqlite_errorcode", -1) & _PRIMARY_CODE
+
+
+def _version(connection: sqlite3.Connection) -> int:
+    version: int = connection.execute("PRAGMA user_version").fetchone()[0]
+    return version

@@ -1,0 +1,340 @@
+"""The write-ahead journal of context tests: what is about to be tried is on the disk before it is tried.
+
+An intent without an outcome, whose process is gone, means that the attempt took the process or the whole machine down;
+its size counts as known bad from then on, until a later attempt proves it, or a longer one, good. Which process wrote an
+intent is told by host, pid and start time, so that a tester still at work is never taken for dead.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Literal
+from uuid import uuid4
+
+from lmstrix.core.history.processes import boot_identity, host_name, own_identity, process_identity
+from lmstrix.errors import HistoryError
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Iterator, Mapping
+
+    from lmstrix.core.history.database import Database
+
+IntentKind = Literal["load", "prefill"]
+Proves = Literal["good", "bad", "nothing"]
+_NOTHING: Mapping[str, Any] = {}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """One command that tests. `alive` says whether its process still runs."""
+
+    run_id: str
+    kind: str
+    host: str
+    pid: int
+    started_at: datetime
+    finished_at: datetime | None
+    outcome: str | None
+    alive: bool
+    details: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Intent:
+    """One attempt. `outcome` is None while it is under way, or for ever when its process or (`machine_went_down`) the
+    machine ended before it did.
+    """
+
+    intent_id: int
+    run_id: str
+    model_path: str
+    configuration: str
+    kind: IntentKind
+    context_length: int
+    predicted_bytes: int | None
+    started_at: datetime
+    finished_at: datetime | None
+    outcome: str | None
+    proves: Proves | None
+    machine_went_down: bool = False
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Probe:
+    """One recall probe. `score_ratio` (0..1) is None when the probe was not valid."""
+
+    model_path: str
+    configuration: str
+    context_length: int
+    passed: bool
+    prompt_tokens: int | None = None
+    score_ratio: float | None = None
+    measured_at: datetime | None = None
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Journal:
+    """The journal's tables. Every write is on the disk when the call returns."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    # Runs
+
+    def begin_run(self, kind: str, *, details: Mapping[str, Any] = _NOTHING) -> str:
+        """Open a run of this process; `details` may hold its plan, for a later run to go on with. Returns its id."""
+        run_id = uuid4().hex
+        self._database.execute(
+            "INSERT INTO runs (id, kind, host, pid, process, boot, started_at, details)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                run_id,
+                kind,
+                host_name(),
+                os.getpid(),
+                own_identity(),
+                boot_identity(),
+                _now(),
+                json.dumps(dict(details)),
+            ),
+        )
+        return run_id
+
+    def end_run(self, run_id: str, outcome: str) -> None:
+        self._database.execute("UPDATE runs SET finished_at = ?, outcome = ? WHERE id = ?", (_now(), outcome, run_id))
+
+    def finish_model(self, run_id: str, model_path: str, outcome: str) -> None:
+        """Note that a run is done with a model, so that resuming it passes the model over."""
+        self._database.execute(
+            "INSERT OR REPLACE INTO finished_models (run_id, model_path, outcome, finished_at) VALUES (?, ?, ?, ?)",
+            (run_id, model_path, outcome, _now()),
+        )
+
+    def finished_models(self, run_id: str) -> dict[str, str]:
+        """Path -> outcome of the models a run was done with."""
+        rows = self._database.rows("SELECT model_path, outcome FROM finished_models WHERE run_id = ?", (run_id,))
+        return {row["model_path"]: row["outcome"] for row in rows}
+
+    def last_run(self, kind: str) -> Run | None:
+        """The latest run of a kind on this host, finished or not."""
+        rows = self._database.rows(
+            "SELECT * FROM runs WHERE kind = ? AND host = ? ORDER BY started_at DESC, rowid DESC LIMIT 1",
+            (kind, host_name()),
+        )
+        return _run(rows[0]) if rows else None
+
+    # Intents
+
+    def intend(
+        self,
+        run_id: str,
+        model_path: str,
+        configuration: str,
+        *,
+        kind: IntentKind,
+        context_length: int,
+        predicted_bytes: int | None = None,
+        details: Mapping[str, Any] = _NOTHING,
+    ) -> int:
+        """Write down an attempt before it is made. Returns its id, for `settle`."""
+        return self._database.execute(
+            "INSERT INTO intents (run_id, model_path, configuration, kind, context_length, predicted_bytes, started_at,"
+            " details) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                run_id,
+                model_path,
+                configuration,
+                kind,
+                context_length,
+                predicted_bytes,
+                _now(),
+                json.dumps(dict(details)),
+            ),
+        )
+
+    def settle(self, intent_id: int, outcome: str, *, proves: Proves, details: Mapping[str, Any] = _NOTHING) -> None:
+        """Write down how an attempt ended, and whether that says its size is good, bad, or nothing about it."""
+        self._database.execute(
+            "UPDATE intents SET finished_at = ?, outcome = ?, proves = ?, details = json_patch(details, ?)"
+            " WHERE id = ?",
+            (_now(), outcome, proves, json.dumps(dict(details)), intent_id),
+        )
+
+    def unfinished(self) -> list[Intent]:
+        """Attempts of this host that never ended because their process is gone, oldest first."""
+        rows = self._database.rows(
+            "SELECT intents.*, runs.host, runs.pid, runs.process, runs.boot FROM intents JOIN runs ON runs.id = run_id"
+            " WHERE intents.outcome IS NULL AND runs.host = ? ORDER BY intents.id",
+            (host_name(),),
+        )
+        boot = boot_identity()
+        return [_intent(row, machine_went_down=row["boot"] != boot) for row in rows if not _is_alive(row)]
+
+    def settle_unfinished(self) -> list[Intent]:
+        """Settle what `unfinished` finds as bad, for good, and return it."""
+        unfinished = self.unfinished()
+        for intent in unfinished:
+            outcome = "machine_down" if intent.machine_went_down else "process_died"
+            self.settle(intent.intent_id, outcome, proves="bad")
+        return unfinished
+
+    def intents(
+        self, *, run_id: str | None = None, model_path: str | None = None, configuration: str | None = None
+    ) -> list[Intent]:
+        """The attempts of a run, a model, or a configuration, oldest first."""
+        rows = self._database.rows(
+            "SELECT * FROM intents WHERE (:run IS NULL OR run_id = :run) AND (:model IS NULL OR model_path = :model)"
+            " AND (:configuration IS NULL OR configuration = :configuration) ORDER BY id",
+            {"run": run_id, "model": model_path, "configuration": configuration},
+        )
+        return [_intent(row) for row in rows]
+
+    def known_bad(self, model_path: str, configuration: str) -> int | None:
+        """The smallest context length known to fail, attempts that never ended included; None when there is none."""
+        never_ended = {intent.intent_id for intent in self.unfinished()}
+        bad: int | None = None
+        for intent in self.intents(model_path=model_path, configuration=configuration):
+            if intent.proves == "bad" or intent.intent_id in never_ended:
+                bad = min(bad or intent.context_length, intent.context_length)
+            elif intent.proves == "good" and bad is not None and intent.context_length >= bad:
+                bad = None
+        return bad
+
+    def forget_tests(self, model_path: str) -> None:
+        """Drop the attempts and probes of a model, except those under way."""
+        with self._database.transaction():
+            under_way = [
+                row["id"]
+                for row in self._database.rows(
+                    "SELECT intents.id, runs.host, runs.pid, runs.process FROM intents JOIN runs ON runs.id = run_id"
+                    " WHERE intents.outcome IS NULL AND model_path = ?",
+                    (model_path,),
+                )
+                if _is_alive(row)
+            ]
+            self._database.execute(
+                "DELETE FROM intents WHERE model_path = ? AND id NOT IN (SELECT value FROM json_each(?))",
+                (model_path, json.dumps(under_way)),
+            )
+            self._database.execute("DELETE FROM probes WHERE model_path = ?", (model_path,))
+
+    # Recall probes
+
+    def add_probe(self, probe: Probe, *, run_id: str | None = None) -> None:
+        """Keep a probe's result; `measured_at` is now unless given."""
+        self._database.execute(
+            "INSERT INTO probes (run_id, model_path, configuration, context_length, prompt_tokens, score_ratio, passed,"
+            " measured_at, details) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                run_id,
+                probe.model_path,
+                probe.configuration,
+                probe.context_length,
+                probe.prompt_tokens,
+                probe.score_ratio,
+                int(probe.passed),
+                (probe.measured_at or datetime.now(UTC)).astimezone(UTC).isoformat(),
+                json.dumps(dict(probe.details)),
+            ),
+        )
+
+    def probes(self, model_path: str, *, configuration: str | None = None) -> list[Probe]:
+        """A model's probes, oldest first."""
+        rows = self._database.rows(
+            "SELECT * FROM probes WHERE model_path = :model"
+            " AND (:configuration IS NULL OR configuration = :configuration) ORDER BY id",
+            {"model": model_path, "configuration": configuration},
+        )
+        return [_probe(row) for row in rows]
+
+    # One tester at a time
+
+    @contextmanager
+    def tester_lock(self, purpose: str) -> Iterator[None]:
+        """Hold the right to test on this host. Raises HistoryError naming who holds it, and since when.
+
+        It is advisory, and a holder that died holds nothing.
+        """
+        host = host_name()
+        with self._database.transaction():
+            rows = self._database.rows("SELECT * FROM testers WHERE host = ?", (host,))
+            if rows and _is_alive(rows[0]):
+                holder = rows[0]
+                raise HistoryError(
+                    f"Another test is running here: {holder['purpose']!r}, process {holder['pid']}, since "
+                    f"{holder['since']}; wait for it to end, or stop it"
+                )
+            self._database.execute(
+                "INSERT OR REPLACE INTO testers (host, pid, process, purpose, since) VALUES (?, ?, ?, ?, ?)",
+                (host, os.getpid(), own_identity(), purpose, datetime.now(UTC).isoformat(timespec="seconds")),
+            )
+        try:
+            yield
+        finally:
+            with suppress(HistoryError):  # a holder whose process has ended holds nothing anyway
+                self._database.execute("DELETE FROM testers WHERE host = ? AND pid = ?", (host, os.getpid()))
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat()
+
+
+def _time(text: str | None) -> datetime | None:
+    return datetime.fromisoformat(text) if text else None
+
+
+def _is_alive(row: sqlite3.Row) -> bool:
+    """Whether the process that wrote the row still runs; `process` outlives neither the process nor the machine."""
+    process: str = row["process"]
+    return process_identity(row["pid"]) == process
+
+
+def _run(row: sqlite3.Row) -> Run:
+    return Run(
+        run_id=row["id"],
+        kind=row["kind"],
+        host=row["host"],
+        pid=row["pid"],
+        started_at=datetime.fromisoformat(row["started_at"]),
+        finished_at=_time(row["finished_at"]),
+        outcome=row["outcome"],
+        alive=_is_alive(row),
+        details=json.loads(row["details"]),
+    )
+
+
+def _intent(row: sqlite3.Row, *, machine_went_down: bool = False) -> Intent:
+    return Intent(
+        intent_id=row["id"],
+        run_id=row["run_id"],
+        model_path=row["model_path"],
+        configuration=row["configuration"],
+        kind=row["kind"],
+        context_length=row["context_length"],
+        predicted_bytes=row["predicted_bytes"],
+        started_at=datetime.fromisoformat(row["started_at"]),
+        finished_at=_time(row["finished_at"]),
+        outcome=row["outcome"],
+        proves=row["proves"],
+        machine_went_down=machine_went_down,
+        details=json.loads(row["details"]),
+    )
+
+
+def _probe(row: sqlite3.Row) -> Probe:
+    return Probe(
+        model_path=row["model_path"],
+        configuration=row["configuration"],
+        context_length=row["context_length"],
+        passed=bool(row["passed"]),
+        prompt_tokens=row["prompt_tokens"],
+        score_ratio=row["score_ratio"],
+        measured_at=datetime.fromisoformat(row["measured_at"]),
+        details=json.loads(row["details"]),
+    )

@@ -1,0 +1,46 @@
+"""Who wrote something: a process told apart from a later one of the same id, a start of the machine from the next.
+
+On Linux both come from /proc and cost microseconds; elsewhere psutil gives the times process and machine started.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+from pathlib import Path
+
+_STAT_FIELDS_AFTER_NAME = 19  # of /proc/<pid>/stat: the start time is field 22, and the name, field 2, may hold blanks
+
+
+def host_name() -> str:
+    return platform.node() or "localhost"
+
+
+def boot_identity() -> str:
+    """A text that stays the same until the machine starts anew."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    except OSError:
+        import psutil
+
+        return f"boot-{round(psutil.boot_time() / 60)}"
+
+
+def process_identity(pid: int) -> str | None:
+    """A text only this process has; None when no process of this id runs."""
+    if Path("/proc/self/stat").exists():
+        try:
+            fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
+        except OSError:
+            return None
+        return None if fields[0] in ("Z", "X") else f"{boot_identity()}/{fields[_STAT_FIELDS_AFTER_NAME]}"
+    import psutil
+
+    try:
+        return f"{psutil.Process(pid).create_time():.0f}"
+    except psutil.Error:
+        return None
+
+
+def own_identity() -> str:
+    return process_identity(os.getpid()) or "unknown"

@@ -1,0 +1,372 @@
+"""What is on disk and in the server, as model facts.
+
+A models directory is laid out `publisher/repository/file.gguf`. Parts of a split model are one model; `mmproj` files
+give vision to the models beside them; a folder with config.json and safetensors is an MLX model. A file that is no
+usable model becomes a problem on a list and never breaks the scan. A header is read, and the content hashed, only when
+the size or time of its file differ from what is known: a look at a thousand known models costs little more than a stat.
+
+The content hash covers the size and both ends of the first file: enough to tell fine-tunes of one model apart, which
+share their header, without reading gigabytes. Traded away: a file changed in its middle, keeping size and time.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import stat
+from collections import defaultdict
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
+
+from lmstrix.core.registry import ModelFacts
+from lmstrix.errors import GgufError
+from lmstrix.model_names import NamedModel, bits_of, is_mmproj, parse_shard, quantization_of, unique_keys
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from pathlib import Path
+
+    from lmstrix.types import ModelInfo
+
+ProblemKind = Literal["corrupt", "empty", "incomplete", "unreadable", "not a model"]
+
+_HASHED_END_BYTES = 64 * 1024
+_PARTIAL_SUFFIXES = (".gguf.part", ".gguf.incomplete", ".gguf.crdownload", ".gguf.tmp", ".gguf.download")
+_MAX_CONFIG_BYTES = 4 * 2**20
+
+
+class ModelHeader(Protocol):
+    """What the scan asks of a parsed GGUF header."""
+
+    @property
+    def architecture(self) -> str | None: ...
+    @property
+    def name(self) -> str | None: ...
+    @property
+    def size_label(self) -> str | None: ...
+    @property
+    def context_length(self) -> int | None: ...
+    @property
+    def quantization(self) -> str | None: ...
+    @property
+    def chat_template(self) -> str | None: ...
+    @property
+    def is_embedding(self) -> bool: ...
+    @property
+    def is_projector(self) -> bool: ...
+    @property
+    def missing_bytes(self) -> int: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScanProblem:
+    """A file or folder that is no usable model. `path` is relative to the models directory; `detail` says why."""
+
+    path: str
+    kind: ProblemKind
+    detail: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DiskScan:
+    """What a models directory holds. `headers_read` counts the files that had to be opened."""
+
+    models: tuple[ModelFacts, ...]
+    problems: tuple[ScanProblem, ...]
+    headers_read: int
+
+
+class _File(NamedTuple):
+    """A regular file as the walk met it: `path` relative to the models directory, POSIX."""
+
+    path: str
+    location: str
+    size_bytes: int
+    mtime_ns: int
+
+
+class _Folder(NamedTuple):
+    path: str
+    files: list[_File]
+
+
+class _Problem(Exception):  # noqa: N818 - it is not an error of ours but a finding to be listed
+    def __init__(self, kind: ProblemKind, detail: str) -> None:
+        super().__init__(detail)
+        self.kind = kind
+
+
+def scan_models_dir(
+    directory: Path, *, known: Mapping[str, ModelFacts], read_header: Callable[[Path], ModelHeader]
+) -> DiskScan:
+    """All models below `directory`. `known` maps a model's first file to its facts, as the registry remembers them."""
+    return _Scan(directory, known, read_header).run()
+
+
+def merge_listing(disk: Iterable[ModelFacts], listing: Iterable[ModelInfo]) -> list[ModelFacts]:
+    """Join the disk's facts with what a server lists.
+
+    The server names its models (key, path, capabilities); the disk knows their files. Matching is by path. A listed
+    model without a file of its own path (LM Studio's virtual models) takes over the one unlisted file of equal size
+    and architecture. Models only one side knows are kept.
+    """
+    unlisted = {facts.path: facts for facts in disk}
+    matched = [(info, unlisted.pop(info.path, None)) for info in listing]
+    merged = []
+    for info, facts in matched:
+        twin = facts or _twin(info, unlisted.values())
+        if twin is not None:
+            unlisted.pop(twin.path, None)
+        merged.append(_listed_facts(info, twin))
+    return merged + list(unlisted.values())
+
+
+class _Scan:
+    """One walk over a models directory, collecting models and problems."""
+
+    def __init__(
+        self, directory: Path, known: Mapping[str, ModelFacts], read_header: Callable[[Path], ModelHeader]
+    ) -> None:
+        self.directory = directory
+        self.known = known
+        self.read_header = read_header
+        self.models: list[ModelFacts] = []
+        self.problems: list[ScanProblem] = []
+        self.headers_read = 0
+
+    def run(self) -> DiskScan:
+        for folder in self._folders():
+            self._take_folder(folder)
+        keys = unique_keys(NamedModel(m.path, m.kind, m.quantization) for m in self.models)
+        models = (replace(m, model_key=keys[m.path]) if m.model_key != keys[m.path] else m for m in self.models)
+        return DiskScan(
+            models=tuple(sorted(models, key=lambda m: m.path)),
+            problems=tuple(sorted(self.problems, key=lambda p: p.path)),
+            headers_read=self.headers_read,
+        )
+
+    def _folders(self) -> Iterator[_Folder]:
+        """Every folder once, links followed, whatever circles they make."""
+        pending, seen = [("", str(self.directory))], set[tuple[int, int]]()
+        while pending:
+            path, location = pending.pop()
+            try:
+                identity = os.stat(location)  # noqa: PTH116 - plain strings: a thousand Path objects cost more than the stats
+                if (identity.st_dev, identity.st_ino) in seen:
+                    continue
+                seen.add((identity.st_dev, identity.st_ino))
+                with os.scandir(location) as entries:
+                    names = sorted(entries, key=lambda entry: entry.name)
+            except OSError as exc:
+                self._problem(path or ".", "unreadable", exc.strerror or str(exc))
+                continue
+            files = []
+            for entry in names:
+                child = f"{path}/{entry.name}" if path else entry.name
+                if entry.name.startswith("."):
+                    continue
+                try:
+                    if entry.is_dir():
+                        pending.append((child, entry.path))
+                    elif entry.name.lower().endswith((".gguf", ".safetensors", "config.json", *_PARTIAL_SUFFIXES)):
+                        files.append(self._file(child, entry))
+                except _Problem as exc:
+                    self._problem(child, exc.kind, str(exc))
+                except OSError as exc:
+                    self._problem(child, "unreadable", exc.strerror or str(exc))
+            yield _Folder(path, files)
+
+    def _file(self, path: str, entry: os.DirEntry[str]) -> _File:
+        status = entry.stat()
+        if not stat.S_ISREG(status.st_mode):
+            raise _Problem("not a model", "not a regular file")
+        return _File(path, entry.path, status.st_size, status.st_mtime_ns)
+
+    def _take_folder(self, folder: _Folder) -> None:
+        for file in folder.files:
+            if file.path.lower().endswith(_PARTIAL_SUFFIXES):
+                self._problem(file.path, "incomplete", "a download that has not finished: let LM Studio finish it")
+        gguf = [file for file in folder.files if file.path.lower().endswith(".gguf")]
+        if gguf:
+            self._take_gguf(gguf)
+        elif any(file.path.endswith(".safetensors") for file in folder.files):
+            self._take_mlx(folder)
+
+    def _take_gguf(self, files: list[_File]) -> None:
+        vision = any(is_mmproj(file.path) for file in files)
+        found = []
+        for parts in _models_of([file for file in files if not is_mmproj(file.path)]):
+            try:
+                facts = self._gguf_facts(parts)
+            except _Problem as exc:
+                self._problem(parts[0].path, exc.kind, str(exc))
+                continue
+            if facts is None:
+                vision = True
+            else:
+                found.append(facts)
+        for facts in found:
+            sees = vision and facts.kind == "llm"
+            self.models.append(facts if facts.vision == sees else replace(facts, vision=sees))
+
+    def _gguf_facts(self, parts: list[_File]) -> ModelFacts | None:
+        """The facts of a model; None for a vision projector under another name."""
+        first, size_bytes, mtime_ns = parts[0], sum(p.size_bytes for p in parts), max(p.mtime_ns for p in parts)
+        if not all(part.size_bytes for part in parts):
+            raise _Problem("empty", "the file is empty: download it again")
+        shard = parse_shard(first.path)
+        if shard and (shard.number != 1 or len(parts) != shard.total):
+            raise _Problem("incomplete", f"{len(parts)} of {shard.total} parts are there: download the others")
+        known = self.known.get(first.path)
+        if known is not None and (known.size_bytes, known.mtime_ns) == (size_bytes, mtime_ns):
+            return replace(known, path=first.path, file=None) if known.file else known
+        header = self._header(first)
+        if header.is_projector:
+            return None
+        if header.missing_bytes:
+            raise _Problem("corrupt", f"{header.missing_bytes:,} bytes are missing at its end: download it again")
+        if header.context_length is None:
+            raise _Problem(
+                "not a model", f"its header ({header.architecture or 'no architecture'}) has no context length"
+            )
+        quantization = quantization_of(first.path) or header.quantization
+        return ModelFacts(
+            path=first.path,
+            model_key="",
+            kind="embedding" if header.is_embedding else "llm",
+            size_bytes=size_bytes,
+            max_context_length=header.context_length,
+            architecture=header.architecture,
+            quantization=quantization,
+            bits=bits_of(quantization),
+            params=header.size_label,
+            display_name=header.name,
+            publisher=_publisher(first.path),
+            trained_for_tool_use="tools" in (header.chat_template or ""),
+            mtime_ns=mtime_ns,
+            content_hash=self._content_hash(first, size_bytes),
+        )
+
+    def _header(self, file: _File) -> ModelHeader:
+        self.headers_read += 1
+        try:
+            return self.read_header(self.directory / file.path)
+        except GgufError as exc:
+            unreadable = isinstance(exc.__cause__, OSError)
+            detail = str(exc).removeprefix(f"{self.directory / file.path}: ")
+            raise _Problem("unreadable" if unreadable else "corrupt", detail) from exc
+
+    def _take_mlx(self, folder: _Folder) -> None:
+        weights = [file for file in folder.files if file.path.endswith(".safetensors")]
+        config = next((file for file in folder.files if file.path.rpartition("/")[2] == "config.json"), None)
+        if config is None or not folder.path:
+            return
+        size_bytes, mtime_ns = sum(f.size_bytes for f in weights), max(f.mtime_ns for f in [config, *weights])
+        known = self.known.get(folder.path)
+        if known is not None and (known.size_bytes, known.mtime_ns) == (size_bytes, mtime_ns):
+            self.models.append(known)
+            return
+        try:
+            self.models.append(self._mlx_facts(folder.path, config, weights[0], size_bytes, mtime_ns))
+        except _Problem as exc:
+            self._problem(folder.path, exc.kind, str(exc))
+
+    def _mlx_facts(self, path: str, config: _File, weights: _File, size_bytes: int, mtime_ns: int) -> ModelFacts:
+        settings = _read_config(config)
+        text = settings.get("text_config")
+        length = settings.get(
+            "max_position_embeddings", text.get("max_position_embeddings") if isinstance(text, dict) else None
+        )
+        if not isinstance(length, int):
+            raise _Problem("not a model", "config.json has no max_position_embeddings")
+        quantization = settings.get("quantization")
+        bits = quantization.get("bits") if isinstance(quantization, dict) else None
+        architecture = settings.get("model_type")
+        return ModelFacts(
+            path=path,
+            model_key="",
+            format="safetensors",
+            size_bytes=size_bytes,
+            max_context_length=length,
+            architecture=architecture if isinstance(architecture, str) else None,
+            quantization=f"{bits}bit" if isinstance(bits, int) else None,
+            bits=bits if isinstance(bits, int) else None,
+            publisher=_publisher(path),
+            vision="vision_config" in settings,
+            mtime_ns=mtime_ns,
+            content_hash=self._content_hash(weights, size_bytes),
+        )
+
+    def _content_hash(self, file: _File, size_bytes: int) -> str:
+        digest = hashlib.blake2b(str(size_bytes).encode(), digest_size=16)
+        try:
+            with open(file.location, "rb") as content:  # noqa: PTH123 - the walk gives plain strings
+                digest.update(content.read(_HASHED_END_BYTES))
+                if file.size_bytes > 2 * _HASHED_END_BYTES:
+                    content.seek(-_HASHED_END_BYTES, os.SEEK_END)
+                digest.update(content.read())
+        except OSError as exc:
+            raise _Problem("unreadable", exc.strerror or str(exc)) from exc
+        return digest.hexdigest()
+
+    def _problem(self, path: str, kind: ProblemKind, detail: str) -> None:
+        self.problems.append(ScanProblem(path=path, kind=kind, detail=detail))
+
+
+def _models_of(files: list[_File]) -> list[list[_File]]:
+    """The files of one folder, those of a split model together and in order."""
+    groups: defaultdict[tuple[str, int], list[_File]] = defaultdict(list)
+    for file in files:
+        shard = parse_shard(file.path)
+        groups[(shard.base, shard.total) if shard else (file.path, 0)].append(file)
+    return [sorted(group) for group in groups.values()]
+
+
+def _read_config(file: _File) -> dict[str, Any]:
+    if file.size_bytes > _MAX_CONFIG_BYTES:
+        raise _Problem("corrupt", "config.json is too big to be one")
+    try:
+        with open(file.location, "rb") as content:  # noqa: PTH123 - the walk gives plain strings
+            settings = json.load(content)
+    except OSError as exc:
+        raise _Problem("unreadable", exc.strerror or str(exc)) from exc
+    except (ValueError, RecursionError) as exc:
+        raise _Problem("corrupt", "config.json is not JSON") from exc
+    if not isinstance(settings, dict):
+        raise _Problem("corrupt", "config.json is no JSON object")
+    return settings
+
+
+def _publisher(path: str) -> str | None:
+    return path.partition("/")[0] if "/" in path else None
+
+
+def _twin(info: ModelInfo, unlisted: Iterable[ModelFacts]) -> ModelFacts | None:
+    """The one file a virtual model can stand for; weights of equal byte size are, in practice, the same weights."""
+    equal = [
+        facts for facts in unlisted if (facts.size_bytes, facts.architecture) == (info.size_bytes, info.architecture)
+    ]
+    return equal[0] if len(equal) == 1 else None
+
+
+def _listed_facts(info: ModelInfo, facts: ModelFacts | None) -> ModelFacts:
+    return ModelFacts(
+        path=info.path,
+        model_key=info.model_key,
+        kind=info.kind,
+        format=info.format,
+        size_bytes=facts.size_bytes if facts else info.size_bytes,
+        max_context_length=info.max_context_length or (facts.max_context_length if facts else None),
+        architecture=info.architecture or (facts.architecture if facts else None),
+        quantization=info.quantization or (facts.quantization if facts else None),
+        bits=info.bits or (facts.bits if facts else None),
+        params=info.params or (facts.params if facts else None),
+        display_name=info.display_name or (facts.display_name if facts else None),
+        publisher=info.publisher or (facts.publisher if facts else None),
+        vision=info.vision,
+        trained_for_tool_use=info.trained_for_tool_use,
+        mtime_ns=facts.mtime_ns if facts else None,
+        content_hash=facts.content_hash if facts else None,
+        file=facts.path if facts and facts.path != info.path else None,
+    )
