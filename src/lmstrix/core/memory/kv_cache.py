@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from lmstrix.core.memory.shape import CacheLayers, ModelShape
     from lmstrix.types import CacheType
 
-__all__ = ["CELL_PADDING", "cells", "kv_cache_bytes", "padded", "recurrent_state_bytes"]
+__all__ = ["CELL_PADDING", "cells", "kv_cache_bytes", "padded", "recurrent_state_bytes", "sliding_cells"]
 
 CELL_PADDING = 256
 """llama.cpp rounds cells up to a multiple of this."""
@@ -41,6 +41,14 @@ def cells(context_length: int, *, slots: int = 1, unified: bool = True) -> int:
     return total if unified or slots <= 1 else padded(total // slots)
 
 
+def sliding_cells(
+    shape: ModelShape, context_length: int, *, slots: int = 1, unified: bool = True, ubatch: int = 512
+) -> int:
+    """Cells of one stream in the sliding layers: window * (slots if unified else 1) + ubatch, no more than `cells`."""
+    reach = shape.sliding_window * (max(1, slots) if unified else 1) + min(ubatch, context_length)
+    return padded(min(cells(context_length, slots=slots, unified=unified), reach))
+
+
 def kv_cache_bytes(
     shape: ModelShape,
     context_length: int,
@@ -54,8 +62,7 @@ def kv_cache_bytes(
 ) -> int:
     """Bytes of keys and values for a context of `context_length` tokens, shared (`unified`) or split between `slots`.
 
-    cells * (K + V of the full layers) + window cells * (K + V of the sliding layers), where
-    window cells = min(cells, window * (slots if unified else 1) + ubatch), each rounded up to 256. Without flash
+    cells * (K + V of the full layers) + sliding cells * (K + V of the sliding layers), for each stream. Without flash
     attention every value row is padded to the widest one.
     """
     streams = 1 if unified or slots <= 1 else slots
@@ -64,8 +71,8 @@ def kv_cache_bytes(
     v_pad = 0 if flash_attention else shape.v_width_max
     total = stream_cells * _cell_bytes_32(shape.full, k_bytes, v_bytes, v_pad)
     if shape.sliding.count:
-        reach = shape.sliding_window * (max(1, slots) if unified else 1) + min(ubatch, context_length)
-        total += padded(min(stream_cells, reach)) * _cell_bytes_32(shape.sliding, k_bytes, v_bytes, v_pad)
+        window_cells = sliding_cells(shape, context_length, slots=slots, unified=unified, ubatch=ubatch)
+        total += window_cells * _cell_bytes_32(shape.sliding, k_bytes, v_bytes, v_pad)
     return streams * total // 32
 
 

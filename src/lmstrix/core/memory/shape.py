@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-__all__ = ["CacheLayers", "ModelShape", "shape_from_listing", "shape_from_metadata"]
+__all__ = ["CacheLayers", "ModelShape", "Step", "shape_from_listing", "shape_from_metadata"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,6 +28,13 @@ class CacheLayers:
     v_width: int = 0
 
 
+class Step(NamedTuple):
+    """A step of the computation that may be the largest: f32 elements it holds for each token and for each sequence."""
+
+    per_token: int
+    per_sequence: int = 0
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelShape:
     """A model as the memory formulas see it.
@@ -35,7 +42,9 @@ class ModelShape:
     `full` layers keep every cell, `sliding` layers about `sliding_window` of them, `draft` layers (multi-token
     prediction) a cache only in a draft context. `v_width_max` is the widest value row of any layer, to which a cache
     without flash attention pads the others. `recurrent_state_elements` is the state of all recurrent layers for one
-    sequence. `has_cache` is False for encoders, which keep nothing. `approximate` marks a shape that was guessed.
+    sequence. `attention_width` (with flash attention), `unfused_attention_width` (without, the scores apart) and `steps`
+    (all else) are what the widest steps of a layer hold at once, for the compute buffer. `has_cache` is False for
+    encoders, which keep nothing. `approximate` marks a shape that was guessed.
     """
 
     architecture: str
@@ -49,7 +58,9 @@ class ModelShape:
     draft: CacheLayers = CacheLayers()
     sliding_window: int = 0
     v_width_max: int = 0
-    n_feed_forward: int = 0
+    attention_width: int = 0
+    unfused_attention_width: int = 0
+    steps: tuple[Step, ...] = ()
     n_experts: int = 0
     n_experts_used: int = 0
     n_recurrent_layers: int = 0
@@ -116,6 +127,7 @@ _RECURRENT_WITHOUT_KV_HEADS = {
     "nemotron_h_moe",
     "plamo2",
 }
+_GATED_ATTENTION = {"qwen3next", "qwen35", "qwen35moe", "qwen4exp"}
 _FEED_FORWARD_LAYERS = {"nemotron_h", "nemotron_h_moe"}
 _ATTENTION_AND_STATE = {"falcon-h1"}
 _WITHOUT_CACHE = {
@@ -201,19 +213,23 @@ def shape_from_metadata(
     vocabulary = metadata.get("tokenizer.ggml.tokens")
     known_vocab = n_vocab or (len(vocabulary) if isinstance(vocabulary, list | tuple) else keys.number("vocab_size"))
     full = _indexed(keys, _sum_rows(rows, [il for il in owners if not sliding[il]]), n_layers)
+    n_head = max(heads, default=0)
+    attention_width, unfused_attention_width = _attention_widths(keys, n_embd, n_head)
     return ModelShape(
         architecture=architecture,
         n_layers=n_layers,
         n_embd=n_embd,
         n_vocab=known_vocab,
-        n_head=max(heads, default=0),
+        n_head=n_head,
         context_length=keys.number("context_length"),
         full=full,
         sliding=_sum_rows(rows, [il for il in owners if sliding[il]]),
         draft=_sum_rows(rows, range(n_layers, n_all)),
         sliding_window=window,
         v_width_max=max((v for _, v in rows), default=0),
-        n_feed_forward=max(keys.number("feed_forward_length"), 0),
+        attention_width=attention_width,
+        unfused_attention_width=unfused_attention_width,
+        steps=(*_feed_forward_steps(keys, n_embd), *_recurrent_steps(keys, n_embd)),
         n_experts=keys.number("expert_count"),
         n_experts_used=keys.number("expert_used_count"),
         n_recurrent_layers=sum(recurrent),
@@ -332,6 +348,39 @@ def _state_elements(keys: _Metadata, n_embd: int, heads: Sequence[int]) -> int:
     return convolution * (inner + 2 * keys.number("ssm.group_count") * state) + state * inner
 
 
+def _attention_widths(keys: _Metadata, n_embd: int, n_head: int) -> tuple[int, int]:
+    """Queries, gates and results of one token, with and without flash attention."""
+    queries = n_head * keys.number("attention.key_length", n_embd // n_head if n_head else 0)
+    if own_width := keys.number("attention.key_length_mla"):  # the queries before they are made latent stay as well
+        return (2 * queries + n_head * own_width,) * 2
+    gates = queries if keys.architecture in _GATED_ATTENTION else 0
+    return 2 * (queries + gates), queries + gates + (queries if queries > n_embd else 0)
+
+
+def _feed_forward_steps(keys: _Metadata, n_embd: int) -> tuple[Step, ...]:
+    """Gate, up and their product; of every expert used, and with narrow experts their results beside them."""
+    width = keys.number("feed_forward_length")
+    dense = Step(3 * width)
+    used = keys.number("expert_used_count")
+    if not used:
+        return (dense,)
+    expert_width = keys.number("expert_feed_forward_length", width)
+    results = n_embd if 2 * expert_width < n_embd else 0
+    return (dense, Step(used * (3 * expert_width + results)))
+
+
+def _recurrent_steps(keys: _Metadata, n_embd: int) -> tuple[Step, ...]:
+    """The convolved inputs and copies of the state of one recurrent layer."""
+    inner, state = keys.number("ssm.inner_size"), keys.number("ssm.state_size")
+    if not inner:
+        return ()
+    convolved = inner + 2 * keys.number("ssm.group_count") * state
+    if keys.architecture in _FULL_ATTENTION_INTERVAL:
+        return (Step(2 * convolved, 3 * (state * inner + convolved)),)
+    projected = inner + convolved + keys.number("ssm.time_step_rank")
+    return (Step(n_embd + projected + 2 * convolved + inner, state * inner + 3 * convolved),)
+
+
 def shape_from_listing(
     *,
     size_bytes: int,
@@ -357,7 +406,9 @@ def shape_from_listing(
         context_length=max_context_length,
         full=CacheLayers(count=n_layers, k_width=width, v_width=width),
         v_width_max=n_embd // 4,
-        n_feed_forward=4 * n_embd,
+        attention_width=2 * n_embd,
+        unfused_attention_width=n_embd,
+        steps=(Step(3 * 4 * n_embd),),
         file_bytes=size_bytes,
         approximate=True,
     )
