@@ -106,14 +106,15 @@ def test_big_endian_files_of_the_gguf_package_are_read(tmp_path: Path) -> None:
 
 
 def test_long_arrays_are_read_on_request_only(tmp_path: Path) -> None:
-    built = HeaderBytes().start(metadata=4)
+    built = HeaderBytes().start(metadata=5)
     built.array("words", "string", ["a", "bc"]).array("short", "uint32", [1, 2]).array("long", "float32", [0.5] * 1025)
-    built.scalar("after", "uint8", 7)
+    built.array("section", "bool", [True] * 1024).scalar("after", "uint8", 7)
     path = _written(tmp_path / "arrays.gguf", built)
 
     skipped = read_header(path).metadata
     assert skipped["words"] == ArrayInfo("string", 2, built.data.index(b"\1" + bytes(7) + b"a"))
     assert (skipped["short"], skipped["after"]) == ((1, 2), 7)
+    assert skipped["section"] == (True,) * 1024
     assert isinstance(skipped["long"], ArrayInfo)
     assert (skipped["long"].element_type, skipped["long"].count) == ("float32", 1025)
     named = read_header(path, with_arrays={"long"}).metadata
@@ -262,6 +263,10 @@ HOSTILE: dict[str, tuple[HeaderBytes | bytes, str]] = {
         _entry().number("I", 9, 8).number("Q", 1).text("short", length=2**64 - 1),
         "an array of 1 strings reaches past the end",
     ),
+    "string far past the end": (
+        _entry().number("I", 9, 8).number("Q", 2).text("short", length=2**64 - 1).text("short"),
+        "an array of 2 strings reaches past the end",
+    ),
     "duplicated key": (
         HeaderBytes().start(metadata=2).scalar("k", "uint8", 1).scalar("k", "uint8", 1),
         "'k' appears twice",
@@ -343,6 +348,17 @@ def test_announced_sizes_are_not_allocated(tmp_path: Path) -> None:
             assert tracemalloc.get_traced_memory()[1] < MIB
         finally:
             tracemalloc.stop()
+
+
+def test_texts_have_a_ceiling_together(tmp_path: Path) -> None:
+    path = tmp_path / "texts.gguf"
+    with path.open("wb") as file:
+        file.write(HeaderBytes().start(metadata=9).data)
+        for number in range(9):
+            file.write(HeaderBytes(data=bytearray()).text(f"k{number}").number("I", 8).number("Q", 16 * MIB).data)
+            file.truncate(file.seek(16 * MIB, os.SEEK_CUR))
+    with pytest.raises(GgufError, match="more than 128 MiB of metadata"):
+        read_header(path)
 
 
 def _written(path: Path, built: HeaderBytes | bytes) -> Path:

@@ -35,8 +35,12 @@ def write_tiny(
     name: str | None = None,
     chat_template: str | None = CHATML,
     big_endian: bool = False,
+    tensors_per_file: int = 0,
 ) -> None:
-    """Write a model of random weights to `path`, replacing what is there."""
+    """Write a model of random weights to `path`, replacing what is there.
+
+    With `tensors_per_file` it is split: `path` "a.gguf" becomes "a-00001-of-0000N.gguf" and so on.
+    """
     shape = shape or TinyShape()
     words = vocabulary(size=shape.vocab_size)
     model = TinyModel(shape, len(words))
@@ -50,6 +54,7 @@ def write_tiny(
         name=name or f"Tiny {architecture}",
         chat_template=template,
         big_endian=big_endian,
+        tensors_per_file=tensors_per_file,
     )
 
 
@@ -68,9 +73,11 @@ def write_model(
     name: str,
     chat_template: str | None,
     big_endian: bool = False,
+    tensors_per_file: int = 0,
 ) -> None:
     """Write a built model and its vocabulary."""
-    writer = GGUFWriter(path, architecture, endianess=GGUFEndian.BIG if big_endian else GGUFEndian.LITTLE)
+    byte_order = GGUFEndian.BIG if big_endian else GGUFEndian.LITTLE
+    writer = GGUFWriter(path, architecture, endianess=byte_order, split_max_tensors=tensors_per_file)
     writer.add_name(name)
     writer.add_file_type(LlamaFileType.MOSTLY_F16)
     for key, value in model.metadata.items():

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 CODES = {
     "uint8": (0, "B"),
@@ -55,7 +58,7 @@ class HeaderBytes:
         return self.number("I", type_id).number(code, value)
 
     def array(
-        self, key: str, type_name: str, values: list[float] | list[str], *, count: int | None = None
+        self, key: str, type_name: str, values: Sequence[float | str], *, count: int | None = None
     ) -> HeaderBytes:
         """A metadata entry with an array; `count` is what it claims to hold."""
         type_id, code = (STRING, "") if type_name == "string" else CODES[type_name]

@@ -15,6 +15,7 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -157,14 +158,13 @@ def _successors(
 ) -> dict[int, int]:
     """The token that follows each token."""
     ids = {token: number for number, token in enumerate(words.tokens)}
-    starts = [ids[spelled(chain[0])] if chain else ids[TURN_END] for chain in chains]
-    following = dict.fromkeys(range(len(words)), starts[-1])
-    following[ids["="]] = starts[0]
-    for reply, control, chain, start in zip(replies, controls, chains, starts, strict=True):
-        following[ids[control]] = start
-        tokens = [ids[spelled(piece)] for piece in chain]
-        following |= dict(zip(tokens, [*tokens[1:], start if reply.endless else ids[TURN_END]], strict=True))
-    return following
+    following: dict[int, int] = {}
+    for reply, control, chain in zip(replies, controls, chains, strict=True):
+        path = [ids[control], *(ids[spelled(piece)] for piece in chain)]
+        following |= pairwise([*path, path[1] if reply.endless else ids[TURN_END]])
+    following.setdefault(ids["="], following[ids[controls[0]]])
+    fallback = following[ids[controls[-1]]]
+    return {token: following.get(token, fallback) for token in range(len(words))}
 
 
 def _fill(model: TinyModel, successors: dict[int, int]) -> None:
