@@ -1,8 +1,8 @@
 """The write-ahead journal of context tests: what is about to be tried is on the disk before it is tried.
 
 An intent without an outcome, whose process is gone, means that the attempt took the process or the whole machine down;
-its size counts as known bad from then on, until a later attempt proves it, or a longer one, good. Which process wrote an
-intent is told by host, pid and start time, so that a tester still at work is never taken for dead.
+its size counts as known bad from then on, until a later attempt proves it, or a longer one, good. Which process wrote
+an intent is told by host, pid and start time, so that a tester still at work is never taken for dead.
 """
 
 from __future__ import annotations
