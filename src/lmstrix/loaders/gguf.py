@@ -235,14 +235,17 @@ class _Walk:
 
     def _strings(self, count: int) -> tuple[str, ...]:
         data, length_at = self.data, struct.Struct(self.order + "Q").unpack_from
-        strings, begin, room = [], self.offset + 8, min(self.size, self.offset + self.bytes_left)
+        strings, offset, room = [], self.offset, min(self.size, self.offset + self.bytes_left)
         for _ in repeat(None, count):
-            if begin > room or (end := begin + length_at(data, begin - 8)[0]) > room:
+            begin = offset + 8
+            if begin > room or (offset := begin + length_at(data, offset)[0]) > room:
                 raise self.fault(f"an array of {count:,} strings reaches past the end or is longer than a vocabulary")
-            strings.append(data[begin:end].decode("utf-8", "surrogateescape"))
-            begin = end + 8
-        self._copying(begin - 8 - self.offset)
-        self.offset = begin - 8
+            try:
+                strings.append(data[begin:offset].decode())
+            except UnicodeDecodeError:
+                strings.append(data[begin:offset].decode("utf-8", "surrogateescape"))
+        self._copying(offset - self.offset)
+        self.offset = offset
         return tuple(strings)
 
     def _text(self, what: str, max_bytes: int) -> str:
