@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import difflib
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from os.path import commonpath
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -31,7 +31,7 @@ from lmstrix.model_names import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
     from lmstrix.types import ModelKind
@@ -143,24 +143,24 @@ class Catalog:
         """Turn the files' facts into entries: shards joined, projectors attached, keys settled."""
         usable = {file: facts for file, facts in self._facts.items() if not isinstance(facts, str)}
         projectors = [file for file, facts in usable.items() if facts.projector or is_mmproj(file.path)]
-        models: dict[str, tuple[list[_File], _Facts]] = {}
-        for file, facts in usable.items():
-            shard = parse_shard(file.path)
-            if file in projectors or (shard and shard.number > 1):
-                continue
-            shards = _shards(file, list(self._facts)) if shard else [file]
-            if shard and len(shards) < shard.total:
-                reason = f"{shard.total - len(shards)} of {shard.total} parts are missing: download them again"
-                problems.append(CatalogProblem(path=file.path, reason=reason))
+        models: dict[str, list[_File]] = {}
+        for files in _models(file for file in usable if file not in projectors):
+            shard = parse_shard(files[0].path)
+            if shard and len(files) < shard.total:
+                reason = f"{shard.total - len(files)} of {shard.total} parts are missing: download them again"
+                problems.append(CatalogProblem(path=files[0].path, reason=reason))
             else:
-                models[file.path] = (shards, facts)
-        keys = unique_keys(NamedModel(path, facts.kind, facts.quantization) for path, (_, facts) in models.items())
+                models[files[0].path] = files
+        firsts = {path: usable[files[0]] for path, files in models.items()}
+        keys = unique_keys(NamedModel(path, facts.kind, facts.quantization) for path, facts in firsts.items())
         self._entries, self._shapes = {}, {}
         for path, key in sorted(keys.items(), key=lambda item: item[1]):
-            shards, facts = models[path]
             projector = _projector_of(path, projectors)
-            self._entries[key] = _entry(self.directory, key, shards, facts, projector)
-            self._shapes[key] = _whole_shape(facts.shape, shards, projector)
+            parameter_count = sum(usable[file].parameter_count for file in models[path])
+            self._entries[key] = _entry(
+                self.directory, key, models[path], firsts[path], projector, params=_params_text(parameter_count)
+            )
+            self._shapes[key] = _whole_shape(firsts[path].shape, models[path], projector)
         self._tell(problems)
 
     def _tell(self, problems: list[CatalogProblem]) -> None:
@@ -255,8 +255,9 @@ def _facts(directory: Path, file: _File) -> _Facts | str:
 
 
 def _facts_of(header: GgufHeader, file: _File) -> _Facts:
-    architecture = header.architecture
-    if not architecture:
+    architecture = header.architecture or ""
+    shard = parse_shard(file.path)
+    if not architecture and not (shard and shard.number > 1):  # parts after the first hold tensors only
         raise GgufError(f"{header.path}: names no architecture, so nothing can load it; download another file")
     return _Facts(
         architecture=architecture,
@@ -272,20 +273,15 @@ def _facts_of(header: GgufHeader, file: _File) -> _Facts:
     )
 
 
-def _shards(first: _File, files: list[_File]) -> list[_File]:
-    """The files that are parts of the same model as `first`, in order."""
-    folder, shard = first.path.rpartition("/")[0], parse_shard(first.path)
-    parts = {}
+def _models(files: Iterable[_File]) -> list[list[_File]]:
+    """The files of each model, in order: one, or its parts."""
+    models: dict[tuple[str, str, int], list[_File]] = {}
     for file in files:
-        other = parse_shard(file.path)
-        if (
-            shard
-            and other
-            and file.path.rpartition("/")[0] == folder
-            and (other.base, other.total) == (shard.base, shard.total)
-        ):
-            parts[other.number] = file
-    return [parts[number] for number in sorted(parts)]
+        shard = parse_shard(file.path)
+        folder = file.path.rpartition("/")[0]
+        model = (folder, shard.base, shard.total) if shard else (file.path, "", 0)
+        models.setdefault(model, []).append(file)
+    return [sorted(parts, key=lambda file: file.path) for parts in models.values()]
 
 
 def _projector_of(path: str, projectors: list[_File]) -> _File | None:
@@ -300,7 +296,9 @@ def _bare_name(path: str) -> str:
     return file_stem(path).lower().replace("mmproj", "").strip("-._")
 
 
-def _entry(directory: Path, key: str, shards: list[_File], facts: _Facts, projector: _File | None) -> CatalogEntry:
+def _entry(
+    directory: Path, key: str, shards: list[_File], facts: _Facts, projector: _File | None, *, params: str | None
+) -> CatalogEntry:
     path = shards[0].path
     template = facts.chat_template or ""
     return CatalogEntry(
@@ -314,7 +312,7 @@ def _entry(directory: Path, key: str, shards: list[_File], facts: _Facts, projec
         publisher=path.partition("/")[0] if "/" in path else "",
         display_name=facts.name or file_stem(path),
         architecture=facts.architecture,
-        params=facts.params or _params_text(facts.parameter_count),
+        params=facts.params or params,
         quantization=facts.quantization,
         bits=bits_of(facts.quantization),
         max_context_length=facts.context_length,
@@ -332,8 +330,6 @@ def _params_text(count: int) -> str | None:
 
 
 def _whole_shape(shape: ModelShape, shards: list[_File], projector: _File | None) -> ModelShape:
-    from dataclasses import replace
-
     return replace(
         shape,
         file_bytes=sum(shard.size_bytes for shard in shards),

@@ -77,10 +77,15 @@ class LlamaClient:
 
         data = None if body is None else json.dumps(body).encode()
         try:
+            self._check_open()
             async with self._session.request(method, path, data=data) as response:
                 return _parsed(response.status, await response.read())
         except (aiohttp.ClientError, OSError) as exc:
             raise LlamaGoneError(str(exc)) from exc
+
+    def _check_open(self) -> None:
+        if self._session.closed:
+            raise ConnectionError("the model's connections are closed")
 
     @asynccontextmanager
     async def stream(self, path: str, body: Mapping[str, Any]) -> AsyncIterator[AsyncIterator[list[Json]]]:
@@ -88,6 +93,7 @@ class LlamaClient:
         import aiohttp
 
         try:
+            self._check_open()
             response = await self._session.post(path, data=json.dumps(body).encode())
         except (aiohttp.ClientError, OSError) as exc:
             raise LlamaGoneError(str(exc)) from exc

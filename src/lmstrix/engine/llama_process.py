@@ -52,7 +52,10 @@ OnLine = Callable[[str, str], None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Launch:
-    """All a child needs to know. `expected_bytes` scales the progress; `budget_bytes` None sets no limit."""
+    """All a child needs to know. `expected_bytes` scales the progress; `budget_bytes` None sets no limit.
+
+    Over TCP, any program on the machine could connect, so the child asks for a key; a unix socket is private by itself.
+    """
 
     model_file: str
     mmproj_file: str | None
@@ -63,6 +66,7 @@ class Launch:
     run_dir: Path
     expected_bytes: int
     budget_bytes: int | None = None
+    over_tcp: bool = sys.platform == "win32"
 
 
 class LlamaProcess:
@@ -90,7 +94,7 @@ class LlamaProcess:
     @classmethod
     async def launch(cls, launch: Launch, *, on_progress: OnProgress | None = None, on_line: OnLine) -> LlamaProcess:
         """Start a child, wait until its model is loaded. Raises `EngineFault`; cancelled, it leaves nothing behind."""
-        socket = _socket_path(launch.run_dir) if sys.platform != "win32" else None
+        socket = None if launch.over_tcp else _socket_path(launch.run_dir)
         api_key = None if socket else secrets.token_hex(24)
         process = await asyncio.create_subprocess_exec(
             sys.executable,

@@ -1,0 +1,191 @@
+"""Children start, fail, die and are killed; each end is told, and nothing stays behind."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import psutil
+import pytest
+
+from lmstrix.engine.llama_client import LlamaClient, LlamaGoneError, LlamaRefusalError
+from lmstrix.engine.llama_process import Launch, LlamaProcess, exit_code
+from lmstrix.engine.records import EngineFault, LoadSettings
+from tests.support.tiny_gguf import tiny_model
+from tests.support.tiny_gguf_scripted import scripted_model
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+MIB = 2**20
+
+
+def launch_of(model: Path, run_dir: Path, *, n_ctx: int = 512, budget_bytes: int | None = None) -> Launch:
+    run_dir.mkdir(exist_ok=True)
+    return Launch(
+        model_file=str(model),
+        mmproj_file=None,
+        n_ctx=n_ctx,
+        settings=LoadSettings(),
+        embedding=False,
+        threads=1,
+        run_dir=run_dir,
+        expected_bytes=100 * MIB,
+        budget_bytes=budget_bytes,
+    )
+
+
+@contextlib.asynccontextmanager
+async def running(launch: Launch) -> AsyncIterator[LlamaProcess]:
+    process = await LlamaProcess.launch(launch, on_line=lambda *_: None)
+    try:
+        yield process
+    finally:
+        await process.stop()
+
+
+async def failure(launch: Launch) -> EngineFault:
+    with pytest.raises(EngineFault) as caught:
+        async with running(launch):
+            pass
+    assert psutil.Process().children() == []
+    assert list(launch.run_dir.iterdir()) == []
+    return caught.value
+
+
+async def test_a_child_answers_and_is_gone_after_stop(tmp_path: Path) -> None:
+    ratios: list[float] = []
+    lines: list[tuple[str, str]] = []
+    launch = launch_of(scripted_model(), tmp_path / "run", n_ctx=1000)
+    process = await LlamaProcess.launch(launch, on_progress=ratios.append, on_line=lambda *line: lines.append(line))
+    assert (await process.client.get("/slots"))[0]["n_ctx"] == 1024
+    assert ratios == sorted(ratios)
+    assert ratios[-1] == 1.0
+    assert any("KV buffer size" in text for _, text in lines)
+    await process.stop()
+    assert not psutil.pid_exists(process.pid)
+    assert list(launch.run_dir.iterdir()) == []
+    with pytest.raises(LlamaGoneError):
+        await process.client.get("/slots")
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [(b"", "magic"), (b"<html>", "magic"), (None, "not within the file bounds")],
+    ids=["empty", "not a model", "truncated"],
+)
+async def test_a_bad_file_fails_with_the_reason(tmp_path: Path, content: bytes | None, said: str) -> None:
+    bad = tmp_path / "bad.gguf"
+    whole = tiny_model().read_bytes()
+    bad.write_bytes(whole[: len(whole) // 2] if content is None else content)
+    fault = await failure(launch_of(bad, tmp_path / "run"))
+    assert (fault.title, fault.kind) == ("Failed to load model", "load_failed")
+    assert fault.cause is not None
+    assert said in fault.cause
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux enforces the limit")
+async def test_a_load_beyond_its_address_space_is_refused_not_killed(tmp_path: Path) -> None:
+    model = tiny_model(context_length=4 * MIB)
+    fault = await failure(launch_of(model, tmp_path / "run", n_ctx=4 * MIB, budget_bytes=100 * MIB))
+    assert fault.title == "Failed to load model"
+    assert fault.cause is not None
+    assert "fail" in fault.cause
+
+
+async def test_an_abort_is_told_by_its_exit_code(tmp_path: Path) -> None:
+    fault = await failure(launch_of(tiny_model(), tmp_path / "run", n_ctx=1))
+    assert fault.title == "Error loading model."
+    assert fault.cause == "(Exit code: 134). Unknown error. Try a different model and/or config."
+    assert fault.error_data == {"exitCode": 134}
+
+
+async def test_a_cancelled_load_leaves_nothing(tmp_path: Path) -> None:
+    launch = launch_of(scripted_model(), tmp_path / "run")
+    load = asyncio.create_task(LlamaProcess.launch(launch, on_line=lambda *_: None))
+    while not psutil.Process().children():
+        await asyncio.sleep(0.001)
+    load.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await load
+    assert psutil.Process().children() == []
+    assert list(launch.run_dir.iterdir()) == []
+
+
+async def test_a_killed_child_is_told_by_its_exit_code(tmp_path: Path) -> None:
+    async with running(launch_of(scripted_model(), tmp_path / "run")) as process:
+        os.kill(process.pid, signal.SIGKILL)
+        fault = await process.crash_fault()
+        assert fault.title == "The model has crashed without additional information. (Exit code: 137)"
+        assert (fault.kind, fault.error_data) == ("crashed", {"exitCode": 137})
+        with pytest.raises(LlamaGoneError):
+            await process.client.get("/slots")
+
+
+async def test_a_refusal_carries_what_llama_cpp_says(tmp_path: Path) -> None:
+    async with running(launch_of(scripted_model(), tmp_path / "run", n_ctx=256)) as process:
+        with pytest.raises(LlamaRefusalError) as caught:
+            async with process.client.stream("/completion", {"prompt": "a b" * 300, "stream": True}) as batches:
+                assert [batch async for batch in batches] == []
+    assert (caught.value.code, caught.value.kind) == (400, "exceed_context_size_error")
+    assert caught.value.body["n_ctx"] == 256
+
+
+async def test_only_this_user_reaches_the_child(tmp_path: Path) -> None:
+    async with running(launch_of(scripted_model(), tmp_path / "run")) as process:
+        listening = [c for c in psutil.Process(process.pid).net_connections() if c.status == psutil.CONN_LISTEN]
+        assert listening == []
+
+
+async def test_over_tcp_a_child_asks_for_a_key(tmp_path: Path) -> None:
+    async with running(replace(launch_of(scripted_model(), tmp_path / "run"), over_tcp=True)) as process:
+        assert len((await process.client.post("/tokenize", {"content": "12"}))["tokens"]) == 2
+        (listening,) = [c for c in psutil.Process(process.pid).net_connections() if c.status == psutil.CONN_LISTEN]
+        assert listening.laddr.ip == "127.0.0.1"
+        stranger = LlamaClient(f"http://127.0.0.1:{listening.laddr.port}")
+        with pytest.raises(LlamaRefusalError, match="API Key"):
+            await stranger.post("/tokenize", {"content": "12"})
+        await stranger.close()
+
+
+def test_a_killed_parent_takes_its_children_along(tmp_path: Path) -> None:
+    code = f"""
+import asyncio, sys
+from pathlib import Path
+from tests.engine.test_llama_process import LlamaProcess, launch_of
+async def main():
+    launch = launch_of(Path({str(scripted_model())!r}), Path({str(tmp_path / "run")!r}))
+    process = await LlamaProcess.launch(launch, on_line=lambda *_: None)
+    print(process.pid, flush=True)
+    await asyncio.sleep(60)
+asyncio.run(main())
+"""
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None
+        child = psutil.Process(int(parent.stdout.readline()))
+        parent.kill()
+    child.wait(timeout=10)
+
+
+def test_memory_comes_back_after_stop(tmp_path: Path) -> None:
+    """What a load takes is in the child: this process does not grow with it."""
+
+    async def load_and_stop() -> int:
+        async with running(launch_of(scripted_model(), tmp_path / "run", n_ctx=32768)) as process:
+            return int(psutil.Process(process.pid).memory_info().rss)
+
+    before = psutil.Process().memory_info().rss
+    child_bytes = asyncio.run(load_and_stop())
+    assert psutil.Process().memory_info().rss - before < child_bytes / 2
+
+
+@pytest.mark.parametrize(("return_code", "expected"), [(0, 0), (1, 1), (-9, 137), (-6, 134), (-7, 135)])
+def test_exit_codes_are_those_of_a_shell(return_code: int, expected: int) -> None:
+    assert exit_code(return_code) == expected
