@@ -1,28 +1,28 @@
 """Every exception LMStrix raises on purpose. Each carries its facts as attributes and its remedy in the message.
 
-    LMStrixError
-    ├── UsageError                    bad words on the command line or a bad argument value          (exit code 2)
-    ├── SettingsError                 a config file or environment variable that does not validate   (exit code 2)
-    ├── BackendUnavailableError       no server answers, or it went away                              (exit code 3)
-    │   └── BackendTimeoutError       it is there but did not answer in time
-    ├── AuthenticationError           the server refuses our token
-    ├── ModelNotFoundError            no such model on the server or in the registry
-    ├── ModelLoadError                the model did not load
-    │   ├── LoadRefusedError          a guardrail refused before anything was tried
-    │   ├── OutOfMemoryError          the engine could not allocate
-    │   ├── EngineDiedError           the engine process ended while loading
-    │   └── LoadTimeoutError
-    ├── GenerationError               a prediction failed
-    │   ├── ContextOverflowError      the prompt does not fit the loaded context
-    │   ├── EngineCrashedError        the engine process ended while predicting
-    │   ├── StreamStalledError        a deadline passed: first token, between tokens, or total
-    │   ├── EmptyAnswerError          the server reported success and sent nothing
-    │   └── ModelUnloadedError        the model was unloaded meanwhile
-    ├── RegistryError                 lmstrix.json cannot be read or written
-    ├── HistoryError                  lmstrix.db cannot be read or written
-    ├── GgufError                     a model file whose header is not valid GGUF
-    ├── PromptError                   a prompt file or a template that cannot be rendered
-    └── EngineError                   the embedded engine cannot start, stop or serve
+LMStrixError
+├── UsageError                    bad words on the command line or a bad argument value          (exit code 2)
+├── SettingsError                 a config file or environment variable that does not validate   (exit code 2)
+├── BackendUnavailableError       no server answers, or it went away                              (exit code 3)
+│   └── BackendTimeoutError       it is there but did not answer in time
+├── AuthenticationError           the server refuses our token
+├── ModelNotFoundError            no such model on the server or in the registry
+├── ModelLoadError                the model did not load
+│   ├── LoadRefusedError          a guardrail refused before anything was tried
+│   ├── OutOfMemoryError          the engine could not allocate
+│   ├── EngineDiedError           the engine process ended while loading
+│   └── LoadTimeoutError
+├── GenerationError               a prediction failed
+│   ├── ContextOverflowError      the prompt does not fit the loaded context
+│   ├── EngineCrashedError        the engine process ended while predicting
+│   ├── StreamStalledError        a deadline passed: first token, between tokens, or total
+│   ├── EmptyAnswerError          the server reported success and sent nothing
+│   └── ModelUnloadedError        the model was unloaded meanwhile
+├── RegistryError                 lmstrix.json cannot be read or written
+├── HistoryError                  lmstrix.db cannot be read or written
+├── GgufError                     a model file whose header is not valid GGUF
+├── PromptError                   a prompt file or a template that cannot be rendered
+└── EngineError                   the embedded engine cannot start, stop or serve
 """
 
 from __future__ import annotations
@@ -31,9 +31,14 @@ from collections.abc import Sequence
 
 
 class LMStrixError(Exception):
-    """Base of all; `exit_code` is what the command line returns."""
+    """Base of all; `exit_code` is what the command line returns.
+
+    `memory_evidence` tells whether the failure says anything about how much memory there is: only three kinds do, all of
+    a load. `EngineCrashedError` says so only about a prefill, which is for the caller to know.
+    """
 
     exit_code = 1
+    memory_evidence = False
 
 
 class UsageError(LMStrixError):
@@ -103,13 +108,19 @@ class ModelLoadError(LMStrixError):
 class LoadRefusedError(ModelLoadError):
     """A guardrail refused the load before anything was tried."""
 
+    memory_evidence = True
+
 
 class OutOfMemoryError(ModelLoadError):
     """The engine could not allocate."""
 
+    memory_evidence = True
+
 
 class EngineDiedError(ModelLoadError):
     """The engine process ended while loading; `exit_status` when known."""
+
+    memory_evidence = True
 
 
 class LoadTimeoutError(ModelLoadError):

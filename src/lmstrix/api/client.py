@@ -1,0 +1,397 @@
+"""AsyncLMStudioBackend: LM Studio, or anything that speaks its wire, as an `AsyncModelBackend`.
+
+Every wait has a deadline. What passes it is cancelled on the server; a load that the server finishes all the same is
+unloaded when it does. Instances this backend loaded are addressed by their reference, so one that the server unloaded
+and loaded again by itself, with a context of its own choice, is never mistaken for ours.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self, TypeVar
+
+from lmstrix.api import convert
+from lmstrix.api.exchange import Loading, Patience, next_event
+from lmstrix.api.failures import Call, timed_out, translated
+from lmstrix.api.prediction import PredictionReader
+from lmstrix.errors import (
+    LMStrixError,
+    ModelNotFoundError,
+    UsageError,
+)
+from lmstrix.types import (
+    Deadlines,
+    Finished,
+    GenerationRequest,
+    GenerationResult,
+    LoadConfig,
+    LoadedModel,
+    Message,
+    ModelInfo,
+    ModelKind,
+    ResourceEstimate,
+    ServerInfo,
+    StreamEvent,
+    ToolDefinition,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Sequence
+    from types import TracebackType
+
+    from lmstrix.api.connection import Connection, Namespace
+    from lmstrix.api.convert import Json, JsonView
+    from lmstrix.backend import LoadProgress
+
+CANCEL_GRACE_S = 0.2  # how long a cancelled load or prediction may take to say it has ended
+_CHECK_S = 0.2  # and the look for strays after it
+_STATE_S = 1.0
+_EMBEDDINGS_AT_ONCE = 16
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """An instance this backend loaded or listed. `reference` is set for its own."""
+
+    kind: ModelKind
+    model_key: str
+    context_length: int
+    reference: str | None
+
+
+class AsyncLMStudioBackend:
+    """See `lmstrix.backend.AsyncModelBackend`. Connects when first used; one event loop for its whole life."""
+
+    def __init__(self, server: ServerInfo, *, api_token: str | None = None, deadlines: Deadlines | None = None) -> None:
+        self._server = server
+        self._api_token = api_token
+        self._deadlines = deadlines or Deadlines()
+        self._opened: Connection | None = None
+        self._known: dict[str, _Known] = {}
+        self._kinds: dict[str, ModelKind] = {}
+        self._strays: dict[asyncio.Task[None], str] = {}
+        self._tells_state = True
+
+    async def __aenter__(self) -> Self:
+        await self.connect()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    @property
+    def server(self) -> ServerInfo:
+        return self._server
+
+    async def connect(self) -> None:
+        """Connect now rather than at the first call; says at once what is wrong."""
+        await asyncio.gather(self._connection("system"), self._connection("llm"))
+
+    async def close(self) -> None:
+        """Unload what cancelled loads have left, and hang up."""
+        strays = list(self._strays.items())
+        for task, instance_id in strays:
+            task.cancel()
+            with suppress(LMStrixError):
+                await self._unload_if_there(instance_id)
+        await asyncio.gather(*(task for task, _ in strays), return_exceptions=True)
+        opened, self._opened = self._opened, None
+        if opened is not None:
+            await opened.close()
+
+    # --- asking ---------------------------------------------------------------------------------------------------
+
+    async def _connection(self, namespace: Namespace) -> Connection:
+        """The connection, with this namespace's session standing."""
+        from lmstrix.api.connection import Connection
+
+        limit_s = self._deadlines.connect_s
+        if self._opened is None:
+            self._opened = Connection(self._server.address, api_token=self._api_token, connect_s=limit_s)
+        with translated(Call(operation="connect", address=self._server.address, what="connect", limit_s=limit_s)):
+            await self._opened.session(namespace)
+        return self._opened
+
+    async def _ask(
+        self,
+        namespace: Namespace,
+        endpoint: str,
+        parameters: Json | None,
+        read: Callable[[Any], T],
+        *,
+        what: str,
+        model: str | None = None,
+        limit_s: float | None = None,
+    ) -> T:
+        """One request: what `read` makes of the answer. `what` completes "the server was asked to …"."""
+        limit_s = self._deadlines.request_s if limit_s is None else limit_s
+        connection = await self._connection(namespace)
+        call = Call(operation="ask", address=self._server.address, what=what, model_key=model, limit_s=limit_s)
+        with translated(call):
+            return read(await connection.call(namespace, endpoint, parameters, limit_s=limit_s))
+
+    def _specifier(self, instance_id: str) -> Json:
+        known = self._known.get(instance_id)
+        if known is not None and known.reference:
+            return _by_reference(known.reference)
+        return {"type": "query", "query": {"identifier": instance_id}}
+
+    def _namespace(self, instance_id: str) -> ModelKind:
+        known = self._known.get(instance_id)
+        return known.kind if known else "llm"
+
+    # --- listing --------------------------------------------------------------------------------------------------
+
+    async def list_downloaded(self) -> list[ModelInfo]:
+        """The models on the server's own machine; kinds it alone knows are left out."""
+        what = "list its models"
+        models = await self._ask("system", "listDownloadedModels", None, convert.downloaded_models, what=what)
+        self._kinds = {model.model_key: model.kind for model in models}
+        return models
+
+    async def list_loaded(self) -> list[LoadedModel]:
+        """Every loaded instance, of both kinds, with what it is doing where the server tells."""
+        entries = [entry for listing in await asyncio.gather(*map(self._listing, _KINDS)) for entry in listing]
+        states = await asyncio.gather(*map(self._state, entries))
+        loaded = [convert.loaded_model(entry, state) for entry, state in zip(entries, states, strict=True)]
+        for model in loaded:
+            self._known.setdefault(model.instance_id, _Known(model.kind, model.model_key, model.context_length, None))
+        return loaded
+
+    async def _listing(self, kind: ModelKind) -> list[JsonView]:
+        return await self._ask(kind, "listLoaded", None, convert.local_instances, what="list its loaded models")
+
+    async def _state(self, entry: JsonView) -> JsonView | None:
+        """What an instance is doing; older servers do not know the question, and never answer it."""
+        if not self._tells_state:
+            return None
+        parameters = {"specifier": _by_reference(entry["instanceReference"]), "throwIfNotFound": False}
+        kind: Namespace = "embedding" if entry["type"] == "embedding" else "llm"
+        try:
+            return await self._ask(
+                kind, "getInstanceProcessingState", parameters, convert.mapping_or_none, what="tell", limit_s=_STATE_S
+            )
+        except LMStrixError:
+            self._tells_state = False
+            return None
+
+    # --- loading --------------------------------------------------------------------------------------------------
+
+    async def load(
+        self,
+        model_key: str,
+        config: LoadConfig,
+        *,
+        instance_id: str,
+        kind: ModelKind = "llm",
+        ttl_s: float | None = None,
+        deadlines: Deadlines | None = None,
+        on_progress: LoadProgress | None = None,
+    ) -> LoadedModel:
+        """Load a new instance with exactly this config; return it with its effective context length read back.
+
+        A caller that stops waiting, by deadline, cancellation or a failing `on_progress`, leaves no instance behind.
+        """
+        call = Call(
+            operation="load",
+            address=self._server.address,
+            what=f"load {model_key}",
+            model_key=model_key,
+            context_length=config.context_length,
+            limit_s=(deadlines or self._deadlines).load_s,
+        )
+        parameters = convert.load_parameters(model_key, config, instance_id=instance_id, kind=kind, ttl_s=ttl_s)
+        loading = Loading(await self._connection(kind), call, parameters, instance_id=instance_id, kind=kind)
+        try:
+            async with asyncio.timeout(call.limit_s) as patience:
+                async for ratio in loading.progress():
+                    if on_progress is not None:
+                        on_progress(ratio)
+            loaded = await self._read_back(loading.result(), call)
+        except TimeoutError as exc:
+            await self._abandon(loading)
+            if patience.expired():
+                raise timed_out(call) from exc
+            raise
+        except BaseException:
+            await self._abandon(loading)
+            raise
+        self._known[instance_id] = _Known(kind, loaded.model_key, loaded.context_length, loaded.instance_reference)
+        return loaded
+
+    async def _read_back(self, announced: LoadedModel, call: Call) -> LoadedModel:
+        """The instance as the server sees it now, not as it was announced."""
+        parameters = {"specifier": _by_reference(announced.instance_reference), "throwIfNotFound": True}
+        what = "describe the loaded model"
+        return await self._ask(
+            announced.kind, "getModelInfo", parameters, convert.loaded_model, what=what, model=call.model_key
+        )
+
+    async def _abandon(self, loading: Loading) -> None:
+        """Cancel a load on the server; unload the instance if it came to be, now or whenever the server is done."""
+        await loading.cancel(CANCEL_GRACE_S)
+        with suppress(LMStrixError, TimeoutError):
+            async with asyncio.timeout(_CHECK_S):
+                await self._unload_if_there(loading.instance_id)
+        if not loading.ended:
+            stray = asyncio.create_task(self._clean_up(loading))
+            self._strays[stray] = loading.instance_id
+            stray.add_done_callback(self._strays.pop)
+
+    async def _clean_up(self, loading: Loading) -> None:
+        await loading.wait()
+        with suppress(LMStrixError):
+            await self._unload_if_there(loading.instance_id)
+
+    async def _unload_if_there(self, instance_id: str) -> None:
+        for kind in _KINDS:
+            if any(entry.get("identifier") == instance_id for entry in await self._listing(kind)):
+                await self.unload(instance_id, kind=kind)
+
+    async def unload(self, instance_id: str, *, kind: ModelKind = "llm") -> None:
+        """Unload one instance; one that is gone already is as good as unloaded."""
+        parameters = {"identifier": instance_id}
+        with suppress(ModelNotFoundError):
+            await self._ask(kind, "unloadModel", parameters, _nothing, what="unload a model", model=instance_id)
+        self._known.pop(instance_id, None)
+
+    # --- predicting -----------------------------------------------------------------------------------------------
+
+    async def stream(
+        self, instance_id: str, request: GenerationRequest, *, deadlines: Deadlines | None = None
+    ) -> AsyncIterator[StreamEvent]:
+        """Events of one prediction; the last is `Finished`. Leaving early cancels it on the server."""
+        known = self._known.get(instance_id)
+        call = Call(
+            operation="predict",
+            address=self._server.address,
+            what="answer",
+            model_key=known.model_key if known else instance_id,
+            context_length=known.context_length if known else None,
+        )
+        patience = Patience(deadlines or self._deadlines)
+        images = await self._upload_images(request.messages)
+        parameters = convert.prediction_parameters(self._specifier(instance_id), request, images)
+        connection = await self._connection("llm")
+        reader = PredictionReader(call, instance_id=instance_id, started_at=time.perf_counter())
+        with translated(call):
+            async with connection.channel("llm", "predict", parameters) as channel:
+                try:
+                    while not channel.ended:
+                        yield await next_event(channel, reader, patience)
+                finally:
+                    await channel.cancel(CANCEL_GRACE_S)
+
+    async def generate(
+        self, instance_id: str, request: GenerationRequest, *, deadlines: Deadlines | None = None
+    ) -> GenerationResult:
+        """The result of one prediction."""
+        async for event in self.stream(instance_id, request, deadlines=deadlines):
+            if isinstance(event, Finished):
+                return event.result
+        raise AssertionError("a stream ends with Finished, or raises")
+
+    async def _upload_images(self, messages: Sequence[Message]) -> dict[str, Json]:
+        """The file part of every image the messages show, by its path."""
+        parts: dict[str, Json] = {}
+        for path in convert.image_paths(messages):
+            try:
+                content = await asyncio.to_thread(Path(path).read_bytes)
+            except OSError as exc:
+                raise UsageError(f"the image {path} cannot be read ({exc.strerror}); check the path") from exc
+            name = Path(path).name
+            parameters = {"name": name, "contentBase64": base64.b64encode(content).decode()}
+            handle = await self._ask("files", "uploadFileBase64", parameters, dict, what=f"take the image {name}")
+            parts[path] = {"type": "file", "name": name, **handle}
+        return parts
+
+    # --- tokens, templates, embeddings, estimates -----------------------------------------------------------------
+
+    async def count_tokens(self, instance_id: str, text: str) -> int:
+        """How many tokens `text` is to this model."""
+        parameters = {"specifier": self._specifier(instance_id), "inputString": text}
+        return await self._ask(
+            self._namespace(instance_id),
+            "countTokens",
+            parameters,
+            lambda answer: int(answer["tokenCount"]),
+            what="count tokens",
+            model=instance_id,
+        )
+
+    async def tokenize(self, instance_id: str, text: str) -> list[int]:
+        """The tokens of `text`."""
+        parameters = {"specifier": self._specifier(instance_id), "inputString": text}
+        return await self._ask(
+            self._namespace(instance_id),
+            "tokenize",
+            parameters,
+            lambda answer: [int(token) for token in answer["tokens"]],
+            what="tokenize",
+            model=instance_id,
+        )
+
+    async def apply_template(
+        self, instance_id: str, messages: Sequence[Message], *, tools: Sequence[ToolDefinition] = ()
+    ) -> str:
+        """The prompt the model would see for this chat."""
+        images = await self._upload_images(messages)
+        return await self._ask(
+            "llm",
+            "applyPromptTemplate",
+            convert.template_parameters(self._specifier(instance_id), messages, tools, images),
+            lambda answer: str(answer["formatted"]),
+            what="apply the chat template",
+            model=instance_id,
+        )
+
+    async def embed(self, instance_id: str, texts: Sequence[str]) -> list[list[float]]:
+        """One vector a text."""
+        specifier = self._specifier(instance_id)
+
+        async def embed_one(text: str) -> list[float]:
+            return await self._ask(
+                "embedding",
+                "embedString",
+                {"modelSpecifier": specifier, "inputString": text},
+                lambda answer: [float(value) for value in answer["embedding"]],
+                what="embed a text",
+                model=instance_id,
+            )
+
+        vectors: list[list[float]] = []
+        for start in range(0, len(texts), _EMBEDDINGS_AT_ONCE):
+            vectors += await asyncio.gather(*map(embed_one, texts[start : start + _EMBEDDINGS_AT_ONCE]))
+        return vectors
+
+    async def estimate(self, model_key: str, config: LoadConfig) -> ResourceEstimate:
+        """What the server thinks this load takes."""
+        kind = self._kinds.get(model_key, "llm")
+        return await self._ask(
+            kind,
+            "estimateModelUsage",
+            {"modelKey": model_key, "loadConfigStack": convert.load_config_stack(config, kind)},
+            convert.resource_estimate,
+            what=f"estimate {model_key}",
+            model=model_key,
+        )
+
+
+_KINDS: tuple[ModelKind, ...] = ("llm", "embedding")
+
+
+def _by_reference(reference: str) -> Json:
+    return {"type": "instanceReference", "instanceReference": reference}
+
+
+def _nothing(_answer: object) -> None:
+    """For requests whose answer says nothing."""

@@ -1,0 +1,209 @@
+"""The SDK's websocket sessions, with deadlines, reconnection and raw packets.
+
+The SDK's asynchronous client has no deadlines, connects five namespaces in a row where two do, and leaves a session
+whose socket broke unusable. So its sessions are taken one by one, each connected when first needed and replaced when
+its socket is gone; requests and packets are plain JSON, as the SDK's typed ones drop fields. Exceptions are the SDK's
+own here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from contextlib import asynccontextmanager, suppress
+from typing import TYPE_CHECKING, Any, Literal, cast
+
+import lmstudio
+from lmstudio.async_api import (
+    AsyncChannel,
+    _AsyncSession,
+    _AsyncSessionEmbedding,
+    _AsyncSessionFiles,
+    _AsyncSessionLlm,
+    _AsyncSessionSystem,
+)
+from lmstudio.json_api import ChannelEndpoint, ChannelFinishedEvent, ChannelRxEvent
+
+from lmstrix.errors import SettingsError
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping
+
+    from lmstudio.schemas import AnyLMStudioStruct
+
+    from lmstrix.api.convert import Json, JsonView
+
+Namespace = Literal["llm", "embedding", "system", "files"]
+
+_SESSION_TYPES: Mapping[str, type[_AsyncSession]] = {
+    "llm": _AsyncSessionLlm,
+    "embedding": _AsyncSessionEmbedding,
+    "system": _AsyncSessionSystem,
+    "files": _AsyncSessionFiles,
+}
+_HANG_UP_S = 1.0
+_TOKEN_PREFIX = "sk-lm-"  # noqa: S105 - the public shape of every token, not one
+# The SDK logs under these names; without a handler of their own its warnings would land on the user's terminal.
+_SDK_LOGGERS = (
+    "AsyncWebsocketHandler",
+    "_AsyncLMStudioWebsocket",
+    "ChannelHandler",
+    "AsyncRemoteCall",
+    "RemoteCallHandler",
+    "RawEndpoint",
+)
+
+
+class _Parameters:
+    """Request parameters in the form the SDK sends: something with `to_dict`."""
+
+    def __init__(self, parameters: Json) -> None:
+        self._parameters = parameters
+
+    def to_dict(self) -> Json:
+        return self._parameters
+
+
+class RawEndpoint(ChannelEndpoint[dict[str, Any], ChannelRxEvent[Any], dict[str, Any]]):
+    """A channel whose packets are taken as they are; its result is the last one."""
+
+    def __init__(self, endpoint: str, parameters: Json) -> None:
+        super().__init__({})
+        self._API_ENDPOINT = endpoint
+        self._NOTICE_PREFIX = endpoint
+        self._creation_params = parameters
+
+    def iter_message_events(self, contents: JsonView | None) -> Iterable[ChannelRxEvent[Any]]:
+        yield ChannelFinishedEvent(None) if contents is None else ChannelRxEvent(contents)
+
+    def handle_rx_event(self, event: ChannelRxEvent[Any]) -> None:
+        if event.arg is None:
+            self._is_finished = True
+        else:
+            self._result = event.arg
+
+
+class Channel:
+    """One open channel. `receive` may be given up at its deadline and called again.
+
+    `ended` is set once nothing more will come; who reads a last packet sets it too, as nobody waits for the close.
+    """
+
+    def __init__(self, channel: AsyncChannel[Any]) -> None:
+        self._channel = channel
+        self._packets = channel.rx_stream()
+        self.ended = False
+
+    async def receive(self, until: float | None) -> JsonView | None:
+        """The next packet, None once the server closed the channel; TimeoutError at loop time `until`."""
+        try:
+            async with asyncio.timeout_at(until):
+                packet = await anext(self._packets, None)
+        except (TimeoutError, asyncio.CancelledError):
+            self._packets = self._channel.rx_stream()
+            raise
+        except Exception:
+            self.ended = True
+            raise
+        self.ended = packet is None
+        return packet
+
+    async def ask_to_stop(self) -> None:
+        """Tell the server to cancel. A connection that fails at this is reported by whoever reads it."""
+        with suppress(lmstudio.LMStudioError, OSError):
+            async with asyncio.timeout(_HANG_UP_S):
+                await self._channel.cancel()
+
+    async def cancel(self, grace_s: float) -> None:
+        """Tell the server to cancel, and give it up to `grace_s` to say it has; nothing to do once it ended."""
+        if self.ended:
+            return
+        until = asyncio.get_running_loop().time() + grace_s
+        await self.ask_to_stop()
+        with suppress(lmstudio.LMStudioError, OSError):
+            while await self.receive(until) is not None:
+                pass
+
+    async def aclose(self) -> None:
+        """Stop reading; the SDK then ignores what still comes."""
+        await cast("AsyncGenerator[Any]", self._packets).aclose()
+
+
+class Connection:
+    """The sessions to one server. Everything runs on the loop of the first call."""
+
+    def __init__(self, address: str, *, api_token: str | None = None, connect_s: float | None = 5.0) -> None:
+        self.address = address
+        self._connect_s = connect_s
+        self._client = lmstudio.AsyncClient(address)
+        if api_token:
+            self._client._auth_details = self._client._format_auth_message(*_split_token(api_token))
+        self._sessions: dict[Namespace, _AsyncSession] = {}
+        self._locks: dict[Namespace, asyncio.Lock] = {}
+        for name in _SDK_LOGGERS:
+            logger = logging.getLogger(name)
+            if not logger.handlers:
+                logger.addHandler(logging.NullHandler())
+
+    async def session(self, namespace: Namespace) -> _AsyncSession:
+        """A session whose socket stands, connected now if it does not."""
+        session = self._sessions.get(namespace)
+        if session is not None and _stands(session):
+            return session
+        async with asyncio.timeout(self._connect_s), self._locks.setdefault(namespace, asyncio.Lock()):
+            session = self._sessions.get(namespace)
+            if session is not None and _stands(session):
+                return session
+            if session is not None:
+                await _hang_up(session)
+            if not self._client._task_manager.activated:
+                await self._client._task_manager.__aenter__()
+            session = _SESSION_TYPES[namespace](self._client)
+            await session.connect()
+            self._sessions[namespace] = session
+            return session
+
+    async def call(self, namespace: Namespace, endpoint: str, parameters: Json | None, *, limit_s: float | None) -> Any:
+        """The raw result of a remote call. TimeoutError after `limit_s`."""
+        session = await self.session(namespace)
+        packed = cast("AnyLMStudioStruct", _Parameters(parameters)) if parameters is not None else None
+        async with asyncio.timeout(limit_s):
+            return await session.remote_call(endpoint, packed)
+
+    @asynccontextmanager
+    async def channel(self, namespace: Namespace, endpoint: str, parameters: Json) -> AsyncIterator[Channel]:
+        """An open channel; leaving it does not stop the server, `Channel.cancel` does."""
+        session = await self.session(namespace)
+        async with session._create_channel(RawEndpoint(endpoint, parameters)) as raw:
+            channel = Channel(raw)
+            try:
+                yield channel
+            finally:
+                await channel.aclose()
+
+    async def close(self) -> None:
+        """Hang up everywhere."""
+        sessions, self._sessions = list(self._sessions.values()), {}
+        await asyncio.gather(*(_hang_up(session) for session in sessions))
+        with suppress(lmstudio.LMStudioError, OSError):
+            async with asyncio.timeout(_HANG_UP_S):
+                await self._client._task_manager.__aexit__(None, None, None)
+
+
+def _stands(session: _AsyncSession) -> bool:
+    websocket = session._lmsws
+    return websocket is not None and websocket._ws_handler._ws is not None
+
+
+async def _hang_up(session: _AsyncSession) -> None:
+    with suppress(lmstudio.LMStudioError, OSError, RuntimeError):
+        async with asyncio.timeout(_HANG_UP_S):
+            await session.disconnect()
+
+
+def _split_token(token: str) -> tuple[str, str]:
+    """An API token as the identifier and pass key of the greeting frame."""
+    identifier, colon, passkey = token.removeprefix(_TOKEN_PREFIX).partition(":")
+    if not (token.startswith(_TOKEN_PREFIX) and identifier and colon and passkey):
+        raise SettingsError("the API token is not of the form sk-lm-xxxxxxxx:yyyy…; copy it again from LM Studio")
+    return identifier, passkey
