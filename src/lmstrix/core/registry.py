@@ -523,8 +523,10 @@ def _update_facts(raw: dict[str, Json], facts: ModelFacts) -> bool:
 
 
 def _merge_results(old: ContextResult | None, new: ContextResult) -> ContextResult:
+    if old is None and not new.conclusive:
+        return replace(new, loadable_context_length=None, effective_context_length=None, last_known_bad=None)
     if old is None:
-        return new if new.conclusive else replace(new, loadable_context_length=None, last_known_bad=None)
+        return new
     if not new.conclusive:
         return replace(old, outcome=new.outcome, error=new.error)
     proven, reached = old.loadable_context_length or 0, new.loadable_context_length or 0

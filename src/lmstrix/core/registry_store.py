@@ -148,14 +148,14 @@ class RegistryStore:
         from filelock import FileLock, Timeout  # 33 ms that only writers pay
 
         lock = FileLock(f"{self.path}.lock", timeout=self.lock_timeout_s)
-        try:
-            with self._writing():
-                self.path.parent.mkdir(parents=True, exist_ok=True)
+        with self._writing():
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            try:
                 lock.acquire()
-        except Timeout as exc:
-            raise RegistryError(
-                f"{self.path} has been locked by another LMStrix for over {self.lock_timeout_s:g} s; try again later"
-            ) from exc
+            except Timeout as exc:
+                raise RegistryError(
+                    f"{self.path} is locked by another LMStrix for over {self.lock_timeout_s:g} s; try again later"
+                ) from exc
         try:
             yield
         finally:
