@@ -43,7 +43,7 @@ def put(models: Path, source: Path, path: str = "acme/scripted-GGUF/scripted-f16
 
 def scripted_models(directory: Path) -> Path:
     """A models directory with the scripted model in it."""
-    put(directory, scripted_model())
+    put(directory, scripted_model(context_length=65536))
     return directory
 
 
