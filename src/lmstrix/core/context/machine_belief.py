@@ -1,0 +1,94 @@
+"""What tests of earlier models taught about a machine: the starting point of the next model's search. Pure.
+
+Three things carry over. The runtime's own memory beside what the formula knows (driver, allocator, process) is mostly
+the machine's. How far the formula is off per token of context (the slope, 1.0 when it is right) is mostly the
+architecture's. How the budget we read compares with what really fits is the machine's again. Each is kept as a normal
+distribution of the shared part; a model adds a scatter of its own, so one model never settles the matter.
+
+Update, for a shared part N(m, P) and a model's own scatter q: the model's value starts as N(m, P + q); once its search
+left it at N(m', V'), the shared part moves by the gain K = P / (P + q) to N(m + K (m' - m), P - K^2 (P + q - V')): the
+backward step of a Kalman smoother, which counts no evidence twice.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+__all__ = ["MachineBelief", "Normal"]
+
+
+class Normal(NamedTuple):
+    """A normal distribution."""
+
+    mean: float
+    sd: float
+
+    def widened(self, scatter: float) -> Normal:
+        """This, with an independent scatter on top."""
+        return Normal(self.mean, math.hypot(self.sd, scatter))
+
+    def scaled(self, factor: float) -> Normal:
+        """The distribution of the value times `factor`."""
+        return Normal(self.mean * factor, self.sd * factor)
+
+    def taught(self, before: Normal, after: Normal) -> Normal:
+        """This shared part, after a model whose own value went from `before` to `after`."""
+        prior_variance = before.sd**2
+        gain = self.sd**2 / prior_variance
+        variance = self.sd**2 - gain**2 * (prior_variance - min(after.sd, before.sd) ** 2)
+        return Normal(self.mean + gain * (after.mean - before.mean), math.sqrt(max(variance, 0.0)))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MachineBelief:
+    """What is known of a machine after `models` tests. None or a missing architecture: nothing learnt, use the prior.
+
+    `overhead_bytes` is memory beside the formula's, `budget_ratio` what fits over the budget we read, `slopes` the true
+    growth with the context over the formula's, by architecture, and `slope_models` how many models taught each.
+    """
+
+    models: int = 0
+    overhead_bytes: Normal | None = None
+    budget_ratio: Normal | None = None
+    slopes: Mapping[str, Normal] = field(default_factory=dict)
+    slope_models: Mapping[str, int] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, object]:
+        """Plain values, for the database."""
+        return {
+            "models": self.models,
+            "overhead_bytes": list(self.overhead_bytes) if self.overhead_bytes else None,
+            "budget_ratio": list(self.budget_ratio) if self.budget_ratio else None,
+            "slopes": {name: [*slope, self.slope_models.get(name, 1)] for name, slope in self.slopes.items()},
+        }
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, object]) -> MachineBelief:
+        """The inverse of `to_json`. What does not make sense counts as not learnt."""
+        models = values.get("models")
+        found = values.get("slopes")
+        slopes: dict[str, Normal] = {}
+        counts: dict[str, int] = {}
+        for name, entry in found.items() if isinstance(found, Mapping) else ():
+            slope = _normal(entry)
+            if slope is not None and slope.mean > 0:
+                slopes[str(name)] = slope
+                counts[str(name)] = int(entry[2]) if len(entry) > 2 else 1
+        return cls(
+            models=models if isinstance(models, int) else 0,
+            overhead_bytes=_normal(values.get("overhead_bytes")),
+            budget_ratio=_normal(values.get("budget_ratio")),
+            slopes=slopes,
+            slope_models=counts,
+        )
+
+
+def _normal(value: object) -> Normal | None:
+    """A distribution from a list [mean, sd, …], or None when it is not one."""
+    if not isinstance(value, list | tuple) or len(value) < 2:
+        return None
+    numbers = [float(item) for item in value if isinstance(item, int | float) and math.isfinite(item)]
+    return Normal(numbers[0], numbers[1]) if len(numbers) == len(value) and numbers[1] > 0 else None
