@@ -17,6 +17,8 @@ from lmstrix.engine import wire
 from lmstrix.engine.records import EngineFault, FragmentEvent
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
     from aiohttp import web
 
 AUTH_TIMEOUT_S: Final = 10.0
@@ -34,20 +36,20 @@ class Socket(Protocol):
 class Call:
     """What a remote call gets: who asks, and for what."""
 
-    client: str
+    client: wire.AuthRequest
     parameter: Mapping[str, Any]
 
 
 class Channel:
     """What a channel's handler gets: who asks, for what, a way to send packets, and the word to stop."""
 
-    def __init__(self, socket: Socket, channel_id: int, client: str, parameter: Mapping[str, Any]) -> None:
+    def __init__(self, socket: Socket, channel_id: int, client: wire.AuthRequest, parameter: Mapping[str, Any]) -> None:
         self.client = client
         self.parameter = parameter
         self.stopped = asyncio.Event()
         self._socket = socket
         self._id = channel_id
-        self._on_stop: Callable[[], None] | None = None
+        self._on_stop: Callable[[], object] | None = None
 
     async def send(self, message: Mapping[str, Any]) -> None:
         """Send one packet."""
@@ -57,7 +59,7 @@ class Channel:
         """Send one piece of generated text."""
         await self._socket.send_str(wire.channel_fragment(self._id, event, tokens))
 
-    def on_stop(self, callback: Callable[[], None]) -> None:
+    def on_stop(self, callback: Callable[[], object]) -> None:
         """Call back when the client says cancel or stop; at once when it already did."""
         self._on_stop = callback
         if self.stopped.is_set():
@@ -86,7 +88,9 @@ class Namespace:
 class Session:
     """Serves one authenticated client on one namespace until it leaves."""
 
-    def __init__(self, socket: Socket, namespace: Namespace, client: str, log: Callable[[str], None]) -> None:
+    def __init__(
+        self, socket: Socket, namespace: Namespace, client: wire.AuthRequest, log: Callable[[str], None]
+    ) -> None:
         self._socket = socket
         self._namespace = namespace
         self._client = client
@@ -218,40 +222,43 @@ async def serve_websocket(
     namespace: Namespace,
     *,
     authenticate: Callable[[wire.AuthRequest], str | None],
+    connected: Callable[[wire.AuthRequest], AbstractContextManager[None]],
     log: Callable[[str], None],
 ) -> None:
-    """Run one websocket from its authentication frame to its end. `authenticate` returns the reason for a refusal."""
+    """Run one websocket from its authentication frame to its end.
+
+    `authenticate` returns the reason for a refusal; `connected` is entered for as long as an accepted client stays.
+    """
     from aiohttp import WSMsgType
 
-    request = await _read_auth(socket)
-    if request is None:
+    client = await _read_auth(socket)
+    if client is None:
         await socket.close()
         return
-    refusal = authenticate(request)
+    refusal = authenticate(client)
     await socket.send_str(wire.auth_result(refusal))
     if refusal is not None:
-        log(f"refused client {request.identifier!r}: {refusal}")
+        log(f"refused client {client.identifier!r}: {refusal}")
         await socket.close()
         return
-    session = Session(socket, namespace, request.identifier, log)
-    try:
-        async for message in socket:
-            if message.type is WSMsgType.TEXT:
-                await session.receive(message.data)
-    finally:
-        await session.close()
+    session = Session(socket, namespace, client, log)
+    with connected(client), contextlib.suppress(ConnectionError):
+        try:
+            async for message in socket:
+                if message.type is WSMsgType.TEXT:
+                    await session.receive(message.data)
+        finally:
+            await session.close()
 
 
 async def _read_auth(socket: web.WebSocketResponse) -> wire.AuthRequest | None:
     """The first readable authentication frame, or None when none comes in time; other frames are passed over."""
     from aiohttp import WSMsgType
 
-    try:
+    with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(AUTH_TIMEOUT_S):
             async for message in socket:
                 if message.type is WSMsgType.TEXT:
                     with contextlib.suppress(wire.FrameError):
                         return wire.parse_auth(message.data)
-    except TimeoutError:
-        pass
     return None

@@ -1,0 +1,77 @@
+"""`/files`: uploads and the text of documents. A client sees its own files only."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from typing import TYPE_CHECKING, Final
+
+from lmstrix import __version__
+from lmstrix.engine.endpoints import parameters
+from lmstrix.engine.records import EngineFault
+from lmstrix.engine.session import Call, Channel, Namespace
+from lmstrix.engine.state import PACKAGE
+
+if TYPE_CHECKING:
+    from lmstrix.engine.files import FileStore
+    from lmstrix.engine.state import EngineState
+    from lmstrix.engine.wire import AuthRequest
+
+_PARSER: Final = {"library": PACKAGE, "version": __version__}
+
+
+def files_namespace(state: EngineState) -> Namespace:
+    """`/files`."""
+    files = Files(state)
+    return Namespace(
+        calls={
+            "uploadFileBase64": files.upload_file_base64,
+            "getLocalFileAbsolutePath": files.get_local_file_absolute_path,
+            "getDocumentParsingLibrary": files.get_document_parsing_library,
+        },
+        channels={"parseDocument": files.parse_document, "retrieve": files.retrieve},
+    )
+
+
+class Files:
+    """Handlers of `/files`."""
+
+    def __init__(self, state: EngineState) -> None:
+        self._state = state
+
+    def _store(self, client: AuthRequest) -> FileStore:
+        return self._state.files.of(client)
+
+    async def upload_file_base64(self, call: Call) -> object:
+        """Keep a file for as long as the client stays."""
+        try:
+            data = base64.b64decode(parameters.text(call.parameter, "contentBase64"), validate=True)
+        except binascii.Error as exc:
+            raise EngineFault("contentBase64 is not valid base64.", kind="invalid") from exc
+        stored = self._store(call.client).add(parameters.text(call.parameter, "name"), data)
+        return {"identifier": stored.identifier, "fileType": stored.file_type, "sizeBytes": stored.size_bytes}
+
+    async def get_local_file_absolute_path(self, call: Call) -> object:
+        """Refused: uploads are kept in memory."""
+        name = parameters.text(call.parameter, "fileName")
+        raise EngineFault(f"{name} has no path: uploaded files are kept in memory.", kind="unsupported")
+
+    async def get_document_parsing_library(self, call: Call) -> object:
+        """What reads a document: we do."""
+        self._store(call.client).get(parameters.text(call.parameter, "fileIdentifier"))
+        return _PARSER
+
+    async def parse_document(self, channel: Channel) -> None:
+        """The text of a document."""
+        text = self._store(channel.client).text_of(parameters.text(channel.parameter, "fileIdentifier"))
+        await channel.send({"type": "parserLoaded", "parser": _PARSER})
+        await channel.send({"type": "progress", "progress": 1})
+        await channel.send({"type": "result", "content": text, "parser": _PARSER})
+
+    async def retrieve(self, _channel: Channel) -> None:
+        """Refused: there is no index to search."""
+        raise EngineFault(
+            "The embedded engine does not search in files.",
+            kind="unsupported",
+            suggestion="Put the text into the prompt, or embed and search it yourself.",
+        )

@@ -1,0 +1,347 @@
+"""`/llm` and `/embedding`: loading, listing and asking models."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine, Mapping
+from contextlib import aclosing
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from lmstrix.engine import wire
+from lmstrix.engine.endpoints import parameters
+from lmstrix.engine.kv_config import is_custom_field, load_config, load_request
+from lmstrix.engine.prediction_config import PredictionRequest, prediction_config, prediction_request, read_tools
+from lmstrix.engine.presentation import (
+    chat_turns,
+    instance_info,
+    joined_text,
+    model_info,
+    no_such_instance,
+    packet,
+    prediction_stats,
+    resource_estimate,
+)
+from lmstrix.engine.records import (
+    CatalogEntry,
+    EngineFault,
+    FragmentEvent,
+    LoadSettings,
+    PredictionDone,
+    PredictionInput,
+    PredictionSettings,
+    PredictionStats,
+)
+from lmstrix.engine.session import Call, Channel, Namespace
+
+if TYPE_CHECKING:
+    from lmstrix.engine.instance import Instance
+    from lmstrix.engine.state import EngineState
+    from lmstrix.types import ModelKind
+
+_T = TypeVar("_T")
+
+
+def llm_namespace(state: EngineState) -> Namespace:
+    """`/llm`."""
+    models = LanguageModels(state, "llm")
+    return Namespace(
+        calls={
+            **models.calls(),
+            "applyPromptTemplate": models.apply_prompt_template,
+            "preloadDraftModel": models.preload_draft_model,
+        },
+        channels={
+            **models.channels(),
+            "predict": models.predict,
+            "completeRawText": models.complete_raw_text,
+        },
+    )
+
+
+def embedding_namespace(state: EngineState) -> Namespace:
+    """`/embedding`."""
+    models = EmbeddingModels(state, "embedding")
+    return Namespace(calls={**models.calls(), "embedString": models.embed_string}, channels=models.channels())
+
+
+class Models:
+    """What both kinds of models have in common."""
+
+    def __init__(self, state: EngineState, kind: ModelKind) -> None:
+        self._state = state
+        self._pool = state.pool
+        self._kind = kind
+
+    def calls(self) -> dict[str, Any]:
+        """Remote calls by name."""
+        return {
+            "unloadModel": self.unload_model,
+            "listLoaded": self.list_loaded,
+            "getModelInfo": self.get_model_info,
+            "getLoadConfig": self.get_load_config,
+            "getBasePredictionConfig": self.get_base_prediction_config,
+            "getInstanceProcessingState": self.get_instance_processing_state,
+            "estimateModelUsage": self.estimate_model_usage,
+            "tokenize": self.tokenize,
+            "countTokens": self.count_tokens,
+        }
+
+    def channels(self) -> dict[str, Any]:
+        """Channels by name."""
+        return {"loadModel": self.load_model, "getOrLoad": self.get_or_load}
+
+    async def load_model(self, channel: Channel) -> None:
+        """Load a further instance of a model."""
+        parameter = channel.parameter
+        parameters.this_machine(parameter)
+        settings = self._load_settings(parameter)
+        entry = self._pool.catalog.find(parameters.text(parameter, "modelKey"), kind=self._kind)
+        await channel.send({"type": "resolved", "info": model_info(entry)})
+
+        async def progress(ratio: float) -> None:
+            await channel.send({"type": "progress", "progress": ratio})
+
+        loading = self._pool.load(
+            entry.model_key,
+            settings,
+            kind=self._kind,
+            identifier=parameters.optional_text(parameter, "identifier"),
+            ttl_s=parameters.optional_seconds(parameter, "ttlMs"),
+            on_progress=progress,
+        )
+        instance = await _unless_cancelled(channel, loading)
+        await channel.send({"type": "success", "info": instance_info(instance)})
+
+    async def get_or_load(self, channel: Channel) -> None:
+        """The instance that answers to a name, loaded when there is none."""
+        parameter = channel.parameter
+        parameters.this_machine(parameter)
+
+        async def start(identifier: str, entry: CatalogEntry) -> None:
+            await channel.send({"type": "startLoading", "identifier": identifier, "info": model_info(entry)})
+
+        async def evict(instance: Instance) -> None:
+            await channel.send({"type": "unloadingOtherJITModel", "info": instance_info(instance)})
+
+        async def progress(ratio: float) -> None:
+            await channel.send({"type": "loadProgress", "progress": ratio})
+
+        finding = self._pool.get_or_load(
+            parameters.text(parameter, "identifier"),
+            self._load_settings(parameter),
+            kind=self._kind,
+            ttl_s=parameters.optional_seconds(parameter, "loadTtlMs"),
+            on_start=start,
+            on_evict=evict,
+            on_progress=progress,
+        )
+        instance, loaded_now = await _unless_cancelled(channel, finding)
+        outcome = "loadSuccess" if loaded_now else "alreadyLoaded"
+        await channel.send({"type": outcome, "info": instance_info(instance)})
+
+    async def unload_model(self, call: Call) -> object:
+        """Unload the instance of exactly that identifier."""
+        parameters.this_machine(call.parameter)
+        await self._pool.unload(parameters.text(call.parameter, "identifier"))
+        return wire.ABSENT
+
+    async def list_loaded(self, _call: Call) -> object:
+        """Every loaded instance of this kind."""
+        return [instance_info(instance) for instance in self._pool.list_loaded(self._kind)]
+
+    async def get_model_info(self, call: Call) -> object:
+        """One instance; absent when there is none and the caller asked not to fail."""
+        try:
+            return instance_info(self._instance(call.parameter))
+        except EngineFault as fault:
+            if fault.kind == "not_found" and not parameters.flag(call.parameter, "throwIfNotFound", default=True):
+                return wire.ABSENT
+            raise
+
+    async def get_load_config(self, call: Call) -> object:
+        """The load settings in effect."""
+        return _load_config(self._instance(call.parameter))
+
+    async def get_base_prediction_config(self, call: Call) -> object:
+        """The settings a prediction starts from."""
+        self._instance(call.parameter)
+        return prediction_config(PredictionRequest(settings=PredictionSettings()))
+
+    async def get_instance_processing_state(self, call: Call) -> object:
+        """What an instance does now; absent when there is none and the caller asked not to fail."""
+        try:
+            instance = self._instance(call.parameter)
+        except EngineFault as fault:
+            if fault.kind == "not_found" and not parameters.flag(call.parameter, "throwIfNotFound", default=True):
+                return wire.ABSENT
+            raise
+        return {"status": instance.status, "queued": instance.queued}
+
+    async def estimate_model_usage(self, call: Call) -> object:
+        """What a load would take."""
+        parameters.this_machine(call.parameter)
+        entry = self._pool.catalog.find(parameters.text(call.parameter, "modelKey"), kind=self._kind)
+        estimate = self._pool.estimate(entry.model_key, self._load_settings(call.parameter))
+        return resource_estimate(estimate, gpu=False)
+
+    async def tokenize(self, call: Call) -> object:
+        """The tokens of exactly this text."""
+        instance = self._instance(call.parameter)
+        return {"tokens": await instance.tokenize(parameters.text(call.parameter, "inputString"))}
+
+    async def count_tokens(self, call: Call) -> object:
+        """How many tokens exactly this text has."""
+        instance = self._instance(call.parameter)
+        return {"tokenCount": await instance.count_tokens(parameters.text(call.parameter, "inputString"))}
+
+    def _instance(self, parameter: Mapping[str, Any], name: str = "specifier") -> Instance:
+        """The loaded instance a specifier means."""
+        match parameter.get(name):
+            case {"type": "instanceReference", "instanceReference": str(reference)}:
+                return self._pool.by_reference(reference)
+            case {"type": "query", "query": Mapping() as query}:
+                return self._queried(query)
+        raise EngineFault(f"{name} must be a query or an instance reference.", kind="invalid")
+
+    def _queried(self, query: Mapping[str, Any]) -> Instance:
+        parameters.this_machine(query)
+        domain, vision = query.get("domain"), query.get("vision")
+        if domain is not None and domain != self._kind:
+            raise self._nothing_answers(query)
+        name = parameters.optional_text(query, "identifier") or parameters.optional_text(query, "path")
+        if vision is None:
+            return self._pool.find(name, kind=self._kind)
+        for instance in [self._pool.find(name, kind=self._kind)] if name else self._pool.list_loaded(self._kind):
+            if instance.entry.vision == vision:
+                return instance
+        raise self._nothing_answers(query)
+
+    def _nothing_answers(self, query: Mapping[str, Any]) -> EngineFault:
+        loaded = [instance.identifier for instance in self._pool.list_loaded(self._kind)]
+        return no_such_instance(query, "No loaded model answers to the query.", loaded)
+
+    def _load_settings(self, parameter: Mapping[str, Any]) -> LoadSettings:
+        request = load_request(parameter.get("loadConfigStack"))
+        self._tell_ignored(request.ignored_keys)
+        return request.settings
+
+    def _tell_ignored(self, keys: tuple[str, ...]) -> None:
+        unknown = [key for key in keys if not is_custom_field(key)]
+        if unknown:
+            self._state.logs.server(f"ignored unknown settings: {', '.join(unknown)}", "warn")
+
+
+class LanguageModels(Models):
+    """Generating text."""
+
+    async def predict(self, channel: Channel) -> None:
+        """Answer a chat, or continue a text sent as one with the raw formatting layer."""
+        parameter = channel.parameter
+        request = self._prediction_request(parameter)
+        turns = chat_turns(parameter.get("history"), system_prompt=request.system_prompt)
+        prompt = (
+            PredictionInput(raw_prompt=joined_text(turns), settings=request.settings)
+            if request.raw
+            else PredictionInput(turns=turns, settings=request.settings)
+        )
+        await self._run(channel, self._instance(parameter, "modelSpecifier"), request, prompt)
+
+    async def complete_raw_text(self, channel: Channel) -> None:
+        """Continue a text."""
+        request = self._prediction_request(channel.parameter)
+        prompt = PredictionInput(raw_prompt=parameters.text(channel.parameter, "rawPrompt"), settings=request.settings)
+        await self._run(channel, self._instance(channel.parameter, "modelSpecifier"), request, prompt)
+
+    async def apply_prompt_template(self, call: Call) -> object:
+        """A chat as the text the model would see. It ends where the answer begins, so there is no EOS to omit."""
+        instance = self._instance(call.parameter)
+        request = self._prediction_request(call.parameter)
+        options = call.parameter.get("opts") or {}
+        tools = read_tools("toolDefinitions", options.get("toolDefinitions") or [])
+        formatted = await instance.apply_template(
+            chat_turns(call.parameter.get("history"), system_prompt=request.system_prompt),
+            tools=tools or request.settings.tools,
+            omit_bos=parameters.flag(options, "omitBosToken", default=False),
+            prompt_template=request.settings.prompt_template,
+        )
+        return {"formatted": formatted}
+
+    async def preload_draft_model(self, _call: Call) -> object:
+        """Refused: there is no speculative decoding."""
+        raise EngineFault("The embedded engine has no speculative decoding.", kind="unsupported")
+
+    def _prediction_request(self, parameter: Mapping[str, Any]) -> PredictionRequest:
+        preset = parameter.get("fuzzyPresetIdentifier")
+        if preset is not None:
+            raise _no_presets(preset)
+        request = prediction_request(parameter.get("predictionConfigStack"))
+        self._tell_ignored(request.ignored_keys)
+        return request
+
+    async def _run(
+        self, channel: Channel, instance: Instance, request: PredictionRequest, prompt: PredictionInput
+    ) -> None:
+        with_tokens = request.settings.log_probs is not None
+        stats: PredictionStats | None = None
+        prediction = instance.predict(prompt, files=self._state.files.of(channel.client))
+        async with aclosing(prediction):
+            channel.on_stop(prediction.stop)
+            async for event in prediction:
+                if isinstance(event, FragmentEvent):
+                    await channel.send_fragment(event, tokens=with_tokens)
+                elif isinstance(event, PredictionDone):
+                    stats = event.stats
+                else:
+                    message = packet(event, request.tool_names)
+                    if message is not None:
+                        await channel.send(message)
+        if stats is None:
+            raise EngineFault("The prediction ended without a result.", kind="internal")
+        await channel.send(
+            {
+                "type": "success",
+                "stats": prediction_stats(stats),
+                "modelInfo": instance_info(instance),
+                "loadModelConfig": _load_config(instance),
+                "predictionConfig": prediction_config(request),
+            }
+        )
+
+
+class EmbeddingModels(Models):
+    """Turning text into vectors."""
+
+    async def embed_string(self, call: Call) -> object:
+        """The vector of one text."""
+        instance = self._instance(call.parameter, "modelSpecifier")
+        return {"embedding": await instance.embed(parameters.text(call.parameter, "inputString"))}
+
+
+def _load_config(instance: Instance) -> dict[str, Any]:
+    return load_config(instance.settings, instance.context_length, instance.entry.kind)
+
+
+def _no_presets(preset: object) -> EngineFault:
+    return EngineFault(
+        f"The embedded engine has no presets: {preset}",
+        kind="not_found",
+        display_data={
+            "code": "generic.presetNotFound",
+            "specifiedFuzzyPresetIdentifier": str(preset),
+            "availablePresetsSample": [],
+            "totalAvailablePresets": 0,
+        },
+    )
+
+
+async def _unless_cancelled(channel: Channel, work: Coroutine[Any, Any, _T]) -> _T:
+    """The result of `work`, which a cancel packet ends; the client is then told so."""
+    task = asyncio.create_task(work)
+    channel.on_stop(task.cancel)
+    try:
+        return await task
+    except asyncio.CancelledError:
+        current = asyncio.current_task()
+        if channel.stopped.is_set() and current is not None and not current.cancelling():
+            raise EngineFault("Loading was cancelled by the client.", kind="cancelled") from None
+        raise

@@ -1,0 +1,107 @@
+"""`/system`: the models on disk, and the server itself."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from typing import TYPE_CHECKING
+
+from lmstrix import __version__
+from lmstrix.engine import wire
+from lmstrix.engine.endpoints import parameters
+from lmstrix.engine.presentation import model_info
+from lmstrix.engine.records import EngineFault
+from lmstrix.engine.session import Call, Channel, Namespace
+
+if TYPE_CHECKING:
+    from lmstrix.engine.state import EngineState
+
+
+def system_namespace(state: EngineState) -> Namespace:
+    """`/system`."""
+    system = System(state)
+    return Namespace(
+        calls={
+            "listDownloadedModels": system.list_downloaded_models,
+            "listDownloadedModelVariants": system.list_downloaded_model_variants,
+            "version": system.version,
+            "info": system.info,
+            "notify": system.notify,
+            "startHttpServer": system.start_http_server,
+            "stopHttpServer": system.stop_http_server,
+            "requestShutdown": system.request_shutdown,
+            "setExperimentFlag": system.set_experiment_flag,
+            "getExperimentFlags": system.get_experiment_flags,
+        },
+        channels={"alive": system.alive},
+    )
+
+
+class System:
+    """Handlers of `/system`."""
+
+    def __init__(self, state: EngineState) -> None:
+        self._state = state
+
+    async def list_downloaded_models(self, _call: Call) -> object:
+        """Every model on disk."""
+        return [model_info(entry) for entry in self._state.pool.catalog.entries]
+
+    async def list_downloaded_model_variants(self, call: Call) -> object:
+        """The files that share a model key up to its `@variant`."""
+        entry = self._state.pool.catalog.find(parameters.text(call.parameter, "modelKey"))
+        base = entry.model_key.partition("@")[0]
+        variants = self._state.pool.catalog.entries
+        return [model_info(other) for other in variants if other.model_key.partition("@")[0] == base]
+
+    async def version(self, _call: Call) -> object:
+        """Our version; we number no builds."""
+        return {"version": __version__, "build": 0}
+
+    async def info(self, _call: Call) -> object:
+        """The process."""
+        return {"pid": os.getpid(), "isDaemon": self._state.daemon, "version": __version__}
+
+    async def notify(self, call: Call) -> object:
+        """There is no screen: a notification is a line of the log."""
+        title, description = parameters.text(call.parameter, "title"), call.parameter.get("description")
+        self._state.logs.server(f"{title}: {description}" if description else title)
+        return wire.ABSENT
+
+    async def alive(self, channel: Channel) -> None:
+        """Stays open, silently, until the client or the engine goes."""
+        await channel.stopped.wait()
+
+    async def start_http_server(self, call: Call) -> object:
+        """Answer on a further port; the one the engine was started on always answers."""
+        port = call.parameter.get("port")
+        if port is not None and (isinstance(port, bool) or not isinstance(port, int) or not 1 <= port <= 65535):
+            raise EngineFault("port must be a whole number from 1 to 65535.", kind="invalid")
+        host = parameters.optional_text(call.parameter, "networkInterface") or "127.0.0.1"
+        await self._state.open_http(port, host, parameters.flag(call.parameter, "cors", default=False))
+        return wire.ABSENT
+
+    async def stop_http_server(self, _call: Call) -> object:
+        """Take the further port back."""
+        await self._state.close_http()
+        return wire.ABSENT
+
+    async def request_shutdown(self, _call: Call) -> object:
+        """End the engine, once the answer is out."""
+        if self._state.shut_down is None:
+            raise EngineFault("This engine belongs to a program that ends it itself.", kind="unsupported")
+        asyncio.get_running_loop().call_later(0.1, self._state.shut_down)
+        return wire.ABSENT
+
+    async def set_experiment_flag(self, call: Call) -> object:
+        """Remember a flag; none changes anything here."""
+        code = parameters.text(call.parameter, "code")
+        if parameters.flag(call.parameter, "value", default=True):
+            self._state.experiment_flags.add(code)
+        else:
+            self._state.experiment_flags.discard(code)
+        return wire.ABSENT
+
+    async def get_experiment_flags(self, _call: Call) -> object:
+        """The flags that are set."""
+        return sorted(self._state.experiment_flags)

@@ -1,0 +1,244 @@
+"""Request bodies of the REST interfaces, read into predictions. Pure.
+
+What this engine cannot do and a caller could notice (several choices, log probabilities, remote images) is refused by
+name; fields nobody knows are passed over, as OpenAI's servers do. A prompt longer than the context is an error here,
+never cut: these interfaces have no way to say that they cut it.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Final
+
+from lmstrix.engine.kv_config import read_bool, read_int, read_number, read_positive, read_text
+from lmstrix.engine.prediction_config import read_tools
+from lmstrix.engine.records import ChatPart, ChatTurn, EngineFault, PredictionSettings
+
+if TYPE_CHECKING:
+    from lmstrix.types import Role
+
+Body = Mapping[str, Any]
+_ROLES: Final[Mapping[str, Role]] = {
+    "system": "system",
+    "developer": "system",
+    "user": "user",
+    "assistant": "assistant",
+    "tool": "tool",
+}
+_SAMPLING: Final[Mapping[str, tuple[str, Callable[[str, object], Any]]]] = {
+    "temperature": ("temperature", read_number),
+    "top_p": ("top_p", read_number),
+    "min_p": ("min_p", read_number),
+    "top_k": ("top_k", read_int),
+    "repeat_penalty": ("repeat_penalty", read_number),
+    "presence_penalty": ("presence_penalty", read_number),
+    "frequency_penalty": ("frequency_penalty", read_number),
+    "seed": ("seed", read_int),
+}
+_NO_IMAGE: Final = "Images must be sent as data URLs (data:image/png;base64,…): this engine fetches nothing."
+
+
+def field(body: Body, name: str, read: Callable[[str, object], Any], default: Any = None) -> Any:
+    """A field that may be absent or null."""
+    value = body.get(name)
+    return default if value is None else read(name, value)
+
+
+def model_name(body: Body) -> str | None:
+    """The model asked for; None means any that is loaded."""
+    name = field(body, "model", read_text)
+    return name or None
+
+
+def ttl_s(body: Body, default: float | None) -> float | None:
+    """Seconds without use after which a model loaded for this request goes."""
+    return field(body, "ttl", read_positive, default)  # type: ignore[no-any-return]  # read_positive gives an int
+
+
+def max_tokens(body: Body, *names: str) -> int | None:
+    """The first limit given; -1 means none."""
+    for name in names:
+        if body.get(name) is not None:
+            limit = read_int(name, body[name], -1)
+            return None if limit < 0 else limit
+    return None
+
+
+def sampling(body: Body) -> dict[str, Any]:
+    """The sampling settings, in the names of PredictionSettings."""
+    return {
+        ours: read(theirs, body[theirs]) for theirs, (ours, read) in _SAMPLING.items() if body.get(theirs) is not None
+    }
+
+
+def prediction_settings(body: Body) -> PredictionSettings:
+    """The settings of an OpenAI-style request."""
+    _refuse_extras(body)
+    settings = PredictionSettings(
+        **sampling(body),
+        max_tokens=max_tokens(body, "max_completion_tokens", "max_tokens"),
+        stop=_stop(body.get("stop")),
+        logit_bias=_logit_bias(body.get("logit_bias")),
+        overflow_policy="stopAtLimit",
+    )
+    settings = _with_response_format(settings, body.get("response_format"))
+    settings = _with_tools(settings, body)
+    effort = field(body, "reasoning_effort", read_text)
+    return settings if effort is None else replace(settings, enable_thinking=effort not in ("none", "off"))
+
+
+def _refuse_extras(body: Body) -> None:
+    for name, harmless, why in (
+        ("n", (1,), "one answer at a time"),
+        ("best_of", (1,), "one answer at a time"),
+        ("logprobs", (False,), "log probabilities are available through the SDK only"),
+        ("draft_model", ("",), "there is no speculative decoding"),
+        ("suffix", ("",), "there is no filling in the middle"),
+        ("echo", (False,), "the prompt is not repeated"),
+    ):
+        value = body.get(name)
+        if value is not None and value not in harmless:
+            raise EngineFault(f"The embedded engine cannot honour {name}: {why}.", kind="unsupported")
+
+
+def _stop(value: object) -> tuple[str, ...]:
+    if value is None:
+        return ()
+    if isinstance(value, str):
+        return (value,) if value else ()
+    if isinstance(value, list) and all(isinstance(item, str) for item in value):
+        return tuple(item for item in value if item)
+    raise EngineFault("stop must be a text or a list of texts.", kind="invalid")
+
+
+def _logit_bias(value: object) -> tuple[tuple[int, float], ...]:
+    if value is None:
+        return ()
+    if not isinstance(value, Mapping) or not all(str(token).isdigit() for token in value):
+        raise EngineFault("logit_bias must map token ids to numbers.", kind="invalid")
+    return tuple((int(token), read_number("logit_bias", bias)) for token, bias in value.items())
+
+
+def _with_response_format(settings: PredictionSettings, value: object) -> PredictionSettings:
+    match value:
+        case None | {"type": "text"}:
+            return settings
+        case {"type": "json_object"}:
+            return replace(settings, json_any=True)
+        case {"type": "json_schema", "json_schema": {"schema": Mapping() as schema}}:
+            return replace(settings, json_schema=schema)
+    raise EngineFault("response_format must be text, json_object or json_schema with a schema.", kind="invalid")
+
+
+def _with_tools(settings: PredictionSettings, body: Body) -> PredictionSettings:
+    tools = field(body, "tools", read_tools, ())
+    match body.get("tool_choice"):
+        case None:
+            return replace(settings, tools=tools)
+        case "none" | "auto" | "required" as mode:
+            return replace(settings, tools=tools, tool_choice=mode)
+        case {"type": "function", "function": {"name": str(name)}}:
+            wanted = tuple(tool for tool in tools if tool["function"]["name"] == name)
+            if wanted:
+                return replace(settings, tools=wanted, tool_choice="required")
+            raise EngineFault(f"tool_choice names {name}, which is not among the tools.", kind="invalid")
+    raise EngineFault("tool_choice must be none, auto, required or a function.", kind="invalid")
+
+
+def chat_turns(body: Body) -> tuple[ChatTurn, ...]:
+    """The messages of a chat request."""
+    messages = body.get("messages")
+    if not isinstance(messages, list) or not messages:
+        raise EngineFault("messages must be a list with at least one message.", kind="invalid")
+    return tuple(_turn(message) for message in messages)
+
+
+def _turn(message: object) -> ChatTurn:
+    if not isinstance(message, Mapping) or message.get("role") not in _ROLES:
+        raise EngineFault(f"Every message needs a role: {', '.join(_ROLES)}.", kind="invalid")
+    role = _ROLES[message["role"]]
+    content = message.get("content")
+    if role == "tool":
+        text = "".join(part.text for part in content_parts(content))
+        part = ChatPart(type="toolCallResult", text=text, call_id=message.get("tool_call_id"), name=message.get("name"))
+        return ChatTurn(role=role, parts=(part,))
+    return ChatTurn(role=role, parts=(*content_parts(content), *_tool_calls(message.get("tool_calls"))))
+
+
+def content_parts(content: object) -> tuple[ChatPart, ...]:
+    """The content of a message: nothing, a text, or a list of parts."""
+    if content is None:
+        return ()
+    if isinstance(content, str):
+        return (ChatPart(type="text", text=content),)
+    if isinstance(content, Sequence):
+        return tuple(_content_part(part) for part in content)
+    raise EngineFault("content must be a text or a list of parts.", kind="invalid")
+
+
+def _content_part(part: object) -> ChatPart:
+    match part:
+        case {"type": "text", "text": str(text)} | {"type": "text" | "message", "content": str(text)}:
+            return ChatPart(type="text", text=text)
+        case {"type": "image_url", "image_url": {"url": str(url)}} | {"type": "image", "data_url": str(url)}:
+            return ChatPart(type="file", file_type="image", data=_image_data(url))
+    raise EngineFault("content parts must be texts or images.", kind="invalid")
+
+
+def _image_data(url: str) -> bytes:
+    head, comma, data = url.partition(",")
+    if not comma or not head.startswith("data:") or not head.endswith(";base64"):
+        raise EngineFault(_NO_IMAGE, kind="invalid")
+    try:
+        return base64.b64decode(data, validate=True)
+    except binascii.Error as exc:
+        raise EngineFault(_NO_IMAGE, kind="invalid") from exc
+
+
+def _tool_calls(calls: object) -> tuple[ChatPart, ...]:
+    try:
+        return tuple(
+            ChatPart(
+                type="toolCallRequest",
+                call_id=call.get("id"),
+                name=call["function"]["name"],
+                arguments=json.loads(call["function"].get("arguments") or "{}"),
+            )
+            for call in calls or ()  # type: ignore[attr-defined]  # TypeError is the check
+        )
+    except (KeyError, TypeError, ValueError, AttributeError) as exc:
+        raise EngineFault("tool_calls must be functions with a name and JSON arguments.", kind="invalid") from exc
+
+
+def embedding_inputs(body: Body) -> list[str]:
+    """The texts to embed."""
+    value = body.get("input")
+    texts = [value] if isinstance(value, str) else value
+    if not isinstance(texts, list) or not texts or not all(isinstance(text, str) for text in texts):
+        raise EngineFault("input must be a text or a list of texts.", kind="invalid")
+    if body.get("dimensions") is not None:
+        raise EngineFault("The embedded engine cannot honour dimensions: they are the model's own.", kind="unsupported")
+    return texts
+
+
+def prompt(body: Body) -> str:
+    """The text to continue."""
+    match body.get("prompt"):
+        case str(text) | [str(text)]:
+            return text
+    raise EngineFault("prompt must be one text.", kind="invalid")
+
+
+def wants_stream(body: Body) -> bool:
+    """Whether the answer goes out as it is made."""
+    return bool(field(body, "stream", read_bool, False))
+
+
+def wants_usage(body: Body) -> bool:
+    """Whether a stream ends with the token counts."""
+    options = body.get("stream_options")
+    return isinstance(options, Mapping) and options.get("include_usage") is True

@@ -1,0 +1,119 @@
+"""Failures as REST bodies: `error` is always an object with type and message, and the status says whose fault it is."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
+
+from lmstrix.engine.records import EngineFault
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from aiohttp import web
+
+Family: TypeAlias = Literal["openai", "v1"]
+Handler: TypeAlias = "Callable[[web.Request], Awaitable[web.StreamResponse]]"
+
+_STATUS: Final = {
+    "not_found": 404,
+    "invalid": 400,
+    "unsupported": 400,
+    "overflow": 400,
+    "refused": 400,
+    "load_failed": 500,
+    "crashed": 500,
+    "unloaded": 503,
+    "not_implemented": 501,
+}
+_CODE: Final = {
+    "not_found": "model_not_found",
+    "overflow": "context_length_exceeded",
+    "refused": "model_load_failed",
+    "load_failed": "model_load_failed",
+    "crashed": "model_crashed",
+    "unloaded": "model_unloaded",
+}
+
+
+def status_of(fault: EngineFault) -> int:
+    """The HTTP status of a failure."""
+    return _STATUS.get(fault.kind, 500)
+
+
+def error_body(fault: EngineFault, family: Family) -> dict[str, Any]:
+    """The body of a failure. All that is known goes into the message: there is no other place clients show."""
+    message = " ".join(text for text in (fault.title, fault.cause, fault.suggestion) if text)
+    error: dict[str, Any] = {"type": _type_of(fault, family), "message": message}
+    if fault.kind in _CODE:
+        error["code"] = _CODE[fault.kind]
+    if fault.kind == "not_found":
+        error["param"] = "model"
+    if fault.error_data is not None:
+        error["data"] = fault.error_data
+    return {"error": error}
+
+
+def _type_of(fault: EngineFault, family: Family) -> str:
+    status = status_of(fault)
+    if fault.kind == "not_implemented":
+        return "not_implemented"
+    if family == "openai":
+        return "invalid_request_error" if status < 500 else "server_error"
+    if fault.kind == "not_found":
+        return "model_not_found"
+    return "invalid_request" if status < 500 else "internal_error"
+
+
+def error_response(status: int, error_type: str, message: str, *, code: str | None = None) -> web.Response:
+    """A failure that is not a model's."""
+    from aiohttp import web
+
+    error = {"type": error_type, "message": message, **({"code": code} if code else {})}
+    return web.json_response({"error": error}, status=status)
+
+
+def answering(family: Family, handler: Handler) -> Handler:
+    """`handler`, with every failure turned into a body of its family."""
+    from aiohttp import web
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        try:
+            return await handler(request)
+        except EngineFault as fault:
+            return web.json_response(error_body(fault, family), status=status_of(fault))
+        except web.HTTPRequestEntityTooLarge:
+            too_large = EngineFault("The request body is too large.", kind="invalid")
+            return web.json_response(error_body(too_large, family), status=413)
+        except ConnectionError:  # the client is gone
+            raise
+        except Exception as exc:  # noqa: BLE001 - the edge of a request: it must be answered, whatever broke
+            from loguru import logger
+
+            logger.opt(exception=exc).error("engine endpoint {} failed", request.path)
+            internal = EngineFault("Internal error.", kind="internal", cause=f"{type(exc).__name__}: {exc}")
+            return web.json_response(error_body(internal, family), status=500)
+
+    return answer
+
+
+def not_implemented(family: Family, instead: str) -> Handler:
+    """A handler for what this engine has not got."""
+
+    async def refuse(request: web.Request) -> web.StreamResponse:
+        raise EngineFault(
+            f"{request.path} is not implemented by the embedded engine: {instead}.", kind="not_implemented"
+        )
+
+    return answering(family, refuse)
+
+
+async def read_body(request: web.Request) -> dict[str, Any]:
+    """The JSON object of a request."""
+    try:
+        body = json.loads(await request.read())
+    except (ValueError, RecursionError) as exc:
+        raise EngineFault("The request body is not valid JSON.", kind="invalid") from exc
+    if not isinstance(body, dict):
+        raise EngineFault("The request body must be a JSON object.", kind="invalid")
+    return body

@@ -1,0 +1,41 @@
+"""Server-sent events. Headers go out with the first event, so that a failure before it still has a status."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from aiohttp import web
+
+CORS_HEADERS: Final = "lmstrix.cors_headers"
+"""Key of a request under which the headers lie that allow foreign pages to read the answer."""
+_HEADERS: Final = {"Content-Type": "text/event-stream; charset=utf-8", "Cache-Control": "no-cache"}
+
+
+class EventStream:
+    """The events of one response."""
+
+    def __init__(self, request: web.Request) -> None:
+        from aiohttp import web
+
+        self._request = request
+        self.response = web.StreamResponse(headers={**_HEADERS, **request.get(CORS_HEADERS, {})})
+
+    @property
+    def started(self) -> bool:
+        """Whether anything went out, so that failures have to follow as events."""
+        return self.response.prepared
+
+    async def send(self, data: dict[str, Any] | str, event: str | None = None) -> None:
+        """Send one event; text goes out as it is."""
+        if not self.response.prepared:
+            await self.response.prepare(self._request)
+        text = data if isinstance(data, str) else json.dumps(data, separators=(",", ":"))
+        head = f"event: {event}\n" if event else ""
+        await self.response.write(f"{head}data: {text}\n\n".encode())
+
+    async def end(self) -> web.StreamResponse:
+        """Close the stream."""
+        await self.response.write_eof()
+        return self.response

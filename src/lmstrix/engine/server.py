@@ -1,0 +1,294 @@
+"""The server: one aiohttp application that answers probes, websockets and REST, and the models behind it.
+
+Everything runs on one event loop that nothing blocks: models live in processes of their own. `EngineServer` is what the
+daemon, the foreground command and `EmbeddedEngine` have in common.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import socket
+import tempfile
+import weakref
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from lmstrix import __version__
+from lmstrix.engine import access
+from lmstrix.engine.catalog import Catalog, CatalogProblem
+from lmstrix.engine.endpoints import namespaces
+from lmstrix.engine.instances import InstancePool
+from lmstrix.engine.records import EngineFault, LogEvent
+from lmstrix.engine.rest import add_rest_routes
+from lmstrix.engine.rest.errors import error_response
+from lmstrix.engine.rest.sse import CORS_HEADERS
+from lmstrix.engine.session import serve_websocket
+from lmstrix.engine.state import PACKAGE, EngineState, LogHub
+from lmstrix.errors import EngineError
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from aiohttp import web
+
+MAX_MESSAGE_BYTES: Final = 64 * 2**20
+_SHUTDOWN_S: Final = 2.0
+_ANY_ADDRESS: Final = "0.0.0.0"  # noqa: S104 - compared only
+_OPEN_PATHS: Final = frozenset({"/lmstudio-greeting", "/lms-status"})
+_CORS_HEADERS: Final = {
+    "Access-Control-Allow-Origin": "*",
+    "Access-Control-Allow-Headers": "*",
+    "Access-Control-Allow-Methods": "GET, POST, OPTIONS",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineOptions:
+    """How an engine is run.
+
+    Attributes:
+        models_dir: the models, laid out as `publisher/repository/file.gguf`.
+        host: address to listen on; others than loopback need an `api_token`.
+        port: port to listen on; 0 takes a free one.
+        api_token: a token (sk-lm-…) every client must send; None lets everyone on this machine in.
+        cors: whether scripts of web pages from elsewhere may use the engine.
+        memory_limit_bytes: what all models together may take; None leaves it to what the machine has free.
+        default_context_length: context of a load that names none.
+        jit_ttl_s: idle seconds after which a model that a REST request loaded is unloaded; None keeps it.
+    """
+
+    models_dir: Path
+    host: str = "127.0.0.1"
+    port: int = 0
+    api_token: str | None = None
+    cors: bool = False
+    memory_limit_bytes: int | None = None
+    default_context_length: int = 4096
+    jit_ttl_s: float | None = 3600.0
+
+    def check(self) -> None:
+        """Raise EngineError for what must not be."""
+        if self.api_token is not None and not access.is_token(self.api_token):
+            raise EngineError(
+                "the API token must look like sk-lm- followed by 8 letters or digits, a colon and 20 more; "
+                f"for example {access.new_token()}"
+            )
+        if self.api_token is None and not access.is_loopback(self.host):
+            raise EngineError(
+                f"listening on {self.host} lets others in: give an API token, for example {access.new_token()}"
+            )
+        if not 0 <= self.port <= 65535:
+            raise EngineError(f"port {self.port} does not exist: choose one from 1 to 65535, or 0 for a free one")
+
+
+class EngineServer:
+    """A running engine, from `start` to `close`."""
+
+    def __init__(
+        self,
+        options: EngineOptions,
+        *,
+        on_log: Callable[[LogEvent], None] = lambda _: None,
+        shut_down: Callable[[], None] | None = None,
+        daemon: bool = False,
+    ) -> None:
+        options.check()
+        self._options = options
+        self._logs = LogHub(on_log)
+        self._run_dir = Path(tempfile.gettempdir()) / f"lmstrix-{access.new_token()[6:14]}"
+        pool = InstancePool(
+            Catalog(options.models_dir, on_problem=self._tell_problem),
+            memory_limit_bytes=options.memory_limit_bytes,
+            default_context_length=options.default_context_length,
+            default_ttl_s=None,
+            run_dir=self._run_dir,
+            on_log=self._logs.publish,
+        )
+        self._state = EngineState(
+            pool=pool,
+            logs=self._logs,
+            open_http=self._open_http,
+            close_http=self._close_http,
+            shut_down=shut_down,
+            daemon=daemon,
+            jit_ttl_s=options.jit_ttl_s,
+        )
+        self._namespaces = namespaces(self._state)
+        self._websockets: weakref.WeakSet[web.WebSocketResponse] = weakref.WeakSet()
+        self._cors_ports: set[int] = set()
+        self._runner: web.AppRunner | None = None
+        self._further: web.SockSite | None = None
+        self.port = 0
+
+    @property
+    def address(self) -> str:
+        """host:port, as clients want it."""
+        host = "127.0.0.1" if self._options.host == _ANY_ADDRESS else self._options.host
+        return f"[{host}]:{self.port}" if ":" in host else f"{host}:{self.port}"
+
+    async def start(self) -> None:
+        """Listen. Raises EngineError when the address cannot be had."""
+        from aiohttp import web
+
+        listener = _listener(self._options.host, self._options.port)
+        self.port = listener.getsockname()[1]
+        if self._options.cors:
+            self._cors_ports.add(self.port)
+        try:
+            await self._state.pool.start()
+            self._runner = web.AppRunner(
+                self._application(), access_log=None, shutdown_timeout=_SHUTDOWN_S, handler_cancellation=True
+            )
+            await self._runner.setup()
+            await web.SockSite(self._runner, listener).start()
+        except BaseException:
+            listener.close()
+            await self.close()
+            raise
+        self._logs.server(f"listening on {self.address}, models in {self._options.models_dir}")
+
+    async def close(self) -> None:
+        """Stop answering and end every model."""
+        for websocket in list(self._websockets):
+            with contextlib.suppress(ConnectionError, TimeoutError):
+                async with asyncio.timeout(_SHUTDOWN_S):
+                    await websocket.close(code=1001, message=b"the engine stops")
+        if self._runner is not None:
+            await self._runner.cleanup()
+        await self._state.pool.close()
+
+    async def _open_http(self, port: int | None, host: str, cors: bool) -> None:
+        """Answer on a further port (`lms server start`); the first one is never given up."""
+        from aiohttp import web
+
+        if port in (None, self.port):
+            return
+        assert self._runner is not None
+        if self._options.api_token is None and not access.is_loopback(host):
+            raise EngineFault(
+                f"Listening on {host} lets others in: start the engine with an API token for that.", kind="refused"
+            )
+        await self._close_http()
+        try:
+            listener = _listener(host, port or 0)
+        except EngineError as exc:
+            raise EngineFault(str(exc), kind="refused") from exc
+        self._further = web.SockSite(self._runner, listener)
+        if cors:
+            self._cors_ports.add(listener.getsockname()[1])
+        await self._further.start()
+
+    async def _close_http(self) -> None:
+        """Give the further port up."""
+        if self._further is not None:
+            further, self._further = self._further, None
+            await further.stop()
+            self._cors_ports &= {self.port}
+
+    def _tell_problem(self, problem: CatalogProblem) -> None:
+        self._logs.server(f"{problem.path}: {problem.reason}", "warn")
+
+    def _application(self) -> web.Application:
+        from aiohttp import web
+
+        @web.middleware
+        async def guard(
+            request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+        ) -> web.StreamResponse:
+            return await self._guard(request, handler)
+
+        application = web.Application(client_max_size=MAX_MESSAGE_BYTES, middlewares=[guard], logger=_quiet_logger())
+        application.router.add_get("/lmstudio-greeting", self._greet)
+        application.router.add_get("/lms-status", self._tell_status)
+        for name in self._namespaces:
+            application.router.add_get(f"/{name}", self._serve_namespace)
+        add_rest_routes(application, self._state)
+        application.router.add_route("*", "/{path:.*}", self._refuse_path)
+        return application
+
+    async def _guard(
+        self, request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+    ) -> web.StreamResponse:
+        """Turn foreign web pages and missing tokens away, before anything else is looked at."""
+        from aiohttp import web
+
+        assert request.transport is not None
+        cors = request.transport.get_extra_info("sockname")[1] in self._cors_ports
+        token = self._options.api_token
+        headers = request.headers
+        refusal = access.page_refusal(
+            headers.get("Host"),
+            headers.get("Origin"),
+            own_name=self._options.host,
+            cors=cors,
+            guarded=token is not None,
+        )
+        if refusal is not None:
+            return error_response(403, "invalid_request", refusal)
+        if cors and request.method == "OPTIONS":
+            return web.Response(status=204, headers=_CORS_HEADERS)
+        is_websocket = request.path.strip("/") in self._namespaces  # its token comes in its first frame
+        if not is_websocket and request.path not in _OPEN_PATHS:
+            refusal = access.header_refusal(token, headers.get("Authorization"), headers.get("x-api-key"))
+            if refusal is not None:
+                return error_response(401, "invalid_request", refusal, code="invalid_api_key")
+        if cors:
+            request[CORS_HEADERS] = _CORS_HEADERS
+        response = await handler(request)
+        if cors and not response.prepared:
+            response.headers.update(_CORS_HEADERS)
+        return response
+
+    async def _greet(self, _request: web.Request) -> web.Response:
+        from aiohttp import web
+
+        return web.json_response({"lmstudio": True})
+
+    async def _tell_status(self, _request: web.Request) -> web.Response:
+        from aiohttp import web
+
+        return web.json_response({"package": PACKAGE, "version": __version__})
+
+    async def _refuse_path(self, request: web.Request) -> web.Response:
+        from aiohttp import web
+
+        text = f"Unexpected endpoint or method. ({request.method} {request.path})"
+        return web.json_response({"error": text}, status=404)
+
+    async def _serve_namespace(self, request: web.Request) -> web.StreamResponse:
+        from aiohttp import web
+
+        websocket = web.WebSocketResponse(max_msg_size=MAX_MESSAGE_BYTES, compress=False)
+        if not websocket.can_prepare(request):
+            return await self._refuse_path(request)
+        await websocket.prepare(request)
+        self._websockets.add(websocket)
+        await serve_websocket(
+            websocket,
+            self._namespaces[request.path.strip("/")],
+            authenticate=lambda client: access.frame_refusal(self._options.api_token, client),
+            connected=self._state.files.connected,
+            log=lambda text: self._logs.server(text, "warn"),
+        )
+        return websocket
+
+
+def _listener(host: str, port: int) -> socket.socket:
+    try:
+        return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+    except OSError as exc:
+        reason = exc.strerror or str(exc)
+        raise EngineError(
+            f"cannot listen on {host}:{port} ({reason}): choose another port, or 0 for a free one"
+        ) from exc
+
+
+def _quiet_logger() -> logging.Logger:
+    """aiohttp reports broken requests through `logging`, with tracebacks; ours say what matters."""
+    logger = logging.getLogger("lmstrix.engine.http")
+    logger.addHandler(logging.NullHandler())
+    logger.propagate = False
+    return logger

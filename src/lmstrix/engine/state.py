@@ -1,0 +1,111 @@
+"""What every endpoint of a running engine shares: models, logs, clients' files, and the knobs of the server itself."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from dataclasses import dataclass, field
+from functools import cache
+from typing import TYPE_CHECKING, Final, Literal
+
+from lmstrix.engine.files import FileStore
+from lmstrix.engine.records import LogEvent
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterator
+
+    from lmstrix.engine.instances import InstancePool
+    from lmstrix.engine.wire import AuthRequest
+
+PACKAGE: Final = "lmstrix"
+_LOG_BACKLOG: Final = 10_000
+"""Lines a slow reader of the log stream may be behind before it loses the oldest."""
+
+
+class LogHub:
+    """Hands log lines to whoever listens, and to a sink of the process's own."""
+
+    def __init__(self, sink: Callable[[LogEvent], None] = lambda _: None) -> None:
+        self._sink = sink
+        self._listeners: set[asyncio.Queue[LogEvent]] = set()
+
+    def publish(self, event: LogEvent) -> None:
+        """Pass a line on. Call it on the engine's loop."""
+        self._sink(event)
+        for queue in self._listeners:
+            if queue.full():
+                queue.get_nowait()
+            queue.put_nowait(event)
+
+    def server(self, text: str, level: Literal["debug", "info", "warn", "error"] = "info") -> None:
+        """A line about the server itself."""
+        self.publish(LogEvent(type="server.log", time_ms=now_ms(), text=text, level=level))
+
+    @contextlib.contextmanager
+    def listen(self) -> Iterator[asyncio.Queue[LogEvent]]:
+        """A queue that gets every line from now on."""
+        queue: asyncio.Queue[LogEvent] = asyncio.Queue(_LOG_BACKLOG)
+        self._listeners.add(queue)
+        try:
+            yield queue
+        finally:
+            self._listeners.discard(queue)
+
+
+class ClientFiles:
+    """A file store for each client, shared by its connections, forgotten with the last of them."""
+
+    def __init__(self) -> None:
+        self._stores: dict[AuthRequest, FileStore] = {}
+        self._connections: dict[AuthRequest, int] = {}
+
+    @contextlib.contextmanager
+    def connected(self, client: AuthRequest) -> Iterator[None]:
+        """Count a connection of `client` for as long as it lasts."""
+        self._connections[client] = self._connections.get(client, 0) + 1
+        try:
+            yield
+        finally:
+            self._connections[client] -= 1
+            if not self._connections[client]:
+                del self._connections[client]
+                store = self._stores.pop(client, None)
+                if store is not None:
+                    store.close()
+
+    def of(self, client: AuthRequest) -> FileStore:
+        """The store of a connected client."""
+        return self._stores.setdefault(client, FileStore())
+
+
+@dataclass(kw_only=True)
+class EngineState:
+    """One running engine.
+
+    `open_http` makes it answer on a further address (port, host, cors) and `close_http` takes that back; `shut_down`
+    ends it, and is None where the engine belongs to a program that ends it itself.
+    """
+
+    pool: InstancePool
+    logs: LogHub
+    open_http: Callable[[int | None, str, bool], Awaitable[None]]
+    close_http: Callable[[], Awaitable[None]]
+    shut_down: Callable[[], None] | None = None
+    daemon: bool = False
+    jit_ttl_s: float | None = 3600.0
+    files: ClientFiles = field(default_factory=ClientFiles)
+    experiment_flags: set[str] = field(default_factory=set)
+
+
+@cache
+def llama_version() -> str:
+    """The version of the llama.cpp build in use."""
+    from importlib.metadata import version
+
+    return version("xllamacpp")
+
+
+def now_ms() -> int:
+    """Unix time in milliseconds."""
+    return time.time_ns() // 1_000_000
