@@ -104,7 +104,8 @@ class CallLog:
 
     def search(self, words: str, *, limit: int = 20) -> list[LoggedCall]:
         """The calls whose prompt or answer holds all the words, best first. Any text is a valid search."""
-        terms = " ".join('"{}"'.format(word.replace('"', '""')) for word in words.split())
+        plain = _storable(words).replace('"', " ").replace("\x00", " ")  # neither can stand inside a quoted term
+        terms = " ".join(f'"{word}"' for word in plain.split())
         if not terms:
             return []
         rows = self._database.rows(
