@@ -7,7 +7,7 @@ the docstrings), which is why the context search treats the sum as a belief and 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict, Unpack
 
 from lmstrix.core.memory.kv_cache import (
     CELL_PADDING,
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "LoadBreakdown",
+    "LoadOptions",
     "compute_buffer_bytes",
     "load_breakdown",
     "load_bytes",
@@ -31,7 +32,7 @@ __all__ = [
 ]
 
 _RUNTIME_BASE_BYTES = 48 * 2**20
-_RUNTIME_BYTES_PER_TOKEN = 208
+_RUNTIME_BYTES_PER_VOCABULARY_ENTRY = 208
 _INPUT_ELEMENTS = 11
 """Token, position and cache index of each token of a batch, in f32 elements."""
 _PROJECTOR_RUNTIME_FACTOR = 1.35
@@ -78,9 +79,10 @@ def compute_buffer_bytes(
     attention the mask is twice that and the scores of every head (n_head * cells) are a step too. `outputs` tokens get
     logits: one a slot unless the caller wants more.
 
-    Source: fitted to the buffers llama.cpp reports on a CPU, over eight classes of architecture, true widths of 27
-    models, 1k to 32k cells, batches of 64 to 2048 and 1 to 8 slots. Exact for dense, sliding and expert layers with
-    flash attention, within 10 % elsewhere. On a GPU about the same lies in device memory.
+    Source: fitted to the buffers llama.cpp (build 11549) reports on a CPU, over eight classes of architecture, the true
+    widths of 27 models, 1k to 32k cells, batches of 64 to 2048 and 1 to 8 slots. Within 0.3 % for dense, sliding and
+    expert layers with flash attention, 11 % elsewhere (16 % low for latent attention without it in batches under 256).
+    On a GPU about the same lies in device memory.
     """
     batch = min(ubatch, context_length)
     attended = cells(context_length, slots=slots, unified=unified) if shape.full.count else 0
@@ -91,7 +93,8 @@ def compute_buffer_bytes(
     if not shape.has_cache:
         attended = masked = batch
     slots = max(1, slots)
-    largest = (slots if outputs is None else outputs) * shape.n_vocab
+    # Of the residual stream's five rows one is left when logits are made.
+    largest = (slots if outputs is None else outputs) * shape.n_vocab - 4 * batch * shape.n_embd
     for step in shape.steps:
         largest = max(largest, batch * step.per_token + slots * step.per_sequence)
     per_token = 5 * shape.n_embd + _INPUT_ELEMENTS
@@ -107,7 +110,20 @@ def runtime_overhead_bytes(shape: ModelShape) -> int:
     Code, stacks and arenas 48 MiB (30 measured after a load, the rest for serving), 208 bytes for each vocabulary entry
     (measured). A GPU driver takes another 0.3 to 0.75 GiB, which the caller knows or learns.
     """
-    return _RUNTIME_BASE_BYTES + _RUNTIME_BYTES_PER_TOKEN * shape.n_vocab
+    return _RUNTIME_BASE_BYTES + _RUNTIME_BYTES_PER_VOCABULARY_ENTRY * shape.n_vocab
+
+
+class LoadOptions(TypedDict, total=False):
+    """How a model is loaded, as far as memory is concerned; the defaults are those of `load_breakdown`."""
+
+    k_type: CacheType
+    v_type: CacheType
+    slots: int
+    unified: bool
+    ubatch: int
+    flash_attention: bool
+    draft: bool
+    overhead_bytes: int | None
 
 
 def load_breakdown(
@@ -120,6 +136,7 @@ def load_breakdown(
     unified: bool = True,
     ubatch: int = 512,
     flash_attention: bool = True,
+    draft: bool = False,
     overhead_bytes: int | None = None,
 ) -> LoadBreakdown:
     """What loading `shape` at `context_length` takes, part by part.
@@ -137,6 +154,7 @@ def load_breakdown(
             unified=unified,
             ubatch=ubatch,
             flash_attention=flash_attention,
+            draft=draft,
         ),
         recurrent_state_bytes=recurrent_state_bytes(shape, slots=slots),
         compute_buffer_bytes=compute_buffer_bytes(
@@ -148,71 +166,24 @@ def load_breakdown(
     )
 
 
-def load_bytes(
-    shape: ModelShape,
-    context_length: int,
-    *,
-    k_type: CacheType = "f16",
-    v_type: CacheType = "f16",
-    slots: int = 1,
-    unified: bool = True,
-    ubatch: int = 512,
-    flash_attention: bool = True,
-    overhead_bytes: int | None = None,
-) -> int:
+def load_bytes(shape: ModelShape, context_length: int, **options: Unpack[LoadOptions]) -> int:
     """Bytes a load takes in all: weights, cache, state, compute buffer, projector and the runtime's own."""
-    return load_breakdown(
-        shape,
-        context_length,
-        k_type=k_type,
-        v_type=v_type,
-        slots=slots,
-        unified=unified,
-        ubatch=ubatch,
-        flash_attention=flash_attention,
-        overhead_bytes=overhead_bytes,
-    ).total_bytes
+    return load_breakdown(shape, context_length, **options).total_bytes
 
 
 def longest_context(
-    shape: ModelShape,
-    budget_bytes: int,
-    *,
-    ceiling: int | None = None,
-    k_type: CacheType = "f16",
-    v_type: CacheType = "f16",
-    slots: int = 1,
-    unified: bool = True,
-    ubatch: int = 512,
-    flash_attention: bool = True,
-    overhead_bytes: int | None = None,
+    shape: ModelShape, budget_bytes: int, *, ceiling: int | None = None, **options: Unpack[LoadOptions]
 ) -> int:
     """The longest context, a multiple of 256 or `ceiling` itself, whose `load_bytes` stays within `budget_bytes`.
 
     `ceiling` defaults to the declared context length. 0 when not even 256 tokens fit.
     """
     ceiling = shape.context_length if ceiling is None else ceiling
-
-    def fits(context_length: int) -> bool:
-        return (
-            load_bytes(
-                shape,
-                context_length,
-                k_type=k_type,
-                v_type=v_type,
-                slots=slots,
-                unified=unified,
-                ubatch=ubatch,
-                flash_attention=flash_attention,
-                overhead_bytes=overhead_bytes,
-            )
-            <= budget_bytes
-        )
-
-    if ceiling > 0 and fits(ceiling):
+    if ceiling > 0 and load_bytes(shape, ceiling, **options) <= budget_bytes:
         return ceiling
     good, bad = 0, -(-ceiling // CELL_PADDING)
     while bad - good > 1:
         middle = (good + bad) // 2
-        good, bad = (middle, bad) if fits(middle * CELL_PADDING) else (good, middle)
+        fits = load_bytes(shape, middle * CELL_PADDING, **options) <= budget_bytes
+        good, bad = (middle, bad) if fits else (good, middle)
     return good * CELL_PADDING

@@ -59,17 +59,21 @@ def kv_cache_bytes(
     unified: bool = True,
     ubatch: int = 512,
     flash_attention: bool = True,
+    draft: bool = False,
 ) -> int:
     """Bytes of keys and values for a context of `context_length` tokens, shared (`unified`) or split between `slots`.
 
     cells * (K + V of the full layers) + sliding cells * (K + V of the sliding layers), for each stream. Without flash
-    attention every value row is padded to the widest one.
+    attention every value row is padded to the widest one. `draft` adds a draft context of the same length for the
+    model's own multi-token prediction layers.
     """
     streams = 1 if unified or slots <= 1 else slots
     stream_cells = cells(context_length, slots=slots, unified=unified)
     k_bytes, v_bytes = _BYTES_PER_32_ELEMENTS[k_type], _BYTES_PER_32_ELEMENTS[v_type]
     v_pad = 0 if flash_attention else shape.v_width_max
     total = stream_cells * _cell_bytes_32(shape.full, k_bytes, v_bytes, v_pad)
+    if draft:
+        total += stream_cells * _cell_bytes_32(shape.draft, k_bytes, v_bytes, v_pad)
     if shape.sliding.count:
         window_cells = sliding_cells(shape, context_length, slots=slots, unified=unified, ubatch=ubatch)
         total += window_cells * _cell_bytes_32(shape.sliding, k_bytes, v_bytes, v_pad)

@@ -1,0 +1,191 @@
+"""How much memory this machine has for models. The edge of the memory model: it asks the system, and only asks.
+
+Main memory comes from psutil, lowered to the control group's limit where one is set (containers, systemd units). Apple
+silicon shares main memory with the GPU, which may use only a working set of it. Video memory of NVIDIA cards is known
+through NVML (the `power` extra) or `nvidia-smi`; other cards are not seen, and then count as absent.
+
+Traded away: what other programs will ask for a moment later. The numbers are of the moment they were read.
+"""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+__all__ = ["GpuMemory", "HostMemory", "MemoryLimit", "cgroup_limit", "read_host_memory"]
+
+_COMMAND_TIMEOUT_S = 5.0
+_SMALL_MAC_BYTES = 36 * 2**30
+_UNLIMITED_BYTES = 2**60
+"""Control groups without a limit report a number near 2**63."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GpuMemory:
+    """One graphics card's own memory."""
+
+    name: str
+    total_bytes: int
+    free_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostMemory:
+    """Main memory as this process may use it, and the graphics cards beside it.
+
+    `working_set_bytes` is the share a GPU without memory of its own may use; None where there is none. `limited` says
+    that a control group, not the machine, sets `total_bytes`.
+    """
+
+    total_bytes: int
+    available_bytes: int
+    limited: bool = False
+    working_set_bytes: int | None = None
+    gpus: tuple[GpuMemory, ...] = ()
+
+    @property
+    def model_budget_bytes(self) -> int:
+        """What a model that runs where this machine runs models best may take now.
+
+        All cards' free memory if there are cards, else what is available, within the working set on Apple silicon.
+        """
+        if self.gpus:
+            return sum(gpu.free_bytes for gpu in self.gpus)
+        if self.working_set_bytes is not None:
+            return min(self.available_bytes, self.working_set_bytes)
+        return self.available_bytes
+
+
+class MemoryLimit(NamedTuple):
+    """A control group's limit, and how much of it is in use that could not be given back."""
+
+    limit_bytes: int
+    used_bytes: int
+
+
+def read_host_memory(*, with_gpus: bool = True) -> HostMemory:
+    """Memory of this machine now. Asking for cards may take a few hundred milliseconds where there are any."""
+    import psutil
+
+    memory = psutil.virtual_memory()
+    total, available = int(memory.total), int(memory.available)
+    limit = cgroup_limit(Path("/")) if sys.platform == "linux" else None
+    limited = limit is not None and limit.limit_bytes < total
+    if limit is not None and limited:
+        total, available = limit.limit_bytes, max(0, min(available, limit.limit_bytes - limit.used_bytes))
+    return HostMemory(
+        total_bytes=total,
+        available_bytes=available,
+        limited=limited,
+        working_set_bytes=_working_set_bytes(total),
+        gpus=_nvidia_cards() if with_gpus else (),
+    )
+
+
+def _working_set_bytes(total_bytes: int) -> int | None:
+    """What macOS lets an Apple silicon GPU use: the wired limit if set, else 2/3 of a small memory, 3/4 of a large."""
+    if sys.platform != "darwin" or platform.machine() != "arm64":
+        return None
+    wired_limit_mb = _command_output("/usr/sbin/sysctl", "-n", "iogpu.wired_limit_mb").strip()
+    if wired_limit_mb.isdigit() and int(wired_limit_mb) > 0:
+        return int(wired_limit_mb) * 2**20
+    return total_bytes * 2 // 3 if total_bytes <= _SMALL_MAC_BYTES else total_bytes * 3 // 4
+
+
+def cgroup_limit(root: Path) -> MemoryLimit | None:
+    """The tightest memory limit of this process's control groups (version 2 or 1) under the file system at `root`."""
+    limits = []
+    for folder, names in _cgroup_folders(root):
+        limit = _number(folder / names[0])
+        if limit is None or limit >= _UNLIMITED_BYTES:
+            continue
+        used = _number(folder / names[1]) or 0
+        limits.append(MemoryLimit(limit, max(0, used - _reclaimable_bytes(folder / "memory.stat"))))
+    return min(limits, key=lambda limit: limit.limit_bytes - limit.used_bytes, default=None)
+
+
+def _cgroup_folders(root: Path) -> Iterable[tuple[Path, tuple[str, str]]]:
+    """Folders of the memory controller from this process's group up to the top, with the names of their files."""
+    mount = root / "sys/fs/cgroup"
+    for line in _text(root / "proc/self/cgroup").splitlines():
+        _, controllers, group = line.split(":", 2)
+        if controllers == "":
+            top, names = mount, ("memory.max", "memory.current")
+        elif "memory" in controllers.split(","):
+            top, names = mount / "memory", ("memory.limit_in_bytes", "memory.usage_in_bytes")
+        else:
+            continue
+        folder = top / group.lstrip("/")
+        while folder != top and folder.is_relative_to(top):
+            yield folder, names
+            folder = folder.parent
+        yield top, names
+
+
+def _reclaimable_bytes(stat: Path) -> int:
+    """Page cache the kernel gives back before it runs out."""
+    fields = dict(line.split(None, 1) for line in _text(stat).splitlines() if " " in line)
+    value = fields.get("total_inactive_file", fields.get("inactive_file", "0")).strip()
+    return int(value) if value.isdigit() else 0
+
+
+def _number(path: Path) -> int | None:
+    text = _text(path).strip()
+    return int(text) if text.isdigit() else None
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="ascii", errors="replace")
+    except OSError:
+        return ""
+
+
+def _nvidia_cards() -> tuple[GpuMemory, ...]:
+    try:
+        import pynvml
+    except ImportError:
+        return _cards_of_nvidia_smi()
+    try:
+        pynvml.nvmlInit()
+    except pynvml.NVMLError:
+        return ()
+    try:
+        cards = []
+        for index in range(pynvml.nvmlDeviceGetCount()):
+            handle = pynvml.nvmlDeviceGetHandleByIndex(index)
+            memory = pynvml.nvmlDeviceGetMemoryInfo(handle)
+            name = pynvml.nvmlDeviceGetName(handle)
+            cards.append(GpuMemory(name=str(name), total_bytes=int(memory.total), free_bytes=int(memory.free)))
+        return tuple(cards)
+    except pynvml.NVMLError:
+        return ()
+    finally:
+        pynvml.nvmlShutdown()
+
+
+def _cards_of_nvidia_smi() -> tuple[GpuMemory, ...]:
+    output = _command_output("nvidia-smi", "--query-gpu=name,memory.total,memory.free", "--format=csv,noheader,nounits")
+    cards = []
+    for line in output.splitlines():
+        name, *numbers = (field.strip() for field in line.rsplit(",", 2))
+        if len(numbers) == 2 and all(number.isdigit() for number in numbers):
+            total, free = (int(number) * 2**20 for number in numbers)
+            cards.append(GpuMemory(name=name, total_bytes=total, free_bytes=free))
+    return tuple(cards)
+
+
+def _command_output(*command: str) -> str:
+    """Standard output of a command, empty when it is missing, fails or takes too long."""
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=_COMMAND_TIMEOUT_S, check=False)
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return done.stdout if done.returncode == 0 else ""
