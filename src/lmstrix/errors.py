@@ -27,14 +27,17 @@ LMStrixError
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
 class LMStrixError(Exception):
     """Base of all; `exit_code` is what the command line returns.
 
-    `memory_evidence` tells whether the failure says anything about how much memory there is: only three kinds do, all of
-    a load. `EngineCrashedError` says so only about a prefill, which is for the caller to know.
+    `memory_evidence` tells whether the failure by itself says something about how much memory there is; three kinds do.
+    `EngineCrashedError` does when it ended a prefill, which is for the caller to know.
     """
 
     exit_code = 1

@@ -109,8 +109,8 @@ class Faults:
 
     greeting: "silent", "garbage". auth: "refused", "refused with object", "silent", "garbage".
     load: "refused", "out of memory", "died", "hang", "deaf" (hangs and ignores cancel until `let_go`), "close",
-    "drop", "garbage". predict: "empty", "in-band error", "bad stats", "unloaded", "failed", and "hang", "deaf", "crash",
-    "drop", "garbage", "close", each also with " after N words".
+    "drop", "garbage". predict: "empty", "in-band error", "bad stats", "unloaded", "failed", and "hang", "deaf",
+    "crash", "drop", "garbage", "close", each also with " after N words".
     Endpoints in `mute` are never answered; `errors` and `answers` replace the answer of an endpoint.
     """
 

@@ -46,6 +46,7 @@ if TYPE_CHECKING:
 
     from lmstrix.api.connection import Connection, Namespace
     from lmstrix.api.convert import Json, JsonView
+    from lmstrix.api.rest import ModelCapabilities
     from lmstrix.backend import LoadProgress
 
 CANCEL_GRACE_S = 0.2  # how long a cancelled load or prediction may take to say it has ended
@@ -157,6 +158,14 @@ class AsyncLMStudioBackend:
         models = await self._ask("system", "listDownloadedModels", None, convert.downloaded_models, what=what)
         self._kinds = {model.model_key: model.kind for model in models}
         return models
+
+    async def capabilities(self) -> dict[str, ModelCapabilities]:
+        """What the REST listing alone tells, by model key: reasoning choices, above all."""
+        from lmstrix.api.rest import fetch_capabilities
+
+        return await fetch_capabilities(
+            self._server.address, api_token=self._api_token, timeout_s=self._deadlines.request_s
+        )
 
     async def list_loaded(self) -> list[LoadedModel]:
         """Every loaded instance, of both kinds, with what it is doing where the server tells."""

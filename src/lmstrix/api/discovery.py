@@ -1,0 +1,183 @@
+"""Which server to talk to. Standard library only, so that asking costs a command line nothing.
+
+An address asked for is the only one looked at. "auto" looks at where LM Studio says it listens (`http-server.json`), at
+the ports its SDKs try, and at where a running embedded engine says it listens (`engine.json`); "lmstudio" and
+"embedded" look at their part of that. All candidates are probed at once under one bound, so a silent or foreign program
+on a port costs at most `timeout_s`, and an odd answer is only a reason why that candidate is not it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import re
+from typing import TYPE_CHECKING, Final
+from urllib.parse import urlsplit
+
+from lmstrix.errors import BackendUnavailableError, UsageError
+from lmstrix.paths import resolve_paths
+from lmstrix.types import ServerInfo
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from lmstrix.paths import Paths
+
+SDK_PORTS: Final = (41343, 52993, 16141, 39414, 22931)
+REST_PORT: Final = 1234
+ENGINE_FILE: Final = "engine.json"
+EMBEDDED_PACKAGE: Final = "lmstrix"  # `package` of /lms-status, where LM Studio says "lmstudio" or "llmster"
+
+_SERVER_FILE_VARIABLE = "LMS_API_SERVER_INFO_PATH"
+_VARIABLES = ("LMSTRIX_SERVER", "LMSTUDIO_BASE_URL")
+_MOST_BYTES = 64 * 1024
+_REMEDY = "start LM Studio's server, run `lmstrix engine start`, or name an address with --server"
+
+
+def find_server(
+    choice: str | None = None,
+    *,
+    ports: Sequence[int] = SDK_PORTS,
+    paths: Paths | None = None,
+    environ: Mapping[str, str] | None = None,
+    timeout_s: float = 1.0,
+) -> ServerInfo:
+    """The server `choice` means: "auto", "lmstudio", "embedded" or an address; None asks the environment, then "auto".
+
+    Raises BackendUnavailableError naming what was tried, UsageError for an address that is none.
+    """
+    loop = asyncio.new_event_loop()
+    try:
+        search = find_server_async(choice, ports=ports, paths=paths, environ=environ, timeout_s=timeout_s)
+        return loop.run_until_complete(search)
+    finally:
+        loop.close()
+
+
+async def find_server_async(
+    choice: str | None = None,
+    *,
+    ports: Sequence[int] = SDK_PORTS,
+    paths: Paths | None = None,
+    environ: Mapping[str, str] | None = None,
+    timeout_s: float = 1.0,
+) -> ServerInfo:
+    """As `find_server`, from within an event loop."""
+    environ = os.environ if environ is None else environ
+    choice = choice or next((environ[name] for name in _VARIABLES if environ.get(name)), "auto")
+    candidates = _candidates(choice, ports, paths or resolve_paths(environ), environ)
+    found = await asyncio.gather(*(_probe(address, timeout_s) for address in candidates))
+    servers = [answer for answer in found if isinstance(answer, ServerInfo)]
+    wanted = {"lmstudio": ("lmstudio",), "embedded": ("embedded",)}.get(choice, ("lmstudio", "embedded"))
+    for engine in wanted:
+        for server in servers:
+            if server.engine == engine:
+                return server
+    reasons = zip(candidates, found, strict=True)
+    tried = ", ".join(f"{address} {_reason(answer)}" for address, answer in reasons) or "nowhere to look"
+    raise BackendUnavailableError(
+        f"no server answers ({tried}); {_REMEDY}", address=candidates[0] if len(candidates) == 1 else None
+    )
+
+
+def parse_address(text: str) -> str:
+    """`host:port` out of an address or URL as people write them; port 1234 when they leave it out."""
+    address = text.strip()
+    if "://" not in address:
+        address = f"http://{address}"
+    try:
+        parts = urlsplit(address)
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        host, port = None, None
+    if not host or parts.username is not None or not re.fullmatch(r"[A-Za-z0-9_.:%-]+", host):
+        raise UsageError(f"{text!r} is no server; write auto, lmstudio, embedded, or an address such as 127.0.0.1:1234")
+    if parts.scheme not in ("http", "ws"):
+        raise UsageError(f"{text!r}: LM Studio's SDK speaks plain http only; use an http address, or a tunnel to one")
+    return f"[{host}]:{port or REST_PORT}" if ":" in host else f"{host}:{port or REST_PORT}"
+
+
+def _candidates(choice: str, ports: Sequence[int], paths: Paths, environ: Mapping[str, str]) -> list[str]:
+    """Addresses to look at, best first."""
+    if choice not in ("auto", "lmstudio", "embedded"):
+        return [parse_address(choice)]
+    found: list[str | None] = []
+    if choice != "embedded":
+        found.append(_server_file_address(paths, environ))
+        found += [f"127.0.0.1:{port}" for port in ports]
+    if choice != "lmstudio":
+        found.append(_file_address(paths.home / ENGINE_FILE))
+    return list(dict.fromkeys(address for address in found if address))
+
+
+def _server_file_address(paths: Paths, environ: Mapping[str, str]) -> str | None:
+    """Where LM Studio says it listens."""
+    from pathlib import Path
+
+    named = environ.get(_SERVER_FILE_VARIABLE)
+    if named:
+        return _file_address(Path(named).expanduser())
+    return _file_address(paths.lmstudio_home / ".internal" / "http-server.json") if paths.lmstudio_home else None
+
+
+def _file_address(file: Path) -> str | None:
+    """The `host` and `port` of a JSON file; None when it does not say."""
+    try:
+        content = json.loads(file.read_text(encoding="utf-8-sig"))
+        host, port = content["host"], int(content["port"])
+        return parse_address(f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
+    except (OSError, ValueError, LookupError, TypeError, UsageError):
+        return None
+
+
+def _reason(answer: ServerInfo | str) -> str:
+    return answer if isinstance(answer, str) else f"is {answer.package or answer.engine}"
+
+
+async def _probe(address: str, timeout_s: float) -> ServerInfo | str:
+    """The server at `address`, or why there is none."""
+    status: object = None
+    try:
+        async with asyncio.timeout(timeout_s):
+            greeting = await _get_json(address, "/lmstudio-greeting")
+            if not isinstance(greeting, dict) or greeting.get("lmstudio") is not True:
+                return "is another program"
+            status = await _get_json(address, "/lms-status")
+    except TimeoutError:
+        return "did not answer"
+    except (OSError, EOFError) as exc:
+        return "refused" if isinstance(exc, ConnectionRefusedError) else "cannot be reached"
+    status = status if isinstance(status, dict) else {}
+    version, package = (told if isinstance(told := status.get(name), str) else None for name in ("version", "package"))
+    embedded = package == EMBEDDED_PACKAGE
+    return ServerInfo(address=address, engine="embedded" if embedded else "lmstudio", version=version, package=package)
+
+
+async def _get_json(address: str, path: str) -> object:
+    """The JSON a GET answers with, None when it is none. HTTP/1.0, so the answer is whole when the peer hangs up."""
+    host, _, port = address.rpartition(":")
+    reader, writer = await asyncio.open_connection(host.strip("[]"), int(port))
+    try:
+        writer.write(f"GET {path} HTTP/1.0\r\nHost: {address}\r\nConnection: close\r\n\r\n".encode())
+        answer = b""
+        while len(answer) < _MOST_BYTES and not _is_whole(answer) and (piece := await reader.read(_MOST_BYTES)):
+            answer += piece
+    finally:
+        writer.transport.abort()
+    head, _, body = answer.partition(b"\r\n\r\n")
+    if not re.match(rb"HTTP/1\.[01] 200\b", head):
+        return None
+    content = re.search(rb"[\[{].*[\]}]", body, re.DOTALL)
+    try:
+        return json.loads(content[0]) if content else None
+    except (ValueError, RecursionError):
+        return None
+
+
+def _is_whole(answer: bytes) -> bool:
+    """Whether an answer that tells its length has come in wholly: a peer that stays on the line is not waited for."""
+    head, end, body = answer.partition(b"\r\n\r\n")
+    length = re.search(rb"\r\ncontent-length:\s*(\d+)", head, re.IGNORECASE)
+    return bool(end and length and len(body) >= int(length[1]))
