@@ -124,10 +124,14 @@ class EngineServer:
         self.port = 0
 
     @property
+    def host(self) -> str:
+        """The address to connect to from this machine."""
+        return "127.0.0.1" if self._options.host == _ANY_ADDRESS else self._options.host
+
+    @property
     def address(self) -> str:
         """host:port, as clients want it."""
-        host = "127.0.0.1" if self._options.host == _ANY_ADDRESS else self._options.host
-        return f"[{host}]:{self.port}" if ":" in host else f"{host}:{self.port}"
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
     async def start(self) -> None:
         """Listen. Raises EngineError when the address cannot be had."""

@@ -1,0 +1,111 @@
+"""`python -m lmstrix.engine run|start|stop|status|logs`: the engine without the rest of the command line."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lmstrix.engine.daemon import (
+    TOKEN_VARIABLE,
+    engine_log_lines,
+    engine_status,
+    run_engine,
+    start_engine,
+    stop_engine,
+)
+from lmstrix.errors import LMStrixError
+from lmstrix.paths import resolve_paths
+from lmstrix.units import parse_bytes
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from lmstrix.engine.daemon import EngineStatus
+    from lmstrix.engine.server import EngineOptions
+
+_INTERRUPTED = 130
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Run one command; the exit code."""
+    arguments = _parser().parse_args(words)
+    home = Path(arguments.home).expanduser().absolute() if arguments.home else resolve_paths().home
+    try:
+        match arguments.command:
+            case "run":
+                run_engine(home, _options(arguments), on_ready=_show)
+            case "start":
+                _show(start_engine(home, _options(arguments)))
+            case "stop":
+                _show(stop_engine(home))
+            case "status":
+                _show(engine_status(home))
+            case "logs":
+                for line in engine_log_lines(home, lines=arguments.lines, follow=arguments.follow):
+                    sys.stdout.write(line)
+                    sys.stdout.flush()
+    except LMStrixError as exc:
+        sys.stderr.write(f"error: {exc}\n")
+        return exc.exit_code
+    except (KeyboardInterrupt, BrokenPipeError):
+        return _INTERRUPTED
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m lmstrix.engine", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    for name, summary in (("run", "run in the foreground"), ("start", "run in the background")):
+        command = commands.add_parser(name, help=summary)
+        command.add_argument("--models-dir", help="models, as publisher/repository/file.gguf")
+        command.add_argument("--host", default="127.0.0.1", help="others than loopback need an API token")
+        command.add_argument("--port", type=int, default=0, help="0 takes a free one")
+        command.add_argument("--memory-limit", help="what all models together may take, such as 8GiB")
+        command.add_argument("--default-context", type=int, default=4096, help="context of a load that names none")
+        command.add_argument(
+            "--jit-ttl", type=float, default=3600, help="idle seconds until a REST-loaded model goes; 0: never"
+        )
+        command.add_argument("--cors", action="store_true", help="let web pages from elsewhere use the engine")
+        command.add_argument("--api-token", help=f"token every client must send; better in ${TOKEN_VARIABLE}")
+    commands.add_parser("stop", help="end the engine and its models")
+    commands.add_parser("status", help="say whether it runs, and where")
+    logs = commands.add_parser("logs", help="show the log of the background engine")
+    logs.add_argument("--follow", action="store_true")
+    logs.add_argument("--lines", type=int, default=50)
+    for command in commands.choices.values():
+        command.add_argument("--home", help="where engine.json and the log are kept (default: LMSTRIX_HOME)")
+    return parser
+
+
+def _options(arguments: argparse.Namespace) -> EngineOptions:
+    from lmstrix.engine.requirements import check_requirements
+
+    check_requirements()
+    from lmstrix.engine.server import EngineOptions
+
+    limit = arguments.memory_limit
+    return EngineOptions(
+        models_dir=Path(arguments.models_dir) if arguments.models_dir else resolve_paths().models_dir,
+        host=arguments.host,
+        port=arguments.port,
+        api_token=arguments.api_token or os.environ.get(TOKEN_VARIABLE) or None,
+        cors=arguments.cors,
+        memory_limit_bytes=None if limit is None else parse_bytes(limit, what="--memory-limit"),
+        default_context_length=arguments.default_context,
+        jit_ttl_s=arguments.jit_ttl or None,
+    )
+
+
+def _show(status: EngineStatus) -> None:
+    if status.running:
+        sys.stdout.write(f"the engine runs at {status.address} (pid {status.pid}), models in {status.models_dir}\n")
+    else:
+        sys.stdout.write("no engine runs\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
