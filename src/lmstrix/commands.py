@@ -27,11 +27,13 @@ from lmstrix.command_line import (
     parse,
 )
 from lmstrix.errors import LMStrixError, UsageError
-from lmstrix.types import CacheType
+from lmstrix.types import CacheType, LoadConfig
 
 if TYPE_CHECKING:
+    from lmstrix.paths import Paths
     from lmstrix.reports.console import Console
     from lmstrix.service import LMStrixService
+    from lmstrix.settings import Settings
 
 SortKey = Literal["id", "name", "ctx", "tested", "size", "status", "date"]
 ListShape = Literal["table", "id", "path", "json", "csv"]
@@ -100,20 +102,32 @@ class LMStrixCommands:
         return Console(json=common.json, verbose=common.verbose, quiet=common.quiet, color=common.color)
 
     @functools.cached_property
-    def _service(self) -> LMStrixService:
+    def _paths(self) -> Paths:
         from lmstrix.paths import resolve_paths
-        from lmstrix.service import LMStrixService
+
+        return resolve_paths()
+
+    @functools.cached_property
+    def _settings(self) -> Settings:
         from lmstrix.settings import load_settings
 
-        paths = resolve_paths()
         common = self._common
-        settings = load_settings(
-            paths.home,
+        return load_settings(
+            self._paths.home,
             flags={"server": common.server, "timeout_s": common.timeout},
             config_file=Path(common.config) if common.config else None,
             profile=common.profile,
         )
-        return LMStrixService(paths=paths, settings=settings, notify=self._console.note)
+
+    @functools.cached_property
+    def _service(self) -> LMStrixService:
+        from lmstrix.service import LMStrixService
+
+        return LMStrixService(paths=self._paths, settings=self._settings, notify=self._console.note)
+
+    def _close(self) -> None:
+        if "_service" in vars(self):
+            self._service.close()
 
     def scan(
         self,
@@ -215,7 +229,7 @@ class LMStrixCommands:
             unload_others: First unload the models that others have loaded.
         """
         del resume  # an interrupted run is always continued; the word is accepted for scripts that say it
-        from lmstrix.service import TestOptions
+        from lmstrix.service.testing import TestOptions
 
         if (model is None) == (not all_models):
             raise UsageError("test needs a MODEL or --all (lmstrix list shows the models)")
@@ -233,18 +247,23 @@ class LMStrixCommands:
             prompt=prompt,
             load_timeout_s=load_timeout,
             budget_s=budget,
-            parallel_slots=parallel_slots,
-            k_cache_type=k_cache_type,
-            v_cache_type=v_cache_type,
-            flash_attention=flash_attention,
-            gpu_ratio=gpu,
+            load=LoadConfig(
+                context_length=None,
+                gpu_ratio=gpu,
+                k_cache_type=k_cache_type,
+                v_cache_type=v_cache_type,
+                flash_attention=flash_attention,
+                parallel_slots=parallel_slots,
+            ),
             unload_others=unload_others,
         )
         if dry_run:
-            self._console.test_plan(self._service.plan_tests(model, options, sort=sort))
+            self._console.test_plan(self._service.plan_tests(model, options, order=sort))
             return
         with self._console.test_progress() as progress:
-            report = self._service.test(model, options, sort=sort, on_event=progress)
+            report = self._service.test(
+                model, options, order=sort, on_step=progress.step, on_model=progress.model
+            )
         self._console.test_report(report)
         if report.failed:
             raise LMStrixError(report.failure_line)
@@ -354,14 +373,16 @@ class LMStrixCommands:
         with self._console.load_progress(model) as progress:
             loaded = self._service.load(
                 model,
-                context_length=ctx,
+                LoadConfig(
+                    context_length=ctx,
+                    gpu_ratio=gpu,
+                    k_cache_type=k_cache_type,
+                    v_cache_type=v_cache_type,
+                    flash_attention=flash_attention,
+                    parallel_slots=parallel_slots,
+                ),
                 ttl_s=ttl,
                 instance_id=identifier,
-                gpu_ratio=gpu,
-                k_cache_type=k_cache_type,
-                v_cache_type=v_cache_type,
-                flash_attention=flash_attention,
-                parallel_slots=parallel_slots,
                 on_progress=progress,
             )
         self._console.loaded([loaded], command="load")
@@ -408,8 +429,11 @@ class LMStrixCommands:
             api_token: Ask clients for this token (sk-lm-XXXXXXXX:YYYYYYYYYYYYYYYYYYYY).
             cors: Let web pages of other origins connect.
         """
-        self._service.engine_run(
-            models_dir=models_dir, host=host, port=port, memory_limit_bytes=memory_limit, api_token=api_token, cors=cors
+        from lmstrix.engine.daemon import run_engine
+
+        run_engine(
+            self._paths.home,
+            self._engine_options(models_dir, host=host, port=port, memory_limit=memory_limit, token=api_token, cors=cors),
         )
 
     def engine_start(
@@ -432,18 +456,24 @@ class LMStrixCommands:
             api_token: Ask clients for this token (sk-lm-XXXXXXXX:YYYYYYYYYYYYYYYYYYYY).
             cors: Let web pages of other origins connect.
         """
-        status = self._service.engine_start(
-            models_dir=models_dir, host=host, port=port, memory_limit_bytes=memory_limit, api_token=api_token, cors=cors
+        from lmstrix.engine.daemon import start_engine
+
+        options = self._engine_options(
+            models_dir, host=host, port=port, memory_limit=memory_limit, token=api_token, cors=cors
         )
-        self._console.engine(status)
+        self._console.engine(start_engine(self._paths.home, options))
 
     def engine_stop(self) -> None:
         """Stop the background engine and unload its models."""
-        self._console.engine(self._service.engine_stop())
+        from lmstrix.engine.daemon import stop_engine
+
+        self._console.engine(stop_engine(self._paths.home))
 
     def engine_status(self) -> None:
         """Show whether the embedded engine runs, where, and what it holds."""
-        self._console.engine(self._service.engine_status())
+        from lmstrix.engine.daemon import engine_status
+
+        self._console.engine(engine_status(self._paths.home))
 
     def engine_logs(self, *, follow: bool = False, lines: int = 50) -> None:
         """Show the background engine's log.
@@ -452,9 +482,10 @@ class LMStrixCommands:
             follow: Go on showing new lines until interrupted.
             lines: How many of the last lines to show.
         """
-        for line in self._service.engine_logs(follow=follow, lines=lines):
-            sys.stdout.write(line)
-            sys.stdout.flush()
+        from lmstrix.engine.daemon import read_log
+
+        for line in read_log(self._paths.home, lines=lines, follow=follow):
+            self._console.text(line)
 
     def demo(self) -> None:
         """The whole story in a minute, on the embedded engine and a small bundled model."""
@@ -499,7 +530,11 @@ def run(words: list[str]) -> int:
         log.configure("DEBUG" if common.debug else "INFO")
     else:
         _silence_libraries()
-    _dispatch(invocation, LMStrixCommands(common))
+    commands = LMStrixCommands(common)
+    try:
+        _dispatch(invocation, commands)
+    finally:
+        commands._close()
     return 0
 
 

@@ -235,7 +235,8 @@ class Deadlines:
     """How long each stage may take, in seconds; None means without limit.
 
     `first_token_s` runs from sending; prompt-processing progress does not extend it. `between_tokens_s` restarts with
-    every generated piece. `total_s` covers the whole call. `load_s` covers one load.
+    every generated piece. `silence_s` restarts with anything at all that arrives, prompt progress included. `total_s`
+    covers the whole call, `load_s` one load.
     """
 
     connect_s: float | None = 5.0
@@ -243,6 +244,7 @@ class Deadlines:
     load_s: float | None = 600.0
     first_token_s: float | None = None
     between_tokens_s: float | None = 60.0
+    silence_s: float | None = None
     total_s: float | None = None
 
 

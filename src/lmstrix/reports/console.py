@@ -17,7 +17,8 @@ from lmstrix.units import format_bytes, format_seconds, format_tokens
 
 if TYPE_CHECKING:
     from lmstrix.core.registry import ModelRecord
-    from lmstrix.service.records import DoctorReport, Listing, ScanReport
+    from lmstrix.reports.testing import TestProgress
+    from lmstrix.service.records import ContextReport, DoctorReport, Listing, PlannedTest, ScanReport
     from lmstrix.types import GenerationResult, LoadedModel, StreamEvent
 
 _LIST_COLUMNS = (
@@ -200,6 +201,30 @@ class Console:
             self.note(f"unloaded {model.instance_id}")
         if not models:
             self.note("nothing was loaded")
+
+    def test_progress(self) -> TestProgress:
+        """Shows what a test does now; use as a context manager."""
+        from lmstrix.reports.testing import TestProgress
+
+        return TestProgress(self, live=not self.quiet and not self.verbose and sys.stderr.isatty())
+
+    def test_report(self, report: ContextReport) -> None:
+        from lmstrix.reports.testing import show_report
+
+        show_report(self, report)
+
+    def test_plan(self, planned: Sequence[PlannedTest]) -> None:
+        from lmstrix.reports.testing import show_plan
+
+        show_plan(self, planned)
+
+    def engine(self, status: EngineStatus) -> None:
+        if self.json:
+            self.result("engine", {"running": status.running, "address": status.address, "pid": status.pid})
+        elif status.running:
+            sys.stdout.write(f"the engine runs at {status.address} (process {status.pid})\n")
+        else:
+            sys.stdout.write("the engine is not running\n")
 
     def doctor(self, report: DoctorReport) -> None:
         if self.json:

@@ -14,7 +14,15 @@ from typing import TYPE_CHECKING, Any, Literal
 from lmstrix.core.registry import ModelRecord, ModelRegistry
 from lmstrix.core.registry_store import RegistryStore
 from lmstrix.paths import Paths
-from lmstrix.service.records import InferRequest, Listing, ScanReport, SortKey
+from lmstrix.service.records import (
+    ContextReport,
+    DoctorReport,
+    InferRequest,
+    Listing,
+    PlannedTest,
+    ScanReport,
+    SortKey,
+)
 from lmstrix.settings import Settings
 
 if TYPE_CHECKING:
@@ -22,7 +30,9 @@ if TYPE_CHECKING:
 
     from lmstrix.backend import LoadProgress
     from lmstrix.core.inference import Prepared
+    from lmstrix.core.context.tester import Step
     from lmstrix.service.connection import Connection
+    from lmstrix.service.testing import Order, TestOptions
     from lmstrix.types import LoadConfig, LoadedModel, StreamEvent
 
 Notify = Callable[[str], None]
@@ -127,6 +137,13 @@ class LMStrixService:
             self._connection = connect(self.paths, self.settings, notify=self.notify)
         return self._connection
 
+    @property
+    def models_dir(self) -> Path:
+        """Where model files lie: what the connected engine serves, else the settings, else LM Studio's folder."""
+        if self._connection is not None and self._connection.models_dir is not None:
+            return self._connection.models_dir
+        return Path(self.settings.models_dir) if self.settings.models_dir else self.paths.models_dir
+
     def load(
         self,
         model: str,
@@ -205,6 +222,36 @@ class LMStrixService:
         from lmstrix.service.answering import stream
 
         return stream(self, request, on_prepared=on_prepared, on_progress=on_progress)
+
+    # Context limits
+
+    def test(
+        self,
+        model: str | None,
+        options: TestOptions,
+        *,
+        order: Order = "risk",
+        on_step: Callable[[Step], None] | None = None,
+        on_model: Callable[[ModelRecord, int, int], None] | None = None,
+    ) -> ContextReport:
+        """Find the real context limit of one model, or with None of all that have no result yet."""
+        from lmstrix.service.testing import test
+
+        return test(self, model, options, order=order, on_step=on_step, on_model=on_model)
+
+    def plan_tests(self, model: str | None, options: TestOptions, *, order: Order = "risk") -> list[PlannedTest]:
+        """What `test` would try, by arithmetic; touches nothing."""
+        from lmstrix.service.testing import plan
+
+        return plan(self, model, options, order=order)
+
+    # This machine
+
+    def doctor(self) -> DoctorReport:
+        """What works here, with remedies for what does not."""
+        from lmstrix.service.doctor import examine
+
+        return examine(self)
 
     @staticmethod
     def new_run_id() -> str:

@@ -90,6 +90,18 @@ class ContextReport:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PlannedTest:
+    """What `test --dry-run` says of a model: what a load at `ceiling` would take, and the limit arithmetic expects."""
+
+    record: ModelRecord
+    ceiling: int
+    predicted_bytes: int
+    budget_bytes: int
+    predicted_limit: int
+    approximate: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Check:
     """One line of `doctor`: what was looked at, what was found, and the remedy where it is not well."""
 

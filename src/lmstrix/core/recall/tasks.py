@@ -22,7 +22,7 @@ TOKENS_PER_ANSWER = 40  # a generous bound of one answered key, "1. **vermilion 
 
 _OPENING = "Remember the access codes in these notes."
 _ASKING = "What are the access codes of these keys, according to the notes above?"
-_CLOSING = "Answer with one numbered line for each key, in the form: key is code"
+_CLOSING = "Answer with one numbered line for each key: the key, then its code."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,7 +76,7 @@ def first_prompt(haystack: Haystack) -> str:
     return prompt(haystack, first_question(haystack))
 
 
-def baseline_lengths(longest_tokens: int) -> tuple[int, ...]:
+def baseline_lengths(longest_tokens: int, *, shortest_tokens: int = SHORTEST_TOKENS) -> tuple[int, ...]:
     """Prompt lengths to try for the baseline, best first: 2048, and half of it as long as the model fails even there.
 
     A model whose ability ends below 2048 would otherwise be compared with its own failure. The first length at which it
@@ -84,7 +84,7 @@ def baseline_lengths(longest_tokens: int) -> tuple[int, ...]:
     """
     length = min(BASELINE_TOKENS, longest_tokens)
     lengths = []
-    while length >= SHORTEST_TOKENS:
+    while length >= shortest_tokens:
         lengths.append(length)
         length //= 2
     return tuple(lengths) or (length,)

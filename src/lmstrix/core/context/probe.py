@@ -1,0 +1,247 @@
+"""One real prompt of a given length, sent to a loaded instance: it fills the context and asks what was in it.
+
+The haystack of one instance is fitted once; longer prompts keep the shorter ones as an unchanged prefix, so a server
+that caches prefixes reads each token once over a whole curve of lengths. With a question of the user's own, or without
+recall, the same filled prompt is sent and any answer passes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, replace
+
+from lmstrix.backend import ModelBackend
+from lmstrix.core.context.verdict import Outcome, outcome_of
+from lmstrix.core.recall import scoring, tasks
+from lmstrix.core.recall.haystack import Haystack, HaystackFitter
+from lmstrix.errors import LMStrixError, UsageError
+from lmstrix.types import (
+    Deadlines,
+    Finished,
+    GenerationRequest,
+    GenerationResult,
+    LoadedModel,
+    Message,
+    PromptProgress,
+)
+
+_OUTCOMES = {
+    "recalled": Outcome.OK,
+    "lost": Outcome.RECALL_LOST,
+    "undecided": Outcome.RECALL_LOST,
+    "head_unclear": Outcome.RECALL_LOST,
+    "truncated": Outcome.TRUNCATED,
+    "overflowed": Outcome.OVERFLOW_REJECTED,
+    "empty": Outcome.EMPTY,
+}
+_LEAST_ANSWER_TOKENS = 64
+_SHORTEST_TRIED = (512, 768, 1024, 1536, 2048, 4096)  # a vocabulary of single bytes needs four times the tokens of words
+_FAST_ANSWER_TOKENS = 32
+
+
+def answer_room(context_length: int) -> int:
+    """Tokens of a context left free for the template and the answers: 384, or a third of a small context."""
+    return min(384, max(_LEAST_ANSWER_TOKENS, context_length // 3))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measured:
+    """One length, measured. `prompt_tokens` is the server's own count; `ratio` the share of codes recalled."""
+
+    target_tokens: int
+    outcome: Outcome
+    reason: str
+    prompt_tokens: int | None = None
+    ratio: float | None = None
+    hits: int | None = None
+    asked: int | None = None
+    ttft_s: float | None = None
+    prefill_tokens_per_second: float | None = None
+    decode_tokens_per_second: float | None = None
+    answer: str = ""
+    failure: LMStrixError | None = None
+
+    @property
+    def filled(self) -> bool:
+        """The prompt was read whole: the context really holds it, whatever was recalled."""
+        return self.failure is None and self.prompt_tokens is not None and self.outcome is not Outcome.TRUNCATED
+
+    @property
+    def passed(self) -> bool:
+        return self.outcome is Outcome.OK
+
+
+class Prober:
+    """Asks one instance. `question` replaces the recall question; `recall` False only fills the context."""
+
+    def __init__(
+        self,
+        backend: ModelBackend,
+        instance: LoadedModel,
+        *,
+        seed: int,
+        deadlines: Deadlines,
+        recall: bool = True,
+        question: str | None = None,
+        on_progress: Callable[[float], None] | None = None,
+    ) -> None:
+        self._backend = backend
+        self._instance = instance
+        self._deadlines = deadlines
+        self._question = question
+        self._recall = recall and question is None
+        self._on_progress = on_progress
+        self._seed = seed
+        self._fitter: HaystackFitter | None = None
+
+    @property
+    def longest_tokens(self) -> int:
+        """The longest prompt that leaves room for an answer."""
+        return self._instance.context_length - answer_room(self._instance.context_length)
+
+    def without_recall(self) -> Prober:
+        """The same, sending the filled prompt with no question about it."""
+        return Prober(
+            self._backend,
+            self._instance,
+            seed=self._seed,
+            deadlines=self._deadlines,
+            recall=False,
+            question=self._question,
+            on_progress=self._on_progress,
+        )
+
+    def measure(self, target_tokens: int, *, baseline_ratio: float = 1.0) -> Measured:
+        """Send one prompt of about `target_tokens` and judge it. Failures of the server become outcomes."""
+        try:
+            haystack = self._fit(target_tokens)
+            if not self._recall:
+                return self._fill(target_tokens, haystack)
+            return self._ask(target_tokens, haystack, baseline_ratio)
+        except LMStrixError as exc:
+            outcome = outcome_of(exc, "prefill")
+            return Measured(target_tokens=target_tokens, outcome=outcome, reason=_line(exc), failure=exc)
+
+    def shortest_tokens(self) -> int | None:
+        """The shortest prompt with room for the questions in this model's tokens; None when even the longest has none."""
+        for length in _SHORTEST_TRIED:
+            if length > self.longest_tokens:
+                return None
+            with suppress(UsageError):
+                self._fitter = HaystackFitter(self._count_prompt, seed=self._seed, shortest_tokens=length)
+                return length
+        return None
+
+    def _fit(self, target_tokens: int) -> Haystack:
+        if self._fitter is None:
+            # Without questions no needle is needed; any base length serves.
+            self._fitter = HaystackFitter(self._count_prompt, seed=self._seed, shortest_tokens=_SHORTEST_TRIED[-1])
+        return self._fitter.fit(target_tokens)
+
+    def _text(self, haystack: Haystack) -> str:
+        return tasks.first_prompt(haystack) if self._question is None else f"{haystack.text}\n\n{self._question}"
+
+    def _count_prompt(self, haystack: Haystack) -> int:
+        return self._count(self._text(haystack))
+
+    def _count(self, text: str) -> int:
+        instance_id = self._instance.instance_id
+        formatted = self._backend.apply_template(instance_id, (Message(role="user", text=text),))
+        return self._backend.count_tokens(instance_id, formatted)
+
+    def _send(self, text: str, max_tokens: int) -> GenerationResult:
+        room = self._instance.context_length - self._count(text)
+        request = GenerationRequest(
+            messages=(Message(role="user", text=text),),
+            max_tokens=max(1, min(max_tokens, room)),
+            temperature=0.0,
+            top_k=1,
+            seed=self._seed,
+            repeat_penalty=1.0,
+            enable_thinking=False,
+            overflow_policy="stopAtLimit",
+        )
+        for event in self._backend.stream(self._instance.instance_id, request, deadlines=self._deadlines):
+            if isinstance(event, PromptProgress) and self._on_progress is not None:
+                self._on_progress(event.ratio)
+            elif isinstance(event, Finished):
+                return event.result
+        raise AssertionError("a stream ends with Finished or raises")
+
+    def _ask(self, target_tokens: int, haystack: Haystack, baseline_ratio: float) -> Measured:
+        question = tasks.first_question(haystack)
+        text = tasks.prompt(haystack, question)
+        result = self._send(text, question.max_tokens)
+        first = scoring.score_answer(result.text, question, haystack)
+        delivery = scoring.Delivery(
+            sent_tokens=self._count(text),
+            prompt_tokens=result.stats.prompt_tokens,
+            stop_reason=result.stats.stop_reason,
+        )
+        follow_up: scoring.Score | None = None
+        head: scoring.Score | None = None
+        second = tasks.follow_up_question(haystack)
+        verdict = scoring.judge(
+            first, delivery, follow_up_possible=second is not None, baseline_ratio=baseline_ratio
+        )
+        if verdict.kind == "undecided" and second is not None:
+            follow_up = self._score(haystack, second)
+            verdict = scoring.judge(first, delivery, follow_up=follow_up, baseline_ratio=baseline_ratio)
+        if verdict.kind == "head_unclear":
+            alone = tasks.ask((min(question.needles, key=lambda needle: needle.start),), seed=self._seed)
+            head = self._score(haystack, alone)
+            verdict = scoring.judge(
+                first,
+                delivery,
+                follow_up=follow_up,
+                head=head,
+                follow_up_possible=second is not None,
+                baseline_ratio=baseline_ratio,
+            )
+        return replace(
+            _figures(target_tokens, result),
+            outcome=_OUTCOMES[verdict.kind],
+            reason=verdict.reason,
+            ratio=verdict.hits / verdict.asked if verdict.asked else None,
+            hits=verdict.hits,
+            asked=verdict.asked,
+        )
+
+    def _score(self, haystack: Haystack, question: tasks.Question) -> scoring.Score:
+        result = self._send(tasks.prompt(haystack, question), question.max_tokens)
+        return scoring.score_answer(result.text, question, haystack)
+
+    def _fill(self, target_tokens: int, haystack: Haystack) -> Measured:
+        text = self._text(haystack)
+        result = self._send(text, _FAST_ANSWER_TOKENS if self._question is None else 512)
+        measured = _figures(target_tokens, result)
+        delivery = scoring.Delivery(
+            sent_tokens=self._count(text), prompt_tokens=result.stats.prompt_tokens, stop_reason=None
+        )
+        if not delivery.whole:
+            reason = f"{delivery.sent_tokens} tokens were sent but {delivery.prompt_tokens} were read"
+            return replace(measured, outcome=Outcome.TRUNCATED, reason=reason)
+        if not (result.text or result.reasoning).strip():
+            return replace(measured, outcome=Outcome.EMPTY, reason="the server reported success and sent no text")
+        return measured
+
+
+def _figures(target_tokens: int, result: GenerationResult) -> Measured:
+    stats = result.stats
+    fresh = (stats.prompt_tokens or 0) - (stats.cached_tokens or 0)
+    speed = fresh / stats.ttft_s if stats.ttft_s and fresh > 0 and stats.cached_tokens is not None else None
+    return Measured(
+        target_tokens=target_tokens,
+        outcome=Outcome.OK,
+        reason="answered",
+        prompt_tokens=stats.prompt_tokens,
+        ttft_s=stats.ttft_s,
+        prefill_tokens_per_second=speed,
+        decode_tokens_per_second=stats.decode_tokens_per_second,
+        answer=result.text[:2000],
+    )
+
+
+def _line(failure: LMStrixError) -> str:
+    return " ".join(str(failure).split())

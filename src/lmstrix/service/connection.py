@@ -1,0 +1,92 @@
+"""Which server, and a backend on it. "auto": LM Studio if it answers, else a running embedded engine, else one of our own
+for as long as the command runs, when the extra is installed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lmstrix.errors import BackendUnavailableError, EngineError
+from lmstrix.types import ServerInfo
+
+if TYPE_CHECKING:
+    from lmstrix.backend import ModelBackend
+    from lmstrix.engine import EmbeddedEngine
+    from lmstrix.paths import Paths
+    from lmstrix.settings import Settings
+
+
+@dataclass(slots=True)
+class Connection:
+    """A backend on a server. `temporary`: an engine of our own that ends with the connection.
+
+    `models_dir` is known for the embedded engine only.
+    """
+
+    backend: ModelBackend
+    server: ServerInfo
+    models_dir: Path | None = None
+    own_engine: EmbeddedEngine | None = None
+
+    @property
+    def temporary(self) -> bool:
+        return self.own_engine is not None
+
+    @property
+    def name(self) -> str:
+        """How to call the server before people."""
+        kind = "LM Studio" if self.server.engine == "lmstudio" else "the embedded engine"
+        return f"{kind} at {self.server.address}"
+
+    def close(self) -> None:
+        self.backend.close()
+        if self.own_engine is not None:
+            self.own_engine.stop()
+
+
+def connect(paths: Paths, settings: Settings, *, notify: Callable[[str], None]) -> Connection:
+    """Connect as the settings say, starting an engine for this command if none runs. Raises BackendUnavailableError."""
+    try:
+        return connect_running(paths, settings)
+    except BackendUnavailableError as exc:
+        if settings.server not in ("auto", "embedded"):
+            raise
+        directory = Path(settings.models_dir or paths.models_dir)
+        try:
+            engine = _start_engine(directory)
+        except EngineError as problem:
+            raise BackendUnavailableError(f"{exc}; and no engine could be started: {problem}") from exc
+    notify(f"no server is running; serving {directory} with an engine of our own for this command")
+    server = ServerInfo(address=engine.address, engine="embedded")
+    return Connection(backend=_backend(server, settings), server=server, models_dir=directory, own_engine=engine)
+
+
+def connect_running(paths: Paths, settings: Settings) -> Connection:
+    """Connect to a server that runs already. Raises BackendUnavailableError naming what was tried."""
+    from lmstrix.api.discovery import find_server
+
+    server = find_server(settings.server, paths=paths)
+    models_dir = None
+    if server.engine == "embedded" and __import__("importlib.util").util.find_spec("lmstrix.engine.daemon"):  # TMP
+        from lmstrix.engine.daemon import engine_status
+
+        engine = engine_status(paths.home)
+        models_dir = engine.models_dir if engine.address == server.address else None
+    return Connection(backend=_backend(server, settings), server=server, models_dir=models_dir)
+
+
+def _backend(server: ServerInfo, settings: Settings) -> ModelBackend:
+    from lmstrix.api.blocking import LMStudioBackend
+
+    return LMStudioBackend(server, api_token=settings.api_token)
+
+
+def _start_engine(directory: Path) -> EmbeddedEngine:
+    from lmstrix.engine import EmbeddedEngine
+
+    engine = EmbeddedEngine(models_dir=directory)
+    engine.start()
+    return engine

@@ -1,0 +1,364 @@
+"""`test`: which models in which order, what each may cost, and every result saved the moment it is known."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Literal
+
+from lmstrix.core.context.machine_belief import MachineBelief
+from lmstrix.core.context.tester import INSTANCE_PREFIX, ContextTester, Step, Subject, TesterOptions
+from lmstrix.core.context.verdict import Outcome
+from lmstrix.core.history import History
+from lmstrix.core.memory.fit import LoadBreakdown, load_breakdown, longest_context
+from lmstrix.core.memory.host import read_host_memory
+from lmstrix.core.memory.shape import ModelShape, shape_from_listing, shape_from_metadata
+from lmstrix.core.registry import Configuration, ContextResult, ModelRecord, ModelRegistry
+from lmstrix.errors import GgufError, LMStrixError, UsageError
+from lmstrix.loaders.gguf import read_header
+from lmstrix.service.records import ContextReport, PlannedTest, TestedModel
+from lmstrix.types import CacheType, Deadlines, LoadConfig, Provenance
+
+if TYPE_CHECKING:
+    from lmstrix.backend import ModelBackend
+    from lmstrix.service.facade import LMStrixService
+
+Order = Literal["risk", "id", "size", "ctx"]
+ALIGNMENT = 256
+UNKNOWN_DECLARED = 4096
+SILENCE_S = 180.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TestOptions:
+    """What `lmstrix test` can be told; None leaves a default."""
+
+    __test__ = False  # not a test case, whatever its name suggests to pytest
+
+    threshold: int | None = None
+    context_length: int | None = None
+    precision: Literal["safe", "balanced", "tight", "exhaustive"] = "balanced"
+    fast: bool = False
+    force: bool = False
+    reset: bool = False
+    prompt: str | None = None
+    load_timeout_s: float | None = None
+    budget_s: float | None = None
+    load: LoadConfig = field(default_factory=lambda: LoadConfig(context_length=None))
+    unload_others: bool = False
+
+
+def test(
+    service: LMStrixService,
+    model: str | None,
+    options: TestOptions,
+    *,
+    order: Order = "risk",
+    on_step: Callable[[Step], None] | None = None,
+    on_model: Callable[[ModelRecord, int, int], None] | None = None,
+) -> ContextReport:
+    """Test one model, or with None all that have no result yet. `on_model` hears each model with its place and the count."""
+    chosen, skipped = _choose(service, model, options, order)
+    purpose = f"lmstrix test {model or '--all'}"
+    done: list[TestedModel] = []
+    with History(service.paths.history_file) as history:
+        if history.set_aside is not None:
+            service.notify(f"lmstrix.db was damaged and is set aside as {history.set_aside}")
+        with history.journal.tester_lock(purpose):
+            run = _Run(service, history, options, on_step)
+            try:
+                for place, record in enumerate(chosen, 1):
+                    if on_model is not None:
+                        on_model(record, place, len(chosen))
+                    tested = run.test(record)
+                    done.append(tested)
+                    if tested.outcome is not None and Outcome(tested.outcome.result.outcome).ends_the_run:
+                        break
+            finally:
+                run.close()
+    return ContextReport(models=(*done, *skipped))
+
+
+def plan(service: LMStrixService, model: str | None, options: TestOptions, *, order: Order = "risk") -> list[PlannedTest]:
+    """What `test` would try, by arithmetic alone: no server is asked and nothing is loaded."""
+    chosen, _ = _choose(service, model, options, order)
+    budget = read_host_memory().model_budget_bytes
+    planned = []
+    for record in chosen:
+        shape = shape_of(service, record)
+        ceiling = _ceiling(record, options)
+        predicted = _breakdown(shape, ceiling, options.load).total_bytes
+        limit = longest_context(
+            shape,
+            budget,
+            ceiling=ceiling,
+            k_type=options.load.k_cache_type or "f16",
+            v_type=options.load.v_cache_type or "f16",
+            slots=options.load.parallel_slots,
+            unified=options.load.unified_kv is not False,
+            flash_attention=options.load.flash_attention is not False,
+        )
+        planned.append(
+            PlannedTest(
+                record=record,
+                ceiling=ceiling,
+                predicted_bytes=predicted,
+                budget_bytes=budget,
+                predicted_limit=limit,
+                approximate=shape.approximate,
+            )
+        )
+    return planned
+
+
+class _Run:
+    """One `test` command on one backend."""
+
+    def __init__(
+        self,
+        service: LMStrixService,
+        history: History,
+        options: TestOptions,
+        on_step: Callable[[Step], None] | None,
+    ) -> None:
+        self._service = service
+        self._history = history
+        self._options = options
+        self._backend: ModelBackend = service.connection.backend
+        self._engine = self._backend.server.engine
+        for intent in history.journal.settle_unfinished():
+            service.notify(
+                f"an earlier test ended while it tried {intent.context_length:,} tokens of {intent.model_path}; "
+                "that size is avoided from now on (--force tries it again)"
+            )
+        self._unload_old_strays()
+        if options.unload_others:
+            for loaded in self._backend.list_loaded():
+                self._backend.unload(loaded.instance_id, kind=loaded.kind)
+        self._run_id = history.journal.begin_run("test")
+        self._machine = socket.gethostname()
+        stored = history.beliefs.load(self._machine, self._engine)
+        self._learned = MachineBelief.from_json(stored) if stored else None
+        self._tester = ContextTester(
+            self._backend,
+            history.journal,
+            run_id=self._run_id,
+            provenance=_provenance(self._backend, self._machine, options.load),
+            on_step=on_step,
+            on_result=self._save,
+        )
+
+    def test(self, record: ModelRecord) -> TestedModel:
+        subject = self._subject(record)
+        self._service.store.update(lambda registry: registry.mark_testing(record.path))
+        options = self._options
+        outcome = self._tester.test(
+            subject,
+            TesterOptions(
+                precision=options.precision,
+                context_length=options.context_length,
+                recall=not options.fast,
+                question=options.prompt,
+                load=replace(options.load, context_length=None),
+                deadlines=Deadlines(
+                    load_s=options.load_timeout_s or Deadlines().load_s,
+                    silence_s=SILENCE_S,
+                    total_s=self._service.settings.timeout_s,
+                ),
+                budget_s=options.budget_s,
+                seed=_seed(record.path),
+            ),
+            learned=self._learned,
+        )
+        self._history.journal.finish_model(self._run_id, record.path, outcome.result.outcome)
+        self._learned = outcome.learned
+        self._history.beliefs.save(self._machine, self._engine, outcome.learned.to_json())
+        stored = self._service.store.load().get(record.path) or record
+        return TestedModel(record=stored, outcome=outcome)
+
+    def close(self) -> None:
+        """Leave nothing of ours loaded, and say in the journal that the run is over."""
+        with suppress(LMStrixError):
+            for stray in self._tester.unload_strays():
+                self._service.notify(f"unloaded {stray}, left over from this run")
+        with suppress(LMStrixError):
+            self._history.journal.end_run(self._run_id, "done")
+
+    def _save(self, subject: Subject, result: ContextResult) -> None:
+        reset = self._options.reset and result.conclusive
+
+        def change(registry: ModelRegistry) -> None:
+            (registry.replace_result if reset else registry.record_outcome)(subject.path, result)
+
+        self._service.store.update(change)
+
+    def _unload_old_strays(self) -> None:
+        """Instances that an earlier run of ours left behind when it was killed; no other tester runs, the lock says."""
+        for loaded in self._backend.list_loaded():
+            if loaded.instance_id.startswith(INSTANCE_PREFIX):
+                self._backend.unload(loaded.instance_id, kind=loaded.kind)
+                self._service.notify(f"unloaded {loaded.instance_id}, left over from an interrupted test")
+
+    def _subject(self, record: ModelRecord) -> Subject:
+        options = self._options
+        configuration = configuration_of(options.load, self._engine)
+        shape = shape_of(self._service, record)
+        ceiling = _ceiling(record, options)
+        if options.context_length is None:
+            guardrail = _guardrail_limit(self._backend, record.model_key, options.load, ceiling)
+            if guardrail is not None:
+                self._service.notify(f"{record.model_key}: the server's guardrail lets {guardrail:,} tokens through")
+                ceiling = min(ceiling, guardrail)
+        known_bad = None
+        if not options.force and not options.reset:
+            known_bad = self._history.journal.known_bad(record.path, configuration.key)
+        if options.context_length is not None and known_bad is not None and options.context_length >= known_bad:
+            raise UsageError(
+                f"{record.model_key} failed at {known_bad:,} tokens before; --force tries {options.context_length:,} again"
+            )
+        return Subject(
+            model_key=record.model_key,
+            path=record.path,
+            declared=record.max_context_length or UNKNOWN_DECLARED,
+            ceiling=max(ceiling, 1),
+            cost=lambda length: _breakdown(shape, length, options.load).total_bytes,
+            budget_bytes=read_host_memory().model_budget_bytes if _is_local(self._backend) else None,
+            configuration=configuration,
+            approximate=shape.approximate,
+            architecture=record.architecture,
+            known_bad=known_bad,
+        )
+
+
+def shape_of(service: LMStrixService, record: ModelRecord) -> ModelShape:
+    """The model's shape from its file where we can read it, else a cautious one from what the server tells."""
+    file = service.models_dir / record.file
+    if file.is_file():
+        with suppress(GgufError):
+            header = read_header(file)
+            file_bytes = record.size_bytes or header.file_size_bytes
+            return shape_from_metadata(header.metadata, file_bytes=file_bytes, n_vocab=header.vocabulary_size)
+    return shape_from_listing(
+        size_bytes=record.size_bytes or 0,
+        max_context_length=record.max_context_length or UNKNOWN_DECLARED,
+        architecture=record.architecture,
+    )
+
+
+def configuration_of(load: LoadConfig, engine: str) -> Configuration:
+    """The registry's name for these load settings."""
+    return Configuration(
+        engine=engine,
+        k_cache_type=load.k_cache_type,
+        v_cache_type=load.v_cache_type,
+        flash_attention=load.flash_attention,
+        gpu_ratio=load.gpu_ratio,
+        parallel_slots=load.parallel_slots,
+    )
+
+
+def _choose(
+    service: LMStrixService, model: str | None, options: TestOptions, order: Order
+) -> tuple[list[ModelRecord], list[TestedModel]]:
+    """The models to test, in order, and those passed over with the reason."""
+    if model is not None:
+        record = service.find(model)
+        if record.kind == "embedding":
+            raise UsageError(f"{record.model_key} is an embedding model; there is no context limit to test")
+        return [record], []
+    chosen, skipped = [], []
+    for record in service.registry():
+        reason = None
+        if record.kind == "embedding":
+            reason = "embedding model"
+        elif record.is_missing:
+            reason = "missing"
+        elif record.test_status == "completed" and not (options.force or options.reset or options.context_length):
+            reason = "tested already (--force tests again)"
+        if reason is None:
+            chosen.append(record)
+        else:
+            skipped.append(TestedModel(record=record, skipped=reason))
+    keys: dict[Order, Callable[[ModelRecord], object]] = {
+        "id": lambda r: r.model_key,
+        "size": lambda r: r.size_bytes or 0,
+        "ctx": lambda r: r.max_context_length or 0,
+        "risk": lambda r: _breakdown(shape_of(service, r), _ceiling(r, options), options.load).total_bytes,
+    }
+    chosen.sort(key=keys[order])  # type: ignore[arg-type]  # each key gives values of one comparable type
+    return chosen, skipped
+
+
+def _ceiling(record: ModelRecord, options: TestOptions) -> int:
+    declared = record.max_context_length or UNKNOWN_DECLARED
+    if options.context_length is not None:
+        if options.context_length > declared:
+            raise UsageError(
+                f"{record.model_key} declares {declared:,} tokens; --ctx {options.context_length:,} is beyond that"
+            )
+        return options.context_length
+    return min(declared, options.threshold or declared)
+
+
+def _guardrail_limit(backend: ModelBackend, model_key: str, load: LoadConfig, ceiling: int) -> int | None:
+    """The longest context the server's own guardrail lets through, when that is below `ceiling`; None when it is not.
+
+    Asking costs milliseconds and loads nothing; a load beyond it would be refused. None also where the server gives
+    no estimate.
+    """
+
+    def passes(length: int) -> bool:
+        return backend.estimate(model_key, replace(load, context_length=length)).passes_guardrails
+
+    try:
+        if passes(ceiling):
+            return None
+        good, bad = 0, -(-ceiling // ALIGNMENT)
+        while bad - good > 1:
+            middle = (good + bad) // 2
+            good, bad = (middle, bad) if passes(middle * ALIGNMENT) else (good, middle)
+    except LMStrixError:
+        return None
+    return good * ALIGNMENT or None
+
+
+def _breakdown(shape: ModelShape, context_length: int, load: LoadConfig) -> LoadBreakdown:
+    return load_breakdown(
+        shape,
+        context_length,
+        k_type=load.k_cache_type or "f16",
+        v_type=load.v_cache_type or "f16",
+        slots=load.parallel_slots,
+        unified=load.unified_kv is not False,
+        flash_attention=load.flash_attention is not False,
+    )
+
+
+def _is_local(backend: ModelBackend) -> bool:
+    """Whether the server runs on this machine, so that this machine's memory is what counts."""
+    host = backend.server.address.rpartition(":")[0]
+    return host in ("127.0.0.1", "localhost", "[::1]", "::1")
+
+
+def _provenance(backend: ModelBackend, machine: str, load: LoadConfig) -> Provenance:
+    server = backend.server
+    return Provenance(
+        engine=server.engine,
+        engine_version=server.version,
+        address=server.address,
+        host=machine,
+        parallel_slots=load.parallel_slots,
+        k_cache_type=load.k_cache_type,
+        v_cache_type=load.v_cache_type,
+        flash_attention=load.flash_attention,
+        gpu_ratio=load.gpu_ratio,
+    )
+
+
+def _seed(path: str) -> int:
+    import zlib
+
+    return zlib.crc32(path.encode())
+
