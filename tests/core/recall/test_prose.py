@@ -26,7 +26,7 @@ def test_sentences_begin_and_end_like_sentences_and_hold_no_digits() -> None:
 
 def test_no_article_clashes_with_the_next_word() -> None:
     text = " ".join(_sentences(3, 4000))
-    assert re.findall(r"\b[Aa] (?!useful)[aeiou]\w*|\b[Aa]n [^aeiou\W]\w*", text) == []
+    assert re.findall(r"\b[Aa] [aeiou]\w*|\b[Aa]n [^aeiou\W]\w*", text) == []
 
 
 def test_the_same_seed_writes_the_same_text() -> None:

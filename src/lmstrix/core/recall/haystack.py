@@ -33,6 +33,7 @@ SHORTEST_TOKENS = 512  # the default of the shortest length a haystack is asked 
 
 _NEEDLE_SHARE = 0.6  # at most this share of the base text may be needles
 _NEEDLE_CHARS = 52  # a needle with its space, about
+_BASE_SHARE = 0.95  # of the shortest text as predicted, which may come out a little shorter
 _ACCEPTED_RATIO = 0.99  # a prompt is long enough at this share of its target
 _MAX_COUNTS = 8
 
@@ -102,7 +103,7 @@ def base_depths(base_chars: int) -> tuple[float, ...]:
 
 
 def _plant_offsets(base_chars: int) -> Iterator[float]:
-    last = base_chars - 2 * _NEEDLE_CHARS  # a needle must end before the shortest text does
+    last = base_chars - 3 * _NEEDLE_CHARS  # room for the last ones, which may stand in a row
     for depth in base_depths(base_chars):
         yield min(depth * base_chars, last)
     step = 0
@@ -181,7 +182,7 @@ class HaystackFitter:
         overhead_tokens = max(0.0, small_tokens - len(small.text) / chars_per_token)
         self._counted = (overhead_tokens, 0)  # the last known point: tokens, characters
         self._chars_per_token = chars_per_token
-        self.base_chars = round((shortest_tokens - overhead_tokens) * chars_per_token)
+        self.base_chars = round(_BASE_SHARE * (shortest_tokens - overhead_tokens) * chars_per_token)
         if self.base_chars < len(ASKED_DEPTHS) * _NEEDLE_CHARS:
             least = round(overhead_tokens + len(ASKED_DEPTHS) * _NEEDLE_CHARS / chars_per_token) + 1
             raise UsageError(

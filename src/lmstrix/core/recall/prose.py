@@ -38,7 +38,7 @@ _LISTS = {
         recipe
     """,
     "adjective": """
-        small heavy quiet bright broken narrow warm bare strange useful worn clean famous patient careful wooden
+        small heavy quiet bright broken narrow warm bare strange handy worn clean famous patient careful wooden
         plain long pale dusty round simple sturdy familiar costly hidden curious cheap slow modest
     """,
     "did": """
