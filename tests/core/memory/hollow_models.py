@@ -93,6 +93,20 @@ def _experts(il: int, w: Widths, n_expert: int, n_ff: int) -> dict[str, Dimensio
     }
 
 
+def _mamba(il: int, w: Widths, *, inner: int, state: int, groups: int, heads: int) -> dict[str, Dimensions]:
+    convolved = inner + 2 * groups * state
+    return {
+        f"blk.{il}.ssm_in.weight": (w.n_embd, inner + convolved + heads),
+        f"blk.{il}.ssm_conv1d.weight": (4, convolved),
+        f"blk.{il}.ssm_conv1d.bias": (convolved,),
+        f"blk.{il}.ssm_dt.bias": (heads,),
+        f"blk.{il}.ssm_a": (1, heads),
+        f"blk.{il}.ssm_d": (1, heads),
+        f"blk.{il}.ssm_norm.weight": (inner // groups, groups),
+        f"blk.{il}.ssm_out.weight": (inner, w.n_embd),
+    }
+
+
 def dense(w: Widths) -> HollowModel:
     """llama: every layer keeps everything."""
     tensors = _ends(w)
@@ -221,7 +235,6 @@ def linear_hybrid(w: Widths, *, state: int = 128, groups: int = 4, value_heads: 
 def mamba_hybrid(w: Widths, *, state: int = 128, heads: int = 16) -> HollowModel:
     """granitehybrid: only the last layer attends, the others are Mamba 2."""
     inner = 2 * w.n_embd
-    convolved = inner + 2 * state
     extra: dict[str, Value] = {
         "attention.head_count_kv": [0] * (w.n_layers - 1) + [w.n_head_kv],
         "ssm.conv_kernel": 4,
@@ -236,16 +249,7 @@ def mamba_hybrid(w: Widths, *, state: int = 128, heads: int = 16) -> HollowModel
         if il == w.n_layers - 1:
             tensors |= _attention(il, w)
             continue
-        tensors |= {
-            f"blk.{il}.ssm_in.weight": (w.n_embd, 2 * inner + 2 * state + heads),
-            f"blk.{il}.ssm_conv1d.weight": (4, convolved),
-            f"blk.{il}.ssm_conv1d.bias": (convolved,),
-            f"blk.{il}.ssm_dt.bias": (heads,),
-            f"blk.{il}.ssm_a": (1, heads),
-            f"blk.{il}.ssm_d": (1, heads),
-            f"blk.{il}.ssm_norm.weight": (inner, 1),
-            f"blk.{il}.ssm_out.weight": (inner, w.n_embd),
-        }
+        tensors |= _mamba(il, w, inner=inner, state=state, groups=1, heads=heads)
     return HollowModel(_base("granitehybrid", w, extra), tensors)
 
 
@@ -269,6 +273,101 @@ def convolution_hybrid(w: Widths) -> HollowModel:
     return HollowModel(_base("lfm2", w, extra), tensors)
 
 
+def shared(w: Widths, *, window: int = 512, per_layer: int = 256) -> HollowModel:
+    """gemma4: two kinds of layers of different widths, layers after the sixth reuse the cache of earlier ones."""
+    slides = [il % 6 != 5 for il in range(w.n_layers)]
+    extra: dict[str, Value] = {
+        "attention.sliding_window": window,
+        "attention.sliding_window_pattern": slides,
+        "attention.shared_kv_layers": w.n_layers - 6,
+        "attention.key_length": 2 * w.head_dim,
+        "attention.value_length": 2 * w.head_dim,
+        "attention.key_length_swa": w.head_dim,
+        "attention.value_length_swa": w.head_dim,
+        "rope.dimension_count": 2 * w.head_dim,
+        "rope.dimension_count_swa": w.head_dim,
+        "embedding_length_per_layer_input": per_layer,
+    }
+    tensors = _ends(w, tied=True)
+    tensors |= {
+        "per_layer_token_embd.weight": (per_layer * w.n_layers, w.n_vocab),
+        "per_layer_model_proj.weight": (w.n_embd, per_layer * w.n_layers),
+        "per_layer_proj_norm.weight": (per_layer,),
+        "rope_freqs.weight": (w.head_dim,),
+    }
+    for il, slid in enumerate(slides):
+        of_kind = w if slid else w._replace(head_dim=2 * w.head_dim)
+        tensors |= _norms(il, w, "attn_norm", "post_attention_norm", "ffn_norm", "post_ffw_norm", "post_norm")
+        tensors |= _attention(il, of_kind, norms=True) | _feed_forward(il, w)
+        tensors |= {f"blk.{il}.inp_gate.weight": (w.n_embd, per_layer), f"blk.{il}.proj.weight": (per_layer, w.n_embd)}
+    return HollowModel(_base("gemma4", w, extra), tensors)
+
+
+def mixed_layers(w: Widths, *, state: int = 128, groups: int = 2, heads: int = 16) -> HollowModel:
+    """nemotron_h: each layer is one of Mamba 2, feed-forward or attention."""
+    inner = 2 * w.n_embd
+    kinds = ["state", "feed forward", "attention"]
+    kind_of = [kinds[il % 3] for il in range(w.n_layers)]
+    extra: dict[str, Value] = {
+        "attention.head_count_kv": [w.n_head_kv if kind == "attention" else 0 for kind in kind_of],
+        "feed_forward_length": [w.n_ff if kind == "feed forward" else 0 for kind in kind_of],
+        "attention.layer_norm_epsilon": 1e-5,
+        "ssm.conv_kernel": 4,
+        "ssm.inner_size": inner,
+        "ssm.state_size": state,
+        "ssm.group_count": groups,
+        "ssm.time_step_rank": heads,
+    }
+    tensors = _ends(w)
+    for il, kind in enumerate(kind_of):
+        tensors |= _norms(il, w, "attn_norm")
+        if kind == "attention":
+            tensors |= _attention(il, w)
+        elif kind == "state":
+            tensors |= _mamba(il, w, inner=inner, state=state, groups=groups, heads=heads)
+        else:
+            tensors |= {
+                f"blk.{il}.ffn_up.weight": (w.n_embd, w.n_ff),
+                f"blk.{il}.ffn_down.weight": (w.n_ff, w.n_embd),
+            }
+    return HollowModel(_base("nemotron_h", w, extra), tensors)
+
+
+def parallel_hybrid(w: Widths, *, state: int = 64, heads: int = 16) -> HollowModel:
+    """falcon-h1: attention and Mamba 2 side by side in every layer."""
+    inner = w.n_embd
+    extra: dict[str, Value] = {
+        "ssm.conv_kernel": 4,
+        "ssm.inner_size": inner,
+        "ssm.state_size": state,
+        "ssm.group_count": 1,
+        "ssm.time_step_rank": heads,
+    }
+    tensors = _ends(w)
+    for il in range(w.n_layers):
+        tensors |= _norms(il, w, "attn_norm") | _attention(il, w) | _feed_forward(il, w)
+        tensors |= _mamba(il, w, inner=inner, state=state, groups=1, heads=heads)
+        tensors[f"blk.{il}.ffn_norm"] = (w.n_embd,)
+    return HollowModel(_base("falcon-h1", w, extra), tensors)
+
+
+def chunked(w: Widths, *, n_expert: int = 4) -> HollowModel:
+    """llama4: three of four layers attend within chunks of 8192 tokens; experts and a shared one in every layer."""
+    extra: dict[str, Value] = {
+        "expert_count": n_expert,
+        "expert_used_count": 1,
+        "expert_feed_forward_length": w.n_ff,
+        "interleave_moe_layer_step": 1,
+    }
+    tensors = _ends(w)
+    for il in range(w.n_layers):
+        tensors |= _norms(il, w, "attn_norm", "ffn_norm") | _attention(il, w) | _experts(il, w, n_expert, w.n_ff)
+        for name in ("gate", "up"):
+            tensors[f"blk.{il}.ffn_{name}_shexp.weight"] = (w.n_embd, w.n_ff)
+        tensors[f"blk.{il}.ffn_down_shexp.weight"] = (w.n_ff, w.n_embd)
+    return HollowModel(_base("llama4", w, extra), tensors)
+
+
 CLASSES = {
     "dense": dense,
     "mixture": mixture,
@@ -278,4 +377,8 @@ CLASSES = {
     "linear_hybrid": linear_hybrid,
     "mamba_hybrid": mamba_hybrid,
     "convolution_hybrid": convolution_hybrid,
+    "shared": shared,
+    "mixed_layers": mixed_layers,
+    "parallel_hybrid": parallel_hybrid,
+    "chunked": chunked,
 }

@@ -41,7 +41,7 @@ def _flash(on: bool) -> dict[str, tuple[str, str]]:
 @pytest.mark.parametrize("name", CLASSES)
 def test_every_class_of_cache(tmp_path: Path, name: str, flash_attention: bool) -> None:
     n_ctx = 5_000  # not a multiple of 256
-    shape, actual = _load(tmp_path, CLASSES[name](Widths(n_layers=6)), n_ctx, enums=_flash(flash_attention))
+    shape, actual = _load(tmp_path, CLASSES[name](Widths(n_layers=9)), n_ctx, enums=_flash(flash_attention))
     cache = kv_cache_bytes(shape, n_ctx, flash_attention=flash_attention)
     assert cache / _MIB == pytest.approx(actual.kv, abs=_PRINTED_MIB)
     assert recurrent_state_bytes(shape) / _MIB == pytest.approx(actual.recurrent, abs=_PRINTED_MIB)

@@ -74,15 +74,15 @@ def compute_buffer_bytes(
 ) -> int:
     """Bytes of scratch memory that llama.cpp reserves for one batch of `ubatch` tokens at full context.
 
-    For each token of the batch, in f32 elements: 5 * n_embd for the residual stream, the attention mask (half an
+    For each token of the batch, in f32 elements: the residual stream (5 * n_embd), the attention mask (half an
     element a cell), and the widest step of a layer (queries, feed-forward, experts, recurrent state). Without flash
     attention the mask is twice that and the scores of every head (n_head * cells) are a step too. `outputs` tokens get
     logits: one a slot unless the caller wants more.
 
-    Source: fitted to the buffers llama.cpp (build 11549) reports on a CPU, over eight classes of architecture, the true
-    widths of 27 models, 1k to 32k cells, batches of 64 to 2048 and 1 to 8 slots. Within 0.3 % for dense, sliding and
-    expert layers with flash attention, 11 % elsewhere (16 % low for latent attention without it in batches under 256).
-    On a GPU about the same lies in device memory.
+    Source: fitted to the buffers llama.cpp (build 11549) reports on a CPU, over twelve classes of architecture, the
+    true widths of 27 models, 1k to 32k cells, batches of 64 to 2048 and 1 to 8 slots. With flash attention within 0.3 %
+    for dense, sliding and expert layers, 13 % elsewhere and then high rather than low; without it within 7 % (16 % low
+    for latent attention in batches under 256). On a GPU about the same lies in device memory.
     """
     batch = min(ubatch, context_length)
     attended = cells(context_length, slots=slots, unified=unified) if shape.full.count else 0
@@ -97,7 +97,7 @@ def compute_buffer_bytes(
     largest = (slots if outputs is None else outputs) * shape.n_vocab - 4 * batch * shape.n_embd
     for step in shape.steps:
         largest = max(largest, batch * step.per_token + slots * step.per_sequence)
-    per_token = 5 * shape.n_embd + _INPUT_ELEMENTS
+    per_token = shape.residual_width + _INPUT_ELEMENTS
     if flash_attention:
         return 4 * (max(largest, batch * shape.attention_width) + batch * per_token) + 2 * batch * masked
     largest = max(largest, batch * (shape.unfused_attention_width + shape.n_head * attended))

@@ -42,9 +42,11 @@ class ModelShape:
     `full` layers keep every cell, `sliding` layers about `sliding_window` of them, `draft` layers (for multi-token
     prediction, not counted in `n_layers`) every cell of a draft context, if there is one. `v_width_max` is the widest
     value row of any layer, to which a cache without flash attention pads the others. `recurrent_state_elements` is the
-    state of all recurrent layers for one sequence. `attention_width` (with flash attention), `unfused_attention_width`
-    (without, the scores apart) and `steps` (all else) are what the widest steps of a layer hold at once, for the
-    compute buffer. `has_cache` is False for encoders, which keep nothing. `approximate` marks a shape that was guessed.
+    state of all recurrent layers for one sequence. `has_cache` is False for encoders, which keep nothing.
+
+    For the compute buffer, in f32 elements a token: `residual_width` stays from layer to layer; `attention_width` (with
+    flash attention), `unfused_attention_width` (without, the scores apart) and `steps` (all else) are what the widest
+    steps of a layer hold at once. `approximate` marks a shape that was guessed.
     """
 
     architecture: str
@@ -58,6 +60,7 @@ class ModelShape:
     draft: CacheLayers = CacheLayers()
     sliding_window: int = 0
     v_width_max: int = 0
+    residual_width: int = 0
     attention_width: int = 0
     unfused_attention_width: int = 0
     steps: tuple[Step, ...] = ()
@@ -128,6 +131,8 @@ _RECURRENT_WITHOUT_KV_HEADS = {
 _GATED_ATTENTION = {"qwen3next", "qwen35", "qwen35moe", "qwen4exp"}
 _FEED_FORWARD_LAYERS = {"nemotron_h", "nemotron_h_moe"}
 _ATTENTION_AND_STATE = {"falcon-h1"}
+_SHARED_EXPERTS = {"llama4"}
+"""Architectures with a shared expert that their files do not mention."""
 _WITHOUT_CACHE = {
     "bert",
     "clef",
@@ -232,6 +237,7 @@ def shape_from_metadata(
         draft=_sum_rows(rows, range(n_layers, n_all)),
         sliding_window=window,
         v_width_max=max((v for _, v in rows), default=0),
+        residual_width=_residual_width(keys, n_embd, n_layers),
         attention_width=attention_width,
         unfused_attention_width=unfused_attention_width,
         steps=(*_feed_forward_steps(keys, n_embd), *_recurrent_steps(keys, n_embd)),
@@ -351,6 +357,13 @@ def _state_elements(keys: _Metadata, n_embd: int, heads: Sequence[int]) -> int:
     return convolution * (inner + 2 * keys.number("ssm.group_count") * state) + state * inner
 
 
+def _residual_width(keys: _Metadata, n_embd: int, n_layers: int) -> int:
+    """Five rows; where every layer has an input of its own (Gemma 3n, 4 E), all of those and two rows to make them."""
+    if per_layer := keys.number("embedding_length_per_layer_input"):
+        return 7 * n_embd + per_layer * n_layers
+    return 5 * n_embd
+
+
 def _attention_widths(keys: _Metadata, n_embd: int, n_head: int) -> tuple[int, int]:
     """Queries, gates and results of one token, with and without flash attention."""
     queries = n_head * keys.number("attention.key_length", n_embd // n_head if n_head else 0)
@@ -361,15 +374,20 @@ def _attention_widths(keys: _Metadata, n_embd: int, n_head: int) -> tuple[int, i
 
 
 def _feed_forward_steps(keys: _Metadata, n_embd: int) -> tuple[Step, ...]:
-    """Gate, up and their product; of every expert used, and with narrow experts their results beside them."""
+    """Gate, up and their product; of every expert used, and with narrow experts their results beside them.
+
+    Another row where two branches run side by side: shared experts, or state beside attention.
+    """
     width = keys.number("feed_forward_length")
-    dense = Step(3 * width)
+    dense = Step(3 * width + (n_embd if keys.architecture in _ATTENTION_AND_STATE else 0))
     used = keys.number("expert_used_count")
     if not used:
         return (dense,)
     expert_width = keys.number("expert_feed_forward_length", width)
     results = n_embd if 2 * expert_width < n_embd else 0
-    return (dense, Step(used * (3 * expert_width + results)))
+    shared = keys.number("expert_shared_count") or keys.number("expert_shared_feed_forward_length")
+    beside = n_embd if shared or keys.architecture in _SHARED_EXPERTS else 0
+    return (dense, Step(used * (3 * expert_width + results) + beside))
 
 
 def _recurrent_steps(keys: _Metadata, n_embd: int) -> tuple[Step, ...]:
@@ -409,6 +427,7 @@ def shape_from_listing(
         context_length=max_context_length,
         full=CacheLayers(count=n_layers, k_width=width, v_width=width),
         v_width_max=_GUESSED_KV_WIDTH,
+        residual_width=5 * n_embd,
         attention_width=2 * n_embd,
         unfused_attention_width=n_embd,
         steps=(Step(3 * 4 * n_embd),),
