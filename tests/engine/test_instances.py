@@ -144,11 +144,11 @@ async def test_names_are_unique(models: Path) -> None:
 
 async def test_an_idle_model_is_unloaded_and_a_busy_one_is_not(models: Path) -> None:
     async with running_pool(models) as pool:
-        instance = await pool.load(SCRIPTED, at(2048), kind="llm", ttl_s=0.15)
         kept = await pool.load(SCRIPTED, SMALL, kind="llm", ttl_s=None)
+        instance = await pool.load(SCRIPTED, at(2048), kind="llm", ttl_s=0.4)
         prediction = instance.predict(asking("Tell me a story", overflow_policy="rollingWindow"))
         await anext(prediction)
-        await asyncio.sleep(0.4)
+        await asyncio.sleep(0.6)
         assert instance in pool.list_loaded()
         prediction.stop()
         await collect(prediction)
@@ -243,6 +243,18 @@ async def test_a_crash_takes_one_instance_and_says_so(models: Path) -> None:
         assert (await pool.load(SCRIPTED, SMALL, kind="llm")).identifier == SCRIPTED
 
 
+async def test_a_file_shortened_after_the_load_ends_its_instance_only(models: Path) -> None:
+    victim = put(models, tiny_model(), "acme/victim-GGUF/victim-f16.gguf")
+    async with running_pool(models) as pool:
+        doomed = await pool.load("victim", SMALL, kind="llm")
+        other = await pool.load(SCRIPTED, SMALL, kind="llm")
+        os.truncate(victim, 4096)
+        with pytest.raises(EngineFault, match=r"\(Exit code: 135\)"):
+            await collect(doomed.predict(asking("Hi")))
+        await gone(pool, doomed.identifier)
+        assert pool.list_loaded() == [other]
+
+
 async def test_unloading_ends_what_runs_and_what_waits(models: Path) -> None:
     async with running_pool(models) as pool:
         instance = await pool.load(SCRIPTED, at(4096), kind="llm")
@@ -310,6 +322,21 @@ async def test_templates_and_tokens(models: Path) -> None:
         assert await instance.apply_template([user("Hi")], prompt_template=own) == "Hi!"
         with pytest.raises(EngineFault, match="jinja"):
             await instance.render([user("Hi")], PredictionSettings(prompt_template="{{ nope( }}"), None)
+
+
+async def test_a_model_that_does_not_pool_is_averaged(models: Path) -> None:
+    put(models, tiny_model("bert"), "acme/pooled-GGUF/pooled-f16.gguf")
+    data = bytearray(tiny_model("bert").read_bytes())
+    value = data.index(b"bert.pooling_type") + len(b"bert.pooling_type") + 4
+    assert data[value] == 1  # the mean
+    data[value] = 0
+    put(models, tiny_model("bert"), "acme/plain-GGUF/plain-f16.gguf").write_bytes(data)
+    async with running_pool(models) as pool:
+        vectors = []
+        for key in ("text-embedding-pooled", "text-embedding-plain"):
+            instance = await pool.load(key, LoadSettings(context_length=64), kind="embedding")
+            vectors.append(await instance.embed("one text"))
+        assert vectors[1] == pytest.approx(vectors[0], abs=1e-4)
 
 
 async def test_embeddings(models: Path) -> None:

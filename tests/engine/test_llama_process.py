@@ -159,9 +159,13 @@ def test_a_killed_parent_takes_its_children_along(tmp_path: Path) -> None:
     code = f"""
 import asyncio, sys
 from pathlib import Path
-from tests.engine.test_llama_process import LlamaProcess, launch_of
+from lmstrix.engine.llama_process import Launch, LlamaProcess
+from lmstrix.engine.records import LoadSettings
 async def main():
-    launch = launch_of(Path({str(scripted_model())!r}), Path({str(tmp_path / "run")!r}))
+    launch = Launch(
+        model_file={str(scripted_model())!r}, mmproj_file=None, n_ctx=512, settings=LoadSettings(), embedding=False,
+        threads=1, run_dir=Path({str(tmp_path)!r}), expected_bytes=1,
+    )
     process = await LlamaProcess.launch(launch, on_line=lambda *_: None)
     print(process.pid, flush=True)
     await asyncio.sleep(60)

@@ -4,6 +4,9 @@ Every look at the list compares the directories' times of change, which is cheap
 headers are read once per file, size and time. A file that cannot be a model is a problem on a list of its own, logged
 once, and never keeps the others from being listed.
 
+Reading many new headers takes seconds: call `refresh` in a thread first. While it runs, everyone else sees the list as
+it was, and nobody waits, except for the very first list.
+
 Traded away: a file replaced in place, without its directory changing, is noticed only by `rescan`.
 """
 
@@ -11,6 +14,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import threading
 from dataclasses import dataclass, replace
 from os.path import commonpath
 from typing import TYPE_CHECKING, NamedTuple
@@ -85,6 +89,7 @@ class Catalog:
     def __init__(self, directory: Path, *, on_problem: Callable[[CatalogProblem], None] = lambda _: None) -> None:
         self.directory = directory
         self._on_problem = on_problem
+        self._scanning = threading.Lock()
         self._directories: dict[str, int] | None = None
         self._facts: dict[_File, _Facts | str] = {}
         self._entries: dict[str, CatalogEntry] = {}
@@ -94,13 +99,13 @@ class Catalog:
     @property
     def entries(self) -> list[CatalogEntry]:
         """Every model, by key; current as of this call."""
-        self._refresh()
+        self.refresh()
         return list(self._entries.values())
 
     @property
     def problems(self) -> tuple[CatalogProblem, ...]:
         """Every file that is no usable model."""
-        self._refresh()
+        self.refresh()
         return self._problems
 
     def find(self, query: str, *, kind: ModelKind | None = None) -> CatalogEntry:
@@ -121,12 +126,20 @@ class Catalog:
 
     def rescan(self) -> None:
         """Walk the directories now, whatever their times say."""
-        self._directories = None
-        self._refresh()
+        with self._scanning:
+            self._scan()
 
-    def _refresh(self) -> None:
-        if self._directories is not None and self._directories == _directory_times(self._directories):
+    def refresh(self) -> None:
+        """Walk the directories if one changed, unless another thread already does."""
+        if not self._scanning.acquire(blocking=self._directories is None):
             return
+        try:
+            if self._directories is None or self._directories != _directory_times(self._directories):
+                self._scan()
+        finally:
+            self._scanning.release()
+
+    def _scan(self) -> None:
         scan = _walk(self.directory)
         self._facts = {
             file: self._facts[file] if file in self._facts else _facts(self.directory, file) for file in scan.files
@@ -153,14 +166,16 @@ class Catalog:
                 models[files[0].path] = files
         firsts = {path: usable[files[0]] for path, files in models.items()}
         keys = unique_keys(NamedModel(path, facts.kind, facts.quantization) for path, facts in firsts.items())
-        self._entries, self._shapes = {}, {}
+        entries: dict[str, CatalogEntry] = {}
+        shapes: dict[str, ModelShape] = {}
         for path, key in sorted(keys.items(), key=lambda item: item[1]):
             projector = _projector_of(path, projectors)
             parameter_count = sum(usable[file].parameter_count for file in models[path])
-            self._entries[key] = _entry(
+            entries[key] = _entry(
                 self.directory, key, models[path], firsts[path], projector, params=_params_text(parameter_count)
             )
-            self._shapes[key] = _whole_shape(firsts[path].shape, models[path], projector)
+            shapes[key] = _whole_shape(firsts[path].shape, models[path], projector)
+        self._entries, self._shapes = entries, shapes
         self._tell(problems)
 
     def _tell(self, problems: list[CatalogProblem]) -> None:

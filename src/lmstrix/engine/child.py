@@ -16,11 +16,14 @@ import os
 import signal
 import sys
 import threading
+import time
 from typing import Any, NoReturn
 
 _PR_SET_PDEATHSIG = 1
 _OOM_SCORE = 800
 """Makes the kernel choose a model, not the front or the user's programs, when memory runs out after all."""
+_LOG_GRACE_S = 0.15
+"""llama.cpp writes its log from a thread of its own; a failed load's reason is lost unless that gets to it."""
 
 
 def main() -> NoReturn:
@@ -38,6 +41,7 @@ def main() -> NoReturn:
     os.write(report_fd, json.dumps(report).encode() + b"\n")
     os.close(report_fd)
     if "failed" in report:
+        time.sleep(_LOG_GRACE_S)
         os._exit(1)
     threading.Event().wait()
     os._exit(0)

@@ -77,6 +77,11 @@ def load_parts(shape: ModelShape, settings: LoadSettings) -> LoadBreakdown:
     )
 
 
+def gpu_layers(shape: ModelShape, ratio: float | None) -> int | None:
+    """How many layers a share of the model is; llama.cpp counts the output as one more. None leaves it to llama.cpp."""
+    return None if ratio is None else round(ratio * (shape.n_layers + 1))
+
+
 def estimate_load(
     shape: ModelShape, settings: LoadSettings, *, limit_bytes: int | None, in_use_bytes: int
 ) -> LoadEstimate:

@@ -96,8 +96,8 @@ def sniff(name: str, data: bytes) -> FileType:
         return "image"
     if data.startswith(b"%PDF-"):
         return "application/pdf"
-    if data.startswith(b"PK\x03\x04") and _WORD_BODY in _zip_names(data):
-        return "application/word"
+    if data.startswith(b"PK\x03\x04"):
+        return "application/word" if _WORD_BODY in _zip_names(data) else "unknown"
     if b"\0" in data[:_SNIFFED_BYTES]:
         return "unknown"
     try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import secrets
 import time
 from contextlib import asynccontextmanager
@@ -145,7 +146,7 @@ class Instance:
                 raise overflow_fault(len(tokens), self.context_length)
             async with self.slot(turn, "computingEmbedding"):
                 answer = await self._ask("/embedding", {"content": tokens})
-        return [float(value) for value in answer[0]["embedding"][0]]
+        return _pooled(answer[0]["embedding"])
 
     async def _ask(self, path: str, body: dict[str, Any]) -> Any:
         try:
@@ -234,6 +235,15 @@ class Instance:
 
 def _now_ms() -> int:
     return int(time.time() * 1000)
+
+
+def _pooled(rows: list[list[float]]) -> list[float]:
+    """One vector of length 1; a model that does not pool gives one a token, of which this is the mean."""
+    if len(rows) == 1:
+        return [float(value) for value in rows[0]]
+    sums = [math.fsum(column) for column in zip(*rows, strict=True)]
+    length = math.hypot(*sums) or 1.0
+    return [value / length for value in sums]
 
 
 def _unloaded_fault() -> EngineFault:

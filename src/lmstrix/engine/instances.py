@@ -17,7 +17,7 @@ from collections import defaultdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lmstrix.engine.estimate import effective_settings, estimate_load, guardrail_fault
+from lmstrix.engine.estimate import effective_settings, estimate_load, gpu_layers, guardrail_fault
 from lmstrix.engine.instance import Instance
 from lmstrix.engine.llama_process import Launch, LlamaProcess
 from lmstrix.engine.records import CatalogEntry, EngineFault, LoadEstimate, LoadSettings, LogEvent
@@ -62,11 +62,16 @@ class InstancePool:
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
-        """Make the private directory of the sockets."""
+        """Make the private directory of the sockets, and read the models directory."""
         if len(os.fsencode(self._run_dir)) > _MAX_RUN_DIR_BYTES:
             self._run_dir = Path(tempfile.mkdtemp(prefix="lmstrix-"))
         self._run_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._run_dir.chmod(0o700)
+        await self.refresh()
+
+    async def refresh(self) -> None:
+        """Bring the catalogue up to date without blocking the event loop."""
+        await asyncio.to_thread(self.catalog.refresh)
 
     async def close(self) -> None:
         """End every child, and remove the directory."""
@@ -235,6 +240,7 @@ class InstancePool:
             run_dir=self._run_dir,
             expected_bytes=estimate.total_bytes,
             budget_bytes=None if limit is None else limit - estimate.in_use_bytes,
+            gpu_layers=gpu_layers(self.catalog.shape(entry), effective.offload_ratio),
         )
 
         def on_line(level: str, text: str) -> None:

@@ -33,6 +33,8 @@ _CHILD_ENVIRONMENT = {
 }
 _TAIL_LINES = 200
 _CAUSE_LINES = 3
+_MAX_HTTP_THREADS = 16
+_EXIT_GRACE_S = 10.0
 _PROGRESS_POLL_S = 0.05
 _PROGRESS_HEARTBEAT_S = 10.0
 _PROGRESS_STEP = 0.01
@@ -66,6 +68,7 @@ class Launch:
     run_dir: Path
     expected_bytes: int
     budget_bytes: int | None = None
+    gpu_layers: int | None = None
     over_tcp: bool = sys.platform == "win32"
 
 
@@ -135,7 +138,12 @@ class LlamaProcess:
 
     async def _load_fault(self, reason: str | None) -> EngineFault:
         """The child is ending: collect what it said, and tell its refusal (`reason`) from its death (None)."""
-        status = exit_code(await self.exited)
+        try:
+            async with asyncio.timeout(_EXIT_GRACE_S):
+                status = exit_code(await asyncio.shield(self.exited))
+        except TimeoutError:
+            await self.stop()
+            status = exit_code(self.exited.result())
         await self._stderr_reader
         if reason is None:
             return EngineFault(
@@ -150,7 +158,7 @@ class LlamaProcess:
 
     async def crash_fault(self) -> EngineFault:
         """Say how the child ended, once a connection to it broke."""
-        status = exit_code(await self.exited)
+        status = exit_code(await asyncio.shield(self.exited))
         return EngineFault(
             f"The model has crashed without additional information. (Exit code: {status})",
             kind="crashed",
@@ -230,7 +238,7 @@ def _child_options(launch: Launch, socket: Path | None, api_key: str | None) -> 
         "cache_ram_mib": 0,  # or every distinct prompt stays in memory, up to 8 GiB
         "warmup": False,
         "ui": False,
-        "n_threads_http": 2 + settings.parallel_slots,
+        "n_threads_http": min(2 + settings.parallel_slots, _MAX_HTTP_THREADS),
         "verbosity": 4,  # buffer sizes and the reasons of failures
         "hostnames": [str(socket)] if socket else ["127.0.0.1"],
         "port": 0,
@@ -240,7 +248,7 @@ def _child_options(launch: Launch, socket: Path | None, api_key: str | None) -> 
         "rope_freq_base": settings.rope_frequency_base,
         "rope_freq_scale": settings.rope_frequency_scale,
         "chat_template": settings.chat_template,
-        "n_gpu_layers": None if settings.offload_ratio is None else _gpu_layers(settings.offload_ratio),
+        "n_gpu_layers": launch.gpu_layers,
     }
     params.update({name: value for name, value in optional.items() if value is not None})
     return {
@@ -252,11 +260,6 @@ def _child_options(launch: Launch, socket: Path | None, api_key: str | None) -> 
         "address_space_bytes": None if launch.budget_bytes is None else launch.budget_bytes + CHILD_OVERHEAD_BYTES,
         "parent_pid": os.getpid(),
     }
-
-
-def _gpu_layers(ratio: float) -> int:
-    """All or none; llama.cpp counts layers, which the caller of a ratio in between has to turn into a number first."""
-    return 999 if ratio >= 1 else 0
 
 
 def _enum_params(settings: LoadSettings) -> dict[str, tuple[str, str]]:
