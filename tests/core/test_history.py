@@ -150,6 +150,19 @@ def test_an_attempt_from_before_the_machine_started_took_it_down(history: Histor
     assert history.journal.known_bad(MODEL, CONFIGURATION) == 30_000
 
 
+def test_what_another_host_left_open_is_not_judged(history: History, file: Path) -> None:
+    intend(history, 30_000)
+    with history.journal.tester_lock("theirs"):
+        pretend_reboot(file)
+        with sqlite3.connect(file) as connection:
+            connection.execute("UPDATE runs SET host = 'elsewhere'")
+            connection.execute("UPDATE testers SET host = 'elsewhere'")
+        connection.close()
+        assert history.journal.unfinished() == []
+        with history.journal.tester_lock("ours"):
+            pass
+
+
 def test_a_later_success_disproves_a_bad_length(history: History) -> None:
     journal = history.journal
     for length, proves, expected in [

@@ -102,9 +102,10 @@ def test_a_vanished_model_is_marked_missing_and_keeps_its_results() -> None:
     assert not registry.find("tiny").is_missing
 
 
-def test_a_file_that_cannot_be_read_this_time_is_not_missing() -> None:
+@pytest.mark.parametrize(("place", "missing"), [(PATH, 0), ("acme/tiny-GGUF", 0), ("acme", 0), (".", 0), ("acm", 1)])
+def test_what_cannot_be_read_this_time_is_not_missing(place: str, missing: int) -> None:
     registry = registry_of(facts())
-    assert registry.merge_scan([], unreadable=[PATH]).missing == ()
+    assert len(registry.merge_scan([], unreadable=[place]).missing) == missing
 
 
 @pytest.mark.parametrize("scan_between", [False, True])
@@ -334,5 +335,8 @@ def test_limits_stay_sane_whatever_runs_follow(runs: list[ContextResult]) -> Non
             assert limits == (limits_of(before) if before else (None, None, None))
         elif run.last_known_bad is None:
             assert (proven or 0) >= best
-        assert registry.find("tiny").result(run.configuration) == merged
+        record = registry.find("tiny")
+        assert record.result(run.configuration) == record.best_result == merged
+        assert (record.tested_context_length or 0) == (merged.tested_context_length or 0)
+        assert (record.test_status == "completed") is bool(merged.tested_context_length)
         best = proven or 0

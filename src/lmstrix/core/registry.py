@@ -41,6 +41,7 @@ _FACT_FIELDS = (
     "content_hash",
     "file",
 )
+_EPOCH = datetime.fromtimestamp(0, UTC)
 _SUGGESTIONS = 3
 _LISTED_WHEN_AMBIGUOUS = 5
 
@@ -257,37 +258,44 @@ class ModelRecord:
     @property
     def results(self) -> tuple[ContextResult, ...]:
         """The results of every configuration this version can read."""
-        parsed = (_result_from_json(item) for item in self._tests().values())
-        return tuple(result for result in parsed if result is not None)
+        return tuple(_result_from_json(raw) for raw in self._raw_results().values())
 
     def result(self, configuration: Configuration) -> ContextResult | None:
-        return _result_from_json(self._tests().get(configuration.key))
+        raw = self._raw_results().get(configuration.key)
+        return _result_from_json(raw) if raw is not None else None
 
     @property
     def best_result(self) -> ContextResult | None:
-        """The default configuration's result with the longest tested context, or else the latest of these."""
-        results = [result for result in self.results if result.configuration.is_default]
-        return max(results, key=lambda result: (result.tested_context_length or 0, result.tested_at), default=None)
+        """The default configuration's result with the longest tested context; the latest of equals."""
+        results = [raw for key, raw in self._raw_results().items() if _is_default(key, raw)]
+        best = max(
+            results, key=lambda raw: (_tested_length(raw), _moment(raw.get("tested_at")) or _EPOCH), default=None
+        )
+        return _result_from_json(best) if best is not None else None
+
+    # The next three are asked of every model of a list, so they read the JSON without making records of it.
 
     @property
     def tested_context_length(self) -> int | None:
         """The longest context proven in a default configuration."""
-        best = self.best_result
-        return best.tested_context_length if best else None
+        raw_results = self._raw_results().items()
+        return max((_tested_length(raw) for key, raw in raw_results if _is_default(key, raw)), default=0) or None
 
     @property
     def tested_at(self) -> datetime | None:
-        return max((result.tested_at for result in self.results), default=None)
+        """When the latest test, in whatever configuration, ended."""
+        moments = (_moment(raw.get("tested_at")) for raw in self._raw_results().values())
+        return max((moment for moment in moments if moment is not None), default=None)
 
     @property
     def test_status(self) -> TestStatus:
         """ "testing" while a test runs; else what the results of all configurations say."""
         if self.raw.get("testing_since") is not None:
             return "testing"
-        results = self.results
-        if any(result.tested_context_length for result in results):
+        raw_results = self._raw_results().values()
+        if any(_tested_length(raw) for raw in raw_results):
             return "completed"
-        return "failed" if any(result.conclusive for result in results) else "untested"
+        return "failed" if any(raw.get("conclusive") is not False for raw in raw_results) else "untested"
 
     @property
     def effectiveness_ratio(self) -> float | None:
@@ -300,9 +308,9 @@ class ModelRecord:
         """A rough order of how much a test will ask of the machine: size in bytes plus 100,000 a declared token."""
         return (self.size_bytes or 0) + 100_000 * (self.max_context_length or 0)
 
-    def _tests(self) -> dict[str, Json]:
+    def _raw_results(self) -> dict[str, dict[str, Json]]:
         tests = self.raw.get("tests")
-        return tests if isinstance(tests, dict) else {}
+        return {key: raw for key, raw in tests.items() if _is_result(raw)} if isinstance(tests, dict) else {}
 
 
 @dataclass(slots=True)
@@ -346,8 +354,8 @@ class ModelRegistry:
         """Take in what a scan found; nothing known is lost.
 
         A model no longer found is marked missing, one whose content turns up under a new path takes its record along,
-        and one whose content was replaced keeps its old results aside. `unreadable` paths are there but could not be
-        read this time: their records stay as they are.
+        and one whose content was replaced keeps its old results aside. `unreadable` files and folders ("." for all) are
+        there but could not be read this time: the records of what lies there stay as they are.
         """
         by_path = {facts.path: facts for facts in found}
         moved = self._move_records(by_path)
@@ -368,7 +376,7 @@ class ModelRegistry:
                 restored.append(path)
             elif differs:
                 changed.append(path)
-        missing = self._mark_missing(by_path.keys() | set(unreadable), now or datetime.now(UTC))
+        missing = self._mark_missing(by_path, set(unreadable), now or datetime.now(UTC))
         return ScanChanges(
             added=tuple(added),
             changed=tuple(changed),
@@ -440,10 +448,10 @@ class ModelRegistry:
             moves.append(Move(record.path, facts.path))
         return moves
 
-    def _mark_missing(self, present: Collection[str], now: datetime) -> list[str]:
+    def _mark_missing(self, found: Collection[str], unreadable: Collection[str], now: datetime) -> list[str]:
         missing = []
         for record in self:
-            if record.path not in present and not record.is_missing:
+            if record.path not in found and not record.is_missing and not _lies_within(record.file, unreadable):
                 record.raw["missing_since"] = now.isoformat()
                 missing.append(record.path)
         return missing
@@ -452,6 +460,12 @@ class ModelRegistry:
 def _plain_key(model_key: str) -> str:
     """The key without what tells it from equal keys, which depends on the other models there are."""
     return model_key.rpartition("/")[2].partition("@")[0]
+
+
+def _lies_within(path: str, places: Collection[str]) -> bool:
+    """Whether `path`, or a folder it lies in, is one of `places`."""
+    parts = path.split("/")
+    return bool(places) and ("." in places or any("/".join(parts[:n]) in places for n in range(1, len(parts) + 1)))
 
 
 def _ambiguous(query: str, paths: list[str]) -> ModelNotFoundError:
@@ -556,17 +570,28 @@ def _without_none(items: list[tuple[str, Json]]) -> dict[str, Json]:
     return {name: value for name, value in items if value is not None}
 
 
-def _result_from_json(raw: Json) -> ContextResult | None:
-    if not isinstance(raw, dict) or not isinstance(raw.get("outcome"), str):
-        return None
-    tested_at = _moment(raw.get("tested_at"))
-    configuration = raw.get("configuration")
-    if tested_at is None or not isinstance(configuration, dict):
-        return None
+def _is_result(raw: Json) -> bool:
+    """Whether a value among a model's tests is a result this version can read."""
+    return isinstance(raw, dict) and isinstance(raw.get("outcome"), str) and isinstance(raw.get("configuration"), dict)
+
+
+def _is_default(key: str, raw: dict[str, Json]) -> bool:
+    """Whether a result is of a default configuration: the key of such a one is the engine's name alone."""
+    return bool(raw["configuration"].get("engine") == key)
+
+
+def _tested_length(raw: dict[str, Json]) -> int:
+    """`ContextResult.tested_context_length` of a result's JSON; 0 while nothing is proven."""
+    loadable = _count(raw.get("loadable_context_length")) or 0
+    effective = _count(raw.get("effective_context_length"))
+    return loadable if effective is None else min(loadable, effective)
+
+
+def _result_from_json(raw: dict[str, Json]) -> ContextResult:
     return ContextResult(
-        configuration=_configuration_from_json(configuration),
+        configuration=_configuration_from_json(raw["configuration"]),
         outcome=raw["outcome"],
-        tested_at=tested_at,
+        tested_at=_moment(raw.get("tested_at")) or _EPOCH,
         conclusive=raw.get("conclusive") is not False,
         loadable_context_length=_count(raw.get("loadable_context_length")),
         effective_context_length=_count(raw.get("effective_context_length")),

@@ -13,7 +13,8 @@ _STAT_FIELDS_AFTER_NAME = 19  # of /proc/<pid>/stat: the start time is field 22,
 
 
 def host_name() -> str:
-    return platform.node() or "localhost"
+    """The host's own name; the domain, which changes with the network, is left out."""
+    return platform.node().partition(".")[0].lower() or "localhost"
 
 
 def boot_identity() -> str:
