@@ -177,11 +177,15 @@ def switched(value: Any) -> Any:
 
 
 class FaultyServer:
-    """See the module. `seen` holds every frame received as (namespace, frame); `cancelled` the endpoints cancelled."""
+    """See the module. `seen` holds every frame received as (namespace, frame); `cancelled` the endpoints cancelled.
+
+    `script`, when set, are the packets of every answer, in place of the model's words.
+    """
 
     def __init__(self, *models: FaultyModel, word_delay_s: float = 0.0, load_delay_s: float = 0.0) -> None:
         self.models = {model.key: model for model in (models or (FaultyModel(),))}
         self.faults = Faults()
+        self.script: list[dict[str, Any]] | None = None
         self.instances: dict[str, Instance] = {}
         self.seen: list[tuple[str, dict[str, Any]]] = []
         self.cancelled: list[str] = []
@@ -446,16 +450,15 @@ class FaultyServer:
             return
         if fault == "unloaded":
             raise ServerError(UNLOADED)
-        for ratio in (0.0, 0.5, 1.0):
-            done = int(prompt_tokens * ratio)
-            details = {"cachedTokenCount": 0, "totalPromptTokenCount": prompt_tokens, "processedPromptTokenCount": done}
-            yield {"type": "promptProcessingProgress", "progress": ratio, "details": details}
-            if instance.model.prefillable is not None and done > instance.model.prefillable:
-                self.instances.pop(instance.identifier, None)
-                raise ServerError(CRASHED)
+        for packet in self._prefill(instance, prompt_tokens):
+            yield packet
         limit = switched(config.get("llm.prediction.maxPredictedTokens"))
         room = instance.context_length - prompt_tokens
         pieces = re.findall(r"\S+\s*", instance.model.reply(prompt))
+        for packet in self.script or ():
+            yield packet
+        if self.script is not None:
+            pieces = []
         stop_reason = "eosFound"
         sent = 0
         for piece in [*pieces, None]:
@@ -489,6 +492,15 @@ class FaultyServer:
             stats |= {"stopReason": "tiredOfIt", "promptTokensCount": 7.5, "predictedTokensCount": "many"}
         configs = {"loadModelConfig": {"fields": []}, "predictionConfig": {"fields": []}}
         yield {"type": "success", "stats": stats, "modelInfo": instance.info(), **configs}
+
+    def _prefill(self, instance: Instance, prompt_tokens: int) -> Iterator[dict[str, Any]]:
+        for ratio in (0.0, 0.5, 1.0):
+            done = int(prompt_tokens * ratio)
+            details = {"cachedTokenCount": 0, "totalPromptTokenCount": prompt_tokens, "processedPromptTokenCount": done}
+            yield {"type": "promptProcessingProgress", "progress": ratio, "details": details}
+            if instance.model.prefillable is not None and done > instance.model.prefillable:
+                self.instances.pop(instance.identifier, None)
+                raise ServerError(CRASHED)
 
     async def _go_wrong(self, fault: str, cancelled: asyncio.Event) -> None:
         if fault == "hang":
@@ -597,12 +609,9 @@ def _fit(prompt: str, instance: Instance, config: Mapping[str, Any]) -> str:
         )
         data = {"promptTokens": len(words), "contextLength": context_length}
         raise ServerError({"title": title, "rootTitle": title, "errorData": data})
-    lines = prompt.splitlines()
-    half = max(1, (context_length - 1) // 2)
-    while len(" ".join(lines).split()) > half and len(lines) > 1:
-        lines.pop(0)  # what remains is the end, line by line, so that numbered questions keep their lines
-    tail = "\n".join(lines)
-    return " ".join(words[: max(0, context_length - 1 - len(tail.split()))]) + "\n" + tail
+    pieces = re.findall(r"\S+\s*", prompt)
+    room = context_length - 1
+    return "".join(pieces[: room // 2] + pieces[len(pieces) - (room - room // 2) :])
 
 
 # --- other things that may sit on a port ----------------------------------------------------------------------------

@@ -195,6 +195,15 @@ async def _pump(source: AsyncIterator[StreamEvent], events: queue.SimpleQueue[St
             events.put(event)
 
 
+def _take(items: queue.SimpleQueue[T]) -> T:
+    """The next item. Not inlined: an interrupt at a `continue` can slip past the `finally` around its loop."""
+    while True:
+        try:
+            return items.get(timeout=_WAKE_S)
+        except queue.Empty:
+            continue
+
+
 class _Work(Generic[T]):
     """A coroutine running on the loop's thread for a caller on another. `tasks` are all that run; the loop's alone."""
 
@@ -241,13 +250,7 @@ class _Work(Generic[T]):
         """What it puts into `items` until it is done. Leaving early, or being interrupted, cancels it."""
         self._loop.call_soon_threadsafe(self._feed_to, items)
         try:
-            while True:
-                try:
-                    item = items.get(timeout=_WAKE_S)
-                except queue.Empty:
-                    continue
-                if item is None:
-                    return
+            while (item := _take(items)) is not None:
                 yield item
         finally:
             self.cancel()
