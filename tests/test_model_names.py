@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lmstrix.model_names import (
@@ -95,6 +95,7 @@ def test_shared_keys_are_told_apart_whatever_the_order() -> None:
 _part = st.sampled_from(["a", "B", "b", "x-Q4_0", "X", "ggml-model", "x@q4_0"])
 
 
+@settings(deadline=None)
 @given(st.sets(st.tuples(_part, _part, _part), max_size=12))
 def test_every_path_gets_a_key_of_its_own(parts: set[tuple[str, str, str]]) -> None:
     paths = ["/".join(part) + ".gguf" for part in parts]
@@ -134,6 +135,7 @@ def test_names_are_matched_by_the_strictest_rule(query: str, paths: list[str]) -
     assert match_names(query, NAMES) == paths
 
 
+@settings(deadline=None)
 @given(st.sampled_from(NAMES))
 def test_a_key_and_a_path_always_find_their_model(name: tuple[str, str]) -> None:
     assert match_names(name[0], NAMES) == [name[0]]

@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lmstrix.core.registry import Configuration, ContextResult, ModelFacts, ModelRegistry
@@ -321,6 +321,7 @@ def limits_of(result: ContextResult) -> tuple[int | None, int | None, int | None
     return result.loadable_context_length, result.effective_context_length, result.last_known_bad
 
 
+@settings(deadline=None)
 @given(st.lists(_run, max_size=6))
 def test_limits_stay_sane_whatever_runs_follow(runs: list[ContextResult]) -> None:
     registry = registry_of(facts())

@@ -289,26 +289,25 @@ def test_a_full_disk_leaves_the_old_file(store: RegistryStore) -> None:
 def test_a_kill_at_any_moment_leaves_a_whole_file(store: RegistryStore) -> None:
     store.update(add(padding="x" * 200_000))
     code = (
-        "print('ready', flush=True)\n"
         "n = 0\n"
         "while True:\n"
         "    n += 1\n"
         "    store.update(lambda r: add(r, 'counter', n=n))\n"
+        "    if n == 1: print('ready', flush=True)\n"
     )
     chance = random.Random(7)
-    seen = set()
     for _ in range(6):
         process = child(code, store.path)
         assert process.stdout is not None
         process.stdout.readline()
-        time.sleep(chance.uniform(0.04, 0.15))
+        time.sleep(chance.uniform(0.0, 0.1))
         process.send_signal(signal.SIGKILL)
         process.communicate()
         registry = store.load()
         assert registry.get(PATH) is not None
         counter = registry.get("counter")
-        seen.add(counter.raw["n"] if counter else 0)
-    assert seen - {0}
+        assert counter is not None
+        assert counter.raw["n"] >= 1
     store.update(add("x/y/z.gguf"))
     assert store.load().get("x/y/z.gguf") is not None
 
