@@ -121,6 +121,26 @@ async def test_reasoning_is_told_from_the_answer(instance: Instance) -> None:
     assert text_of(unparsed) == "<think>\nTwo plus three makes five.\n</think>\n\nThe answer: five."
 
 
+@pytest.mark.parametrize("budget", [0, 1, 4, 500])
+async def test_reasoning_ends_when_its_budget_is_spent(instance: Instance, budget: int) -> None:
+    events = await collect(instance.predict(asking("Please think", reasoning_budget_tokens=budget)))
+    thought = "\nTwo plus three makes five.\n"
+    reasoning = text_of(events, "reasoning")
+    assert thought.startswith(reasoning)
+    assert (reasoning == thought) == (budget == 500)
+    assert text_of(events, "reasoningEndTag") == "</think>"
+    assert text_of(events)
+    assert stats_of(events).stop_reason == "eosFound"
+
+
+async def test_a_budget_for_reasoning_limits_no_answer(instance: Instance) -> None:
+    events = await collect(instance.predict(asking("Hi", reasoning_budget_tokens=2)))
+    assert text_of(events) == GREETING.text
+    assert stats_of(events).stop_reason == "eosFound"
+    limited = asking("Tell me a story", reasoning_budget_tokens=3, max_tokens=11)
+    assert stats_of(await collect(instance.predict(limited))).predicted_tokens == 11
+
+
 async def test_a_raw_prompt_is_taken_as_it_is(instance: Instance) -> None:
     events = await collect(instance.predict(PredictionInput(raw_prompt="2+3=")))
     assert text_of(events) == "5"
@@ -306,8 +326,8 @@ async def test_tool_limits(instance: Instance) -> None:
     full = stats_of(await collect(instance.predict(asking("Tell me a story", tools=(WEATHER_TOOL,)))))
     assert full.stop_reason == "contextLengthReached"
     assert (full.prompt_tokens or 0) + (full.predicted_tokens or 0) == CONTEXT
+    long = asking("ab " * CONTEXT, tools=(WEATHER_TOOL,), overflow_policy="truncateMiddle")
     with pytest.raises(EngineFault, match="which is not enough") as caught:
-        long = asking("ab " * CONTEXT, tools=(WEATHER_TOOL,), overflow_policy="truncateMiddle")
         await collect(instance.predict(long))
     assert "truncateMiddle" in (caught.value.cause or "")
 

@@ -43,7 +43,9 @@ class CompletionReader:
         self.cached_tokens: int | None = None
         self.predicted_tokens = 0
         self.reasoning_tokens = 0
-        self.token_ids: list[int] = []
+        self.round_tokens = 0
+        self.round_text: list[str] = []
+        self.round_ids: list[int] = []
         self.final: Json | None = None
 
     def feed(self, batch: Iterable[Json]) -> list[PredictionEvent]:
@@ -74,7 +76,22 @@ class CompletionReader:
     def begin_round(self) -> None:
         """Another request continues this generation."""
         self.final = None
-        self.token_ids.clear()
+        self.round_text.clear()
+        self.round_ids.clear()
+
+    @property
+    def reasoning(self) -> bool:
+        """Whether the model is in the middle of reasoning."""
+        return self._splitter.inside
+
+    @property
+    def answering(self) -> bool:
+        """Whether any reasoning is over."""
+        return self._splitter.settled
+
+    def insert(self, text: str) -> list[PredictionEvent]:
+        """Go on as if the model had said `text`."""
+        return self._fragments(text)
 
     def _progress(self, progress: Json) -> PromptProgressEvent:
         if self.prompt_tokens is None:
@@ -84,10 +101,12 @@ class CompletionReader:
         )
 
     def _count(self, event: Json) -> None:
-        total = self._finished_rounds_tokens + event["tokens_predicted"]
+        self.round_tokens = event["tokens_predicted"]
+        total = self._finished_rounds_tokens + self.round_tokens
         self._uncounted_tokens += total - self.predicted_tokens
         self.predicted_tokens = total
-        self.token_ids += event["tokens"]
+        self.round_text.append(event["content"])
+        self.round_ids += event["tokens"]
 
     def _end_round(self, event: Json) -> None:
         self.final = event

@@ -56,6 +56,8 @@ if TYPE_CHECKING:
 _HEARTBEAT_S = 10.0
 """How often the last prompt progress is repeated: clients give up after 60 s without a message."""
 _MERGED_TEXT = 4096
+_LEAST_ROLLING_CONTEXT = 16
+"""Shorter contexts cannot be halved and still make sense."""
 _GARBLED_CALL_MARKS = ("does not match the expected", "empty grammar stack", "Failed to parse")
 
 
@@ -84,6 +86,7 @@ class Prediction:
         self._first_at: float | None = None
         self._last_at: float | None = None
         self._stop_reason: StopReason | None = None
+        self._budgeted = request.settings.reasoning_budget_tokens is not None and request.raw_prompt is None
         self._output: list[str] = []
         self._events: deque[PredictionEvent] = deque()
         self._progress: PromptProgressEvent | None = None
@@ -258,11 +261,34 @@ class Prediction:
             stop_reason, stop_string = completion_stop(
                 final, predicted_tokens=reader.predicted_tokens, max_tokens=settings.max_tokens
             )
-            if tokens is None or stop_reason != "contextLengthReached" or not self._continues():
+            if tokens is None or stop_reason != "contextLengthReached" or self._constrained:
+                following = None
+            else:
+                following = await self._continuation(reader, tokens)
+            if following is None:
                 self._finish(stop_reason, stop_string, final["timings"])
                 return
-            tokens = trimmed(tokens + reader.token_ids, instance.context_length // 2, settings.overflow_policy)
+            tokens = following
             reader.begin_round()
+
+    async def _continuation(self, reader: CompletionReader, tokens: list[int]) -> list[int] | None:
+        """What to go on from after a round that ran out of room: of reasoning, which ends it, or of context."""
+        settings, context_length = self._settings, self._instance.context_length
+        said = reader.round_ids
+        if len(said) != reader.round_tokens:  # pieces of a character come without their tokens
+            said = await self._instance.tokenize("".join(reader.round_text))
+        in_context = len(tokens) + reader.round_tokens < context_length
+        tokens = tokens + said
+        if in_context and reader.reasoning and settings.reasoning_end:
+            self._emit(reader.insert(settings.reasoning_end))
+            tokens += await self._instance.tokenize(settings.reasoning_end)
+        if reader.answering:
+            self._budgeted = False
+        if len(tokens) < context_length:
+            return tokens
+        if settings.overflow_policy == "stopAtLimit" or context_length < _LEAST_ROLLING_CONTEXT:
+            return None
+        return trimmed(tokens, context_length // 2, settings.overflow_policy)
 
     def _splitter(self, prompt: str) -> ReasoningSplitter:
         """Raw completions have no reasoning; some templates open it at the end of the prompt."""
@@ -271,11 +297,11 @@ class Prediction:
             return ReasoningSplitter(None, None)
         return ReasoningSplitter(start, end, inside=prompt.rstrip().endswith(start))
 
-    def _continues(self) -> bool:
-        """Whether the policy goes on past the context; a grammar cannot be resumed in the middle."""
+    @property
+    def _constrained(self) -> bool:
+        """Whether a grammar is at work, which cannot be resumed in the middle."""
         settings = self._settings
-        constrained = settings.json_any or settings.json_schema is not None or settings.gbnf_grammar
-        return settings.overflow_policy != "stopAtLimit" and not constrained and self._instance.context_length > 2
+        return settings.json_any or settings.json_schema is not None or bool(settings.gbnf_grammar)
 
     def _prompt_fields(self, prompt: _Prompt, tokens: list[int] | None, reader: CompletionReader) -> dict[str, Any]:
         max_tokens = self._settings.max_tokens
@@ -284,8 +310,12 @@ class Prediction:
             media = [base64.b64encode(image).decode() for image in prompt.images]
             limit = {} if left is None else {"n_predict": left}
             return {"prompt": {"prompt_string": prompt.text, "multimodal_data": media}, **limit}
-        room = self._instance.context_length - len(tokens)
-        return {"prompt": tokens, "n_predict": room if left is None else min(left, room)}
+        limits = [self._instance.context_length - len(tokens)]
+        if left is not None:
+            limits.append(left)
+        if self._budgeted and not self._constrained:
+            limits.append(max(1, self._settings.reasoning_budget_tokens or 0))
+        return {"prompt": tokens, "n_predict": min(limits)}
 
     async def _stream_round(self, reader: CompletionReader, body: dict[str, Any]) -> None:
         context_length = self._instance.context_length
@@ -318,6 +348,8 @@ class Prediction:
             "stream_options": {"include_usage": True},
             "return_progress": True,
         }
+        if settings.reasoning_budget_tokens is not None:
+            body["thinking_budget_tokens"] = settings.reasoning_budget_tokens
         room = None if prompt_tokens is None else instance.context_length - prompt_tokens
         limits = [limit for limit in (room, settings.max_tokens) if limit is not None]
         if limits:
