@@ -15,9 +15,10 @@ if TYPE_CHECKING:
 
 _LINE = re.compile(r"\S+ +(?P<kind>KV|RS|compute|model|output) buffer size = +(?P<mib>[\d.]+) MiB")
 _PROGRAM = """
-import json, os, resource, sys
+import json, os, sys, urllib.request
 import xllamacpp
 options = json.loads(sys.argv[1])
+prefill_tokens = options.pop("prefill_tokens")
 params = xllamacpp.CommonParams()
 params.model.path = options.pop("path")
 for name, value in options.pop("enums", {}).items():
@@ -28,8 +29,14 @@ for name, value in options.items():
 for cpu in (params.cpuparams, params.cpuparams_batch):
     cpu.n_threads = 1
 server = xllamacpp.Server(params)
-with open("/proc/self/status") as file:
-    rss = {line.split(":")[0]: line.split()[1] for line in file if line.startswith(("VmRSS", "RssAnon", "RssFile"))}
+if prefill_tokens:
+    body = json.dumps({"prompt": [300 + i % 700 for i in range(prefill_tokens)], "n_predict": 4}).encode()
+    request = urllib.request.Request(server.listening_address + "/completion", body)
+    urllib.request.urlopen(request, timeout=60).read()
+rss = {}
+if sys.platform == "linux":
+    with open("/proc/self/status") as file:
+        rss = {line.split(":")[0]: line.split()[1] for line in file if line.startswith(("VmRSS", "VmHWM"))}
 print(json.dumps(rss), flush=True)
 os._exit(0)
 """
@@ -48,7 +55,10 @@ class Allocations(NamedTuple):
 
 
 def allocations(path: Path, n_ctx: int, **options: object) -> Allocations:
-    """Load `path` with `n_ctx` and llama.cpp's parameters `options`; `enums` maps a name to (enum, member)."""
+    """Load `path` with `n_ctx` and llama.cpp's parameters `options`; `enums` maps a name to (enum, member).
+
+    With `prefill_tokens` a prompt that long is processed before resident memory is read (on Linux only).
+    """
     given: dict[str, object] = {
         "path": str(path),
         "n_ctx": n_ctx,
@@ -61,6 +71,7 @@ def allocations(path: Path, n_ctx: int, **options: object) -> Allocations:
         "warmup": False,
         "verbosity": 4,
         "port": 0,
+        "prefill_tokens": 0,
         **options,
     }
     done = subprocess.run(
@@ -77,7 +88,7 @@ def allocations(path: Path, n_ctx: int, **options: object) -> Allocations:
     log = done.stderr + done.stdout
     for match in _LINE.finditer(log):
         sums[match["kind"]] = sums.get(match["kind"], 0.0) + float(match["mib"])
-    resident: Mapping[str, str] = json.loads(next(line for line in done.stdout.splitlines() if line.startswith('{"')))
+    resident: Mapping[str, str] = json.loads(next(line for line in done.stdout.splitlines() if line.startswith("{")))
     return Allocations(
         kv=sums.get("KV", 0.0),
         recurrent=sums.get("RS", 0.0),

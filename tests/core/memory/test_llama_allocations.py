@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
 
-from lmstrix.core.memory.fit import compute_buffer_bytes, runtime_overhead_bytes
+from lmstrix.core.memory.fit import compute_buffer_bytes, load_bytes, runtime_overhead_bytes
 from lmstrix.core.memory.kv_cache import kv_cache_bytes, recurrent_state_bytes
 from lmstrix.core.memory.shape import ModelShape, shape_from_metadata
 from tests.core.memory.allocations import Allocations, allocations
@@ -24,7 +25,10 @@ pytest.importorskip("xllamacpp", reason="llama.cpp is not installed: pip install
 _MIB = 2**20
 _PRINTED_MIB = 0.011
 """llama.cpp prints two decimals, for up to two caches."""
+_SMALL = Widths(n_layers=1, n_embd=256, n_head=2, n_head_kv=2, n_ff=512)
 _OFF, _ON = "LLAMA_FLASH_ATTN_TYPE_DISABLED", "LLAMA_FLASH_ATTN_TYPE_ENABLED"
+
+_reads_proc = pytest.mark.skipif(sys.platform != "linux", reason="reads the process's memory from /proc")
 
 
 def _load(folder: Path, model: HollowModel, n_ctx: int, **options: object) -> tuple[ModelShape, Allocations]:
@@ -103,8 +107,16 @@ def test_batch_sizes(tmp_path: Path, ubatch: int) -> None:
     assert compute_buffer_bytes(shape, 4_096, ubatch=ubatch) / _MIB == pytest.approx(actual.compute, rel=0.01)
 
 
+@_reads_proc
 @pytest.mark.parametrize("n_vocab", [1_024, 65_536])
 def test_runtime_overhead_covers_what_a_loaded_process_holds(tmp_path: Path, n_vocab: int) -> None:
     shape, actual = _load(tmp_path, dense(Widths(n_vocab=n_vocab)), 4_096)
     resident = actual.resident["VmRSS"] * 1024 - (actual.kv + actual.model) * _MIB
     assert 0.3 * runtime_overhead_bytes(shape) < resident < 1.1 * runtime_overhead_bytes(shape)
+
+
+@_reads_proc
+def test_a_load_takes_what_was_predicted_once_its_context_is_full(tmp_path: Path) -> None:
+    shape, actual = _load(tmp_path, dense(_SMALL), 4_096, prefill_tokens=4_000)
+    predicted = load_bytes(shape, 4_096)
+    assert 0.7 * predicted < actual.resident["VmHWM"] * 1024 < 1.05 * predicted
