@@ -24,7 +24,6 @@ from lmstrix.engine.instances import InstancePool
 from lmstrix.engine.records import EngineFault, LogEvent
 from lmstrix.engine.rest import add_rest_routes
 from lmstrix.engine.rest.errors import error_response
-from lmstrix.engine.rest.sse import CORS_HEADERS
 from lmstrix.engine.session import serve_websocket
 from lmstrix.engine.state import PACKAGE, EngineState, LogHub
 from lmstrix.errors import EngineError
@@ -144,7 +143,11 @@ class EngineServer:
         try:
             await self._state.pool.start()
             self._runner = web.AppRunner(
-                self._application(), access_log=None, shutdown_timeout=_SHUTDOWN_S, handler_cancellation=True
+                self._application(),
+                access_log=None,
+                logger=_quiet_logger(),
+                shutdown_timeout=_SHUTDOWN_S,
+                handler_cancellation=True,  # a REST client that goes stops its prediction
             )
             await self._runner.setup()
             await web.SockSite(self._runner, listener).start()
@@ -204,7 +207,8 @@ class EngineServer:
         ) -> web.StreamResponse:
             return await self._guard(request, handler)
 
-        application = web.Application(client_max_size=MAX_MESSAGE_BYTES, middlewares=[guard], logger=_quiet_logger())
+        application = web.Application(client_max_size=MAX_MESSAGE_BYTES, middlewares=[guard])
+        application.on_response_prepare.append(self._add_cors_headers)
         application.router.add_get("/lmstudio-greeting", self._greet)
         application.router.add_get("/lms-status", self._tell_status)
         for name in self._namespaces:
@@ -219,8 +223,7 @@ class EngineServer:
         """Turn foreign web pages and missing tokens away, before anything else is looked at."""
         from aiohttp import web
 
-        assert request.transport is not None
-        cors = request.transport.get_extra_info("sockname")[1] in self._cors_ports
+        cors = self._allows_pages(request)
         token = self._options.api_token
         headers = request.headers
         refusal = access.page_refusal(
@@ -233,18 +236,21 @@ class EngineServer:
         if refusal is not None:
             return error_response(403, "invalid_request", refusal)
         if cors and request.method == "OPTIONS":
-            return web.Response(status=204, headers=_CORS_HEADERS)
+            return web.Response(status=204)
         is_websocket = request.path.strip("/") in self._namespaces  # its token comes in its first frame
         if not is_websocket and request.path not in _OPEN_PATHS:
             refusal = access.header_refusal(token, headers.get("Authorization"), headers.get("x-api-key"))
             if refusal is not None:
                 return error_response(401, "invalid_request", refusal, code="invalid_api_key")
-        if cors:
-            request[CORS_HEADERS] = _CORS_HEADERS
-        response = await handler(request)
-        if cors and not response.prepared:
+        return await handler(request)
+
+    def _allows_pages(self, request: web.Request) -> bool:
+        """Whether the port a request came in by was opened with CORS."""
+        return request.transport is not None and request.transport.get_extra_info("sockname")[1] in self._cors_ports
+
+    async def _add_cors_headers(self, request: web.Request, response: web.StreamResponse) -> None:
+        if self._allows_pages(request):
             response.headers.update(_CORS_HEADERS)
-        return response
 
     async def _greet(self, _request: web.Request) -> web.Response:
         from aiohttp import web

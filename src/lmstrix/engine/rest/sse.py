@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from aiohttp import web
 
-CORS_HEADERS: Final = "lmstrix.cors_headers"
-"""Key of a request under which the headers lie that allow foreign pages to read the answer."""
 _HEADERS: Final = {"Content-Type": "text/event-stream; charset=utf-8", "Cache-Control": "no-cache"}
 
 
@@ -20,7 +18,7 @@ class EventStream:
         from aiohttp import web
 
         self._request = request
-        self.response = web.StreamResponse(headers={**_HEADERS, **request.get(CORS_HEADERS, {})})
+        self.response = web.StreamResponse(headers=_HEADERS)
 
     @property
     def started(self) -> bool:
