@@ -281,7 +281,8 @@ def test_a_full_disk_leaves_the_old_file(store: RegistryStore) -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert "\n" not in str(caught.value)
     assert store.path.read_bytes() == before
-    assert ".tmp" not in names_beside(store)
+    assert not {".tmp", ".backup-new"} & names_beside(store)
+    assert store.newest_good_backup() is not None
     store.update(add("more"))
     assert len(store.load()) == 3
 

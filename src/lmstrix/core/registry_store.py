@@ -112,9 +112,9 @@ class RegistryStore:
             raise self._corrupt(str(exc)) from exc
 
     def _corrupt(self, fault: str) -> RegistryError:
-        copy = self._aside("corrupt")
         kept = ""
         with suppress(OSError):
+            copy = self._aside("corrupt")
             if not copy.exists():
                 shutil.copy2(self.path, copy)
             kept = f" (a copy is kept as {copy.name})"
@@ -175,13 +175,13 @@ class RegistryStore:
             for number in range(_BACKUPS - 1, 0, -1):
                 with suppress(FileNotFoundError):
                     self._backup(number).replace(self._backup(number + 1))
-        link = self.path.with_name(f"{self.path.name}.backup-new")
-        link.unlink(missing_ok=True)
+        copy = self.path.with_name(f"{self.path.name}.backup-new")
         try:
-            os.link(self.path, link)  # the old content itself, at no cost: the file is replaced, never changed
+            shutil.copy2(self.path, copy)  # no hard link: who edits the file in place would edit its backup too
+            copy.replace(newest)
         except OSError:
-            shutil.copy2(self.path, link)
-        link.replace(newest)
+            copy.unlink(missing_ok=True)
+            raise
 
     def _replace(self, content: bytes) -> None:
         temporary = self.path.with_name(f"{self.path.name}.tmp")  # one name, for the lock admits one writer
