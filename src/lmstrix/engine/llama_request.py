@@ -94,7 +94,7 @@ def _content_part(part: ChatPart, files: FileStore | None) -> dict[str, Any]:
     if part.type == "text":
         return {"type": "text", "text": part.text}
     if _is_image(part):
-        url = "data:image;base64," + base64.b64encode(_content(part, files)).decode()
+        url = "data:image/png;base64," + base64.b64encode(_content(part, files)).decode()
         return {"type": "image_url", "image_url": {"url": url}}
     if files is None or part.file_id is None:
         raise _missing_file(part)

@@ -318,20 +318,28 @@ class Prediction:
         return {"prompt": tokens, "n_predict": min(limits)}
 
     async def _stream_round(self, reader: CompletionReader, body: dict[str, Any]) -> None:
-        context_length = self._instance.context_length
+        """One request. With images the prompt's length shows late, and the context asked for ends the round here."""
+        length_known = isinstance(body["prompt"], list)
         async with self._instance.client.stream("/completion", body) as batches:
             async for batch in batches:
-                self._emit(reader.feed(batch))
-                if reader.prompt_tokens is None or reader.final is not None:
-                    continue
-                if reader.prompt_tokens >= context_length:
-                    raise overflow_fault(reader.prompt_tokens, context_length)
-                if not isinstance(body["prompt"], list) and (
-                    reader.prompt_tokens + reader.predicted_tokens >= context_length
-                ):
+                if length_known:
+                    self._emit(reader.feed(batch))
+                elif self._feed_within_context(reader, batch):
                     return
         if reader.final is None:
             raise LlamaGoneError("the stream ended early")
+
+    def _feed_within_context(self, reader: CompletionReader, batch: list[dict[str, Any]]) -> bool:
+        """Token by token, until the context asked for is reached (then True)."""
+        context_length = self._instance.context_length
+        for event in batch:
+            self._emit(reader.feed([event]))
+            prompt_tokens = reader.prompt_tokens or 0
+            if prompt_tokens >= context_length:
+                raise overflow_fault(prompt_tokens, context_length)
+            if reader.final is None and prompt_tokens + reader.predicted_tokens >= context_length:
+                return True
+        return False
 
     async def _call_tools(self, prompt_tokens: int | None) -> None:
         """A round that may end in tool calls: llama.cpp renders, constrains and parses."""
