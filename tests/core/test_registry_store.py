@@ -356,6 +356,7 @@ ORIGINAL = {
             "last_known_bad_context": 31744,
             "error_msg": "no memory",
         },
+        "a/b/tiny-8k.gguf": {"id": "tiny-8k", "ctx_in": 8192, "tested_max_context": 31744},
         "a/b/odd.gguf": {"id": "odd", "context_test_status": "paused", "tested_max_context": -5, "extra": [1]},
         "a/b/new.gguf": {"id": "text-embedding-new", "ctx_in": 512, "context_test_status": "untested"},
         "foreign": "text",
@@ -403,6 +404,7 @@ def test_doubtful_figures_of_the_earlier_format_are_not_believed(original: Regis
         31744,
         "no memory",
     )
+    assert registry.find("tiny-8k").tested_context_length == 8192
     odd = registry.find("odd")
     assert (odd.test_status, odd.raw["context_test_status"], odd.raw["extra"]) == ("untested", "paused", [1])
     assert registry.find("text-embedding-new").kind == "embedding"

@@ -2,7 +2,8 @@
 
 What lmstrix 1 calls tested was only loaded and asked a dozen words, and it noted a server that was down as a failure of
 the model. Its figures are therefore taken over as loadable lengths of LM Studio's default configuration, marked as
-imported, and a bad length is believed only above every good one. Fields without a place here keep their names.
+imported, never above the declared length, and a bad length is believed only above every good one. Fields without a
+place here keep their names.
 """
 
 from __future__ import annotations
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
 IMPORTED = "lmstrix 1"
 _RENAMED = {
     "id": "model_key",
-    "size_bytes": "size_bytes",
     "ctx_in": "max_context_length",
     "has_tools": "trained_for_tool_use",
     "has_vision": "vision",
@@ -64,6 +64,7 @@ def _facts(old: dict[str, Any]) -> dict[str, Any]:
 
 def _result(old: dict[str, Any]) -> ContextResult | None:
     good = max((_tokens(old.get(name)) or 0 for name in _TEST_FIELDS[:3]), default=0)
+    good = min(good, _tokens(old.get("ctx_in")) or good)
     bad = _tokens(old.get("last_known_bad_context"))
     status = old.get("context_test_status")
     if not good and bad is None and status not in ("completed", "failed"):
