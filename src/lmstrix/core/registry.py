@@ -8,18 +8,44 @@ test went are separate facts; the status is worked out from the results. Pure: r
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
+from lmstrix.core.context_results import (
+    RESULT_FIELDS,
+    Configuration,
+    ContextResult,
+    RecallPoint,
+    is_default,
+    is_result,
+    merge_results,
+    result_from_json,
+    result_to_json,
+    tested_length,
+)
+from lmstrix.core.json_fields import EPOCH, Json, read_count, read_moment, read_text
 from lmstrix.errors import ModelNotFoundError
 from lmstrix.model_names import file_stem, match_names, model_key_for
-from lmstrix.types import ModelKind, Provenance
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping
 
-Json = Any  # a value as json.loads returns it; narrowed where it is read
+    from lmstrix.types import ModelKind
+
+__all__ = [
+    "SCHEMA_VERSION",
+    "Configuration",
+    "ContextResult",
+    "ModelFacts",
+    "ModelRecord",
+    "ModelRegistry",
+    "Move",
+    "RecallPoint",
+    "ScanChanges",
+    "TestStatus",
+]
+
 TestStatus = Literal["untested", "testing", "completed", "failed"]
 
 SCHEMA_VERSION = 2
@@ -41,7 +67,6 @@ _FACT_FIELDS = (
     "content_hash",
     "file",
 )
-_EPOCH = datetime.fromtimestamp(0, UTC)
 _SUGGESTIONS = 3
 _LISTED_WHEN_AMBIGUOUS = 5
 
@@ -70,78 +95,6 @@ class ModelFacts:
     mtime_ns: int | None = None
     content_hash: str | None = None
     file: str | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Configuration:
-    """The load settings a result holds for. All defaults = how a server loads a model when nothing is asked."""
-
-    engine: str = "lmstudio"
-    k_cache_type: str | None = None
-    v_cache_type: str | None = None
-    flash_attention: bool | None = None
-    gpu_ratio: float | None = None
-    parallel_slots: int = 1
-
-    @property
-    def key(self) -> str:
-        """A stable name: "lmstudio", "embedded k=q8_0 v=q8_0 fa=on gpu=0.5 slots=4"."""
-        parts = [self.engine]
-        if self.k_cache_type is not None:
-            parts.append(f"k={self.k_cache_type}")
-        if self.v_cache_type is not None:
-            parts.append(f"v={self.v_cache_type}")
-        if self.flash_attention is not None:
-            parts.append(f"fa={'on' if self.flash_attention else 'off'}")
-        if self.gpu_ratio is not None:
-            parts.append(f"gpu={self.gpu_ratio:g}")
-        if self.parallel_slots != 1:
-            parts.append(f"slots={self.parallel_slots}")
-        return " ".join(parts)
-
-    @property
-    def is_default(self) -> bool:
-        return self == Configuration(engine=self.engine)
-
-
-class RecallPoint(NamedTuple):
-    """How well the model recalled at one length: `score_ratio` 0..1."""
-
-    context_length: int
-    score_ratio: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ContextResult:
-    """What is known about one model in one configuration.
-
-    `loadable_context_length` loads and prefills, `effective_context_length` is also recalled (None: recall not tested).
-    `outcome` names how the last run ended; `conclusive` is False when that says nothing about the model (the server was
-    lost, the run interrupted), and such a run changes no limit.
-    """
-
-    configuration: Configuration
-    outcome: str
-    tested_at: datetime
-    conclusive: bool = True
-    loadable_context_length: int | None = None
-    effective_context_length: int | None = None
-    last_known_bad: int | None = None
-    ttft_s: float | None = None
-    prefill_tokens_per_second: float | None = None
-    decode_tokens_per_second: float | None = None
-    error: str | None = None
-    recall_curve: tuple[RecallPoint, ...] = ()
-    provenance: Provenance | None = None
-
-    @property
-    def tested_context_length(self) -> int | None:
-        """The length to use: the smaller of the two, None while nothing is proven."""
-        lengths = [n for n in (self.loadable_context_length, self.effective_context_length) if n is not None]
-        return min(lengths) if self.loadable_context_length and lengths else None
-
-
-_RESULT_FIELDS = frozenset({item.name for item in fields(ContextResult)} | {"tested_context_length"})
 
 
 class Move(NamedTuple):
@@ -177,7 +130,7 @@ class ModelRecord:
 
     @property
     def model_key(self) -> str:
-        return _text(self.raw.get("model_key")) or model_key_for(self.path)
+        return read_text(self.raw.get("model_key")) or model_key_for(self.path)
 
     @property
     def kind(self) -> ModelKind:
@@ -185,40 +138,40 @@ class ModelRecord:
 
     @property
     def format(self) -> str:
-        return _text(self.raw.get("format")) or "gguf"
+        return read_text(self.raw.get("format")) or "gguf"
 
     @property
     def size_bytes(self) -> int | None:
-        return _count(self.raw.get("size_bytes"))
+        return read_count(self.raw.get("size_bytes"))
 
     @property
     def max_context_length(self) -> int | None:
         """The declared context length."""
-        return _count(self.raw.get("max_context_length")) or None
+        return read_count(self.raw.get("max_context_length")) or None
 
     @property
     def architecture(self) -> str | None:
-        return _text(self.raw.get("architecture"))
+        return read_text(self.raw.get("architecture"))
 
     @property
     def quantization(self) -> str | None:
-        return _text(self.raw.get("quantization"))
+        return read_text(self.raw.get("quantization"))
 
     @property
     def bits(self) -> int | None:
-        return _count(self.raw.get("bits"))
+        return read_count(self.raw.get("bits"))
 
     @property
     def params(self) -> str | None:
-        return _text(self.raw.get("params"))
+        return read_text(self.raw.get("params"))
 
     @property
     def display_name(self) -> str:
-        return _text(self.raw.get("display_name")) or file_stem(self.path)
+        return read_text(self.raw.get("display_name")) or file_stem(self.path)
 
     @property
     def publisher(self) -> str | None:
-        return _text(self.raw.get("publisher"))
+        return read_text(self.raw.get("publisher"))
 
     @property
     def vision(self) -> bool:
@@ -230,16 +183,16 @@ class ModelRecord:
 
     @property
     def mtime_ns(self) -> int | None:
-        return _count(self.raw.get("mtime_ns"))
+        return read_count(self.raw.get("mtime_ns"))
 
     @property
     def content_hash(self) -> str | None:
-        return _text(self.raw.get("content_hash"))
+        return read_text(self.raw.get("content_hash"))
 
     @property
     def file(self) -> str:
         """The model's first file, relative to the models directory."""
-        return _text(self.raw.get("file")) or self.path
+        return read_text(self.raw.get("file")) or self.path
 
     @property
     def tags(self) -> tuple[str, ...]:
@@ -249,7 +202,7 @@ class ModelRecord:
     @property
     def missing_since(self) -> datetime | None:
         """When a scan first failed to find it; None while it is there."""
-        return _moment(self.raw.get("missing_since"))
+        return read_moment(self.raw.get("missing_since"))
 
     @property
     def is_missing(self) -> bool:
@@ -258,20 +211,20 @@ class ModelRecord:
     @property
     def results(self) -> tuple[ContextResult, ...]:
         """The results of every configuration this version can read."""
-        return tuple(_result_from_json(raw) for raw in self._raw_results().values())
+        return tuple(result_from_json(raw) for raw in self._raw_results().values())
 
     def result(self, configuration: Configuration) -> ContextResult | None:
         raw = self._raw_results().get(configuration.key)
-        return _result_from_json(raw) if raw is not None else None
+        return result_from_json(raw) if raw is not None else None
 
     @property
     def best_result(self) -> ContextResult | None:
         """The default configuration's result with the longest tested context; the latest of equals."""
-        results = [raw for key, raw in self._raw_results().items() if _is_default(key, raw)]
+        results = [raw for key, raw in self._raw_results().items() if is_default(key, raw)]
         best = max(
-            results, key=lambda raw: (_tested_length(raw), _moment(raw.get("tested_at")) or _EPOCH), default=None
+            results, key=lambda raw: (tested_length(raw), read_moment(raw.get("tested_at")) or EPOCH), default=None
         )
-        return _result_from_json(best) if best is not None else None
+        return result_from_json(best) if best is not None else None
 
     # The next three are asked of every model of a list, so they read the JSON without making records of it.
 
@@ -279,12 +232,12 @@ class ModelRecord:
     def tested_context_length(self) -> int | None:
         """The longest context proven in a default configuration."""
         raw_results = self._raw_results().items()
-        return max((_tested_length(raw) for key, raw in raw_results if _is_default(key, raw)), default=0) or None
+        return max((tested_length(raw) for key, raw in raw_results if is_default(key, raw)), default=0) or None
 
     @property
     def tested_at(self) -> datetime | None:
         """When the latest test, in whatever configuration, ended."""
-        moments = (_moment(raw.get("tested_at")) for raw in self._raw_results().values())
+        moments = (read_moment(raw.get("tested_at")) for raw in self._raw_results().values())
         return max((moment for moment in moments if moment is not None), default=None)
 
     @property
@@ -293,7 +246,7 @@ class ModelRecord:
         if self.raw.get("testing_since") is not None:
             return "testing"
         raw_results = self._raw_results().values()
-        if any(_tested_length(raw) for raw in raw_results):
+        if any(tested_length(raw) for raw in raw_results):
             return "completed"
         return "failed" if any(raw.get("conclusive") is not False for raw in raw_results) else "untested"
 
@@ -310,7 +263,7 @@ class ModelRecord:
 
     def _raw_results(self) -> dict[str, dict[str, Json]]:
         tests = self.raw.get("tests")
-        return {key: raw for key, raw in tests.items() if _is_result(raw)} if isinstance(tests, dict) else {}
+        return {key: raw for key, raw in tests.items() if is_result(raw)} if isinstance(tests, dict) else {}
 
 
 @dataclass(slots=True)
@@ -398,13 +351,13 @@ class ModelRegistry:
         raw = self._raw(path)
         raw.pop("testing_since", None)
         old = ModelRecord(path, raw).result(result.configuration)
-        merged = _merge_results(old, result)
+        merged = merge_results(old, result)
         tests = raw.get("tests")
         if not isinstance(tests, dict):
             tests = raw["tests"] = {}
         kept = tests.get(result.configuration.key)
-        unknown = {k: v for k, v in kept.items() if k not in _RESULT_FIELDS} if isinstance(kept, dict) else {}
-        tests[result.configuration.key] = _result_to_json(merged) | unknown
+        unknown = {k: v for k, v in kept.items() if k not in RESULT_FIELDS} if isinstance(kept, dict) else {}
+        tests[result.configuration.key] = result_to_json(merged) | unknown
         return merged
 
     def replace_result(self, path: str, result: ContextResult) -> None:
@@ -492,7 +445,7 @@ def _not_found(query: str, records: list[ModelRecord]) -> ModelNotFoundError:
     return ModelNotFoundError(f"No model {query!r} in the registry; {remedy}", model_key=query, suggestions=suggestions)
 
 
-# Facts to and from JSON
+# Facts and JSON
 
 
 def _facts_of(record: ModelRecord) -> ModelFacts:
@@ -508,13 +461,13 @@ def _facts_of(record: ModelRecord) -> ModelFacts:
         quantization=record.quantization,
         bits=record.bits,
         params=record.params,
-        display_name=_text(raw.get("display_name")),
+        display_name=read_text(raw.get("display_name")),
         publisher=record.publisher,
         vision=record.vision,
         trained_for_tool_use=record.trained_for_tool_use,
         mtime_ns=record.mtime_ns,
         content_hash=record.content_hash,
-        file=_text(raw.get("file")),
+        file=read_text(raw.get("file")),
     )
 
 
@@ -531,138 +484,3 @@ def _update_facts(raw: dict[str, Json], facts: ModelFacts) -> bool:
         raw["superseded_tests"] = raw.pop("tests")
     raw.update(new)
     return bool(new)
-
-
-# Results to and from JSON
-
-
-def _merge_results(old: ContextResult | None, new: ContextResult) -> ContextResult:
-    if old is None and not new.conclusive:
-        return replace(new, loadable_context_length=None, effective_context_length=None, last_known_bad=None)
-    if old is None:
-        return new
-    if not new.conclusive:
-        return replace(old, outcome=new.outcome, error=new.error)
-    proven, reached = old.loadable_context_length or 0, new.loadable_context_length or 0
-    contradicted = new.last_known_bad is not None and new.last_known_bad <= proven
-    recall_lost = new.effective_context_length is not None and new.effective_context_length < reached
-    if reached >= proven or contradicted or recall_lost:
-        loadable = new.loadable_context_length if reached >= proven or contradicted else old.loadable_context_length
-        effective = new.effective_context_length
-        if effective is None and old.effective_context_length is not None and old.effective_context_length < proven:
-            effective = old.effective_context_length  # recall was known to end below; a run without recall keeps that
-        merged = replace(new, loadable_context_length=loadable, effective_context_length=effective)
-    else:
-        merged = replace(old, outcome=new.outcome, error=new.error, tested_at=new.tested_at)
-    bad = [n for n in (old.last_known_bad, new.last_known_bad) if n is not None and n > reached]
-    return replace(merged, last_known_bad=min(bad, default=None), recall_curve=new.recall_curve or old.recall_curve)
-
-
-def _result_to_json(result: ContextResult) -> dict[str, Json]:
-    raw = asdict(result, dict_factory=_without_none)
-    raw["tested_at"] = result.tested_at.astimezone(UTC).isoformat()
-    raw["tested_context_length"] = result.tested_context_length or 0
-    raw["recall_curve"] = [list(point) for point in result.recall_curve]
-    return raw
-
-
-def _without_none(items: list[tuple[str, Json]]) -> dict[str, Json]:
-    return {name: value for name, value in items if value is not None}
-
-
-def _is_result(raw: Json) -> bool:
-    """Whether a value among a model's tests is a result this version can read."""
-    return isinstance(raw, dict) and isinstance(raw.get("outcome"), str) and isinstance(raw.get("configuration"), dict)
-
-
-def _is_default(key: str, raw: dict[str, Json]) -> bool:
-    """Whether a result is of a default configuration: the key of such a one is the engine's name alone."""
-    return bool(raw["configuration"].get("engine") == key)
-
-
-def _tested_length(raw: dict[str, Json]) -> int:
-    """`ContextResult.tested_context_length` of a result's JSON; 0 while nothing is proven."""
-    loadable = _count(raw.get("loadable_context_length")) or 0
-    effective = _count(raw.get("effective_context_length"))
-    return loadable if effective is None else min(loadable, effective)
-
-
-def _result_from_json(raw: dict[str, Json]) -> ContextResult:
-    return ContextResult(
-        configuration=_configuration_from_json(raw["configuration"]),
-        outcome=raw["outcome"],
-        tested_at=_moment(raw.get("tested_at")) or _EPOCH,
-        conclusive=raw.get("conclusive") is not False,
-        loadable_context_length=_count(raw.get("loadable_context_length")),
-        effective_context_length=_count(raw.get("effective_context_length")),
-        last_known_bad=_count(raw.get("last_known_bad")),
-        ttft_s=_number(raw.get("ttft_s")),
-        prefill_tokens_per_second=_number(raw.get("prefill_tokens_per_second")),
-        decode_tokens_per_second=_number(raw.get("decode_tokens_per_second")),
-        error=_text(raw.get("error")),
-        recall_curve=_curve(raw.get("recall_curve")),
-        provenance=_provenance_from_json(raw.get("provenance")),
-    )
-
-
-def _configuration_from_json(raw: dict[str, Json]) -> Configuration:
-    flash_attention = raw.get("flash_attention")
-    return Configuration(
-        engine=_text(raw.get("engine")) or "lmstudio",
-        k_cache_type=_text(raw.get("k_cache_type")),
-        v_cache_type=_text(raw.get("v_cache_type")),
-        flash_attention=flash_attention if isinstance(flash_attention, bool) else None,
-        gpu_ratio=_number(raw.get("gpu_ratio")),
-        parallel_slots=_count(raw.get("parallel_slots")) or 1,
-    )
-
-
-def _provenance_from_json(raw: Json) -> Provenance | None:
-    if not isinstance(raw, dict) or not isinstance(raw.get("engine"), str):
-        return None
-    flash_attention, details = raw.get("flash_attention"), raw.get("details")
-    return Provenance(
-        engine=raw["engine"],
-        engine_version=_text(raw.get("engine_version")),
-        address=_text(raw.get("address")),
-        host=_text(raw.get("host")),
-        device=_text(raw.get("device")),
-        parallel_slots=_count(raw.get("parallel_slots")) or 1,
-        k_cache_type=_text(raw.get("k_cache_type")),
-        v_cache_type=_text(raw.get("v_cache_type")),
-        flash_attention=flash_attention if isinstance(flash_attention, bool) else None,
-        gpu_ratio=_number(raw.get("gpu_ratio")),
-        details=details if isinstance(details, dict) else {},
-    )
-
-
-def _curve(raw: Json) -> tuple[RecallPoint, ...]:
-    if not isinstance(raw, list):
-        return ()
-    pairs = [item for item in raw if isinstance(item, list) and len(item) == 2]
-    points = [(_count(length), _number(score)) for length, score in pairs]
-    return tuple(RecallPoint(length, score) for length, score in points if length is not None and score is not None)
-
-
-# JSON values, checked
-
-
-def _text(value: Json) -> str | None:
-    return value if isinstance(value, str) and value else None
-
-
-def _count(value: Json) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
-
-
-def _number(value: Json) -> float | None:
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
-
-
-def _moment(value: Json) -> datetime | None:
-    """A stored time as aware UTC."""
-    try:
-        moment = datetime.fromisoformat(value)
-    except (TypeError, ValueError):
-        return None
-    return moment.astimezone(UTC)

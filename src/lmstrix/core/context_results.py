@@ -1,0 +1,200 @@
+"""What is known of one model's context in one configuration: the record, how runs add up, and its JSON.
+
+The best proven lengths are kept unless a later run failed at or below them; a run that says nothing about the model
+changes no limit; recall found to end somewhere stays found until recall is tested again. Pure.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, fields, replace
+from datetime import UTC
+from typing import TYPE_CHECKING, NamedTuple
+
+from lmstrix.core.json_fields import EPOCH, Json, read_count, read_moment, read_number, read_text
+from lmstrix.types import Provenance
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Configuration:
+    """The load settings a result holds for. All defaults = how a server loads a model when nothing is asked."""
+
+    engine: str = "lmstudio"
+    k_cache_type: str | None = None
+    v_cache_type: str | None = None
+    flash_attention: bool | None = None
+    gpu_ratio: float | None = None
+    parallel_slots: int = 1
+
+    @property
+    def key(self) -> str:
+        """A stable name: "lmstudio", "embedded k=q8_0 v=q8_0 fa=on gpu=0.5 slots=4"."""
+        parts = [self.engine]
+        if self.k_cache_type is not None:
+            parts.append(f"k={self.k_cache_type}")
+        if self.v_cache_type is not None:
+            parts.append(f"v={self.v_cache_type}")
+        if self.flash_attention is not None:
+            parts.append(f"fa={'on' if self.flash_attention else 'off'}")
+        if self.gpu_ratio is not None:
+            parts.append(f"gpu={self.gpu_ratio:g}")
+        if self.parallel_slots != 1:
+            parts.append(f"slots={self.parallel_slots}")
+        return " ".join(parts)
+
+    @property
+    def is_default(self) -> bool:
+        return self == Configuration(engine=self.engine)
+
+
+class RecallPoint(NamedTuple):
+    """How well the model recalled at one length: `score_ratio` 0..1."""
+
+    context_length: int
+    score_ratio: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ContextResult:
+    """What is known about one model in one configuration.
+
+    `loadable_context_length` loads and prefills, `effective_context_length` is also recalled (None: recall not tested).
+    `outcome` names how the last run ended; `conclusive` is False when that says nothing about the model (the server was
+    lost, the run interrupted), and such a run changes no limit.
+    """
+
+    configuration: Configuration
+    outcome: str
+    tested_at: datetime
+    conclusive: bool = True
+    loadable_context_length: int | None = None
+    effective_context_length: int | None = None
+    last_known_bad: int | None = None
+    ttft_s: float | None = None
+    prefill_tokens_per_second: float | None = None
+    decode_tokens_per_second: float | None = None
+    error: str | None = None
+    recall_curve: tuple[RecallPoint, ...] = ()
+    provenance: Provenance | None = None
+
+    @property
+    def tested_context_length(self) -> int | None:
+        """The length to use: the smaller of the two, None while nothing is proven."""
+        lengths = [n for n in (self.loadable_context_length, self.effective_context_length) if n is not None]
+        return min(lengths) if self.loadable_context_length and lengths else None
+
+
+RESULT_FIELDS = frozenset({item.name for item in fields(ContextResult)} | {"tested_context_length"})
+
+
+# To and from JSON
+
+
+def merge_results(old: ContextResult | None, new: ContextResult) -> ContextResult:
+    if old is None and not new.conclusive:
+        return replace(new, loadable_context_length=None, effective_context_length=None, last_known_bad=None)
+    if old is None:
+        return new
+    if not new.conclusive:
+        return replace(old, outcome=new.outcome, error=new.error)
+    proven, reached = old.loadable_context_length or 0, new.loadable_context_length or 0
+    contradicted = new.last_known_bad is not None and new.last_known_bad <= proven
+    recall_lost = new.effective_context_length is not None and new.effective_context_length < reached
+    if reached >= proven or contradicted or recall_lost:
+        loadable = new.loadable_context_length if reached >= proven or contradicted else old.loadable_context_length
+        effective = new.effective_context_length
+        if effective is None and old.effective_context_length is not None and old.effective_context_length < proven:
+            effective = old.effective_context_length  # recall was known to end below; a run without recall keeps that
+        merged = replace(new, loadable_context_length=loadable, effective_context_length=effective)
+    else:
+        merged = replace(old, outcome=new.outcome, error=new.error, tested_at=new.tested_at)
+    bad = [n for n in (old.last_known_bad, new.last_known_bad) if n is not None and n > reached]
+    return replace(merged, last_known_bad=min(bad, default=None), recall_curve=new.recall_curve or old.recall_curve)
+
+
+def result_to_json(result: ContextResult) -> dict[str, Json]:
+    raw = asdict(result, dict_factory=_without_none)
+    raw["tested_at"] = result.tested_at.astimezone(UTC).isoformat()
+    raw["tested_context_length"] = result.tested_context_length or 0
+    raw["recall_curve"] = [list(point) for point in result.recall_curve]
+    return raw
+
+
+def _without_none(items: list[tuple[str, Json]]) -> dict[str, Json]:
+    return {name: value for name, value in items if value is not None}
+
+
+def is_result(raw: Json) -> bool:
+    """Whether a value among a model's tests is a result this version can read."""
+    return isinstance(raw, dict) and isinstance(raw.get("outcome"), str) and isinstance(raw.get("configuration"), dict)
+
+
+def is_default(key: str, raw: dict[str, Json]) -> bool:
+    """Whether a result is of a default configuration: the key of such a one is the engine's name alone."""
+    return bool(raw["configuration"].get("engine") == key)
+
+
+def tested_length(raw: dict[str, Json]) -> int:
+    """`ContextResult.tested_context_length` of a result's JSON; 0 while nothing is proven."""
+    loadable = read_count(raw.get("loadable_context_length")) or 0
+    effective = read_count(raw.get("effective_context_length"))
+    return loadable if effective is None else min(loadable, effective)
+
+
+def result_from_json(raw: dict[str, Json]) -> ContextResult:
+    return ContextResult(
+        configuration=_configuration_from_json(raw["configuration"]),
+        outcome=raw["outcome"],
+        tested_at=read_moment(raw.get("tested_at")) or EPOCH,
+        conclusive=raw.get("conclusive") is not False,
+        loadable_context_length=read_count(raw.get("loadable_context_length")),
+        effective_context_length=read_count(raw.get("effective_context_length")),
+        last_known_bad=read_count(raw.get("last_known_bad")),
+        ttft_s=read_number(raw.get("ttft_s")),
+        prefill_tokens_per_second=read_number(raw.get("prefill_tokens_per_second")),
+        decode_tokens_per_second=read_number(raw.get("decode_tokens_per_second")),
+        error=read_text(raw.get("error")),
+        recall_curve=_curve(raw.get("recall_curve")),
+        provenance=_provenance_from_json(raw.get("provenance")),
+    )
+
+
+def _configuration_from_json(raw: dict[str, Json]) -> Configuration:
+    flash_attention = raw.get("flash_attention")
+    return Configuration(
+        engine=read_text(raw.get("engine")) or "lmstudio",
+        k_cache_type=read_text(raw.get("k_cache_type")),
+        v_cache_type=read_text(raw.get("v_cache_type")),
+        flash_attention=flash_attention if isinstance(flash_attention, bool) else None,
+        gpu_ratio=read_number(raw.get("gpu_ratio")),
+        parallel_slots=read_count(raw.get("parallel_slots")) or 1,
+    )
+
+
+def _provenance_from_json(raw: Json) -> Provenance | None:
+    if not isinstance(raw, dict) or not isinstance(raw.get("engine"), str):
+        return None
+    flash_attention, details = raw.get("flash_attention"), raw.get("details")
+    return Provenance(
+        engine=raw["engine"],
+        engine_version=read_text(raw.get("engine_version")),
+        address=read_text(raw.get("address")),
+        host=read_text(raw.get("host")),
+        device=read_text(raw.get("device")),
+        parallel_slots=read_count(raw.get("parallel_slots")) or 1,
+        k_cache_type=read_text(raw.get("k_cache_type")),
+        v_cache_type=read_text(raw.get("v_cache_type")),
+        flash_attention=flash_attention if isinstance(flash_attention, bool) else None,
+        gpu_ratio=read_number(raw.get("gpu_ratio")),
+        details=details if isinstance(details, dict) else {},
+    )
+
+
+def _curve(raw: Json) -> tuple[RecallPoint, ...]:
+    if not isinstance(raw, list):
+        return ()
+    pairs = [item for item in raw if isinstance(item, list) and len(item) == 2]
+    points = [(read_count(length), read_number(score)) for length, score in pairs]
+    return tuple(RecallPoint(length, score) for length, score in points if length is not None and score is not None)
