@@ -89,10 +89,8 @@ class ContextResult:
 RESULT_FIELDS = frozenset({item.name for item in fields(ContextResult)} | {"tested_context_length"})
 
 
-# To and from JSON
-
-
 def merge_results(old: ContextResult | None, new: ContextResult) -> ContextResult:
+    """What is known after a run, given what was known before it."""
     if old is None and not new.conclusive:
         return replace(new, loadable_context_length=None, effective_context_length=None, last_known_bad=None)
     if old is None:
