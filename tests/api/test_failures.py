@@ -63,6 +63,11 @@ TEXTS: list[tuple[Operation, str, type[errors.LMStrixError]]] = [
         errors.ModelLoadError,
     ),
     ("load", "Failed to load model: unknown model architecture: 'quux'", errors.ModelLoadError),
+    (
+        "load",
+        "Failed to load model: 100000 tokens of context were asked for; tiny takes 1 to 4096",
+        errors.ModelLoadError,
+    ),
     # App-side.
     ("load", "snapshot of system resources failed", errors.ModelLoadError),
     ("load", "Model with identifier x already exists", errors.ModelLoadError),
@@ -126,6 +131,20 @@ def test_a_message_is_one_line_of_fact_and_remedy(found: errors.LMStrixError) ->
     assert remedy
     assert "\n" not in str(found)
     assert "acme/tiny" in fact or "127.0.0.1:9" in fact
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"title": "Failed to load model", "cause": "quantized V cache requires flash_attn to be enabled"},
+        {"title": "Failed to load model: quantized V cache requires flash_attn to be enabled"},
+        {"title": "Error loading model.", "cause": "no such option: --frobnicate"},
+    ],
+)
+def test_a_load_that_failed_for_a_reason_of_its_own_is_no_evidence(body: dict[str, str]) -> None:
+    found = classify(read_fault(body), call("load"))
+    assert type(found) is errors.ModelLoadError
+    assert not found.memory_evidence
 
 
 def test_only_three_kinds_are_evidence_about_memory() -> None:

@@ -55,7 +55,7 @@ class FaultyModel:
     `loadable` is the longest context that loads, beyond it loads fail the way `load_failure` names; `prefillable` is
     the longest prompt that does not kill the engine; `recalled` is how many of the last words the model can use;
     `effective` gives the context actually loaded for one asked for; `truncates` cuts long prompts silently, whatever
-    the policy.
+    the policy, at `window` where that is less than the context it claims.
     """
 
     key: str = "acme/tiny"
@@ -67,6 +67,7 @@ class FaultyModel:
     load_failure: str = "out of memory"
     effective: Callable[[int], int] = lambda asked: asked
     truncates: bool = False
+    window: int | None = None
     answer: str = "The sum of two and three is five."
     extra: Mapping[str, Any] = field(default_factory=dict)
 
@@ -599,7 +600,7 @@ def _prompt_text(history: Mapping[str, Any]) -> str:
 def _fit(prompt: str, instance: Instance, config: Mapping[str, Any]) -> str:
     """The prompt as the model gets to see it: whole, its middle cut out, or an error."""
     words = prompt.split()
-    context_length = instance.context_length
+    context_length = min(instance.context_length, instance.model.window or instance.context_length)
     if len(words) < context_length:
         return prompt
     if config.get("llm.prediction.contextOverflowPolicy") == "stopAtLimit" and not instance.model.truncates:

@@ -297,7 +297,6 @@ def model_info(entry: JsonView) -> ModelInfo:
 def loaded_model(entry: JsonView, state: JsonView | None = None) -> LoadedModel:
     """One instance; `state` is what `getInstanceProcessingState` says of it."""
     ttl_ms = number_of(entry, "ttlMs")
-    last_used_ms = number_of(entry, "lastUsedTime")
     instance_id = text_of(entry, "identifier")
     reference = text_of(entry, "instanceReference")
     context_length = count_of(entry, "contextLength")
@@ -314,10 +313,18 @@ def loaded_model(entry: JsonView, state: JsonView | None = None) -> LoadedModel:
         max_context_length=count_of(entry, "maxContextLength") or 0,
         size_bytes=count_of(entry, "sizeBytes") or 0,
         ttl_s=None if ttl_ms is None else ttl_ms / 1000,
-        last_used_at=None if last_used_ms is None else datetime.fromtimestamp(last_used_ms / 1000, UTC),
+        last_used_at=_moment(number_of(entry, "lastUsedTime")),
         status=text_of(state, "status") if state else None,
         queued=count_of(state, "queued") if state else None,
     )
+
+
+def _moment(unix_ms: float | None) -> datetime | None:
+    """A time of the wire; None when there is none, or none that a calendar has."""
+    try:
+        return None if unix_ms is None else datetime.fromtimestamp(unix_ms / 1000, UTC)
+    except (OverflowError, OSError, ValueError):
+        return None
 
 
 def resource_estimate(answer: JsonView) -> ResourceEstimate:

@@ -126,7 +126,8 @@ def _file_address(file: Path) -> str | None:
     """The `host` and `port` of a JSON file; None when it does not say."""
     try:
         content = json.loads(file.read_text(encoding="utf-8-sig"))
-        host, port = content["host"], int(content["port"])
+        port = int(content["port"])
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(content["host"], content["host"])  # noqa: S104 - read, not bound
         return parse_address(f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
     except (OSError, ValueError, LookupError, TypeError, UsageError):
         return None

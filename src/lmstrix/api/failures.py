@@ -95,6 +95,26 @@ def read_fault(error: object) -> ServerFault:
     )
 
 
+# --- what the texts look like ---------------------------------------------------------------------------------------
+
+_SMALLER = "try a shorter context, a smaller quantization or fewer loaded models"
+_MEMORY = (
+    r"unable to allocate|cudaMalloc failed|\bout of memory\b|failed to allocate|ErrorOutOfDeviceMemory|"
+    r"insufficient memory|cannot allocate memory|std::bad_alloc|aligned_malloc"
+)
+_BROKEN_FILE = (
+    r"corrupt(?:ed)? or incomplete|unknown model architecture|unsupported model|invalid magic|bad magic|"
+    r"not a (?:valid )?gguf|missing tensor|wrong number of tensors|failed to open|no such file"
+)
+_TOO_LONG = r"tokens of context were asked for"
+_DIED = r"exit code:|SIGABRT|SIGKILL|SIGSEGV|crashed without additional information|received load-error"
+_UNEXPLAINED = r"failed to load model|error loading model|model_load_failed"
+_OVERFLOW = (
+    r"exceeds the available context size|greater than the context length|\bn_keep\b|context length of only|"
+    r"tokens to keep from the initial prompt|keep the first \d+ tokens|exceed_context_size_error"
+)
+_FILLED = r"reached context length|mid-generation context overflow|context size has been exceeded"
+
 # --- what each kind of fault becomes ------------------------------------------------------------------------------
 
 
@@ -156,6 +176,17 @@ def _crashed(fault: ServerFault, call: Call) -> LMStrixError:
         detail=fault.all_text.strip(),
         exit_status=_exit_status(fault),
     )
+
+
+_died = _load_failure(EngineDiedError, "ended its engine while loading", _SMALLER)
+_did_not_load = _load_failure(ModelLoadError, "did not load", "the server's log tells more")
+
+
+def _unexplained(fault: ServerFault, call: Call) -> LMStrixError:
+    """A load that failed: with nothing more said the engine died, any other reason is a failure of its own."""
+    match = re.search(rf"(?:{_UNEXPLAINED})(.*)", f"{fault.title}: {fault.cause}", re.IGNORECASE | re.DOTALL)
+    explained = match is not None and re.search(r"[a-z]", match[1], re.IGNORECASE)
+    return _did_not_load(fault, call) if explained else _died(fault, call)
 
 
 def _overflow(fault: ServerFault, call: Call) -> LMStrixError:
@@ -232,25 +263,6 @@ _ANY: frozenset[Operation] = frozenset(("connect", "ask", "load", "predict"))
 _LOAD: frozenset[Operation] = frozenset(("load",))
 _PREDICT: frozenset[Operation] = frozenset(("predict", "ask"))
 
-_SMALLER = "try a shorter context, a smaller quantization or fewer loaded models"
-_MEMORY = (
-    r"unable to allocate|cudaMalloc failed|\bout of memory\b|failed to allocate|ErrorOutOfDeviceMemory|"
-    r"insufficient memory|cannot allocate memory|std::bad_alloc|aligned_malloc"
-)
-_BROKEN_FILE = (
-    r"corrupt(?:ed)? or incomplete|unknown model architecture|unsupported model|invalid magic|bad magic|"
-    r"not a (?:valid )?gguf|missing tensor|wrong number of tensors|failed to open|no such file"
-)
-_DIED = (
-    r"exit code:|SIGABRT|SIGKILL|SIGSEGV|crashed without additional information|received load-error|"
-    r"failed to load model|error loading model|model_load_failed"
-)
-_OVERFLOW = (
-    r"exceeds the available context size|greater than the context length|\bn_keep\b|context length of only|"
-    r"tokens to keep from the initial prompt|keep the first \d+ tokens|exceed_context_size_error"
-)
-_FILLED = r"reached context length|mid-generation context overflow|context size has been exceeded"
-
 RULES: tuple[Rule, ...] = (
     Rule(
         _ANY, _refused_token, pattern=r"authentication failed|invalid (?:api )?(?:token|passkey)|passkey does not match"
@@ -321,7 +333,13 @@ RULES: tuple[Rule, ...] = (
         ),
         pattern=_BROKEN_FILE,
     ),
-    Rule(_LOAD, _load_failure(EngineDiedError, "ended its engine while loading", _SMALLER), pattern=_DIED),
+    Rule(
+        _LOAD,
+        _load_failure(ModelLoadError, "did not load: it is not made for that", "ask for no more than it declares"),
+        pattern=_TOO_LONG,
+    ),
+    Rule(_LOAD, _died, pattern=_DIED),
+    Rule(_LOAD, _unexplained, pattern=_UNEXPLAINED),
     Rule(_PREDICT, _overflow, pattern=_OVERFLOW),
     Rule(_PREDICT, _overflow, pattern=_FILLED),
     Rule(
@@ -330,11 +348,11 @@ RULES: tuple[Rule, ...] = (
         pattern=r"model is unloaded|already been unloaded|model was unloaded",
     ),
     Rule(_PREDICT, _load_failure(OutOfMemoryError, "ran out of memory while predicting", _SMALLER), pattern=_MEMORY),
-    Rule(_PREDICT, _crashed, pattern=_DIED + r"|has crashed"),
+    Rule(_PREDICT, _crashed, pattern=rf"{_DIED}|{_UNEXPLAINED}|has crashed"),
 )
 _COMPILED = tuple((rule, re.compile(rule.pattern or r"(?!)", re.IGNORECASE | re.DOTALL)) for rule in RULES)
 _OTHERWISE: Mapping[Operation, Callable[[ServerFault, Call], LMStrixError]] = {
-    "load": _load_failure(ModelLoadError, "did not load", "the server's log tells more"),
+    "load": _did_not_load,
     "predict": _generation_failure(GenerationError, "failed to answer", "the server's log tells more"),
 }
 
