@@ -259,11 +259,12 @@ def _let_go(process: subprocess.Popen[bytes]) -> None:
 
 
 def _last_error(log_file: Path, start: int) -> str:
-    """What the process said last, without the word before it."""
+    """The last failure it reported, without the word before it, else the last line. Two may write to one log."""
     with log_file.open("rb") as log:
         log.seek(start)
         lines = log.read().decode("utf-8", "replace").strip().splitlines()
-    return lines[-1].removeprefix("error: ") if lines else ""
+    errors = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
+    return (errors or lines or [""])[-1]
 
 
 def _answers(status: EngineStatus) -> bool:

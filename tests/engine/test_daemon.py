@@ -1,0 +1,191 @@
+"""The engine as a process: found again, refused twice, gone without a trace when stopped or killed."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from typing import TYPE_CHECKING
+
+import httpx
+import psutil
+import pytest
+
+from lmstrix.engine import requirements
+from lmstrix.engine.daemon import (
+    STATE_FILE,
+    engine_log_lines,
+    engine_log_path,
+    engine_status,
+    start_engine,
+    stop_engine,
+)
+from lmstrix.engine.server import EngineOptions
+from lmstrix.errors import EngineError
+from tests.engine.conftest import SCRIPTED
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+@pytest.fixture
+def options(models_dir: Path) -> EngineOptions:
+    return EngineOptions(models_dir=models_dir, memory_limit_bytes=2**30)
+
+
+@pytest.fixture
+def stopping(home: Path) -> Iterator[Path]:
+    """LMSTRIX_HOME; an engine started in it is stopped."""
+    yield home
+    stop_engine(home)
+
+
+def command(*words: str) -> subprocess.CompletedProcess[str]:
+    """`python -m lmstrix.engine …`."""
+    return subprocess.run(
+        [sys.executable, "-m", "lmstrix.engine", *words], capture_output=True, text=True, timeout=60, check=False
+    )
+
+
+def gone(processes: list[psutil.Process]) -> bool:
+    """Whether all of them ended, soon."""
+    _, alive = psutil.wait_procs(processes, timeout=10)
+    return not alive
+
+
+def test_start_use_and_stop(stopping: Path, options: EngineOptions) -> None:
+    status = start_engine(stopping, options)
+    assert status.running
+    assert engine_status(stopping) == status
+    assert status.models_dir == options.models_dir
+    state = json.loads((stopping / STATE_FILE).read_text())
+    assert (state["host"], state["port"], state["pid"]) == ("127.0.0.1", status.port, status.pid)
+    loaded = httpx.post(f"http://{status.address}/api/v1/models/load", json={"model": SCRIPTED}, timeout=30)
+    assert loaded.status_code == 200
+    with pytest.raises(EngineError, match=f"already at {status.address}"):
+        start_engine(stopping, options)
+    log = list(engine_log_lines(stopping))
+    assert any("listening on" in line for line in log)
+    processes = [psutil.Process(status.pid), *psutil.Process(status.pid).children(recursive=True)]
+    assert len(processes) == 2
+    stopped = stop_engine(stopping)
+    assert not stopped.running
+    assert gone(processes)
+    assert not (stopping / STATE_FILE).exists()
+    assert not stop_engine(stopping).running
+
+
+def test_the_command_line(stopping: Path, models_dir: Path) -> None:
+    assert command("status").stdout == "no engine runs\n"
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        refused = command("start", "--models-dir", str(models_dir), "--port", port)
+    assert refused.returncode == 1
+    assert refused.stderr.count("\n") == 1
+    assert f"cannot listen on 127.0.0.1:{port}" in refused.stderr
+    started = command("start", "--models-dir", str(models_dir), "--memory-limit", "1GiB")
+    assert (started.returncode, started.stderr) == (0, "")
+    status = engine_status(stopping)
+    assert f"at {status.address} (pid {status.pid})" in started.stdout
+    assert command("logs", "--lines", "1").stdout.count("\n") == 1
+    assert command("stop").stdout == "no engine runs\n"
+    assert command("start", "--memory-limit", "much").returncode == 2
+
+
+def test_two_starts_at_once(stopping: Path, options: EngineOptions) -> None:
+    outcomes: list[object] = []
+
+    def start() -> None:
+        try:
+            outcomes.append(start_engine(stopping, options).port)
+        except EngineError as exc:
+            outcomes.append(exc)
+
+    threads = [threading.Thread(target=start) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    ports = [outcome for outcome in outcomes if isinstance(outcome, int)]
+    (failure,) = [outcome for outcome in outcomes if isinstance(outcome, EngineError)]
+    assert ports == [engine_status(stopping).port]
+    assert "another engine" in str(failure) or "already" in str(failure)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals are POSIX")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_no_signal_leaves_anything_behind(stopping: Path, models_dir: Path, number: signal.Signals) -> None:
+    words = [sys.executable, "-m", "lmstrix.engine", "run", "--models-dir", str(models_dir)]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+        assert process.stdout is not None
+        assert "the engine runs at" in process.stdout.readline()
+        status = engine_status(stopping)
+        assert status.pid == process.pid
+        assert httpx.post(f"http://{status.address}/api/v1/models/load", json={"model": SCRIPTED}).status_code == 200
+        children = psutil.Process(process.pid).children(recursive=True)
+        assert len(children) == 1
+        process.send_signal(number)
+        expected = -signal.SIGKILL if number == signal.SIGKILL else 0
+        assert process.wait(20) == expected
+    assert gone(children)
+    assert not engine_status(stopping).running
+
+
+def test_a_state_file_is_believed_only_with_the_right_process(home: Path, options: EngineOptions) -> None:
+    home.mkdir()
+    started = psutil.Process().create_time()
+    state = {"host": "127.0.0.1", "port": 9, "pid": os.getpid(), "process_started": started, "models_dir": "/m"}
+    file = home / STATE_FILE
+    file.write_text(json.dumps(state))
+    assert engine_status(home).running  # ourselves, as far as the file can tell
+    for lie in (
+        {**state, "process_started": started - 100},  # our id belonged to another process once
+        {**state, "pid": 2**22 + 1},
+        {**state, "pid": "1"},
+        {**state, "port": None},
+        {},
+    ):
+        file.write_text(json.dumps(lie))
+        assert not engine_status(home).running
+    for text in ("", "{", "[]", "null"):
+        file.write_text(text)
+        assert not engine_status(home).running
+        assert not stop_engine(home).running
+
+
+def test_following_the_log(home: Path) -> None:
+    with pytest.raises(EngineError, match="no log yet"):
+        list(engine_log_lines(home))
+    log_file = engine_log_path(home)
+    lines = engine_log_lines(home, follow=True)
+    timer = threading.Timer(0.2, lambda: log_file.write_text("one\ntwo\n"))
+    timer.start()
+    assert [next(lines), next(lines)] == ["one\n", "two\n"]
+    timer.join()
+    assert list(engine_log_lines(home, lines=1)) == ["two\n"]
+
+
+class TestRequirements:
+    def test_missing_packages_are_named_with_the_remedy(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(requirements.importlib.util, "find_spec", lambda _name: None)
+        with pytest.raises(EngineError, match=r'aiohttp and xllamacpp: pip install "lmstrix\[engine\]"'):
+            requirements.check_requirements()
+
+    @pytest.mark.parametrize(
+        ("complaint", "remedy"),
+        [
+            ("ImportError: libgomp.so.1: cannot open shared object file", "libgomp1"),
+            ("ImportError: invalid ELF header", "reinstall"),
+        ],
+    )
+    def test_broken_libraries_too(self, monkeypatch: pytest.MonkeyPatch, complaint: str, remedy: str) -> None:
+        monkeypatch.setattr(requirements, "_import_complaint", lambda: complaint)
+        with pytest.raises(EngineError, match=remedy):
+            requirements.check_requirements()
