@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import sys
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -30,6 +29,10 @@ from lmstrix.errors import LMStrixError, UsageError
 from lmstrix.types import CacheType, LoadConfig
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from lmstrix.engine.daemon import EngineStatus
+    from lmstrix.engine.server import EngineOptions
     from lmstrix.paths import Paths
     from lmstrix.reports.console import Console
     from lmstrix.service import LMStrixService
@@ -89,7 +92,7 @@ def _common(
 
 
 class LMStrixCommands:
-    """`lmstrix COMMAND`: public methods are commands; `engine_start` is `lmstrix engine start`, `list_` spares a builtin."""
+    """`lmstrix COMMAND`: public methods are commands; `engine_start` is `engine start`, `list_` spares a builtin."""
 
     def __init__(self, common: Common) -> None:
         self._common = common
@@ -229,7 +232,7 @@ class LMStrixCommands:
             unload_others: First unload the models that others have loaded.
         """
         del resume  # an interrupted run is always continued; the word is accepted for scripts that say it
-        from lmstrix.service.testing import TestOptions
+        from lmstrix.service.testing import ContextTestRequest
 
         if (model is None) == (not all_models):
             raise UsageError("test needs a MODEL or --all (lmstrix list shows the models)")
@@ -237,7 +240,7 @@ class LMStrixCommands:
             raise UsageError("give --prompt or --file-prompt, not both")
         if file_prompt is not None:
             prompt = _read_text(file_prompt)
-        options = TestOptions(
+        options = ContextTestRequest(
             threshold=threshold,
             context_length=ctx,
             precision=precision,
@@ -261,9 +264,7 @@ class LMStrixCommands:
             self._console.test_plan(self._service.plan_tests(model, options, order=sort))
             return
         with self._console.test_progress() as progress:
-            report = self._service.test(
-                model, options, order=sort, on_step=progress.step, on_model=progress.model
-            )
+            report = self._service.test(model, options, order=sort, on_step=progress.step, on_model=progress.model)
         self._console.test_report(report)
         if report.failed:
             raise LMStrixError(report.failure_line)
@@ -402,6 +403,70 @@ class LMStrixCommands:
         """Show the loaded models with their effective context lengths."""
         self._console.loaded(self._service.ps(), command="ps")
 
+    def estimate(
+        self,
+        model: str,
+        *,
+        ctx: Tokens | None = None,
+        k_cache_type: CacheType | None = None,
+        v_cache_type: CacheType | None = None,
+        flash_attention: bool | None = None,
+        parallel_slots: int = 1,
+    ) -> None:
+        """Predict what a load takes and which context fits, by arithmetic. Loads nothing.
+
+        Args:
+            model: The model.
+            ctx: Context length; without it the declared one.
+            k_cache_type: Type of the K cache.
+            v_cache_type: Type of the V cache.
+            flash_attention: Flash attention on, or off with --no-flash-attention.
+            parallel_slots: Requests answered at the same time.
+        """
+        load = LoadConfig(
+            context_length=ctx,
+            k_cache_type=k_cache_type,
+            v_cache_type=v_cache_type,
+            flash_attention=flash_attention,
+            parallel_slots=parallel_slots,
+        )
+        self._console.estimate(self._service.estimate(model, load))
+
+    def save(
+        self,
+        model: str | None = None,
+        *,
+        limit: TokensOrRatio | None = None,
+        flash: bool | None = None,
+        dry_run: bool = False,
+        restore: bool = False,
+    ) -> None:
+        """Write tested contexts into LM Studio's own per-model defaults, so that the app loads what works.
+
+        Args:
+            model: Only this model; without it all tested ones.
+            limit: Write no more than this many tokens, or this percentage of the tested context.
+            flash: Also switch flash attention on (--no-flash: off).
+            dry_run: Show what would change; write nothing.
+            restore: Put back what was there before the first save.
+        """
+        saved = self._service.save(model, limit=limit, flash_attention=flash, dry_run=dry_run, restore=restore)
+        self._console.saved(saved, dry_run=dry_run, restore=restore)
+
+    def reset(self, model: str | None = None, *, all_models: AllModels = False, yes: bool = False) -> None:
+        """Forget test results. What a model is stays known; only what was measured goes.
+
+        Args:
+            model: The model.
+            all_models: Forget the results of all models; needs --yes.
+            yes: Do it without asking.
+        """
+        if (model is None) == (not all_models):
+            raise UsageError("reset needs a MODEL or --all")
+        if all_models and not yes:
+            raise UsageError("reset --all forgets every test result; add --yes to do it")
+        self._console.reset(self._service.reset(model))
+
     def doctor(self) -> None:
         """Check what works on this machine, with remedies. Needs nothing installed."""
         report = self._service.doctor()
@@ -431,10 +496,8 @@ class LMStrixCommands:
         """
         from lmstrix.engine.daemon import run_engine
 
-        run_engine(
-            self._paths.home,
-            self._engine_options(models_dir, host=host, port=port, memory_limit=memory_limit, token=api_token, cors=cors),
-        )
+        options = self._engine_options(models_dir, host, port, memory_limit, api_token, cors)
+        run_engine(self._paths.home, options, on_ready=self._show_engine)
 
     def engine_start(
         self,
@@ -458,22 +521,20 @@ class LMStrixCommands:
         """
         from lmstrix.engine.daemon import start_engine
 
-        options = self._engine_options(
-            models_dir, host=host, port=port, memory_limit=memory_limit, token=api_token, cors=cors
-        )
-        self._console.engine(start_engine(self._paths.home, options))
+        options = self._engine_options(models_dir, host, port, memory_limit, api_token, cors)
+        self._show_engine(start_engine(self._paths.home, options))
 
     def engine_stop(self) -> None:
         """Stop the background engine and unload its models."""
         from lmstrix.engine.daemon import stop_engine
 
-        self._console.engine(stop_engine(self._paths.home))
+        self._show_engine(stop_engine(self._paths.home))
 
     def engine_status(self) -> None:
         """Show whether the embedded engine runs, where, and what it holds."""
         from lmstrix.engine.daemon import engine_status
 
-        self._console.engine(engine_status(self._paths.home))
+        self._show_engine(engine_status(self._paths.home))
 
     def engine_logs(self, *, follow: bool = False, lines: int = 50) -> None:
         """Show the background engine's log.
@@ -482,10 +543,36 @@ class LMStrixCommands:
             follow: Go on showing new lines until interrupted.
             lines: How many of the last lines to show.
         """
-        from lmstrix.engine.daemon import read_log
+        from lmstrix.engine.daemon import engine_log_lines
 
-        for line in read_log(self._paths.home, lines=lines, follow=follow):
+        for line in engine_log_lines(self._paths.home, lines=lines, follow=follow):
             self._console.text(line)
+
+    def _engine_options(
+        self,
+        models_dir: str | None,
+        host: str,
+        port: int,
+        memory_limit: int | None,
+        api_token: str | None,
+        cors: bool,
+    ) -> EngineOptions:
+        from lmstrix.engine.server import EngineOptions
+
+        folder = models_dir or self._settings.models_dir
+        return EngineOptions(
+            models_dir=Path(folder).expanduser().absolute() if folder else self._paths.models_dir,
+            host=host,
+            port=port,
+            api_token=api_token,
+            cors=cors,
+            memory_limit_bytes=memory_limit,
+        )
+
+    def _show_engine(self, status: EngineStatus) -> None:
+        self._console.engine(
+            running=status.running, address=status.address, pid=status.pid, models_dir=status.models_dir
+        )
 
     def demo(self) -> None:
         """The whole story in a minute, on the embedded engine and a small bundled model."""

@@ -7,12 +7,14 @@ file, key, what was expected and what was found. Pydantic is imported only when 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lmstrix.errors import SettingsError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 PROJECT_FILE = ".lmstrix.toml"
 HOME_FILES = ("config.toml", "config.json")

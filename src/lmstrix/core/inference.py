@@ -7,13 +7,17 @@ really has; overflow policy is always stop-at-limit, so no text is dropped silen
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
-from lmstrix.backend import LoadProgress, ModelBackend
 from lmstrix.core import load_policy
 from lmstrix.core.load_policy import ContextChoice, Load, Reuse
 from lmstrix.types import Deadlines, GenerationRequest, LoadConfig, LoadedModel, Message, StreamEvent
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from lmstrix.backend import LoadProgress, ModelBackend
 
 OWN_PREFIX = "lmstrix-"
 ROUGH_BYTES_PER_TOKEN = 3
@@ -101,9 +105,7 @@ class InferenceManager:
         limit = load_policy.output_limit(
             options.out_ctx, context_length=instance.context_length, prompt_tokens=prompt_tokens
         )
-        return Prepared(
-            instance=instance, choice=choice, prompt_tokens=prompt_tokens, max_tokens=limit, load_s=load_s
-        )
+        return Prepared(instance=instance, choice=choice, prompt_tokens=prompt_tokens, max_tokens=limit, load_s=load_s)
 
     def stream(
         self, prepared: Prepared, request: GenerationRequest, options: InferenceOptions
@@ -151,4 +153,3 @@ def _rough_tokens(request: GenerationRequest) -> int:
     """An estimate from above for prose, to choose a context before the model is loaded to count."""
     texts = [request.raw_prompt or "", *(message.text for message in request.messages)]
     return sum(len(text.encode(errors="surrogatepass")) for text in texts) // ROUGH_BYTES_PER_TOKEN + 64
-

@@ -6,12 +6,14 @@ name whatever its context, which is how an answer silently runs at 4,096 tokens.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from lmstrix.errors import ContextOverflowError
 from lmstrix.types import LoadConfig, LoadedModel
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 UNTESTED_CONTEXT_LENGTH = 4096
 ALIGNMENT = 256
@@ -41,9 +43,7 @@ class Load:
     replaces: tuple[LoadedModel, ...] = ()
 
 
-def choose_context(
-    asked: float | None, *, declared: int, tested: int | None, needed_tokens: int = 0
-) -> ContextChoice:
+def choose_context(asked: float | None, *, declared: int, tested: int | None, needed_tokens: int = 0) -> ContextChoice:
     """The context length for a call that needs `needed_tokens` (prompt and answer, as far as known).
 
     `asked` is a token count, a ratio in 0..1 of the tested (else declared) length when a float below or at 1, 0 for the

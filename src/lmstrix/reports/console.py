@@ -8,7 +8,6 @@ import json as json_module
 import os
 import shutil
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -16,9 +15,20 @@ from lmstrix.reports.table import Column, clean, render
 from lmstrix.units import format_bytes, format_seconds, format_tokens
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from pathlib import Path
+
     from lmstrix.core.registry import ModelRecord
-    from lmstrix.reports.testing import TestProgress
-    from lmstrix.service.records import ContextReport, DoctorReport, Listing, PlannedTest, ScanReport
+    from lmstrix.reports.testing import LiveProgress
+    from lmstrix.core.results import (
+        ContextReport,
+        DoctorReport,
+        EstimateReport,
+        Listing,
+        PlannedTest,
+        SavedDefaults,
+        ScanReport,
+    )
     from lmstrix.types import GenerationResult, LoadedModel, StreamEvent
 
 _LIST_COLUMNS = (
@@ -153,8 +163,12 @@ class Console:
         elif show == "csv":
             rows = [record_json(record) for record in records]
             if rows:
-                writer = csv.DictWriter(sys.stdout, [k for k, v in rows[0].items() if not isinstance(v, list)],
-                                        extrasaction="ignore", lineterminator="\n")
+                writer = csv.DictWriter(
+                    sys.stdout,
+                    [k for k, v in rows[0].items() if not isinstance(v, list)],
+                    extrasaction="ignore",
+                    lineterminator="\n",
+                )
                 writer.writeheader()
                 writer.writerows(rows)
         elif not listing.total:
@@ -202,11 +216,11 @@ class Console:
         if not models:
             self.note("nothing was loaded")
 
-    def test_progress(self) -> TestProgress:
+    def test_progress(self) -> LiveProgress:
         """Shows what a test does now; use as a context manager."""
-        from lmstrix.reports.testing import TestProgress
+        from lmstrix.reports.testing import LiveProgress
 
-        return TestProgress(self, live=not self.quiet and not self.verbose and sys.stderr.isatty())
+        return LiveProgress(self, live=not self.quiet and not self.verbose and sys.stderr.isatty())
 
     def test_report(self, report: ContextReport) -> None:
         from lmstrix.reports.testing import show_report
@@ -218,13 +232,100 @@ class Console:
 
         show_plan(self, planned)
 
-    def engine(self, status: EngineStatus) -> None:
+    def estimate(self, report: EstimateReport) -> None:
+        parts, server = report.breakdown, report.server_estimate
         if self.json:
-            self.result("engine", {"running": status.running, "address": status.address, "pid": status.pid})
-        elif status.running:
-            sys.stdout.write(f"the engine runs at {status.address} (process {status.pid})\n")
+            self.result(
+                "estimate",
+                {
+                    "model_key": report.record.model_key,
+                    "context_length": report.context_length,
+                    "weights_bytes": parts.weights_bytes,
+                    "kv_cache_bytes": parts.kv_cache_bytes,
+                    "recurrent_state_bytes": parts.recurrent_state_bytes,
+                    "compute_buffer_bytes": parts.compute_buffer_bytes,
+                    "projector_bytes": parts.projector_bytes,
+                    "runtime_overhead_bytes": parts.runtime_overhead_bytes,
+                    "total_bytes": parts.total_bytes,
+                    "kv_bytes_per_token": report.kv_bytes_per_token,
+                    "budget_bytes": report.budget_bytes,
+                    "fits": report.fits,
+                    "predicted_limit": report.predicted_limit,
+                    "approximate": parts.approximate,
+                    "server": report.server_name,
+                    "server_total_bytes": server.total_bytes if server else None,
+                    "server_passes_guardrails": server.passes_guardrails if server else None,
+                },
+            )
+            return
+        guess = " (a guess: the file's header is not readable from here)" if parts.approximate else ""
+        rows = [
+            ("weights", format_bytes(parts.weights_bytes)),
+            ("KV cache", f"{format_bytes(parts.kv_cache_bytes)}  ({format_bytes(report.kv_bytes_per_token)} a token)"),
+            ("recurrent state", format_bytes(parts.recurrent_state_bytes)),
+            ("compute buffer", format_bytes(parts.compute_buffer_bytes)),
+            ("projector", format_bytes(parts.projector_bytes)),
+            ("runtime", format_bytes(parts.runtime_overhead_bytes)),
+            ("total", format_bytes(parts.total_bytes) + guess),
+            ("available", f"{format_bytes(report.budget_bytes)}  ({'fits' if report.fits else 'does not fit'})"),
+            ("longest that fits", f"{format_tokens(report.predicted_limit)} tokens"),
+        ]
+        if server is not None:
+            verdict = "lets it through" if server.passes_guardrails else "would refuse it"
+            rows.append((f"{report.server_name}", f"{format_bytes(server.total_bytes)}  (its guardrail {verdict})"))
+        sys.stdout.write(f"{clean(report.record.model_key)} at {format_tokens(report.context_length)} tokens\n")
+        shown = [row for row in rows if row[1] != "0 B"]
+        width = max(len(name) for name, _ in shown)
+        for name, value in shown:
+            sys.stdout.write(f"  {name:<{width}}  {value}\n")
+
+    def saved(self, saved: Sequence[SavedDefaults], *, dry_run: bool, restore: bool) -> None:
+        if self.json:
+            models = [
+                {
+                    "model_key": item.record.model_key,
+                    "file": str(item.change.file),
+                    "before": dict(item.change.before),
+                    "after": dict(item.change.after),
+                    "written": item.written,
+                }
+                for item in saved
+            ]
+            self.result("save", {"models": models, "dry_run": dry_run, "restored": restore})
+            return
+        for item in saved:
+            name = clean(item.record.model_key)
+            if restore:
+                sys.stdout.write(f"{name}: {'would put back' if dry_run else 'put back'} {item.change.file}\n")
+                continue
+            changed = [
+                f"{key}: {_shown(item.change.before.get(key))} -> {_shown(value)}"
+                for key, value in item.change.after.items()
+                if item.change.before.get(key) != value
+            ]
+            sys.stdout.write(f"{name}: {', '.join(changed) or 'already so'}\n")
+        if not saved:
+            self.note("nothing to put back" if restore else "no model has a tested context yet: lmstrix test --all")
+        elif dry_run:
+            self.note("nothing was written (--dry-run)")
+
+    def reset(self, records: Sequence[ModelRecord]) -> None:
+        if self.json:
+            self.result("reset", {"models": [record.model_key for record in records]})
+        for record in records:
+            self.note(f"forgot the results of {record.model_key}")
+        if not records:
+            self.note("there were no results to forget")
+
+    def engine(self, *, running: bool, address: str | None, pid: int | None, models_dir: Path | None) -> None:
+        if self.json:
+            folder = str(models_dir) if models_dir else None
+            self.result("engine", {"running": running, "address": address, "pid": pid, "models_dir": folder})
+        elif running:
+            sys.stdout.write(f"the engine runs at {address} (process {pid}, models from {models_dir})\n")
         else:
             sys.stdout.write("the engine is not running\n")
+        sys.stdout.flush()
 
     def doctor(self, report: DoctorReport) -> None:
         if self.json:
@@ -397,6 +498,10 @@ def _answer_json(result: GenerationResult) -> dict[str, Any]:
         "total_s": stats.total_s,
         "decode_tokens_per_second": stats.decode_tokens_per_second,
     }
+
+
+def _shown(value: object) -> str:
+    return "-" if value is None else json_module.dumps(value)
 
 
 def _harmless(text: str) -> str:

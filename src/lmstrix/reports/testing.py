@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from lmstrix.core.context.tester import Step
     from lmstrix.core.registry import ModelRecord, RecallPoint
     from lmstrix.reports.console import Console
-    from lmstrix.service.records import ContextReport, PlannedTest, TestedModel
+    from lmstrix.core.results import ContextReport, ModelTest, PlannedTest
 
 _BLOCKS = " ▁▂▃▄▅▆▇█"
 _ASCII_BLOCKS = " .:-=+*#@"
@@ -35,10 +35,8 @@ REPORT_COLUMNS = (
 )
 
 
-class TestProgress:
+class LiveProgress:
     """A live line on a terminal; with --verbose, or where nothing can move, one line a finished step."""
-
-    __test__ = False  # not a test case
 
     def __init__(self, console: Console, *, live: bool) -> None:
         self._console = console
@@ -47,7 +45,7 @@ class TestProgress:
         self._task: TaskID | None = None
         self._label = ""
 
-    def __enter__(self) -> TestProgress:
+    def __enter__(self) -> LiveProgress:
         if self._live:
             from rich.console import Console as RichConsole
             from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
@@ -108,7 +106,7 @@ def show_report(console: Console, report: ContextReport) -> None:
         console.note("no models to test: lmstrix scan finds them")
 
 
-def _explain(console: Console, model: TestedModel) -> None:
+def _explain(console: Console, model: ModelTest) -> None:
     assert model.outcome is not None
     result = model.outcome.result
     if model.outcome.refused:
@@ -156,7 +154,7 @@ def show_plan(console: Console, planned: Sequence[PlannedTest]) -> None:
     console.note(f"{len(planned)} model(s); nothing was loaded")
 
 
-def tested_json(model: TestedModel) -> dict[str, Any]:
+def tested_json(model: ModelTest) -> dict[str, Any]:
     """One model of `test --json`."""
     value: dict[str, Any] = {"model_key": model.record.model_key, "path": model.record.path, "skipped": model.skipped}
     if model.outcome is None:
@@ -197,7 +195,7 @@ def _plan_json(plan: PlannedTest) -> dict[str, Any]:
     }
 
 
-def _row(model: TestedModel) -> tuple[str, ...]:
+def _row(model: ModelTest) -> tuple[str, ...]:
     assert model.outcome is not None
     result, outcome = model.outcome.result, model.outcome
     tries = str(outcome.loads) if not outcome.failing_loads else f"{outcome.loads} ({outcome.failing_loads} failed)"

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from lmstrix.core.inference import InferenceManager, InferenceOptions, InferenceTarget, Prepared, user_message
-from lmstrix.core.load_policy import ContextChoice
 from lmstrix.core.state import LastUsed
 from lmstrix.errors import UsageError
 from lmstrix.types import Deadlines, Finished, GenerationRequest, StreamEvent
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
     from lmstrix.backend import LoadProgress
+    from lmstrix.core.load_policy import ContextChoice
     from lmstrix.core.registry import ModelRecord
+    from lmstrix.core.results import InferRequest
     from lmstrix.service.facade import LMStrixService
-    from lmstrix.service.records import InferRequest
 
 
 def stream(

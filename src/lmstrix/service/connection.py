@@ -1,10 +1,11 @@
-"""Which server, and a backend on it. "auto": LM Studio if it answers, else a running embedded engine, else one of our own
-for as long as the command runs, when the extra is installed.
+"""Which server, and a backend on it.
+
+"auto": LM Studio if it answers, else a running embedded engine, else one of our own for as long as the command runs,
+when the extra is installed and there are models to serve.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +14,8 @@ from lmstrix.errors import BackendUnavailableError, EngineError
 from lmstrix.types import ServerInfo
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from lmstrix.backend import ModelBackend
     from lmstrix.engine import EmbeddedEngine
     from lmstrix.paths import Paths
@@ -55,6 +58,8 @@ def connect(paths: Paths, settings: Settings, *, notify: Callable[[str], None]) 
         if settings.server not in ("auto", "embedded"):
             raise
         directory = Path(settings.models_dir or paths.models_dir)
+        if not directory.is_dir():
+            raise
         try:
             engine = _start_engine(directory)
         except EngineError as problem:
@@ -70,7 +75,7 @@ def connect_running(paths: Paths, settings: Settings) -> Connection:
 
     server = find_server(settings.server, paths=paths)
     models_dir = None
-    if server.engine == "embedded" and __import__("importlib.util").util.find_spec("lmstrix.engine.daemon"):  # TMP
+    if server.engine == "embedded":
         from lmstrix.engine.daemon import engine_status
 
         engine = engine_status(paths.home)

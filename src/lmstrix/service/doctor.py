@@ -5,16 +5,17 @@ from __future__ import annotations
 import os
 import platform
 import sys
-from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lmstrix.core.results import Check, DoctorReport
 from lmstrix.errors import BackendUnavailableError, LMStrixError
-from lmstrix.service.records import Check, DoctorReport
 from lmstrix.units import format_bytes
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from lmstrix.service.facade import LMStrixService
 
 
@@ -90,7 +91,10 @@ def _lmstudio(service: LMStrixService) -> Check:
     if os.environ.get("LMSTRIX_HOME"):
         return Check(name="lm studio", state="note", found="not looked for, since LMSTRIX_HOME is set")
     return Check(
-        name="lm studio", state="note", found="not installed here", remedy="lmstrix engine start serves models without it"
+        name="lm studio",
+        state="note",
+        found="not installed here",
+        remedy="lmstrix engine start serves models without it",
     )
 
 

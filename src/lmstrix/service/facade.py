@@ -11,28 +11,30 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from lmstrix.core.registry import ModelRecord, ModelRegistry
 from lmstrix.core.registry_store import RegistryStore
-from lmstrix.paths import Paths
-from lmstrix.service.records import (
+from lmstrix.core.results import (
     ContextReport,
     DoctorReport,
+    EstimateReport,
     InferRequest,
     Listing,
     PlannedTest,
+    SavedDefaults,
     ScanReport,
     SortKey,
 )
-from lmstrix.settings import Settings
 
 if TYPE_CHECKING:
     from types import TracebackType
 
     from lmstrix.backend import LoadProgress
-    from lmstrix.core.inference import Prepared
     from lmstrix.core.context.tester import Step
+    from lmstrix.core.inference import Prepared
+    from lmstrix.core.registry import ModelRecord, ModelRegistry
+    from lmstrix.paths import Paths
     from lmstrix.service.connection import Connection
-    from lmstrix.service.testing import Order, TestOptions
+    from lmstrix.service.testing import ContextTestRequest, Order
+    from lmstrix.settings import Settings
     from lmstrix.types import LoadConfig, LoadedModel, StreamEvent
 
 Notify = Callable[[str], None]
@@ -80,7 +82,11 @@ class LMStrixService:
         return RegistryStore(self.paths.registry_file)
 
     def list_models(
-        self, *, filter: str | None = None, sort: SortKey = "id", reverse: bool = False  # noqa: A002 - FILTER on the CLI
+        self,
+        *,
+        filter: str | None = None,
+        sort: SortKey = "id",
+        reverse: bool = False,  # noqa: A002 - FILTER on the CLI
     ) -> Listing:
         """The registry's records, filtered by text in key or path, sorted."""
         records = list(self.store.load())
@@ -144,6 +150,14 @@ class LMStrixService:
             return self._connection.models_dir
         return Path(self.settings.models_dir) if self.settings.models_dir else self.paths.models_dir
 
+    def running_connection(self) -> Connection:
+        """The server in use, or one that runs already: what is loaded there stays. Raises BackendUnavailableError."""
+        if self._connection is None:
+            from lmstrix.service.connection import connect_running
+
+            self._connection = connect_running(self.paths, self.settings)
+        return self._connection
+
     def load(
         self,
         model: str,
@@ -166,8 +180,7 @@ class LMStrixService:
             )
             config = replace(config, context_length=choice.context_length)
             self.notify(f"{record.model_key}: loading {choice.context_length:,} tokens ({choice.source})")
-        self._require_lasting_server("load")
-        return self.connection.backend.load(
+        return self.running_connection().backend.load(
             record.model_key,
             config,
             instance_id=instance_id or record.model_key,
@@ -181,8 +194,7 @@ class LMStrixService:
         """Unload one instance by identifier or key, or everything for None; returns what was unloaded."""
         from lmstrix.errors import ModelNotFoundError
 
-        self._require_lasting_server("unload")
-        backend = self.connection.backend
+        backend = self.running_connection().backend
         loaded = backend.list_loaded()
         chosen = [m for m in loaded if instance is None or instance == m.instance_id]
         if instance is not None and not chosen:
@@ -197,17 +209,7 @@ class LMStrixService:
 
     def ps(self) -> list[LoadedModel]:
         """The loaded models."""
-        self._require_lasting_server("ps")
-        return self.connection.backend.list_loaded()
-
-    def _require_lasting_server(self, command: str) -> None:
-        """An engine started for one command would take the loaded model with it."""
-        from lmstrix.errors import BackendUnavailableError
-
-        if self.connection.temporary:
-            raise BackendUnavailableError(
-                f"{command} needs a server that stays: start LM Studio's server, or run lmstrix engine start"
-            )
+        return self.running_connection().backend.list_loaded()
 
     # Inference
 
@@ -228,22 +230,55 @@ class LMStrixService:
     def test(
         self,
         model: str | None,
-        options: TestOptions,
+        options: ContextTestRequest,
         *,
         order: Order = "risk",
         on_step: Callable[[Step], None] | None = None,
         on_model: Callable[[ModelRecord, int, int], None] | None = None,
     ) -> ContextReport:
         """Find the real context limit of one model, or with None of all that have no result yet."""
-        from lmstrix.service.testing import test
+        from lmstrix.service.testing import run_tests
 
-        return test(self, model, options, order=order, on_step=on_step, on_model=on_model)
+        return run_tests(self, model, options, order=order, on_step=on_step, on_model=on_model)
 
-    def plan_tests(self, model: str | None, options: TestOptions, *, order: Order = "risk") -> list[PlannedTest]:
+    def plan_tests(self, model: str | None, options: ContextTestRequest, *, order: Order = "risk") -> list[PlannedTest]:
         """What `test` would try, by arithmetic; touches nothing."""
         from lmstrix.service.testing import plan
 
         return plan(self, model, options, order=order)
+
+    def estimate(self, model: str, load: LoadConfig) -> EstimateReport:
+        """What a load takes and which context fits, by arithmetic; nothing is loaded."""
+        from lmstrix.service.estimating import estimate
+
+        return estimate(self, model, load)
+
+    def save(
+        self,
+        model: str | None,
+        *,
+        limit: float | None = None,
+        flash_attention: bool | None = None,
+        dry_run: bool = False,
+        restore: bool = False,
+    ) -> list[SavedDefaults]:
+        """Write tested contexts into LM Studio's own per-model defaults, or put the originals back."""
+        from lmstrix.service.saving import save
+
+        return save(self, model, limit=limit, flash_attention=flash_attention, dry_run=dry_run, restore=restore)
+
+    def reset(self, model: str | None) -> list[ModelRecord]:
+        """Forget the test results of one model, or with None of all; returns those that had any."""
+        from lmstrix.core.history import History
+
+        records = [self.find(model)] if model is not None else list(self.registry())
+        paths = [record.path for record in records]
+        done = set(self.store.update(lambda registry: [path for path in paths if registry.reset(path)]))
+        if self.paths.history_file.exists():
+            with History(self.paths.history_file) as history:
+                for path in paths:
+                    history.journal.forget_tests(path)
+        return [record for record in records if record.path in done]
 
     # This machine
 

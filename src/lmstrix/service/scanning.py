@@ -5,19 +5,20 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from lmstrix.core.registry import ModelFacts, ModelRegistry, ScanChanges
+from lmstrix.core.history import History
+from lmstrix.core.results import ScanReport
 from lmstrix.core.scanner import DiskScan, merge_listing, scan_models_dir
 from lmstrix.errors import BackendUnavailableError, LMStrixError
 from lmstrix.loaders.gguf import read_header
-from lmstrix.service.records import ScanReport
-from lmstrix.types import ModelInfo
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from lmstrix.core.registry import ModelFacts, ModelRegistry, ScanChanges
     from lmstrix.core.registry_store import RegistryStore
     from lmstrix.paths import Paths
     from lmstrix.settings import Settings
+    from lmstrix.types import ModelInfo
 
 Forget = Literal["all", "failed"] | None
 
@@ -51,7 +52,7 @@ def scan(
             "or name the directory with --models-dir"
         )
     found = list(disk.models) if listing is None else merge_listing(disk.models, listing)
-    unreadable = [problem.path for problem in disk.problems if problem.kind in ("unreadable", "incomplete")]
+    unreadable = [problem.path for problem in disk.problems if problem.kind != "not a model"]
 
     def change(current: ModelRegistry) -> tuple[ScanChanges, tuple[str, ...]]:
         changes = current.merge_scan(found, unreadable=unreadable)
@@ -59,6 +60,10 @@ def scan(
 
     before = _content(store.path)
     changes, forgotten = store.update(change) if write else change(registry)
+    if write and changes.moved and paths.history_file.exists():
+        with History(paths.history_file) as history:
+            for move in changes.moved:
+                history.move_model(move.old_path, move.new_path)
     return ScanReport(
         changes=changes,
         problems=disk.problems,

@@ -3,39 +3,35 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
 from lmstrix.core.context.machine_belief import MachineBelief
-from lmstrix.core.context.tester import INSTANCE_PREFIX, ContextTester, Step, Subject, TesterOptions
+from lmstrix.core.context.tester import INSTANCE_PREFIX, ContextTester, ContextTestOptions, Step, Subject
 from lmstrix.core.context.verdict import Outcome
 from lmstrix.core.history import History
-from lmstrix.core.memory.fit import LoadBreakdown, load_breakdown, longest_context
 from lmstrix.core.memory.host import read_host_memory
-from lmstrix.core.memory.shape import ModelShape, shape_from_listing, shape_from_metadata
 from lmstrix.core.registry import Configuration, ContextResult, ModelRecord, ModelRegistry
-from lmstrix.errors import GgufError, LMStrixError, UsageError
-from lmstrix.loaders.gguf import read_header
-from lmstrix.service.records import ContextReport, PlannedTest, TestedModel
-from lmstrix.types import CacheType, Deadlines, LoadConfig, Provenance
+from lmstrix.core.results import ContextReport, ModelTest, PlannedTest
+from lmstrix.errors import LMStrixError, UsageError
+from lmstrix.service.estimating import UNKNOWN_DECLARED, breakdown, predicted_limit, shape_of
+from lmstrix.types import Deadlines, LoadConfig, Provenance
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from lmstrix.backend import ModelBackend
     from lmstrix.service.facade import LMStrixService
 
 Order = Literal["risk", "id", "size", "ctx"]
 ALIGNMENT = 256
-UNKNOWN_DECLARED = 4096
 SILENCE_S = 180.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TestOptions:
+class ContextTestRequest:
     """What `lmstrix test` can be told; None leaves a default."""
-
-    __test__ = False  # not a test case, whatever its name suggests to pytest
 
     threshold: int | None = None
     context_length: int | None = None
@@ -50,19 +46,19 @@ class TestOptions:
     unload_others: bool = False
 
 
-def test(
+def run_tests(
     service: LMStrixService,
     model: str | None,
-    options: TestOptions,
+    options: ContextTestRequest,
     *,
     order: Order = "risk",
     on_step: Callable[[Step], None] | None = None,
     on_model: Callable[[ModelRecord, int, int], None] | None = None,
 ) -> ContextReport:
-    """Test one model, or with None all that have no result yet. `on_model` hears each model with its place and the count."""
+    """Test one model, or with None all that have no result yet. `on_model` hears each, its place, the count."""
     chosen, skipped = _choose(service, model, options, order)
     purpose = f"lmstrix test {model or '--all'}"
-    done: list[TestedModel] = []
+    done: list[ModelTest] = []
     with History(service.paths.history_file) as history:
         if history.set_aside is not None:
             service.notify(f"lmstrix.db was damaged and is set aside as {history.set_aside}")
@@ -81,25 +77,18 @@ def test(
     return ContextReport(models=(*done, *skipped))
 
 
-def plan(service: LMStrixService, model: str | None, options: TestOptions, *, order: Order = "risk") -> list[PlannedTest]:
+def plan(
+    service: LMStrixService, model: str | None, options: ContextTestRequest, *, order: Order = "risk"
+) -> list[PlannedTest]:
     """What `test` would try, by arithmetic alone: no server is asked and nothing is loaded."""
     chosen, _ = _choose(service, model, options, order)
     budget = read_host_memory().model_budget_bytes
     planned = []
     for record in chosen:
-        shape = shape_of(service, record)
+        shape = shape_of(service.models_dir, record)
         ceiling = _ceiling(record, options)
-        predicted = _breakdown(shape, ceiling, options.load).total_bytes
-        limit = longest_context(
-            shape,
-            budget,
-            ceiling=ceiling,
-            k_type=options.load.k_cache_type or "f16",
-            v_type=options.load.v_cache_type or "f16",
-            slots=options.load.parallel_slots,
-            unified=options.load.unified_kv is not False,
-            flash_attention=options.load.flash_attention is not False,
-        )
+        predicted = breakdown(shape, ceiling, options.load).total_bytes
+        limit = predicted_limit(shape, budget, ceiling, options.load)
         planned.append(
             PlannedTest(
                 record=record,
@@ -120,7 +109,7 @@ class _Run:
         self,
         service: LMStrixService,
         history: History,
-        options: TestOptions,
+        options: ContextTestRequest,
         on_step: Callable[[Step], None] | None,
     ) -> None:
         self._service = service
@@ -150,13 +139,13 @@ class _Run:
             on_result=self._save,
         )
 
-    def test(self, record: ModelRecord) -> TestedModel:
+    def test(self, record: ModelRecord) -> ModelTest:
         subject = self._subject(record)
         self._service.store.update(lambda registry: registry.mark_testing(record.path))
         options = self._options
         outcome = self._tester.test(
             subject,
-            TesterOptions(
+            ContextTestOptions(
                 precision=options.precision,
                 context_length=options.context_length,
                 recall=not options.fast,
@@ -176,7 +165,7 @@ class _Run:
         self._learned = outcome.learned
         self._history.beliefs.save(self._machine, self._engine, outcome.learned.to_json())
         stored = self._service.store.load().get(record.path) or record
-        return TestedModel(record=stored, outcome=outcome)
+        return ModelTest(record=stored, outcome=outcome)
 
     def close(self) -> None:
         """Leave nothing of ours loaded, and say in the journal that the run is over."""
@@ -204,7 +193,7 @@ class _Run:
     def _subject(self, record: ModelRecord) -> Subject:
         options = self._options
         configuration = configuration_of(options.load, self._engine)
-        shape = shape_of(self._service, record)
+        shape = shape_of(self._service.models_dir, record)
         ceiling = _ceiling(record, options)
         if options.context_length is None:
             guardrail = _guardrail_limit(self._backend, record.model_key, options.load, ceiling)
@@ -216,35 +205,20 @@ class _Run:
             known_bad = self._history.journal.known_bad(record.path, configuration.key)
         if options.context_length is not None and known_bad is not None and options.context_length >= known_bad:
             raise UsageError(
-                f"{record.model_key} failed at {known_bad:,} tokens before; --force tries {options.context_length:,} again"
+                f"{record.model_key} failed at {known_bad:,} tokens before; --force tries again"
             )
         return Subject(
             model_key=record.model_key,
             path=record.path,
             declared=record.max_context_length or UNKNOWN_DECLARED,
             ceiling=max(ceiling, 1),
-            cost=lambda length: _breakdown(shape, length, options.load).total_bytes,
+            cost=lambda length: breakdown(shape, length, options.load).total_bytes,
             budget_bytes=read_host_memory().model_budget_bytes if _is_local(self._backend) else None,
             configuration=configuration,
             approximate=shape.approximate,
             architecture=record.architecture,
             known_bad=known_bad,
         )
-
-
-def shape_of(service: LMStrixService, record: ModelRecord) -> ModelShape:
-    """The model's shape from its file where we can read it, else a cautious one from what the server tells."""
-    file = service.models_dir / record.file
-    if file.is_file():
-        with suppress(GgufError):
-            header = read_header(file)
-            file_bytes = record.size_bytes or header.file_size_bytes
-            return shape_from_metadata(header.metadata, file_bytes=file_bytes, n_vocab=header.vocabulary_size)
-    return shape_from_listing(
-        size_bytes=record.size_bytes or 0,
-        max_context_length=record.max_context_length or UNKNOWN_DECLARED,
-        architecture=record.architecture,
-    )
 
 
 def configuration_of(load: LoadConfig, engine: str) -> Configuration:
@@ -260,8 +234,8 @@ def configuration_of(load: LoadConfig, engine: str) -> Configuration:
 
 
 def _choose(
-    service: LMStrixService, model: str | None, options: TestOptions, order: Order
-) -> tuple[list[ModelRecord], list[TestedModel]]:
+    service: LMStrixService, model: str | None, options: ContextTestRequest, order: Order
+) -> tuple[list[ModelRecord], list[ModelTest]]:
     """The models to test, in order, and those passed over with the reason."""
     if model is not None:
         record = service.find(model)
@@ -280,18 +254,18 @@ def _choose(
         if reason is None:
             chosen.append(record)
         else:
-            skipped.append(TestedModel(record=record, skipped=reason))
+            skipped.append(ModelTest(record=record, skipped=reason))
     keys: dict[Order, Callable[[ModelRecord], object]] = {
         "id": lambda r: r.model_key,
         "size": lambda r: r.size_bytes or 0,
         "ctx": lambda r: r.max_context_length or 0,
-        "risk": lambda r: _breakdown(shape_of(service, r), _ceiling(r, options), options.load).total_bytes,
+        "risk": lambda r: breakdown(shape_of(service.models_dir, r), _ceiling(r, options), options.load).total_bytes,
     }
     chosen.sort(key=keys[order])  # type: ignore[arg-type]  # each key gives values of one comparable type
     return chosen, skipped
 
 
-def _ceiling(record: ModelRecord, options: TestOptions) -> int:
+def _ceiling(record: ModelRecord, options: ContextTestRequest) -> int:
     declared = record.max_context_length or UNKNOWN_DECLARED
     if options.context_length is not None:
         if options.context_length > declared:
@@ -324,18 +298,6 @@ def _guardrail_limit(backend: ModelBackend, model_key: str, load: LoadConfig, ce
     return good * ALIGNMENT or None
 
 
-def _breakdown(shape: ModelShape, context_length: int, load: LoadConfig) -> LoadBreakdown:
-    return load_breakdown(
-        shape,
-        context_length,
-        k_type=load.k_cache_type or "f16",
-        v_type=load.v_cache_type or "f16",
-        slots=load.parallel_slots,
-        unified=load.unified_kv is not False,
-        flash_attention=load.flash_attention is not False,
-    )
-
-
 def _is_local(backend: ModelBackend) -> bool:
     """Whether the server runs on this machine, so that this machine's memory is what counts."""
     host = backend.server.address.rpartition(":")[0]
@@ -361,4 +323,3 @@ def _seed(path: str) -> int:
     import zlib
 
     return zlib.crc32(path.encode())
-

@@ -7,11 +7,10 @@ recall, the same filled prompt is sent and any answer passes.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
-from lmstrix.backend import ModelBackend
 from lmstrix.core.context.verdict import Outcome, outcome_of
 from lmstrix.core.recall import scoring, tasks
 from lmstrix.core.recall.haystack import Haystack, HaystackFitter
@@ -26,6 +25,11 @@ from lmstrix.types import (
     PromptProgress,
 )
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from lmstrix.backend import ModelBackend
+
 _OUTCOMES = {
     "recalled": Outcome.OK,
     "lost": Outcome.RECALL_LOST,
@@ -36,7 +40,14 @@ _OUTCOMES = {
     "empty": Outcome.EMPTY,
 }
 _LEAST_ANSWER_TOKENS = 64
-_SHORTEST_TRIED = (512, 768, 1024, 1536, 2048, 4096)  # a vocabulary of single bytes needs four times the tokens of words
+_SHORTEST_TRIED = (
+    512,
+    768,
+    1024,
+    1536,
+    2048,
+    4096,
+)  # a vocabulary of single bytes needs four times the tokens of words
 _FAST_ANSWER_TOKENS = 32
 
 
@@ -124,7 +135,7 @@ class Prober:
             return Measured(target_tokens=target_tokens, outcome=outcome, reason=_line(exc), failure=exc)
 
     def shortest_tokens(self) -> int | None:
-        """The shortest prompt with room for the questions in this model's tokens; None when even the longest has none."""
+        """The shortest prompt with room for the questions, in this model's tokens; None when the longest has none."""
         for length in _SHORTEST_TRIED:
             if length > self.longest_tokens:
                 return None
@@ -182,9 +193,7 @@ class Prober:
         follow_up: scoring.Score | None = None
         head: scoring.Score | None = None
         second = tasks.follow_up_question(haystack)
-        verdict = scoring.judge(
-            first, delivery, follow_up_possible=second is not None, baseline_ratio=baseline_ratio
-        )
+        verdict = scoring.judge(first, delivery, follow_up_possible=second is not None, baseline_ratio=baseline_ratio)
         if verdict.kind == "undecided" and second is not None:
             follow_up = self._score(haystack, second)
             verdict = scoring.judge(first, delivery, follow_up=follow_up, baseline_ratio=baseline_ratio)

@@ -2,21 +2,19 @@
 
 The belief search (`search`) proposes, this module acts: write the intent down, load an instance of our own, read its
 effective context back, settle. On the best load the context is filled for real and the model asked what was in it, at
-growing lengths, which yields two numbers: what loads and prefills, and what is recalled. Only evidence about memory moves
-the first; a timeout or a lost connection ends the test as what it is.
+growing lengths, which yields two numbers: what loads and prefills, and what is recalled. Only evidence about memory
+moves the first; a timeout or a lost connection ends the test as what it is.
 """
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from lmstrix.backend import ModelBackend
 from lmstrix.core.context.machine_belief import MachineBelief
 from lmstrix.core.context.probe import Measured, Prober
 from lmstrix.core.context.search import ContextSearch
@@ -27,6 +25,11 @@ from lmstrix.core.registry import Configuration, ContextResult, RecallPoint
 from lmstrix.errors import LMStrixError
 from lmstrix.types import Deadlines, LoadConfig, LoadedModel, Provenance
 
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from lmstrix.backend import ModelBackend
+
 Precision = Literal["safe", "balanced", "tight", "exhaustive"]
 INSTANCE_PREFIX = "lmstrix-test-"  # instances of any tester: what an earlier, killed run left is known by it
 FLOOR_TOKENS = 1024
@@ -36,8 +39,8 @@ EFFECTIVE_PRECISION = 1.08  # the effective length is bracketed to within this f
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Subject:
-    """A model to test. `cost` predicts the bytes of a load (`approximate`: it is a guess); `ceiling` is the longest length
-    worth a load; `budget_bytes` what models may take, None when nobody knows.
+    """A model to test. `cost` predicts the bytes of a load (`approximate`: it is a guess); `ceiling` is the longest
+    length worth a load; `budget_bytes` what models may take, None when nobody knows.
     """
 
     model_key: str
@@ -54,7 +57,7 @@ class Subject:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TesterOptions:
+class ContextTestOptions:
     """How to test. `context_length` tests that one length; `question` replaces the recall questions."""
 
     precision: Precision = "balanced"
@@ -117,8 +120,8 @@ class ContextTester:
         self._journal = journal
         self._run_id = run_id
         self._provenance = provenance
-        self._on_step = on_step or (lambda step: None)
-        self._on_result = on_result or (lambda subject, result: None)
+        self._on_step = on_step or _ignore
+        self._on_result = on_result or _ignore
         self._read_memory = read_memory or (lambda: None)
         self._loads = 0
 
@@ -127,8 +130,10 @@ class ContextTester:
         """How the identifiers of this run's instances begin."""
         return f"{INSTANCE_PREFIX}{self._run_id[:8]}-"
 
-    def test(self, subject: Subject, options: TesterOptions, *, learned: MachineBelief | None = None) -> ContextOutcome:
-        """Test one model. Ends with a result whatever happens, and leaves nothing loaded; KeyboardInterrupt passes on."""
+    def test(
+        self, subject: Subject, options: ContextTestOptions, *, learned: MachineBelief | None = None
+    ) -> ContextOutcome:
+        """Test one model. Ends with a result and leaves nothing loaded, whatever happens; KeyboardInterrupt passes."""
         return _Test(self, subject, options, learned).run()
 
     def unload_strays(self) -> list[str]:
@@ -142,7 +147,9 @@ class ContextTester:
 class _Test:
     """The state of one model's test."""
 
-    def __init__(self, tester: ContextTester, subject: Subject, options: TesterOptions, learned: MachineBelief | None) -> None:
+    def __init__(
+        self, tester: ContextTester, subject: Subject, options: ContextTestOptions, learned: MachineBelief | None
+    ) -> None:
         self._tester = tester
         self._backend = tester._backend
         self._subject = subject
@@ -215,6 +222,8 @@ class _Test:
                     last = outcome, detail
                     continue
             verified = self._verify(length)
+            if verified.outcome is Outcome.TRUNCATED:
+                return self._conclude_truncated(verified)
             self._search.observe_prefilled(length, ok=verified.filled)
             if verified.filled:
                 return self._conclude(length, verified)
@@ -223,7 +232,7 @@ class _Test:
         return last
 
     def _serves(self, length: int) -> bool:
-        """Whether the loaded instance is the one for `length`: it has that context, or was asked for it and has more."""
+        """Whether the loaded instance is for `length`: it has that context, or was asked for it and has more."""
         if self._instance is None:
             return False
         context_length = self._instance.context_length
@@ -235,6 +244,8 @@ class _Test:
             return outcome, detail
         usable = min(length, self._instance.context_length)
         verified = self._verify(usable)
+        if verified.outcome is Outcome.TRUNCATED:
+            return self._conclude_truncated(verified)
         if not verified.filled:
             self._bad = length
             return verified.outcome, verified.reason
@@ -404,18 +415,31 @@ class _Test:
                 good = target
         return good, None
 
+    def _read_tokens(self, target: int | None) -> int | None:
+        """What the server says it read of a prompt of `target` tokens, never more than that."""
+        return min(target, self._points[target].prompt_tokens or target) if target is not None else None
+
     # Results
 
     def _conclude(self, length: int, full: Measured) -> tuple[Outcome, str]:
         self._loadable = length
-        if any(measured.ratio is not None for measured in self._points.values()) and full.outcome is not Outcome.GARBAGE:
+        if (
+            any(measured.ratio is not None for measured in self._points.values())
+            and full.outcome is not Outcome.GARBAGE
+        ):
             good, bad = self._recall_edge()
             # A model that recalls to the end of the filled prompt may use the whole context, answers included.
-            self._effective = length if bad is None else good
+            self._effective = length if bad is None else self._read_tokens(good)
             if bad is not None:
                 return self._points[bad].outcome, self._points[bad].reason
         if full.outcome is Outcome.OK:
             return self._resized, ""
+        return full.outcome, full.reason
+
+    def _conclude_truncated(self, full: Measured) -> tuple[Outcome, str]:
+        """A server that drops text holds only what it read whole, however large a context it claims."""
+        good, _ = self._recall_edge()
+        self._loadable = self._effective = self._read_tokens(good)
         return full.outcome, full.reason
 
     def _result(self, outcome: Outcome, detail: str) -> ContextResult:
@@ -492,6 +516,10 @@ class _Test:
         if outcome is not None:
             self._steps.append(step)
         self._tester._on_step(step)
+
+
+def _ignore(*_: object) -> None:
+    """For callers that do not want to know."""
 
 
 _SAYS_SOMETHING = (Outcome.GARBAGE, Outcome.EMPTY, Outcome.TRUNCATED, Outcome.RECALL_LOST, Outcome.OVERFLOW_REJECTED)

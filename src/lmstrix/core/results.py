@@ -7,8 +7,11 @@ from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from lmstrix.core.context.tester import ContextOutcome
+    from lmstrix.core.memory.fit import LoadBreakdown
+    from lmstrix.core.model_defaults import DefaultsChange
     from lmstrix.core.registry import ModelRecord, ScanChanges
     from lmstrix.core.scanner import ScanProblem
+    from lmstrix.types import ResourceEstimate
 
 Precision = Literal["safe", "balanced", "tight", "exhaustive"]
 SortKey = Literal["id", "name", "ctx", "tested", "size", "status", "date"]
@@ -59,7 +62,7 @@ class InferRequest:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TestedModel:
+class ModelTest:
     """One model's test: `outcome` None when it was skipped, and why."""
 
     record: ModelRecord
@@ -71,11 +74,11 @@ class TestedModel:
 class ContextReport:
     """All models of one `test`."""
 
-    models: tuple[TestedModel, ...]
+    models: tuple[ModelTest, ...]
     interrupted: bool = False
 
     @property
-    def failed(self) -> tuple[TestedModel, ...]:
+    def failed(self) -> tuple[ModelTest, ...]:
         """Those whose test ended without a usable length."""
         return tuple(m for m in self.models if m.outcome is not None and not m.outcome.result.tested_context_length)
 
@@ -99,6 +102,36 @@ class PlannedTest:
     budget_bytes: int
     predicted_limit: int
     approximate: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SavedDefaults:
+    """One model of `save`: what was (or with a dry run would be) changed in its file of defaults."""
+
+    record: ModelRecord
+    change: DefaultsChange
+    written: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EstimateReport:
+    """What a load takes by our arithmetic, and by the server's own where one answers.
+
+    `predicted_limit` is the longest context that fits `budget_bytes`; 0 when none does.
+    """
+
+    record: ModelRecord
+    context_length: int
+    breakdown: LoadBreakdown
+    budget_bytes: int
+    predicted_limit: int
+    kv_bytes_per_token: float
+    server_name: str | None = None
+    server_estimate: ResourceEstimate | None = None
+
+    @property
+    def fits(self) -> bool:
+        return self.breakdown.total_bytes <= self.budget_bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

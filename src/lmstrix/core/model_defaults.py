@@ -1,0 +1,138 @@
+"""LM Studio's own per-model defaults: the files that decide what a load without options gets.
+
+One JSON file a model, `<home>/.internal/user-concrete-model-default-config/<model path>.json`, holding `load.fields`, a
+list of {key, value}. A change replaces the fields it names and keeps everything else; the old file is copied aside
+first, the new one put in place in one step. Nothing outside the folder is ever written, whatever a model's path says.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from lmstrix.errors import LMStrixError
+
+FOLDER = Path(".internal") / "user-concrete-model-default-config"
+BACKUP_SUFFIX = ".lmstrix-backup"
+CONTEXT_LENGTH = "llm.load.contextLength"
+FLASH_ATTENTION = "llm.load.llama.flashAttention"
+AUTO_FIT = "llm.load.llama.autoFit"
+
+Fields = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DefaultsChange:
+    """What writing would do to one model's file. `before` and `after` hold only the fields concerned; None is absent."""
+
+    model_path: str
+    file: Path
+    before: Fields
+    after: Fields
+    text: str
+
+    @property
+    def differs(self) -> bool:
+        return dict(self.before) != dict(self.after)
+
+
+class ModelDefaults:
+    """The defaults below one LM Studio home."""
+
+    def __init__(self, lmstudio_home: Path) -> None:
+        self.folder = lmstudio_home / FOLDER
+
+    def file_for(self, model_path: str) -> Path:
+        """The file of a model. Raises LMStrixError when the path would lead outside the folder."""
+        relative = PurePosixPath(model_path)
+        unsafe = relative.is_absolute() or ".." in relative.parts or "\\" in model_path or ":" in model_path
+        if unsafe or not relative.parts:
+            raise LMStrixError(f"{model_path!r} is no path below the models folder; its defaults are not written")
+        file = self.folder / f"{model_path}.json"
+        if not file.resolve().is_relative_to(self.folder.resolve()):
+            raise LMStrixError(f"{file} leads outside {self.folder} through a link; its defaults are not written")
+        return file
+
+    def plan(self, model_path: str, fields: Fields) -> DefaultsChange:
+        """What setting `fields` would change. Raises LMStrixError when the file there cannot be understood."""
+        file = self.file_for(model_path)
+        document = self._read(file)
+        load = document.setdefault("load", {})
+        listed = load.get("fields") if isinstance(load, dict) else None
+        if not isinstance(load, dict) or not isinstance(listed, list | None):
+            raise LMStrixError(f"{file}: load.fields is not a list; mend or remove the file, it is left as it is")
+        kept = list(listed or [])
+        old = {
+            item["key"]: item.get("value")
+            for item in kept
+            if isinstance(item, dict) and isinstance(item.get("key"), str)
+        }
+        for key, value in fields.items():
+            kept = [item for item in kept if not (isinstance(item, dict) and item.get("key") == key)]
+            kept.append({"key": key, "value": value})
+        load["fields"] = kept
+        return DefaultsChange(
+            model_path=model_path,
+            file=file,
+            before={key: old.get(key) for key in fields},
+            after=dict(fields),
+            text=json.dumps(document, indent=2, ensure_ascii=False) + "\n",
+        )
+
+    def write(self, change: DefaultsChange) -> None:
+        """Put a planned change in place; the first original is kept beside it for `restore`."""
+        change.file.parent.mkdir(parents=True, exist_ok=True)
+        backup = _backup_of(change.file)
+        if not backup.exists():
+            original = change.file.read_bytes() if change.file.exists() else b""
+            _replace(backup, original)
+        _replace(change.file, change.text.encode())
+
+    def has_backup(self, model_path: str) -> bool:
+        """Whether there is an original to go back to."""
+        return _backup_of(self.file_for(model_path)).exists()
+
+    def restore(self, model_path: str) -> bool:
+        """Put the original back, or remove the file where there was none; whether there was anything to restore."""
+        file = self.file_for(model_path)
+        if not self.has_backup(model_path):
+            return False
+        backup = _backup_of(file)
+        original = backup.read_bytes()
+        if original:
+            _replace(file, original)
+        else:
+            file.unlink(missing_ok=True)
+        backup.unlink()
+        return True
+
+    def _read(self, file: Path) -> dict[str, Any]:
+        try:
+            found = json.loads(file.read_text(encoding="utf-8-sig"))
+        except FileNotFoundError:
+            return {"preset": "", "operation": {"fields": []}, "load": {"fields": []}}
+        except (OSError, ValueError, RecursionError) as exc:
+            raise LMStrixError(f"{file} cannot be read ({exc}); mend or remove it, it is left as it is") from exc
+        if not isinstance(found, dict):
+            raise LMStrixError(f"{file} holds no object; mend or remove it, it is left as it is")
+        return found
+
+
+def _backup_of(file: Path) -> Path:
+    return file.with_name(file.name + BACKUP_SUFFIX)
+
+
+def _replace(file: Path, content: bytes) -> None:
+    temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        temporary.replace(file)
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -1,0 +1,70 @@
+"""`save`: tested context lengths into LM Studio's own defaults, so that the app itself loads what really works."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from lmstrix.core.model_defaults import AUTO_FIT, CONTEXT_LENGTH, FLASH_ATTENTION, DefaultsChange, ModelDefaults
+from lmstrix.core.results import SavedDefaults
+from lmstrix.errors import LMStrixError, UsageError
+
+if TYPE_CHECKING:
+    from lmstrix.core.registry import ModelRecord
+    from lmstrix.service.facade import LMStrixService
+
+LEAST_CONTEXT_LENGTH = 512
+
+
+def save(
+    service: LMStrixService,
+    model: str | None,
+    *,
+    limit: float | None = None,
+    flash_attention: bool | None = None,
+    dry_run: bool = False,
+    restore: bool = False,
+) -> list[SavedDefaults]:
+    """Write the tested context of one model, or of all tested ones. `limit` caps it: tokens, or a ratio as float."""
+    home = service.paths.lmstudio_home or service.paths.home
+    if not (home / ".internal").is_dir():
+        service.notify(f"{home} has no .internal folder: LM Studio does not seem to use it")
+    defaults = ModelDefaults(home)
+    records = [service.find(model)] if model is not None else [r for r in service.registry() if r.kind == "llm"]
+    if restore:
+        return [_restored(defaults, record, dry_run) for record in records if defaults.has_backup(record.path)]
+    saved = []
+    for record in records:
+        tested = record.tested_context_length
+        if tested is None:
+            if model is not None:
+                raise LMStrixError(
+                    f"{record.model_key} has no tested context; lmstrix test {record.model_key} finds it"
+                )
+            continue
+        length = capped(tested, limit)
+        fields: dict[str, object] = {CONTEXT_LENGTH: length, AUTO_FIT: False}
+        if flash_attention is not None and record.format == "gguf":
+            fields[FLASH_ATTENTION] = flash_attention
+        change = defaults.plan(record.path, fields)
+        if change.differs and not dry_run:
+            defaults.write(change)
+        saved.append(SavedDefaults(record=record, change=change, written=change.differs and not dry_run))
+    return saved
+
+
+def capped(tested: int, limit: float | None) -> int:
+    """The length to write: the tested one, or less: `limit` as a token count, or as a ratio (float) of it."""
+    length = tested
+    if limit is not None:
+        length = int(tested * limit) if isinstance(limit, float) else min(tested, limit)
+    if length < min(LEAST_CONTEXT_LENGTH, tested):
+        raise UsageError(
+            f"--limit would write a context of {length:,} tokens; the least that makes sense is"
+            f" {LEAST_CONTEXT_LENGTH} (a percentage is written with %, as in 75%)"
+        )
+    return length
+
+
+def _restored(defaults: ModelDefaults, record: ModelRecord, dry_run: bool) -> SavedDefaults:
+    change = DefaultsChange(model_path=record.path, file=defaults.file_for(record.path), before={}, after={}, text="")
+    return SavedDefaults(record=record, change=change, written=not dry_run and defaults.restore(record.path))

@@ -1,0 +1,274 @@
+"""The tester against a server that fails on demand, over the real SDK: each failure told apart, only memory moves limits."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+
+from lmstrix.api.blocking import LMStudioBackend
+from lmstrix.core.context.tester import ContextOutcome, ContextTester, ContextTestOptions, Step, Subject
+from lmstrix.core.context.verdict import Outcome
+from lmstrix.core.history import History
+from lmstrix.core.registry import Configuration, ContextResult
+from lmstrix.types import Deadlines, Provenance
+from tests.support.faulty_server import FaultyModel, FaultyServer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+GIB = 2**30
+
+
+def cost(context_length: int) -> int:
+    """Bytes of a load: 8 GiB of weights and 1 MiB a token."""
+    return 8 * GIB + 2**20 * context_length
+
+
+PATIENCE = Deadlines(
+    connect_s=2.0, request_s=3.0, load_s=0.7, first_token_s=0.7, between_tokens_s=0.7, silence_s=0.7, total_s=5.0
+)
+
+
+class Lab:
+    """A server with one model, a tester on it, and what was recorded."""
+
+    def __init__(self, server: FaultyServer, history: History) -> None:
+        self.server = server
+        self.history = history
+        self.backend = LMStudioBackend(server.info)
+        self.model = next(iter(server.models.values()))
+        self.results: list[ContextResult] = []
+        self.steps: list[Step] = []
+        self.run_id = history.journal.begin_run("test")
+        self.tester = ContextTester(
+            self.backend,
+            history.journal,
+            run_id=self.run_id,
+            provenance=Provenance(engine="lmstudio"),
+            on_step=self.steps.append,
+            on_result=lambda subject, result: self.results.append(result),
+        )
+
+    def subject(self, **changes: object) -> Subject:
+        subject = Subject(
+            model_key=self.model.key,
+            path=f"{self.model.key}.gguf",
+            declared=self.model.declared,
+            ceiling=self.model.declared,
+            cost=cost,
+            budget_bytes=64 * GIB,
+            configuration=Configuration(),
+            architecture="llama",
+        )
+        return replace(subject, **changes)  # type: ignore[arg-type]
+
+    def test(self, options: ContextTestOptions | None = None, **changes: object) -> ContextOutcome:
+        options = options or ContextTestOptions(deadlines=PATIENCE)
+        return self.tester.test(self.subject(**changes), options)
+
+
+@pytest.fixture
+def lab(tmp_path: Path) -> Iterator[Callable[..., Lab]]:
+    with contextmanager(_labs)(tmp_path) as make:
+        yield make
+
+
+def _labs(tmp_path: Path) -> Iterator[Callable[..., Lab]]:
+    opened: list[Lab] = []
+    servers: list[FaultyServer] = []
+
+    def make(**model: object) -> Lab:
+        server = FaultyServer(FaultyModel(**model))  # type: ignore[arg-type]
+        server.__enter__()
+        servers.append(server)
+        lab = Lab(server, History(tmp_path / f"{len(opened)}.db"))
+        opened.append(lab)
+        return lab
+
+    try:
+        yield make
+    finally:
+        for lab in opened:
+            lab.backend.close()
+            lab.history.close()
+        for server in servers:
+            server.__exit__(None, None, None)
+
+
+def loads(lab: Lab) -> list[int]:
+    return [step.context_length for step in lab.steps if step.kind == "load" and step.outcome is not None]
+
+
+def test_a_model_that_holds_what_it_declares_takes_one_load(lab: Callable[..., Lab]) -> None:
+    here = lab(declared=8192)
+    found = here.test()
+    assert found.result.outcome == Outcome.OK
+    assert found.result.tested_context_length == 8192
+    assert found.result.effective_context_length == 8192
+    assert (found.loads, found.failing_loads) == (1, 0)
+    assert not here.server.instances
+    lengths = [point.context_length for point in found.result.recall_curve]
+    assert lengths == sorted(lengths)
+    assert all(point.score_ratio == 1.0 for point in found.result.recall_curve)
+    # Growing prompts share their beginning, so no shorter prompt is asked for after the longest.
+    assert lengths[-1] > 7500
+
+
+@pytest.mark.parametrize("how", ["refused", "out of memory", "died"])
+def test_memory_failures_step_down_and_the_limit_is_never_above_the_truth(lab: Callable[..., Lab], how: str) -> None:
+    truth = 9000
+    here = lab(declared=16384, loadable=truth, load_failure=how)
+    found = here.test(budget_bytes=cost(truth))
+    assert found.result.tested_context_length is not None
+    assert 0.75 * truth <= found.result.tested_context_length <= truth
+    assert found.failing_loads <= 1
+    words = {"refused": Outcome.REFUSED, "out of memory": Outcome.OUT_OF_MEMORY, "died": Outcome.DIED_AT_LOAD}
+    failed = [step.outcome for step in here.steps if step.kind == "load" and step.outcome not in (None, Outcome.OK)]
+    assert set(failed) <= {words[how]}
+    assert not here.server.instances
+
+
+@pytest.mark.parametrize("how", ["refused", "out of memory", "died"])
+def test_a_load_failure_at_one_length_is_told_apart(lab: Callable[..., Lab], how: str) -> None:
+    here = lab(declared=16384, loadable=2000, load_failure=how)
+    found = here.test(ContextTestOptions(deadlines=PATIENCE, context_length=8192))
+    words = {"refused": Outcome.REFUSED, "out of memory": Outcome.OUT_OF_MEMORY, "died": Outcome.DIED_AT_LOAD}
+    assert found.result.outcome == words[how]
+    assert found.result.conclusive
+    assert found.result.last_known_bad == 8192
+    assert found.result.tested_context_length is None
+
+
+def test_dying_at_prefill_steps_down_on_fresh_loads(lab: Callable[..., Lab]) -> None:
+    here = lab(declared=8192, prefillable=6000)
+    found = here.test(ContextTestOptions(deadlines=PATIENCE, recall=False))
+    assert found.result.tested_context_length is not None
+    assert found.result.tested_context_length <= 6000 + 384
+    died = [step for step in here.steps if step.kind == "prefill" and step.outcome is Outcome.DIED_AT_PREFILL]
+    assert died
+    assert not here.server.instances
+
+
+def test_recall_that_ends_early_is_a_second_number(lab: Callable[..., Lab]) -> None:
+    recalled = 3000
+    here = lab(declared=16384, recalled=recalled)
+    found = here.test()
+    result = found.result
+    assert result.outcome in (Outcome.RECALL_LOST, Outcome.TRUNCATED)
+    assert result.loadable_context_length == 16384
+    assert result.effective_context_length is not None
+    assert 0.8 * recalled <= result.effective_context_length <= 1.1 * recalled
+    assert result.tested_context_length == result.effective_context_length
+    assert found.loads == 1
+
+
+def test_silent_truncation_is_seen_in_the_token_count(lab: Callable[..., Lab]) -> None:
+    found = lab(declared=8192, truncates=True, window=2500).test()
+    assert found.result.outcome == Outcome.TRUNCATED
+    assert found.result.effective_context_length is not None
+    assert 1900 <= found.result.effective_context_length <= 2500
+    assert found.result.last_known_bad is None
+
+
+def test_a_context_reduced_silently_is_read_back(lab: Callable[..., Lab]) -> None:
+    here = lab(declared=8192, effective=lambda asked: min(asked, 5000))
+    found = here.test()
+    assert found.result.outcome == Outcome.REDUCED
+    assert found.result.tested_context_length == 5000
+
+
+def test_a_context_raised_silently_is_not_claimed(lab: Callable[..., Lab]) -> None:
+    here = lab(declared=32768, effective=lambda asked: max(asked, 32768))
+    found = here.test(ceiling=4096)
+    assert found.result.outcome == Outcome.RAISED
+    assert found.result.tested_context_length == 4096
+
+
+def test_garbage_says_nothing_about_memory(lab: Callable[..., Lab]) -> None:
+    here = lab(declared=4096)
+    here.server.faults.predict = "garbage"
+    found = here.test()
+    assert found.result.last_known_bad is None
+    assert found.result.effective_context_length is None
+    assert found.result.outcome != Outcome.OK
+
+
+@pytest.mark.parametrize(
+    ("fault", "outcome"),
+    [
+        ("hang", Outcome.TIMED_OUT),
+        ("hang after 2 words", Outcome.TIMED_OUT),
+        ("drop", Outcome.CONNECTION_LOST),
+        ("empty", Outcome.EMPTY),
+    ],
+)
+def test_other_failures_at_prefill_move_no_limit(lab: Callable[..., Lab], fault: str, outcome: Outcome) -> None:
+    here = lab(declared=4096)
+    here.server.faults.predict = fault
+    found = here.test(ContextTestOptions(deadlines=PATIENCE, recall=False))
+    assert found.result.outcome == outcome
+    assert found.result.last_known_bad is None
+    assert here.history.journal.known_bad("acme/tiny.gguf", Configuration().key) is None
+
+
+@pytest.mark.parametrize(("fault", "outcome"), [("hang", Outcome.TIMED_OUT), ("drop", Outcome.CONNECTION_LOST)])
+def test_other_failures_at_load_move_no_limit(lab: Callable[..., Lab], fault: str, outcome: Outcome) -> None:
+    here = lab(declared=4096)
+    here.server.faults.load = fault
+    found = here.test()
+    assert found.result.outcome == outcome
+    assert not found.result.conclusive
+    assert here.history.journal.known_bad("acme/tiny.gguf", Configuration().key) is None
+
+
+def test_a_server_that_vanishes_is_no_evidence(lab: Callable[..., Lab]) -> None:
+    here = lab(declared=4096)
+    here.backend.list_loaded()
+    here.server.drop_connections()
+    here.server.faults.greeting = here.server.faults.auth = "silent"
+    found = here.test()
+    assert found.result.outcome in (Outcome.CONNECTION_LOST, Outcome.TIMED_OUT)
+    assert not found.result.conclusive
+
+
+def test_ctrl_c_leaves_nothing_loaded_and_settles_the_journal(lab: Callable[..., Lab]) -> None:
+    here = lab(declared=4096)
+
+    def interrupt(step: Step) -> None:
+        if step.kind == "prefill":
+            raise KeyboardInterrupt
+
+    here.tester._on_step = interrupt
+    with pytest.raises(KeyboardInterrupt):
+        here.test()
+    assert not here.server.instances
+    assert [result.outcome for result in here.results] == [Outcome.INTERRUPTED]
+    assert not here.history.journal.unfinished()
+    assert here.history.journal.known_bad("acme/tiny.gguf", Configuration().key) is None
+
+
+def test_a_known_bad_length_is_never_asked_again(lab: Callable[..., Lab]) -> None:
+    here = lab(declared=8192)
+    found = here.test(known_bad=6000)
+    assert max(loads(here)) < 6000
+    assert found.result.tested_context_length is not None
+
+
+def test_a_custom_question_passes_with_any_answer(lab: Callable[..., Lab]) -> None:
+    here = lab(declared=4096, answer="whatever")
+    found = here.test(ContextTestOptions(deadlines=PATIENCE, question="What is this?"))
+    assert found.result.outcome == Outcome.OK
+    assert found.result.tested_context_length == 4096
+    assert found.result.effective_context_length is None
+
+
+def test_nothing_fits_means_nothing_is_loaded(lab: Callable[..., Lab]) -> None:
+    here = lab(declared=8192)
+    found = here.test(budget_bytes=GIB // 4)
+    assert found.loads == 0
+    assert found.refused is not None
+    assert "short" in found.refused
