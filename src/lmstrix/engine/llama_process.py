@@ -45,8 +45,10 @@ _LOG_LINE = re.compile(r"^\d[\d.]*\.\d+ (?P<level>[DIWE]) (?P<text>.*)$")
 _LEVELS = {"D": "debug", "I": "info", "W": "warn", "E": "error"}
 _TELLING = re.compile(r"fail|error|insufficient|unable|terminate|corrupt|invalid|what\(\)", re.IGNORECASE)
 
-CHILD_OVERHEAD_BYTES = 400 * 2**20
-"""Address space of a child beside the model: code, stacks, arenas (measured 350-380 MB when idle)."""
+_CHILD_OVERHEAD_BYTES = 400 * 2**20
+"""Address space of a child beside the model: code, arenas, stacks of a few threads (measured 350-380 MB when idle)."""
+_THREAD_STACK_BYTES = 10 * 2**20
+"""Address space of each further thread, touched or not."""
 
 OnProgress = Callable[[float], Awaitable[None] | None]
 OnLine = Callable[[str, str], None]
@@ -251,13 +253,14 @@ def _child_options(launch: Launch, socket: Path | None, api_key: str | None) -> 
         "n_gpu_layers": launch.gpu_layers,
     }
     params.update({name: value for name, value in optional.items() if value is not None})
+    allowance = _CHILD_OVERHEAD_BYTES + _THREAD_STACK_BYTES * (launch.threads + params["n_threads_http"])
     return {
         "model": launch.model_file,
         "mmproj": launch.mmproj_file,
         "params": params,
         "enums": _enum_params(settings),
         "threads": launch.threads,
-        "address_space_bytes": None if launch.budget_bytes is None else launch.budget_bytes + CHILD_OVERHEAD_BYTES,
+        "address_space_bytes": None if launch.budget_bytes is None else launch.budget_bytes + allowance,
         "parent_pid": os.getpid(),
     }
 
