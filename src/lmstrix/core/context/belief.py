@@ -22,7 +22,7 @@ import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
-from lmstrix.core.context.machine_belief import MachineBelief, Normal
+from lmstrix.core.context.machine_belief import BudgetHistory, MachineBelief, Normal
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -34,7 +34,9 @@ MIB = 2**20
 
 _OVERHEAD = Normal(0.45 * GIB, 0.32 * GIB)
 """Driver, runtime and allocator beside the formula's own 96 MiB: 0.3 to 0.75 GiB in public logs."""
-_OVERHEAD_SCATTER = 0.09 * GIB
+_OVERHEAD_SCATTER = 0.08 * GIB
+_ENOUGH_BUDGETS = 6
+_LEAST_BUDGET_CHANGE = 0.5
 _OVERHEAD_REGIMES = ((1.0, 0.94), (4.0, 0.06))
 """(factor on the sd, weight): as expected, or wild."""
 _SLOPE = Normal(1.015, 0.035)
@@ -44,20 +46,23 @@ _SLOPE_TAIL_WEIGHT = 0.12
 _APPROXIMATE_TAIL_WEIGHT = 0.5
 _SLOPE_TAIL = (0.4, 5.0)
 _BUDGET_RATIO = Normal(1.0, 0.005)
-_BUDGET_REGIMES = ((0.015, 0.9), (0.04, 0.1))
-"""(sd as a share of the budget, weight)."""
+_BUDGET_READING_SHARE = 0.015
+_BUDGET_REGIMES = ((1.0, 0.95), (2.7, 0.05))
+"""(factor on the sd, weight): as expected, or wild."""
 _UNKNOWN_BUDGETS = 12
-_TRANSIENTS = ((0.15, 0.32), (0.5, 0.32), (0.85, 0.31), (2.5, 0.05))
+_TRANSIENTS = ((0.15, 0.325), (0.5, 0.325), (0.85, 0.32), (2.5, 0.03))
 _TRANSIENT_CONSTANT = 0.2 * GIB
 _TRANSIENT_SHARE = 0.03
 _READING_SHARE = 0.01
 _READING_CONSTANT = 60 * MIB
 _FULL_SIZE_BUDGET = 6 * GIB
 """Below this budget the constants above shrink in proportion: half a GiB of driver does not eat 200 MiB."""
+_MEMORY_TRUST = 0.9
+"""How sure we are that a length that held in an earlier test still does."""
 _SEVERE_SHARE = 0.1
 _SETTLED_SLOPE_SD = 0.1
 """A slope known better than this, as a share of itself, is worth teaching."""
-_NEGLIGIBLE_WEIGHT = 1e-7
+_NEGLIGIBLE_WEIGHT = 1e-5
 
 
 class Reading(NamedTuple):
@@ -70,13 +75,14 @@ class Reading(NamedTuple):
 
 @dataclass(slots=True)
 class Evidence:
-    """What was observed, in bytes of growth."""
+    """What was observed, in bytes of growth; `remembered` held in an earlier test."""
 
     readings: list[Reading] = field(default_factory=list)
     held_load: float | None = None
     held_prefill: float | None = None
     failed_load: float | None = None
     failed_prefill: float | None = None
+    remembered: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,6 +91,7 @@ class Prior:
 
     fixed_bytes: float
     budget_bytes: float
+    budget: Normal
     overhead: Normal
     slope: Normal
     slope_tail_weight: float
@@ -112,9 +119,12 @@ class Prior:
         if learnt is not None:
             slope = learnt
             tail /= 1 + 3 * machine.slope_models.get(architecture, 1)
+        budget_read = Normal(budget_bytes, _BUDGET_READING_SHARE * budget_bytes)
+        history = machine.budgets
         return cls(
             fixed_bytes=fixed_bytes,
             budget_bytes=budget_bytes,
+            budget=_settled(budget_read, history),
             overhead=overhead.widened(_OVERHEAD_SCATTER * scale),
             slope=slope.widened(_SLOPE_SCATTER),
             slope_tail_weight=tail,
@@ -125,14 +135,13 @@ class Prior:
 
     def slopes(self, *, fine: bool) -> Iterator[tuple[float, float]]:
         """(slope, weight): a normal core, a log-uniform tail for a wrong formula. `fine` to weigh readings."""
-        step = 0.25 if fine else 0.5
-        nodes = [step * index for index in range(-round(3 / step), round(3 / step) + 1)]
+        nodes = [0.4 * index for index in range(-8, 9)] if fine else [0.6 * index for index in range(-5, 6)]
         weights = [math.exp(-z * z / 2) for z in nodes]
         core = (1 - self.slope_tail_weight) / sum(weights)
         for z, weight in zip(nodes, weights, strict=True):
             yield max(0.05, self.slope.mean + z * self.slope.sd), weight * core
         low, high = _SLOPE_TAIL
-        count = 120 if fine else 16
+        count = 100 if fine else 16
         ratio = (high / low) ** (1 / count)
         for index in range(count):
             yield low * ratio ** (index + 0.5), self.slope_tail_weight / count
@@ -145,9 +154,9 @@ class Prior:
                 mean = low * ratio ** (index + 0.5)
                 yield mean, mean * max(ratio - 1, 0.01) / 2, 1 / _UNKNOWN_BUDGETS
             return
-        mean = self.budget_bytes * self.budget_ratio.mean
-        for share, weight in _BUDGET_REGIMES:
-            yield mean, self.budget_bytes * math.hypot(share, self.budget_ratio.sd), weight
+        mean = self.budget.mean * self.budget_ratio.mean
+        for factor, weight in _BUDGET_REGIMES:
+            yield mean, math.hypot(self.budget.sd * factor, self.budget_ratio.sd * mean), weight
 
     def budget_prior(self) -> Normal:
         """What fits over the budget we read, all regimes together."""
@@ -233,8 +242,14 @@ class Belief:
             surprising = abs(slope.mean - prior.slope.mean) > 4 * prior.slope.sd
             slopes[architecture] = slope if surprising else shared_slope.taught(prior.slope, slope)
             counts[architecture] = 1 if surprising else counts.get(architecture, 0) + 1
+        history = machine.budgets
+        if history is None or abs(prior.budget_bytes - history.mean_bytes) > 0.1 * history.mean_bytes:
+            budgets = BudgetHistory(1, prior.budget_bytes, 0.0)
+        else:
+            budgets = history.with_one(prior.budget_bytes)
         return MachineBelief(
             models=machine.models + 1,
+            budgets=budgets,
             overhead_bytes=shared_overhead.taught(prior.overhead, overhead),
             budget_ratio=(machine.budget_ratio or _BUDGET_RATIO).taught(prior.budget_prior(), budget_ratio),
             slopes=slopes,
@@ -254,6 +269,25 @@ class Belief:
                 found.append((weight, part.mean + gain * shift, max(spread, 0.0)))
             slopes.append((weight, hypothesis.slope, 0.0))
         return _moments(overheads), _moments(slopes), _moments(budgets).scaled(1 / self.prior.budget_bytes)
+
+
+def _settled(read: Normal, history: BudgetHistory | None) -> Normal:
+    """The budget as read, pulled towards the machine's usual one as far as readings scatter by noise and not by change.
+
+    Usual budget U, change d, noise e: read = U + d + e. The scatter of earlier readings estimates var(d) + var(e), and
+    var(e) is what a reading is trusted to; the rest is change. If all scatter were change the pull would add no more
+    error than a reading is trusted to have anyway.
+    """
+    if history is None or history.count < _ENOUGH_BUDGETS:
+        return read
+    noise = read.sd**2
+    scatter = history.squares / (history.count - 1)
+    change = max(scatter - noise, _LEAST_BUDGET_CHANGE**2 * noise)
+    usual = change + (change + noise) / history.count
+    if (read.mean - history.mean_bytes) ** 2 > 9 * (usual + noise):
+        return read
+    gain = usual / (usual + noise)
+    return Normal(history.mean_bytes + gain * (read.mean - history.mean_bytes), math.sqrt(gain * noise))
 
 
 def _moments(parts: Iterable[tuple[float, float, float]]) -> Normal:
@@ -319,31 +353,33 @@ def _cut(
             mean = budget_mean - prior.fixed_bytes - overhead.mean
             sd = math.hypot(budget_sd * doubt, overhead.sd)
             for u, u_weight in _TRANSIENTS:
-                low, high = _bounds(prior, evidence, slope, u)
-                if low >= high:
-                    continue
-                beyond_high = _beyond((high - mean) / sd)
-                mass = _beyond((low - mean) / sd) - beyond_high
                 weight = shape_weight * budget_weight * u_weight
-                if mass > 0.0:
-                    budget = Normal(budget_mean, budget_sd * doubt)
-                    yield _Hypothesis(weight, slope, u, mean, sd, low, high, beyond_high, mass, overhead, budget)
+                for low, high, trust in _bounds(prior, evidence, slope, u):
+                    beyond_high = _beyond((high - mean) / sd)
+                    mass = _beyond((low - mean) / sd) - beyond_high
+                    if low < high and mass > 0.0:
+                        budget = Normal(budget_mean, budget_sd * doubt)
+                        yield _Hypothesis(
+                            weight * trust, slope, u, mean, sd, low, high, beyond_high, mass, overhead, budget
+                        )
 
 
-def _bounds(prior: Prior, evidence: Evidence, slope: float, u: float) -> tuple[float, float]:
-    """Least and most headroom that what held and what failed allow."""
-    low, high = -math.inf, math.inf
-    if evidence.held_load is not None:
-        low = slope * evidence.held_load
-    if evidence.held_prefill is not None:
-        growth = evidence.held_prefill
-        low = max(low, slope * growth + prior.transient_bytes(growth, slope, u))
-    if evidence.failed_load is not None:
-        high = slope * evidence.failed_load
-    if evidence.failed_prefill is not None:
-        growth = evidence.failed_prefill
-        high = min(high, slope * growth + prior.transient_bytes(growth, slope, u))
-    return low, high
+def _bounds(prior: Prior, evidence: Evidence, slope: float, u: float) -> Iterator[tuple[float, float, float]]:
+    """(least, most, trust): the headroom that what held and what failed allow, with and without what is remembered."""
+
+    def load(growth: float | None, otherwise: float) -> float:
+        return otherwise if growth is None else slope * growth
+
+    def prefill(growth: float | None, otherwise: float) -> float:
+        return otherwise if growth is None else slope * growth + prior.transient_bytes(growth, slope, u)
+
+    low = max(load(evidence.held_load, -math.inf), prefill(evidence.held_prefill, -math.inf))
+    high = min(load(evidence.failed_load, math.inf), prefill(evidence.failed_prefill, math.inf))
+    if evidence.remembered is None:
+        yield low, high, 1.0
+    else:
+        yield max(low, prefill(evidence.remembered, low)), high, _MEMORY_TRUST
+        yield low, high, 1 - _MEMORY_TRUST
 
 
 def _weighed(hypotheses: Iterable[_Hypothesis]) -> list[_Hypothesis]:

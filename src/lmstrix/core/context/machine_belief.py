@@ -17,7 +17,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-__all__ = ["MachineBelief", "Normal"]
+__all__ = ["BudgetHistory", "MachineBelief", "Normal"]
+
+_REMEMBERED_BUDGETS = 100
 
 
 class Normal(NamedTuple):
@@ -42,6 +44,22 @@ class Normal(NamedTuple):
         return Normal(self.mean + gain * (after.mean - before.mean), math.sqrt(max(variance, 0.0)))
 
 
+class BudgetHistory(NamedTuple):
+    """Budgets read on this machine so far: how many, their mean, and the sum of squared deviations from it."""
+
+    count: int
+    mean_bytes: float
+    squares: float
+
+    def with_one(self, budget_bytes: float) -> BudgetHistory:
+        """The history after one more reading (Welford); the weight of old ones fades beyond `_REMEMBERED_BUDGETS`."""
+        count = min(self.count, _REMEMBERED_BUDGETS)
+        squares = self.squares * count / self.count
+        shift = budget_bytes - self.mean_bytes
+        mean = self.mean_bytes + shift / (count + 1)
+        return BudgetHistory(count + 1, mean, squares + shift * (budget_bytes - mean))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MachineBelief:
     """What is known of a machine after `models` tests. None or a missing architecture: nothing learnt, use the prior.
@@ -53,6 +71,7 @@ class MachineBelief:
     models: int = 0
     overhead_bytes: Normal | None = None
     budget_ratio: Normal | None = None
+    budgets: BudgetHistory | None = None
     slopes: Mapping[str, Normal] = field(default_factory=dict)
     slope_models: Mapping[str, int] = field(default_factory=dict)
 

@@ -2,21 +2,21 @@
 
 Every question goes to the belief (belief.py). A candidate length n is worth
 
-    holds(n) * (n - best) / likely - price * (1 - holds(n) + 4 * severe(n)) - effort
+    holds(n) * (n - best) / likely - price * (1 - holds(n) + 4 * severe(n))
 
 where `likely` is the length that holds with even odds, `severe` the chance of going more than 10 % over the budget
-(what freezes machines), `price` what a failing load costs in units of that length, and `effort` the least gain worth a load.
-The best candidate is asked while it is worth more than nothing; when not even the floor has a fair chance, nothing is.
+(what freezes machines) and `price` what a failure costs in units of `likely`. The candidate worth most is asked while
+it is worth more than the `effort` of a load; when not even the floor has a fair chance, nothing is asked at all.
 
-Traded away: one step is planned at a time. The first load is asked more carefully than the rest instead, because the
-memory reading it brings is worth more than the few percent it leaves.
+Traded away: one step is planned at a time. Instead, the first load is asked at a higher price than the others: the
+memory reading it brings is worth more than the few percent it leaves for the next.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_right
 from dataclasses import dataclass
-from itertools import pairwise
+from math import isqrt
 from typing import TYPE_CHECKING, Literal
 
 from lmstrix.core.context.belief import Belief, Evidence, Prior, Reading
@@ -38,8 +38,9 @@ STEP = 256
 class _Appetite:
     """What a precision is willing to pay.
 
-    `price` of a failing load and `effort` of any load, as shares of the likely limit; `first_price` while nothing has
-    been read yet; `give_up_risk` of the floor failing at which nothing is tried; caps on loads and failures.
+    `price` of a failure and `effort` of a load as shares of the likely limit, `first_price` while nothing has loaded
+    yet, the risk of the floor failing at which nothing is tried, and caps on loads and failures. One that `climbs_back`
+    goes on between a prefill that passed and one that failed before.
     """
 
     price: float
@@ -48,28 +49,44 @@ class _Appetite:
     give_up_risk: float
     max_loads: int
     max_failures: int
+    climbs_back: bool = False
 
 
 _APPETITES: Mapping[Precision, _Appetite] = {
-    "safe": _Appetite(price=3.0, first_price=6.0, effort=0.03, give_up_risk=0.5, max_loads=5, max_failures=2),
-    "balanced": _Appetite(price=0.5, first_price=2.0, effort=0.03, give_up_risk=0.93, max_loads=6, max_failures=3),
-    "tight": _Appetite(price=0.12, first_price=1.0, effort=0.015, give_up_risk=0.93, max_loads=8, max_failures=4),
-    "exhaustive": _Appetite(price=0.01, first_price=0.5, effort=0.0, give_up_risk=0.97, max_loads=24, max_failures=8),
+    "safe": _Appetite(price=3.0, first_price=6.0, effort=0.02, give_up_risk=0.5, max_loads=5, max_failures=2),
+    "balanced": _Appetite(price=0.5, first_price=3.0, effort=0.01, give_up_risk=0.93, max_loads=6, max_failures=3),
+    "tight": _Appetite(price=0.12, first_price=1.5, effort=0.005, give_up_risk=0.93, max_loads=8, max_failures=4),
+    "exhaustive": _Appetite(
+        price=0.002,
+        first_price=1.0,
+        effort=0.0,
+        give_up_risk=0.93,
+        max_loads=24,
+        max_failures=8,
+        climbs_back=True,
+    ),
 }
 _SEVERE_FACTOR = 4.0
 _SEVERE_LIMIT = 0.02
 """A length this likely to be severe is never asked, whatever it promises."""
+_CANDIDATES = 28
+_UNSEEN_SHARE = 0.3
+"""A reading with less of the context's memory than this did not see it: the backend takes it later, or elsewhere."""
+_JUDGED_SHARE = 0.05
+"""How much of the budget a context must be predicted to take before a reading is judged so."""
 
 
 class ContextSearch:
     """Finds the longest context length that loads and prefills within a memory budget.
 
-    `cost` predicts the bytes a load takes; it may be wrong (`approximate` says that it is a guess). `budget_bytes` is
-    what models may take; None when nobody knows. `learned` is what `learned()` of an earlier search on this machine
-    returned. `known_good` and `known_bad` are lengths remembered from earlier tests: the bad one is never reached.
+    `cost` predicts the bytes a load takes and may be wrong; `approximate` says that it is a guess. `budget_bytes` is
+    what models may take, None when nobody knows. `learned` is what `learned()` of the previous search on this machine
+    returned. `known_good` and `known_bad` are lengths remembered from earlier tests; the bad one is never reached.
+    `lazy` is for backends that take the cache only as the prompt grows: one load, then growing prefills.
+    `seed` changes nothing: the belief is computed, not sampled, and equal evidence gives equal questions.
 
     Loads come first, then prefills: `next_load` and `next_prefill` say what to try until they say None, and the
-    `observe_` methods take what happened. Only evidence about memory belongs in `observe_failed`.
+    `observe_` methods take what happened. Only evidence about memory belongs in them.
     """
 
     def __init__(
@@ -87,171 +104,171 @@ class ContextSearch:
         known_good: int | None = None,
         known_bad: int | None = None,
         approximate: bool = False,
+        lazy: bool = False,
     ) -> None:
         self.seed = seed
-        self.refused: str | None = None
         self.best = 0
+        self.refused: str | None = None
         self._appetite = _APPETITES[precision]
         self._architecture = architecture
         self._machine = learned or MachineBelief()
+        self._lazy = lazy
         self._top = declared if ceiling is None else min(declared, ceiling)
         if known_bad is not None and known_bad <= self._top:
             self._top = _aligned_below(known_bad)
         self._floor = min(-(-max(1, floor) // STEP) * STEP, self._top)
         self._curve = _Curve(cost, self._floor, self._top)
-        budget_known = budget_bytes is not None
+        self._remembered = None if known_good is None else min(known_good, self._top)
         self._prior = Prior.of(
             fixed_bytes=self._curve.fixed_bytes,
-            budget_bytes=max(1.0, float(budget_bytes if budget_bytes is not None else self._curve.total(self._top))),
+            budget_bytes=float(budget_bytes) if budget_bytes is not None else self._curve.total(self._top),
+            budget_known=budget_bytes is not None,
             architecture=architecture,
             machine=self._machine,
             approximate=approximate,
-            budget_known=budget_known,
         )
-        self._readings: list[tuple[int, Reading]] = []
+        self._readings: list[Reading] = []
         self._loaded: set[int] = set()
         self._prefilled: set[int] = set()
         self._failed_loads: set[int] = set()
         self._failed_prefills: set[int] = set()
         self._loads = self._failures = 0
-        self._known_good = known_good
-        self._belief: Belief | None = None
         self._loading = True
+        self._belief: Belief | None = None
 
-    # --- what to try -------------------------------------------------------------------------------------------------
+    # What to try
 
     def next_load(self) -> int | None:
         """The next length to load, or None when no load is worth its risk any more."""
-        if not self._loading or self.refused:
+        if not self._loading:
             return None
-        chosen = self._choose(above=max(self._loaded, default=0))
-        if chosen is None:
-            self._loading = False
-            if not self._loads:
-                self.refused = self._shortfall()
+        chosen = self._next_load()
+        self._loading = chosen is not None
+        if chosen is None and not self._loads:
+            self.refused = self._shortfall()
         return chosen
 
-    def next_prefill(self) -> int | None:
-        """The next length to prefill: the longest that loaded; after a failure what the belief says. None: done."""
-        self._loading = False
-        if self.best or self.refused:
-            return None
-        below = min(self._failed_prefills, default=self._top + 1)
-        if not self._failed_prefills:
-            return max(self._loaded, default=None)
-        if len(self._failed_prefills) > self._appetite.max_loads:
-            return None
-        return self._choose(above=0, below=below, price=max(self._appetite.price, 0.5))
-
-    def _choose(self, *, above: int, below: int | None = None, price: float | None = None) -> int | None:
-        """The candidate above `above` and under `below` and every failure that is worth most, None if none is."""
+    def _next_load(self) -> int | None:
         appetite = self._appetite
-        if below is None and (self._loads >= appetite.max_loads or self._failures >= appetite.max_failures):
+        if self._lazy:  # the length costs nothing yet, but the model itself must fit
+            return self._top if not self._loads and self._choose(above=0) is not None else None
+        if self._loads >= appetite.max_loads or self._failures >= appetite.max_failures:
             return None
-        bad = min([*self._failed_loads, *self._failed_prefills, self._top + 1 if below is None else below])
-        top = self._top if bad > self._top else _aligned_below(bad)
-        low = max(self._floor, _aligned_above(above))
-        if low > top:
+        return self._choose(above=max(self._loaded, default=0))
+
+    def next_prefill(self) -> int | None:
+        """The next length to prefill: the longest that loaded, after a failure what the belief says. None: done.
+
+        On a lazy backend lengths grow from one the belief calls safe, until no more is worth its risk.
+        """
+        self._loading = False
+        if self.refused or not self._loads or len(self._failed_prefills) >= self._appetite.max_loads:
             return None
-        belief = self._believe()
-        if price is None:
-            price = appetite.price if self._loaded else appetite.first_price
-        candidates = self._curve.spread(low, top)
-        odds = [belief.holds(self._curve.growth(n)) for n in candidates]
-        likely = _likely(candidates, odds)
-        if not above and 1 - odds[0] > appetite.give_up_risk:
+        if self._lazy:
+            return self._choose(above=self.best) if self._loaded else None
+        if not self._failed_prefills:
+            return None if self.best else max(self._loaded, default=None)
+        return self._choose(above=self.best) if self._appetite.climbs_back or not self.best else None
+
+    def _choose(self, *, above: int) -> int | None:
+        """The length over `above` and under every failure that is worth most, or None when none is worth its effort."""
+        top = self._top
+        if failed := self._failed_loads | self._failed_prefills:
+            top = min(top, _aligned_below(min(failed)))
+        low = max(self._floor, _aligned_above(above)) if above else self._floor
+        if self._top > above >= top - STEP and not failed:
+            low = top  # the last step up to a top that is not aligned
+        if not 0 < low <= top:
             return None
-
-        def worth(n: int, holds: float) -> float:
-            severe = belief.severe(self._curve.growth(n))
-            if severe > _SEVERE_LIMIT:
-                return -1.0
-            return holds * (n - above) / likely - price * (1 - holds + _SEVERE_FACTOR * severe)
-
-        def value(n: int) -> float:
-            return worth(n, belief.holds(self._curve.growth(n)))
-
-        values = [worth(n, holds) for n, holds in zip(candidates, odds, strict=True)]
-        index = max(range(len(candidates)), key=values.__getitem__)
-        best, best_value = candidates[index], values[index]
-        around = candidates[max(0, index - 1) : index + 2]
-        for left, right in pairwise(around):
-            for part in (1, 2, 3):
-                n = _aligned_below(left + (right - left) * part // 4 + 1)
-                if left < n < right and (found := value(n)) > best_value:
-                    best, best_value = n, found
-        if best_value > appetite.effort:
-            return best
-        return candidates[0] if not above else None
+        belief, appetite = self._believe(), self._appetite
+        held = self._prefilled if self._lazy else self._loaded
+        price = appetite.price if held or failed else appetite.first_price
+        chosen, worth = _most_worth(belief, self._curve, low=low, top=top, above=above, price=price)
+        if worth > appetite.effort:
+            return chosen
+        growth = self._curve.growth(low)
+        fair = belief.holds(growth) >= 1 - appetite.give_up_risk and belief.severe(growth) <= _SEVERE_LIMIT
+        return low if fair and not above else None
 
     def _shortfall(self) -> str:
         """Why nothing was tried, with the numbers."""
         if self._top < 1:
-            return "no context length is left to try: every one is known to fail"
-        needed = self._believe().expected_bytes(0.0)
-        available = self._prior.budget_bytes
+            return "no context length is left to try: even the shortest is known to fail"
+        needed, available = self._believe().expected_bytes(0.0), self._prior.budget_bytes
+        short = f"about {format_bytes(needed - available)} short" if needed > available else "too close to try"
         return (
-            f"{self._floor} tokens need about {format_bytes(needed)} and {format_bytes(available)} are available: "
-            f"about {format_bytes(max(0.0, needed - available))} short"
+            f"{self._floor} tokens need about {format_bytes(needed)} of memory and {format_bytes(available)} are "
+            f"available: {short}"
         )
 
-    # --- what happened -----------------------------------------------------------------------------------------------
+    # What happened
 
     def observe_loaded(self, n: int, *, context_length: int | None = None, memory_bytes: int | None = None) -> None:
-        """`n` was asked and loaded with `context_length` tokens, the model then taking `memory_bytes`."""
+        """`n` was asked and loaded, with `context_length` tokens (`n` unless said); the model takes `memory_bytes`."""
         actual = n if context_length is None else context_length
         self._loads += 1
+        self._belief = None
         self._failed_loads = {bad for bad in self._failed_loads if bad > actual}
-        if actual < n:  # the server caps what it gives: more cannot be had
-            self._top = max(1, actual)
+        if actual < n:  # the server gives no more than this, whatever is asked
+            self._top = max(1, min(self._top, actual))
             self._floor = min(self._floor, self._top)
         self._loaded.add(min(actual, self._top))
-        self._note_reading(actual, memory_bytes, filled=False)
+        if memory_bytes is None or self._lazy:
+            return
+        growth = self._curve.growth(actual)
+        if not self._unseen(growth, memory_bytes):
+            self._readings.append(Reading(growth, float(memory_bytes)))
+        elif growth > _JUDGED_SHARE * self._prior.budget_bytes:  # loads prove nothing here: stay with this one
+            self._lazy, self._loading, self._top = True, False, max(self._loaded)
 
     def observe_failed(self, n: int) -> None:
         """Loading `n` failed for lack of memory."""
         self._loads += 1
         self._failures += 1
+        self._belief = None
         self._failed_loads.add(n)
         self._loaded = {good for good in self._loaded if good < n}
-        self._belief = None
 
     def observe_prefilled(self, n: int, *, ok: bool, memory_bytes: int | None = None) -> None:
-        """A prompt filling all of `n` passed, or failed for lack of memory."""
-        if ok:
-            self._prefilled.add(n)
-            self._loaded.add(n)
-            self.best = max(self.best, n)
-            self._failed_prefills = {bad for bad in self._failed_prefills if bad > n}
-            self._note_reading(n, memory_bytes, filled=True)
-        else:
+        """A prompt that fills `n` passed, the model then taking `memory_bytes`; or it failed for lack of memory."""
+        self._belief = None
+        if not ok:
+            self._failures += 1
             self._failed_prefills.add(n)
-            self._loaded = {good for good in self._loaded if good < n}
-            self._belief = None
+            self._loaded = {good for good in self._loaded if good < n or self._lazy}
+            return
+        self.best = max(self.best, n)
+        self._prefilled.add(n)
+        self._failed_loads = {bad for bad in self._failed_loads if bad > n}
+        self._failed_prefills = {bad for bad in self._failed_prefills if bad > n}
+        growth = self._curve.growth(n)
+        if memory_bytes is not None and not self._unseen(growth, memory_bytes):
+            self._readings.append(Reading(growth, float(memory_bytes), filled=True))
 
     def learned(self) -> MachineBelief:
-        """What this model and those before it taught about the machine: pass it to the next search."""
-        if not self._readings:
-            return self._machine
-        return self._believe().taught(self._machine, self._architecture)
+        """What this model and those before it taught about the machine: for the next search, and to be kept."""
+        return self._believe().taught(self._machine, self._architecture) if self._readings else self._machine
 
-    # --- inside ------------------------------------------------------------------------------------------------------
+    # Inside
 
-    def _note_reading(self, n: int, memory_bytes: int | None, *, filled: bool) -> None:
-        self._belief = None
-        plausible = 0.8 * self._prior.fixed_bytes
-        if memory_bytes is not None and memory_bytes >= plausible:
-            self._readings.append((n, Reading(self._curve.growth(n), float(memory_bytes), filled)))
+    def _unseen(self, growth: float, memory_bytes: float) -> bool:
+        """Whether the reading lacks the model, or most of a context too large to overlook."""
+        beyond = memory_bytes - self._prior.fixed_bytes
+        return beyond < -0.2 * self._prior.fixed_bytes or (
+            growth > _JUDGED_SHARE * self._prior.budget_bytes and beyond < _UNSEEN_SHARE * growth - 0.01 * memory_bytes
+        )
 
     def _believe(self) -> Belief:
         if self._belief is None:
             growth = self._curve.growth
+            held: set[int] = set() if self._lazy else self._loaded
             evidence = Evidence(
-                readings=[reading for _, reading in self._readings],
-                held_load=max(map(growth, self._loaded), default=None),
+                readings=self._readings,
+                held_load=max(map(growth, held), default=None),
                 held_prefill=max(map(growth, self._prefilled), default=None),
                 failed_load=min(map(growth, self._failed_loads), default=None),
                 failed_prefill=min(map(growth, self._failed_prefills), default=None),
+                remembered=None if self._remembered is None else growth(self._remembered),
             )
             self._belief = Belief(self._prior, evidence)
         return self._belief
@@ -267,10 +284,10 @@ class _Curve:
 
     def __init__(self, cost: Callable[[int], int], floor: int, top: int) -> None:
         self._cost = cost
-        low = max(1, min(floor, top))
-        ratio = (max(low, top) / low) ** (1 / self._KNOTS)
-        lengths = {low, max(low, top)} | {max(low, _aligned_below(int(low * ratio**i) + 1)) for i in range(self._KNOTS)}
-        self._lengths = sorted(lengths)
+        low = max(1, floor)
+        high = max(low, top)
+        ratio = (high / low) ** (1 / self._KNOTS)
+        self._lengths = sorted({low, high} | {max(low, int(low * ratio**index)) for index in range(self._KNOTS)})
         self._heights: list[float] = []
         for length in self._lengths:
             self._heights.append(max(float(cost(length)), self._heights[-1] if self._heights else 0.0))
@@ -285,19 +302,42 @@ class _Curve:
         """Predicted bytes beyond the shortest length."""
         return max(0.0, self.total(n) - self.fixed_bytes)
 
-    def spread(self, low: int, top: int, count: int = 32) -> list[int]:
-        """Lengths from `low` to `top` to choose from, aligned except `top` itself, in even ratios."""
-        ratio = (top / low) ** (1 / count)
-        return sorted({low, top} | {max(low, _aligned_below(int(low * ratio**i) + 1)) for i in range(1, count)})
+
+def _most_worth(belief: Belief, curve: _Curve, *, low: int, top: int, above: int, price: float) -> tuple[int, float]:
+    """The candidate in [low, top] that is worth most, and its worth. Aligned, unless it is `low` or `top` itself."""
+
+    def holds(n: int) -> float:
+        return belief.holds(curve.growth(n))
+
+    safe = _last(low, top, lambda n: holds(n) > 0.995)
+    hopeless = _last(safe, top, lambda n: holds(n) > 0.02)
+    lengths = {safe + (hopeless - safe) * index // _CANDIDATES // STEP * STEP for index in range(_CANDIDATES)}
+    odds = {n: holds(n) for n in sorted({n for n in lengths if n > safe} | {safe, hopeless, low})}
+    likely = max((n for n, chance in odds.items() if chance >= 0.5), default=low)
+    best, best_worth = low, -float("inf")
+    for n, chance in reversed(odds.items()):
+        worth = chance * (n - above) / likely - price * (1 - chance)
+        if worth > best_worth:
+            severe = belief.severe(curve.growth(n))
+            worth -= price * _SEVERE_FACTOR * severe
+            if severe <= _SEVERE_LIMIT and worth > best_worth:
+                best, best_worth = n, worth
+    return best, best_worth
 
 
-def _likely(candidates: list[int], odds: list[float]) -> int:
-    """The longest candidate with even odds."""
-    return max((n for n, holds in zip(candidates, odds, strict=True) if holds >= 0.5), default=candidates[0])
+def _last(low: int, top: int, true_of: Callable[[int], bool]) -> int:
+    """About the last length in [low, top] that `true_of` holds for, given that it turns false once on the way up."""
+    if true_of(top):
+        return top
+    good, bad = low, top
+    while bad > good + good // 50 + STEP:
+        middle = max(good + 1, isqrt(good * bad) // STEP * STEP)
+        good, bad = (middle, bad) if true_of(middle) else (good, middle)
+    return good
 
 
 def _aligned_below(n: int) -> int:
-    """The longest aligned length under `n`; under the first step, `n` - 1 itself."""
+    """The longest aligned length under `n`; within the first step, `n` - 1 itself."""
     return (n - 1) // STEP * STEP or max(0, n - 1)
 
 
