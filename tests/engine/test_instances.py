@@ -225,6 +225,16 @@ async def test_a_cancelled_load_frees_name_and_memory(models: Path) -> None:
         assert (await pool.load(SCRIPTED, SMALL, kind="llm")).identifier == SCRIPTED
 
 
+async def test_progress_is_repeated_while_a_load_takes_long(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lmstrix.engine.llama_process._PROGRESS_POLL_S", 0.001)
+    monkeypatch.setattr("lmstrix.engine.llama_process._PROGRESS_HEARTBEAT_S", 0.0)
+    ratios: list[float] = []
+    async with running_pool(models) as pool:
+        await pool.load(SCRIPTED, SMALL, kind="llm", on_progress=ratios.append)
+    assert len(ratios) > len(set(ratios)) > 1
+    assert ratios == sorted(ratios)
+
+
 async def test_a_crash_takes_one_instance_and_says_so(models: Path) -> None:
     async with running_pool(models) as pool:
         doomed = await pool.load(SCRIPTED, at(4096), kind="llm")

@@ -442,8 +442,18 @@ async def test_slots_run_side_by_side(pool: InstancePool) -> None:
     assert text_of(await collect(instance.predict(asking("What is 2+3=?")))) == "5"
     assert instance.queued == 1
     await endless.aclose()
-    divided = LoadSettings(context_length=1024, parallel_slots=2, unified_kv=False)
-    assert (await pool.load(SCRIPTED, divided, kind="llm")).context_length == 1024
+
+
+@pytest.mark.parametrize("shared", [True, False])
+async def test_slots_share_a_context_or_have_their_own(pool: InstancePool, shared: bool) -> None:
+    settings = LoadSettings(context_length=512, parallel_slots=2, unified_kv=shared)
+    instance = await pool.load(SCRIPTED, settings, kind="llm")
+    assert instance.context_length == 512
+    both = [collect(instance.predict(asking("Tell me a story"))) for _ in range(2)]
+    ends = [stats_of(events) for events in await asyncio.gather(*both)]
+    assert [stats.stop_reason for stats in ends] == ["contextLengthReached"] * 2
+    total = sum((stats.prompt_tokens or 0) + (stats.predicted_tokens or 0) for stats in ends)
+    assert total == 1024 if not shared else 400 < total <= 600
 
 
 async def test_progress_is_repeated_while_a_prompt_is_processed(

@@ -10,6 +10,7 @@ import dataclasses
 from typing import TYPE_CHECKING
 
 from lmstrix.core.memory.fit import LoadBreakdown, load_breakdown
+from lmstrix.core.memory.host import read_host_memory
 from lmstrix.engine.records import CatalogEntry, EngineFault, LoadEstimate, LoadSettings
 
 if TYPE_CHECKING:
@@ -102,9 +103,7 @@ def estimate_load(
 
 
 def _host_room_bytes() -> int:
-    import psutil
-
-    return int(psutil.virtual_memory().available) - _HOST_RESERVE_BYTES
+    return read_host_memory(with_gpus=False).available_bytes - _HOST_RESERVE_BYTES
 
 
 def guardrail_fault(estimate: LoadEstimate) -> EngineFault:

@@ -58,6 +58,7 @@ _HEARTBEAT_S = 10.0
 _MERGED_TEXT = 4096
 _LEAST_ROLLING_CONTEXT = 16
 """Shorter contexts cannot be halved and still make sense."""
+_CONTEXT_FULL = "Context size has been exceeded"
 _GARBLED_CALL_MARKS = ("does not match the expected", "empty grammar stack", "Failed to parse")
 
 
@@ -199,7 +200,9 @@ class Prediction:
             try:
                 await self._predict()
             except LlamaRefusalError as exc:
-                raise self._refusal_fault(exc) from exc
+                if _CONTEXT_FULL not in exc.message or self._first_at is None:
+                    raise self._refusal_fault(exc) from exc
+                self._finish("contextLengthReached")  # slots that share a context can fill it together
             except LlamaGoneError as exc:
                 raise await self._instance.gone_fault() from exc
 
@@ -386,7 +389,7 @@ class Prediction:
     def _refusal_fault(self, refusal: LlamaRefusalError) -> EngineFault:
         if refusal.kind == "exceed_context_size_error":
             return overflow_fault(int(refusal.body.get("n_prompt_tokens", 0)), self._instance.context_length)
-        if "Context size has been exceeded" in refusal.message:
+        if _CONTEXT_FULL in refusal.message:
             return EngineFault(
                 refusal.message, kind="overflow", error_data={"contextLength": self._instance.context_length}
             )
