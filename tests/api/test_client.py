@@ -187,13 +187,14 @@ async def test_a_load_that_breaks_off_is_no_evidence_about_memory(
     await load(backend)  # whatever broke is replaced
 
 
-async def test_unknown_models_and_taken_names(backend: AsyncLMStudioBackend) -> None:
+async def test_unknown_models_and_taken_names(backend: AsyncLMStudioBackend, server: FaultyServer) -> None:
     with pytest.raises(errors.ModelNotFoundError) as caught:
         await backend.load("acme/tinny", LoadConfig(context_length=1000), instance_id="mine")
     assert caught.value.suggestions == (TINY,)
     await load(backend)
     with pytest.raises(errors.ModelLoadError, match="name is taken"):
         await load(backend)
+    assert [instance.reference for instance in server.instances.values()] == ["ref-1"]  # not ours to unload
     with pytest.raises(errors.ModelLoadError, match="another kind"):
         await backend.load(TINY, LoadConfig(context_length=1000), instance_id="other", kind="embedding")
 
@@ -217,6 +218,18 @@ async def test_a_load_that_ignores_its_cancellation_is_unloaded_when_it_is_done(
     server.let_go()
     await until(lambda: "unloadModel" in server.endpoints())
     await until(lambda: not server.instances)
+
+
+async def test_giving_up_on_a_load_spares_who_had_the_name_before(
+    backend: AsyncLMStudioBackend, server: FaultyServer
+) -> None:
+    await load(backend)
+    server.faults.load = "deaf"
+    with pytest.raises(errors.LoadTimeoutError):
+        await backend.load(TINY, LoadConfig(context_length=9), instance_id="mine", deadlines=Deadlines(load_s=0.1))
+    server.let_go()
+    await backend.close()
+    assert [instance.reference for instance in server.instances.values()] == ["ref-1"]
 
 
 async def test_closing_unloads_what_a_cancelled_load_has_left(server: FaultyServer) -> None:

@@ -86,7 +86,7 @@ TEXTS: list[tuple[Operation, str, type[errors.LMStrixError]]] = [
     # What nobody knows, and what only looks like memory.
     ("load", "The printer is out of paper in room 12; boom", errors.ModelLoadError),
     ("predict", "Sampler exploded", errors.GenerationError),
-    ("ask", "Unknown endpoint foo", errors.BackendUnavailableError),
+    ("ask", "Unknown endpoint foo", errors.GenerationError),
     ("ask", "authentication failed", errors.AuthenticationError),
 ]
 CODES: list[tuple[Operation, str, type[errors.LMStrixError]]] = [
@@ -247,6 +247,11 @@ def test_every_exception_of_the_sdk_becomes_ours(
     with pytest.raises(expected) as caught, translated(call(operation)):
         raise raised
     assert caught.value.__cause__ is raised
+
+
+def test_a_request_about_no_model_fails_as_the_server_does() -> None:
+    listing = Call(operation="ask", address="127.0.0.1:9", what="list its models")
+    assert type(classify(ServerFault(title="Unknown endpoint"), listing)) is errors.BackendUnavailableError
 
 
 def test_ours_pass_untouched_and_foreign_bugs_are_not_hidden() -> None:

@@ -22,6 +22,7 @@ from lmstrix.api.prediction import PredictionReader
 from lmstrix.errors import (
     LMStrixError,
     ModelNotFoundError,
+    ModelUnloadedError,
     UsageError,
 )
 from lmstrix.types import (
@@ -53,6 +54,7 @@ CANCEL_GRACE_S = 0.2  # how long a cancelled load or prediction may take to say 
 _CHECK_S = 0.2  # and the look for strays after it
 _STATE_S = 1.0
 _EMBEDDINGS_AT_ONCE = 16
+_KINDS: tuple[ModelKind, ...] = ("llm", "embedding")
 
 T = TypeVar("T")
 
@@ -77,7 +79,7 @@ class AsyncLMStudioBackend:
         self._opened: Connection | None = None
         self._known: dict[str, _Known] = {}
         self._kinds: dict[str, ModelKind] = {}
-        self._strays: dict[asyncio.Task[None], str] = {}
+        self._strays: dict[asyncio.Task[None], Loading] = {}
         self._tells_state = True
 
     async def __aenter__(self) -> Self:
@@ -99,12 +101,12 @@ class AsyncLMStudioBackend:
 
     async def close(self) -> None:
         """Unload what cancelled loads have left, and hang up."""
-        strays = list(self._strays.items())
-        for task, instance_id in strays:
+        strays = dict(self._strays)
+        for task, loading in strays.items():
             task.cancel()
             with suppress(LMStrixError):
-                await self._unload_if_there(instance_id)
-        await asyncio.gather(*(task for task, _ in strays), return_exceptions=True)
+                await self._unload_what_came_of(loading)
+        await asyncio.gather(*strays, return_exceptions=True)
         opened, self._opened = self._opened, None
         if opened is not None:
             await opened.close()
@@ -187,8 +189,15 @@ class AsyncLMStudioBackend:
         kind: Namespace = "embedding" if entry["type"] == "embedding" else "llm"
         try:
             return await self._ask(
-                kind, "getInstanceProcessingState", parameters, convert.mapping_or_none, what="tell", limit_s=_STATE_S
+                kind,
+                "getInstanceProcessingState",
+                parameters,
+                convert.mapping_or_none,
+                what="tell what an instance is doing",
+                limit_s=_STATE_S,
             )
+        except (ModelNotFoundError, ModelUnloadedError):
+            return None  # gone since it was listed
         except LMStrixError:
             self._tells_state = False
             return None
@@ -219,7 +228,10 @@ class AsyncLMStudioBackend:
             limit_s=(deadlines or self._deadlines).load_s,
         )
         parameters = convert.load_parameters(model_key, config, instance_id=instance_id, kind=kind, ttl_s=ttl_s)
-        loading = Loading(await self._connection(kind), call, parameters, instance_id=instance_id, kind=kind)
+        before = await self._references(instance_id, kind)
+        loading = Loading(
+            await self._connection(kind), call, parameters, instance_id=instance_id, kind=kind, before=before
+        )
         try:
             async with asyncio.timeout(call.limit_s) as patience:
                 async for ratio in loading.progress():
@@ -250,21 +262,26 @@ class AsyncLMStudioBackend:
         await loading.cancel(CANCEL_GRACE_S)
         with suppress(LMStrixError, TimeoutError):
             async with asyncio.timeout(_CHECK_S):
-                await self._unload_if_there(loading.instance_id)
+                await self._unload_what_came_of(loading)
         if not loading.ended:
             stray = asyncio.create_task(self._clean_up(loading))
-            self._strays[stray] = loading.instance_id
+            self._strays[stray] = loading
             stray.add_done_callback(self._strays.pop)
 
     async def _clean_up(self, loading: Loading) -> None:
         await loading.wait()
         with suppress(LMStrixError):
-            await self._unload_if_there(loading.instance_id)
+            await self._unload_what_came_of(loading)
 
-    async def _unload_if_there(self, instance_id: str) -> None:
-        for kind in _KINDS:
-            if any(entry.get("identifier") == instance_id for entry in await self._listing(kind)):
-                await self.unload(instance_id, kind=kind)
+    async def _unload_what_came_of(self, loading: Loading) -> None:
+        """Unload an instance of the wanted name, unless it stood before: a name that was taken is somebody else's."""
+        if await self._references(loading.instance_id, loading.kind) - loading.before:
+            await self.unload(loading.instance_id, kind=loading.kind)
+
+    async def _references(self, instance_id: str, kind: ModelKind) -> frozenset[str]:
+        """What is loaded under this name, none or one."""
+        entries = await self._listing(kind)
+        return frozenset(entry["instanceReference"] for entry in entries if entry["identifier"] == instance_id)
 
     async def unload(self, instance_id: str, *, kind: ModelKind = "llm") -> None:
         """Unload one instance; one that is gone already is as good as unloaded."""
@@ -393,9 +410,6 @@ class AsyncLMStudioBackend:
             what=f"estimate {model_key}",
             model=model_key,
         )
-
-
-_KINDS: tuple[ModelKind, ...] = ("llm", "embedding")
 
 
 def _by_reference(reference: str) -> Json:

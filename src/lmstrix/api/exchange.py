@@ -20,12 +20,24 @@ if TYPE_CHECKING:
 
 
 class Loading:
-    """One load on the server. It goes on there when its caller stops waiting, so reading it is a task of its own."""
+    """One load on the server. It goes on there when its caller stops waiting, so reading it is a task of its own.
+
+    `before` are the references that stood under the wanted name before it.
+    """
 
     def __init__(
-        self, connection: Connection, call: Call, parameters: Json, *, instance_id: str, kind: ModelKind
+        self,
+        connection: Connection,
+        call: Call,
+        parameters: Json,
+        *,
+        instance_id: str,
+        kind: ModelKind,
+        before: frozenset[str],
     ) -> None:
         self.instance_id = instance_id
+        self.kind = kind
+        self.before = before
         self._call = call
         self._channel: Channel | None = None
         self._ratios: asyncio.Queue[float | None] = asyncio.Queue()

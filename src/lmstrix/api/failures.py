@@ -12,7 +12,7 @@ import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any, Literal, NamedTuple
 
@@ -235,7 +235,7 @@ def _not_found(fault: ServerFault, call: Call) -> LMStrixError:
     wanted = call.model_key or ""
     suggestions = get_close_matches(wanted, known, n=3, cutoff=0.4) or known[:3]
     hint = f"did you mean {', '.join(suggestions)}?" if suggestions else "`lmstrix list` shows the names"
-    place = "downloaded" if call.operation == "load" else "loaded"
+    place = "downloaded" if display.get("code") == "generic.pathNotFound" else "loaded"
     message = f"no model named {wanted or '?'} is {place} at {call.address}; {hint}"
     return ModelNotFoundError(message, model_key=call.model_key, suggestions=suggestions)
 
@@ -351,10 +351,6 @@ RULES: tuple[Rule, ...] = (
     Rule(_PREDICT, _crashed, pattern=rf"{_DIED}|{_UNEXPLAINED}|has crashed"),
 )
 _COMPILED = tuple((rule, re.compile(rule.pattern or r"(?!)", re.IGNORECASE | re.DOTALL)) for rule in RULES)
-_OTHERWISE: Mapping[Operation, Callable[[ServerFault, Call], LMStrixError]] = {
-    "load": _did_not_load,
-    "predict": _generation_failure(GenerationError, "failed to answer", "the server's log tells more"),
-}
 
 
 def classify(fault: ServerFault, call: Call) -> LMStrixError:
@@ -364,13 +360,14 @@ def classify(fault: ServerFault, call: Call) -> LMStrixError:
     for rule, pattern in _COMPILED:
         if call.operation in rule.operations and ((code and rule.code == code) or pattern.search(text)):
             return rule.make(fault, call)
-    make = _OTHERWISE.get(call.operation)
-    if make is not None:
-        return make(fault, call)
-    return BackendUnavailableError(
-        f"{call.address} refused to {call.what} ({fault.headline}); check that the server is up to date",
-        address=call.address,
-    )
+    if call.operation == "load":
+        return _did_not_load(fault, call)
+    if call.operation == "predict":
+        return _generation_failure(GenerationError, "failed to answer", "the server's log tells more")(fault, call)
+    message = f"{call.address} refused to {call.what} ({fault.headline}); check that the server is up to date"
+    if call.model_key:
+        return GenerationError(message, model_key=call.model_key, detail=fault.all_text.strip())
+    return BackendUnavailableError(message, address=call.address)
 
 
 def timed_out(call: Call) -> LMStrixError:
@@ -441,8 +438,3 @@ def translated(call: Call) -> Iterator[None]:
         raise
     except (LMStudioError, OSError, ValueError, TypeError, LookupError) as exc:
         raise translate(exc, call) from exc
-
-
-def within(call: Call, limit_s: float | None) -> Call:
-    """The same call, under another deadline."""
-    return replace(call, limit_s=limit_s)
