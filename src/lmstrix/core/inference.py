@@ -2,6 +2,8 @@
 
 Nothing is sent before the whole prompt, template included, has been counted by the model itself against the context it
 really has; overflow policy is always stop-at-limit, so no text is dropped silently.
+
+The steps are written once, asynchronously (`prepare`, `release`); `InferenceManager` runs them on a blocking backend.
 """
 
 from __future__ import annotations
@@ -12,14 +14,16 @@ from typing import TYPE_CHECKING
 
 from lmstrix.core import load_policy
 from lmstrix.core.load_policy import ContextChoice, Load, Reuse
+from lmstrix.core.unsuspended import Unsuspended, run_unsuspended
+from lmstrix.errors import LMStrixError
 from lmstrix.types import Deadlines, GenerationRequest, LoadConfig, LoadedModel, Message, StreamEvent
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from lmstrix.backend import LoadProgress, ModelBackend
+    from lmstrix.backend import AsyncModelBackend, LoadProgress, ModelBackend
 
-OWN_PREFIX = "lmstrix-"
+OWN_PREFIX = "lmstrix-infer-"
 ROUGH_BYTES_PER_TOKEN = 3
 
 
@@ -58,13 +62,97 @@ class Prepared:
     load_s: float | None
 
 
+async def prepare(
+    backend: AsyncModelBackend,
+    target: InferenceTarget,
+    request: GenerationRequest,
+    options: InferenceOptions,
+    *,
+    instance_id: str,
+    on_load: Callable[[ContextChoice], None] | None = None,
+    on_progress: LoadProgress | None = None,
+) -> Prepared:
+    """Make an instance ready for the request, named `instance_id` if one must be loaded.
+
+    Raises ContextOverflowError before anything is sent; then an instance loaded for it is unloaded again.
+    """
+    answer = options.out_ctx if isinstance(options.out_ctx, int) else 0
+    needed = _rough_tokens(request) + answer
+    choice = load_policy.choose_context(
+        options.in_ctx,
+        declared=target.declared_context_length,
+        tested=target.tested_context_length,
+        needed_tokens=needed,
+    )
+    decision = load_policy.decide(
+        replace(options.load, context_length=choice.context_length),
+        await backend.list_loaded(),
+        model_key=target.model_key,
+        own_prefix=OWN_PREFIX,
+        reload=options.reload,
+        needed_tokens=needed,
+    )
+    load_s: float | None = None
+    if isinstance(decision, Reuse):
+        instance = decision.instance
+    else:
+        if on_load is not None:
+            on_load(choice)
+        started = time.perf_counter()
+        instance = await _load(backend, target.model_key, decision, options, instance_id, on_progress)
+        load_s = time.perf_counter() - started
+    try:
+        prompt_tokens = await _count(backend, instance.instance_id, request)
+        limit = load_policy.output_limit(
+            options.out_ctx, context_length=instance.context_length, prompt_tokens=prompt_tokens
+        )
+    except LMStrixError:
+        if load_s is not None:
+            await backend.unload(instance.instance_id)
+        raise
+    return Prepared(instance=instance, choice=choice, prompt_tokens=prompt_tokens, max_tokens=limit, load_s=load_s)
+
+
+def bounded(request: GenerationRequest, prepared: Prepared) -> GenerationRequest:
+    """The request with the room that is left for its answer."""
+    return replace(request, max_tokens=prepared.max_tokens)
+
+
+async def _load(
+    backend: AsyncModelBackend,
+    model_key: str,
+    decision: Load,
+    options: InferenceOptions,
+    instance_id: str,
+    on_progress: LoadProgress | None,
+) -> LoadedModel:
+    for stale in decision.replaces:
+        if not stale.queued:
+            await backend.unload(stale.instance_id)
+    return await backend.load(
+        model_key,
+        decision.config,
+        instance_id=instance_id,
+        ttl_s=options.ttl_s,
+        deadlines=options.deadlines,
+        on_progress=on_progress,
+    )
+
+
+async def _count(backend: AsyncModelBackend, instance_id: str, request: GenerationRequest) -> int:
+    text = request.raw_prompt
+    if text is None:
+        text = await backend.apply_template(instance_id, request.messages, tools=request.tools)
+    return await backend.count_tokens(instance_id, text)
+
+
 class InferenceManager:
-    """Runs requests on one backend. `run_id` makes the identifiers of its instances unique."""
+    """Runs requests on a blocking backend. `run_id` makes the identifiers of its instances unique."""
 
     def __init__(self, backend: ModelBackend, *, run_id: str) -> None:
         self._backend = backend
         self._run_id = run_id
-        self._loads = 0
+        self._calls = 0
 
     def prepare(
         self,
@@ -75,72 +163,31 @@ class InferenceManager:
         on_load: Callable[[ContextChoice], None] | None = None,
         on_progress: LoadProgress | None = None,
     ) -> Prepared:
-        """Make an instance ready for the request. Raises ContextOverflowError before anything is sent."""
-        answer = options.out_ctx if isinstance(options.out_ctx, int) else 0
-        needed = _rough_tokens(request) + answer
-        choice = load_policy.choose_context(
-            options.in_ctx,
-            declared=target.declared_context_length,
-            tested=target.tested_context_length,
-            needed_tokens=needed,
+        """`prepare`, blocking."""
+        self._calls += 1
+        steps = prepare(
+            Unsuspended(self._backend),
+            target,
+            request,
+            options,
+            instance_id=f"{OWN_PREFIX}{self._run_id}-{self._calls}",
+            on_load=on_load,
+            on_progress=on_progress,
         )
-        decision = load_policy.decide(
-            replace(options.load, context_length=choice.context_length),
-            self._backend.list_loaded(),
-            model_key=target.model_key,
-            own_prefix=OWN_PREFIX,
-            reload=options.reload,
-            needed_tokens=needed,
-        )
-        load_s: float | None = None
-        if isinstance(decision, Reuse):
-            instance = decision.instance
-        else:
-            if on_load is not None:
-                on_load(choice)
-            started = time.perf_counter()
-            instance = self._load(target.model_key, decision, options, on_progress)
-            load_s = time.perf_counter() - started
-        prompt_tokens = self._count(instance.instance_id, request)
-        limit = load_policy.output_limit(
-            options.out_ctx, context_length=instance.context_length, prompt_tokens=prompt_tokens
-        )
-        return Prepared(instance=instance, choice=choice, prompt_tokens=prompt_tokens, max_tokens=limit, load_s=load_s)
+        return run_unsuspended(steps)
 
     def stream(
         self, prepared: Prepared, request: GenerationRequest, options: InferenceOptions
     ) -> Iterator[StreamEvent]:
         """The events of the answer; the last is Finished."""
-        bounded = replace(request, max_tokens=prepared.max_tokens)
-        return self._backend.stream(prepared.instance.instance_id, bounded, deadlines=options.deadlines)
+        return self._backend.stream(
+            prepared.instance.instance_id, bounded(request, prepared), deadlines=options.deadlines
+        )
 
     def release(self, prepared: Prepared) -> None:
         """Unload the instance if this run loaded it; a user's own instance is never touched."""
         if prepared.load_s is not None:
             self._backend.unload(prepared.instance.instance_id)
-
-    def _load(
-        self, model_key: str, decision: Load, options: InferenceOptions, on_progress: LoadProgress | None
-    ) -> LoadedModel:
-        for stale in decision.replaces:
-            if not stale.queued:
-                self._backend.unload(stale.instance_id)
-        self._loads += 1
-        return self._backend.load(
-            model_key,
-            decision.config,
-            instance_id=f"{OWN_PREFIX}{self._run_id}-{self._loads}",
-            ttl_s=options.ttl_s,
-            deadlines=options.deadlines,
-            on_progress=on_progress,
-        )
-
-    def _count(self, instance_id: str, request: GenerationRequest) -> int:
-        if request.raw_prompt is not None:
-            text = request.raw_prompt
-        else:
-            text = self._backend.apply_template(instance_id, request.messages, tools=request.tools)
-        return self._backend.count_tokens(instance_id, text)
 
 
 def user_message(text: str, *, system: str | None = None) -> tuple[Message, ...]:

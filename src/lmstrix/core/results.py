@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from lmstrix.core.model_defaults import DefaultsChange
     from lmstrix.core.registry import ModelRecord, ScanChanges
     from lmstrix.core.scanner import ScanProblem
-    from lmstrix.types import ResourceEstimate
+    from lmstrix.types import Message, ResourceEstimate
 
 Precision = Literal["safe", "balanced", "tight", "exhaustive"]
 SortKey = Literal["id", "name", "ctx", "tested", "size", "status", "date"]
@@ -39,14 +39,14 @@ class Listing:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InferRequest:
-    """One call of `infer`. `in_ctx`/`out_ctx` as in InferenceOptions; None leaves a default everywhere."""
+    """One call of `infer`: a `prompt`, or a whole chat in `messages`. `in_ctx`/`out_ctx` as in InferenceOptions."""
 
     prompt: str
+    messages: tuple[Message, ...] = ()
     model: str | None = None
     system_prompt: str | None = None
     in_ctx: int | float | None = None
     out_ctx: int | float | None = None
-    max_tokens: int | None = None
     temperature: float | None = None
     top_k: int | None = None
     top_p: float | None = None
@@ -59,6 +59,7 @@ class InferRequest:
     ttl_s: float | None = 300.0
     first_token_s: float | None = None
     between_tokens_s: float | None = None
+    total_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

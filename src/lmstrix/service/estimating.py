@@ -24,7 +24,7 @@ UNKNOWN_DECLARED = 4096
 
 
 def estimate(service: LMStrixService, model: str, load: LoadConfig) -> EstimateReport:
-    """Bytes by part at `load.context_length` (default: declared), the limit that fits, and the server's own estimate."""
+    """Bytes by part at `load.context_length` (default: declared), the limit that fits, the server's own estimate."""
     from dataclasses import replace
 
     record = service.find(model)

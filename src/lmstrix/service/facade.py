@@ -49,6 +49,10 @@ SORT_KEYS: dict[SortKey, Callable[[ModelRecord], Any]] = {
 }
 
 
+def _say_nothing(line: str) -> None:
+    """For callers that want no remarks."""
+
+
 class LMStrixService:
     """Everything LMStrix does, for the command line and the Python API alike.
 
@@ -58,7 +62,7 @@ class LMStrixService:
     def __init__(self, *, paths: Paths, settings: Settings, notify: Notify | None = None) -> None:
         self.paths = paths
         self.settings = settings
-        self.notify: Notify = notify or (lambda line: None)
+        self.notify: Notify = notify or _say_nothing
         self._connection: Connection | None = None
 
     def __enter__(self) -> LMStrixService:
@@ -84,9 +88,9 @@ class LMStrixService:
     def list_models(
         self,
         *,
-        filter: str | None = None,
+        filter: str | None = None,  # noqa: A002 - FILTER on the CLI
         sort: SortKey = "id",
-        reverse: bool = False,  # noqa: A002 - FILTER on the CLI
+        reverse: bool = False,
     ) -> Listing:
         """The registry's records, filtered by text in key or path, sorted."""
         records = list(self.store.load())

@@ -204,9 +204,7 @@ class _Run:
         if not options.force and not options.reset:
             known_bad = self._history.journal.known_bad(record.path, configuration.key)
         if options.context_length is not None and known_bad is not None and options.context_length >= known_bad:
-            raise UsageError(
-                f"{record.model_key} failed at {known_bad:,} tokens before; --force tries again"
-            )
+            raise UsageError(f"{record.model_key} failed at {known_bad:,} tokens before; --force tries again")
         return Subject(
             model_key=record.model_key,
             path=record.path,

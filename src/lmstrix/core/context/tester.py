@@ -20,6 +20,7 @@ from lmstrix.core.context.probe import Measured, Prober
 from lmstrix.core.context.search import ContextSearch
 from lmstrix.core.context.verdict import Outcome, outcome_of
 from lmstrix.core.history.journal import IntentKind, Journal, Probe
+from lmstrix.core.load_policy import TESTED_PREFIX
 from lmstrix.core.recall.tasks import baseline_lengths, curve_lengths
 from lmstrix.core.registry import Configuration, ContextResult, RecallPoint
 from lmstrix.errors import LMStrixError
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from lmstrix.backend import ModelBackend
 
 Precision = Literal["safe", "balanced", "tight", "exhaustive"]
-INSTANCE_PREFIX = "lmstrix-test-"  # instances of any tester: what an earlier, killed run left is known by it
+INSTANCE_PREFIX = TESTED_PREFIX  # instances of any tester: what an earlier, killed run left is known by it
 FLOOR_TOKENS = 1024
 ALIGNMENT = 256
 EFFECTIVE_PRECISION = 1.08  # the effective length is bracketed to within this factor
