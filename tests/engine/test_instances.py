@@ -235,6 +235,15 @@ async def test_progress_is_repeated_while_a_load_takes_long(models: Path, monkey
     assert ratios == sorted(ratios)
 
 
+async def test_closing_ends_a_load_that_is_under_way(models: Path) -> None:
+    async with running_pool(models) as pool:
+        load = asyncio.create_task(pool.load(SCRIPTED, SMALL, kind="llm"))
+        while not psutil.Process().children():
+            await asyncio.sleep(0.001)
+    with pytest.raises(EngineFault, match="shutting down"):
+        await load
+
+
 async def test_a_crash_takes_one_instance_and_says_so(models: Path) -> None:
     async with running_pool(models) as pool:
         doomed = await pool.load(SCRIPTED, at(4096), kind="llm")

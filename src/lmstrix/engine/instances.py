@@ -15,7 +15,7 @@ import tempfile
 import time
 from collections import defaultdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lmstrix.engine.estimate import effective_settings, estimate_load, gpu_layers, guardrail_fault
 from lmstrix.engine.instance import Instance
@@ -23,7 +23,7 @@ from lmstrix.engine.llama_process import Launch, LlamaProcess
 from lmstrix.engine.records import CatalogEntry, EngineFault, LoadEstimate, LoadSettings, LogEvent
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Coroutine
 
     from lmstrix.engine.catalog import Catalog
     from lmstrix.engine.llama_process import OnProgress
@@ -60,6 +60,8 @@ class InstancePool:
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._timers: dict[Instance, asyncio.TimerHandle] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._launches: set[asyncio.Task[LlamaProcess]] = set()
+        self._closed = False
 
     async def start(self) -> None:
         """Make the private directory of the sockets, and read the models directory."""
@@ -74,7 +76,11 @@ class InstancePool:
         await asyncio.to_thread(self.catalog.refresh)
 
     async def close(self) -> None:
-        """End every child, and remove the directory."""
+        """End every child, those still loading included, and remove the directory."""
+        self._closed = True
+        for launch in list(self._launches):
+            launch.cancel()
+        await asyncio.gather(*self._launches, return_exceptions=True)
         for instance in list(self._instances.values()):
             await self._remove(instance)
         for task in list(self._tasks):
@@ -135,7 +141,7 @@ class InstancePool:
             raise guardrail_fault(estimate)
         self._loading[name] = estimate.total_bytes
         try:
-            process = await self._launch(name, entry, effective, estimate, on_progress)
+            process = await self._launched(self._launch(name, entry, effective, estimate, on_progress))
             instance = Instance(
                 identifier=name,
                 entry=entry,
@@ -266,6 +272,23 @@ class InstancePool:
             )
         )
 
+    async def _launched(self, launch: Coroutine[Any, Any, LlamaProcess]) -> LlamaProcess:
+        """The process, unless the pool closes first."""
+        task = asyncio.create_task(launch)
+        self._launches.add(task)
+        try:
+            process = await task
+        except asyncio.CancelledError:
+            if self._closed and task.cancelled() and not _cancelling():
+                raise _closing_fault() from None
+            raise
+        finally:
+            self._launches.discard(task)
+        if self._closed:
+            await process.stop()
+            raise _closing_fault()
+        return process
+
     def _watch(self, instance: Instance) -> None:
         """Forget the instance when its child ends on its own."""
 
@@ -317,6 +340,16 @@ class InstancePool:
                 "totalLoadedModels": len(names),
             },
         )
+
+
+def _closing_fault() -> EngineFault:
+    return EngineFault("The engine is shutting down", kind="unloaded")
+
+
+def _cancelling() -> bool:
+    """Whether somebody asked for the end of the current task itself."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
 async def _check_context(process: LlamaProcess, context_length: int) -> None:

@@ -14,7 +14,6 @@ import os
 import re
 import secrets
 import sys
-import tempfile
 from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -39,8 +38,6 @@ _PROGRESS_POLL_S = 0.05
 _PROGRESS_HEARTBEAT_S = 10.0
 _PROGRESS_STEP = 0.01
 _ALMOST_LOADED = 0.99
-_MAX_SOCKET_PATH_BYTES = 100
-"""The system's limit on the path of a unix socket is 104 (macOS) or 108 (Linux) bytes."""
 _LOG_LINE = re.compile(r"^\d[\d.]*\.\d+ (?P<level>[DIWE]) (?P<text>.*)$")
 _LEVELS = {"D": "debug", "I": "info", "W": "warn", "E": "error"}
 _TELLING = re.compile(r"fail|error|insufficient|unable|terminate|corrupt|invalid|what\(\)", re.IGNORECASE)
@@ -58,7 +55,8 @@ OnLine = Callable[[str, str], None]
 class Launch:
     """All a child needs to know. `expected_bytes` scales the progress; `budget_bytes` None sets no limit.
 
-    Over TCP, any program on the machine could connect, so the child asks for a key; a unix socket is private by itself.
+    The socket lies in `run_dir`, whose path has to leave room for its name (the system takes about 100 bytes) and which
+    keeps others out. Over TCP, any program on the machine could connect, so the child asks for a key.
     """
 
     model_file: str
@@ -99,7 +97,7 @@ class LlamaProcess:
     @classmethod
     async def launch(cls, launch: Launch, *, on_progress: OnProgress | None = None, on_line: OnLine) -> LlamaProcess:
         """Start a child, wait until its model is loaded. Raises `EngineFault`; cancelled, it leaves nothing behind."""
-        socket = None if launch.over_tcp else _socket_path(launch.run_dir)
+        socket = None if launch.over_tcp else launch.run_dir / f"{secrets.token_hex(4)}.sock"
         api_key = None if socket else secrets.token_hex(24)
         process = await asyncio.create_subprocess_exec(
             sys.executable,
@@ -209,13 +207,6 @@ class LlamaProcess:
 def exit_code(return_code: int) -> int:
     """A process's end as shells number it: 128 + the signal that killed it."""
     return return_code if return_code >= 0 else 128 - return_code
-
-
-def _socket_path(run_dir: Path) -> Path:
-    path = run_dir / f"{secrets.token_hex(4)}.sock"
-    if len(os.fsencode(path)) <= _MAX_SOCKET_PATH_BYTES:
-        return path
-    return Path(tempfile.mkdtemp(prefix="lmx-", dir="/tmp")) / "s"
 
 
 def _runtime_missing(reason: str) -> EngineFault:
