@@ -60,7 +60,8 @@ if TYPE_CHECKING:
 _ERRORS = (
     "AuthenticationError BackendTimeoutError BackendUnavailableError ContextOverflowError EmptyAnswerError "
     "EngineCrashedError EngineDiedError EngineError GenerationError GgufError HistoryError LMStrixError "
-    "LoadRefusedError LoadTimeoutError ModelLoadError ModelNotFoundError ModelUnloadedError OutOfMemoryError PromptError RegistryError "
+    "LoadRefusedError LoadTimeoutError ModelLoadError ModelNotFoundError ModelUnloadedError OutOfMemoryError "
+    "PromptError RegistryError "
     "SettingsError StreamStalledError UsageError"
 )
 _TYPES = (

@@ -345,6 +345,22 @@ class LMStrixCommands:
         result = self._console.answer(self._service.stream(request), live=stream and not self._common.json)
         self._console.answered(result, streamed=stream and not self._common.json)
 
+    def logs(self, *, search: str | None = None, model: str | None = None, last: int = 20, stats: bool = False) -> None:
+        """Show the calls made so far, newest first, or what they say of each model.
+
+        Args:
+            search: Only calls whose prompt or answer holds all these words, best match first.
+            model: Only calls to this model.
+            last: How many calls to show.
+            stats: Show calls, tokens and mean speed of each model instead.
+        """
+        if last < 1:
+            raise UsageError("--last: show at least 1 call")
+        if stats:
+            self._console.call_statistics(self._service.call_statistics(model=model))
+        else:
+            self._console.logged_calls(self._service.logged_calls(search=search, model=model, last=last))
+
     def load(
         self,
         model: str,

@@ -39,6 +39,8 @@ class Settings:
         timeout_s: limit of one whole answer in seconds; None means none.
         models_dir: models directory, where it is not LM Studio's own.
         log_inference: whether calls are written to lmstrix.db.
+        log_texts: whether their prompts and answers are, too.
+        log_keep_days: calls older than this are dropped; None keeps all.
     """
 
     server: str = "auto"
@@ -46,6 +48,8 @@ class Settings:
     timeout_s: float | None = None
     models_dir: str | None = None
     log_inference: bool = True
+    log_texts: bool = True
+    log_keep_days: float | None = None
 
 
 def load_settings(

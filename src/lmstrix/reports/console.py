@@ -11,15 +11,15 @@ import sys
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, TextIO
 
-from lmstrix.reports.table import Column, clean, render
+from lmstrix.reports.table import Column, clean, render, shorten
 from lmstrix.units import format_bytes, format_seconds, format_tokens
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
 
+    from lmstrix.core.history.calls import CallStatistics, LoggedCall
     from lmstrix.core.registry import ModelRecord
-    from lmstrix.reports.testing import LiveProgress
     from lmstrix.core.results import (
         ContextReport,
         DoctorReport,
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
         SavedDefaults,
         ScanReport,
     )
+    from lmstrix.reports.testing import LiveProgress
     from lmstrix.types import GenerationResult, LoadedModel, StreamEvent
 
 _LIST_COLUMNS = (
@@ -406,6 +407,55 @@ class Console:
         self.note(f"speed            {'-' if speed is None else f'{speed:.1f}'} tokens/s")
         self.note(f"stop reason      {stats.stop_reason or '-'}")
 
+    def logged_calls(self, entries: Sequence[LoggedCall]) -> None:
+        if self.json:
+            self.result("logs", {"calls": [_call_json(entry) for entry in entries]})
+            return
+        if not entries:
+            self.note("no calls in the log")
+        for entry in entries:
+            call = entry.call
+            when = entry.called_at.astimezone().strftime("%Y-%m-%d %H:%M:%S")
+            tokens = f"{format_tokens(call.prompt_tokens)} + {format_tokens(call.completion_tokens)} tokens"
+            state = tokens if call.outcome == "ok" else call.outcome
+            sys.stdout.write(f"{when}  {clean(call.model_key)}  {state}\n")
+            for mark, text in ((">", call.prompt), ("<", call.answer)):
+                if text:
+                    first = text if self.verbose else shorten(" ".join(text.split()), 100)
+                    sys.stdout.write(f"  {mark} {_harmless(first)}\n")
+
+    def call_statistics(self, statistics: Sequence[CallStatistics]) -> None:
+        if self.json:
+            self.result("logs", {"models": [_statistics_json(item) for item in statistics]})
+            return
+        columns = (
+            Column(title="MODEL", shrink=True, keep=12),
+            Column(title="CALLS", right=True),
+            Column(title="FAILED", right=True),
+            Column(title="PROMPT", right=True),
+            Column(title="ANSWERED", right=True),
+            Column(title="FIRST TOKEN", right=True),
+            Column(title="TOKENS/S", right=True),
+            Column(title="LAST"),
+        )
+        rows = [
+            (
+                item.model_key,
+                str(item.calls),
+                str(item.failures),
+                format_tokens(item.prompt_tokens),
+                format_tokens(item.completion_tokens),
+                format_seconds(item.mean_ttft_s),
+                "-" if item.mean_decode_tokens_per_second is None else f"{item.mean_decode_tokens_per_second:.1f}",
+                item.last_called_at.date().isoformat(),
+            )
+            for item in statistics
+        ]
+        if rows:
+            self.table(columns, rows)
+        else:
+            self.note("no calls in the log")
+
     # Progress
 
     @contextlib.contextmanager
@@ -502,6 +552,38 @@ def _answer_json(result: GenerationResult) -> dict[str, Any]:
 
 def _shown(value: object) -> str:
     return "-" if value is None else json_module.dumps(value)
+
+
+def _call_json(entry: LoggedCall) -> dict[str, Any]:
+    call = entry.call
+    return {
+        "called_at": entry.called_at,
+        "model_key": call.model_key,
+        "outcome": call.outcome,
+        "prompt": call.prompt,
+        "answer": call.answer,
+        "stop_reason": call.stop_reason,
+        "context_length": call.context_length,
+        "prompt_tokens": call.prompt_tokens,
+        "completion_tokens": call.completion_tokens,
+        "ttft_s": call.ttft_s,
+        "total_s": call.total_s,
+        "decode_tokens_per_second": call.decode_tokens_per_second,
+    }
+
+
+def _statistics_json(item: CallStatistics) -> dict[str, Any]:
+    return {
+        "model_key": item.model_key,
+        "path": item.model_path,
+        "calls": item.calls,
+        "failures": item.failures,
+        "prompt_tokens": item.prompt_tokens,
+        "completion_tokens": item.completion_tokens,
+        "mean_ttft_s": item.mean_ttft_s,
+        "mean_decode_tokens_per_second": item.mean_decode_tokens_per_second,
+        "last_called_at": item.last_called_at,
+    }
 
 
 def _harmless(text: str) -> str:

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
     from lmstrix.core.context.tester import Step
     from lmstrix.core.registry import ModelRecord, RecallPoint
-    from lmstrix.reports.console import Console
     from lmstrix.core.results import ContextReport, ModelTest, PlannedTest
+    from lmstrix.reports.console import Console
 
 _BLOCKS = " ▁▂▃▄▅▆▇█"
 _ASCII_BLOCKS = " .:-=+*#@"

@@ -17,6 +17,7 @@ from lmstrix.core.inference import (
 )
 from lmstrix.core.state import LastUsed
 from lmstrix.errors import LMStrixError, UsageError
+from lmstrix.service.call_log import log_answer, log_failure
 from lmstrix.types import Deadlines, Finished, GenerationRequest, StreamEvent
 
 if TYPE_CHECKING:
@@ -90,8 +91,11 @@ def stream(
             on_prepared(call.record, prepared)
         for event in manager.stream(prepared, call.request, call.options):
             if isinstance(event, Finished):
-                _last_used(service).write(call.record.model_key)
+                _finished(service, call, event)
             yield event
+    except LMStrixError as exc:
+        log_failure(service, call, exc)
+        raise
     finally:
         if not call.keep:
             with suppress(LMStrixError):
@@ -118,8 +122,11 @@ async def stream_async(
         )
         async for event in events:
             if isinstance(event, Finished):
-                _last_used(service).write(call.record.model_key)
+                _finished(service, call, event)
             yield event
+    except LMStrixError as exc:
+        log_failure(service, call, exc)
+        raise
     finally:
         if not call.keep and prepared.load_s is not None:
             with suppress(LMStrixError):
@@ -140,6 +147,11 @@ def generation_request(asked: InferRequest) -> GenerationRequest:
         seed=asked.seed,
         stop=asked.stop,
     )
+
+
+def _finished(service: LMStrixService, call: Call, event: Finished) -> None:
+    _last_used(service).write(call.record.model_key)
+    log_answer(service, call, event.result)
 
 
 def _loading(service: LMStrixService, call: Call) -> Callable[[ContextChoice], None]:

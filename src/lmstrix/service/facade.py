@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from lmstrix.backend import LoadProgress
     from lmstrix.core.context.tester import Step
+    from lmstrix.core.history.calls import CallStatistics, LoggedCall
     from lmstrix.core.inference import Prepared
     from lmstrix.core.registry import ModelRecord, ModelRegistry
     from lmstrix.paths import Paths
@@ -228,6 +229,29 @@ class LMStrixService:
         from lmstrix.service.answering import stream
 
         return stream(self, request, on_prepared=on_prepared, on_progress=on_progress)
+
+    def logged_calls(self, *, search: str | None = None, model: str | None = None, last: int = 20) -> list[LoggedCall]:
+        """The calls in the log, newest first, or the best matches of `search` first."""
+        from lmstrix.core.history import History
+
+        path = self.find(model).path if model is not None else None
+        if not self.paths.history_file.exists():
+            return []
+        with History(self.paths.history_file) as history:
+            if search is None:
+                return history.calls.latest(model_path=path, limit=last)
+            found = history.calls.search(search, limit=last if path is None else 10 * last)
+            return [entry for entry in found if path is None or entry.call.model_path == path][:last]
+
+    def call_statistics(self, *, model: str | None = None) -> list[CallStatistics]:
+        """What the log says of each model: calls, failures, tokens, mean speed."""
+        from lmstrix.core.history import History
+
+        path = self.find(model).path if model is not None else None
+        if not self.paths.history_file.exists():
+            return []
+        with History(self.paths.history_file) as history:
+            return history.calls.statistics(model_path=path)
 
     # Context limits
 
