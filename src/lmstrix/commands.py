@@ -603,7 +603,9 @@ class LMStrixCommands:
         self._console.version(__version__)
 
 
-def _functions(commands: type[LMStrixCommands] | LMStrixCommands) -> dict[tuple[str, ...], Callable[..., object]]:
+def command_functions(
+    commands: type[LMStrixCommands] | LMStrixCommands,
+) -> dict[tuple[str, ...], Callable[..., object]]:
     """Every public method under the words that call it."""
     found: dict[tuple[str, ...], Callable[..., object]] = {}
     for name in vars(LMStrixCommands):
@@ -621,7 +623,7 @@ def common_parameters() -> tuple[Parameter, ...]:
 
 def run(words: list[str]) -> int:
     """Parse the words, then let Fire dispatch to a command that needs no more of them."""
-    functions = _functions(LMStrixCommands)
+    functions = command_functions(LMStrixCommands)
     invocation = parse(words, functions, common_parameters())
     if invocation.command is None:
         sys.stdout.write(invocation.help_text)
@@ -653,7 +655,7 @@ def _dispatch(invocation: Invocation, commands: LMStrixCommands) -> None:
 
     command = invocation.command
     assert command is not None
-    bound = _functions(commands)[command.path]
+    bound = command_functions(commands)[command.path]
     component: Any = functools.partial(bound, *invocation.positionals, **invocation.options)
     for word in reversed(command.path):
         component = {word: component}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -106,7 +107,7 @@ async def stream_async(
     service: LMStrixService, backend: AsyncModelBackend, asked: InferRequest
 ) -> AsyncIterator[StreamEvent]:
     """`stream` on an asynchronous backend: any number at once on one loop."""
-    call = plan(service, asked)
+    call = await asyncio.to_thread(plan, service, asked)  # reads files, and may scan
     prepared = await inference.prepare(
         backend,
         call.target,
@@ -122,10 +123,10 @@ async def stream_async(
         )
         async for event in events:
             if isinstance(event, Finished):
-                _finished(service, call, event)
+                await asyncio.to_thread(_finished, service, call, event)
             yield event
     except LMStrixError as exc:
-        log_failure(service, call, exc)
+        await asyncio.to_thread(log_failure, service, call, exc)
         raise
     finally:
         if not call.keep and prepared.load_s is not None:

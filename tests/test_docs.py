@@ -1,0 +1,89 @@
+"""What is written is true: the command page is current, README names real commands, examples type-check and run."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from lmstrix import EmbeddedEngine
+from lmstrix.commands import LMStrixCommands, command_functions
+from tests.support.tiny_gguf_scripted import scripted_model
+from tools import write_command_docs
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+ROOT = Path(__file__).parent.parent
+EXAMPLES = {
+    "find_limits.py": ([], "echo: 4,096 tokens"),
+    "stream_answer.py": (["echo", "2+3="], "5"),
+    "many_at_once.py": (["echo", "2+3=", "think"], "2+3= -> 5"),
+}
+
+
+@pytest.fixture(scope="module")
+def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedEngine]:
+    target = tmp_path_factory.mktemp("models") / "acme" / "echo-GGUF" / "echo-f16.gguf"
+    target.parent.mkdir(parents=True)
+    shutil.copy(scripted_model(), target)
+    with EmbeddedEngine(target.parent.parent.parent) as running:
+        yield running
+
+
+def test_the_command_page_is_current() -> None:
+    page = write_command_docs.PAGE.read_text(encoding="utf-8")
+    assert page == write_command_docs.page(), "run: python -m tools.write_command_docs"
+
+
+def test_every_command_has_a_summary_and_every_option_a_text() -> None:
+    from lmstrix.command_line import describe
+
+    for path, function in command_functions(LMStrixCommands).items():
+        command = describe(path, function)
+        assert command.summary.endswith("."), path
+        assert [p.name for p in command.parameters if not p.help] == [], path
+
+
+def test_readme_names_only_commands_there_are() -> None:
+    known = {path[0] for path in command_functions(LMStrixCommands)}
+    for text in (ROOT / "README.md", ROOT / "docs" / "architecture.md"):
+        named = re.findall(r"`?lmstrix ([a-z]+)", text.read_text(encoding="utf-8"))
+        assert set(named) - known - {"import", "is"} == set(), text
+
+
+def test_every_example_is_run() -> None:
+    assert {path.name for path in (ROOT / "examples").glob("*.py")} == set(EXAMPLES)
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_an_example_runs(name: str, engine: EmbeddedEngine, home: Path) -> None:
+    words, expected = EXAMPLES[name]
+    environment = os.environ | {"LMSTRIX_SERVER": engine.address, "LMSTRIX_HOME": str(home)}
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "examples" / name), *words],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    assert expected in done.stdout
+
+
+def test_examples_type_check() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "mypy", "--strict", *map(str, (ROOT / "examples").glob("*.py"))],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout

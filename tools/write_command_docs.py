@@ -1,0 +1,33 @@
+"""Write docs/commands.md from the commands' own signatures and docstrings; `--check` only says whether it is current."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from lmstrix.command_line import command_help, describe, overview
+from lmstrix.commands import LMStrixCommands, command_functions, common_parameters
+
+PAGE = Path(__file__).parent.parent / "docs" / "commands.md"
+
+
+def page() -> str:
+    """The whole page."""
+    functions, common = command_functions(LMStrixCommands), common_parameters()
+    parts = [
+        "# Commands\n\nWritten by `tools/write_command_docs.py`; do not edit.\n",
+        _block(overview(functions, common)),
+    ]
+    for path, function in functions.items():
+        parts.append(f"## lmstrix {' '.join(path)}\n\n{_block(command_help(describe(path, function), common))}")
+    return "\n".join(parts)
+
+
+def _block(text: str) -> str:
+    return f"```text\n{text}```\n"
+
+
+if __name__ == "__main__":
+    if "--check" in sys.argv:
+        sys.exit(PAGE.read_text(encoding="utf-8") != page())
+    PAGE.write_text(page(), encoding="utf-8")
