@@ -225,14 +225,21 @@ async def test_a_cancelled_load_frees_name_and_memory(models: Path) -> None:
         assert (await pool.load(SCRIPTED, SMALL, kind="llm")).identifier == SCRIPTED
 
 
+@pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="needs a process that can be held")
 async def test_progress_is_repeated_while_a_load_takes_long(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("lmstrix.engine.llama_process._PROGRESS_POLL_S", 0.001)
     monkeypatch.setattr("lmstrix.engine.llama_process._PROGRESS_HEARTBEAT_S", 0.0)
     ratios: list[float] = []
+
+    def hold_until_repeated(ratio: float) -> None:
+        ratios.append(ratio)
+        for child in psutil.Process().children():
+            child.send_signal(signal.SIGCONT if ratio == 1.0 or ratios[-3:] == [ratio] * 3 else signal.SIGSTOP)
+
     async with running_pool(models) as pool:
-        await pool.load(SCRIPTED, SMALL, kind="llm", on_progress=ratios.append)
-    assert len(ratios) > len(set(ratios)) > 1
+        await pool.load(SCRIPTED, SMALL, kind="llm", on_progress=hold_until_repeated)
     assert ratios == sorted(ratios)
+    assert ratios[-1] == 1.0
 
 
 async def test_closing_ends_a_load_that_is_under_way(models: Path) -> None:

@@ -93,6 +93,7 @@ class Prediction:
         self._progress: PromptProgressEvent | None = None
         self._fault: EngineFault | None = None
         self._wake = asyncio.Event()
+        self._finished = False
         self._ended = False
         self._task = asyncio.create_task(self._run())
         self._task.add_done_callback(self._on_end)
@@ -171,6 +172,9 @@ class Prediction:
         self._wake.set()
 
     def _finish(self, stop_reason: StopReason, stop_string: str | None = None, timings: Any = None) -> None:
+        if self._finished:  # stopped in the very moment it ended by itself
+            return
+        self._finished = True
         reader = self._reader
         total_s = time.perf_counter() - self._started_at
         if reader is None:
