@@ -235,7 +235,7 @@ class Deadlines:
     """How long each stage may take, in seconds; None means without limit.
 
     `first_token_s` runs from sending; prompt-processing progress does not extend it. `between_tokens_s` restarts with
-    every generated piece. `silence_s` restarts with anything at all that arrives, prompt progress included. `total_s`
+    every generated piece. `silence_s` restarts whenever anything advances, prompt processing included. `total_s`
     covers the whole call, `load_s` one load.
     """
 

@@ -10,6 +10,7 @@ import pytest
 
 from lmstrix import errors
 from lmstrix.api.client import AsyncLMStudioBackend
+from lmstrix.api.exchange import Patience
 from lmstrix.types import (
     Deadlines,
     Finished,
@@ -392,6 +393,8 @@ async def test_images_are_uploaded_once_and_referred_to(
         (Deadlines(between_tokens_s=0.1), "hang after 2 words", "between tokens", "The sum "),
         (Deadlines(between_tokens_s=0.1), "deaf after 2 words", "between tokens", "The sum "),
         (Deadlines(total_s=0.1), "hang after 3 words", "total", "The sum of "),
+        (Deadlines(silence_s=0.1), "hang", "silence", ""),
+        (Deadlines(silence_s=0.1, between_tokens_s=9), "hang after 2 words", "silence", "The sum "),
         (Deadlines(total_s=0.1, between_tokens_s=0.2, first_token_s=0.2), "hang", "total", ""),
     ],
 )
@@ -407,6 +410,17 @@ async def test_every_deadline_of_a_stream_fires_and_cancels(
     server.let_go()
     server.faults.predict = ""
     assert (await backend.generate("mine", ASK)).text == FIVE
+
+
+async def test_progress_that_does_not_grow_is_silence() -> None:
+    patience = Patience(Deadlines(silence_s=60, between_tokens_s=None))
+    patience.note(PromptProgress(ratio=0.5))
+    until = patience.until()
+    await asyncio.sleep(0.01)
+    patience.note(PromptProgress(ratio=0.5))
+    assert patience.until() == until
+    patience.note(PromptProgress(ratio=0.6))
+    assert patience.until() > until
 
 
 async def test_progress_of_the_prompt_does_not_put_off_the_first_token() -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from lmstrix.api.convert import loaded_model, number_of
 from lmstrix.api.failures import Call, ServerFault, classify, translated
 from lmstrix.errors import StreamStalledError
-from lmstrix.types import Deadlines, Finished, LoadedModel, ModelKind, StreamEvent
+from lmstrix.types import Deadlines, Finished, LoadedModel, ModelKind, PromptProgress, StreamEvent
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -105,6 +105,22 @@ class Patience:
         self._clock = asyncio.get_running_loop().time
         self._started_at = self._clock()
         self._since: float | None = None
+        self._advanced_at = self._started_at
+        self._read_at = self._started_at
+        self._ratio = -1.0
+
+    def resume(self) -> None:
+        """The reader waits again; the time it took over the last event is not the server's."""
+        self._advanced_at += self._clock() - self._read_at
+
+    def note(self, event: StreamEvent | None) -> None:
+        """Something arrived: prompt progress counts when it grows, since a server repeats it while it hangs."""
+        self._read_at = self._clock()
+        if isinstance(event, PromptProgress):
+            if event.ratio <= self._ratio:
+                return
+            self._ratio = event.ratio
+        self._advanced_at = self._read_at
 
     def restart(self) -> None:
         """Generation is going on, and waiting for the next piece begins now."""
@@ -123,6 +139,7 @@ class Patience:
         first = self._since is None
         limits = (
             ("total", self._limits.total_s, self._started_at),
+            ("silence", self._limits.silence_s, self._advanced_at),
             ("first token", self._limits.first_token_s if first else None, self._started_at),
             ("between tokens", None if first else self._limits.between_tokens_s, self._since or 0.0),
         )
@@ -131,6 +148,7 @@ class Patience:
 
 async def next_event(channel: Channel, reader: PredictionReader, patience: Patience) -> StreamEvent:
     """The next event of a prediction; after `Finished` the channel counts as ended."""
+    patience.resume()
     if reader.generated:
         patience.restart()
     while True:
@@ -141,6 +159,7 @@ async def next_event(channel: Channel, reader: PredictionReader, patience: Patie
         if packet is None:
             raise reader.closed_early()
         event, generating = reader.read(packet, time.perf_counter())
+        patience.note(event)
         if isinstance(event, Finished):
             channel.ended = True
         if event is not None:
@@ -151,7 +170,12 @@ async def next_event(channel: Channel, reader: PredictionReader, patience: Patie
 
 def _stalled(reader: PredictionReader, patience: Patience) -> StreamStalledError:
     stage, waited_s = patience.stage()
-    wanted = {"first token": "sent no first token", "between tokens": "sent no further token", "total": "was not done"}
+    wanted = {
+        "first token": "sent no first token",
+        "between tokens": "sent no further token",
+        "silence": "made no progress",
+        "total": "was not done",
+    }
     return StreamStalledError(
         f"{reader.model} {wanted[stage]} within {waited_s:g} s; the answer was cancelled; raise the timeout, or look "
         "whether the server is busy",
