@@ -1,44 +1,47 @@
 """Whether the engine can run here at all, told in one line with the remedy.
 
-xllamacpp is imported in a process of its own: it is large, and a broken native library must not take this one along.
+xllamacpp itself is not imported here: it is large, and only the processes of the models need it. What its wheel leaves
+to the system, the OpenMP library on Linux, is looked for by name.
 """
 
 from __future__ import annotations
 
+import ctypes
 import importlib.util
-import subprocess
 import sys
-from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
 
 from lmstrix.errors import EngineError
 
-_INSTALL = 'pip install "lmstrix[engine]"'
-_LIBGOMP = "libgomp.so.1"
-_PROBE_TIMEOUT_S = 60.0
+if TYPE_CHECKING:
+    from importlib.machinery import ModuleSpec
+
+_PACKAGES: Final = ("aiohttp", "xllamacpp")
+_INSTALL: Final = 'pip install "lmstrix[engine]"'
+_OPENMP: Final = "libgomp.so.1"
 
 
 def check_requirements() -> None:
     """Raise EngineError when something the engine needs is missing."""
-    missing = [name for name in ("aiohttp", "xllamacpp") if importlib.util.find_spec(name) is None]
+    found = {name: importlib.util.find_spec(name) for name in _PACKAGES}
+    missing = [name for name, spec in found.items() if spec is None]
     if missing:
         raise EngineError(f"the embedded engine needs {' and '.join(missing)}: {_INSTALL}")
-    complaint = _import_complaint()
-    if _LIBGOMP in complaint:
-        raise EngineError(
-            "llama.cpp needs the OpenMP library of the system: apt install libgomp1 (or dnf install libgomp)"
-        )
-    if complaint:
-        raise EngineError(f"xllamacpp cannot be imported ({complaint}); reinstall it: {_INSTALL}")
+    if sys.platform == "linux" and not _brings_openmp(found["xllamacpp"]) and not _loads(_OPENMP):
+        raise EngineError(f"llama.cpp needs {_OPENMP} of the system: apt install libgomp1 (or dnf install libgomp)")
 
 
-@cache
-def _import_complaint() -> str:
-    """The last line an import of xllamacpp complains with, or nothing."""
-    command = [sys.executable, "-I", "-c", "import xllamacpp"]
+def _brings_openmp(spec: ModuleSpec | None) -> bool:
+    """Whether the wheel has the library inside."""
+    if spec is None or spec.origin is None:
+        return False
+    return any((Path(spec.origin).parent.parent / "xllamacpp.libs").glob("libgomp*"))
+
+
+def _loads(library: str) -> bool:
     try:
-        probe = subprocess.run(command, capture_output=True, text=True, timeout=_PROBE_TIMEOUT_S, check=False)
-    except (OSError, subprocess.TimeoutExpired) as exc:
-        return str(exc)
-    if probe.returncode == 0:
-        return ""
-    return (probe.stderr.strip().splitlines() or [f"exit status {probe.returncode}"])[-1]
+        ctypes.CDLL(library)
+    except OSError:
+        return False
+    return True

@@ -109,6 +109,7 @@ class EngineServer:
         self._state = EngineState(
             pool=pool,
             logs=self._logs,
+            catalog_ready=self._catalog_ready,
             open_http=self._open_http,
             close_http=self._close_http,
             shut_down=shut_down,
@@ -120,6 +121,8 @@ class EngineServer:
         self._cors_ports: set[int] = set()
         self._runner: web.AppRunner | None = None
         self._further: web.SockSite | None = None
+        self._scan: asyncio.Task[None] | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
         self.port = 0
 
     @property
@@ -136,6 +139,7 @@ class EngineServer:
         """Listen. Raises EngineError when the address cannot be had."""
         from aiohttp import web
 
+        self._loop = asyncio.get_running_loop()
         listener = _listener(self._options.host, self._options.port)
         self.port = listener.getsockname()[1]
         if self._options.cors:
@@ -155,6 +159,7 @@ class EngineServer:
             listener.close()
             await self.close()
             raise
+        self._scan = asyncio.create_task(asyncio.to_thread(self._state.pool.catalog.rescan))
         self._logs.server(f"listening on {self.address}, models in {self._options.models_dir}")
 
     async def close(self) -> None:
@@ -165,6 +170,8 @@ class EngineServer:
                     await websocket.close(code=1001, message=b"the engine stops")
         if self._runner is not None:
             await self._runner.cleanup()
+        if self._scan is not None:
+            await asyncio.wait([self._scan])
         await self._state.pool.close()
 
     async def _open_http(self, port: int | None, host: str, cors: bool) -> None:
@@ -195,8 +202,21 @@ class EngineServer:
             await further.stop()
             self._cors_ports &= {self.port}
 
+    async def _catalog_ready(self) -> None:
+        """Wait for the first look at the models, which has a thread of its own: a thousand headers take seconds."""
+        if self._scan is not None:
+            await asyncio.shield(self._scan)
+
     def _tell_problem(self, problem: CatalogProblem) -> None:
-        self._logs.server(f"{problem.path}: {problem.reason}", "warn")
+        """Log an unusable file; the first look at the models calls this from its thread."""
+        line = f"{problem.path}: {problem.reason}"
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            assert self._loop is not None
+            self._loop.call_soon_threadsafe(self._logs.server, line, "warn")
+        else:
+            self._logs.server(line, "warn")
 
     def _application(self) -> web.Application:
         from aiohttp import web
@@ -242,6 +262,7 @@ class EngineServer:
             refusal = access.header_refusal(token, headers.get("Authorization"), headers.get("x-api-key"))
             if refusal is not None:
                 return error_response(401, "invalid_request", refusal, code="invalid_api_key")
+            await self._catalog_ready()
         return await handler(request)
 
     def _allows_pages(self, request: web.Request) -> bool:

@@ -95,6 +95,7 @@ class Models:
         parameter = channel.parameter
         parameters.this_machine(parameter)
         settings = self._load_settings(parameter)
+        await self._state.catalog_ready()
         entry = self._pool.catalog.find(parameters.text(parameter, "modelKey"), kind=self._kind)
         await channel.send({"type": "resolved", "info": model_info(entry)})
 
@@ -110,12 +111,14 @@ class Models:
             on_progress=progress,
         )
         instance = await _unless_cancelled(channel, loading)
+        self._tell_loaded(instance)
         await channel.send({"type": "success", "info": instance_info(instance)})
 
     async def get_or_load(self, channel: Channel) -> None:
         """The instance that answers to a name, loaded when there is none."""
         parameter = channel.parameter
         parameters.this_machine(parameter)
+        await self._state.catalog_ready()
 
         async def start(identifier: str, entry: CatalogEntry) -> None:
             await channel.send({"type": "startLoading", "identifier": identifier, "info": model_info(entry)})
@@ -136,13 +139,17 @@ class Models:
             on_progress=progress,
         )
         instance, loaded_now = await _unless_cancelled(channel, finding)
+        if loaded_now:
+            self._tell_loaded(instance)
         outcome = "loadSuccess" if loaded_now else "alreadyLoaded"
         await channel.send({"type": outcome, "info": instance_info(instance)})
 
     async def unload_model(self, call: Call) -> object:
         """Unload the instance of exactly that identifier."""
         parameters.this_machine(call.parameter)
-        await self._pool.unload(parameters.text(call.parameter, "identifier"))
+        identifier = parameters.text(call.parameter, "identifier")
+        await self._pool.unload(identifier)
+        self._state.logs.server(f"unloaded {identifier}")
         return wire.ABSENT
 
     async def list_loaded(self, _call: Call) -> object:
@@ -180,6 +187,7 @@ class Models:
     async def estimate_model_usage(self, call: Call) -> object:
         """What a load would take."""
         parameters.this_machine(call.parameter)
+        await self._state.catalog_ready()
         entry = self._pool.catalog.find(parameters.text(call.parameter, "modelKey"), kind=self._kind)
         estimate = self._pool.estimate(entry.model_key, self._load_settings(call.parameter))
         return resource_estimate(estimate, gpu=False)
@@ -224,6 +232,9 @@ class Models:
         request = load_request(parameter.get("loadConfigStack"))
         self._tell_ignored(request.ignored_keys)
         return request.settings
+
+    def _tell_loaded(self, instance: Instance) -> None:
+        self._state.logs.server(f"loaded {instance.identifier} with a context of {instance.context_length} tokens")
 
     def _tell_ignored(self, keys: tuple[str, ...]) -> None:
         unknown = [key for key in keys if not is_custom_field(key)]

@@ -45,10 +45,12 @@ class System:
 
     async def list_downloaded_models(self, _call: Call) -> object:
         """Every model on disk."""
+        await self._state.catalog_ready()
         return [model_info(entry) for entry in self._state.pool.catalog.entries]
 
     async def list_downloaded_model_variants(self, call: Call) -> object:
         """The files that share a model key up to its `@variant`."""
+        await self._state.catalog_ready()
         entry = self._state.pool.catalog.find(parameters.text(call.parameter, "modelKey"))
         base = entry.model_key.partition("@")[0]
         variants = self._state.pool.catalog.entries
