@@ -107,6 +107,24 @@ async def test_an_abort_is_told_by_its_exit_code(tmp_path: Path) -> None:
     assert fault.error_data == {"exitCode": 134}
 
 
+@pytest.mark.parametrize(
+    ("said", "remedy"),
+    [
+        ("ModuleNotFoundError: No module named 'xllamacpp'", "pip install 'lmstrix[engine]'"),
+        ("ImportError: libgomp.so.1: cannot open shared object file", "apt install libgomp1"),
+    ],
+)
+async def test_a_missing_runtime_is_told_with_its_remedy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: str, remedy: str
+) -> None:
+    child = tmp_path / "child.py"
+    child.write_text(f"import json; print(json.dumps({{'failed': {said!r}}}))")
+    monkeypatch.setattr("lmstrix.engine.llama_process._CHILD", child)
+    fault = await failure(launch_of(scripted_model(), tmp_path / "run"))
+    assert fault.title == "The llama.cpp runtime cannot be imported"
+    assert (fault.cause, fault.suggestion) == (said, remedy)
+
+
 async def test_a_cancelled_load_leaves_nothing(tmp_path: Path) -> None:
     launch = launch_of(scripted_model(), tmp_path / "run")
     load = asyncio.create_task(LlamaProcess.launch(launch, on_line=lambda *_: None))

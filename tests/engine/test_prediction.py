@@ -14,6 +14,7 @@ from lmstrix.engine.records import (
     EngineFault,
     FragmentEvent,
     LoadSettings,
+    PredictionDone,
     PredictionInput,
     PredictionSettings,
     PromptProgressEvent,
@@ -391,6 +392,20 @@ async def test_stop_ends_regularly_with_what_there_is(instance: Instance) -> Non
     assert (instance.status, instance.queued) == ("idle", 0)
     after = await collect(instance.predict(asking("What is 2+3=?")))
     assert text_of(after) == "5"
+
+
+async def test_a_prediction_ends_once_whenever_it_is_stopped(instance: Instance) -> None:
+    for wanted in range(14):
+        prediction = instance.predict(asking("What is 2+3=?"))
+        for _ in range(wanted):
+            await asyncio.sleep(0)
+        events = []
+        async for event in prediction:
+            events.append(event)
+            if len(events) == wanted % 5:
+                prediction.stop()
+        assert [type(event) for event in events].count(PredictionDone) == 1
+        assert isinstance(events[-1], PredictionDone)
 
 
 async def test_stop_before_anything_began(instance: Instance) -> None:
