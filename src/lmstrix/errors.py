@@ -206,7 +206,11 @@ class GgufError(LMStrixError):
 
 
 class PromptError(LMStrixError):
-    """A prompt file or a template that cannot be rendered."""
+    """A prompt file or a template that cannot be rendered; `missing` are the variables it still needs."""
+
+    def __init__(self, message: str, *, missing: Sequence[str] = ()) -> None:
+        super().__init__(message)
+        self.missing = tuple(missing)
 
 
 class EngineError(LMStrixError):

@@ -1,0 +1,237 @@
+"""Texts with logic, run by minijinja within limits: fuel for its instructions, a cap on what it prints.
+
+Undefined names may be tested but not printed. Nothing is escaped; lines that hold only a tag leave no blank line. The
+filters that could make large texts out of small ones are replaced by bounded ones or left out.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, time
+from typing import TYPE_CHECKING
+
+from lmstrix.core.prompts_text import SPECIAL_VALUES, LogicText
+from lmstrix.errors import PromptError
+
+if TYPE_CHECKING:
+    from minijinja import Environment
+
+Value = str | int | float | bool | date | time | Sequence["Value"] | Mapping[str, "Value"]
+
+MAX_CHARACTERS = 128 * 2**20
+MAX_GROWN_CHARACTERS = 256 * 2**20
+FUEL = 1_000_000
+SMALLEST_FUEL = 2_000
+_LEFT_OUT = ("attr", "batch", "chain", "format", "pprint", "safe", "slice", "wordwrap")
+_CAUSE = re.compile(r"^(?:caused by: )?(.*) \(in (.*):(\d+)\)$", re.MULTILINE)
+_BUILT_IN = {"loop", "super", "self", "range", "dict", SPECIAL_VALUES}
+
+
+class UndefinedNameError(Exception):
+    """The text printed a name that has no value."""
+
+
+def to_text(value: object) -> str:
+    """A value as it is printed: text as it is, booleans as TOML spells them, lists and tables as JSON."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int | float):
+        return str(value)
+    if isinstance(value, date | time):
+        return value.isoformat()
+    if isinstance(value, Mapping | list | tuple):
+        return json.dumps(value, ensure_ascii=False, default=_plain)
+    raise PromptError(f"a value of type {type(value).__name__} cannot be printed in a prompt: give text or a number")
+
+
+def _plain(value: object) -> object:
+    return dict(value) if isinstance(value, Mapping) else to_text(value)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogicProgram:
+    """A text with the parts it includes, ready to run. `needs` are the dotted names it takes from outside."""
+
+    text: LogicText
+    parts: Mapping[str, LogicText]
+    needs: frozenset[str]
+
+    @property
+    def growth(self) -> int:
+        """The bound of all its texts together."""
+        growth = self.text.growth
+        for part in self.parts.values():
+            growth *= part.growth
+        return growth
+
+    @property
+    def fuel(self) -> int:
+        """Instructions it may run, fewer when each may print a long literal."""
+        literals = [self.text.loop_literal, *(part.largest_literal for part in self.parts.values())]
+        return min(FUEL, max(SMALLEST_FUEL, MAX_CHARACTERS // max(1, *literals, 1)))
+
+    @property
+    def printed(self) -> tuple[str, ...]:
+        """The outside names printed as they are, untested ones only, in order."""
+        texts = (self.text, *self.parts.values())
+        tested = {name for text in texts for name in text.tested}
+        special = {name for text in texts for name in text.special}
+        names = dict.fromkeys(name for text in texts for name in text.placeholders)
+        return tuple(
+            name
+            for name in names
+            if name not in tested and (name in special or name in self.needs or name.partition(".")[0] in self.needs)
+        )
+
+    @property
+    def special(self) -> frozenset[str]:
+        """The names that only placeholders can spell."""
+        return frozenset(name for text in (self.text, *self.parts.values()) for name in text.special)
+
+
+def link(text: LogicText, parts: Mapping[str, LogicText]) -> LogicProgram:
+    """Check the syntax of a text and its parts, and find what they need. Raises PromptError with the line."""
+    environment = _environment(None, None)
+    needs: set[str] = set()
+    for name, one in {"": text, **parts}.items():
+        try:
+            environment.add_template(name, one.source)
+            needs |= environment.undeclared_variables_in_str(one.source, nested=True)
+        except RuntimeError as exc:
+            raise _failure(exc, name) from exc
+    outside = frozenset(name for name in needs if name.partition(".")[0] not in _BUILT_IN)
+    return LogicProgram(text=text, parts=parts, needs=outside)
+
+
+def run(program: LogicProgram, values: Mapping[str, Value]) -> str:
+    """Render. `values` holds the needed names as nested tables. Raises UndefinedNameError or PromptError."""
+    largest = max((_characters(value) for value in values.values()), default=0)
+    if largest * program.growth > MAX_GROWN_CHARACTERS:
+        raise PromptError(
+            f"its set, with and for tags could repeat a value of {largest:,} characters {program.growth:,} times: "
+            "print values side by side ({{ a }}{{ b }}) instead of joining them"
+        )
+    printed = 0
+
+    def count(value: object) -> str:
+        nonlocal printed
+        text = to_text(value)
+        printed += len(text)
+        if printed > MAX_CHARACTERS:
+            raise PromptError(f"it prints more than {MAX_CHARACTERS:,} characters: shorten its loops")
+        return text
+
+    environment = _environment(count, program.fuel)
+    try:
+        for name, part in program.parts.items():
+            environment.add_template(name, part.source)
+        return environment.render_str(program.text.source, **values)
+    except RuntimeError as exc:
+        raise _failure(exc, "") from exc
+
+
+def _characters(value: object) -> int:
+    if isinstance(value, str):
+        return len(value)
+    if isinstance(value, Mapping):
+        return sum(len(str(key)) + _characters(item) for key, item in value.items())
+    if isinstance(value, Iterable):
+        return sum(_characters(item) + 2 for item in value)
+    return 24
+
+
+def _failure(exc: RuntimeError, part: str) -> PromptError | UndefinedNameError:
+    """A failure of minijinja in our words. Its text has a line for each cause, the last one being what happened where."""
+    what, name, line = (_CAUSE.findall(str(exc)) or [(str(exc).partition("\n")[0], "", "?")])[-1]
+    if what.startswith("undefined value"):
+        return UndefinedNameError(f"line {line}: a name without a value is printed or taken apart")
+    if "out of fuel" in what:
+        return PromptError("its loops and includes run too long: shorten the lists they run over")
+    where = part or ("" if name == "<string>" else name)
+    return PromptError(f"{where}{', ' if where else ''}line {line}: {what}")
+
+
+def _environment(finalizer: Callable[[object], str] | None, fuel: int | None) -> Environment:
+    """A fresh one for every run (40 µs), so that runs in several threads share nothing."""
+    from minijinja import Environment
+
+    environment: Environment = Environment(  # type: ignore[call-overload]  # its stubs lack "semi_strict"
+        undefined_behavior="semi_strict",
+        auto_escape_callback=_never,
+        keep_trailing_newline=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalizer=finalizer,
+        fuel=fuel,
+        debug=False,
+        pycompat=False,
+        filters={
+            "replace": _replace,
+            "join": _join,
+            "indent": _indent,
+            "truncate": _truncate,
+            "tojson": _tojson,
+            "string": to_text,
+        },
+    )
+    for name in _LEFT_OUT:
+        environment.remove_filter(name)
+    for name in ("cycler", "debug", "joiner", "namespace"):
+        environment.remove_global(name)
+    return environment
+
+
+def _never(_name: str) -> bool:
+    return False
+
+
+def _bounded(characters: int) -> None:
+    if characters > MAX_CHARACTERS:
+        raise PromptError(f"a filter would make a text of {characters:,} characters; {MAX_CHARACTERS:,} are allowed")
+
+
+def _replace(value: object, old: str, new: str) -> str:
+    text = to_text(value)
+    _bounded(len(text) + text.count(old) * max(0, len(new) - len(old)))
+    return text.replace(old, new)
+
+
+def _join(value: Iterable[object], separator: str = "", attribute: str | None = None) -> str:
+    if attribute is not None:
+        value = [item[attribute] if isinstance(item, Mapping) else item for item in value]
+    texts = []
+    total = 0
+    for item in value:
+        texts.append(to_text(item))
+        total += len(texts[-1]) + len(separator)
+        _bounded(total)
+    return separator.join(texts)
+
+
+def _indent(value: object, width: int = 4, first: bool = False, blank: bool = False) -> str:
+    text = to_text(value)
+    _bounded(len(text) + width * (text.count("\n") + 1))
+    lines = text.split("\n")
+    return "\n".join(
+        " " * width + line if (number or first) and (line or blank) else line for number, line in enumerate(lines)
+    )
+
+
+def _truncate(value: object, length: int = 255, killwords: bool = False, end: str = "...") -> str:
+    text = to_text(value)
+    if len(text) <= length:
+        return text
+    _bounded(length + len(end))
+    cut = text[: max(0, length - len(end))]
+    return (cut if killwords else cut.rsplit(" ", 1)[0]) + end
+
+
+def _tojson(value: object, indent: int | None = None) -> str:
+    text = json.dumps(value, ensure_ascii=False, indent=indent and min(indent, 8), default=_plain)
+    _bounded(len(text))
+    return text

@@ -1,0 +1,182 @@
+"""Logic in prompts: choices, loops, parts, inheritance, Handlebars spellings, and what is refused."""
+
+from __future__ import annotations
+
+import pytest
+
+from lmstrix.core.prompts import parse, render
+from lmstrix.core.prompts_logic import MAX_CHARACTERS
+from lmstrix.errors import PromptError
+
+
+def filled(body: str, parts: dict[str, str] | None = None, /, **variables: object) -> str:
+    return render(parse({"p": body}, parts=parts), ["p"], variables).text
+
+
+def refusal(body: str, parts: dict[str, str] | None = None, /, **variables: object) -> str:
+    with pytest.raises(PromptError) as caught:
+        filled(body, parts, **variables)
+    message = str(caught.value)
+    assert "\n" not in message
+    return message
+
+
+@pytest.mark.parametrize(
+    ("body", "text"),
+    [
+        ("{% if x == 'a' %}A{% elif x %}B{% else %}C{% endif %}", "A"),
+        ("{% if not x %}A{% endif %}.", "."),
+        (
+            "{% for i in l %}{{ loop.index }}{{ i }}{% if not loop.last %}, {% endif %}{% else %}none{% endfor %}",
+            "1p, 2q",
+        ),
+        ("{% for k, v in t | items %}{{ k }}={{ v }};{% endfor %}", "one=1;two=2;"),
+        ("{{ x | upper }} {{ l | join(', ') }} {{ l | length }} {{ t | tojson }}", 'A p, q 2 {"one": 1, "two": 2}'),
+        ("{{ x | replace('a', 'é<') }} {{ '<é' | tojson }}", 'é< "<é"'),
+        ("{{ 'one two three' | truncate(9) }}|{{ 'a\\nb' | indent(2) }}", "one...|a\n  b"),
+        ("{% set y = x ~ '!' %}{{ y }}{% with z = l[0] %}{{ z }}{% endwith %}", "a!p"),
+        ("{% filter upper %}{{ x }}{% endfilter %}", "A"),
+        ("{{ 'yes' if x in ['a', 'b'] else 'no' }} {{ t.one + 2 }}", "yes 3"),
+        ("a\n{% if x %}\nb\n{% endif %}\nc\n", "a\nb\nc\n"),
+        ("a {#- unseen -#}\n{# gone #}\nb", "ab"),
+        ("{{ x -}}  b", "ab"),
+        ("{{ t.two }} {{ l.0 }} {{ t['one'] }}", "2 p 1"),
+    ],
+)
+def test_logic(body: str, text: str) -> None:
+    assert filled(body, x="a", l=["p", "q"], t={"one": 1, "two": 2}) == text
+
+
+@pytest.mark.parametrize(
+    ("body", "text"),
+    [
+        ("{{#if x}}A{{else}}B{{/if}}", "A"),
+        ("{{#if no}}A{{else if x}}B{{else}}C{{/if}}", "B"),
+        ("{{#unless x}}A{{else}}B{{/unless}}", "B"),
+        ("{{#each l}}{{@index}}{{this}}{{#unless @last}}{{/unless}}{{/each}}", None),
+        ("{{#each l}}{{@index}}{{this}} {{/each}}", "0p 1q "),
+        ("{{#each l as |item|}}{{item}}{{#if x}}!{{/if}}{{/each}}", "p!q!"),
+        ("{{#each people}}{{this.name}} {{/each}}", "Ada Al "),
+        ("{{> part}}", "P a"),
+        ("{{!-- {{x}} --}}{{! note }}A", "A"),
+        ("{{#if my-key}}{{my-key}}{{/if}}", "K"),
+    ],
+)
+def test_handlebars_spellings_are_translated(body: str, text: str | None) -> None:
+    values = {"x": "a", "no": "", "l": ["p", "q"], "people": [{"name": "Ada"}, {"name": "Al"}], "my-key": "K"}
+    if text is None:
+        assert "is not offered" in refusal(body, {"part": "P {{x}}"}, **values)
+    else:
+        assert filled(body, {"part": "P {{x}}"}, **values) == text
+
+
+@pytest.mark.parametrize(
+    ("body", "ours"),
+    [
+        ("{{#if (eq a b)}}x{{/if}}", "{% if a == b %}"),
+        ("{{#with a}}x{{/with}}", "{{ table.key }}"),
+        ("{{#list a}}x{{/list}}", "{% for item in items %}"),
+        ("{{#each a}}{{../b}}{{/each}}", "{{ name }}"),
+        ("{{^a}}x{{/a}}", "{% if not name %}"),
+        ("{{&a}}", "{{ name }}"),
+        ("{{@root.a}}", "{{ loop.index }}"),
+        ("{{#if a}}x", "add {{/if}}"),
+        ("x{{/if}}", "closes nothing"),
+        ("{{#if a}}x{{/each}}", "closes nothing"),
+        ("{{else}}", "outside {{#if}}"),
+        ("{{> a b}}", '{% include "name" %}'),
+        ("{{> (lookup . 'x')}}", '{% include "name" %}'),
+        ("{% if 1 %}{{upper name}}{% endif %}", "{{ name | upper }}"),
+    ],
+)
+def test_other_handlebars_spellings_are_refused_with_ours(body: str, ours: str) -> None:
+    assert ours in refusal(body, a="1", b="2")
+
+
+def test_parts_and_layouts() -> None:
+    parts = {"head": "Head {{x}}. ", "layout": "[{% block body %}none{% endblock %}]"}
+    assert filled('{% include "head" %}{% include "head" %}', parts, x="1") == "Head 1. Head 1. "
+    assert filled('{% extends "layout" %}{% block body %}{{ super() }}+{{x}}{% endblock %}', parts, x="1") == "[none+1]"
+    assert "neither a prompt of this file nor a file" in refusal('{% include "nope" %}')
+    assert "in 'head'" in refusal('{% include "head" %}', {"head": "{% fro x %}"})
+
+
+def test_a_file_tells_which_parts_it_lacks() -> None:
+    library = parse({"p": '{% include "a.txt" %}{{> b }}', "q": "{% extends 'c' %}", "b": "B"})
+    assert library.missing_parts == ("a.txt", "c")
+
+
+@pytest.mark.parametrize(
+    ("body", "fact"),
+    [
+        ("a\nb {% if x %}", "line 2: syntax error"),
+        ("a\n{{ x | nope }}", "unknown filter"),
+        ("{% fro x in y %}", "did you mean for?"),
+        ("{% if x", "never closed"),
+        ("{% if 1 %}{% endif %}{% if x", "never closed"),
+        ("{% include x %}", "with the name in quotes"),
+        ("{% if x.y.z %}{% endif %}", "needs x.y.z"),
+    ],
+)
+def test_mistakes_name_their_place(body: str, fact: str) -> None:
+    assert fact in refusal(body, x={"y": 1} if "x.y" in body else "1")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "{% macro m() %}{% endmacro %}",
+        "{% import 'p' as q %}",
+        "{% from 'p' import q %}",
+        "{% for i in l recursive %}{{ loop(l) }}{% endfor %}",
+        "{% block b %}{{ self.b() }}{% endblock %}",
+        "{{ x * 3 }}",
+        "{{ x.upper() }}",
+        "{{ t.items() }}",
+        "{{ t['clear']() }}",
+        "{% for k in t.keys %}{% endfor %}",
+        "{{ debug() }}",
+        "{{ namespace(a=1) }}",
+        "{{ '%099d' | format(1) }}",
+        "{{ x | attr('y') }}",
+        "{{ [t] | map(attribute='keys') | list }}",
+    ],
+)
+def test_what_recurses_multiplies_or_reaches_into_objects_is_refused(body: str) -> None:
+    table = {"k": "v"}
+    refusal(body, x="1", l=[[]], t=table)
+    assert table == {"k": "v"}
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}",
+        "{% for i in range(99999) %}{{ big }}{% endfor %}",
+        "{% for i in range(99999) %}" + "literal " * 4000 + "{% endfor %}",
+        "{% for i in range(99999) %}{% include 'part' %}{% endfor %}",
+        "{% set a = big ~ big %}" + "{% set a = a ~ a %}" * 30,
+        "{% for a in [[big, big]] %}" + "{% for a in [[a, a]] %}" * 30 + "{{ a | string }}" + "{% endfor %}" * 31,
+        "{{ " + "[" * 40 + "big" + "] | tojson" * 40 + " }}",
+        "{{ big | replace('x', big) }}",
+        "{{ big | list | join(big) }}",
+        "{{ big | indent(999999999, true) }}",
+        "{{ big | truncate(3, true, big) | indent(99999999999, true) }}",
+        "{% set q %}{{ big }}{{ big }}{% endset %}" + "{% set q %}{{ q }}{{ q }}{% endset %}" * 30,
+    ],
+)
+def test_expansion_bombs_are_refused_with_the_prompt_named(body: str) -> None:
+    message = refusal(body, {"part": "part " * 10_000}, big="x" * 100_000)
+    assert message.startswith("prompts: p:")
+
+
+def test_a_large_text_passes_through_logic() -> None:
+    text = "é" * 10_000_000
+    assert len(filled("{% if text %}<{{ text }}>{% endif %}", text=text)) == len(text) + 2
+    assert len(text) < MAX_CHARACTERS
+
+
+def test_a_bomb_of_includes_is_refused() -> None:
+    parts = {f"e{n}": f"{{% include 'e{n + 1}' %}}" * 10 for n in range(12)}
+    parts["e12"] = "0123456789"
+    assert "too long" in refusal("{% include 'e0' %}", parts)
