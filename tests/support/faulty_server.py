@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import socket
 import threading
 from collections import Counter
 from contextlib import contextmanager, suppress
@@ -227,8 +228,8 @@ class FaultyServer:
         """Cut every websocket, as a dying server does."""
 
         async def drop() -> None:
-            for socket in list(self._sockets):
-                _cut(socket)
+            for websocket in list(self._sockets):
+                _cut(websocket)
 
         asyncio.run_coroutine_threadsafe(drop(), self._loop).result()
 
@@ -253,8 +254,10 @@ class FaultyServer:
         self.address = f"{host}:{port}"
         self._ready.set()
         await self._stop.wait()
-        for socket in list(self._sockets):
-            _cut(socket)
+        for _ in range(3):
+            await asyncio.sleep(0)  # connections accepted a moment ago are taken up, so that they are closed too
+        for websocket in list(self._sockets):
+            _cut(websocket)
         self._let_go.set()
         await runner.cleanup()
         tasks = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
@@ -284,32 +287,32 @@ class FaultyServer:
         namespace = request.path.strip("/")
         if namespace not in ("llm", "embedding", "system", "files", "repository"):
             return web.Response(status=404)
-        socket = web.WebSocketResponse(max_msg_size=0, compress=False)
-        await socket.prepare(request)
-        self._sockets.add(socket)
+        websocket = web.WebSocketResponse(max_msg_size=0, compress=False)
+        await websocket.prepare(request)
+        self._sockets.add(websocket)
         try:
-            if await self._greet(socket):
-                await _Session(self, namespace, socket).run()
+            if await self._greet(websocket):
+                await _Session(self, namespace, websocket).run()
         finally:
-            self._sockets.discard(socket)
-        return socket
+            self._sockets.discard(websocket)
+        return websocket
 
-    async def _greet(self, socket: web.WebSocketResponse) -> bool:
-        message = await socket.receive()
+    async def _greet(self, websocket: web.WebSocketResponse) -> bool:
+        message = await websocket.receive()
         if message.type is not WSMsgType.TEXT:
             return False
         self.seen.append(("auth", json.loads(message.data)))
         if self.faults.auth == "silent":
             await self._let_go.wait()
         elif self.faults.auth == "garbage":
-            await socket.send_str("<html>")
+            await websocket.send_str("<html>")
         elif self.faults.auth:
             reason = "Invalid passkey for client identifier"
             error: Any = {"title": reason} if "object" in self.faults.auth else reason
-            await socket.send_json({"success": False, "error": error})
-            await socket.close()
+            await websocket.send_json({"success": False, "error": error})
+            await websocket.close()
         else:
-            await socket.send_json({"success": True})
+            await websocket.send_json({"success": True})
             return True
         return False
 
@@ -519,15 +522,15 @@ class FaultyServer:
 class _Session:
     """One websocket after its greeting: remote calls answered at once, a task for each channel."""
 
-    def __init__(self, server: FaultyServer, namespace: str, socket: web.WebSocketResponse) -> None:
+    def __init__(self, server: FaultyServer, namespace: str, websocket: web.WebSocketResponse) -> None:
         self._server = server
         self._namespace = namespace
-        self._socket = socket
+        self._websocket = websocket
         self._channels: dict[int, tuple[str, asyncio.Event]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def run(self) -> None:
-        async for message in self._socket:
+        async for message in self._websocket:
             if message.type is WSMsgType.TEXT:
                 frame = json.loads(message.data)
                 self._server.seen.append((self._namespace, frame))
@@ -555,10 +558,10 @@ class _Session:
         try:
             result = self._server.answer(self._namespace, endpoint, frame.get("parameter"))
         except ServerError as exc:
-            await self._socket.send_json({"type": "rpcError", "callId": call_id, "error": exc.body})
+            await self._websocket.send_json({"type": "rpcError", "callId": call_id, "error": exc.body})
             return
         answer = {"type": "rpcResult", "callId": call_id}
-        await self._socket.send_json(answer if result is None else answer | {"result": result})
+        await self._websocket.send_json(answer if result is None else answer | {"result": result})
 
     async def _channel(self, frame: dict[str, Any]) -> None:
         channel_id, endpoint = frame["channelId"], frame["endpoint"]
@@ -572,22 +575,22 @@ class _Session:
                     break
                 if fault in ("drop", "garbage") and packet["type"] == "progress":
                     raise ConnectionResetError if fault == "drop" else ValueError
-                await self._socket.send_json({"type": "channelSend", "channelId": channel_id, "message": packet})
-            await self._socket.send_json({"type": "channelClose", "channelId": channel_id})
+                await self._websocket.send_json({"type": "channelSend", "channelId": channel_id, "message": packet})
+            await self._websocket.send_json({"type": "channelClose", "channelId": channel_id})
         except ServerError as exc:
             with suppress(ConnectionResetError):
-                await self._socket.send_json({"type": "channelError", "channelId": channel_id, "error": exc.body})
+                await self._websocket.send_json({"type": "channelError", "channelId": channel_id, "error": exc.body})
         except ConnectionResetError:
-            _cut(self._socket)
+            _cut(self._websocket)
         except ValueError:
-            await self._socket.send_str("<html>out of paper</html>")
+            await self._websocket.send_str("<html>out of paper</html>")
         finally:
             self._channels.pop(channel_id, None)
 
 
-def _cut(socket: web.WebSocketResponse) -> None:
+def _cut(websocket: web.WebSocketResponse) -> None:
     """End a connection without a goodbye."""
-    transport = socket._req.transport if socket._req is not None else None
+    transport = websocket._req.transport if websocket._req is not None else None
     if transport is not None:
         transport.abort()
 
@@ -621,40 +624,32 @@ def _fit(prompt: str, instance: Instance, config: Mapping[str, Any]) -> str:
 @contextmanager
 def listening(answer: bytes | None) -> Iterator[str]:
     """The address of something that answers every connection with these bytes, or with silence when None."""
-    loop = asyncio.new_event_loop()
-    ready = threading.Event()
-    stop = asyncio.Event()
-    addresses: list[str] = []
+    accepted: list[socket.socket] = []
+    stop = threading.Event()
 
-    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with suppress(ConnectionError, asyncio.IncompleteReadError):
-            await reader.readuntil(b"\r\n\r\n")
-            if answer is None:
-                await stop.wait()
-            else:
-                writer.write(answer)
-                await writer.drain()
-        writer.transport.abort()
+    def serve() -> None:
+        while not stop.is_set():
+            with suppress(OSError):
+                connection, _ = listener.accept()
+                accepted.append(connection)
+                if answer is not None:
+                    connection.settimeout(1.0)
+                    connection.recv(65536)
+                    connection.sendall(answer)
+                    connection.shutdown(socket.SHUT_WR)
 
-    async def serve() -> None:
-        server = await asyncio.start_server(talk, "127.0.0.1", 0)
-        host, port = server.sockets[0].getsockname()
-        addresses.append(f"{host}:{port}")
-        ready.set()
-        await stop.wait()
-        server.close()
-        tasks = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
-        await asyncio.gather(*tasks, return_exceptions=True)
-
-    thread = threading.Thread(target=loop.run_until_complete, args=(serve(),), daemon=True)
-    thread.start()
-    ready.wait()
-    try:
-        yield addresses[0]
-    finally:
-        loop.call_soon_threadsafe(stop.set)
-        thread.join()
-        loop.close()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.settimeout(0.05)
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        host, port = listener.getsockname()
+        try:
+            yield f"{host}:{port}"
+        finally:
+            stop.set()
+            thread.join()
+            for connection in accepted:
+                connection.close()
 
 
 def http_answer(body: str, status: str = "200 OK") -> bytes:
@@ -664,8 +659,6 @@ def http_answer(body: str, status: str = "200 OK") -> bytes:
 
 def closed_port() -> int:
     """A port nothing listens on."""
-    import socket
-
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
