@@ -13,9 +13,9 @@ from lmstrix.errors import UsageError
 
 # original.md 4.11: every one of these was changed, dropped or refused by the earlier LMStrix.
 PROMPTS = [
-    "hello, world", "hello # x", "# Title\nbody", "[x]", "'quoted'", "123", "1e5", "3.10", "True", "None", "{a}", "0x10",
-    "1_000", "(1)", "...", "{{text}}", "1,2", "- item", "ünïcödé 漢字 🙂", "007", "", " ", '"double"', "a=b", "--not an option",
-    "-5", "@alice hi", "\\n", "a\tb", "%s", "{process.id}", "[/nope]",
+    "hello, world", "hello # x", "# Title\nbody", "[x]", "'quoted'", "123", "1e5", "3.10", "True", "None", "{a}",
+    "0x10", "1_000", "(1)", "...", "{{text}}", "1,2", "- item", "ünïcödé 漢字 🙂", "007", "", " ", '"double"', "a=b",
+    "--not an option", "-5", "@alice hi", "\\n", "a\tb", "%s", "{process.id}", "[/nope]",
 ]  # fmt: skip
 DASHES = ["-x", "--", "-", "--stream", "-m", "--help"]
 

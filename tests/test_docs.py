@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from tools import write_command_docs
 
 from lmstrix import EmbeddedEngine
 from lmstrix.commands import LMStrixCommands, command_functions
 from tests.support.tiny_gguf_scripted import scripted_model
-from tools import write_command_docs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -7,22 +7,23 @@ exceptions of `lmstrix.errors`. A call that passes its deadline is cancelled on 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from lmstrix.types import (
-    Deadlines,
-    GenerationRequest,
-    GenerationResult,
-    LoadConfig,
-    LoadedModel,
-    Message,
-    ModelInfo,
-    ModelKind,
-    ResourceEstimate,
-    ServerInfo,
-    StreamEvent,
-    ToolDefinition,
-)
+if TYPE_CHECKING:
+    from lmstrix.types import (
+        Deadlines,
+        GenerationRequest,
+        GenerationResult,
+        LoadConfig,
+        LoadedModel,
+        Message,
+        ModelInfo,
+        ModelKind,
+        ResourceEstimate,
+        ServerInfo,
+        StreamEvent,
+        ToolDefinition,
+    )
 
 LoadProgress = Callable[[float], None]  # ratio 0..1, increasing
 

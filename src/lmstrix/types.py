@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from datetime import datetime
 
 ModelKind = Literal["llm", "embedding"]
 Role = Literal["system", "user", "assistant", "tool"]
@@ -35,7 +37,7 @@ class ServerInfo:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelInfo:
-    """A downloaded model, as the server lists it. `path` is relative to the models directory; `size_bytes` sums shards."""
+    """A downloaded model, as the server lists it. `path` is below the models directory; `size_bytes` sums shards."""
 
     model_key: str
     kind: ModelKind
@@ -55,7 +57,7 @@ class ModelInfo:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoadConfig:
-    """How to load a model. `context_length` in tokens. None leaves a choice to the server (its own default context, say).
+    """How to load a model. `context_length` in tokens. None leaves a choice to the server, its default context say.
 
     `gpu_ratio` is the share of layers on the GPU, 0..1. Auto-fit is always switched off when this is sent.
     """
@@ -182,7 +184,7 @@ class GenerationStats:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GenerationResult:
-    """One finished prediction. `text` is the answer without reasoning; `context_length` is the instance's, read at the end."""
+    """One finished prediction. `text` is the answer without reasoning; `context_length` the instance's, at the end."""
 
     text: str
     stats: GenerationStats
@@ -246,7 +248,6 @@ class Deadlines:
     between_tokens_s: float | None = 60.0
     silence_s: float | None = None
     total_s: float | None = None
-
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

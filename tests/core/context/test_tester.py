@@ -1,4 +1,4 @@
-"""The tester against a server that fails on demand, over the real SDK: each failure told apart, only memory moves limits."""
+"""The tester against a server that fails on demand, over the real SDK: failures told apart, limits moved by memory."""
 
 from __future__ import annotations
 
