@@ -1,4 +1,4 @@
-"""Write docs/commands.md from the commands' own signatures and docstrings; `--check` only says whether it is current."""
+"""Write docs/commands.md from the commands' signatures and docstrings; `--check` says whether it is current."""
 
 from __future__ import annotations
 

@@ -46,7 +46,7 @@ def _tell(home: Path, models: Path, note: Note) -> None:
     try:
         command(
             "engine", "start", "--models-dir", str(models), "--memory-limit", MEMORY_LIMIT,
-            say=f"An LM Studio-compatible server over llama.cpp, with {MEMORY_LIMIT} for models, as on a small machine.",
+            say=f"An LM Studio-compatible server over llama.cpp; models may take {MEMORY_LIMIT}.",
         )  # fmt: skip
         command("scan", say="What is there? The registry keeps it.")
         command("list", say="The declared context is what the model's file claims.")

@@ -27,7 +27,7 @@ Fields = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DefaultsChange:
-    """What writing would do to one model's file. `before` and `after` hold only the fields concerned; None is absent."""
+    """What writing would do to one file. `before` and `after` hold only the fields concerned; None is absent."""
 
     model_path: str
     file: Path

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from lmstrix.types import CacheType, ModelKind, OverflowPolicy, StopReason
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from lmstrix.types import CacheType, ModelKind, OverflowPolicy, StopReason
 
 
-class EngineFault(Exception):
+class EngineFault(Exception):  # noqa: N818 - a failure to be shown, not one of our error classes
     """A failure in the shape LM Studio shows it (protocol section 5.1); edges turn it into their own error bodies.
 
     `kind` is ours, for REST status codes and tests: "not_found", "refused", "load_failed", "crashed", "overflow",

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lmstrix.errors import BackendUnavailableError, EngineError
-from lmstrix.types import ServerInfo
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,6 +19,7 @@ if TYPE_CHECKING:
     from lmstrix.engine import EmbeddedEngine
     from lmstrix.paths import Paths
     from lmstrix.settings import Settings
+    from lmstrix.types import ServerInfo
 
 
 @dataclass(slots=True)
@@ -52,6 +52,8 @@ class Connection:
 
 def connect(paths: Paths, settings: Settings, *, notify: Callable[[str], None]) -> Connection:
     """Connect as the settings say, starting an engine for this command if none runs. Raises BackendUnavailableError."""
+    from lmstrix.api.discovery import find_server
+
     try:
         return connect_running(paths, settings)
     except BackendUnavailableError as exc:
@@ -65,7 +67,7 @@ def connect(paths: Paths, settings: Settings, *, notify: Callable[[str], None]) 
         except EngineError as problem:
             raise BackendUnavailableError(f"{exc}; and no engine could be started: {problem}") from exc
     notify(f"no server is running; serving {directory} with an engine of our own for this command")
-    server = ServerInfo(address=engine.address, engine="embedded")
+    server = find_server(engine.address)
     return Connection(backend=_backend(server, settings), server=server, models_dir=directory, own_engine=engine)
 
 
