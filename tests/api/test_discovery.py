@@ -141,7 +141,7 @@ def test_a_chunked_greeting_is_read(paths: Paths) -> None:
 
 
 def test_nowhere_to_look(paths: Paths) -> None:
-    with pytest.raises(BackendUnavailableError, match=r"nowhere to look.*lmstrix engine start"):
+    with pytest.raises(BackendUnavailableError, match=r"no embedded engine is running; .*lmstrix engine start"):
         find_server("embedded", paths=paths, environ={})
 
 

@@ -34,6 +34,7 @@ _SERVER_FILE_VARIABLE = "LMS_API_SERVER_INFO_PATH"
 _VARIABLES = ("LMSTRIX_SERVER", "LMSTUDIO_BASE_URL")
 _MOST_BYTES = 64 * 1024
 _REMEDY = "start LM Studio's server, run `lmstrix engine start`, or name an address with --server"
+_REFUSED = "refused"
 
 
 def find_server(
@@ -75,8 +76,9 @@ async def find_server_async(
         for server in servers:
             if server.engine == engine:
                 return server
-    reasons = zip(candidates, found, strict=True)
-    tried = ", ".join(f"{address} {_reason(answer)}" for address, answer in reasons) or "nowhere to look"
+    if not candidates:
+        raise BackendUnavailableError(f"no embedded engine is running; {_REMEDY}")
+    tried = _tried([(address, _reason(answer)) for address, answer in zip(candidates, found, strict=True)])
     raise BackendUnavailableError(
         f"no server answers ({tried}); {_REMEDY}", address=candidates[0] if len(candidates) == 1 else None
     )
@@ -133,6 +135,15 @@ def _file_address(file: Path) -> str | None:
         return None
 
 
+def _tried(reasons: list[tuple[str, str]]) -> str:
+    """Every address and why it is not it; those of one host that all refused in a few words."""
+    refused = [address.rpartition(":") for address, reason in reasons if reason == _REFUSED]
+    ports = {host: [port for other, _, port in refused if other == host] for host, _, _ in refused}
+    parts = [f"{host}:{', '.join(numbers)} {_REFUSED}" for host, numbers in ports.items()]
+    parts += [f"{address} {reason}" for address, reason in reasons if reason != _REFUSED]
+    return ", ".join(parts)
+
+
 def _reason(answer: ServerInfo | str) -> str:
     return answer if isinstance(answer, str) else f"is {answer.package or answer.engine}"
 
@@ -149,7 +160,7 @@ async def _probe(address: str, timeout_s: float) -> ServerInfo | str:
     except TimeoutError:
         return "did not answer"
     except (OSError, EOFError) as exc:
-        return "refused" if isinstance(exc, ConnectionRefusedError) else "cannot be reached"
+        return _REFUSED if isinstance(exc, ConnectionRefusedError) else "cannot be reached"
     status = status if isinstance(status, dict) else {}
     version, package = (told if isinstance(told := status.get(name), str) else None for name in ("version", "package"))
     embedded = package == EMBEDDED_PACKAGE

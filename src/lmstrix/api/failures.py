@@ -123,7 +123,7 @@ def _model(call: Call) -> str:
 
 
 def _at(call: Call) -> str:
-    return f" at {call.context_length} tokens of context" if call.context_length else ""
+    return f" at {call.context_length:,} tokens of context" if call.context_length else ""
 
 
 def _exit_status(fault: ServerFault) -> int | None:
@@ -144,11 +144,12 @@ def _required_bytes(fault: ServerFault) -> int | None:
 
 
 def _load_failure(
-    kind: type[ModelLoadError], happened: str, remedy: str
+    kind: type[ModelLoadError], happened: str, remedy: str, *, reason: Callable[[ServerFault], str] | None = None
 ) -> Callable[[ServerFault, Call], LMStrixError]:
     def make(fault: ServerFault, call: Call) -> LMStrixError:
+        why = reason(fault) if reason is not None else fault.headline
         return kind(
-            f"{_model(call)} {happened}{_at(call)} ({fault.headline}); {remedy}",
+            f"{_model(call)} {happened}{_at(call)} ({why}); {remedy}",
             model_key=call.model_key,
             context_length=call.context_length,
             detail=fault.all_text.strip(),
@@ -157,6 +158,12 @@ def _load_failure(
         )
 
     return make
+
+
+def _need(fault: ServerFault) -> str:
+    """What a guardrail says, without its advice on an app's settings; all of it where it names no size."""
+    match = re.search(r"approximately\s+([\d.]+\s*[KMGT]i?B)\b", fault.all_text, re.IGNORECASE)
+    return f"it needs about {match[1]} and would overload the memory" if match else fault.headline
 
 
 def _generation_failure(
@@ -320,7 +327,10 @@ RULES: tuple[Rule, ...] = (
     Rule(
         _LOAD,
         _load_failure(
-            LoadRefusedError, "was refused before loading", f"{_SMALLER}, or relax the guardrails in LM Studio"
+            LoadRefusedError,
+            "was refused before loading",
+            f"{_SMALLER}, or raise the server's memory limit (LM Studio: guardrails; engine: --memory-limit)",
+            reason=_need,
         ),
         pattern=r"insufficient system resources|model loading guardrails|requires approximately .{1,40}? of memory|"
         r"autofit selected .* below the required minimum",
