@@ -33,14 +33,14 @@ if TYPE_CHECKING:
     from lmstrix.types import GenerationResult, LoadedModel, StreamEvent
 
 _LIST_COLUMNS = (
-    Column(title="MODEL", shrink=True, keep=12),
-    Column(title="SIZE", right=True),
-    Column(title="DECLARED", right=True),
+    Column(title="MODEL", shrink=True, keep=18),
+    Column(title="SIZE", right=True, drop=4),
+    Column(title="DECLARED", right=True, drop=1),
     Column(title="TESTED", right=True),
-    Column(title="LOADS", right=True),
-    Column(title="RECALLS", right=True),
+    Column(title="LOADS", right=True, drop=2),
+    Column(title="RECALLS", right=True, drop=3),
     Column(title="STATUS"),
-    Column(title="TESTED ON"),
+    Column(title="TESTED ON", drop=5),
 )
 
 
@@ -187,13 +187,13 @@ class Console:
             self.note("nothing is loaded")
             return
         columns = (
-            Column(title="INSTANCE", shrink=True),
-            Column(title="MODEL", shrink=True),
+            Column(title="INSTANCE", shrink=True, keep=18),
+            Column(title="MODEL", shrink=True, keep=12),
             Column(title="CONTEXT", right=True),
-            Column(title="DECLARED", right=True),
-            Column(title="SIZE", right=True),
-            Column(title="STATUS"),
-            Column(title="TTL", right=True),
+            Column(title="DECLARED", right=True, drop=4),
+            Column(title="SIZE", right=True, drop=3),
+            Column(title="STATUS", drop=1),
+            Column(title="TTL", right=True, drop=2),
         )
         rows = [
             (
@@ -273,7 +273,7 @@ class Console:
         ]
         if server is not None:
             verdict = "lets it through" if server.passes_guardrails else "would refuse it"
-            rows.append((f"{report.server_name}", f"{format_bytes(server.total_bytes)}  (its guardrail {verdict})"))
+            rows.append(("server says", f"{format_bytes(server.total_bytes)}  ({report.server_name} {verdict})"))
         sys.stdout.write(f"{clean(report.record.model_key)} at {format_tokens(report.context_length)} tokens\n")
         shown = [row for row in rows if row[1] != "0 B"]
         width = max(len(name) for name, _ in shown)
@@ -375,7 +375,7 @@ class Console:
         finally:
             if thinking:
                 sys.stderr.write("\x1b[0m\n" if dim else "\n")
-            if wrote and not wrote.endswith("\n") and sys.stdout.isatty():
+            if wrote and not wrote.endswith("\n"):
                 sys.stdout.write("\n")
         raise AssertionError("a stream ends with Finished or raises")
 
@@ -385,7 +385,7 @@ class Console:
         if self.json:
             self.result("infer", _answer_json(result))
         elif not streamed:
-            self.text(result.text if result.text.endswith("\n") or not sys.stdout.isatty() else result.text + "\n")
+            self.text(result.text if result.text.endswith("\n") else result.text + "\n")
         if stats.stop_reason == "contextLengthReached":
             self.note(f"the answer is cut off: the context of {format_tokens(result.context_length)} tokens is full")
         elif stats.stop_reason == "maxPredictedTokensReached":
@@ -431,12 +431,12 @@ class Console:
         columns = (
             Column(title="MODEL", shrink=True, keep=12),
             Column(title="CALLS", right=True),
-            Column(title="FAILED", right=True),
-            Column(title="PROMPT", right=True),
-            Column(title="ANSWERED", right=True),
-            Column(title="FIRST TOKEN", right=True),
+            Column(title="FAILED", right=True, drop=1),
+            Column(title="PROMPT", right=True, drop=4),
+            Column(title="ANSWERED", right=True, drop=3),
+            Column(title="FIRST TOKEN", right=True, drop=5),
             Column(title="TOKENS/S", right=True),
-            Column(title="LAST"),
+            Column(title="LAST", drop=2),
         )
         rows = [
             (
@@ -551,7 +551,7 @@ def _answer_json(result: GenerationResult) -> dict[str, Any]:
 
 
 def _shown(value: object) -> str:
-    return "-" if value is None else json_module.dumps(value)
+    return "unset" if value is None else json_module.dumps(value)
 
 
 def _call_json(entry: LoggedCall) -> dict[str, Any]:

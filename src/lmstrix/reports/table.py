@@ -19,12 +19,16 @@ GAP = "  "
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Column:
-    """A column. Numbers align right. A column with `shrink` gives way first; `keep` is the width it keeps."""
+    """A column. Numbers align right. A column with `shrink` gives way first; `keep` is the width it keeps.
+
+    Where that is not enough, whole columns go, those with the highest `drop` first: half a number is worse than none.
+    """
 
     title: str
     right: bool = False
     shrink: bool = False
     keep: int = 8
+    drop: int = 0
 
 
 def clean(text: str) -> str:
@@ -79,6 +83,9 @@ def render(
         for i, column in enumerate(columns)
     ]
     if max_width is not None:
+        kept = _kept(columns, widths, max_width)
+        columns, widths = [columns[i] for i in kept], [widths[i] for i in kept]
+        cells = [[row[i] for i in kept] for row in cells]
         _fit(columns, widths, max_width)
     lines = []
     if header:
@@ -86,6 +93,16 @@ def render(
         lines.append(f"\x1b[1m{titles}\x1b[0m" if bold else titles)
     lines += [_line(row, columns, widths, ellipsis) for row in cells]
     return "".join(line + "\n" for line in lines)
+
+
+def _kept(columns: Sequence[Column], widths: Sequence[int], max_width: int) -> list[int]:
+    """The columns there is room for."""
+    least = [min(width, column.keep) if column.shrink else width for column, width in zip(columns, widths, strict=True)]
+    kept = list(range(len(columns)))
+    for index in sorted((i for i in kept if columns[i].drop), key=lambda i: -columns[i].drop):
+        if sum(least[i] for i in kept) + len(GAP) * (len(kept) - 1) > max_width:
+            kept.remove(index)
+    return kept
 
 
 def _fit(columns: Sequence[Column], widths: list[int], max_width: int) -> None:
