@@ -70,6 +70,17 @@ class ModelTest:
     outcome: ContextOutcome | None = None
     skipped: str | None = None
 
+    @property
+    def why(self) -> str:
+        """How it ended, in one line that names the model once."""
+        assert self.outcome is not None
+        result, key = self.outcome.result, self.record.model_key
+        if self.outcome.refused:
+            return f"{key}: nothing was loaded: {self.outcome.refused}"
+        if result.error and result.error.startswith(key):
+            return result.error
+        return f"{key}: {result.outcome}" + (f": {result.error}" if result.error else "")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ContextReport:
@@ -86,11 +97,9 @@ class ContextReport:
     @property
     def failure_line(self) -> str:
         """One line about what failed."""
-        first = self.failed[0]
-        assert first.outcome is not None
-        result = first.outcome.result
-        why = f"{first.record.model_key}: {result.outcome}" + (f" ({result.error})" if result.error else "")
-        return why if len(self.models) == 1 else f"{len(self.failed)} of {len(self.models)} models failed; first {why}"
+        if len(self.models) == 1:
+            return self.failed[0].why
+        return f"{len(self.failed)} of {len(self.models)} models have no usable context"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from typing import TYPE_CHECKING, Any
 
 from lmstrix.core.context.verdict import Outcome
@@ -20,18 +21,19 @@ if TYPE_CHECKING:
     from lmstrix.core.results import ContextReport, ModelTest, PlannedTest
     from lmstrix.reports.console import Console
 
-_BLOCKS = " ▁▂▃▄▅▆▇█"
-_ASCII_BLOCKS = " .:-=+*#@"
+_BLOCKS = "▁▂▃▄▅▆▇█"
+_ASCII_BLOCKS = ".:-=+*#@"
+_ALMOST_DONE = 0.999  # a task of Rich that reaches its total stops its clock
 
 REPORT_COLUMNS = (
     Column(title="MODEL", shrink=True, keep=12),
-    Column(title="DECLARED", right=True),
-    Column(title="LOADS", right=True),
-    Column(title="RECALLS", right=True),
+    Column(title="DECLARED", right=True, drop=3),
+    Column(title="LOADS", right=True, drop=1),
+    Column(title="RECALLS", right=True, drop=2),
     Column(title="USE", right=True),
-    Column(title="TRIES", right=True),
-    Column(title="TIME", right=True),
-    Column(title="OUTCOME", shrink=True, keep=14),
+    Column(title="TRIES", right=True, drop=5),
+    Column(title="TIME", right=True, drop=4),
+    Column(title="OUTCOME", shrink=True, keep=21),
 )
 
 
@@ -44,6 +46,8 @@ class LiveProgress:
         self._progress: Progress | None = None
         self._task: TaskID | None = None
         self._label = ""
+        self._doing = ""
+        self._began_s = 0.0
 
     def __enter__(self) -> LiveProgress:
         if self._live:
@@ -55,11 +59,12 @@ class LiveProgress:
                 TextColumn("{task.description}", markup=False),
                 BarColumn(bar_width=24),
                 TimeElapsedColumn(),
+                TextColumn("{task.fields[left]}"),
                 console=RichConsole(stderr=True),
                 transient=True,
             )
             self._progress.start()
-            self._task = self._progress.add_task("starting", total=1.0)
+            self._task = self._progress.add_task("starting", total=1.0, left="")
         return self
 
     def __exit__(
@@ -72,17 +77,28 @@ class LiveProgress:
         """A model's turn has come."""
         self._label = clean(record.model_key) + (f" ({place}/{count})" if count > 1 else "")
         if self._progress is not None and self._task is not None:
-            self._progress.reset(self._task, description=f"{self._label}: planning", total=1.0)
+            self._progress.reset(self._task, description=f"{self._label}: planning", total=1.0, left="")
+        elif count > 1:
+            self._console.note(f"testing {self._label}")
 
     def step(self, step: Step) -> None:
         """Something began, went on, or ended."""
         doing = {"load": "loading", "prefill": "filling", "recall": "recall at"}[step.kind]
         if self._progress is not None and self._task is not None:
             text = f"{self._label}: {doing} {step.context_length:,}"
-            self._progress.update(self._task, description=text, completed=step.ratio or 0.0)
+            ratio = min(step.ratio or 0.0, _ALMOST_DONE)
+            self._progress.update(self._task, description=text, completed=ratio, left=self._left(text, ratio))
         if step.outcome is not None and self._console.verbose:
             detail = f" ({step.detail})" if step.detail and step.detail != step.outcome else ""
             self._console.note(f"{self._label}: {doing} {step.context_length:,}: {step.outcome}{detail}")
+
+    def _left(self, doing: str, ratio: float) -> str:
+        """What is left of the present step at its present pace; nothing before that can be told."""
+        now_s = time.monotonic()
+        if doing != self._doing or ratio == 0.0:
+            self._doing, self._began_s = doing, now_s
+        left_s = (now_s - self._began_s) / ratio * (1.0 - ratio) if ratio else 0.0
+        return f"{format_seconds(left_s)} left" if left_s >= 1.0 else ""
 
 
 def show_report(console: Console, report: ContextReport) -> None:
@@ -94,7 +110,7 @@ def show_report(console: Console, report: ContextReport) -> None:
     if tested:
         console.table(REPORT_COLUMNS, [_row(model) for model in tested])
     for model in tested:
-        _explain(console, model)
+        _explain(console, model, told=len(report.models) == 1 and model in report.failed)
     skipped = [model for model in report.models if model.outcome is None]
     if skipped and console.verbose:
         for model in skipped:
@@ -106,13 +122,12 @@ def show_report(console: Console, report: ContextReport) -> None:
         console.note("no models to test: lmstrix scan finds them")
 
 
-def _explain(console: Console, model: ModelTest) -> None:
+def _explain(console: Console, model: ModelTest, *, told: bool) -> None:
+    """Why a model got what it got, unless it is `told` as the command's failure; and its recall."""
     assert model.outcome is not None
     result = model.outcome.result
-    if model.outcome.refused:
-        console.note(f"{model.record.model_key}: nothing was loaded: {model.outcome.refused}")
-    elif result.outcome != Outcome.OK and result.error:
-        console.note(f"{model.record.model_key}: {result.outcome}: {result.error}")
+    if not told and (result.outcome != Outcome.OK or model.outcome.refused):
+        console.note(model.why)
     if result.recall_curve and len(result.recall_curve) > 1:
         unicode = "utf" in (sys.stderr.encoding or "").lower()
         console.note(recall_chart(result.recall_curve, unicode=unicode))
@@ -133,9 +148,9 @@ def show_plan(console: Console, planned: Sequence[PlannedTest]) -> None:
         return
     columns = (
         Column(title="MODEL", shrink=True, keep=12),
-        Column(title="AT MOST", right=True),
-        Column(title="NEEDS", right=True),
-        Column(title="AVAILABLE", right=True),
+        Column(title="AT MOST", right=True, drop=1),
+        Column(title="NEEDS", right=True, drop=2),
+        Column(title="AVAILABLE", right=True, drop=3),
         Column(title="EXPECTED LIMIT", right=True),
         Column(title=""),
     )

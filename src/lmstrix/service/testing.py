@@ -11,6 +11,7 @@ from lmstrix.core.context.machine_belief import MachineBelief
 from lmstrix.core.context.tester import INSTANCE_PREFIX, ContextTester, ContextTestOptions, Step, Subject
 from lmstrix.core.context.verdict import Outcome
 from lmstrix.core.history import History
+from lmstrix.core.inference import OWN_PREFIX
 from lmstrix.core.memory.host import read_host_memory
 from lmstrix.core.registry import Configuration, ContextResult, ModelRecord, ModelRegistry
 from lmstrix.core.results import ContextReport, ModelTest, PlannedTest
@@ -122,10 +123,15 @@ class _Run:
                 f"an earlier test ended while it tried {intent.context_length:,} tokens of {intent.model_path}; "
                 "that size is avoided from now on (--force tries it again)"
             )
-        self._unload_old_strays()
-        if options.unload_others:
-            for loaded in self._backend.list_loaded():
-                self._backend.unload(loaded.instance_id, kind=loaded.kind)
+        self._make_room(all_models=options.unload_others)
+        beside = self._backend.list_loaded()
+        self._alone = not beside
+        if beside:
+            names = ", ".join(model.instance_id for model in beside)
+            service.notify(
+                f"{names} {'is' if len(beside) == 1 else 'are'} loaded too: this tests what fits beside"
+                " (--unload-others makes room)"
+            )
         self._run_id = history.journal.begin_run("test")
         self._machine = socket.gethostname()
         stored = history.beliefs.load(self._machine, self._engine)
@@ -163,7 +169,8 @@ class _Run:
         )
         self._history.journal.finish_model(self._run_id, record.path, outcome.result.outcome)
         self._learned = outcome.learned
-        self._history.beliefs.save(self._machine, self._engine, outcome.learned.to_json())
+        if self._alone:
+            self._history.beliefs.save(self._machine, self._engine, outcome.learned.to_json())
         stored = self._service.store.load().get(record.path) or record
         return ModelTest(record=stored, outcome=outcome)
 
@@ -183,11 +190,17 @@ class _Run:
 
         self._service.store.update(change)
 
-    def _unload_old_strays(self) -> None:
-        """Instances that an earlier run of ours left behind when it was killed; no other tester runs, the lock says."""
+    def _make_room(self, *, all_models: bool) -> None:
+        """Unload what is ours: what a killed run left (no other tester runs, the lock says), and idle answerers.
+
+        What others have loaded goes only when asked for.
+        """
         for loaded in self._backend.list_loaded():
-            if loaded.instance_id.startswith(INSTANCE_PREFIX):
+            stray = loaded.instance_id.startswith(INSTANCE_PREFIX)
+            idle = loaded.instance_id.startswith(OWN_PREFIX) and loaded.status == "idle" and not loaded.queued
+            if stray or idle or all_models:
                 self._backend.unload(loaded.instance_id, kind=loaded.kind)
+            if stray:
                 self._service.notify(f"unloaded {loaded.instance_id}, left over from an interrupted test")
 
     def _subject(self, record: ModelRecord) -> Subject:
@@ -216,6 +229,7 @@ class _Run:
             approximate=shape.approximate,
             architecture=record.architecture,
             known_bad=known_bad,
+            alone=self._alone,
         )
 
 

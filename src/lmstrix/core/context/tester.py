@@ -41,7 +41,8 @@ EFFECTIVE_PRECISION = 1.08  # the effective length is bracketed to within this f
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Subject:
     """A model to test. `cost` predicts the bytes of a load (`approximate`: it is a guess); `ceiling` is the longest
-    length worth a load; `budget_bytes` what models may take, None when nobody knows.
+    length worth a load; `budget_bytes` what models may take, None when nobody knows. Where it is not `alone`, other
+    loaded models take memory too, and a failure says nothing lasting about this one.
     """
 
     model_key: str
@@ -55,6 +56,7 @@ class Subject:
     architecture: str | None = None
     known_good: int | None = None
     known_bad: int | None = None
+    alone: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -445,7 +447,9 @@ class _Test:
 
     def _result(self, outcome: Outcome, detail: str) -> ContextResult:
         figures = self._figures
-        conclusive = self._loadable is not None or outcome.is_memory_evidence or outcome in _SAYS_SOMETHING
+        alone = self._subject.alone
+        no_room = alone and outcome.is_memory_evidence
+        conclusive = self._loadable is not None or no_room or outcome in _SAYS_SOMETHING
         return ContextResult(
             configuration=self._subject.configuration,
             outcome=str(outcome),
@@ -453,7 +457,7 @@ class _Test:
             conclusive=conclusive,
             loadable_context_length=self._loadable,
             effective_context_length=self._effective,
-            last_known_bad=self._bad,
+            last_known_bad=self._bad if alone else None,
             ttft_s=figures.ttft_s if figures else None,
             prefill_tokens_per_second=figures.prefill_tokens_per_second if figures else None,
             decode_tokens_per_second=figures.decode_tokens_per_second if figures else None,
@@ -486,9 +490,8 @@ class _Test:
             nonlocal settled
             settled = True
             good = outcome is Outcome.OK or filled is True
-            proves: Literal["good", "bad", "nothing"] = (
-                "good" if good else "bad" if outcome.is_memory_evidence else "nothing"
-            )
+            bad = outcome.is_memory_evidence and self._subject.alone
+            proves: Literal["good", "bad", "nothing"] = "good" if good else "bad" if bad else "nothing"
             journal.settle(intent, str(outcome), proves=proves, details={"detail": detail})
 
         try:
