@@ -47,6 +47,11 @@ def _run(words: list[str]) -> int:
             raise
         sys.stderr.write(f"lmstrix: {exc.strerror or exc}{f': {exc.filename}' if exc.filename else ''}\n")
         return 1
+    except Exception as exc:  # the process ends here: a fault of ours is one line too
+        if debug:
+            raise
+        sys.stderr.write(f"lmstrix: internal error, {type(exc).__name__}: {' '.join(str(exc).split())} (add --debug)\n")
+        return 1
 
 
 def _tolerate_any_terminal() -> None:
