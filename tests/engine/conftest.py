@@ -41,11 +41,33 @@ def shared_engine(models_dir: Path) -> Iterator[EmbeddedEngine]:
         yield engine
 
 
+@pytest.fixture(scope="session")
+def http(shared_engine: EmbeddedEngine) -> Iterator[httpx.Client]:
+    """REST to the shared engine; one client for all, because making one takes longer than most tests."""
+    with httpx.Client(base_url=f"http://{shared_engine.address}", timeout=30) as client:
+        yield client
+
+
 @pytest.fixture
-def engine(shared_engine: EmbeddedEngine) -> Iterator[EmbeddedEngine]:
+def engine(shared_engine: EmbeddedEngine, http: httpx.Client) -> Iterator[EmbeddedEngine]:
     """The engine, without loaded models before and after."""
+    unload_all_but(http)
     yield shared_engine
-    with httpx.Client(base_url=f"http://{shared_engine.address}/api/v1") as client:
-        for model in client.get("/models").json()["models"]:
-            for instance in model["loaded_instances"]:
-                client.post("/models/unload", json={"instance_id": instance["id"]})
+    unload_all_but(http)
+
+
+@pytest.fixture
+def warm_engine(shared_engine: EmbeddedEngine, http: httpx.Client) -> Iterator[EmbeddedEngine]:
+    """The engine with `scripted` loaded at its defaults, which tests leave as it is."""
+    unload_all_but(http, SCRIPTED)
+    http.post("/v1/completions", json={"model": SCRIPTED, "prompt": "2+3=", "max_tokens": 1})
+    yield shared_engine
+    unload_all_but(http, SCRIPTED)
+
+
+def unload_all_but(http: httpx.Client, kept: str | None = None) -> None:
+    """Unload every instance that is not called `kept` with a context of 4096."""
+    for model in http.get("/api/v1/models").json()["models"]:
+        for instance in model["loaded_instances"]:
+            if instance["id"] != kept or instance["config"]["context_length"] != 4096:
+                http.post("/api/v1/models/unload", json={"instance_id": instance["id"]})

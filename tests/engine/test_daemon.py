@@ -16,6 +16,7 @@ import psutil
 import pytest
 
 from lmstrix.engine import requirements
+from lmstrix.engine.__main__ import main
 from lmstrix.engine.daemon import (
     STATE_FILE,
     engine_log_lines,
@@ -43,13 +44,6 @@ def stopping(home: Path) -> Iterator[Path]:
     """LMSTRIX_HOME; an engine started in it is stopped."""
     yield home
     stop_engine(home)
-
-
-def command(*words: str) -> subprocess.CompletedProcess[str]:
-    """`python -m lmstrix.engine …`."""
-    return subprocess.run(
-        [sys.executable, "-m", "lmstrix.engine", *words], capture_output=True, text=True, timeout=60, check=False
-    )
 
 
 def gone(processes: list[psutil.Process]) -> bool:
@@ -80,23 +74,27 @@ def test_start_use_and_stop(stopping: Path, options: EngineOptions) -> None:
     assert not stop_engine(stopping).running
 
 
-def test_the_command_line(stopping: Path, models_dir: Path) -> None:
-    assert command("status").stdout == "no engine runs\n"
+def test_the_command_line(stopping: Path, models_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def command(*words: str) -> tuple[int, str, str]:
+        code = main(words)
+        return code, *capsys.readouterr()
+
+    assert command("status") == (0, "no engine runs\n", "")
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = str(taken.getsockname()[1])
-        refused = command("start", "--models-dir", str(models_dir), "--port", port)
-    assert refused.returncode == 1
-    assert refused.stderr.count("\n") == 1
-    assert f"cannot listen on 127.0.0.1:{port}" in refused.stderr
-    started = command("start", "--models-dir", str(models_dir), "--memory-limit", "1GiB")
-    assert (started.returncode, started.stderr) == (0, "")
+        code, _, said = command("start", "--models-dir", str(models_dir), "--port", port)
+    assert code == 1
+    assert said.count("\n") == 1
+    assert f"cannot listen on 127.0.0.1:{port}" in said
+    code, shown, said = command("start", "--models-dir", str(models_dir), "--memory-limit", "1GiB")
     status = engine_status(stopping)
-    assert f"at {status.address} (pid {status.pid})" in started.stdout
-    assert command("logs", "--lines", "1").stdout.count("\n") == 1
-    assert command("stop").stdout == "no engine runs\n"
-    assert command("start", "--memory-limit", "much").returncode == 2
+    assert (code, said) == (0, "")
+    assert f"at {status.address} (pid {status.pid})" in shown
+    assert command("logs", "--lines", "1")[1].count("\n") == 1
+    assert command("stop") == (0, "no engine runs\n", "")
+    assert command("start", "--memory-limit", "much")[0] == 2
 
 
 def test_two_starts_at_once(stopping: Path, options: EngineOptions) -> None:

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
+import psutil
 import pytest
 
 from lmstrix import __version__
@@ -34,6 +36,16 @@ async def llm(engine: EmbeddedEngine) -> AsyncIterator[RawClient]:
 async def system(engine: EmbeddedEngine) -> AsyncIterator[RawClient]:
     async with connected(engine.address, "system") as client:
         yield client
+
+
+def model_processes() -> list[psutil.Process]:
+    """The children that host models; one that was only just forked is still a copy of this process."""
+    found = []
+    for child in psutil.Process().children():
+        with contextlib.suppress(psutil.Error):
+            if any(word.endswith("child.py") for word in child.cmdline()):
+                found.append(child)
+    return found
 
 
 def nulls(value: Any, path: str = "") -> list[str]:
@@ -334,9 +346,10 @@ class TestModels:
 
 
 class TestPredictions:
-    @pytest.fixture(autouse=True)
-    async def loaded(self, llm: RawClient) -> None:
-        await llm.load(SCRIPTED)
+    @pytest.fixture
+    async def llm(self, warm_engine: EmbeddedEngine) -> AsyncIterator[RawClient]:
+        async with connected(warm_engine.address, "llm") as client:
+            yield client
 
     async def test_packets_of_a_prediction(self, llm: RawClient) -> None:
         messages, last = await llm.channel("predict", prediction(SCRIPTED, "2+3=", temperature=0))
@@ -376,9 +389,9 @@ class TestPredictions:
         assert last["type"] == "channelClose"
 
     async def test_11_a_client_that_goes_takes_its_predictions_along(
-        self, engine: EmbeddedEngine, llm: RawClient
+        self, warm_engine: EmbeddedEngine, llm: RawClient
     ) -> None:
-        async with connected(engine.address, "llm") as other:
+        async with connected(warm_engine.address, "llm") as other:
             endless = prediction(SCRIPTED, "a story", contextOverflowPolicy="rollingWindow")
             channel = await other.open("predict", endless)
             while (await channel.next())["message"]["type"] != "fragment":
@@ -389,6 +402,57 @@ class TestPredictions:
         async with asyncio.timeout(5):
             while (await llm.rpc("getInstanceProcessingState", state))["result"]["queued"]:
                 await asyncio.sleep(0.01)
+
+    async def test_11_so_does_a_rest_client(self, warm_engine: EmbeddedEngine, llm: RawClient) -> None:
+        body = {"model": TINY, "prompt": "x", "stream": True, "ignored": 1, "max_tokens": -1, "logit_bias": {"2": -100}}
+        state = {"specifier": query(TINY), "throwIfNotFound": True}
+        async with aiohttp.ClientSession() as session:
+            async with session.post(f"http://{warm_engine.address}/v1/completions", json=body) as answer:
+                await answer.content.readline()
+            async with asyncio.timeout(5):
+                while (await llm.rpc("getInstanceProcessingState", state))["result"]["queued"]:
+                    await asyncio.sleep(0.01)
+
+    async def test_11_a_load_is_dropped_with_its_client(self, warm_engine: EmbeddedEngine, llm: RawClient) -> None:
+        before = {child.pid for child in model_processes()}
+        async with connected(warm_engine.address, "llm") as other:
+            await other.open("loadModel", {"modelKey": TINY, "identifier": TINY, "loadConfigStack": stack({})})
+            while not (new := [child for child in model_processes() if child.pid not in before]):
+                await asyncio.sleep(0)
+            new[0].suspend()  # so that the load cannot finish first
+        again = {"modelKey": TINY, "identifier": TINY, "loadConfigStack": stack({})}
+        async with asyncio.timeout(10):
+            while (await llm.channel("loadModel", again))[1]["type"] != "channelClose":
+                await asyncio.sleep(0.01)  # its name is still taken
+        assert not new[0].is_running()
+
+    async def test_an_unload_ends_what_runs(self, llm: RawClient) -> None:
+        await llm.load(SCRIPTED, "doomed")
+        channel = await llm.open("predict", prediction("doomed", "a story", contextOverflowPolicy="rollingWindow"))
+        while (await channel.next())["message"]["type"] != "fragment":
+            continue
+        await llm.rpc("unloadModel", {"identifier": "doomed"})
+        messages, last = await channel.rest()
+        assert messages[-1]["stats"]["stopReason"] == "modelUnloaded"
+        assert last["type"] == "channelClose"
+
+    async def test_a_crash_is_told_and_takes_nothing_else_along(self, llm: RawClient) -> None:
+        before = {child.pid for child in model_processes()}
+        await llm.load(SCRIPTED, "doomed")
+        (child,) = [child for child in model_processes() if child.pid not in before]
+        channel = await llm.open("predict", prediction("doomed", "a story", contextOverflowPolicy="rollingWindow"))
+        while (await channel.next())["message"]["type"] != "fragment":
+            continue
+        child.kill()
+        messages, last = await channel.rest()
+        assert "success" not in [message["type"] for message in messages]
+        assert last["type"] == "channelError"
+        assert "crashed" in last["error"]["title"]
+        async with asyncio.timeout(5):
+            while len((await llm.rpc("listLoaded"))["result"]) != 1:
+                await asyncio.sleep(0.01)
+        messages, _ = await llm.channel("predict", prediction(SCRIPTED, "2+3="))
+        assert messages[-1]["type"] == "success"
 
     async def test_12_raw_completion_both_ways(self, llm: RawClient) -> None:
         parameter = prediction(SCRIPTED, "2+3=", temperature=0)

@@ -7,21 +7,27 @@ import json
 import struct
 from typing import TYPE_CHECKING, Any
 
-import httpx
 import pytest
 
 from tests.engine.conftest import EMBEDDING, SCRIPTED, TINY
+from tests.engine.raw_client import connected
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    import httpx
 
     from lmstrix.engine import EmbeddedEngine
 
 
 @pytest.fixture
-def rest(engine: EmbeddedEngine) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=f"http://{engine.address}", timeout=30) as client:
-        yield client
+def rest(engine: EmbeddedEngine, http: httpx.Client) -> httpx.Client:
+    """A client of an engine with nothing loaded."""
+    return http
+
+
+@pytest.fixture
+def warm(warm_engine: EmbeddedEngine, http: httpx.Client) -> httpx.Client:
+    """A client of an engine with `scripted` loaded."""
+    return http
 
 
 def chat(text: str, **fields: Any) -> dict[str, Any]:
@@ -76,8 +82,8 @@ class TestOpenAi:
         assert usage["total_tokens"] == usage["prompt_tokens"] + usage["completion_tokens"]
         assert "stats" not in answer
 
-    def test_a_stream(self, rest: httpx.Client) -> None:
-        found = chunks(rest, "/v1/chat/completions", chat("2+3=", stream_options={"include_usage": True}))
+    def test_a_stream(self, warm: httpx.Client) -> None:
+        found = chunks(warm, "/v1/chat/completions", chat("2+3=", stream_options={"include_usage": True}))
         assert {chunk["object"] for chunk in found} == {"chat.completion.chunk"}
         assert found[0]["choices"][0]["delta"] == {"role": "assistant", "content": "5"}
         assert found[-2]["choices"][0] == {"index": 0, "delta": {}, "logprobs": None, "finish_reason": "stop"}
@@ -85,14 +91,14 @@ class TestOpenAi:
         assert found[-1]["usage"]["completion_tokens"] == 2
         assert len({chunk["id"] for chunk in found}) == 1
 
-    def test_without_asking_a_stream_has_no_usage(self, rest: httpx.Client) -> None:
-        assert all("usage" not in chunk for chunk in chunks(rest, "/v1/chat/completions", chat("2+3=")))
+    def test_without_asking_a_stream_has_no_usage(self, warm: httpx.Client) -> None:
+        assert all("usage" not in chunk for chunk in chunks(warm, "/v1/chat/completions", chat("2+3=")))
 
-    def test_reasoning_has_a_field_of_its_own(self, rest: httpx.Client) -> None:
-        message = rest.post("/v1/chat/completions", json=chat("think")).json()["choices"][0]["message"]
+    def test_reasoning_has_a_field_of_its_own(self, warm: httpx.Client) -> None:
+        message = warm.post("/v1/chat/completions", json=chat("think")).json()["choices"][0]["message"]
         assert message["content"].strip() == "The answer: five."
         assert message["reasoning_content"].strip() == "Two plus three makes five."
-        found = chunks(rest, "/v1/chat/completions", chat("think"))
+        found = chunks(warm, "/v1/chat/completions", chat("think"))
         deltas = [chunk["choices"][0]["delta"] for chunk in found]
         assert "".join(delta.get("reasoning_content", "") for delta in deltas) == message["reasoning_content"]
         assert "".join(delta.get("content", "") for delta in deltas) == message["content"]
@@ -100,24 +106,24 @@ class TestOpenAi:
     @pytest.mark.parametrize(
         ("limit", "reason"), [({"max_tokens": 3}, "length"), ({"max_completion_tokens": 3}, "length")]
     )
-    def test_limits(self, rest: httpx.Client, limit: dict[str, int], reason: str) -> None:
-        answer = rest.post("/v1/chat/completions", json=chat("a story", **limit)).json()
+    def test_limits(self, warm: httpx.Client, limit: dict[str, int], reason: str) -> None:
+        answer = warm.post("/v1/chat/completions", json=chat("a story", **limit)).json()
         assert answer["choices"][0]["finish_reason"] == reason
         assert answer["usage"]["completion_tokens"] == 3
 
-    def test_minus_one_is_no_limit(self, rest: httpx.Client) -> None:
-        answer = rest.post("/v1/chat/completions", json=chat("2+3=", max_tokens=-1)).json()
+    def test_minus_one_is_no_limit(self, warm: httpx.Client) -> None:
+        answer = warm.post("/v1/chat/completions", json=chat("2+3=", max_tokens=-1)).json()
         assert answer["choices"][0]["finish_reason"] == "stop"
 
     @pytest.mark.parametrize("stop", ["river", ["nothing", "river"]])
-    def test_stop_strings(self, rest: httpx.Client, stop: object) -> None:
-        choice = rest.post("/v1/chat/completions", json=chat("a story", stop=stop)).json()["choices"][0]
+    def test_stop_strings(self, warm: httpx.Client, stop: object) -> None:
+        choice = warm.post("/v1/chat/completions", json=chat("a story", stop=stop)).json()["choices"][0]
         assert choice["finish_reason"] == "stop"
         assert "river" not in choice["message"]["content"]
 
-    def test_tools(self, rest: httpx.Client) -> None:
+    def test_tools(self, warm: httpx.Client) -> None:
         body = chat("weather", tools=[WEATHER], seed=1)
-        choice = rest.post("/v1/chat/completions", json=body).json()["choices"][0]
+        choice = warm.post("/v1/chat/completions", json=body).json()["choices"][0]
         assert choice["finish_reason"] == "tool_calls"
         (call,) = choice["message"]["tool_calls"]
         assert call["function"]["name"] == "get_weather"
@@ -126,37 +132,37 @@ class TestOpenAi:
             {"role": "assistant", "content": None, "tool_calls": [call]},
             {"role": "tool", "tool_call_id": call["id"], "content": "21"},
         ]
-        answer = rest.post("/v1/chat/completions", json=body).json()["choices"][0]
+        answer = warm.post("/v1/chat/completions", json=body).json()["choices"][0]
         assert answer["message"]["content"] == "It is 21 degrees in Paris today."
 
-    def test_streamed_tools(self, rest: httpx.Client) -> None:
-        found = chunks(rest, "/v1/chat/completions", chat("weather", tools=[WEATHER]))
+    def test_streamed_tools(self, warm: httpx.Client) -> None:
+        found = chunks(warm, "/v1/chat/completions", chat("weather", tools=[WEATHER]))
         (call,) = [call for chunk in found for call in chunk["choices"][0]["delta"].get("tool_calls", [])]
         assert (call["index"], call["type"], call["function"]["name"]) == (0, "function", "get_weather")
         assert found[-1]["choices"][0]["finish_reason"] == "tool_calls"
 
-    def test_structured_output(self, rest: httpx.Client) -> None:
+    def test_structured_output(self, warm: httpx.Client) -> None:
         wanted = {"type": "json_schema", "json_schema": {"name": "colour", "schema": {"enum": ["red", "green"]}}}
-        answer = rest.post("/v1/chat/completions", json=chat("hello", response_format=wanted)).json()
+        answer = warm.post("/v1/chat/completions", json=chat("hello", response_format=wanted)).json()
         assert json.loads(answer["choices"][0]["message"]["content"]) in ("red", "green")
         body = chat("JSON", response_format={"type": "json_object"})
-        answer = rest.post("/v1/chat/completions", json=body).json()
+        answer = warm.post("/v1/chat/completions", json=body).json()
         assert json.loads(answer["choices"][0]["message"]["content"]) == {"name": "Ada", "age": 36}
 
-    def test_content_in_parts(self, rest: httpx.Client) -> None:
+    def test_content_in_parts(self, warm: httpx.Client) -> None:
         messages = [
             {"role": "developer", "content": "Be brief."},
             {"role": "user", "content": [{"type": "text", "text": "2+"}, {"type": "text", "text": "3="}]},
         ]
-        answer = rest.post("/v1/chat/completions", json={"model": SCRIPTED, "messages": messages}).json()
+        answer = warm.post("/v1/chat/completions", json={"model": SCRIPTED, "messages": messages}).json()
         assert answer["choices"][0]["message"]["content"] == "5"
 
-    def test_completions(self, rest: httpx.Client) -> None:
+    def test_completions(self, warm: httpx.Client) -> None:
         body = {"model": SCRIPTED, "prompt": "2+3=", "temperature": 0}
-        answer = rest.post("/v1/completions", json=body).json()
+        answer = warm.post("/v1/completions", json=body).json()
         assert (answer["object"], answer["choices"][0]["text"]) == ("text_completion", "5")
         assert answer["usage"]["prompt_tokens"] == 4
-        found = chunks(rest, "/v1/completions", body)
+        found = chunks(warm, "/v1/completions", body)
         assert "".join(chunk["choices"][0]["text"] for chunk in found) == "5"
         assert found[-1]["choices"][0]["finish_reason"] == "stop"
 
@@ -170,10 +176,14 @@ class TestOpenAi:
         raw = base64.b64decode(packed["data"][0]["embedding"])
         assert struct.unpack(f"<{len(vector)}f", raw) == pytest.approx(vector, rel=1e-5)
 
-    def test_a_ttl_of_its_own(self, rest: httpx.Client) -> None:
-        rest.post("/v1/chat/completions", json=chat("2+3=", ttl=7))
-        rows = rest.get("/api/v0/models").json()["data"]
-        assert next(row for row in rows if row["id"] == SCRIPTED)["state"] == "loaded"
+    @pytest.mark.parametrize(("fields", "ttl_ms"), [({"ttl": 7}, 7_000), ({}, 3_600_000)])
+    async def test_idle_time(
+        self, engine: EmbeddedEngine, rest: httpx.Client, fields: dict[str, int], ttl_ms: int
+    ) -> None:
+        rest.post("/v1/chat/completions", json=chat("2+3=", **fields))
+        async with connected(engine.address, "llm") as client:
+            (info,) = (await client.rpc("listLoaded"))["result"]
+        assert info["ttlMs"] == ttl_ms
 
 
 class TestFailures:
@@ -191,10 +201,10 @@ class TestFailures:
         ],
     )
     @pytest.mark.parametrize("stream", [False, True])
-    def test_unknown_models(self, rest: httpx.Client, path: str, body: dict[str, Any], stream: bool) -> None:
+    def test_unknown_models(self, warm: httpx.Client, path: str, body: dict[str, Any], stream: bool) -> None:
         if stream and "load" not in path:
             body = {**body, "stream": True}
-        answer = rest.post(path, json=body)
+        answer = warm.post(path, json=body)
         error = answer.json()["error"]
         assert answer.status_code == 404
         assert error["code"] == "model_not_found"
@@ -242,16 +252,16 @@ class TestFailures:
             ("/api/v1/chat", {"model": SCRIPTED, "input": "x", "previous_response_id": "resp_none"}),
         ],
     )
-    def test_bad_requests(self, rest: httpx.Client, path: str, body: dict[str, Any]) -> None:
-        answer = rest.post(path, json=body)
+    def test_bad_requests(self, warm: httpx.Client, path: str, body: dict[str, Any]) -> None:
+        answer = warm.post(path, json=body)
         assert answer.status_code == 400
         expected = "invalid_request" if path.startswith("/api/v1") else "invalid_request_error"
         assert answer.json()["error"]["type"] == expected
 
     @pytest.mark.parametrize("content", [b"", b"{", b"[1]", b"\xff", b"[" * 100_000])
-    def test_bodies_that_are_no_objects(self, rest: httpx.Client, content: bytes) -> None:
+    def test_bodies_that_are_no_objects(self, warm: httpx.Client, content: bytes) -> None:
         for path in ("/v1/chat/completions", "/api/v1/models/load"):
-            answer = rest.post(path, content=content)
+            answer = warm.post(path, content=content)
             assert answer.status_code == 400
             assert "JSON" in answer.json()["error"]["message"]
 
@@ -263,8 +273,8 @@ class TestFailures:
             assert (answer.status_code, error["code"]) == (400, "context_length_exceeded")
             assert error["data"]["contextLength"] == 64
 
-    def test_a_refused_load(self, rest: httpx.Client) -> None:
-        answer = rest.post("/api/v1/models/load", json={"model": SCRIPTED, "context_length": 2**30})
+    def test_a_refused_load(self, warm: httpx.Client) -> None:
+        answer = warm.post("/api/v1/models/load", json={"model": SCRIPTED, "context_length": 2**30})
         assert answer.status_code in (400, 500)
         assert answer.json()["error"]["message"]
 
@@ -272,8 +282,8 @@ class TestFailures:
         ("method", "path"),
         [("GET", "/"), ("GET", "/v1/nothing"), ("POST", "/v1/models"), ("DELETE", "/api/v1/models"), ("GET", "/llm")],
     )
-    def test_unexpected_paths(self, rest: httpx.Client, method: str, path: str) -> None:
-        answer = rest.request(method, path)
+    def test_unexpected_paths(self, warm: httpx.Client, method: str, path: str) -> None:
+        answer = warm.request(method, path)
         assert answer.status_code == 404
         assert answer.json() == {"error": f"Unexpected endpoint or method. ({method} {path})"}
 
@@ -286,8 +296,8 @@ class TestFailures:
             ("GET", "/api/v1/models/download/status/7"),
         ],
     )
-    def test_what_there_is_not(self, rest: httpx.Client, method: str, path: str) -> None:
-        answer = rest.request(method, path)
+    def test_what_there_is_not(self, warm: httpx.Client, method: str, path: str) -> None:
+        answer = warm.request(method, path)
         assert answer.status_code == 501
         assert answer.json()["error"]["type"] == "not_implemented"
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import lmstudio
 import pytest
-from lmstudio import AsyncClient, Chat, Client
+from lmstudio import LLM, AsyncClient, Chat, Client
 
 from tests.engine.conftest import EMBEDDING, SCRIPTED, TINY
 
@@ -21,6 +21,13 @@ if TYPE_CHECKING:
 def client(engine: EmbeddedEngine) -> Iterator[Client]:
     with Client(engine.address) as client:
         yield client
+
+
+@pytest.fixture
+def model(warm_engine: EmbeddedEngine) -> Iterator[LLM]:
+    """The scripted model, loaded before."""
+    with Client(warm_engine.address) as client:
+        yield client.llm.model(SCRIPTED)
 
 
 def get_weather(city: str) -> str:
@@ -83,24 +90,24 @@ class TestModels:
 
 
 class TestPredictions:
-    def test_respond(self, client: Client) -> None:
-        result = client.llm.model(SCRIPTED).respond("2+3=", config={"temperature": 0, "topPSampling": False})
+    def test_respond(self, model: LLM) -> None:
+        result = model.respond("2+3=", config={"temperature": 0, "topPSampling": False})
         assert result.content == "5"
         assert result.stats.stop_reason == "eosFound"
         assert result.model_info.model_key == SCRIPTED
         assert result.load_config.context_length == 4096
         assert result.prediction_config.temperature == 0
 
-    def test_a_chat_with_a_history(self, client: Client) -> None:
+    def test_a_chat_with_a_history(self, model: LLM) -> None:
         chat = Chat("Be brief.")
         chat.add_user_message("2+3=")
         chat.add_assistant_response("5")
         chat.add_user_message("2+3=")
-        assert client.llm.model(SCRIPTED).respond(chat).content == "5"
+        assert model.respond(chat).content == "5"
 
-    def test_stream(self, client: Client) -> None:
+    def test_stream(self, model: LLM) -> None:
         progress: list[float] = []
-        stream = client.llm.model(SCRIPTED).respond_stream(
+        stream = model.respond_stream(
             "a story", config={"maxTokens": 12}, on_prompt_processing_progress=progress.append
         )
         pieces = list(stream)
@@ -109,26 +116,26 @@ class TestPredictions:
         assert stream.result().stats.stop_reason == "maxPredictedTokensReached"
         assert progress[-1] == 1.0
 
-    def test_complete(self, client: Client) -> None:
-        result = client.llm.model(SCRIPTED).complete("2+3=")
+    def test_complete(self, model: LLM) -> None:
+        result = model.complete("2+3=")
         assert result.content == "5"
         assert result.stats.prompt_tokens_count == 4
 
-    def test_cancel(self, client: Client) -> None:
-        stream = client.llm.model(SCRIPTED).respond_stream("a story", config={"contextOverflowPolicy": "rollingWindow"})
+    def test_cancel(self, model: LLM) -> None:
+        stream = model.respond_stream("a story", config={"contextOverflowPolicy": "rollingWindow"})
         for _ in stream:
             stream.cancel()
         assert stream.result().stats.stop_reason == "userStopped"
 
-    def test_act(self, client: Client) -> None:
+    def test_act(self, model: LLM) -> None:
         messages: list[object] = []
-        result = client.llm.model(SCRIPTED).act("weather?", [get_weather], on_message=messages.append)
+        result = model.act("weather?", [get_weather], on_message=messages.append)
         assert result.rounds == 2
         assert "21 degrees in Paris" in str(messages[1])
         assert "It is 21 degrees in Paris today." in str(messages[2])
 
-    def test_structured_output(self, client: Client) -> None:
-        result = client.llm.model(SCRIPTED).respond("hello", response_format={"type": "string", "enum": ["red"]})
+    def test_structured_output(self, model: LLM) -> None:
+        result = model.respond("hello", response_format={"type": "string", "enum": ["red"]})
         assert result.content == '"red"'
 
 
