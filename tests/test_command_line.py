@@ -25,6 +25,7 @@ def infer(
     *,
     model: str | None = None,
     stream: bool = False,
+    stdin: bool = False,
     out_ctx: TokensOrRatio | None = None,
     seed: int | None = None,
     temperature: float | None = None,
@@ -135,6 +136,12 @@ def test_bad_words_are_one_clear_line(words: list[str], message: str) -> None:
 def test_common_options_stand_anywhere() -> None:
     for words in (["--json", "infer", "hi"], ["infer", "--json", "hi"], ["infer", "hi", "--json"]):
         assert read(*words).common == {"json": True}
+
+
+def test_a_bare_dash_is_stdin_and_a_quoted_one_is_text() -> None:
+    assert read("infer", "-").options == {"stdin": True}
+    assert read("infer", "--", "-").options == {"prompt": "-"}
+    assert read("names", "-").positionals == ("-",)
 
 
 def test_remaining_words() -> None:

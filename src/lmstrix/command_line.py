@@ -6,7 +6,8 @@ runs, and help is text for stdout. Fire is then handed a command that needs no m
 
 A command is a public method; its signature is its syntax and its docstring (Google style) its help:
 positional-or-keyword parameters are words in order (each also usable as --name), keyword-only parameters are options,
-`bool` is a switch (--x / --no-x), `list[str]` may be repeated, `*names` takes the remaining words.
+`bool` is a switch (--x / --no-x), `list[str]` may be repeated, `*names` takes the remaining words. A bare - is the
+switch `stdin` where a command has it; the text "-" goes after --.
 """
 
 from __future__ import annotations
@@ -267,6 +268,10 @@ def _parse_command(
         if words[0] == "--":
             taken += words[1:]
             break
+        if words[0] == "-" and any(p.name == "stdin" for p in command.parameters):
+            options["stdin"] = True
+            words.pop(0)
+            continue
         if _looks_like_option(words[0]):
             both = {**found, **options}
             known = [p for p in command.parameters if not p.variadic]

@@ -317,9 +317,9 @@ class LMStrixCommands:
         """
         from lmstrix.service import InferRequest
 
-        if stdin or prompt == "-":
-            if stdin and prompt not in (None, "-"):
-                raise UsageError("give the prompt as a word or with --stdin, not both")
+        if stdin:
+            if prompt is not None:
+                raise UsageError("give the prompt as a word or on stdin (-), not both")
             prompt = _read_stdin()
         if prompt is None:
             raise UsageError("infer needs a PROMPT (or - to read it from stdin)")
