@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
 
 for _name in [name for name in os.environ if name.startswith(("LMSTRIX_", "LMSTUDIO_", "LM_API", "LMS_"))]:
     del os.environ[_name]
