@@ -115,6 +115,10 @@ def test_a_file_tells_which_parts_it_lacks() -> None:
         ("{% if x", "never closed"),
         ("{% if 1 %}{% endif %}{% if x", "never closed"),
         ("{% include x %}", "with the name in quotes"),
+        ("{{ x | replace(1) }}", "cannot use"),
+        ("{{ x | replace(1, 2) }}", "cannot use"),
+        ("{{ 3 | join(x) }}", "cannot use"),
+        ("{{ x | indent(x) }}", "cannot use"),
         ("{% if x.y.z %}{% endif %}", "needs x.y.z"),
     ],
 )

@@ -333,12 +333,14 @@ class _Rendering:
         """The finished text under this path."""
         if path in self.done:
             return self.done[path]
+        text = self.library.texts[path]
+        if isinstance(text.compiled, PlainText) and not text.compiled.names:
+            return text.written
         if path in self.way:
             circle = " → ".join([*self.way[self.way.index(path) :], path])
             raise PromptError(
                 f"{self.library.source}: the references go in a circle: {circle}; break it, or give one as a variable"
             )
-        text = self.library.texts[path]
         if text.compiled is None:
             raise PromptError(f"{self.library.source}: {path}: {text.problem}")
         self.way.append(path)
@@ -375,13 +377,14 @@ class _Rendering:
         return "".join(pieces)
 
     def logic(self, text: PromptText, program: LogicProgram) -> str:
-        found = {name: self.lookup(name, text, whole=True) for name in sorted(program.needs | program.special)}
+        special = program.special
+        found = {name: self.lookup(name, text, whole=True) for name in sorted(program.needs | special)}
         absent = [name for name, value in found.items() if isinstance(value, _Missing)]
         given = {name: value for name, value in found.items() if not isinstance(value, _Missing)}
         if self.lenient:
             given.update(dict.fromkeys(absent, ""))
-        values = _nested({name: value for name, value in given.items() if name not in program.special})
-        values[SPECIAL_VALUES] = {name: value for name, value in given.items() if name in program.special}
+        values = _nested({name: value for name, value in given.items() if name not in special})
+        values[SPECIAL_VALUES] = {name: value for name, value in given.items() if name in special}
         try:
             return run(program, values)
         except UndefinedNameError as exc:
@@ -412,9 +415,11 @@ class _Rendering:
     def own(self, name: str, whole: bool) -> Value | _Missing:
         """What the file has under this name: a text is resolved, a table of prompts is no value."""
         texts = self.library.texts
-        for path in (name, *(f"{name}.{key}" for key in TEXT_KEYS)):
-            if path in texts:
-                return self.text(path)
+        if name in texts:
+            return self.text(name)
+        for key in TEXT_KEYS:
+            if f"{name}.{key}" in texts:
+                return self.text(f"{name}.{key}")
         value = _walk(self.library.document, name)
         if not isinstance(value, Mapping):
             return value
@@ -455,6 +460,8 @@ def _walk(values: Mapping[str, object], name: str) -> Value | _Missing:
     """The value under a dotted name, through tables and list positions."""
     if name in values:
         return values[name]  # type: ignore[return-value]
+    if "." not in name:
+        return _MISSING
     value: object = values
     for key in name.split("."):
         if isinstance(value, Mapping) and key in value:

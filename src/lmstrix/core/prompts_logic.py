@@ -131,8 +131,12 @@ def run(program: LogicProgram, values: Mapping[str, Value]) -> str:
         for name, part in program.parts.items():
             environment.add_template(name, part.source)
         return environment.render_str(program.text.source, **values)
+    except RecursionError as exc:
+        raise PromptError("a value is nested too deeply") from exc
     except RuntimeError as exc:
         raise _failure(exc, "") from exc
+    except (TypeError, ValueError, AttributeError, LookupError) as exc:
+        raise PromptError(f"a filter was given what it cannot use: {exc}") from exc
 
 
 def _characters(value: object) -> int:
@@ -146,7 +150,7 @@ def _characters(value: object) -> int:
 
 
 def _failure(exc: RuntimeError, part: str) -> PromptError | UndefinedNameError:
-    """A failure of minijinja in our words. Its text has a line for each cause, the last one being what happened where."""
+    """A failure of minijinja in our words. Its text has a line for each cause; the last says what happened."""
     what, name, line = (_CAUSE.findall(str(exc)) or [(str(exc).partition("\n")[0], "", "?")])[-1]
     if what.startswith("undefined value"):
         return UndefinedNameError(f"line {line}: a name without a value is printed or taken apart")

@@ -24,11 +24,12 @@ NAME = rf"[^\W\d]\w*(?:-+\w+)*(?:\.{_WORD})*"
 _STRING = r"""(?:"(?:\\.|[^"\\])*+"|'(?:\\.|[^'\\])*+')"""
 
 _PLACEHOLDER = re.compile(rf"\{{\{{\s*+({NAME})\s*+\}}\}}")
+_COMMENT = r"\{\#(?:(?!\{\#).)*?\#\}"
 _OPERATOR = r"(?:[|(\[+~<>=/%*-]|!=|\b(?:if|is|in|and|or|not)\b)"
 _EXPRESSION = rf"(?:not\s+{NAME}|{NAME}\s*+{_OPERATOR}|{_STRING}\s*+{_OPERATOR}|[\[(][^{{}}]*[\])]\s*+{_OPERATOR})"
 _NEEDS_LOGIC = re.compile(
     rf"""\{{%[-+]?[ \t]*+[A-Za-z](?:(?!\{{%|%\}}).)*+%\}}  # a tag
-       | \{{\#.*?\#\}}                                     # a comment
+       | {_COMMENT}
        | \{{\{{\s*+(?:[#/^>!&@]|else\b)                    # Handlebars
        | \{{\{{[-+]\s*+{NAME}                              # whitespace control
        | \{{\{{\s*+{_EXPRESSION}
@@ -36,7 +37,7 @@ _NEEDS_LOGIC = re.compile(
     re.VERBOSE | re.DOTALL,
 )
 _TOKEN = re.compile(
-    rf"""(?P<comment>\{{\#.*?\#\}}|\{{\{{!--.*?--\}}\}}|\{{\{{![^{{}}]*\}}\}})
+    rf"""(?P<comment>{_COMMENT}|\{{\{{!--(?:(?!\{{\{{!--).)*?--\}}\}}|\{{\{{![^{{}}]*\}}\}})
        | (?P<raw>\{{%[-+]?\s*+raw\s*+[-+]?%\}}.*?\{{%[-+]?\s*+endraw\s*+[-+]?%\}})
        | \{{%(?P<tag>(?:[^"'%]++|%(?!\}})|{_STRING})*+)%\}}
        | (?P<loose>\{{(?=\{{[{{%]))
