@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import secrets
 import socket
 import tempfile
 import weakref
@@ -97,7 +98,7 @@ class EngineServer:
         options.check()
         self._options = options
         self._logs = LogHub(on_log)
-        self._run_dir = Path(tempfile.gettempdir()) / f"lmstrix-{access.new_token()[6:14]}"
+        self._run_dir = Path(tempfile.gettempdir()) / f"lmstrix-{secrets.token_hex(4)}"
         pool = InstancePool(
             Catalog(options.models_dir, on_problem=self._tell_problem),
             memory_limit_bytes=options.memory_limit_bytes,
@@ -144,6 +145,7 @@ class EngineServer:
         self.port = listener.getsockname()[1]
         if self._options.cors:
             self._cors_ports.add(self.port)
+        self._scan = asyncio.create_task(asyncio.to_thread(self._state.pool.catalog.rescan))
         try:
             await self._state.pool.start()
             self._runner = web.AppRunner(
@@ -159,15 +161,14 @@ class EngineServer:
             listener.close()
             await self.close()
             raise
-        self._scan = asyncio.create_task(asyncio.to_thread(self._state.pool.catalog.rescan))
         self._logs.server(f"listening on {self.address}, models in {self._options.models_dir}")
 
     async def close(self) -> None:
         """Stop answering and end every model."""
-        for websocket in list(self._websockets):
-            with contextlib.suppress(ConnectionError, TimeoutError):
-                async with asyncio.timeout(_SHUTDOWN_S):
-                    await websocket.close(code=1001, message=b"the engine stops")
+        closing = [websocket.close(code=1001, message=b"the engine stops") for websocket in self._websockets]
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_SHUTDOWN_S):
+                await asyncio.gather(*closing, return_exceptions=True)
         if self._runner is not None:
             await self._runner.cleanup()
         if self._scan is not None:
@@ -320,6 +321,5 @@ def _listener(host: str, port: int) -> socket.socket:
 def _quiet_logger() -> logging.Logger:
     """aiohttp reports broken requests through `logging`, with tracebacks; ours say what matters."""
     logger = logging.getLogger("lmstrix.engine.http")
-    logger.addHandler(logging.NullHandler())
-    logger.propagate = False
+    logger.disabled = True
     return logger
