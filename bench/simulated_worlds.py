@@ -19,14 +19,11 @@ import functools
 import math
 import random
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from tests.support.fleet import FleetModel, fleet
 
 from lmstrix.core.memory.fit import LoadBreakdown, load_breakdown
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 Scenario = Literal["A", "B", "C"]
 
@@ -52,8 +49,7 @@ class World:
     """One model on one machine: the truth, and what a planner may ask of it."""
 
     model: FleetModel
-    ram_gib: int
-    machine: tuple[int, int]
+    ram_bytes: int
     budget_bytes: float
     seen_budget_bytes: int
     overhead_bytes: float
@@ -110,21 +106,11 @@ class World:
         return (2 * self.model.active_params_billions * 1e9 * n + attention) / self.flops
 
 
-def worlds(
-    *,
-    draws: int,
-    seed: int = 0,
-    scenario: Scenario = "A",
-    lazy: bool = False,
-    ram_gib: tuple[int, ...] = RAM_GIB,
-) -> Iterator[list[World]]:
-    """Machines, each with all models of the fleet, the least predicted risk first, as a test of all takes them."""
-    for draw in range(draws):
-        for ram in ram_gib:
-            yield _machine(random.Random(f"{seed}/{scenario}/{draw}/{ram}"), ram, draw, scenario, lazy)
-
-
-def _machine(rng: random.Random, ram: int, draw: int, scenario: Scenario, lazy: bool) -> list[World]:
+def machine(
+    *, seed: int = 0, scenario: Scenario = "A", draw: int = 0, ram_gib: int = 32, lazy: bool = False
+) -> list[World]:
+    """A machine with all models of the fleet, the least predicted risk first, as a test of all models takes them."""
+    rng = random.Random(f"{seed}/{scenario}/{draw}/{ram_gib}")
     noisy = scenario == "C"
     machine_overhead = rng.uniform(0.1, 0.9) * GIB
     flops = 10 ** rng.uniform(math.log10(3e12), math.log10(16e12))
@@ -135,12 +121,11 @@ def _machine(rng: random.Random, ram: int, draw: int, scenario: Scenario, lazy: 
             slopes[architecture] *= math.exp(rng.uniform(math.log(0.65), math.log(4.0)))
     found = []
     for model in fleet():
-        budget = (0.74 - rng.uniform(0.02, 0.06)) * ram * GIB
+        budget = (0.74 - rng.uniform(0.02, 0.06)) * ram_gib * GIB
         found.append(
             World(
                 model=model,
-                ram_gib=ram,
-                machine=(ram, draw),
+                ram_bytes=ram_gib * GIB,
                 budget_bytes=budget,
                 seen_budget_bytes=int(budget * (1 + rng.gauss(0, 0.04 if noisy else 0.015))),
                 overhead_bytes=machine_overhead + rng.uniform(0, 0.25) * GIB,
@@ -163,6 +148,7 @@ class Bench:
         self.world = world
         self.loads = self.failing = self.severe = 0
         self.time_s = 0.0
+        self.decisions_s: list[float] = []
         self._rng = random.Random(world.seed)
 
     def load(self, n: int) -> bool:
@@ -175,6 +161,10 @@ class Bench:
         """Fill a context of `n`, which must be loaded; whether it held."""
         self.time_s += self.world.prefill_s(n)
         return self._held(self.world.prefill_bytes(n))
+
+    def probe(self, n: int) -> bool:
+        """Load at `n` and fill the context; whether both held."""
+        return self.load(n) and self.prefill(n)
 
     def read(self, n: int) -> int:
         """The memory a loaded model seems to take."""

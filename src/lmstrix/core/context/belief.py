@@ -59,6 +59,7 @@ _FULL_SIZE_BUDGET = 6 * GIB
 """Below this budget the constants above shrink in proportion: half a GiB of driver does not eat 200 MiB."""
 _MEMORY_TRUST = 0.9
 """How sure we are that a length that held in an earlier test still does."""
+_LEAST_BUDGET = 1.0 * MIB
 _SEVERE_SHARE = 0.1
 _SETTLED_SLOPE_SD = 0.1
 """A slope known better than this, as a share of itself, is worth teaching."""
@@ -111,6 +112,7 @@ class Prior:
         budget_known: bool = True,
     ) -> Prior:
         """The prior of a model of `architecture`, after what `machine` has learnt."""
+        budget_bytes = max(budget_bytes, _LEAST_BUDGET)
         scale = min(1.0, budget_bytes / _FULL_SIZE_BUDGET)
         overhead = machine.overhead_bytes or _OVERHEAD.scaled(scale)
         learnt = machine.slopes.get(architecture)
@@ -134,7 +136,7 @@ class Prior:
         )
 
     def slopes(self, *, fine: bool) -> Iterator[tuple[float, float]]:
-        """(slope, weight): a normal core, a log-uniform tail for a wrong formula. `fine` to weigh readings."""
+        """(slope, weight): a normal core, and a tail in log scale for a wrong formula. `fine` to weigh readings."""
         nodes = [0.4 * index for index in range(-8, 9)] if fine else [0.6 * index for index in range(-5, 6)]
         weights = [math.exp(-z * z / 2) for z in nodes]
         core = (1 - self.slope_tail_weight) / sum(weights)
@@ -143,8 +145,10 @@ class Prior:
         low, high = _SLOPE_TAIL
         count = 100 if fine else 16
         ratio = (high / low) ** (1 / count)
-        for index in range(count):
-            yield low * ratio ** (index + 0.5), self.slope_tail_weight / count
+        tail = [low * ratio ** (index + 0.5) for index in range(count)]
+        heights = [1 - max(0.0, math.log(slope)) / math.log(high) for slope in tail]
+        for slope, height in zip(tail, heights, strict=True):
+            yield slope, self.slope_tail_weight * height / sum(heights)
 
     def budgets(self) -> Iterator[tuple[float, float, float]]:
         """(mean, sd, weight) of the budget in each regime. Unknown, it is anything from too little to enough."""
@@ -198,6 +202,9 @@ class Belief:
         while not self._hypotheses and doubt < 1e6:
             self._hypotheses = _weighed(_cut(prior, evidence, _shapes(prior, evidence.readings, doubt), doubt))
             doubt *= 3.0  # evidence no hypothesis explains: everything is less certain than thought
+        overhead, slope, _ = self._posterior()
+        self._expected_start = prior.fixed_bytes + overhead.mean
+        self._expected_slope = slope.mean
 
     def holds(self, growth: float) -> float:
         """The chance that a load at `growth` and its prefill both hold."""
@@ -226,10 +233,7 @@ class Belief:
 
     def expected_bytes(self, growth: float) -> float:
         """Memory that a load at `growth` is expected to take."""
-        return self.prior.fixed_bytes + sum(
-            hypothesis.weight * hypothesis.mass * (hypothesis.overhead.mean + hypothesis.slope * growth)
-            for hypothesis in self._hypotheses
-        )
+        return self._expected_start + self._expected_slope * growth
 
     def taught(self, machine: MachineBelief, architecture: str) -> MachineBelief:
         """`machine` after this model's overhead, slope and budget."""

@@ -81,6 +81,7 @@ class MachineBelief:
             "models": self.models,
             "overhead_bytes": list(self.overhead_bytes) if self.overhead_bytes else None,
             "budget_ratio": list(self.budget_ratio) if self.budget_ratio else None,
+            "budgets": list(self.budgets) if self.budgets else None,
             "slopes": {name: [*slope, self.slope_models.get(name, 1)] for name, slope in self.slopes.items()},
         }
 
@@ -100,14 +101,27 @@ class MachineBelief:
             models=models if isinstance(models, int) else 0,
             overhead_bytes=_normal(values.get("overhead_bytes")),
             budget_ratio=_normal(values.get("budget_ratio")),
+            budgets=_history(values.get("budgets")),
             slopes=slopes,
             slope_models=counts,
         )
 
 
-def _normal(value: object) -> Normal | None:
-    """A distribution from a list [mean, sd, …], or None when it is not one."""
-    if not isinstance(value, list | tuple) or len(value) < 2:
+def _numbers(value: object, count: int) -> list[float] | None:
+    """At least `count` finite numbers, or None when `value` is anything else."""
+    if not isinstance(value, list | tuple) or len(value) < count:
         return None
     numbers = [float(item) for item in value if isinstance(item, int | float) and math.isfinite(item)]
-    return Normal(numbers[0], numbers[1]) if len(numbers) == len(value) and numbers[1] > 0 else None
+    return numbers if len(numbers) == len(value) else None
+
+
+def _normal(value: object) -> Normal | None:
+    """A distribution from [mean, sd, …]."""
+    numbers = _numbers(value, 2)
+    return Normal(numbers[0], numbers[1]) if numbers and numbers[1] > 0 else None
+
+
+def _history(value: object) -> BudgetHistory | None:
+    """A history from [count, mean, squares]."""
+    numbers = _numbers(value, 3)
+    return BudgetHistory(int(numbers[0]), numbers[1], numbers[2]) if numbers and numbers[0] >= 1 else None

@@ -5,8 +5,9 @@ Every question goes to the belief (belief.py). A candidate length n is worth
     holds(n) * (n - best) / likely - price * (1 - holds(n) + 4 * severe(n))
 
 where `likely` is the length that holds with even odds, `severe` the chance of going more than 10 % over the budget
-(what freezes machines) and `price` what a failure costs in units of `likely`. The candidate worth most is asked while
-it is worth more than the `effort` of a load; when not even the floor has a fair chance, nothing is asked at all.
+(what freezes machines) and `price` what a failure costs in units of `likely`. The candidate worth most, of those that
+risk no more than `max_risk` and are expected to take no more than 1.1 times the budget, is asked while it is worth more
+than the `effort` of a load; when not even the floor has a fair chance, nothing is asked at all.
 
 Traded away: one step is planned at a time. Instead, the first load is asked at a higher price than the others: the
 memory reading it brings is worth more than the few percent it leaves for the next.
@@ -14,9 +15,9 @@ memory reading it brings is worth more than the few percent it leaves for the ne
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_right
-from dataclasses import dataclass
-from math import isqrt
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 from lmstrix.core.context.belief import Belief, Evidence, Prior, Reading
@@ -38,14 +39,15 @@ STEP = 256
 class _Appetite:
     """What a precision is willing to pay.
 
-    `price` of a failure and `effort` of a load as shares of the likely limit, `first_price` while nothing has loaded
-    yet, the risk of the floor failing at which nothing is tried, and caps on loads and failures. One that `climbs_back`
-    goes on between a prefill that passed and one that failed before.
+    `price` of a failure and `effort` of a load are shares of the likely limit; `first_price` holds while nothing has
+    loaded yet. `max_risk` of failing is taken once something has; the floor is tried unless it fails with more than
+    `give_up_risk`. One that `climbs_back` goes on between a prefill that passed and one that failed before.
     """
 
     price: float
     first_price: float
     effort: float
+    max_risk: float
     give_up_risk: float
     max_loads: int
     max_failures: int
@@ -53,23 +55,39 @@ class _Appetite:
 
 
 _APPETITES: Mapping[Precision, _Appetite] = {
-    "safe": _Appetite(price=3.0, first_price=6.0, effort=0.02, give_up_risk=0.5, max_loads=5, max_failures=2),
-    "balanced": _Appetite(price=0.5, first_price=3.0, effort=0.01, give_up_risk=0.93, max_loads=6, max_failures=3),
-    "tight": _Appetite(price=0.12, first_price=1.5, effort=0.005, give_up_risk=0.93, max_loads=8, max_failures=4),
+    "safe": _Appetite(
+        price=2.0, first_price=6.0, effort=0.02, max_risk=0.03, give_up_risk=0.5, max_loads=5, max_failures=2
+    ),
+    "balanced": _Appetite(
+        price=0.25, first_price=4.0, effort=0.012, max_risk=0.09, give_up_risk=0.93, max_loads=6, max_failures=3
+    ),
+    "tight": _Appetite(
+        price=0.1, first_price=2.0, effort=0.01, max_risk=0.3, give_up_risk=0.93, max_loads=8, max_failures=4
+    ),
     "exhaustive": _Appetite(
         price=0.002,
         first_price=1.0,
         effort=0.0,
+        max_risk=1.0,
         give_up_risk=0.93,
         max_loads=24,
         max_failures=8,
         climbs_back=True,
     ),
 }
+
+
+def _without_budget(appetite: _Appetite) -> _Appetite:
+    """Bolder: with no budget to go by, only loads that fail show where the edge is."""
+    return replace(appetite, first_price=1.0, max_risk=0.4, max_loads=max(10, appetite.max_loads))
+
+
 _SEVERE_FACTOR = 4.0
 _SEVERE_LIMIT = 0.02
 """A length this likely to be severe is never asked, whatever it promises."""
-_CANDIDATES = 28
+_MOST_SHARE = 1.1
+"""Nothing expected to take more than this share of the budget is asked, even after loads that held against all odds."""
+_CANDIDATES = 20
 _UNSEEN_SHARE = 0.3
 """A reading with less of the context's memory than this did not see it: the backend takes it later, or elsewhere."""
 _JUDGED_SHARE = 0.05
@@ -110,6 +128,8 @@ class ContextSearch:
         self.best = 0
         self.refused: str | None = None
         self._appetite = _APPETITES[precision]
+        if budget_bytes is None:
+            self._appetite = _without_budget(self._appetite)
         self._architecture = architecture
         self._machine = learned or MachineBelief()
         self._lazy = lazy
@@ -182,13 +202,24 @@ class ContextSearch:
             return None
         belief, appetite = self._believe(), self._appetite
         held = self._prefilled if self._lazy else self._loaded
-        price = appetite.price if held or failed else appetite.first_price
-        chosen, worth = _most_worth(belief, self._curve, low=low, top=top, above=above, price=price)
+        most_bytes = _MOST_SHARE * self._prior.budget_bytes
+        chosen, worth = _most_worth(
+            belief,
+            self._curve,
+            low=low,
+            top=top,
+            above=above,
+            price=appetite.price if held or failed else appetite.first_price,
+            max_risk=appetite.max_risk if above else 1.0,
+            most_bytes=most_bytes,
+        )
         if worth > appetite.effort:
             return chosen
+        if above:
+            return None
         growth = self._curve.growth(low)
-        fair = belief.holds(growth) >= 1 - appetite.give_up_risk and belief.severe(growth) <= _SEVERE_LIMIT
-        return low if fair and not above else None
+        sane = belief.expected_bytes(growth) <= most_bytes and belief.severe(growth) <= _SEVERE_LIMIT
+        return low if sane and belief.holds(growth) >= 1 - appetite.give_up_risk else None
 
     def _shortfall(self) -> str:
         """Why nothing was tried, with the numbers."""
@@ -303,25 +334,33 @@ class _Curve:
         return max(0.0, self.total(n) - self.fixed_bytes)
 
 
-def _most_worth(belief: Belief, curve: _Curve, *, low: int, top: int, above: int, price: float) -> tuple[int, float]:
-    """The candidate in [low, top] that is worth most, and its worth. Aligned, unless it is `low` or `top` itself."""
+def _most_worth(
+    belief: Belief, curve: _Curve, *, low: int, top: int, above: int, price: float, max_risk: float, most_bytes: float
+) -> tuple[int, float]:
+    """The candidate in [low, top] that is worth most, and its worth; `low` and minus infinity if all risk too much.
+
+    Candidates are aligned, unless they are `low` or `top` itself, and spread where the odds turn from safe to hopeless.
+    """
 
     def holds(n: int) -> float:
         return belief.holds(curve.growth(n))
 
     safe = _last(low, top, lambda n: holds(n) > 0.995)
     hopeless = _last(safe, top, lambda n: holds(n) > 0.02)
-    lengths = {safe + (hopeless - safe) * index // _CANDIDATES // STEP * STEP for index in range(_CANDIDATES)}
-    odds = {n: holds(n) for n in sorted({n for n in lengths if n > safe} | {safe, hopeless, low})}
+    between = (safe + (hopeless - safe) * part // _CANDIDATES // STEP * STEP for part in range(1, _CANDIDATES))
+    odds = {n: holds(n) for n in sorted({low, safe, hopeless, *between})}
     likely = max((n for n, chance in odds.items() if chance >= 0.5), default=low)
-    best, best_worth = low, -float("inf")
-    for n, chance in reversed(odds.items()):
+    best, best_worth = low, -math.inf
+    for n, chance in odds.items():
         worth = chance * (n - above) / likely - price * (1 - chance)
-        if worth > best_worth:
-            severe = belief.severe(curve.growth(n))
-            worth -= price * _SEVERE_FACTOR * severe
-            if severe <= _SEVERE_LIMIT and worth > best_worth:
-                best, best_worth = n, worth
+        if 1 - chance > max_risk or worth <= best_worth:
+            continue
+        if belief.expected_bytes(curve.growth(n)) > most_bytes:
+            break
+        severe = belief.severe(curve.growth(n))
+        worth -= price * _SEVERE_FACTOR * severe
+        if severe <= _SEVERE_LIMIT and worth > best_worth:
+            best, best_worth = n, worth
     return best, best_worth
 
 
@@ -331,7 +370,7 @@ def _last(low: int, top: int, true_of: Callable[[int], bool]) -> int:
         return top
     good, bad = low, top
     while bad > good + good // 50 + STEP:
-        middle = max(good + 1, isqrt(good * bad) // STEP * STEP)
+        middle = max(_aligned_above(good), math.isqrt(good * bad) // STEP * STEP)
         good, bad = (middle, bad) if true_of(middle) else (good, middle)
     return good
 
