@@ -7,7 +7,8 @@ lists models never imports the SDK.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from itertools import chain, count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -48,6 +49,13 @@ SORT_KEYS: dict[SortKey, Callable[[ModelRecord], Any]] = {
     "status": lambda record: (record.is_missing, record.test_status),
     "date": lambda record: record.tested_at.timestamp() if record.tested_at else 0.0,
 }
+
+
+def _free_name(model_key: str, loaded: Sequence[LoadedModel]) -> str:
+    """The model's key, or key:2, key:3 where it is loaded already."""
+    taken = {model.instance_id for model in loaded}
+    names = chain([model_key], (f"{model_key}:{number}" for number in count(2)))
+    return next(name for name in names if name not in taken)
 
 
 def _say_nothing(line: str) -> None:
@@ -176,19 +184,24 @@ class LMStrixService:
         from dataclasses import replace
 
         from lmstrix.core.load_policy import choose_context
+        from lmstrix.errors import UsageError
         from lmstrix.types import Deadlines
 
         record = self.find(model)
-        if config.context_length is None:
-            choice = choose_context(
-                None, declared=record.max_context_length or 4096, tested=record.tested_context_length
+        declared = record.max_context_length
+        if declared and config.context_length and config.context_length > declared:
+            raise UsageError(
+                f"{record.model_key} declares {declared:,} tokens; --ctx {config.context_length:,} is beyond that"
             )
+        backend = self.running_connection().backend
+        if config.context_length is None:
+            choice = choose_context(None, declared=declared or 4096, tested=record.tested_context_length)
             config = replace(config, context_length=choice.context_length)
             self.notify(f"{record.model_key}: loading {choice.context_length:,} tokens ({choice.source})")
-        return self.running_connection().backend.load(
+        return backend.load(
             record.model_key,
             config,
-            instance_id=instance_id or record.model_key,
+            instance_id=instance_id or _free_name(record.model_key, backend.list_loaded()),
             kind=record.kind,
             ttl_s=ttl_s,
             deadlines=Deadlines(),

@@ -26,10 +26,10 @@ def save(
 ) -> list[SavedDefaults]:
     """Write the tested context of one model, or of all tested ones. `limit` caps it: tokens, or a ratio as float."""
     home = service.paths.lmstudio_home or service.paths.home
-    if not (home / ".internal").is_dir():
-        service.notify(f"{home} has no .internal folder: LM Studio does not seem to use it")
     defaults = ModelDefaults(home)
     records = [service.find(model)] if model is not None else [r for r in service.registry() if r.kind == "llm"]
+    if not (home / ".internal").is_dir():
+        service.notify(f"{home} has no .internal folder: LM Studio does not seem to use it")
     if restore:
         return [_restored(defaults, record, dry_run) for record in records if defaults.has_backup(record.path)]
     saved = []
