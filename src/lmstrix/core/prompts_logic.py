@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import date, time
 from typing import TYPE_CHECKING
 
-from lmstrix.core.prompts_text import SPECIAL_VALUES, LogicText
+from lmstrix.core.prompts_text import KEYWORDS, SPECIAL_VALUES, LogicText
 from lmstrix.errors import PromptError
 
 if TYPE_CHECKING:
@@ -104,6 +104,9 @@ def link(text: LogicText, parts: Mapping[str, LogicText]) -> LogicProgram:
             needs |= environment.undeclared_variables_in_str(one.source, nested=True)
         except RuntimeError as exc:
             raise _failure(exc, name) from exc
+    roots = {name.partition(".")[0] for name in needs}
+    if reserved := roots & KEYWORDS:
+        raise PromptError(f"{min(reserved)!r} is a word of the language; choose another name")
     outside = frozenset(name for name in needs if name.partition(".")[0] not in _BUILT_IN)
     return LogicProgram(text=text, parts=parts, needs=outside)
 
@@ -116,17 +119,8 @@ def run(program: LogicProgram, values: Mapping[str, Value]) -> str:
             f"its set, with and for tags could repeat a value of {largest:,} characters {program.growth:,} times: "
             "print values side by side ({{ a }}{{ b }}) instead of joining them"
         )
-    printed = 0
-
-    def count(value: object) -> str:
-        nonlocal printed
-        text = to_text(value)
-        printed += len(text)
-        if printed > MAX_CHARACTERS:
-            raise PromptError(f"it prints more than {MAX_CHARACTERS:,} characters: shorten its loops")
-        return text
-
-    environment = _environment(count, program.fuel)
+    printed = _Allowance("it prints")
+    environment = _environment(printed.text, program.fuel)
     try:
         for name, part in program.parts.items():
             environment.add_template(name, part.source)
@@ -164,6 +158,7 @@ def _environment(finalizer: Callable[[object], str] | None, fuel: int | None) ->
     """A fresh one for every run (40 µs), so that runs in several threads share nothing."""
     from minijinja import Environment
 
+    made = _Allowance("its filters make")
     environment: Environment = Environment(  # type: ignore[call-overload]  # its stubs lack "semi_strict"
         undefined_behavior="semi_strict",
         auto_escape_callback=_never,
@@ -175,12 +170,12 @@ def _environment(finalizer: Callable[[object], str] | None, fuel: int | None) ->
         debug=False,
         pycompat=False,
         filters={
-            "replace": _replace,
-            "join": _join,
-            "indent": _indent,
-            "truncate": _truncate,
-            "tojson": _tojson,
-            "string": to_text,
+            "replace": made.replace,
+            "join": made.join,
+            "indent": made.indent,
+            "truncate": made.truncate,
+            "tojson": made.tojson,
+            "string": made.text,
         },
     )
     for name in _LEFT_OUT:
@@ -194,48 +189,53 @@ def _never(_name: str) -> bool:
     return False
 
 
-def _bounded(characters: int) -> None:
-    if characters > MAX_CHARACTERS:
-        raise PromptError(f"a filter would make a text of {characters:,} characters; {MAX_CHARACTERS:,} are allowed")
+class _Allowance:
+    """How much text one run may still make; every filter call and every printed value draws on one."""
 
+    def __init__(self, what: str) -> None:
+        self.what = what
+        self.left = MAX_CHARACTERS
 
-def _replace(value: object, old: str, new: str) -> str:
-    text = to_text(value)
-    _bounded(len(text) + text.count(old) * max(0, len(new) - len(old)))
-    return text.replace(old, new)
+    def spend(self, characters: int) -> None:
+        self.left -= characters
+        if self.left < 0:
+            raise PromptError(f"{self.what} more than {MAX_CHARACTERS:,} characters: shorten its loops and texts")
 
-
-def _join(value: Iterable[object], separator: str = "", attribute: str | None = None) -> str:
-    if attribute is not None:
-        value = [item[attribute] if isinstance(item, Mapping) else item for item in value]
-    texts = []
-    total = 0
-    for item in value:
-        texts.append(to_text(item))
-        total += len(texts[-1]) + len(separator)
-        _bounded(total)
-    return separator.join(texts)
-
-
-def _indent(value: object, width: int = 4, first: bool = False, blank: bool = False) -> str:
-    text = to_text(value)
-    _bounded(len(text) + width * (text.count("\n") + 1))
-    lines = text.split("\n")
-    return "\n".join(
-        " " * width + line if (number or first) and (line or blank) else line for number, line in enumerate(lines)
-    )
-
-
-def _truncate(value: object, length: int = 255, killwords: bool = False, end: str = "...") -> str:
-    text = to_text(value)
-    if len(text) <= length:
+    def text(self, value: object) -> str:
+        """A value as text, paid for."""
+        text = to_text(value)
+        self.spend(len(text))
         return text
-    _bounded(length + len(end))
-    cut = text[: max(0, length - len(end))]
-    return (cut if killwords else cut.rsplit(" ", 1)[0]) + end
 
+    def replace(self, value: object, old: str, new: str) -> str:
+        text = to_text(value)
+        self.spend(len(text) + text.count(old) * max(0, len(new) - len(old)))
+        return text.replace(old, new)
 
-def _tojson(value: object, indent: int | None = None) -> str:
-    text = json.dumps(value, ensure_ascii=False, indent=indent and min(indent, 8), default=_plain)
-    _bounded(len(text))
-    return text
+    def join(self, value: Iterable[object], separator: str = "", attribute: str | None = None) -> str:
+        texts = []
+        for item in value:
+            texts.append(self.text(item[attribute] if attribute and isinstance(item, Mapping) else item))
+            self.spend(len(separator))
+        return separator.join(texts)
+
+    def indent(self, value: object, width: int = 4, first: bool = False, blank: bool = False) -> str:
+        text = to_text(value)
+        self.spend(len(text) + width * (text.count("\n") + 1))
+        lines = text.split("\n")
+        return "\n".join(
+            " " * width + line if (number or first) and (line or blank) else line for number, line in enumerate(lines)
+        )
+
+    def truncate(self, value: object, length: int = 255, killwords: bool = False, end: str = "...") -> str:
+        text = to_text(value)
+        if len(text) <= length:
+            return text
+        self.spend(length + len(end))
+        cut = text[: max(0, length - len(end))]
+        return (cut if killwords else cut.rsplit(" ", 1)[0]) + end
+
+    def tojson(self, value: object, indent: int | None = None) -> str:
+        text = json.dumps(value, ensure_ascii=False, indent=indent and min(indent, 8), default=_plain)
+        self.spend(len(text))
+        return text

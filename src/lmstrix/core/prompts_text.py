@@ -53,6 +53,9 @@ _BEGINS_EXPRESSION = re.compile(_EXPRESSION, re.DOTALL)
 _SIMPLE_PATH = re.compile(r"[A-Za-z_]\w*(?:\.\w+)*", re.ASCII)
 _IDENTIFIER = re.compile(r"(?<![\w.])[^\W\d]\w*(?:\.\w+)*")
 _OPERAND = re.compile(r"(?<![\w.|])(?<!\|\s)[^\W\d]\w*(?:\.\w+)*(?!\s*=(?!=))")
+_FOR_IN = re.compile(r"\bin\b")
+_ASSIGNED = re.compile(r"([^\W\d]\w*)\s*=(?!=)")
+_MAP_WITH_MORE = re.compile(r"\|\s*map\s*\((?!\s*(?:attribute\s*=\s*)?\"\"\s*\))")
 _CALL = re.compile(r"([|.]?\s*)([^\W\d]\w*|[\])])\s*\(")
 _INCLUDE = re.compile(rf"(include|extends)\s+({_STRING})", re.DOTALL)
 _EACH = re.compile(rf"({NAME})(?:\s+as\s*\|\s*([A-Za-z_]\w*)\s*\|)?")
@@ -61,8 +64,9 @@ _TAGS = ["if", "elif", "else", "endif", "for", "endfor", "break", "continue", "s
 _TAGS += ["filter", "endfilter", "include", "extends", "block", "endblock"]
 _UNCLOSED_TAG = re.compile(rf"\{{%[-+]?[ \t]*+(?:{'|'.join(_TAGS)})\b.{{,30}}", re.DOTALL)
 _CARRYING_TAGS = {"set", "with", "for"}
-_WORDS = {"if", "elif", "else", "for", "in", "is", "not", "and", "or", "set", "with", "true", "false", "none", "loop"}
-_WORDS |= {"True", "False", "None", "defined", "undefined", "filter", "block"}
+KEYWORDS = frozenset({"if", "elif", "else", "for", "in", "is", "not", "and", "or"})
+KEYWORDS |= {"true", "false", "none", "True", "False", "None"}
+_TESTS = {"defined", "undefined", "loop"}
 _CALLABLE = {"range", "super", "dict"}
 _METHODS = {name for name in dir(dict) if not name.startswith("_")}
 _LOOP_NAMES = {"@index": "loop.index0", "@first": "loop.first", "@last": "loop.last"}
@@ -128,31 +132,38 @@ def _refuse_almost_a_name(inner: str) -> None:
 
 
 class _Code(NamedTuple):
-    """A tag or expression with its strings emptied, so that words in them are not taken for names."""
+    """A tag (its `word`) or an expression, `bare` with its strings emptied, so that words in them are no names."""
 
+    word: str
     bare: str
-
-    @property
-    def word(self) -> str:
-        """The first word."""
-        match = re.match(r"\s*(\w*)", self.bare)
-        return match[1] if match else ""
 
     @property
     def names(self) -> list[str]:
         """The names it mentions."""
-        return [name for name in _IDENTIFIER.findall(self.bare) if name.partition(".")[0] not in _WORDS]
+        return [name for name in _IDENTIFIER.findall(self.bare) if name.partition(".")[0] not in KEYWORDS | _TESTS]
 
     @property
-    def operands(self) -> int:
-        """How many values it can put into what it makes."""
-        found = _OPERAND.findall(self.bare)
-        return sum(1 for name in found if name.partition(".")[0] not in _WORDS and name not in _CALLABLE)
+    def bound(self) -> set[str]:
+        """The names a tag gives a value to."""
+        if self.word == "for":
+            return set(_IDENTIFIER.findall(_FOR_IN.split(self.bare, maxsplit=1)[0]))
+        names = set(_ASSIGNED.findall(self.bare)) if self.word in {"set", "with"} else set()
+        return names | ({self.bare.strip()} if self.word == "set" and "=" not in self.bare else set())
 
     @property
-    def nesting(self) -> int:
-        """How often it turns values into one text or list: each may double quotes and backslashes."""
-        return self.bare.count("~") + len(re.findall(r"(?<![\w\])])\s*[\[({]", self.bare))
+    def growth(self) -> int:
+        """How many times the largest value it mentions can be in what it makes.
+
+        Every operand counts once. `~`, `+`, lists and tables count twice: they can hold a value twice, or print it with
+        every quote and backslash doubled. Assignments in one `with` see one another, so they multiply.
+        """
+        made = _FOR_IN.split(self.bare, maxsplit=1)[-1] if self.word == "for" else self.bare
+        operands = sum(1 for name in _OPERAND.findall(made) if name not in KEYWORDS)
+        if not operands:
+            return 1
+        nesting = made.count("~") + made.count("+") + len(re.findall(r"(?<![\w\])])\s*[\[({]", made))
+        steps = max(1, len(_ASSIGNED.findall(made))) if self.word == "with" else 1
+        return int(operands**steps * 2**nesting)
 
 
 class _Rewriter:
@@ -214,12 +225,13 @@ class _Rewriter:
             self.pieces.append(f'{{{{ "{match[0]}" }}}}')
 
     def tag(self, inner: str) -> None:
-        code = _Code(_STRINGS.sub('""', inner.strip("+-")))
-        word = code.word
+        stripped = _STRINGS.sub('""', inner.strip("+-")).strip()
+        word = re.split(r"\W", stripped, maxsplit=1)[0]
         if word not in _TAGS:
             close = difflib.get_close_matches(word, _TAGS, n=1)
             hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(_TAGS)}"
             raise PromptError(f"{{% {word} %}} is no tag of prompts: {hint}")
+        code = _Code(word, stripped.removeprefix(word))
         self.check(code, inner)
         if word in {"include", "extends"}:
             match = _INCLUDE.fullmatch(inner.strip("+- \t\r\n"))
@@ -241,7 +253,7 @@ class _Rewriter:
             _refuse_almost_a_name(inner)
             self.pieces.append('{{ "{{" }}' + whole[2:])
         else:
-            code = _Code(_STRINGS.sub('""', inner))
+            code = _Code("", _STRINGS.sub('""', inner))
             self.check(code, inner)
             if re.search(r"\|\s*(?:default|d)\b|\bis\b|\bif\b|\bor\b", code.bare):
                 self.tested.update(code.names)
@@ -257,13 +269,17 @@ class _Rewriter:
 
     def check(self, code: _Code, written: str) -> None:
         """Refuse what could multiply text, recurse or reach into objects; count what remains."""
-        bare = code.bare
+        bare = f"|{code.bare}" if code.word == "filter" else code.bare
         if "*" in bare:
             raise PromptError(f"{written.strip()!r}: prompts do not multiply; give the product as a variable")
         if re.search(r"\brecursive\b|\bself\b", bare):
             raise PromptError(f"{written.strip()!r}: recursive loops and self are not offered in prompts")
+        if reserved := code.bound & KEYWORDS:
+            raise PromptError(f"{written.strip()!r}: {min(reserved)!r} is a word of the language; choose another name")
+        if _MAP_WITH_MORE.search(bare):
+            raise PromptError(f'{written.strip()!r}: write map("filter") or map(attribute="key"); more is not offered')
         for prefix, name in _CALL.findall(bare):
-            allowed = prefix.strip() == "|" or (not prefix.strip() and name in _CALLABLE | _WORDS)
+            allowed = prefix.strip() == "|" or (not prefix.strip() and name in _CALLABLE | KEYWORDS)
             if not allowed and not re.search(rf"\bis\s+(?:not\s+)?{re.escape(name)}\s*\(", bare):
                 raise PromptError(
                     f"{written.strip()!r}: {name}(…) cannot be called; use a filter: {{{{ value | filter }}}}"
@@ -273,12 +289,10 @@ class _Rewriter:
                 raise PromptError(
                     f'{written.strip()!r}: write value["{name}"] for a key, or value | {name} for a filter'
                 )
-        operands = code.operands
-        factor = max(1, operands) * 2**code.nesting if operands else 1
         if code.word in _CARRYING_TAGS:
-            self.carried_growth *= factor
+            self.carried_growth *= code.growth
         else:
-            self.local_growth = max(self.local_growth, factor)
+            self.local_growth = max(self.local_growth, code.growth)
 
     def handlebars(self, bare: str) -> bool:
         """Translate a Handlebars spelling, or refuse it with ours; False when it is none."""
