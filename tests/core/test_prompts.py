@@ -211,7 +211,9 @@ def test_format_specifications_are_no_placeholders() -> None:
     assert filled('a = "{{text:>50000000}}"', "a") == "{{text:>50000000}}"
 
 
-@pytest.mark.parametrize("body", ["{{your name}}", "{{ a..b }}", "{% if 1 %}{{your name}}{% endif %}"])
+@pytest.mark.parametrize(
+    "body", ["{{your name}}", "{{ a..b }}", "{{your\\nname}}", "{% if 1 %}{{your name}}{% endif %}"]
+)
 def test_what_is_nearly_a_placeholder_is_refused_with_the_spelling(body: str) -> None:
     message = refusal(f'a = "{body}"', "a")
     assert "is no placeholder" in message

@@ -120,9 +120,9 @@ def compile_text(text: str, *, as_part: bool = False) -> PlainText | LogicText:
 
 
 def _refuse_almost_a_name(inner: str) -> None:
-    written = inner.strip()
-    if _ALMOST_A_NAME.fullmatch(written):
-        words = written.split()
+    words = inner.split()
+    if _ALMOST_A_NAME.fullmatch(inner.strip()):
+        inner = " ".join(words)
         hint = "names are written word or word.word"
         if len(words) > 1:
             hint = f"write {{{{{'_'.join(words)}}}}}, a filter as {{{{ {words[1]} | {words[0]} }}}}"
@@ -245,7 +245,7 @@ class _Rewriter:
 
     def expression(self, inner: str, whole: str) -> None:
         bare = inner.strip("-+ \t\r\n")
-        if self.handlebars(bare):
+        if self.handlebars(" ".join(bare.split())):
             return
         if re.fullmatch(NAME, bare):
             self.pieces.append(whole.replace(bare, self.value(bare)))
