@@ -468,6 +468,10 @@ class LMStrixCommands:
         """
         saved = self._service.save(model, limit=limit, flash_attention=flash, dry_run=dry_run, restore=restore)
         self._console.saved(saved, dry_run=dry_run, restore=restore)
+        problems = [item.problem for item in saved if item.problem]
+        if problems:
+            others = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+            raise LMStrixError(f"{problems[0]}{others}")
 
     def reset(self, model: str | None = None, *, all_models: AllModels = False, yes: bool = False) -> None:
         """Forget test results. What a model is stays known; only what was measured goes.

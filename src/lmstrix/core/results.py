@@ -116,11 +116,12 @@ class PlannedTest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SavedDefaults:
-    """One model of `save`: what was (or with a dry run would be) changed in its file of defaults."""
+    """One model of `save`: what was (or with a dry run would be) changed in its file of defaults, or why nothing could."""
 
     record: ModelRecord
-    change: DefaultsChange
-    written: bool
+    change: DefaultsChange | None
+    written: bool = False
+    problem: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -282,20 +282,13 @@ class Console:
 
     def saved(self, saved: Sequence[SavedDefaults], *, dry_run: bool, restore: bool) -> None:
         if self.json:
-            models = [
-                {
-                    "model_key": item.record.model_key,
-                    "file": str(item.change.file),
-                    "before": dict(item.change.before),
-                    "after": dict(item.change.after),
-                    "written": item.written,
-                }
-                for item in saved
-            ]
+            models = [_saved_json(item) for item in saved]
             self.result("save", {"models": models, "dry_run": dry_run, "restored": restore})
             return
         for item in saved:
             name = clean(item.record.model_key)
+            if item.change is None:
+                continue  # the command fails with it
             if restore:
                 sys.stdout.write(f"{name}: {'would put back' if dry_run else 'put back'} {item.change.file}\n")
                 continue
@@ -547,6 +540,18 @@ def _answer_json(result: GenerationResult) -> dict[str, Any]:
         "ttft_s": stats.ttft_s,
         "total_s": stats.total_s,
         "decode_tokens_per_second": stats.decode_tokens_per_second,
+    }
+
+
+def _saved_json(item: SavedDefaults) -> dict[str, Any]:
+    change = item.change
+    return {
+        "model_key": item.record.model_key,
+        "file": str(change.file) if change else None,
+        "before": dict(change.before) if change else None,
+        "after": dict(change.after) if change else None,
+        "written": item.written,
+        "problem": item.problem,
     }
 
 

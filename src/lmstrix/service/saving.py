@@ -24,14 +24,17 @@ def save(
     dry_run: bool = False,
     restore: bool = False,
 ) -> list[SavedDefaults]:
-    """Write the tested context of one model, or of all tested ones. `limit` caps it: tokens, or a ratio as float."""
+    """Write the tested context of one model, or of all tested ones. `limit` caps it: tokens, or a ratio as float.
+
+    One model's trouble does not keep the others from being written.
+    """
     home = service.paths.lmstudio_home or service.paths.home
     defaults = ModelDefaults(home)
     records = [service.find(model)] if model is not None else [r for r in service.registry() if r.kind == "llm"]
     if not (home / ".internal").is_dir():
         service.notify(f"{home} has no .internal folder: LM Studio does not seem to use it")
     if restore:
-        return [_restored(defaults, record, dry_run) for record in records if defaults.has_backup(record.path)]
+        return [_restored(defaults, record, dry_run) for record in records if _has_backup(defaults, record)]
     saved = []
     for record in records:
         tested = record.tested_context_length
@@ -45,11 +48,20 @@ def save(
         fields: dict[str, object] = {CONTEXT_LENGTH: length, AUTO_FIT: False}
         if flash_attention is not None and record.format == "gguf":
             fields[FLASH_ATTENTION] = flash_attention
+        saved.append(_written(defaults, record, fields, dry_run=dry_run))
+    return saved
+
+
+def _written(
+    defaults: ModelDefaults, record: ModelRecord, fields: dict[str, object], *, dry_run: bool
+) -> SavedDefaults:
+    try:
         change = defaults.plan(record.path, fields)
         if change.differs and not dry_run:
             defaults.write(change)
-        saved.append(SavedDefaults(record=record, change=change, written=change.differs and not dry_run))
-    return saved
+    except LMStrixError as exc:
+        return SavedDefaults(record=record, change=None, problem=str(exc))
+    return SavedDefaults(record=record, change=change, written=change.differs and not dry_run)
 
 
 def capped(tested: int, limit: float | None) -> int:
@@ -63,6 +75,14 @@ def capped(tested: int, limit: float | None) -> int:
             f" {LEAST_CONTEXT_LENGTH} (a percentage is written with %, as in 75%)"
         )
     return length
+
+
+def _has_backup(defaults: ModelDefaults, record: ModelRecord) -> bool:
+    """Whether there is an original; a path that leads elsewhere has none, since nothing was written there."""
+    try:
+        return defaults.has_backup(record.path)
+    except LMStrixError:
+        return False
 
 
 def _restored(defaults: ModelDefaults, record: ModelRecord, dry_run: bool) -> SavedDefaults:
