@@ -108,7 +108,7 @@ def search_for(
     approximate=st.booleans(),
     truth_factor=st.none() | st.floats(0.5, 5),
 )
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=35, deadline=None)
 def test_it_keeps_its_bounds_whatever_the_machine_does(
     declared: int,
     ceiling: int | None,
@@ -214,7 +214,7 @@ def test_a_ceiling_is_asked_exactly_when_it_fits(ceiling: int) -> None:
 
 
 def test_no_load_is_expected_over_110_percent_of_the_budget() -> None:
-    for gib in (6, 7, 8, 10, 12, 16, 20):
+    for gib in (6, 9, 16):
         for precision in PRECISIONS:
             played = play(
                 search_for(budget_bytes=gib * GIB, precision=precision),
@@ -292,6 +292,13 @@ def test_odd_costs_are_survived(cost: Callable[[int], int]) -> None:
         played = play(search_for(cost=cost), load_limit=truth)
         assert played.best <= truth
         assert len(played.loads) <= 6
+
+
+def test_a_formula_that_cannot_tell_lengths_apart_costs_few_failures() -> None:
+    search = search_for(cost=lambda n: 5 * GIB + (n > 4096) * GIB, declared=131_072, precision="tight")
+    played = play(search, load_limit=50_000)
+    assert len(played.failed) <= 4
+    assert played.best <= 50_000
 
 
 def test_a_recurrent_model_is_asked_for_everything_at_once() -> None:

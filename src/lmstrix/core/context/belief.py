@@ -19,7 +19,7 @@ Traded away: the scatter of readings is taken as independent and normal, and the
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from lmstrix.core.context.machine_belief import BudgetHistory, MachineBelief, Normal
@@ -136,7 +136,7 @@ class Prior:
         )
 
     def slopes(self, *, fine: bool) -> Iterator[tuple[float, float]]:
-        """(slope, weight): a normal core, and a tail in log scale for a wrong formula. `fine` to weigh readings."""
+        """(slope, weight): a normal core, a log-uniform tail for a wrong formula. `fine` to weigh readings."""
         nodes = [0.4 * index for index in range(-8, 9)] if fine else [0.6 * index for index in range(-5, 6)]
         weights = [math.exp(-z * z / 2) for z in nodes]
         core = (1 - self.slope_tail_weight) / sum(weights)
@@ -145,10 +145,8 @@ class Prior:
         low, high = _SLOPE_TAIL
         count = 100 if fine else 16
         ratio = (high / low) ** (1 / count)
-        tail = [low * ratio ** (index + 0.5) for index in range(count)]
-        heights = [1 - max(0.0, math.log(slope)) / math.log(high) for slope in tail]
-        for slope, height in zip(tail, heights, strict=True):
-            yield slope, self.slope_tail_weight * height / sum(heights)
+        for index in range(count):
+            yield low * ratio ** (index + 0.5), self.slope_tail_weight / count
 
     def budgets(self) -> Iterator[tuple[float, float, float]]:
         """(mean, sd, weight) of the budget in each regime. Unknown, it is anything from too little to enough."""
@@ -202,6 +200,8 @@ class Belief:
         while not self._hypotheses and doubt < 1e6:
             self._hypotheses = _weighed(_cut(prior, evidence, _shapes(prior, evidence.readings, doubt), doubt))
             doubt *= 3.0  # evidence no hypothesis explains: everything is less certain than thought
+        if not self._hypotheses:
+            self._hypotheses = _weighed(_cut(prior, Evidence(), _shapes(prior, (), 1.0), 1.0))
         overhead, slope, _ = self._posterior()
         self._expected_start = prior.fixed_bytes + overhead.mean
         self._expected_slope = slope.mean
@@ -246,23 +246,28 @@ class Belief:
             surprising = abs(slope.mean - prior.slope.mean) > 4 * prior.slope.sd
             slopes[architecture] = slope if surprising else shared_slope.taught(prior.slope, slope)
             counts[architecture] = 1 if surprising else counts.get(architecture, 0) + 1
-        history = machine.budgets
-        if history is None or abs(prior.budget_bytes - history.mean_bytes) > 0.1 * history.mean_bytes:
-            budgets = BudgetHistory(1, prior.budget_bytes, 0.0)
-        else:
-            budgets = history.with_one(prior.budget_bytes)
-        return MachineBelief(
+        learnt = MachineBelief(
             models=machine.models + 1,
-            budgets=budgets,
             overhead_bytes=shared_overhead.taught(prior.overhead, overhead),
-            budget_ratio=(machine.budget_ratio or _BUDGET_RATIO).taught(prior.budget_prior(), budget_ratio),
+            budget_ratio=machine.budget_ratio,
+            budgets=machine.budgets,
             slopes=slopes,
             slope_models=counts,
+        )
+        if not prior.budget_known:
+            return learnt
+        shared_ratio = machine.budget_ratio or _BUDGET_RATIO
+        return replace(
+            learnt,
+            budget_ratio=shared_ratio.taught(prior.budget_prior(), budget_ratio),
+            budgets=BudgetHistory.after(machine.budgets, prior.budget_bytes),
         )
 
     def _posterior(self) -> tuple[Normal, Normal, Normal]:
         """Mean and spread of overhead, slope and budget ratio."""
-        overheads, slopes, budgets = [], [], []
+        overheads: list[tuple[float, float, float]] = []
+        slopes: list[tuple[float, float, float]] = []
+        budgets: list[tuple[float, float, float]] = []
         for hypothesis in self._hypotheses:
             weight = hypothesis.weight * hypothesis.mass
             shift, shrink = _truncated_moments(hypothesis)
@@ -282,12 +287,12 @@ def _settled(read: Normal, history: BudgetHistory | None) -> Normal:
     var(e) is what a reading is trusted to; the rest is change. If all scatter were change the pull would add no more
     error than a reading is trusted to have anyway.
     """
-    if history is None or history.count < _ENOUGH_BUDGETS:
+    if history is None or history.readings < _ENOUGH_BUDGETS:
         return read
     noise = read.sd**2
-    scatter = history.squares / (history.count - 1)
+    scatter = history.squares / (history.readings - 1)
     change = max(scatter - noise, _LEAST_BUDGET_CHANGE**2 * noise)
-    usual = change + (change + noise) / history.count
+    usual = change + (change + noise) / history.readings
     if (read.mean - history.mean_bytes) ** 2 > 9 * (usual + noise):
         return read
     gain = usual / (usual + noise)

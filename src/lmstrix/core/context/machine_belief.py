@@ -20,6 +20,7 @@ from typing import NamedTuple
 __all__ = ["BudgetHistory", "MachineBelief", "Normal"]
 
 _REMEMBERED_BUDGETS = 100
+_SAME_BUDGET_SHARE = 0.1
 
 
 class Normal(NamedTuple):
@@ -45,19 +46,22 @@ class Normal(NamedTuple):
 
 
 class BudgetHistory(NamedTuple):
-    """Budgets read on this machine so far: how many, their mean, and the sum of squared deviations from it."""
+    """Budgets read on this machine so far: their number, their mean, and the sum of squared deviations from it."""
 
-    count: int
+    readings: int
     mean_bytes: float
     squares: float
 
-    def with_one(self, budget_bytes: float) -> BudgetHistory:
-        """The history after one more reading (Welford); the weight of old ones fades beyond `_REMEMBERED_BUDGETS`."""
-        count = min(self.count, _REMEMBERED_BUDGETS)
-        squares = self.squares * count / self.count
-        shift = budget_bytes - self.mean_bytes
-        mean = self.mean_bytes + shift / (count + 1)
-        return BudgetHistory(count + 1, mean, squares + shift * (budget_bytes - mean))
+    @classmethod
+    def after(cls, earlier: BudgetHistory | None, budget_bytes: float) -> BudgetHistory:
+        """`earlier` with one more reading (Welford), old ones fading; a reading far off begins a new history."""
+        if earlier is None or abs(budget_bytes - earlier.mean_bytes) > _SAME_BUDGET_SHARE * earlier.mean_bytes:
+            return cls(1, budget_bytes, 0.0)
+        count = min(earlier.readings, _REMEMBERED_BUDGETS)
+        shift = budget_bytes - earlier.mean_bytes
+        mean = earlier.mean_bytes + shift / (count + 1)
+        squares = earlier.squares * count / earlier.readings + shift * (budget_bytes - mean)
+        return cls(count + 1, mean, squares)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

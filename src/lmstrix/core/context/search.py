@@ -292,11 +292,14 @@ class ContextSearch:
     def _believe(self) -> Belief:
         if self._belief is None:
             growth = self._curve.growth
-            held: set[int] = set() if self._lazy else self._loaded
+            failed = min(map(growth, self._failed_loads | self._failed_prefills), default=math.inf)
+            # A length that held and one that failed may cost the same by the formula: then only the failure counts.
+            held = [] if self._lazy else [growth(n) for n in self._loaded if growth(n) < failed]
+            filled = [growth(n) for n in self._prefilled if growth(n) < failed]
             evidence = Evidence(
                 readings=self._readings,
-                held_load=max(map(growth, held), default=None),
-                held_prefill=max(map(growth, self._prefilled), default=None),
+                held_load=max(held, default=None),
+                held_prefill=max(filled, default=None),
                 failed_load=min(map(growth, self._failed_loads), default=None),
                 failed_prefill=min(map(growth, self._failed_prefills), default=None),
                 remembered=None if self._remembered is None else growth(self._remembered),
