@@ -112,10 +112,13 @@ class Instance:
         omit_bos: bool = True,
         files: FileStore | None = None,
     ) -> str:
-        """The prompt the model gets for `turns`. llama.cpp adds BOS as a token; its text is there on request only."""
+        """The prompt the model gets for `turns`. llama.cpp adds BOS as a token; its text is there on request only.
+
+        A model whose tokenizer adds none gets none, so that counting the text counts the prompt.
+        """
         settings = PredictionSettings(tools=tuple(tools), prompt_template=prompt_template)
         text = await self.render(turns, settings, files)
-        if omit_bos:
+        if omit_bos or not await self.tokenize("", as_prompt=True):
             return text
         bos = str((await self._properties())["bos_token"])
         return text if text.startswith(bos) else bos + text
