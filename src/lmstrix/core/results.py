@@ -116,7 +116,7 @@ class PlannedTest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SavedDefaults:
-    """One model of `save`: what was (or with a dry run would be) changed in its file of defaults, or why nothing could."""
+    """One model of `save`: what was (or with a dry run would be) changed in its file of defaults, or the `problem`."""
 
     record: ModelRecord
     change: DefaultsChange | None
