@@ -42,6 +42,8 @@ SortKey = Literal["id", "name", "ctx", "tested", "size", "status", "date"]
 ListShape = Literal["table", "id", "path", "json", "csv"]
 Precision = Literal["safe", "balanced", "tight", "exhaustive"]
 AllModels = Annotated[bool, Flag("all")]
+InContext = Annotated[int | float | None, Kind("N|N%", lambda word, what: _tokens_or_ratio(word, what))]
+OutContext = Annotated[int | float | None, Kind("N|N%|auto|max", lambda word, what: _all_or_tokens(word, what))]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -274,11 +276,26 @@ class LMStrixCommands:
         prompt: str | None = None,
         *,
         model: str | None = None,
+        auto_model: bool = False,
         stream: bool = False,
-        in_ctx: Annotated[int | float | None, Kind("N|N%", lambda w, what: _zero_or_tokens(w, what))] = None,
-        out_ctx: TokensOrRatio | None = None,
+        file_prompt: str | None = None,
+        variables: Annotated[str | None, Flag("dict")] = None,
+        var: list[str] | None = None,
+        text: str | None = None,
+        text_file: str | None = None,
+        context_file: list[str] | None = None,
         stdin: bool = False,
         system_prompt: str | None = None,
+        go_on: Annotated[bool, Flag("continue")] = False,
+        image: list[str] | None = None,
+        in_ctx: InContext = None,
+        out_ctx: OutContext = None,
+        dry_run: bool = False,
+        format: Literal["text", "json"] = "text",  # noqa: A002 - the option is --format
+        save_response: str | None = None,
+        schema: str | None = None,
+        tools: list[str] | None = None,
+        max_rounds: int = 10,
         temperature: float | None = None,
         top_k: int | None = None,
         top_p: float | None = None,
@@ -286,6 +303,7 @@ class LMStrixCommands:
         repeat_penalty: float | None = None,
         seed: int | None = None,
         stop: list[str] | None = None,
+        cache: bool = False,
         reload: bool = False,
         raw: bool = False,
         ttl: Seconds = 300.0,
@@ -295,13 +313,29 @@ class LMStrixCommands:
         """Ask a model. The prompt is counted against the real context before anything is sent.
 
         Args:
-            prompt: The prompt; - reads it from stdin. Text that begins with - goes after --.
+            prompt: The prompt; - reads it from stdin, @FILE.toml:NAME takes it from a prompt file. Text that begins
+                with - goes after --.
             model: The model (default: the one used last).
+            auto_model: Let lmstrix recommend choose the model.
             stream: Print the answer as it comes.
-            in_ctx: Context length to load, or % of the tested one; 0 is the server's default.
-            out_ctx: Most tokens to generate, or % of the context; without it, all that is left.
-            stdin: Read the prompt from stdin.
+            file_prompt: A TOML file of prompts; PROMPT then names one, or several joined with commas.
+            variables: Variables of the prompt file: a=1,b='x, y'.
+            var: One variable, NAME=VALUE (may be repeated).
+            text: Fills {{text}} of the prompt file, or follows the prompt.
+            text_file: The same, read from a file.
+            context_file: A text file that goes before the prompt (may be repeated).
+            stdin: Read the prompt from stdin, or with a prompt file its {{text}}.
             system_prompt: System prompt.
+            go_on: Continue the conversation of the last infer or chat.
+            image: Show the model this image (may be repeated).
+            in_ctx: Context length to load, or % of the tested one; 0 is the server's default.
+            out_ctx: Most tokens to generate, or % of the context; auto or max, the default, is all that is left.
+            dry_run: Show the prompt and its size; send nothing.
+            format: text, or json as --json does.
+            save_response: Also write the answer to this file.
+            schema: Shape of the answer: a JSON schema file, or pydantic:MODULE:CLASS. It is checked.
+            tools: Python functions the model may call, MODULE:FUNCTION joined with commas (may be repeated).
+            max_rounds: With --tools: give up when the model calls tools for more rounds than this.
             temperature: Sampling temperature.
             top_k: Sample among the K likeliest tokens.
             top_p: Sample among tokens of this cumulative probability.
@@ -309,22 +343,38 @@ class LMStrixCommands:
             repeat_penalty: Penalty for repetition.
             seed: Seed of the sampler.
             stop: Stop at this text (may be repeated).
+            cache: Take the answer from an earlier call that was exactly the same, and keep this one.
             reload: Load a fresh instance even if a loaded one would do.
             raw: Plain completion without the chat template.
             ttl: Keep an instance loaded here this long after its last use; 0 unloads it at once.
             first_token_timeout: Give up when no token came in this time.
             stream_timeout: Give up when no token came for this long.
         """
-        from lmstrix.service import InferRequest
+        from lmstrix.core.results import InferRequest
+        from lmstrix.service.inferring import Inferring, InferWords, tools_of_words
+        from lmstrix.service.prompting import PromptWords, load_schema
 
-        if stdin:
-            if prompt is not None:
-                raise UsageError("give the prompt as a word or on stdin (-), not both")
-            prompt = _read_stdin()
-        if prompt is None:
-            raise UsageError("infer needs a PROMPT (or - to read it from stdin)")
+        console = self._console
+        console.json = console.json or format == "json"
+        named = file_prompt is not None or _is_reference(prompt)
+        piped = None
+        if stdin or prompt == "-":
+            if stdin and prompt not in (None, "-") and not named:
+                raise UsageError("give the prompt as a word or with --stdin, not both")
+            piped = _read_stdin()
+        if named and piped is not None and (text is not None or text_file is not None):
+            raise UsageError("the text comes from stdin or from --text or --text-file, not from two of them")
+        words = PromptWords(
+            prompt=prompt if piped is None or named else piped,
+            file=file_prompt,
+            variables=_variables(variables, var),
+            text=piped if named and piped is not None else text,
+            text_file=text_file,
+            context_files=tuple(context_file or ()),
+            literal=piped is not None and not named,
+        )
         request = InferRequest(
-            prompt=prompt,
+            prompt="",
             model=model,
             system_prompt=system_prompt,
             in_ctx=in_ctx,
@@ -336,14 +386,34 @@ class LMStrixCommands:
             repeat_penalty=repeat_penalty,
             seed=seed,
             stop=tuple(stop or ()),
+            images=tuple(image or ()),
+            tools=tools_of_words(tools or ()),
+            max_rounds=max_rounds,
+            cache=cache,
             reload=reload,
             raw=raw,
             ttl_s=ttl,
             first_token_s=first_token_timeout,
             between_tokens_s=stream_timeout,
         )
-        result = self._console.answer(self._service.stream(request), live=stream and not self._common.json)
-        self._console.answered(result, streamed=stream and not self._common.json)
+        inferring = Inferring(
+            self._service,
+            InferWords(
+                prompt=words,
+                request=request,
+                auto_model=auto_model,
+                go_on=go_on,
+                schema=load_schema(schema) if schema is not None else None,
+                save_response=Path(save_response).expanduser() if save_response is not None else None,
+            ),
+        )
+        if dry_run:
+            console.rehearsal(inferring.rehearse())
+            return
+        live = stream and not console.json
+        result = console.answer(inferring.events(on_prepared=console.fits), live=live)
+        inferring.keep(result)
+        console.answered(result, streamed=live)
 
     def logs(self, *, search: str | None = None, model: str | None = None, last: int = 20, stats: bool = False) -> None:
         """Show the calls made so far, newest first, or what they say of each model.
@@ -666,10 +736,38 @@ def _dispatch(invocation: Invocation, commands: LMStrixCommands) -> None:
     fire.Fire(component, command=list(command.path), name="lmstrix")
 
 
-def _zero_or_tokens(word: str, what: str) -> int | float:
+def _all_or_tokens(word: str, what: str) -> int | float | None:
+    return None if word in ("auto", "max") else _tokens_or_ratio(word, what)
+
+
+def _tokens_or_ratio(word: str, what: str) -> int | float:
     from lmstrix.units import parse_tokens_or_ratio
 
     return parse_tokens_or_ratio(word, what=what)
+
+
+def _is_reference(prompt: str | None) -> bool:
+    """Whether a prompt may name a prompt file; spares the others an import."""
+    if prompt is None or not prompt.lstrip().startswith("@"):
+        return False
+    from lmstrix.loaders.prompts import parse_reference
+
+    return parse_reference(prompt) is not None
+
+
+def _variables(joined: str | None, single: list[str] | None) -> dict[str, str]:
+    """The variables of --dict and --var."""
+    if joined is None and not single:
+        return {}
+    from lmstrix.loaders.prompts import parse_dict, parse_variable
+
+    values = parse_dict(joined) if joined is not None else {}
+    for word in single or ():
+        name, value = parse_variable(word)
+        if name in values:
+            raise UsageError(f"--var: {name!r} is given twice")
+        values[name] = value
+    return values
 
 
 def _read_stdin() -> str:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from contextlib import aclosing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -264,11 +265,12 @@ class AsyncLMStrix:
 
     async def events(self, prompt: str, model: str | None = None, **options: Any) -> AsyncIterator[StreamEvent]:
         """All events of one answer; the last is Finished."""
-        from lmstrix.service.answering import stream_async
+        from lmstrix.service.answering import Watch, stream_async
 
         backend = await self._connected()
-        async for event in stream_async(self._service, backend, _request(prompt, model, options)):
-            yield event
+        async with aclosing(stream_async(self._service, backend, _request(prompt, model, options), Watch())) as events:
+            async for event in events:
+                yield event
 
     async def stream(self, prompt: str, model: str | None = None, **options: Any) -> AsyncIterator[str]:
         """The text of one answer as it comes."""

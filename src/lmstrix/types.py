@@ -223,13 +223,22 @@ class ToolCallEvent:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ToolAnswered:
+    """What a tool of ours answered the model; `failed` when it could not do what it was asked."""
+
+    call: ToolCall
+    text: str
+    failed: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Finished:
     """The last event of a stream."""
 
     result: GenerationResult
 
 
-StreamEvent = PromptProgress | TextDelta | ToolCallEvent | Finished
+StreamEvent = PromptProgress | TextDelta | ToolCallEvent | ToolAnswered | Finished
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,7 +3,7 @@
 Nothing is sent before the whole prompt, template included, has been counted by the model itself against the context it
 really has; overflow policy is always stop-at-limit, so no text is dropped silently.
 
-The steps are written once, asynchronously (`prepare`, `release`); `InferenceManager` runs them on a blocking backend.
+The steps are written once, asynchronously; `core.unsuspended` runs them on a blocking backend.
 """
 
 from __future__ import annotations
@@ -14,14 +14,13 @@ from typing import TYPE_CHECKING
 
 from lmstrix.core import load_policy
 from lmstrix.core.load_policy import ContextChoice, Load, Reuse
-from lmstrix.core.unsuspended import Unsuspended, run_unsuspended
 from lmstrix.errors import LMStrixError
-from lmstrix.types import Deadlines, GenerationRequest, LoadConfig, LoadedModel, Message, StreamEvent
+from lmstrix.types import Deadlines, GenerationRequest, LoadConfig, LoadedModel, Message
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
-    from lmstrix.backend import AsyncModelBackend, LoadProgress, ModelBackend
+    from lmstrix.backend import AsyncModelBackend, LoadProgress
 
 OWN_PREFIX = "lmstrix-infer-"
 ROUGH_BYTES_PER_TOKEN = 3
@@ -62,6 +61,15 @@ class Prepared:
     load_s: float | None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Acquired:
+    """An instance to ask, and how long its load took; None when it was there already."""
+
+    instance: LoadedModel
+    choice: ContextChoice
+    load_s: float | None
+
+
 async def prepare(
     backend: AsyncModelBackend,
     target: InferenceTarget,
@@ -76,13 +84,38 @@ async def prepare(
 
     Raises ContextOverflowError before anything is sent; then an instance loaded for it is unloaded again.
     """
-    answer = options.out_ctx if isinstance(options.out_ctx, int) else 0
-    needed = _rough_tokens(request) + answer
+    acquired = await acquire(
+        backend,
+        target,
+        options,
+        instance_id=instance_id,
+        needed_tokens=needed_tokens(request, options),
+        on_load=on_load,
+        on_progress=on_progress,
+    )
+    try:
+        return await fit(backend, acquired, request, options)
+    except LMStrixError:
+        await release(backend, acquired)
+        raise
+
+
+async def acquire(
+    backend: AsyncModelBackend,
+    target: InferenceTarget,
+    options: InferenceOptions,
+    *,
+    instance_id: str,
+    needed_tokens: int,
+    on_load: Callable[[ContextChoice], None] | None = None,
+    on_progress: LoadProgress | None = None,
+) -> Acquired:
+    """Reuse an instance that serves, or load one under the name `instance_id`."""
     choice = load_policy.choose_context(
         options.in_ctx,
         declared=target.declared_context_length,
         tested=target.tested_context_length,
-        needed_tokens=needed,
+        needed_tokens=needed_tokens,
     )
     decision = load_policy.decide(
         replace(options.load, context_length=choice.context_length),
@@ -90,27 +123,46 @@ async def prepare(
         model_key=target.model_key,
         own_prefix=OWN_PREFIX,
         reload=options.reload,
-        needed_tokens=needed,
+        needed_tokens=needed_tokens,
     )
-    load_s: float | None = None
     if isinstance(decision, Reuse):
-        instance = decision.instance
-    else:
-        if on_load is not None:
-            on_load(choice)
-        started = time.perf_counter()
-        instance = await _load(backend, target.model_key, decision, options, instance_id, on_progress)
-        load_s = time.perf_counter() - started
-    try:
-        prompt_tokens = await _count(backend, instance.instance_id, request)
-        limit = load_policy.output_limit(
-            options.out_ctx, context_length=instance.context_length, prompt_tokens=prompt_tokens
-        )
-    except LMStrixError:
-        if load_s is not None:
-            await backend.unload(instance.instance_id)
-        raise
-    return Prepared(instance=instance, choice=choice, prompt_tokens=prompt_tokens, max_tokens=limit, load_s=load_s)
+        return Acquired(instance=decision.instance, choice=choice, load_s=None)
+    if on_load is not None:
+        on_load(choice)
+    started = time.perf_counter()
+    instance = await _load(backend, target.model_key, decision, options, instance_id, on_progress)
+    return Acquired(instance=instance, choice=choice, load_s=time.perf_counter() - started)
+
+
+async def fit(
+    backend: AsyncModelBackend, acquired: Acquired, request: GenerationRequest, options: InferenceOptions
+) -> Prepared:
+    """Count a request on its instance. Raises ContextOverflowError when it and its answer cannot fit."""
+    instance = acquired.instance
+    prompt_tokens = await _count(backend, instance.instance_id, request)
+    limit = load_policy.output_limit(
+        options.out_ctx, context_length=instance.context_length, prompt_tokens=prompt_tokens
+    )
+    return Prepared(
+        instance=instance,
+        choice=acquired.choice,
+        prompt_tokens=prompt_tokens,
+        max_tokens=limit,
+        load_s=acquired.load_s,
+    )
+
+
+async def release(backend: AsyncModelBackend, acquired: Acquired | Prepared) -> None:
+    """Unload an instance that was loaded for this call; one that was there before is never touched."""
+    if acquired.load_s is not None:
+        await backend.unload(acquired.instance.instance_id)
+
+
+def needed_tokens(request: GenerationRequest, options: InferenceOptions) -> int:
+    """An estimate from above for prose of prompt and answer, to choose a context before a model is there to count."""
+    texts = [request.raw_prompt or "", *(message.text for message in request.messages)]
+    prompt = sum(len(text.encode(errors="surrogatepass")) for text in texts) // ROUGH_BYTES_PER_TOKEN + 64
+    return prompt + (options.out_ctx if isinstance(options.out_ctx, int) else 0)
 
 
 def bounded(request: GenerationRequest, prepared: Prepared) -> GenerationRequest:
@@ -146,57 +198,7 @@ async def _count(backend: AsyncModelBackend, instance_id: str, request: Generati
     return await backend.count_tokens(instance_id, text)
 
 
-class InferenceManager:
-    """Runs requests on a blocking backend. `run_id` makes the identifiers of its instances unique."""
-
-    def __init__(self, backend: ModelBackend, *, run_id: str) -> None:
-        self._backend = backend
-        self._run_id = run_id
-        self._calls = 0
-
-    def prepare(
-        self,
-        target: InferenceTarget,
-        request: GenerationRequest,
-        options: InferenceOptions,
-        *,
-        on_load: Callable[[ContextChoice], None] | None = None,
-        on_progress: LoadProgress | None = None,
-    ) -> Prepared:
-        """`prepare`, blocking."""
-        self._calls += 1
-        steps = prepare(
-            Unsuspended(self._backend),
-            target,
-            request,
-            options,
-            instance_id=f"{OWN_PREFIX}{self._run_id}-{self._calls}",
-            on_load=on_load,
-            on_progress=on_progress,
-        )
-        return run_unsuspended(steps)
-
-    def stream(
-        self, prepared: Prepared, request: GenerationRequest, options: InferenceOptions
-    ) -> Iterator[StreamEvent]:
-        """The events of the answer; the last is Finished."""
-        return self._backend.stream(
-            prepared.instance.instance_id, bounded(request, prepared), deadlines=options.deadlines
-        )
-
-    def release(self, prepared: Prepared) -> None:
-        """Unload the instance if this run loaded it; a user's own instance is never touched."""
-        if prepared.load_s is not None:
-            self._backend.unload(prepared.instance.instance_id)
-
-
 def user_message(text: str, *, system: str | None = None) -> tuple[Message, ...]:
     """A chat of one question, with an optional system prompt."""
     question = Message(role="user", text=text)
     return (Message(role="system", text=system), question) if system else (question,)
-
-
-def _rough_tokens(request: GenerationRequest) -> int:
-    """An estimate from above for prose, to choose a context before the model is loaded to count."""
-    texts = [request.raw_prompt or "", *(message.text for message in request.messages)]
-    return sum(len(text.encode(errors="surrogatepass")) for text in texts) // ROUGH_BYTES_PER_TOKEN + 64

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from lmstrix.core.acting import Tool
     from lmstrix.core.context.tester import ContextOutcome
     from lmstrix.core.memory.fit import LoadBreakdown
     from lmstrix.core.model_defaults import DefaultsChange
     from lmstrix.core.registry import ModelRecord, ScanChanges
     from lmstrix.core.scanner import ScanProblem
+    from lmstrix.core.tokens import TokenCount
     from lmstrix.types import Message, ResourceEstimate
 
 Precision = Literal["safe", "balanced", "tight", "exhaustive"]
@@ -39,7 +43,11 @@ class Listing:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InferRequest:
-    """One call of `infer`: a `prompt`, or a whole chat in `messages`. `in_ctx`/`out_ctx` as in InferenceOptions."""
+    """One call of `infer`: a `prompt`, or a whole chat in `messages`. `in_ctx`/`out_ctx` as in InferenceOptions.
+
+    `images` are files shown with the prompt. `tools` are called as the model asks, for at most `max_rounds` rounds.
+    `cache` takes the answer from an earlier call that was exactly the same, and keeps this one.
+    """
 
     prompt: str
     messages: tuple[Message, ...] = ()
@@ -54,12 +62,28 @@ class InferRequest:
     repeat_penalty: float | None = None
     seed: int | None = None
     stop: tuple[str, ...] = ()
+    images: tuple[str, ...] = ()
+    json_schema: Mapping[str, Any] | None = None
+    tools: tuple[Tool, ...] = ()
+    max_rounds: int = 10
+    cache: bool = False
     reload: bool = False
     raw: bool = False
     ttl_s: float | None = 300.0
     first_token_s: float | None = None
     between_tokens_s: float | None = None
     total_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rehearsal:
+    """What a dry run would send. `record` and `context_length` are None when no model was named or none is known."""
+
+    prompt: str
+    system_prompt: str | None
+    count: TokenCount
+    record: ModelRecord | None = None
+    context_length: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,15 +2,18 @@
 
 A coroutine that awaits only calls which never suspend runs to its end in one go. So steps written once against
 `AsyncModelBackend` serve blocking callers too: `Unsuspended` makes each blocking call look asynchronous, and
-`run_unsuspended` runs the coroutine. Traded away: such steps may await nothing else (no sleep, no other task).
+`run_unsuspended` runs the coroutine, `iterate_unsuspended` an asynchronous generator. What blocks beside the backend,
+a file say, goes through an `Aside`: a worker thread in one case, a plain call in the other. Traded away: such steps may
+await nothing else (no sleep, no other task).
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeVar
+from contextlib import closing
+from typing import TYPE_CHECKING, ParamSpec, Protocol, TypeVar, cast
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Coroutine, Sequence
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Generator, Sequence
 
     from lmstrix.backend import LoadProgress, ModelBackend
     from lmstrix.types import (
@@ -28,7 +31,19 @@ if TYPE_CHECKING:
         ToolDefinition,
     )
 
+P = ParamSpec("P")
 T = TypeVar("T")
+
+
+class Aside(Protocol):
+    """Runs what blocks: `asyncio.to_thread` beside an event loop, `here` without one."""
+
+    async def __call__(self, func: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T: ...
+
+
+async def here(func: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+    """The Aside of blocking callers."""
+    return func(*args, **kwargs)
 
 
 def run_unsuspended(steps: Coroutine[None, None, T]) -> T:
@@ -40,6 +55,19 @@ def run_unsuspended(steps: Coroutine[None, None, T]) -> T:
         return result
     steps.close()
     raise RuntimeError("these steps wait for something other than the blocking backend")
+
+
+def iterate_unsuspended(events: AsyncGenerator[T]) -> Generator[T]:
+    """The items of an asynchronous generator that never suspends; leaving early closes it."""
+    try:
+        while True:
+            try:
+                item = run_unsuspended(cast("Coroutine[None, None, T]", anext(events)))
+            except StopAsyncIteration:
+                return
+            yield item
+    finally:
+        run_unsuspended(cast("Coroutine[None, None, None]", events.aclose()))
 
 
 class Unsuspended:
@@ -85,8 +113,11 @@ class Unsuspended:
     async def stream(
         self, instance_id: str, request: GenerationRequest, *, deadlines: Deadlines | None = None
     ) -> AsyncIterator[StreamEvent]:
-        for event in self._backend.stream(instance_id, request, deadlines=deadlines):
-            yield event
+        with closing(
+            cast("Generator[StreamEvent]", self._backend.stream(instance_id, request, deadlines=deadlines))
+        ) as events:
+            for event in events:
+                yield event
 
     async def generate(
         self, instance_id: str, request: GenerationRequest, *, deadlines: Deadlines | None = None

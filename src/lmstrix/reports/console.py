@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from lmstrix.core.history.calls import CallStatistics, LoggedCall
+    from lmstrix.core.inference import Prepared
     from lmstrix.core.registry import ModelRecord
     from lmstrix.core.results import (
         ContextReport,
@@ -26,11 +27,12 @@ if TYPE_CHECKING:
         EstimateReport,
         Listing,
         PlannedTest,
+        Rehearsal,
         SavedDefaults,
         ScanReport,
     )
     from lmstrix.reports.testing import LiveProgress
-    from lmstrix.types import GenerationResult, LoadedModel, StreamEvent
+    from lmstrix.types import GenerationResult, LoadedModel, StreamEvent, ToolAnswered
 
 _LIST_COLUMNS = (
     Column(title="MODEL", shrink=True, keep=18),
@@ -42,6 +44,13 @@ _LIST_COLUMNS = (
     Column(title="STATUS"),
     Column(title="TESTED ON", drop=5),
 )
+
+_COUNTED_BY = {
+    "model": "the loaded model",
+    "tiktoken": "tiktoken's vocabulary, not the model's",
+    "earlier prompts": "what earlier prompts to this model took",
+    "bytes": "four bytes a token",
+}
 
 
 class Console:
@@ -343,7 +352,7 @@ class Console:
 
     def answer(self, events: Iterable[StreamEvent], *, live: bool) -> GenerationResult:
         """Consume a stream; with `live`, print the text as it comes (reasoning dimmed, on stderr)."""
-        from lmstrix.types import Finished, TextDelta
+        from lmstrix.types import Finished, TextDelta, ToolAnswered
 
         dim = self._color and sys.stderr.isatty()
         thinking = False
@@ -352,6 +361,8 @@ class Console:
             for event in events:
                 if isinstance(event, Finished):
                     return event.result
+                if isinstance(event, ToolAnswered):
+                    self._tool_answered(event)
                 if not live or not isinstance(event, TextDelta):
                     continue
                 if event.reasoning or event.structural:
@@ -371,6 +382,40 @@ class Console:
             if wrote and not wrote.endswith("\n"):
                 sys.stdout.write("\n")
         raise AssertionError("a stream ends with Finished or raises")
+
+    def _tool_answered(self, event: ToolAnswered) -> None:
+        arguments = ", ".join(f"{name}={_shown(value)}" for name, value in (event.call.arguments or {}).items())
+        self.note(f"{event.call.name}({arguments}) -> {shorten(' '.join(event.text.split()), 100)}")
+
+    def fits(self, prepared: Prepared) -> None:
+        """With --verbose, before anything is sent: the size of the prompt against the context."""
+        if self.verbose:
+            self.note(f"fits: {prepared.prompt_tokens:,} of {prepared.instance.context_length:,}")
+
+    def rehearsal(self, rehearsal: Rehearsal) -> None:
+        """The prompt of a dry run on stdout, its size on stderr."""
+        count, record = rehearsal.count, rehearsal.record
+        if self.json:
+            self.result(
+                "infer",
+                {
+                    "dry_run": True,
+                    "prompt": rehearsal.prompt,
+                    "system_prompt": rehearsal.system_prompt,
+                    "prompt_tokens": count.tokens,
+                    "count_exact": count.exact,
+                    "counted_by": count.method,
+                    "model_key": record.model_key if record else None,
+                    "context_length": rehearsal.context_length,
+                },
+            )
+            return
+        if rehearsal.system_prompt:
+            self.note(f"system prompt: {rehearsal.system_prompt}")
+        self.text(rehearsal.prompt + ("\n" if sys.stdout.isatty() else ""))
+        room = f" of {rehearsal.context_length:,}" if rehearsal.context_length else ""
+        about = "" if count.exact else "about "
+        self.note(f"{about}{count.tokens:,}{room} tokens, counted by {_COUNTED_BY[count.method]}; nothing was sent")
 
     def answered(self, result: GenerationResult, *, streamed: bool) -> None:
         """The answer (unless streamed already), what cut it short, and its statistics with --verbose."""

@@ -20,6 +20,7 @@ from lmstrix.core.results import (
     InferRequest,
     Listing,
     PlannedTest,
+    Rehearsal,
     SavedDefaults,
     ScanReport,
     SortKey,
@@ -29,9 +30,12 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from lmstrix.backend import LoadProgress
+    from lmstrix.core.acting import Transcript
     from lmstrix.core.context.tester import Step
+    from lmstrix.core.conversations import ConversationStore
     from lmstrix.core.history.calls import CallStatistics, LoggedCall
     from lmstrix.core.inference import Prepared
+    from lmstrix.core.recommend import Advice, Wish
     from lmstrix.core.registry import ModelRecord, ModelRegistry
     from lmstrix.paths import Paths
     from lmstrix.service.connection import Connection
@@ -134,12 +138,16 @@ class LMStrixService:
 
     def find(self, query: str) -> ModelRecord:
         """The registry's record of a model; an empty registry is filled by a scan first."""
+        return self.known_models().find(query)
+
+    def known_models(self) -> ModelRegistry:
+        """The registry, filled by a scan when it is empty."""
         registry = self.store.load()
         if not len(registry):
             self.notify("the registry is empty; scanning")
             self.scan()
             registry = self.store.load()
-        return registry.find(query)
+        return registry
 
     def registry(self) -> ModelRegistry:
         """The registry as it is on disk."""
@@ -235,13 +243,33 @@ class LMStrixService:
         self,
         request: InferRequest,
         *,
-        on_prepared: Callable[[ModelRecord, Prepared], None] | None = None,
+        on_prepared: Callable[[Prepared], None] | None = None,
         on_progress: LoadProgress | None = None,
+        transcript: Transcript | None = None,
     ) -> Iterator[StreamEvent]:
-        """The events of one answer; the last is Finished."""
-        from lmstrix.service.answering import stream
+        """The events of one answer; the last is Finished. `transcript` takes the turns of a call with tools."""
+        from lmstrix.service.answering import Watch, stream
 
-        return stream(self, request, on_prepared=on_prepared, on_progress=on_progress)
+        return stream(self, request, Watch(on_prepared=on_prepared, on_progress=on_progress, transcript=transcript))
+
+    def rehearse(self, request: InferRequest) -> Rehearsal:
+        """What a request would send and what it counts; sends nothing and needs no server."""
+        from lmstrix.service.rehearsing import rehearse
+
+        return rehearse(self, request)
+
+    @property
+    def conversations(self) -> ConversationStore:
+        """The conversations kept on disk."""
+        from lmstrix.core.conversations import ConversationStore
+
+        return ConversationStore(self.paths.home / "conversations")
+
+    def recommend(self, wish: Wish) -> Advice:
+        """The best models for a wish, by tested limits, predicted memory and logged speeds."""
+        from lmstrix.service.recommending import advise
+
+        return advise(self, wish)
 
     def logged_calls(self, *, search: str | None = None, model: str | None = None, last: int = 20) -> list[LoggedCall]:
         """The calls in the log, newest first, or the best matches of `search` first."""

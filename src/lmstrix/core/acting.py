@@ -1,0 +1,178 @@
+"""Answers that call Python functions: the model asks, the function runs, the model reads what it returned, and so on.
+
+A function's JSON schema comes from its signature through pydantic, which also checks the arguments before the call.
+What goes wrong in a call, wrong arguments and exceptions alike, is told to the model, which may try again; only the
+backend's failures and too many rounds end the answer. Each round is counted against the context before it is sent.
+"""
+
+from __future__ import annotations
+
+import inspect
+from contextlib import aclosing
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, cast
+
+from lmstrix.core import inference
+from lmstrix.errors import GenerationError, UsageError
+from lmstrix.types import Finished, Message, StreamEvent, ToolAnswered, ToolCall, ToolDefinition
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
+
+    from lmstrix.backend import AsyncModelBackend
+    from lmstrix.core.inference import InferenceOptions, Prepared
+    from lmstrix.core.unsuspended import Aside
+    from lmstrix.types import GenerationRequest
+
+DEFAULT_ROUNDS = 10
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tool:
+    """A function the model may call; `call` checks the arguments first."""
+
+    definition: ToolDefinition
+    call: Callable[..., object]
+    is_async: bool
+
+
+@dataclass(slots=True)
+class Transcript:
+    """The turns of an acted answer as they come about: calls, what the tools said, the answer."""
+
+    messages: list[Message] = field(default_factory=list)
+    rounds: int = 0
+
+
+def tool_of(function: Callable[..., object]) -> Tool:
+    """A tool of a Python function with annotated parameters; its docstring tells the model what it does."""
+    from pydantic import TypeAdapter, validate_call
+    from pydantic.errors import PydanticUserError
+
+    name = getattr(function, "__name__", "")
+    if not callable(function) or not name.isidentifier():
+        raise UsageError(f"{function!r} is no named function; a tool is a function with annotated parameters")
+    refused = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    for parameter in inspect.signature(function).parameters.values():
+        if parameter.kind in refused:
+            raise UsageError(f"tool {name}: {parameter} cannot be given by name; write a plain parameter")
+    try:
+        schema = TypeAdapter(cast("Any", function)).json_schema()
+        checked = validate_call(function)
+    except (PydanticUserError, NameError) as exc:
+        raise UsageError(f"tool {name}: its parameters have no JSON schema: {exc}") from exc
+    parameters = {key: value for key, value in schema.items() if key != "title"}
+    return Tool(
+        definition=ToolDefinition(
+            name=name,
+            description=inspect.getdoc(function) or "",
+            parameters={"type": "object", "properties": {}, **parameters},
+        ),
+        call=checked,
+        is_async=inspect.iscoroutinefunction(function),
+    )
+
+
+def tools_of(functions: Iterable[Callable[..., object]]) -> tuple[Tool, ...]:
+    """Tools of functions, each name once."""
+    tools = tuple(tool_of(function) for function in functions)
+    names = [tool.definition.name for tool in tools]
+    for name in names:
+        if names.count(name) > 1:
+            raise UsageError(f"two tools are called {name}; rename one")
+    return tools
+
+
+async def act(
+    backend: AsyncModelBackend,
+    prepared: Prepared,
+    request: GenerationRequest,
+    options: InferenceOptions,
+    *,
+    tools: Iterable[Tool],
+    max_rounds: int = DEFAULT_ROUNDS,
+    aside: Aside,
+    transcript: Transcript | None = None,
+) -> AsyncGenerator[StreamEvent]:
+    """The events of all rounds, with one Finished at the end. `aside` runs the functions that block."""
+    known = {tool.definition.name: tool for tool in tools}
+    transcript = transcript or Transcript()
+    acquired = inference.Acquired(instance=prepared.instance, choice=prepared.choice, load_s=prepared.load_s)
+    messages = list(request.messages)
+    for transcript.rounds in range(1, max_rounds + 1):
+        current = replace(request, messages=tuple(messages))
+        if transcript.rounds > 1:
+            prepared = await inference.fit(backend, acquired, current, options)
+        finished: Finished | None = None
+        stream = cast(
+            "AsyncGenerator[StreamEvent]",
+            backend.stream(
+                prepared.instance.instance_id, inference.bounded(current, prepared), deadlines=options.deadlines
+            ),
+        )
+        async with aclosing(stream):
+            async for event in stream:
+                if isinstance(event, Finished):
+                    finished = event
+                else:
+                    yield event
+        assert finished is not None
+        result = finished.result
+        said = Message(role="assistant", text=result.text, tool_calls=result.tool_calls)
+        new = [said]
+        if result.tool_calls:
+            async for answered in _answers(known, result.tool_calls, aside):
+                yield answered
+                new.append(Message(role="tool", text=answered.text, tool_call_id=answered.call.call_id))
+        messages += new
+        transcript.messages += new
+        if not result.tool_calls:
+            yield finished
+            return
+    raise GenerationError(
+        f"{prepared.instance.model_key} still calls tools after {max_rounds} rounds; allow more with max_rounds, "
+        "or ask for less",
+        model_key=prepared.instance.model_key,
+    )
+
+
+async def _answers(known: dict[str, Tool], calls: Iterable[ToolCall], aside: Aside) -> AsyncIterator[ToolAnswered]:
+    for call in calls:
+        try:
+            text = _text(await _run(known, call, aside))
+        except Exception as exc:  # noqa: BLE001 - whatever a tool fails with is the model's to know
+            yield ToolAnswered(call=call, text=f"Error: {_reason(exc)}", failed=True)
+        else:
+            yield ToolAnswered(call=call, text=text)
+
+
+async def _run(known: dict[str, Tool], call: ToolCall, aside: Aside) -> object:
+    if call.arguments is None:
+        raise UsageError(call.error or "the arguments are not a JSON object")
+    if call.name not in known:
+        raise UsageError(f"there is no tool {call.name!r}; there are {', '.join(known)}")
+    tool = known[call.name]
+    arguments = dict(call.arguments)
+    if tool.is_async:
+        return await cast("Any", tool.call(**arguments))
+    return await aside(tool.call, **arguments)
+
+
+def _text(value: object) -> str:
+    """What a tool returned, as the model reads it: text as it is, anything else as JSON."""
+    if isinstance(value, str):
+        return value
+    from pydantic_core import to_json
+
+    return to_json(value, fallback=str).decode()
+
+
+def _reason(failure: Exception) -> str:
+    if isinstance(failure, UsageError):
+        return str(failure)
+    from pydantic import ValidationError
+
+    if isinstance(failure, ValidationError):
+        problems = failure.errors(include_url=False, include_context=False)
+        return "; ".join(f"{'.'.join(map(str, p['loc']))}: {p['msg']}" for p in problems)
+    return f"{type(failure).__name__}: {failure}"

@@ -1,0 +1,89 @@
+"""The shape an answer must have: sent to the server, which constrains what the model may say, and checked afterwards.
+
+The check stays because servers differ in what they constrain, and an answer cut off by its limit is no valid JSON. JSON
+schemas are checked by `jsonschema`, without following references out of the schema; classes by pydantic.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, cast
+
+from lmstrix.errors import GenerationError, UsageError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AnswerSchema:
+    """`json_schema` goes to the server; `read` gives the answer as a value, or raises GenerationError."""
+
+    name: str
+    json_schema: Mapping[str, Any]
+    read: Callable[[str], object]
+
+
+def schema_of_mapping(schema: object, *, name: str) -> AnswerSchema:
+    """A JSON schema. Raises UsageError when it is none."""
+    from jsonschema import SchemaError, validators
+    from referencing import Registry
+
+    if not isinstance(schema, Mapping):
+        raise UsageError(f'{name}: a JSON schema is an object, such as {{"type": "object", "properties": …}}')
+    kind = validators.validator_for(schema, default=validators.Draft202012Validator)
+    try:
+        kind.check_schema(dict(schema))
+    except SchemaError as exc:
+        raise UsageError(f"{name} is no valid JSON schema: {exc.json_path}: {exc.message}") from exc
+    validator = kind(dict(schema), registry=Registry())
+
+    def read(text: str) -> object:
+        value = _parsed(text, name)
+        fault = next(iter(validator.iter_errors(cast("Any", value))), None)
+        if fault is not None:
+            raise GenerationError(
+                f"the answer does not match {name} at {fault.json_path}: {_short(fault.message)}", detail=text
+            )
+        return value
+
+    return AnswerSchema(name=name, json_schema=schema, read=read)
+
+
+def schema_of_class(kind: type[Any], *, name: str) -> AnswerSchema:
+    """A pydantic model, dataclass or TypedDict. Raises UsageError when pydantic cannot describe it."""
+    from pydantic import TypeAdapter, ValidationError
+    from pydantic.errors import PydanticUserError
+
+    try:
+        adapter = TypeAdapter(kind)
+        schema = adapter.json_schema()
+    except (PydanticUserError, TypeError) as exc:
+        raise UsageError(f"{name} is no class that pydantic can describe: {exc}") from exc
+
+    def read(text: str) -> object:
+        _parsed(text, name)
+        try:
+            value: object = adapter.validate_json(text)
+        except ValidationError as exc:
+            fault = exc.errors(include_url=False)[0]
+            where = ".".join(["$", *map(str, fault["loc"])])
+            raise GenerationError(f"the answer does not match {name} at {where}: {fault['msg']}", detail=text) from exc
+        return value
+
+    return AnswerSchema(name=name, json_schema=schema, read=read)
+
+
+def _parsed(text: str, name: str) -> object:
+    try:
+        value: object = json.loads(text)
+    except ValueError as exc:
+        raise GenerationError(
+            f"the answer is no JSON, which {name} asks for ({exc}); it may be cut off (--out-ctx), "
+            "or the model too small for it",
+            detail=text,
+        ) from exc
+    return value
+
+
+def _short(message: str) -> str:
+    return message if len(message) <= 200 else message[:200] + "…"

@@ -1,0 +1,134 @@
+"""Conversations: the turns of a chat, kept as one JSON file each under LMSTRIX_HOME/conversations.
+
+`infer` keeps its last exchange under one name, so that `--continue` has something to go on with; a chat has a name of
+its own. Nothing is ever trimmed but on request: `without_oldest` drops whole exchanges and keeps the system prompt.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from lmstrix.errors import LMStrixError, UsageError
+from lmstrix.types import Message, ToolCall
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+SCHEMA = "lmstrix.conversation/1"
+LAST_EXCHANGE = "infer"
+_NAME = re.compile(r"[\w][\w .-]{0,99}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Conversation:
+    """The turns so far, oldest first, a system prompt before all. `model_key` answered last."""
+
+    name: str
+    model_key: str | None = None
+    messages: tuple[Message, ...] = ()
+
+    @property
+    def system_prompt(self) -> str | None:
+        first = self.messages[0] if self.messages else None
+        return first.text if first is not None and first.role == "system" else None
+
+    @property
+    def exchanges(self) -> int:
+        """How many questions were asked."""
+        return sum(message.role == "user" for message in self.messages)
+
+    def with_system_prompt(self, text: str | None) -> Conversation:
+        """The same with another system prompt, or with None without one."""
+        rest = self.messages[1:] if self.system_prompt is not None else self.messages
+        return replace(self, messages=(Message(role="system", text=text), *rest) if text else rest)
+
+    def asking(self, question: Message) -> tuple[Message, ...]:
+        """What to send to ask `question` now."""
+        return (*self.messages, question)
+
+    def answered(self, question: Message, answer: tuple[Message, ...], *, model_key: str) -> Conversation:
+        """The conversation with this exchange at its end."""
+        return replace(self, model_key=model_key, messages=(*self.messages, question, *answer))
+
+    def without_oldest(self, count: int) -> Conversation:
+        """The same without its first `count` questions and all that was said to them."""
+        questions = [place for place, message in enumerate(self.messages) if message.role == "user"]
+        start = questions[count] if count < len(questions) else len(self.messages)
+        head = self.messages[:1] if self.system_prompt is not None else ()
+        return replace(self, messages=(*head, *self.messages[start:])) if questions and count > 0 else self
+
+
+class ConversationStore:
+    """The conversations in `folder`."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def names(self) -> list[str]:
+        """All names, the one written last first."""
+        files = sorted(self._folder.glob("*.json"), key=lambda file: file.stat().st_mtime_ns, reverse=True)
+        return [file.stem for file in files]
+
+    def load(self, name: str) -> Conversation:
+        """One conversation. Raises UsageError when there is none of this name."""
+        file = self._file(name)
+        try:
+            found = json.loads(file.read_text(encoding="utf-8"))
+            messages = tuple(_message(entry) for entry in found["messages"])
+            return Conversation(name=name, model_key=found.get("model_key"), messages=messages)
+        except FileNotFoundError as exc:
+            known = ", ".join(self.names()[:8]) or "none yet"
+            raise UsageError(f"there is no conversation {name!r} (there are: {known})") from exc
+        except (ValueError, KeyError, TypeError) as exc:
+            raise LMStrixError(f"{file} is no conversation that can be read ({exc}); delete or repair it") from exc
+
+    def latest(self) -> Conversation:
+        """The one written last. Raises UsageError when there is none."""
+        names = self.names()
+        if not names:
+            raise UsageError("there is no conversation to continue yet (log_texts = false keeps none)")
+        return self.load(names[0])
+
+    def save(self, conversation: Conversation) -> Path:
+        """Write a conversation, replacing an earlier state of it."""
+        file = self._file(conversation.name)
+        written = {
+            "schema": SCHEMA,
+            "name": conversation.name,
+            "model_key": conversation.model_key,
+            "updated_at": datetime.now(UTC).isoformat(),
+            "messages": [_entry(message) for message in conversation.messages],
+        }
+        self._folder.mkdir(parents=True, exist_ok=True)
+        temporary = file.with_name(f"{file.name}.{os.getpid()}.tmp")
+        temporary.write_text(json.dumps(written, ensure_ascii=True, indent=1) + "\n", encoding="utf-8")
+        temporary.replace(file)
+        return file
+
+    def new_name(self) -> str:
+        """A name no conversation has: the time, and a number when two begin in the same second."""
+        stem = name = datetime.now(UTC).astimezone().strftime("chat-%Y%m%d-%H%M%S")
+        number = 1
+        while self._file(name).exists():
+            number += 1
+            name = f"{stem}-{number}"
+        return name
+
+    def _file(self, name: str) -> Path:
+        if not _NAME.fullmatch(name):
+            raise UsageError(f"{name!r} is no name for a conversation; use letters, digits, spaces, dots and dashes")
+        return self._folder / f"{name}.json"
+
+
+def _entry(message: Message) -> dict[str, Any]:
+    return {key: value for key, value in asdict(message).items() if key in ("role", "text") or value}
+
+
+def _message(entry: dict[str, Any]) -> Message:
+    calls = tuple(ToolCall(**call) for call in entry.get("tool_calls", ()))
+    return Message(**{**entry, "images": tuple(entry.get("images", ())), "tool_calls": calls})

@@ -1,0 +1,55 @@
+"""Answers of earlier calls, for calls that are exactly the same: model file, messages, images, sampling and limits.
+
+One JSON file an answer, named by the hash of all of these. Only used where asked for: sampled answers differ by nature,
+and a cached one never does. Losing an entry costs nothing, so a file that cannot be read or written is no error.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lmstrix.types import GenerationResult, GenerationStats
+
+if TYPE_CHECKING:
+    from lmstrix.types import GenerationRequest
+
+
+def request_key(request: GenerationRequest, *, model: str, limit: float | None) -> str:
+    """The name of a request. `model` identifies the file, `limit` the room for the answer as it was asked for."""
+    images = {path: hashlib.sha256(Path(path).read_bytes()).hexdigest() for m in request.messages for path in m.images}
+    described = json.dumps([model, limit, asdict(request), images], sort_keys=True)
+    return hashlib.sha256(described.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class ResponseCache:
+    """The cache in `folder`."""
+
+    folder: Path
+
+    def read(self, key: str) -> GenerationResult | None:
+        """The answer kept under `key`, or None."""
+        try:
+            found = json.loads(self._file(key).read_text(encoding="utf-8"))
+            return GenerationResult(**{**found, "stats": GenerationStats(**found["stats"])})
+        except (OSError, ValueError, TypeError, KeyError):
+            return None
+
+    def write(self, key: str, result: GenerationResult) -> None:
+        """Keep an answer."""
+        file = self._file(key)
+        temporary = file.with_name(f"{file.name}.{os.getpid()}.tmp")
+        kept = {name: value for name, value in asdict(result).items() if name != "tool_calls"}
+        with contextlib.suppress(OSError):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            temporary.write_text(json.dumps(kept), encoding="utf-8")
+            temporary.replace(file)
+
+    def _file(self, key: str) -> Path:
+        return self.folder / f"{key}.json"

@@ -1,0 +1,49 @@
+"""`recommend`: the registry's models as candidates, with predicted memory and logged speeds."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from lmstrix.core.memory.host import read_host_memory
+from lmstrix.core.recommend import Advice, Candidate, Wish, recommend
+from lmstrix.service.estimating import UNKNOWN_DECLARED, breakdown, shape_of
+from lmstrix.types import LoadConfig
+
+if TYPE_CHECKING:
+    from lmstrix.core.registry import ModelRecord
+    from lmstrix.service.facade import LMStrixService
+
+ASSUMED_CONTEXT_LENGTH = 8192
+
+
+def advise(service: LMStrixService, wish: Wish) -> Advice:
+    """Rank the models that are there for a wish; this machine's memory limits them unless the wish says otherwise."""
+    from dataclasses import replace
+
+    if wish.budget_bytes is None and service.settings.server in ("auto", "lmstudio", "embedded"):
+        wish = replace(wish, budget_bytes=read_host_memory().model_budget_bytes)
+    speeds = {item.model_path: item.mean_decode_tokens_per_second for item in service.call_statistics()}
+    records = [record for record in service.known_models() if not record.is_missing]
+    candidates = [_candidate(service, record, wish, speeds.get(record.path)) for record in records]
+    return recommend(candidates, wish)
+
+
+def _candidate(service: LMStrixService, record: ModelRecord, wish: Wish, speed: float | None) -> Candidate:
+    declared = record.max_context_length or UNKNOWN_DECLARED
+    needed = wish.min_context_length or record.tested_context_length or ASSUMED_CONTEXT_LENGTH
+    shape = shape_of(service.models_dir, record)
+    taken = breakdown(shape, min(needed, declared), LoadConfig(context_length=None))
+    return Candidate(
+        model_key=record.model_key,
+        kind=record.kind,
+        size_bytes=record.size_bytes or 0,
+        memory_bytes=taken.total_bytes,
+        params=record.params,
+        bits=record.bits,
+        declared_context_length=record.max_context_length,
+        tested_context_length=record.tested_context_length,
+        test_failed=record.test_status == "failed",
+        vision=record.vision,
+        trained_for_tool_use=record.trained_for_tool_use,
+        tokens_per_second=speed,
+    )
