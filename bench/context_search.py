@@ -2,9 +2,10 @@
 
     python -m bench.context_search [--draws 3] [--seed 0] [--quick] [--write docs]
 
-A draw is 7 machines of 8 to 128 GiB with 77 models each. `--quick` is one draw. `--write` puts the tables and a plot of
-scenario A into a folder. Loads p50/p95, failing loads and prefills mean, severe = more than 10 % over the budget, gap =
-how far the answer stays below the true limit, unsafe = answers above it. simulated_worlds.py says what is assumed.
+A draw is 7 machines of 8 to 128 GiB with 77 models each; `--quick` is one draw. `--write` puts the tables into
+`optimizer.md` of a folder, and a plot of scenario A beside it. Columns: loads, failing loads and prefills, severe ones
+(more than 10 % over the budget), gap (how far the answer stays below the true limit), unsafe (answers above it), time.
+simulated_worlds.py says what is assumed.
 """
 
 from __future__ import annotations
@@ -108,6 +109,7 @@ def quantile(values: Iterable[float], ratio: float) -> float:
     return ordered[min(len(ordered) - 1, int(ratio * len(ordered)))]
 
 
+MARKERS = ("<!-- figures -->", "<!-- end of figures -->")
 HEADER = (
     "| algorithm | loads p50/p95 | failing mean | severe mean | gap p50/p95/mean | unsafe | time p50/p95 |\n"
     "|---|---|---|---|---|---|---|"
@@ -140,8 +142,8 @@ def table(rows: Sequence[Row], algorithms: Sequence[str], fits: Fits) -> str:
 
 def plot(rows: Sequence[Row], algorithms: Sequence[str]) -> str:
     """Failing probes against the median gap, an SVG: down and left is better."""
-    width, height, left, bottom = 760, 420, 70, 370
-    biggest_gap, biggest_failing = 60.0, 6.0
+    width, height, left, bottom = 760, 460, 70, 380
+    biggest_gap, biggest_failing = 80.0, 7.0
 
     def x(gap_percent: float) -> float:
         return left + (width - left - 20) * min(gap_percent, biggest_gap) / biggest_gap
@@ -155,30 +157,41 @@ def plot(rows: Sequence[Row], algorithms: Sequence[str]) -> str:
         "<title>Failing probes against the gap below the true limit</title>",
         f'<rect width="{width}" height="{height}" fill="#fff"/>',
     ]
-    for failing in (0, 0.1, 0.5, 1, 2, 4, 6):
+    for failing in (0, 0.1, 0.5, 1, 2, 4, 7):
         parts.append(f'<line x1="{left}" x2="{width - 20}" y1="{y(failing):.1f}" y2="{y(failing):.1f}" stroke="#ddd"/>')
         parts.append(f'<text x="{left - 8}" y="{y(failing) + 4:.1f}" text-anchor="end" fill="#555">{failing:g}</text>')
     parts += [
-        f'<text x="{x(gap):.1f}" y="{bottom + 18}" text-anchor="middle" fill="#555">{gap} %</text>'
-        for gap in range(0, 61, 10)
+        f'<text x="{x(gap):.1f}" y="{bottom + 44}" text-anchor="middle" fill="#555">{gap} %</text>'
+        for gap in range(0, 81, 10)
     ]
-    parts.append(f'<text x="{width / 2}" y="{height - 8}" text-anchor="middle">median gap below the true limit</text>')
+    parts.append(f'<text x="{width / 2}" y="{height - 12}" text-anchor="middle">median gap below the true limit</text>')
     parts.append(
         f'<text x="18" y="{bottom / 2}" text-anchor="middle" transform="rotate(-90 18 {bottom / 2})">'
         "failing probes a model (root scale)</text>"
     )
+    points = []
     for algorithm in algorithms:
         chosen = [row for row in rows if row.algorithm == algorithm and row.fits == "part"]
-        gap = 100 * median(row.gap_ratio for row in chosen)
-        failing = mean(row.failing for row in chosen)
+        gap, failing = 100 * median(row.gap_ratio for row in chosen), mean(row.failing for row in chosen)
+        points.append((y(failing), x(gap), algorithm))
+    label_y = 0.0
+    for point_y, point_x, algorithm in sorted(points):
+        label_y = max(label_y + 14, point_y + 4)  # labels side by side would overlap
         colour = "#0a7" if algorithm in OURS else "#c53"
-        anchor, shift = ("end", -8) if gap > 0.6 * biggest_gap else ("start", 8)
-        parts.append(f'<circle cx="{x(gap):.1f}" cy="{y(failing):.1f}" r="5" fill="{colour}"/>')
+        anchor, shift = ("end", -8) if point_x > 0.6 * width else ("start", 8)
+        parts.append(f'<circle cx="{point_x:.1f}" cy="{point_y:.1f}" r="5" fill="{colour}"/>')
         parts.append(
-            f'<text x="{x(gap) + shift:.1f}" y="{y(failing) - 6:.1f}" text-anchor="{anchor}" fill="{colour}">'
+            f'<text x="{point_x + shift:.1f}" y="{label_y:.1f}" text-anchor="{anchor}" fill="{colour}">'
             f"{algorithm}</text>"
         )
     return "\n".join([*parts, "</svg>", ""])
+
+
+def write_figures(page: Path, figures: str) -> None:
+    """Put the tables between the page's markers."""
+    before, _, rest = page.read_text(encoding="utf-8").partition(MARKERS[0])
+    _, _, after = rest.partition(MARKERS[1])
+    page.write_text(f"{before}{MARKERS[0]}\n\n{figures}\n\n{MARKERS[1]}{after}", encoding="utf-8")
 
 
 def main() -> None:
@@ -228,7 +241,7 @@ def main() -> None:
     )
     print(f"{time.perf_counter() - started:.0f} s in all")
     if options.write:
-        (options.write / "optimizer-figures.md").write_text("\n".join(written).strip() + "\n", encoding="utf-8")
+        write_figures(options.write / "optimizer.md", "\n".join(written).strip())
 
 
 if __name__ == "__main__":

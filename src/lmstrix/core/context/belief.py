@@ -50,7 +50,7 @@ _BUDGET_READING_SHARE = 0.015
 _BUDGET_REGIMES = ((1.0, 0.95), (2.7, 0.05))
 """(factor on the sd, weight): as expected, or wild."""
 _UNKNOWN_BUDGETS = 12
-_TRANSIENTS = ((0.15, 0.325), (0.5, 0.325), (0.85, 0.32), (2.5, 0.03))
+_TRANSIENTS = ((0.25, 0.485), (0.75, 0.485), (2.5, 0.03))
 _TRANSIENT_CONSTANT = 0.2 * GIB
 _TRANSIENT_SHARE = 0.03
 _READING_SHARE = 0.01
@@ -64,6 +64,7 @@ _SEVERE_SHARE = 0.1
 _SETTLED_SLOPE_SD = 0.1
 """A slope known better than this, as a share of itself, is worth teaching."""
 _NEGLIGIBLE_WEIGHT = 1e-5
+_DROPPED_MASS = 5e-4
 
 
 class Reading(NamedTuple):
@@ -143,7 +144,7 @@ class Prior:
         for z, weight in zip(nodes, weights, strict=True):
             yield max(0.05, self.slope.mean + z * self.slope.sd), weight * core
         low, high = _SLOPE_TAIL
-        count = 100 if fine else 16
+        count = 60 if fine else 16
         ratio = (high / low) ** (1 / count)
         for index in range(count):
             yield low * ratio ** (index + 0.5), self.slope_tail_weight / count
@@ -392,11 +393,20 @@ def _bounds(prior: Prior, evidence: Evidence, slope: float, u: float) -> Iterato
 
 
 def _weighed(hypotheses: Iterable[_Hypothesis]) -> list[_Hypothesis]:
-    """The hypotheses that count, weights scaled so that weight * mass sums to 1. None when no mass is left."""
-    found = list(hypotheses)
-    total = sum(hypothesis.weight * hypothesis.mass for hypothesis in found)
+    """The hypotheses that count, weights scaled so that weight * mass sums to 1. None when no mass is left.
+
+    The lightest are dropped as long as they hold less than `_DROPPED_MASS` together: most of them do.
+    """
+    found = sorted(hypotheses, key=lambda item: item.weight * item.mass)
+    total = sum(item.weight * item.mass for item in found)
     if total < 1e-12:
         return []
-    kept = [item for item in found if item.weight * item.mass > _NEGLIGIBLE_WEIGHT * total]
+    dropped, light = 0, 0.0
+    for item in found:
+        light += item.weight * item.mass
+        if light > _DROPPED_MASS * total:
+            break
+        dropped += 1
+    kept = found[dropped:]
     total = sum(item.weight * item.mass for item in kept)
     return [item._replace(weight=item.weight / total) for item in kept]
