@@ -143,6 +143,7 @@ class _Run:
             provenance=_provenance(self._backend, self._machine, options.load),
             on_step=on_step,
             on_result=self._save,
+            read_memory=_free_bytes if _is_local(self._backend) else None,
         )
 
     def test(self, record: ModelRecord) -> ModelTest:
@@ -308,6 +309,11 @@ def _guardrail_limit(backend: ModelBackend, model_key: str, load: LoadConfig, ce
     except LMStrixError:
         return None
     return good * ALIGNMENT or None
+
+
+def _free_bytes() -> int:
+    """What models may take now. The search ignores differences too small to be true: mapped weights count as free."""
+    return read_host_memory().model_budget_bytes
 
 
 def _is_local(backend: ModelBackend) -> bool:

@@ -272,3 +272,20 @@ def test_nothing_fits_means_nothing_is_loaded(lab: Callable[..., Lab]) -> None:
     assert found.loads == 0
     assert found.refused is not None
     assert "short" in found.refused
+
+
+def test_memory_readings_reach_the_search(lab: Callable[..., Lab]) -> None:
+    truth = 9000
+    without = lab(declared=16384, loadable=truth).test(budget_bytes=cost(truth))
+    here = lab(declared=16384, loadable=truth)
+
+    def free() -> int:
+        taken = sum(cost(instance.context_length) for instance in here.server.instances.values())
+        return cost(truth) - taken
+
+    here.tester._read_memory = free
+    found = here.test(budget_bytes=cost(truth))
+    assert found.result.tested_context_length is not None
+    assert without.result.tested_context_length is not None
+    assert without.result.tested_context_length <= found.result.tested_context_length <= truth
+    assert found.result.tested_context_length >= 0.9 * truth

@@ -35,6 +35,7 @@ Precision = Literal["safe", "balanced", "tight", "exhaustive"]
 INSTANCE_PREFIX = TESTED_PREFIX  # instances of any tester: what an earlier, killed run left is known by it
 FLOOR_TOKENS = 1024
 ALIGNMENT = 256
+LEAST_READABLE_BYTES = 2 * 2**30  # below this, what other programs take and free drowns the difference
 EFFECTIVE_PRECISION = 1.08  # the effective length is bracketed to within this factor
 
 
@@ -273,7 +274,8 @@ class _Test:
         self._loads += 1
         instance_id = f"{self._tester.instance_prefix}{self._tester._loads}"
         self._say("load", length)
-        free_before = self._tester._read_memory()
+        telling = subject.cost(length) >= LEAST_READABLE_BYTES
+        free_before = self._tester._read_memory() if telling else None
         with self._intent("load", length, subject.cost(length)) as settle:
             try:
                 instance = self._backend.load(
@@ -295,7 +297,7 @@ class _Test:
                 return outcome, _line(exc)
             self._instance = instance
             settle(Outcome.OK, detail=f"effective context {instance.context_length}")
-        free_after = self._tester._read_memory()
+        free_after = self._tester._read_memory() if telling else None
         self._memory_taken = free_before - free_after if free_before and free_after else None
         self._asked = length
         self._resized = _resize(length, instance.context_length)
