@@ -415,6 +415,48 @@ class LMStrixCommands:
         inferring.keep(result)
         console.answered(result, streamed=live)
 
+    def chat(
+        self,
+        *,
+        model: str | None = None,
+        system_prompt: str | None = None,
+        go_on: Annotated[bool, Flag("continue")] = False,
+        conversation: str | None = None,
+        in_ctx: InContext = None,
+        out_ctx: OutContext = None,
+        temperature: float | None = None,
+        seed: int | None = None,
+        stream_timeout: Seconds | None = None,
+    ) -> None:
+        """Talk with a model. /help inside shows what else a line can do; over a pipe each line is a question.
+
+        Args:
+            model: The model (default: the one used last, or that of the conversation).
+            system_prompt: System prompt.
+            go_on: Continue the conversation of the last chat or infer.
+            conversation: Continue the conversation kept under this name.
+            in_ctx: Context length to load, or % of the tested one; 0 is the server's default.
+            out_ctx: Most tokens of an answer, or % of the context; auto or max, the default, is all that is left.
+            temperature: Sampling temperature.
+            seed: Seed of the sampler.
+            stream_timeout: Give up when no token came for this long.
+        """
+        from lmstrix.core.results import InferRequest
+        from lmstrix.reports.chat import run_chat
+
+        request = InferRequest(
+            prompt="",
+            in_ctx=in_ctx,
+            out_ctx=out_ctx,
+            temperature=temperature,
+            seed=seed,
+            between_tokens_s=stream_timeout,
+        )
+        if go_on and conversation is not None:
+            raise UsageError("give --continue or --conversation NAME, not both")
+        session = self._service.chat(request, model=model, system_prompt=system_prompt, name=conversation, latest=go_on)
+        run_chat(session, self._console)
+
     def logs(self, *, search: str | None = None, model: str | None = None, last: int = 20, stats: bool = False) -> None:
         """Show the calls made so far, newest first, or what they say of each model.
 

@@ -383,6 +383,12 @@ class Console:
                 sys.stdout.write("\n")
         raise AssertionError("a stream ends with Finished or raises")
 
+    def answer_line(self, schema: str, result: GenerationResult) -> None:
+        """An answer as one line of JSON."""
+        line = {"schema": f"lmstrix.{schema}/1", **_answer_json(result)}
+        sys.stdout.write(json_module.dumps(line, default=_jsonable) + "\n")
+        sys.stdout.flush()
+
     def _tool_answered(self, event: ToolAnswered) -> None:
         arguments = ", ".join(f"{name}={_shown(value)}" for name, value in (event.call.arguments or {}).items())
         self.note(f"{event.call.name}({arguments}) -> {shorten(' '.join(event.text.split()), 100)}")

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     from lmstrix.backend import LoadProgress
     from lmstrix.core.acting import Transcript
+    from lmstrix.core.chat import ChatSession
     from lmstrix.core.context.tester import Step
     from lmstrix.core.conversations import ConversationStore
     from lmstrix.core.history.calls import CallStatistics, LoggedCall
@@ -251,6 +252,39 @@ class LMStrixService:
         from lmstrix.service.answering import Watch, stream
 
         return stream(self, request, Watch(on_prepared=on_prepared, on_progress=on_progress, transcript=transcript))
+
+    def chat(
+        self,
+        request: InferRequest,
+        *,
+        model: str | None = None,
+        system_prompt: str | None = None,
+        name: str | None = None,
+        latest: bool = False,
+    ) -> ChatSession:
+        """A chat: new, or going on with the conversation `name`, or with the latest one."""
+        from lmstrix.core.chat import ChatSession, ChatTools
+        from lmstrix.core.conversations import Conversation
+
+        store = self.conversations
+        if latest:
+            conversation = store.latest()
+        else:
+            conversation = store.load(name) if name is not None else Conversation(name=store.new_name())
+        if system_prompt is not None:
+            conversation = conversation.with_system_prompt(system_prompt)
+        tools = ChatTools(
+            ask=self.stream, find_model=lambda query: self.find(query).model_key, store=store, keep=self.keeps_texts
+        )
+        session = ChatSession(tools, request, conversation)
+        if model is not None:
+            session.command(f"/model {model}")
+        return session
+
+    @property
+    def keeps_texts(self) -> bool:
+        """Whether prompts and answers may be written down."""
+        return self.settings.log_inference and self.settings.log_texts
 
     def rehearse(self, request: InferRequest) -> Rehearsal:
         """What a request would send and what it counts; sends nothing and needs no server."""

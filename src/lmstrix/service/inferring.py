@@ -83,17 +83,13 @@ class Inferring:
             self._words.schema.read(result.text)
         if self._words.save_response is not None:
             save_text(self._words.save_response, result.text)
-        if self._keeps_texts and not self._request.raw:
+        if self._service.keeps_texts and not self._request.raw:
             turns = tuple(self._transcript.messages) or (Message(role="assistant", text=result.text),)
             kept = self._earlier.answered(self._question, turns, model_key=result.model_key)
             try:
                 self._service.conversations.save(kept)
             except OSError as exc:
                 self._service.notify(f"the conversation was not kept: {exc}")
-
-    @property
-    def _keeps_texts(self) -> bool:
-        return self._service.settings.log_inference and self._service.settings.log_texts
 
     def _conversation(self, request: InferRequest) -> Conversation:
         if not self._words.go_on:

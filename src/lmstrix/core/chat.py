@@ -1,0 +1,164 @@
+"""A chat: what is said, what the slash commands do. Reading lines and showing answers is the caller's.
+
+The whole conversation is sent with each question; nothing is dropped by itself. When it no longer fits, the question
+fails with the sizes, and `/trim` forgets the oldest exchanges.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from lmstrix.core.conversations import Conversation, ConversationStore
+from lmstrix.errors import LMStrixError, UsageError
+from lmstrix.types import Finished, Message
+from lmstrix.units import format_seconds
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from lmstrix.core.results import InferRequest
+    from lmstrix.types import GenerationResult, StreamEvent
+
+HELP = """\
+/model [NAME]   show the model, or ask another one from now on
+/system [TEXT]  show the system prompt, or set it (/system - removes it)
+/save [NAME]    keep the conversation, under another name if one is given
+/load [NAME]    go on with a kept conversation, or list them
+/context        how much of the context is taken
+/trim [N]       forget the oldest exchange, or the N oldest
+/stats          tokens and times of the last answer
+/clear          begin a new conversation
+/help           this
+/exit           leave (or Ctrl-D)
+A line that ends with \\ goes on in the next; \"\"\" begins and ends a text of several lines;
+// sends a line that begins with /. Ctrl-C cancels an answer."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChatTools:
+    """What a chat needs from outside. `keep` is off where no texts may be kept; then only /save writes."""
+
+    ask: Callable[[InferRequest], Iterator[StreamEvent]]
+    find_model: Callable[[str], str]
+    store: ConversationStore
+    keep: bool
+
+
+class ChatSession:
+    """One chat. `request` has the sampling and limits of every question."""
+
+    def __init__(self, tools: ChatTools, request: InferRequest, conversation: Conversation) -> None:
+        self._tools = tools
+        self._request = request
+        self.conversation = conversation
+        self.last: GenerationResult | None = None
+        self.ended = False
+
+    def say(self, text: str) -> Iterator[StreamEvent]:
+        """Ask, with all that was said before; what is left early or fails leaves the conversation as it was."""
+        question = Message(role="user", text=text)
+        conversation = self.conversation
+        asked = replace(
+            self._request, prompt=text, model=conversation.model_key, messages=conversation.asking(question)
+        )
+        for event in self._tools.ask(asked):
+            if isinstance(event, Finished):
+                self._answered(conversation, question, event.result)
+            yield event
+
+    def command(self, line: str) -> str:
+        """What a line that begins with / does; returns what to show. Raises UsageError."""
+        word, _, rest = line[1:].strip().partition(" ")
+        commands: dict[str, Callable[[str], str]] = {
+            "model": self._model,
+            "system": self._system,
+            "save": self._save,
+            "load": self._load,
+            "context": self._context,
+            "trim": self._trim,
+            "stats": self._stats,
+            "clear": self._clear,
+            "help": lambda _: HELP,
+            "exit": self._exit,
+            "quit": self._exit,
+        }
+        if word not in commands:
+            raise UsageError(f"unknown command /{word} (/help lists them; // sends a line that begins with /)")
+        return commands[word](rest.strip())
+
+    @property
+    def meter(self) -> str:
+        """How much of the context the last answer left taken."""
+        if self.last is None or self.last.stats.total_tokens is None:
+            return f"{self.conversation.exchanges} exchanges; nothing was counted yet"
+        taken, size = self.last.stats.total_tokens, self.last.context_length
+        return f"context {taken:,} of {size:,} tokens ({taken / size:.0%})" if size else f"context {taken:,} tokens"
+
+    def _answered(self, conversation: Conversation, question: Message, result: GenerationResult) -> None:
+        answer = Message(role="assistant", text=result.text)
+        self.conversation = conversation.answered(question, (answer,), model_key=result.model_key)
+        self.last = result
+        if self._tools.keep:
+            self._tools.store.save(self.conversation)
+
+    def _model(self, name: str) -> str:
+        if name:
+            self.conversation = replace(self.conversation, model_key=self._tools.find_model(name))
+        return f"the model is {self.conversation.model_key or 'the one used last'}"
+
+    def _system(self, text: str) -> str:
+        if text:
+            self.conversation = self.conversation.with_system_prompt(None if text == "-" else text)
+        return f"system prompt: {self.conversation.system_prompt or 'none'}"
+
+    def _save(self, name: str) -> str:
+        if name:
+            self.conversation = replace(self.conversation, name=name)
+        return f"kept as {self._tools.store.save(self.conversation)}"
+
+    def _load(self, name: str) -> str:
+        if not name:
+            return "\n".join(self._tools.store.names()) or "no conversation is kept yet"
+        found = self._tools.store.load(name)
+        model_key = found.model_key or self.conversation.model_key
+        self.conversation, self.last = replace(found, model_key=model_key), None
+        return f"{name}: {found.exchanges} exchanges with {model_key or 'the model used last'}"
+
+    def _context(self, _: str) -> str:
+        return self.meter
+
+    def _trim(self, count: str) -> str:
+        if not (count or "1").isdecimal() or count == "0":
+            raise UsageError(f"/trim {count}: give a number of exchanges, such as /trim 2")
+        before = self.conversation.exchanges
+        self.conversation = self.conversation.without_oldest(int(count or "1"))
+        return f"forgot {before - self.conversation.exchanges} of {before} exchanges"
+
+    def _stats(self, _: str) -> str:
+        if self.last is None:
+            raise UsageError("nothing was answered yet")
+        stats = self.last.stats
+        speed = stats.decode_tokens_per_second
+        parts = [
+            f"{self.last.model_key}: {stats.prompt_tokens or 0:,} + {stats.completion_tokens or 0:,} tokens",
+            f"first after {format_seconds(stats.ttft_s)}",
+            f"{format_seconds(stats.total_s)} in all",
+        ]
+        return ", ".join(parts if speed is None else [*parts, f"{speed:.1f} tokens/s"])
+
+    def _clear(self, _: str) -> str:
+        fresh = Conversation(name=self._tools.store.new_name(), model_key=self.conversation.model_key)
+        self.conversation, self.last = fresh.with_system_prompt(self.conversation.system_prompt), None
+        return "a new conversation"
+
+    def _exit(self, _: str) -> str:
+        self.ended = True
+        return ""
+
+
+def overflow_hint(failure: LMStrixError) -> str:
+    """What to do in a chat about a question that failed."""
+    from lmstrix.errors import ContextOverflowError
+
+    return "; /trim forgets the oldest exchange" if isinstance(failure, ContextOverflowError) else ""
