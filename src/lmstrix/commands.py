@@ -358,9 +358,9 @@ class LMStrixCommands:
         console.json = console.json or format == "json"
         named = file_prompt is not None or _is_reference(prompt)
         piped = None
-        if stdin or prompt == "-":
-            if stdin and prompt not in (None, "-") and not named:
-                raise UsageError("give the prompt as a word or with --stdin, not both")
+        if stdin:
+            if prompt is not None and not named:
+                raise UsageError("give the prompt as a word or on stdin (-), not both")
             piped = _read_stdin()
         if named and piped is not None and (text is not None or text_file is not None):
             raise UsageError("the text comes from stdin or from --text or --text-file, not from two of them")
