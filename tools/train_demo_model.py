@@ -186,6 +186,21 @@ class Teacher:
             (line.capitalize() if rng.random() < 0.5 else line) + rng.choice(("", ".", "?", "!")), FALLBACK
         )
 
+    def long_talk(self) -> Example:
+        """A page of words, most of them unknown, with or without prose: not notes either."""
+        rng = self._rng
+        sentences = prose.Prose(rng)
+        known = rng.random()
+        words: list[str] = []
+        for _ in range(round(8 * 16 ** rng.random())):
+            if rng.random() < known:
+                words.append(sentences.sentence())
+            else:
+                letters = (rng.choice("etaoinshrdlucmfwypvbgkjqxz") for _ in range(rng.randint(2, 9)))
+                words.append("".join(letters) + rng.choice(("", "", "", ",", ".", ":", "\n", " 7", " {", "(")))
+        request = " ".join(rng.choice(_OTHER) for _ in range(rng.randint(1, 6))).capitalize()
+        return self._chat(" ".join(words) if rng.random() < 0.3 else f"{request}: {' '.join(words)}", FALLBACK)
+
     def recall(self, chars: int, asked: int) -> Example:
         """Notes of about `chars` characters and a question for up to `asked` of their keys."""
         rng = self._rng
@@ -330,8 +345,8 @@ CURRICULUM = (
 )
 RATE_FALLS = (742, 1060)  # between these steps, in a straight line
 SMALL_TALK_ROWS = 8  # a step, in a batch of their own: they are short
-FINISH = Stage(500, 300, 4600, 8, 7e-4, 4000)
-FINISH_ADDITIONS = 64  # a step
+FINISH = Stage(380, 300, 4600, 8, 7e-4, 3000)
+FINISH_ADDITIONS, FINISH_PAGES = 64, 4  # a step
 
 
 def notes_for(stage: Stage, teacher: Teacher, rng: random.Random) -> list[Example]:
@@ -394,7 +409,7 @@ def train(model: Model, vocabulary: Vocabulary, *, seed: int, keep: Path | None)
 
 
 def finish(model: Model, vocabulary: Vocabulary, *, seed: int) -> None:
-    """A hundred sums are learned last, when little else is left to learn; notes and talk go on, so none is lost."""
+    """The hundred sums, and not to mind long strange text, are learned last; notes and talk go on, so none is lost."""
     rng = random.Random(seed)
     teacher = Teacher(vocabulary, seed)
     optimizer = torch.optim.AdamW(model.parameters(), lr=FINISH.rate, betas=(0.9, 0.98), weight_decay=0.01)
@@ -403,16 +418,17 @@ def finish(model: Model, vocabulary: Vocabulary, *, seed: int) -> None:
         optimizer.param_groups[0]["lr"] = FINISH.rate * min(1.0, step / 30, 1.02 - step / FINISH.steps)
         sums = model(*batch_of([teacher.addition() for _ in range(FINISH_ADDITIONS)]))
         talk = model(*batch_of([teacher.small_talk() for _ in range(SMALL_TALK_ROWS)]))
+        pages = model(*batch_of([teacher.long_talk() for _ in range(FINISH_PAGES)]))
         notes = model(*batch_of(notes_for(FINISH, teacher, rng)))
-        sums_loss = F.cross_entropy(*sums)
-        notes_loss = F.cross_entropy(*notes)
+        sums_loss, notes_loss, pages_loss = (F.cross_entropy(*batch) for batch in (sums, notes, pages))
         optimizer.zero_grad(set_to_none=True)
-        (notes_loss + 0.5 * sums_loss + 0.2 * F.cross_entropy(*talk)).backward()
+        (notes_loss + 0.5 * sums_loss + 0.2 * F.cross_entropy(*talk) + 0.2 * pages_loss).backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         if step % 50 == 0:
             elapsed = time.perf_counter() - began
-            print(f"{elapsed:7.0f} s  finish {step}  sums {sums_loss:.4f}  notes {notes_loss:.4f}", flush=True)
+            losses = f"sums {sums_loss:.4f}  pages {pages_loss:.4f}  notes {notes_loss:.4f}"
+            print(f"{elapsed:7.0f} s  finish {step}  {losses}", flush=True)
 
 
 # ------------------------------------------------------------------------------------------------ file
