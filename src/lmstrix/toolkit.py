@@ -14,17 +14,19 @@ from collections.abc import Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, TypeGuard
 
 from lmstrix.errors import LMStrixError
-from lmstrix.types import Finished, GenerationResult, LoadConfig, StreamEvent, TextDelta
+from lmstrix.types import Finished, GenerationResult, LoadConfig, Message, StreamEvent, TextDelta
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator
+    from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Sequence
     from types import TracebackType
 
     from lmstrix.api.client import AsyncLMStudioBackend
+    from lmstrix.core.acting import Transcript
     from lmstrix.core.context.tester import ContextOutcome
+    from lmstrix.core.recommend import Advice, Wish
     from lmstrix.core.registry import ModelRecord
     from lmstrix.core.results import ContextReport, EstimateReport, InferRequest, ScanReport
     from lmstrix.service import LMStrixService
@@ -69,6 +71,19 @@ class InferenceResult(Mapping[str, Any]):
         }
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ActResult(InferenceResult):
+    """The answer of a call with tools. `stats` are those of the last round.
+
+    Attributes:
+        messages: what came about on the way: the model's calls, what the tools answered, the answer.
+        rounds: how often the model was asked.
+    """
+
+    messages: tuple[Message, ...]
+    rounds: int
+
+
 def _service(
     server: str | None,
     home: str | Path | None,
@@ -107,6 +122,122 @@ def _result(result: GenerationResult) -> InferenceResult:
         model_key=result.model_key,
         context_length=result.context_length,
     )
+
+
+def _acted(result: GenerationResult, transcript: Transcript) -> ActResult:
+    return ActResult(
+        text=result.text,
+        reasoning=result.reasoning,
+        stats=result.stats,
+        model_key=result.model_key,
+        context_length=result.context_length,
+        messages=tuple(transcript.messages),
+        rounds=transcript.rounds,
+    )
+
+
+def _acting(tools: Iterable[Callable[..., object]], max_rounds: int) -> dict[str, Any]:
+    """The options of a call with tools."""
+    from lmstrix.core.acting import tools_of
+
+    return {"tools": tools_of(tools), "max_rounds": max_rounds}
+
+
+def _is_text(event: StreamEvent) -> TypeGuard[TextDelta]:
+    return isinstance(event, TextDelta) and not event.reasoning and not event.structural
+
+
+class _Turns:
+    """What both chats share: the conversation, and what is sent and kept of each turn."""
+
+    def __init__(self, model: str | None, system_prompt: str | None, options: Mapping[str, Any]) -> None:
+        from lmstrix.core.conversations import Conversation
+
+        self._options = options
+        self._conversation = Conversation(name="chat", model_key=model).with_system_prompt(system_prompt)
+
+    @property
+    def messages(self) -> tuple[Message, ...]:
+        """All turns so far, a system prompt first."""
+        return self._conversation.messages
+
+    def forget_oldest(self, exchanges: int = 1) -> None:
+        """Drop the oldest questions and what was said to them; the system prompt stays."""
+        self._conversation = self._conversation.without_oldest(exchanges)
+
+    def _asking(self, text: str) -> tuple[Message, InferRequest]:
+        question = Message(role="user", text=text)
+        messages = self._conversation.asking(question)
+        return question, _request(text, self._conversation.model_key, {**self._options, "messages": messages})
+
+    def _answered(self, question: Message, result: GenerationResult) -> None:
+        answer = Message(role="assistant", text=result.text)
+        self._conversation = self._conversation.answered(question, (answer,), model_key=result.model_key)
+
+
+class Chat(_Turns):
+    """A conversation that remembers its turns. A turn that fails or is left early is not kept."""
+
+    def __init__(
+        self, service: LMStrixService, model: str | None, system_prompt: str | None, options: Mapping[str, Any]
+    ) -> None:
+        super().__init__(model, system_prompt, options)
+        self._service = service
+
+    def send(self, text: str) -> InferenceResult:
+        """Say something; the answer."""
+        for event in self.events(text):
+            if isinstance(event, Finished):
+                return _result(event.result)
+        raise LMStrixError("the answer ended without a result")
+
+    def stream(self, text: str) -> Iterator[str]:
+        """Say something; the text of the answer as it comes."""
+        for event in self.events(text):
+            if _is_text(event):
+                yield event.text
+
+    def events(self, text: str) -> Iterator[StreamEvent]:
+        """Say something; all events of the answer."""
+        question, request = self._asking(text)
+        for event in self._service.stream(request):
+            if isinstance(event, Finished):
+                self._answered(question, event.result)
+            yield event
+
+
+class AsyncChat(_Turns):
+    """Chat for asyncio."""
+
+    def __init__(
+        self, lms: AsyncLMStrix, model: str | None, system_prompt: str | None, options: Mapping[str, Any]
+    ) -> None:
+        super().__init__(model, system_prompt, options)
+        self._lms = lms
+
+    async def send(self, text: str) -> InferenceResult:
+        """Say something; the answer."""
+        async with aclosing(self.events(text)) as events:
+            async for event in events:
+                if isinstance(event, Finished):
+                    return _result(event.result)
+        raise LMStrixError("the answer ended without a result")
+
+    async def stream(self, text: str) -> AsyncGenerator[str]:
+        """Say something; the text of the answer as it comes."""
+        async with aclosing(self.events(text)) as events:
+            async for event in events:
+                if _is_text(event):
+                    yield event.text
+
+    async def events(self, text: str) -> AsyncGenerator[StreamEvent]:
+        """Say something; all events of the answer."""
+        question, request = self._asking(text)
+        async with aclosing(self._lms._answer(request)) as events:
+            async for event in events:
+                if isinstance(event, Finished):
+                    self._answered(question, event.result)
+                yield event
 
 
 class LMStrix:
@@ -172,12 +303,49 @@ class LMStrix:
     def stream(self, prompt: str, model: str | None = None, **options: Any) -> Iterator[str]:
         """The text of one answer as it comes; leaving early cancels it on the server."""
         for event in self._service.stream(_request(prompt, model, options)):
-            if isinstance(event, TextDelta) and not event.reasoning and not event.structural:
+            if _is_text(event):
                 yield event.text
 
     def events(self, prompt: str, model: str | None = None, **options: Any) -> Iterator[StreamEvent]:
         """All events of one answer: prompt progress, text, reasoning, and the result at the end."""
         return self._service.stream(_request(prompt, model, options))
+
+    def act(
+        self,
+        prompt: str,
+        model: str | None = None,
+        *,
+        tools: Iterable[Callable[..., object]],
+        max_rounds: int = 10,
+        **options: Any,
+    ) -> ActResult:
+        """An answer for which the model may call these Python functions, as often as `max_rounds` allows.
+
+        Their annotations and docstrings tell the model what they take and do. What a call fails with is told to the
+        model. Raises GenerationError when it still calls tools after the last round.
+        """
+        from lmstrix.core.acting import Transcript
+
+        transcript = Transcript()
+        request = _request(prompt, model, {**options, **_acting(tools, max_rounds)})
+        for event in self._service.stream(request, transcript=transcript):
+            if isinstance(event, Finished):
+                return _acted(event.result, transcript)
+        raise LMStrixError("the answer ended without a result")
+
+    def chat(self, model: str | None = None, *, system_prompt: str | None = None, **options: Any) -> Chat:
+        """A conversation; `options` hold for each of its turns."""
+        return Chat(self._service, model, system_prompt, options)
+
+    def embed(
+        self, texts: str | Sequence[str], model: str | None = None, *, ttl_s: float | None = 300.0
+    ) -> tuple[tuple[float, ...], ...]:
+        """One vector a text. Without a model, by the only embedding model there is."""
+        return self._service.embed(_texts(texts), model=model, ttl_s=ttl_s).vectors
+
+    def recommend(self, wish: Wish | None = None, **changes: Any) -> Advice:
+        """The best models for a wish; `changes` are fields of Wish (task="code", min_context_length=…)."""
+        return self._service.recommend(_wish(wish, changes))
 
     def estimate(self, model: str, context_length: int | None = None, **load: Any) -> EstimateReport:
         """What a load takes and which context fits, by arithmetic. `load` are fields of LoadConfig."""
@@ -263,27 +431,69 @@ class AsyncLMStrix:
         """Find the limits of all models that have no result yet."""
         return await asyncio.to_thread(self._service.test, None, _test_request(options, changes))
 
-    async def events(self, prompt: str, model: str | None = None, **options: Any) -> AsyncIterator[StreamEvent]:
-        """All events of one answer; the last is Finished."""
+    async def _answer(self, request: InferRequest, transcript: Transcript | None = None) -> AsyncGenerator[StreamEvent]:
         from lmstrix.service.answering import Watch, stream_async
 
         backend = await self._connected()
-        async with aclosing(stream_async(self._service, backend, _request(prompt, model, options), Watch())) as events:
+        async with aclosing(stream_async(self._service, backend, request, Watch(transcript=transcript))) as events:
             async for event in events:
                 yield event
 
-    async def stream(self, prompt: str, model: str | None = None, **options: Any) -> AsyncIterator[str]:
-        """The text of one answer as it comes."""
-        async for event in self.events(prompt, model, **options):
-            if isinstance(event, TextDelta) and not event.reasoning and not event.structural:
-                yield event.text
+    async def _result(self, request: InferRequest, transcript: Transcript | None = None) -> GenerationResult:
+        async with aclosing(self._answer(request, transcript)) as events:
+            async for event in events:
+                if isinstance(event, Finished):
+                    return event.result
+        raise LMStrixError("the answer ended without a result")
+
+    def events(self, prompt: str, model: str | None = None, **options: Any) -> AsyncGenerator[StreamEvent]:
+        """All events of one answer; the last is Finished."""
+        return self._answer(_request(prompt, model, options))
+
+    async def stream(self, prompt: str, model: str | None = None, **options: Any) -> AsyncGenerator[str]:
+        """The text of one answer as it comes; close it (contextlib.aclosing) when leaving early."""
+        async with aclosing(self.events(prompt, model, **options)) as events:
+            async for event in events:
+                if _is_text(event):
+                    yield event.text
 
     async def infer(self, prompt: str, model: str | None = None, **options: Any) -> InferenceResult:
         """One answer."""
-        async for event in self.events(prompt, model, **options):
-            if isinstance(event, Finished):
-                return _result(event.result)
-        raise LMStrixError("the answer ended without a result")
+        return _result(await self._result(_request(prompt, model, options)))
+
+    async def act(
+        self,
+        prompt: str,
+        model: str | None = None,
+        *,
+        tools: Iterable[Callable[..., object]],
+        max_rounds: int = 10,
+        **options: Any,
+    ) -> ActResult:
+        """As LMStrix.act; coroutine functions are awaited, others run in a worker thread."""
+        from lmstrix.core.acting import Transcript
+
+        transcript = Transcript()
+        request = _request(prompt, model, {**options, **_acting(tools, max_rounds)})
+        return _acted(await self._result(request, transcript), transcript)
+
+    def chat(self, model: str | None = None, *, system_prompt: str | None = None, **options: Any) -> AsyncChat:
+        """A conversation; `options` hold for each of its turns."""
+        return AsyncChat(self, model, system_prompt, options)
+
+    async def embed(
+        self, texts: str | Sequence[str], model: str | None = None, *, ttl_s: float | None = 300.0
+    ) -> tuple[tuple[float, ...], ...]:
+        """One vector a text. Without a model, by the only embedding model there is."""
+        from lmstrix.service.embedding import embed
+
+        backend = await self._connected()
+        found = await embed(self._service, lambda: backend, _texts(texts), model, ttl_s=ttl_s, aside=asyncio.to_thread)
+        return found.vectors
+
+    async def recommend(self, wish: Wish | None = None, **changes: Any) -> Advice:
+        """The best models for a wish, as LMStrix.recommend."""
+        return await asyncio.to_thread(self._service.recommend, _wish(wish, changes))
 
     async def estimate(self, model: str, context_length: int | None = None, **load: Any) -> EstimateReport:
         """What a load takes and which context fits, by arithmetic."""
@@ -304,6 +514,16 @@ class AsyncLMStrix:
     async def ps(self) -> list[LoadedModel]:
         """The loaded models."""
         return await asyncio.to_thread(self._service.ps)
+
+
+def _texts(texts: str | Sequence[str]) -> list[str]:
+    return [texts] if isinstance(texts, str) else list(texts)
+
+
+def _wish(wish: Wish | None, changes: Mapping[str, Any]) -> Wish:
+    from lmstrix.core.recommend import Wish
+
+    return replace(wish or Wish(), **changes)
 
 
 def _test_request(options: ContextTestRequest | None, changes: Mapping[str, Any]) -> ContextTestRequest:

@@ -29,7 +29,7 @@ from lmstrix.core.results import (
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from lmstrix.backend import LoadProgress
+    from lmstrix.backend import AsyncModelBackend, LoadProgress
     from lmstrix.core.acting import Transcript
     from lmstrix.core.chat import ChatSession
     from lmstrix.core.context.tester import Step
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from lmstrix.core.registry import ModelRecord, ModelRegistry
     from lmstrix.paths import Paths
     from lmstrix.service.connection import Connection
+    from lmstrix.service.embedding import Embedded
     from lmstrix.service.testing import ContextTestRequest, Order
     from lmstrix.settings import Settings
     from lmstrix.types import LoadConfig, LoadedModel, StreamEvent
@@ -298,6 +299,16 @@ class LMStrixService:
         from lmstrix.core.conversations import ConversationStore
 
         return ConversationStore(self.paths.home / "conversations")
+
+    def embed(self, texts: Sequence[str], *, model: str | None = None, ttl_s: float | None = 300.0) -> Embedded:
+        """One vector a text."""
+        from lmstrix.core.unsuspended import Unsuspended, here, run_unsuspended
+        from lmstrix.service.embedding import embed
+
+        def connect() -> AsyncModelBackend:
+            return Unsuspended(self.connection.backend)
+
+        return run_unsuspended(embed(self, connect, texts, model, ttl_s=ttl_s, aside=here))
 
     def recommend(self, wish: Wish) -> Advice:
         """The best models for a wish, by tested limits, predicted memory and logged speeds."""
