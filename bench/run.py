@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 FOLDER = Path(__file__).parent
-HELPERS = {"run", "simulated_worlds", "__init__"}
+HELPERS = {"run", "simulated_worlds", "context_peers", "__init__"}
 
 
 def main(names: list[str]) -> int:
@@ -17,7 +17,7 @@ def main(names: list[str]) -> int:
     worst = 0
     for script in chosen:
         print(f"\n== {script.stem}", flush=True)
-        worst = max(worst, subprocess.run([sys.executable, str(script)], cwd=FOLDER.parent, check=False).returncode)
+        worst = max(worst, subprocess.run([sys.executable, "-m", f"bench.{script.stem}"], cwd=FOLDER.parent, check=False).returncode)
     return worst
 
 

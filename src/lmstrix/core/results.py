@@ -128,7 +128,10 @@ class ContextReport:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlannedTest:
-    """What `test --dry-run` says of a model: what a load at `ceiling` would take, and the limit arithmetic expects."""
+    """What `test --dry-run` says of a model: what a load at `ceiling` would take, and the limit arithmetic expects.
+
+    `first_load` is what the search would load first, with how likely that is to fail; None when it would load nothing.
+    """
 
     record: ModelRecord
     ceiling: int
@@ -136,6 +139,9 @@ class PlannedTest:
     budget_bytes: int
     predicted_limit: int
     approximate: bool
+    first_load: int | None
+    first_load_bytes: int | None
+    first_load_risk_ratio: float | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

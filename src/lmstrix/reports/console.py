@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
 
+    from lmstrix.core.batch import BatchProgress, BatchReport
     from lmstrix.core.history.calls import CallStatistics, LoggedCall
     from lmstrix.core.inference import Prepared
     from lmstrix.core.registry import ModelRecord
@@ -187,6 +188,18 @@ class Console:
             self.table(_LIST_COLUMNS, [_list_row(r) for r in records], header=header, max_width=max_width)
             if not records:
                 self.note(f"none of {listing.total} models matches")
+            if self.verbose:
+                self._recall_curves(records)
+
+    def _recall_curves(self, records: Sequence[ModelRecord]) -> None:
+        from lmstrix.reports.testing import recall_chart
+
+        unicode = "utf" in (sys.stdout.encoding or "").lower()
+        for record in records:
+            for result in record.results:
+                if len(result.recall_curve) > 1:
+                    chart = recall_chart(result.recall_curve, unicode=unicode)
+                    sys.stdout.write(f"{clean(record.model_key)} ({result.configuration.key})  {chart}\n")
 
     def loaded(self, models: Sequence[LoadedModel], *, command: str) -> None:
         if self.json:
@@ -500,7 +513,66 @@ class Console:
         else:
             self.note("no calls in the log")
 
+    def batch(self, report: BatchReport) -> None:
+        if self.json:
+            items = [
+                {
+                    "file": done.item.file,
+                    "model_key": done.item.model_key,
+                    "prompt": done.item.prompt,
+                    "input": done.item.input,
+                    "outcome": done.outcome,
+                    "error": done.error,
+                    "prompt_tokens": done.prompt_tokens,
+                    "completion_tokens": done.completion_tokens,
+                    "total_s": done.total_s,
+                }
+                for done in report.outcomes
+            ]
+            self.result("batch", {"out": report.out, "elapsed_s": report.elapsed_s, "items": items})
+            return
+        counts = [f"{report.count('ok')} answered"]
+        for word, count in (("skipped", report.count("skipped")), ("failed", len(report.failed))):
+            if count:
+                counts.append(f"{count} {word}")
+        sys.stdout.write(f"{', '.join(counts)} in {format_seconds(report.elapsed_s)}: {clean(report.out)}\n")
+
     # Progress
+
+    @contextlib.contextmanager
+    def batch_progress(self) -> Iterator[Callable[[BatchProgress], None]]:
+        """How far a batch is, with the time it will still take: a bar on a terminal, a line an item otherwise."""
+
+        def line(progress: BatchProgress) -> None:
+            done = progress.latest
+            left = "" if progress.remaining_s is None else f", {format_seconds(progress.remaining_s)} left"
+            outcome = done.outcome if done.error is None else f"{done.outcome}: {done.error}"
+            if self.verbose or done.failed:
+                self.note(f"{progress.done}/{progress.total}  {done.item.file}  {outcome}{left}")
+
+        if self.quiet or self.verbose or not sys.stderr.isatty():
+            yield line
+            return
+        from rich.console import Console as RichConsole
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+        columns = (
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[left]}", markup=False),
+        )
+        console = RichConsole(stderr=True, no_color=not self._color)
+        with Progress(*columns, console=console, transient=True) as bar:
+            task = bar.add_task("asking", total=None, left="")
+
+            def show(progress: BatchProgress) -> None:
+                left = "" if progress.remaining_s is None else f"{format_seconds(progress.remaining_s)} left"
+                name = shorten(clean(progress.latest.item.model_key), 40)
+                bar.update(task, description=name, completed=progress.done, total=progress.total, left=left)
+                line(progress)
+
+            yield show
 
     @contextlib.contextmanager
     def load_progress(self, label: str) -> Iterator[Callable[[float], None] | None]:

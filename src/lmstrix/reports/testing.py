@@ -151,8 +151,9 @@ def show_plan(console: Console, planned: Sequence[PlannedTest]) -> None:
         Column(title="AT MOST", right=True, drop=1),
         Column(title="NEEDS", right=True, drop=2),
         Column(title="AVAILABLE", right=True, drop=3),
-        Column(title="EXPECTED LIMIT", right=True),
-        Column(title=""),
+        Column(title="EXPECTED", right=True),
+        Column(title="FIRST LOAD", right=True),
+        Column(title="RISK", right=True, drop=4),
     )
     rows = [
         (
@@ -160,8 +161,9 @@ def show_plan(console: Console, planned: Sequence[PlannedTest]) -> None:
             format_tokens(plan.ceiling),
             format_bytes(plan.predicted_bytes),
             format_bytes(plan.budget_bytes),
-            format_tokens(plan.predicted_limit),
-            "guess" if plan.approximate else "fits" if plan.predicted_bytes <= plan.budget_bytes else "over",
+            format_tokens(plan.predicted_limit) + (" (guess)" if plan.approximate else ""),
+            "none" if plan.first_load is None else format_tokens(plan.first_load),
+            "-" if plan.first_load_risk_ratio is None else f"{plan.first_load_risk_ratio:.0%}",
         )
         for plan in planned
     ]
@@ -207,6 +209,9 @@ def _plan_json(plan: PlannedTest) -> dict[str, Any]:
         "budget_bytes": plan.budget_bytes,
         "predicted_limit": plan.predicted_limit,
         "approximate": plan.approximate,
+        "first_load": plan.first_load,
+        "first_load_bytes": plan.first_load_bytes,
+        "first_load_risk_ratio": plan.first_load_risk_ratio,
     }
 
 

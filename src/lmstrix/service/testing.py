@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
 from lmstrix.core.context.machine_belief import MachineBelief
+from lmstrix.core.context.search import ContextSearch
 from lmstrix.core.context.tester import INSTANCE_PREFIX, ContextTester, ContextTestOptions, Step, Subject
 from lmstrix.core.context.verdict import Outcome
 from lmstrix.core.history import History
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from lmstrix.backend import ModelBackend
+    from lmstrix.core.memory.shape import ModelShape
     from lmstrix.service.facade import LMStrixService
 
 Order = Literal["risk", "id", "size", "ctx"]
@@ -84,23 +86,35 @@ def plan(
     """What `test` would try, by arithmetic alone: no server is asked and nothing is loaded."""
     chosen, _ = _choose(service, model, options, order)
     budget = read_host_memory().model_budget_bytes
-    planned = []
-    for record in chosen:
-        shape = shape_of(service.models_dir, record)
-        ceiling = _ceiling(record, options)
-        predicted = breakdown(shape, ceiling, options.load).total_bytes
-        limit = predicted_limit(shape, budget, ceiling, options.load)
-        planned.append(
-            PlannedTest(
-                record=record,
-                ceiling=ceiling,
-                predicted_bytes=predicted,
-                budget_bytes=budget,
-                predicted_limit=limit,
-                approximate=shape.approximate,
-            )
-        )
-    return planned
+    return [_planned(record, shape_of(service.models_dir, record), budget, options) for record in chosen]
+
+
+def _planned(record: ModelRecord, shape: ModelShape, budget: int, options: ContextTestRequest) -> PlannedTest:
+    ceiling = _ceiling(record, options)
+
+    def cost(length: int) -> int:
+        return breakdown(shape, length, options.load).total_bytes
+
+    search = ContextSearch(
+        cost=cost,
+        declared=ceiling,
+        budget_bytes=budget,
+        architecture=record.architecture or "",
+        precision=options.precision,
+        approximate=shape.approximate,
+    )
+    first = ceiling if options.context_length is not None else search.next_load()
+    return PlannedTest(
+        record=record,
+        ceiling=ceiling,
+        predicted_bytes=cost(ceiling),
+        budget_bytes=budget,
+        predicted_limit=predicted_limit(shape, budget, ceiling, options.load),
+        approximate=shape.approximate,
+        first_load=first,
+        first_load_bytes=cost(first) if first is not None else None,
+        first_load_risk_ratio=search.risk(first) if first is not None else None,
+    )
 
 
 class _Run:
@@ -228,6 +242,7 @@ class _Run:
             budget_bytes=read_host_memory().model_budget_bytes if _is_local(self._backend) else None,
             configuration=configuration,
             approximate=shape.approximate,
+            lazy=record.format != "gguf",
             architecture=record.architecture,
             known_bad=known_bad,
             alone=self._alone,

@@ -289,3 +289,15 @@ def test_memory_readings_reach_the_search(lab: Callable[..., Lab]) -> None:
     assert without.result.tested_context_length is not None
     assert without.result.tested_context_length <= found.result.tested_context_length <= truth
     assert found.result.tested_context_length >= 0.9 * truth
+
+
+def test_a_lazy_backend_is_loaded_once_and_its_prompt_grown(lab: Callable[..., Lab]) -> None:
+    truth = 9000
+    here = lab(declared=16384, prefillable=truth)
+    found = here.test(ContextTestOptions(deadlines=PATIENCE, recall=False), budget_bytes=cost(truth), lazy=True)
+    assert found.result.tested_context_length is not None
+    assert 0.6 * truth <= found.result.tested_context_length <= truth + 384
+    assert loads(here)[0] == 16384
+    prefills = [step.context_length for step in here.steps if step.kind == "prefill" and step.outcome is Outcome.OK]
+    assert prefills == sorted(prefills)
+    assert len(prefills) > 1

@@ -156,6 +156,15 @@ class ContextSearch:
         self._loading = True
         self._belief: Belief | None = None
 
+    @property
+    def lazy(self) -> bool:
+        """Whether prefills grow on one load: the backend takes the cache with the prompt, as said or as noticed."""
+        return self._lazy
+
+    def risk(self, n: int) -> float:
+        """How likely a load of `n` tokens is to fail, 0..1, by what is believed now."""
+        return 1.0 - self._believe().holds(self._curve.growth(n))
+
     # What to try
 
     def next_load(self) -> int | None:

@@ -42,8 +42,9 @@ EFFECTIVE_PRECISION = 1.08  # the effective length is bracketed to within this f
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Subject:
     """A model to test. `cost` predicts the bytes of a load (`approximate`: it is a guess); `ceiling` is the longest
-    length worth a load; `budget_bytes` what models may take, None when nobody knows. Where it is not `alone`, other
-    loaded models take memory too, and a failure says nothing lasting about this one.
+    length worth a load; `budget_bytes` what models may take, None when nobody knows; `lazy` backends take the cache
+    only as the prompt grows. Where it is not `alone`, other loaded models take memory too, and a failure says nothing
+    lasting about this one.
     """
 
     model_key: str
@@ -54,6 +55,7 @@ class Subject:
     budget_bytes: int | None
     configuration: Configuration
     approximate: bool = False
+    lazy: bool = False
     architecture: str | None = None
     known_good: int | None = None
     known_bad: int | None = None
@@ -184,6 +186,7 @@ class _Test:
             known_good=subject.known_good,
             known_bad=subject.known_bad,
             approximate=subject.approximate,
+            lazy=subject.lazy,
         )
 
     def run(self) -> ContextOutcome:
@@ -218,7 +221,8 @@ class _Test:
         last: tuple[Outcome, str] = (Outcome.REFUSED, self._search.refused or "")
         while (length := self._search.next_load()) is not None:
             last = self._try_load(length)
-        while (length := self._search.next_prefill()) is not None:
+        filled: tuple[int, Measured] | None = None
+        while (length := self._search.next_prefill()) is not None:  # one, unless it fails or the backend is lazy
             if not self._serves(length):
                 outcome, detail = self._load(length)
                 if outcome is not Outcome.OK:
@@ -230,16 +234,22 @@ class _Test:
                 return self._conclude_truncated(verified)
             self._search.observe_prefilled(length, ok=verified.filled)
             if verified.filled:
-                return self._conclude(length, verified)
-            last = verified.outcome, verified.reason
-            self._bad = min(self._bad or length, length)
-        return last
+                filled = length, verified
+            else:
+                last = verified.outcome, verified.reason
+                self._bad = min(self._bad or length, length)
+        return self._conclude(*filled) if filled is not None else last
 
     def _serves(self, length: int) -> bool:
-        """Whether the loaded instance is for `length`: it has that context, or was asked for it and has more."""
+        """Whether the loaded instance is for `length`: it has that context, or was asked for it and has more.
+
+        On a lazy backend one instance serves all shorter lengths: it takes no more than the prompt needs.
+        """
         if self._instance is None:
             return False
         context_length = self._instance.context_length
+        if self._search.lazy:
+            return context_length >= length
         return context_length == length or (self._asked == length and context_length > length)
 
     def _one_length(self, length: int) -> tuple[Outcome, str]:
@@ -298,7 +308,9 @@ class _Test:
             self._instance = instance
             settle(Outcome.OK, detail=f"effective context {instance.context_length}")
         free_after = self._tester._read_memory() if telling else None
-        self._memory_taken = free_before - free_after if free_before and free_after else None
+        taken = free_before - free_after if free_before and free_after else 0
+        # Where weights are mapped from the file they count as free memory: such a reading says nothing.
+        self._memory_taken = taken if taken >= subject.cost(FLOOR_TOKENS) / 2 else None
         self._asked = length
         self._resized = _resize(length, instance.context_length)
         self._say("load", length, outcome=self._resized, detail=_resize_text(length, instance))
@@ -364,7 +376,7 @@ class _Test:
     def _baseline(self, prober: Prober, shortest: int, longest: int) -> Measured | None:
         """The model's own score at a short length it handles; None when it handles none."""
         for target in baseline_lengths(longest, shortest_tokens=shortest):
-            measured = self._point(prober, target, 1.0)
+            measured = self._points.get(target) or self._point(prober, target, 1.0)
             if measured.passed:
                 return measured
             if measured.failure is not None:
