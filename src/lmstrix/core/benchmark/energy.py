@@ -1,0 +1,206 @@
+"""From power readings to joules: per phase, per token, over idle. Pure.
+
+A channel is a counter of joules or a gauge of watts, read at moments of one monotonic clock. Counters are interpolated
+between readings, gauges integrated by trapezoids. A span is measured only if readings lie on both sides of it, close to
+it and without holes; else it is None, never a guess and never 0. The machine's idle power, measured before and after
+with the model loaded, is subtracted for the net figures.
+
+Traded away: what happens between two readings. A phase shorter than a few sampling periods has no figure.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from dataclasses import dataclass
+from functools import partial
+from itertools import pairwise
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+Part = Literal["cpu", "gpu", "memory", "accelerator", "system"]
+
+LEAST_PERIODS = 3
+"""Sampling periods a span must last to be measured."""
+_HOLE_PERIODS = 5
+"""Sampling periods without a reading that make a hole."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Channel:
+    """One thing a source measures. A counter wraps to 0 beyond `wraps_at_j`. "system" holds all the other parts."""
+
+    name: str
+    part: Part
+    unit: Literal["J", "W"]
+    wraps_at_j: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """The readings of one channel: moments, increasing, and values."""
+
+    channel: Channel
+    at: Sequence[float]
+    values: Sequence[float]
+    period_s: float
+
+    def energy_j(self, begin: float, end: float) -> float | None:
+        """Joules between two moments."""
+        if end - begin < LEAST_PERIODS * self.period_s or not self._covers(begin, end):
+            return None
+        first = max(0, bisect_right(self.at, begin) - 1)
+        last = min(len(self.at) - 1, bisect_left(self.at, end))
+        at, values = self.at[first : last + 1], self.values[first : last + 1]
+        if self.channel.unit == "J":
+            values = _unwrapped(values, self.channel.wraps_at_j)
+            return _between(at, values, end) - _between(at, values, begin)
+        moments = [begin, *(moment for moment in at if begin < moment < end), end]
+        watts = [_between(at, values, moment) for moment in moments]
+        return sum((b - a) * (p + q) / 2 for (a, b), (p, q) in zip(pairwise(moments), pairwise(watts), strict=True))
+
+    def power_w(self, begin: float, end: float) -> float | None:
+        """Mean watts between two moments."""
+        energy = self.energy_j(begin, end)
+        return None if energy is None else energy / (end - begin)
+
+    def _covers(self, begin: float, end: float) -> bool:
+        if not self.at or self.at[0] > begin or self.at[-1] < end:
+            return False
+        first, last = bisect_right(self.at, begin) - 1, bisect_left(self.at, end)
+        return all(b - a <= _HOLE_PERIODS * self.period_s for a, b in pairwise(self.at[first : last + 1]))
+
+
+def _unwrapped(values: Sequence[float], wraps_at_j: float | None) -> list[float]:
+    """A counter that never falls: after a wrap it goes on; a counter that was reset starts again where it stood."""
+    total = values[0]
+    unwrapped = [total]
+    for before, value in pairwise(values):
+        step = value - before
+        if step < 0:
+            step = step + wraps_at_j if wraps_at_j is not None else value
+        total += step
+        unwrapped.append(total)
+    return unwrapped
+
+
+def _between(at: Sequence[float], values: Sequence[float], moment: float) -> float:
+    """The value at a moment, on the line between its neighbours."""
+    place = min(max(1, bisect_left(at, moment)), len(at) - 1)
+    before, after = at[place - 1], at[place]
+    return values[place - 1] + (values[place] - values[place - 1]) * (moment - before) / (after - before)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PartPower:
+    """What the chosen channels gave for one span: all of them together, and the whole machine where it is measured."""
+
+    parts: tuple[tuple[Part, float], ...]
+    system: float | None = None
+
+    @property
+    def total(self) -> float | None:
+        """The sum of the parts; the whole machine's where no part is measured."""
+        return sum(value for _, value in self.parts) if self.parts else self.system
+
+
+def measure_parts(series: Sequence[Series], measure: Callable[[Series], float | None]) -> PartPower | None:
+    """Apply `measure` to every channel and add up by part; None unless every channel has a figure."""
+    if not series:
+        return None
+    sums: dict[Part, float] = {}
+    for one in series:
+        value = measure(one)
+        if value is None:
+            return None
+        sums[one.channel.part] = sums.get(one.channel.part, 0.0) + value
+    system = sums.pop("system", None)
+    return PartPower(parts=tuple(sorted(sums.items())), system=system)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Energy:
+    """What one run took, in joules. Gross is all that was measured, net is above idle.
+
+    "prefill" is from sending to the first token, "decode" from there to the end. `parts_gross_j` are by part of the
+    machine, `system_gross_j` the whole machine's where a source measures it beside its parts.
+    """
+
+    span_s: float
+    gross_j: float
+    net_j: float | None = None
+    idle_power_w: float | None = None
+    average_power_w: float | None = None
+    prefill_gross_j: float | None = None
+    prefill_net_j: float | None = None
+    decode_gross_j: float | None = None
+    decode_net_j: float | None = None
+    net_j_per_prompt_token: float | None = None
+    net_j_per_decode_token: float | None = None
+    net_j_per_output_token: float | None = None
+    gross_j_per_output_token: float | None = None
+    parts_gross_j: tuple[tuple[Part, float], ...] = ()
+    system_gross_j: float | None = None
+
+
+def energy_of_run(
+    series: Sequence[Series],
+    *,
+    sent_at: float,
+    first_token_at: float | None,
+    ended_at: float,
+    prompt_tokens: int | None,
+    output_tokens: int | None,
+    idle_power_w: float | None,
+) -> Energy | None:
+    """The energy of a run, split at its first token where each phase is long enough; None when not measured."""
+    whole = measure_parts(series, lambda one: one.energy_j(sent_at, ended_at))
+    if whole is None or whole.total is None:
+        return None
+    span_s = ended_at - sent_at
+    prefill = decode = None
+    if first_token_at is not None:
+        split = first_token_at
+        prefill = _total(measure_parts(series, lambda one: one.energy_j(sent_at, split)))
+        decode = _total(measure_parts(series, lambda one: one.energy_j(split, ended_at)))
+    net = _net(whole.total, idle_power_w, span_s)
+    prefill_net = _net(prefill, idle_power_w, (first_token_at or 0.0) - sent_at)
+    decode_net = _net(decode, idle_power_w, ended_at - (first_token_at or 0.0))
+    return Energy(
+        span_s=span_s,
+        gross_j=whole.total,
+        net_j=net,
+        idle_power_w=idle_power_w,
+        average_power_w=whole.total / span_s,
+        prefill_gross_j=prefill,
+        prefill_net_j=prefill_net,
+        decode_gross_j=decode,
+        decode_net_j=decode_net,
+        net_j_per_prompt_token=_per(prefill_net, prompt_tokens),
+        net_j_per_decode_token=_per(decode_net, output_tokens),
+        net_j_per_output_token=_per(net, output_tokens),
+        gross_j_per_output_token=_per(whole.total, output_tokens),
+        parts_gross_j=whole.parts,
+        system_gross_j=whole.system,
+    )
+
+
+def idle_power_w(series: Sequence[Series], spans: Sequence[tuple[float, float]]) -> float | None:
+    """Mean power over the idle spans, each weighing the same: before and after, so that a drift cancels."""
+    powers = [_total(measure_parts(series, partial(Series.power_w, begin=begin, end=end))) for begin, end in spans]
+    known = [power for power in powers if power is not None]
+    return sum(known) / len(known) if known else None
+
+
+def _total(parts: PartPower | None) -> float | None:
+    return None if parts is None else parts.total
+
+
+def _net(gross_j: float | None, idle_w: float | None, span_s: float) -> float | None:
+    """Above idle; noise can make a very small one negative, and then it says so."""
+    return None if gross_j is None or idle_w is None else gross_j - idle_w * span_s
+
+
+def _per(energy_j: float | None, tokens: int | None) -> float | None:
+    return energy_j / tokens if energy_j is not None and tokens else None
