@@ -1,0 +1,274 @@
+"""What a benchmark is asked for and what it finds, down to the raw moments. JSON both ways through pydantic.
+
+A *cell* is one model at one context tier and one concurrency. It is visited once or more: each visit loads the model,
+warms it up and makes some *runs*. A run is one request, or as many at a time as the concurrency says. Times are
+seconds; "at" in a request counts from sending it. None means not measured.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping  # noqa: TC003 - pydantic resolves the annotations at run time
+from dataclasses import dataclass, field
+from datetime import datetime  # noqa: TC003 - likewise
+from typing import Any, Literal, TypeVar
+
+from lmstrix.core.benchmark.energy import Energy  # noqa: TC001 - likewise
+from lmstrix.core.benchmark.memory_sampler import MemoryUse  # noqa: TC001 - likewise
+from lmstrix.core.benchmark.stats import Summary, summarize
+from lmstrix.types import Deadlines, LoadConfig, StopReason
+
+SCHEMA = "lmstrix.bench/1"
+BENCH_PREFIX = "lmstrix-bench-"  # instances of a benchmark are nobody else's to use
+Task = Literal["story", "html", "code", "summary", "qa", "custom"]
+FileCache = Literal["cold", "partly cached", "warm"]
+
+R = TypeVar("R")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BenchTarget:
+    """A model to measure. `files` are its files on this machine, where known, to tell a cold load from a warm one.
+
+    `bytes_per_token` is how much of the weights one generated token reads: all of a dense model's, None when unknown.
+    """
+
+    model_key: str
+    path: str
+    size_bytes: int | None = None
+    max_context_length: int | None = None
+    tested_context_length: int | None = None
+    bytes_per_token: int | None = None
+    files: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BenchRequest:
+    """What to measure.
+
+    `tiers` are context lengths in tokens to fill, 0 for the bare prompt. At most `runs` runs a cell; fewer when the
+    interval of every rate is at most `settled_ratio` of its median wide, which takes six. `passes` None visits every
+    cell twice, the second time in reverse order, where there are several. `cold` drops a model's files from the file
+    cache before loading it, where the system can. `prompt` replaces the task's.
+    """
+
+    runs: int = 6
+    tiers: tuple[int, ...] = (0,)
+    concurrency: tuple[int, ...] = (1,)
+    task: Task = "story"
+    prompt: str | None = None
+    max_tokens: int = 256
+    temperature: float = 0.0
+    seed: int = 0
+    budget_s: float | None = None
+    settled_ratio: float | None = 0.05
+    passes: int | None = None
+    cold: bool = False
+    idle_s: float = 3.0
+    load: LoadConfig = field(default_factory=lambda: LoadConfig(context_length=None))
+    deadlines: Deadlines = field(default_factory=lambda: Deadlines(silence_s=180.0))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cell:
+    """One cell as planned. `context_length` and `prompt_tokens` None: whatever it takes. `skipped` says why it is."""
+
+    target: BenchTarget
+    tier_tokens: int
+    concurrency: int
+    max_tokens: int
+    context_length: int | None = None
+    prompt_tokens: int | None = None
+    skipped: str | None = None
+
+    @property
+    def name(self) -> str:
+        """A stable name within a session: "qwen3-4b, 4096 tokens, 2 at a time"."""
+        tier = f", {self.tier_tokens} tokens" if self.tier_tokens else ""
+        return f"{self.target.model_key}{tier}" + (f", {self.concurrency} at a time" if self.concurrency > 1 else "")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mark:
+    """Why a measurement is to be doubted. `kind` is stable, `text` is for people."""
+
+    kind: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestFigures:
+    """One request. Token counts are the server's; `chunk_at_s` and `chunk_tokens` are raw: when each piece came, and
+    with how many tokens (0 unknown). `failure` is one line, and what was measured before it stays.
+    """
+
+    requested_tokens: int
+    prompt_tokens: int | None = None
+    cached_tokens: int | None = None
+    completion_tokens: int | None = None
+    stop_reason: StopReason | None = None
+    ttfr_s: float | None = None
+    ttft_s: float | None = None
+    ttfo_s: float | None = None
+    itl_s: float | None = None
+    itl_p50_s: float | None = None
+    itl_p90_s: float | None = None
+    itl_p99_s: float | None = None
+    prefill_tokens_per_second: float | None = None
+    decode_tokens_per_second: float | None = None
+    e2e_s: float | None = None
+    server_ttft_s: float | None = None
+    server_total_s: float | None = None
+    chunks: int = 0
+    chunk_at_s: tuple[float, ...] = ()
+    chunk_tokens: tuple[int, ...] = ()
+    answer: str = ""
+    reasoning: str = ""
+    answer_cut: bool = False
+    outcome: str = "ok"
+    failure: str | None = None
+    marks: tuple[Mark, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunRecord:
+    """One run. `latency_s` is the idle latency of one token so far; `span_s` runs from first sending to last byte."""
+
+    number: int
+    measured_at: datetime
+    requests: tuple[RequestFigures, ...]
+    span_s: float
+    latency_s: float | None = None
+    output_tokens_per_second: float | None = None
+    energy: Energy | None = None
+    warmup: bool = False
+
+    @property
+    def failed(self) -> bool:
+        return any(request.failure is not None for request in self.requests)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadRecord:
+    """One load. `cached_ratio` is how much of the files lay in memory before it; `load_s` None: the server loads."""
+
+    number: int
+    measured_at: datetime
+    load_s: float | None
+    context_length: int | None
+    file_cache: FileCache | None = None
+    cached_ratio: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CellResult:
+    """All of one cell. `outcome` is "ok", "skipped", "not reached", "interrupted" or the name of a failure.
+
+    `summaries` are over the runs that worked, by the name of the figure; of several requests at a time each run counts
+    with their median.
+    """
+
+    cell: Cell
+    outcome: str
+    reason: str = ""
+    loads: tuple[LoadRecord, ...] = ()
+    warmups: tuple[RunRecord, ...] = ()
+    runs: tuple[RunRecord, ...] = ()
+    memory: MemoryUse | None = None
+    summaries: Mapping[str, Summary] = field(default_factory=dict)
+    marks: tuple[Mark, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BenchReport:
+    """One benchmark session. `power` says what was measured by, or that nothing was."""
+
+    session: str
+    started_at: datetime
+    request: BenchRequest
+    cells: tuple[CellResult, ...]
+    server: str
+    server_version: str | None = None
+    host: str | None = None
+    power: str = ""
+    power_sources: tuple[str, ...] = ()
+    memory_bandwidth_bytes_per_s: float | None = None
+    interrupted: bool = False
+    notes: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """The whole report as a JSON object."""
+        return {"schema": SCHEMA, **to_json(self)}
+
+
+def to_json(record: object) -> dict[str, Any]:
+    """A record as JSON values; numbers that are none become null."""
+    from pydantic import TypeAdapter
+
+    dumped: dict[str, Any] = _finite(TypeAdapter(type(record)).dump_python(record, mode="json"))
+    return dumped
+
+
+def from_json(kind: type[R], raw: Mapping[str, Any]) -> R:
+    """The record `to_json` made this of; unknown fields are left out. Raises ValueError for what is none."""
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(kind).validate_python(raw)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _finite(part) for name, part in value.items()}
+    if isinstance(value, list):
+        return [_finite(part) for part in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+REQUEST_FIGURES = (
+    "ttfr_s",
+    "ttft_s",
+    "ttfo_s",
+    "itl_s",
+    "itl_p50_s",
+    "itl_p90_s",
+    "itl_p99_s",
+    "prefill_tokens_per_second",
+    "decode_tokens_per_second",
+    "e2e_s",
+    "prompt_tokens",
+    "cached_tokens",
+    "completion_tokens",
+)
+ENERGY_FIGURES = (
+    "gross_j",
+    "net_j",
+    "prefill_net_j",
+    "decode_net_j",
+    "net_j_per_prompt_token",
+    "net_j_per_decode_token",
+    "net_j_per_output_token",
+    "average_power_w",
+)
+
+
+def series_of(runs: tuple[RunRecord, ...], loads: tuple[LoadRecord, ...] = ()) -> dict[str, list[float]]:
+    """The values of every figure, one a run that worked (or a load), by name; figures nobody measured are left out."""
+    worked = [run for run in runs if not run.failed and not run.warmup]
+    series: dict[str, list[float]] = {"load_s": [load.load_s for load in loads if load.load_s is not None]}
+    for name in REQUEST_FIGURES:
+        per_run = [[getattr(request, name) for request in run.requests] for run in worked]
+        medians = [summarize([value for value in values if value is not None]) for values in per_run]
+        series[name] = [summary.median for summary in medians if summary is not None]
+    rates = [run.output_tokens_per_second for run in worked]
+    series["output_tokens_per_second"] = [rate for rate in rates if rate is not None]
+    energies = [run.energy for run in worked if run.energy is not None]
+    for name in ENERGY_FIGURES:
+        values = [getattr(energy, name) for energy in energies]
+        series[name] = [value for value in values if value is not None]
+    return {name: values for name, values in series.items() if values}
+
+
+def summaries_of(runs: tuple[RunRecord, ...], loads: tuple[LoadRecord, ...] = ()) -> dict[str, Summary]:
+    """Every figure of a cell in short."""
+    summaries = {name: summarize(values) for name, values in series_of(runs, loads).items()}
+    return {name: summary for name, summary in summaries.items() if summary is not None}
