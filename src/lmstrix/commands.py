@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 SortKey = Literal["id", "name", "ctx", "tested", "size", "status", "date"]
 ListShape = Literal["table", "id", "path", "json", "csv"]
 Precision = Literal["safe", "balanced", "tight", "exhaustive"]
+GROUPS = ("engine", "prompts")
 AllModels = Annotated[bool, Flag("all")]
 InContext = Annotated[int | float | None, Kind("N|N%", lambda word, what: _tokens_or_ratio(word, what))]
 OutContext = Annotated[int | float | None, Kind("N|N%|auto|max", lambda word, what: _all_or_tokens(word, what))]
@@ -457,6 +458,161 @@ class LMStrixCommands:
         session = self._service.chat(request, model=model, system_prompt=system_prompt, name=conversation, latest=go_on)
         run_chat(session, self._console)
 
+    def batch(
+        self,
+        *,
+        prompts: list[str],
+        models: list[str],
+        out: str,
+        inputs: list[str] | None = None,
+        variables: Annotated[str | None, Flag("dict")] = None,
+        var: list[str] | None = None,
+        skip_existing: bool = True,
+        parallel: int = 1,
+        system_prompt: str | None = None,
+        in_ctx: InContext = None,
+        out_ctx: OutContext = None,
+        temperature: float | None = None,
+        seed: int | None = None,
+        first_token_timeout: Seconds | None = None,
+        stream_timeout: Seconds | None = None,
+    ) -> None:
+        """Ask every prompt of every model about every input; one file an answer. Run again, it goes on where it was.
+
+        Args:
+            prompts: A prompt file, F.toml or F.toml:NAME,NAME, or a text file (may be repeated).
+            models: Models joined with commas (may be repeated), or all.
+            out: Folder for the answers and index.jsonl.
+            inputs: A text file, a folder or a pattern such as 'notes/*.md' (may be repeated); fills {{text}}.
+            variables: Variables of the prompt files: a=1,b='x, y'.
+            var: One variable, NAME=VALUE (may be repeated).
+            skip_existing: Skip what is answered already (--no-skip-existing asks again).
+            parallel: Requests in flight at a time; the model is loaded with as many slots, which share its context.
+            system_prompt: System prompt, where the prompt file has none.
+            in_ctx: Context length to load, or % of the tested one; 0 is the server's default.
+            out_ctx: Most tokens of an answer, or % of the context; auto or max, the default, is all that is left.
+            temperature: Sampling temperature.
+            seed: Seed of the sampler.
+            first_token_timeout: Give up on an answer when no token came in this time.
+            stream_timeout: Give up on an answer when no token came for this long.
+        """
+        from lmstrix.core.results import InferRequest
+        from lmstrix.service.batching import BatchRequest
+
+        request = BatchRequest(
+            prompts=prompts,
+            models=models,
+            out=Path(out).expanduser(),
+            inputs=inputs or [],
+            variables=_variables(variables, var),
+            parallel=parallel,
+            skip_existing=skip_existing,
+            request=InferRequest(
+                prompt="",
+                system_prompt=system_prompt,
+                in_ctx=in_ctx,
+                out_ctx=out_ctx,
+                temperature=temperature,
+                seed=seed,
+                first_token_s=first_token_timeout,
+                between_tokens_s=stream_timeout,
+            ),
+        )
+        with self._console.batch_progress() as progress:
+            report = self._service.batch(request, on_progress=progress)
+        self._console.batch(report)
+        if report.failed:
+            first = report.failed[0]
+            raise LMStrixError(
+                f"{len(report.failed)} of {len(report.outcomes)} failed; the first, {first.item.file}: {first.error}"
+            )
+
+    def embed(self, *texts: str, stdin: bool = False, model: str | None = None, ttl: Seconds = 300.0) -> None:
+        """Turn texts into vectors, one JSON array a line.
+
+        Args:
+            texts: The texts.
+            stdin: Read the texts from stdin, one a line.
+            model: The embedding model (default: the only one there is).
+            ttl: Keep a model loaded here this long after its last use; 0 unloads it at once.
+        """
+        if bool(texts) == stdin:
+            raise UsageError("embed needs TEXTS, or --stdin to read one a line")
+        wanted = [line for line in _read_stdin().splitlines() if line.strip()] if stdin else list(texts)
+        self._console.embedded(self._service.embed(wanted, model=model, ttl_s=ttl))
+
+    def recommend(
+        self,
+        *,
+        task: Literal["chat", "code", "vision", "tools", "embedding"] = "chat",
+        min_ctx: Tokens | None = None,
+        max_memory: ByteCount | None = None,
+        prefer: Literal["speed", "balanced", "quality"] = "balanced",
+        top: int = 5,
+    ) -> None:
+        """Rank the models for some work, by tested limits, predicted memory and logged speeds.
+
+        Args:
+            task: chat, code, vision, tools (calling functions) or embedding.
+            min_ctx: Context it needs; a tested one counts, else the declared one.
+            max_memory: Most memory it may take, such as 8GiB (default: what this machine has).
+            prefer: What to rank by: speed, quality (size, that is) or balanced.
+            top: Show this many.
+        """
+        from lmstrix.core.recommend import Wish
+
+        wish = Wish(task=task, min_context_length=min_ctx, max_memory_bytes=max_memory, prefer=prefer)
+        advice = self._service.recommend(wish)
+        self._console.advice(advice, top=max(1, top))
+        if not advice.ranked:
+            raise LMStrixError(f"no model serves: {advice.obstacles}")
+
+    def prompts_list(self, file: str) -> None:
+        """Show the prompts of a file, with what each needs.
+
+        Args:
+            file: The prompt file.
+        """
+        from lmstrix.service.prompting import open_library
+
+        self._console.prompt_list(open_library(file))
+
+    def prompts_render(
+        self,
+        file: str,
+        names: str | None = None,
+        *,
+        variables: Annotated[str | None, Flag("dict")] = None,
+        var: list[str] | None = None,
+    ) -> None:
+        """Fill prompts of a file and show what would be sent.
+
+        Args:
+            file: The prompt file.
+            names: The prompts, joined with commas (default: the only one there is).
+            variables: Variables: a=1,b='x, y'.
+            var: One variable, NAME=VALUE (may be repeated).
+        """
+        from lmstrix.loaders.prompts import parse_names
+        from lmstrix.service.prompting import render
+
+        wanted = parse_names(names) if names else ()
+        self._console.rendered(render(file, wanted, _variables(variables, var)))
+
+    def prompts_lint(self, file: str) -> None:
+        """Find what is wrong, or looks wrong, in a prompt file. Fails when a prompt cannot be rendered.
+
+        Args:
+            file: The prompt file.
+        """
+        from lmstrix.service.prompting import lint
+
+        findings = lint(file)
+        self._console.lint(findings)
+        errors = sum(finding.severity == "error" for finding in findings)
+        if errors:
+            raise LMStrixError(f"{file}: {errors} error{'s' if errors > 1 else ''}; each line above names one")
+
     def logs(self, *, search: str | None = None, model: str | None = None, last: int = 20, stats: bool = False) -> None:
         """Show the calls made so far, newest first, or what they say of each model.
 
@@ -727,7 +883,7 @@ def command_functions(
     for name in vars(LMStrixCommands):
         if not name.startswith("_"):
             group, _, rest = name.rstrip("_").partition("_")
-            path = (group, rest) if group == "engine" else (group,)
+            path = (group, rest) if group in GROUPS else (group,)
             found[path] = getattr(commands, name)
     return found
 

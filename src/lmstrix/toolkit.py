@@ -25,11 +25,13 @@ if TYPE_CHECKING:
 
     from lmstrix.api.client import AsyncLMStudioBackend
     from lmstrix.core.acting import Transcript
+    from lmstrix.core.batch import BatchProgress, BatchReport
     from lmstrix.core.context.tester import ContextOutcome
     from lmstrix.core.recommend import Advice, Wish
     from lmstrix.core.registry import ModelRecord
     from lmstrix.core.results import ContextReport, EstimateReport, InferRequest, ScanReport
     from lmstrix.service import LMStrixService
+    from lmstrix.service.batching import BatchRequest
     from lmstrix.service.testing import ContextTestRequest
     from lmstrix.types import GenerationStats, LoadedModel
 
@@ -337,6 +339,26 @@ class LMStrix:
         """A conversation; `options` hold for each of its turns."""
         return Chat(self._service, model, system_prompt, options)
 
+    def batch(
+        self,
+        prompts: Mapping[str, str] | Sequence[str],
+        models: Sequence[str],
+        out: str | Path,
+        *,
+        inputs: Mapping[str, str] | Sequence[str] = (),
+        variables: Mapping[str, str] | None = None,
+        parallel: int = 1,
+        skip_existing: bool = True,
+        on_progress: Callable[[BatchProgress], None] | None = None,
+        **options: Any,
+    ) -> BatchReport:
+        """Prompts by models by inputs to files below `out`, one model loaded at a time; what exists is skipped.
+
+        Prompts and inputs are texts by name, or words as on the command line. `options` are fields of InferRequest.
+        """
+        request = _batch(prompts, models, out, inputs, variables, parallel, skip_existing, options)
+        return self._service.batch(request, on_progress=on_progress)
+
     def embed(
         self, texts: str | Sequence[str], model: str | None = None, *, ttl_s: float | None = 300.0
     ) -> tuple[tuple[float, ...], ...]:
@@ -481,6 +503,25 @@ class AsyncLMStrix:
         """A conversation; `options` hold for each of its turns."""
         return AsyncChat(self, model, system_prompt, options)
 
+    async def batch(
+        self,
+        prompts: Mapping[str, str] | Sequence[str],
+        models: Sequence[str],
+        out: str | Path,
+        *,
+        inputs: Mapping[str, str] | Sequence[str] = (),
+        variables: Mapping[str, str] | None = None,
+        parallel: int = 1,
+        skip_existing: bool = True,
+        on_progress: Callable[[BatchProgress], None] | None = None,
+        **options: Any,
+    ) -> BatchReport:
+        """As LMStrix.batch."""
+        from lmstrix.service.batching import run_batch
+
+        request = _batch(prompts, models, out, inputs, variables, parallel, skip_existing, options)
+        return await run_batch(self._service, await self._connected(), request, on_progress=on_progress)
+
     async def embed(
         self, texts: str | Sequence[str], model: str | None = None, *, ttl_s: float | None = 300.0
     ) -> tuple[tuple[float, ...], ...]:
@@ -514,6 +555,30 @@ class AsyncLMStrix:
     async def ps(self) -> list[LoadedModel]:
         """The loaded models."""
         return await asyncio.to_thread(self._service.ps)
+
+
+def _batch(
+    prompts: Mapping[str, str] | Sequence[str],
+    models: Sequence[str],
+    out: str | Path,
+    inputs: Mapping[str, str] | Sequence[str],
+    variables: Mapping[str, str] | None,
+    parallel: int,
+    skip_existing: bool,
+    options: Mapping[str, Any],
+) -> BatchRequest:
+    from lmstrix.service.batching import BatchRequest
+
+    return BatchRequest(
+        prompts=prompts,
+        models=[models] if isinstance(models, str) else models,
+        out=Path(out),
+        request=_request("", None, options),
+        inputs=inputs,
+        variables=variables or {},
+        parallel=parallel,
+        skip_existing=skip_existing,
+    )
 
 
 def _texts(texts: str | Sequence[str]) -> list[str]:

@@ -87,6 +87,18 @@ class Rehearsal:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Embedded:
+    """One vector a text, in the order of the texts."""
+
+    vectors: tuple[tuple[float, ...], ...]
+    model_key: str
+
+    @property
+    def dimensions(self) -> int:
+        return len(self.vectors[0]) if self.vectors else 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ModelTest:
     """One model's test: `outcome` None when it was skipped, and why."""
 

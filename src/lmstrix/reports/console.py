@@ -21,10 +21,14 @@ if TYPE_CHECKING:
     from lmstrix.core.batch import BatchProgress, BatchReport
     from lmstrix.core.history.calls import CallStatistics, LoggedCall
     from lmstrix.core.inference import Prepared
+    from lmstrix.core.prompts import PromptLibrary, RenderedPrompt
+    from lmstrix.core.prompts_lint import LintFinding
+    from lmstrix.core.recommend import Advice, Recommendation
     from lmstrix.core.registry import ModelRecord
     from lmstrix.core.results import (
         ContextReport,
         DoctorReport,
+        Embedded,
         EstimateReport,
         Listing,
         PlannedTest,
@@ -537,6 +541,94 @@ class Console:
                 counts.append(f"{count} {word}")
         sys.stdout.write(f"{', '.join(counts)} in {format_seconds(report.elapsed_s)}: {clean(report.out)}\n")
 
+    def embedded(self, found: Embedded) -> None:
+        if self.json:
+            vectors = [list(vector) for vector in found.vectors]
+            self.result("embed", {"model_key": found.model_key, "dimensions": found.dimensions, "embeddings": vectors})
+            return
+        for vector in found.vectors:
+            sys.stdout.write(json_module.dumps(vector) + "\n")
+
+    def advice(self, advice: Advice, *, top: int) -> None:
+        if self.json:
+            self.result("recommend", {"models": [_advice_json(item) for item in advice.ranked[:top]]})
+            return
+        columns = (
+            Column(title="MODEL", shrink=True, keep=12),
+            Column(title="SCORE", right=True),
+            Column(title="MEMORY", right=True),
+            Column(title="TOKENS/S", right=True),
+            Column(title="WHY"),
+        )
+        rows = [
+            (
+                item.candidate.model_key,
+                f"{item.score:.2f}",
+                format_bytes(item.candidate.memory_bytes),
+                f"{'' if item.speed_measured else '~'}{item.tokens_per_second:.0f}",
+                ", ".join(item.reasons),
+            )
+            for item in advice.ranked[:top]
+        ]
+        if rows:
+            self.table(columns, rows)
+        if self.verbose:
+            for key, why in advice.ruled_out:
+                self.note(f"{key} {why}")
+
+    def prompt_list(self, library: PromptLibrary) -> None:
+        templates = library.templates.values()
+        if self.json:
+            prompts = [
+                {
+                    "name": template.name,
+                    "description": template.description,
+                    "placeholders": template.placeholders,
+                    "defaults": sorted(template.defaults),
+                    "version": template.version,
+                    "tags": template.tags,
+                }
+                for template in templates
+            ]
+            self.result("prompts", {"file": library.source, "prompts": prompts})
+            return
+        columns = (Column(title="PROMPT"), Column(title="TAKES", shrink=True), Column(title="DESCRIPTION", shrink=True))
+        rows = [(t.name, ", ".join(t.placeholders), t.description) for t in templates]
+        if rows:
+            self.table(columns, rows)
+        else:
+            self.note(f"{library.source} has no prompts")
+
+    def rendered(self, rendered: RenderedPrompt) -> None:
+        if self.json:
+            self.result(
+                "prompts",
+                {
+                    "prompt": rendered.text,
+                    "system_prompt": rendered.system_prompt,
+                    "used": rendered.used,
+                    "unused": rendered.unused,
+                },
+            )
+            return
+        if rendered.system_prompt:
+            self.note(f"system prompt: {rendered.system_prompt}")
+        for name in rendered.unused:
+            self.note(f"{name} is given, but the prompt does not ask for it")
+        self.text(rendered.text + ("\n" if sys.stdout.isatty() else ""))
+
+    def lint(self, findings: Sequence[LintFinding]) -> None:
+        if self.json:
+            fields = [
+                {"severity": f.severity, "code": f.code, "prompt": f.prompt, "message": f.message} for f in findings
+            ]
+            self.result("prompts", {"findings": fields})
+            return
+        for finding in findings:
+            sys.stdout.write(clean(f"{finding.severity:<8}{finding.prompt}: {finding.message}") + "\n")
+        if not findings:
+            self.note("nothing to remark")
+
     # Progress
 
     @contextlib.contextmanager
@@ -675,6 +767,20 @@ def _saved_json(item: SavedDefaults) -> dict[str, Any]:
         "after": dict(change.after) if change else None,
         "written": item.written,
         "problem": item.problem,
+    }
+
+
+def _advice_json(item: Recommendation) -> dict[str, Any]:
+    candidate = item.candidate
+    return {
+        "model_key": candidate.model_key,
+        "score": round(item.score, 4),
+        "memory_bytes": candidate.memory_bytes,
+        "tested_context_length": candidate.tested_context_length,
+        "max_context_length": candidate.declared_context_length,
+        "tokens_per_second": item.tokens_per_second,
+        "speed_measured": item.speed_measured,
+        "reasons": item.reasons,
     }
 
 

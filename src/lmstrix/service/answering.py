@@ -58,7 +58,11 @@ def plan(service: LMStrixService, asked: InferRequest) -> Call:
     """Find the model and make the request; asks no server. Raises UsageError or ModelNotFoundError."""
     if not asked.messages and not asked.prompt.strip():
         raise UsageError("the prompt is empty; write a question (or - to read it from stdin)")
-    record = service.find(asked.model or last_used(service).read() or _no_model())
+    return call_of(service, asked, service.find(asked.model or last_used(service).read() or _no_model()))
+
+
+def call_of(service: LMStrixService, asked: InferRequest, record: ModelRecord) -> Call:
+    """A request to this model, worked out. Raises UsageError where the model cannot do what is asked."""
     if record.kind == "embedding":
         raise UsageError(f"{record.model_key} is an embedding model and answers no prompts; choose an llm")
     if asked.cache and asked.tools:

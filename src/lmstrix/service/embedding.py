@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from lmstrix.core.inference import OWN_PREFIX
+from lmstrix.core.results import Embedded
 from lmstrix.errors import LMStrixError, UsageError
 from lmstrix.types import LoadConfig
 
@@ -17,18 +17,6 @@ if TYPE_CHECKING:
     from lmstrix.core.registry import ModelRecord
     from lmstrix.core.unsuspended import Aside
     from lmstrix.service.facade import LMStrixService
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Embedded:
-    """One vector a text, in the order of the texts."""
-
-    vectors: tuple[tuple[float, ...], ...]
-    model_key: str
-
-    @property
-    def dimensions(self) -> int:
-        return len(self.vectors[0]) if self.vectors else 0
 
 
 async def embed(

@@ -16,6 +16,7 @@ from lmstrix.core.registry_store import RegistryStore
 from lmstrix.core.results import (
     ContextReport,
     DoctorReport,
+    Embedded,
     EstimateReport,
     InferRequest,
     Listing,
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
     from lmstrix.backend import AsyncModelBackend, LoadProgress
     from lmstrix.core.acting import Transcript
+    from lmstrix.core.batch import BatchProgress, BatchReport
     from lmstrix.core.chat import ChatSession
     from lmstrix.core.context.tester import Step
     from lmstrix.core.conversations import ConversationStore
@@ -39,8 +41,8 @@ if TYPE_CHECKING:
     from lmstrix.core.recommend import Advice, Wish
     from lmstrix.core.registry import ModelRecord, ModelRegistry
     from lmstrix.paths import Paths
+    from lmstrix.service.batching import BatchRequest
     from lmstrix.service.connection import Connection
-    from lmstrix.service.embedding import Embedded
     from lmstrix.service.testing import ContextTestRequest, Order
     from lmstrix.settings import Settings
     from lmstrix.types import LoadConfig, LoadedModel, StreamEvent
@@ -299,6 +301,26 @@ class LMStrixService:
         from lmstrix.core.conversations import ConversationStore
 
         return ConversationStore(self.paths.home / "conversations")
+
+    def batch(
+        self, request: BatchRequest, *, on_progress: Callable[[BatchProgress], None] | None = None
+    ) -> BatchReport:
+        """Prompts by models by inputs to files, one model loaded at a time."""
+        import asyncio
+
+        from lmstrix.api.client import AsyncLMStudioBackend
+        from lmstrix.service.batching import run_batch
+
+        server = self.connection.server
+
+        async def run() -> BatchReport:
+            backend = AsyncLMStudioBackend(server, api_token=self.settings.api_token)
+            try:
+                return await run_batch(self, backend, request, on_progress=on_progress)
+            finally:
+                await backend.close()
+
+        return asyncio.run(run())
 
     def embed(self, texts: Sequence[str], *, model: str | None = None, ttl_s: float | None = 300.0) -> Embedded:
         """One vector a text."""
