@@ -15,6 +15,7 @@ import re
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
+from lmstrix.api.alone import run_alone
 from lmstrix.errors import BackendUnavailableError, UsageError
 from lmstrix.paths import resolve_paths
 from lmstrix.types import ServerInfo
@@ -49,12 +50,7 @@ def find_server(
 
     Raises BackendUnavailableError naming what was tried, UsageError for an address that is none.
     """
-    loop = asyncio.new_event_loop()
-    try:
-        search = find_server_async(choice, ports=ports, paths=paths, environ=environ, timeout_s=timeout_s)
-        return loop.run_until_complete(search)
-    finally:
-        loop.close()
+    return run_alone(find_server_async(choice, ports=ports, paths=paths, environ=environ, timeout_s=timeout_s))
 
 
 async def find_server_async(

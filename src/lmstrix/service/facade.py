@@ -306,8 +306,7 @@ class LMStrixService:
         self, request: BatchRequest, *, on_progress: Callable[[BatchProgress], None] | None = None
     ) -> BatchReport:
         """Prompts by models by inputs to files, one model loaded at a time."""
-        import asyncio
-
+        from lmstrix.api.alone import run_alone
         from lmstrix.api.client import AsyncLMStudioBackend
         from lmstrix.service.batching import run_batch
 
@@ -320,7 +319,7 @@ class LMStrixService:
             finally:
                 await backend.close()
 
-        return asyncio.run(run())
+        return run_alone(run())
 
     def embed(self, texts: Sequence[str], *, model: str | None = None, ttl_s: float | None = 300.0) -> Embedded:
         """One vector a text."""

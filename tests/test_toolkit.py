@@ -1,0 +1,109 @@
+"""The Python API beyond one answer: chats, batches, vectors, advice, and many streams on one loop."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import threading
+from typing import TYPE_CHECKING
+
+import pytest
+
+from lmstrix import AsyncLMStrix, ContextOverflowError, EmbeddedEngine, LMStrix, TextDelta, UsageError
+from tests.support.tiny_gguf import tiny_model
+from tests.support.tiny_gguf_scripted import GREETING, scripted_model
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+@pytest.fixture(scope="module")
+def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedEngine]:
+    folder = tmp_path_factory.mktemp("toolkit-models")
+    for name, file in (("scripted", scripted_model(context_length=8192)), ("embed", tiny_model("bert"))):
+        target = folder / "acme" / f"{name}-GGUF" / f"{name}-f16.gguf"
+        target.parent.mkdir(parents=True)
+        shutil.copy(file, target)
+    with EmbeddedEngine(folder) as running:
+        yield running
+
+
+def test_a_chat_remembers(engine: EmbeddedEngine) -> None:
+    with LMStrix(server=engine.address) as lms:
+        chat = lms.chat("scripted", system_prompt="Be brief.", in_ctx=512)
+        assert chat.send("2+3=").text == "5"
+        assert "".join(chat.stream("hello")) == GREETING.text
+        said = [("system", "Be brief."), ("user", "2+3="), ("assistant", "5"), ("user", "hello")]
+        assert [(message.role, message.text) for message in chat.messages] == [*said, ("assistant", GREETING.text)]
+        for event in chat.events("a story"):
+            if isinstance(event, TextDelta):
+                break
+        with pytest.raises(ContextOverflowError):
+            chat.send("word " * 600)
+        assert len(chat.messages) == 5
+        chat.forget_oldest()
+        assert [message.text for message in chat.messages] == ["Be brief.", "hello", GREETING.text]
+
+
+def test_a_batch_of_texts(engine: EmbeddedEngine, tmp_path: Path) -> None:
+    seen = []
+    with LMStrix(server=engine.address) as lms:
+        report = lms.batch(
+            {"sum": "2+3", "hello": "hello"}, ["scripted"], tmp_path, inputs={"a": "="}, on_progress=seen.append, seed=1
+        )
+        assert report.count("ok") == 2
+        assert [(progress.done, progress.total) for progress in seen] == [(1, 2), (2, 2)]
+        assert seen[0].remaining_s is not None
+        assert (tmp_path / "scripted" / "hello__a.txt").read_text(encoding="utf-8") == GREETING.text
+        assert lms.batch({"sum": "2+3"}, ["scripted"], tmp_path, inputs={"a": "="}).count("skipped") == 1
+
+
+def test_vectors_and_advice(engine: EmbeddedEngine) -> None:
+    with LMStrix(server=engine.address) as lms:
+        first, second = lms.embed(["a", "b"], ttl_s=0)
+        assert len(first) == len(second) > 0
+        assert lms.embed("a", "text-embedding-embed", ttl_s=0)[0] == pytest.approx(first)
+        with pytest.raises(UsageError, match="makes no embeddings"):
+            lms.embed("a", "scripted")
+        assert [item.candidate.model_key for item in lms.recommend(prefer="speed").ranked] == ["scripted"]
+
+
+async def test_the_same_on_a_loop(engine: EmbeddedEngine, tmp_path: Path) -> None:
+    async with AsyncLMStrix(server=engine.address) as lms:
+        chat = lms.chat("scripted")
+        assert (await chat.send("2+3=")).text == "5"
+        assert "".join([piece async for piece in chat.stream("hello")]) == GREETING.text
+        assert len(chat.messages) == 4
+        assert len(await lms.embed(["a", "b"], ttl_s=0)) == 2
+        assert (await lms.recommend(task="embedding")).ranked[0].candidate.kind == "embedding"
+        report = await lms.batch({"sum": "2+3="}, "scripted", tmp_path)
+        assert report.count("ok") == 1
+
+
+async def test_blocking_calls_work_where_a_loop_runs(engine: EmbeddedEngine, tmp_path: Path) -> None:
+    with LMStrix(server=engine.address) as lms:
+        assert lms.infer("2+3=", "scripted", ttl_s=0).text == "5"
+        assert lms.batch({"sum": "2+3="}, ["scripted"], tmp_path).count("ok") == 1
+
+
+async def test_a_hundred_streams_on_one_loop(engine: EmbeddedEngine) -> None:
+    async with AsyncLMStrix(server=engine.address) as lms:
+        await lms.unload()
+        await lms.load("scripted", 8192, parallel_slots=4)
+        before = threading.active_count()
+        most = 0
+
+        async def stream() -> str:
+            nonlocal most
+            pieces = []
+            async for piece in lms.stream("hello", "scripted", in_ctx=8192, out_ctx=64):
+                pieces.append(piece)
+                most = max(most, threading.active_count())
+            return "".join(pieces)
+
+        answers = await asyncio.gather(*(stream() for _ in range(100)))
+        assert set(answers) == {GREETING.text}
+        assert most - before <= 40  # the loop's pool for files, however many streams there are
+        assert len(await lms.ps()) == 1
+        await lms.unload()
