@@ -5,11 +5,9 @@ The public names, loaded when they are first used: importing lmstrix imports no 
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING
-
 __version__ = "2.0.0"
 
+TYPE_CHECKING = False  # importing typing for it would take a third of the time of `lmstrix --version`
 if TYPE_CHECKING:
     from lmstrix.core.context.tester import ContextOutcome
     from lmstrix.core.registry import Configuration, ContextResult, ModelRecord
@@ -78,7 +76,6 @@ _HOMES = {
     "lmstrix.core.context.tester": "ContextOutcome",
     "lmstrix.service.testing": "ContextTestRequest",
 }
-_HOME_OF = {name: home for home, names in _HOMES.items() for name in names.split()}
 
 __all__ = [
     "AsyncLMStrix",
@@ -133,9 +130,12 @@ __all__ = [
 
 
 def __getattr__(name: str) -> object:
-    if name not in _HOME_OF:
-        raise AttributeError(f"module 'lmstrix' has no attribute {name!r}")
-    return getattr(import_module(_HOME_OF[name]), name)
+    for home, names in _HOMES.items():
+        if name in names.split():
+            from importlib import import_module
+
+            return getattr(import_module(home), name)
+    raise AttributeError(f"module 'lmstrix' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
