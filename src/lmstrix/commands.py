@@ -7,9 +7,11 @@ through `reports.console`, results to stdout and everything else to stderr.
 from __future__ import annotations
 
 import functools
+import inspect
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from lmstrix.command_line import (
@@ -922,9 +924,27 @@ def _silence_libraries() -> None:
         loguru.logger.remove()
 
 
-def _dispatch(invocation: Invocation, commands: LMStrixCommands) -> None:
+def _import_fire() -> ModuleType:
+    """Fire, without the quarter of a command's start that importing asyncio takes.
+
+    Fire asks asyncio one thing: whether a command is a coroutine function. A stand-in answers it as long as Fire is
+    imported and Fire keeps it; everybody else gets the real asyncio.
+    """
+    if "asyncio" not in sys.modules:
+        stand_in = ModuleType("asyncio")
+        stand_in.__dict__["iscoroutinefunction"] = inspect.iscoroutinefunction
+        sys.modules["asyncio"] = stand_in
+        try:
+            import fire.core
+        finally:
+            del sys.modules["asyncio"]
     import fire
 
+    return fire
+
+
+def _dispatch(invocation: Invocation, commands: LMStrixCommands) -> None:
+    fire = _import_fire()
     command = invocation.command
     assert command is not None
     bound = command_functions(commands)[command.path]
