@@ -26,7 +26,7 @@ PAGE_POLICY = (
 )
 _PAGE_START = re.compile(r"<!doctype\s+html|<html[\s>]", re.IGNORECASE)
 _PAGE_END = re.compile(r"</html\s*>", re.IGNORECASE)
-_FENCE = re.compile(r"^[ \t]*(`{3,}|~{3,})[^\n]*\n(.*?)(?:^[ \t]*\1|\Z)", re.DOTALL | re.MULTILINE)
+_FENCES = ("```", "~~~")
 _CLOSING_TAG = re.compile(r"</[a-zA-Z]")
 _THOUGHTS = re.compile(r"<think>.*?(?:</think>|\Z)", re.DOTALL | re.IGNORECASE)
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
@@ -38,14 +38,30 @@ def page_of(answer: str) -> str | None:
     text = _THOUGHTS.sub("", answer)
     begin = _PAGE_START.search(text)
     if begin is None:
-        fenced = [match[2] for match in _FENCE.finditer(text) if _CLOSING_TAG.search(match[2])]
+        fenced = [block for block in _fenced(text) if _CLOSING_TAG.search(block)]
         return max(fenced, key=len).strip() if fenced else None
     text = text[begin.start() :]
     ends = list(_PAGE_END.finditer(text))
     if ends:
         return text[: ends[-1].end()]
     page, _, last_line = text.rstrip().rpartition("\n")
-    return page if last_line.lstrip().startswith(("```", "~~~")) else text.rstrip()
+    return page if last_line.lstrip().startswith(_FENCES) else text.rstrip()
+
+
+def _fenced(text: str) -> list[str]:
+    """What stands between fences; the last one may be open. Line by line: a pattern would take for ever on some."""
+    blocks: list[list[str]] = []
+    fence: str | None = None
+    for line in text.splitlines():
+        start = line.lstrip()[:3]
+        if fence is None and start in _FENCES:
+            fence = start
+            blocks.append([])
+        elif start == fence:
+            fence = None
+        elif fence is not None:
+            blocks[-1].append(line)
+    return ["\n".join(block) for block in blocks]
 
 
 def safe_stem(cell: Cell) -> str:

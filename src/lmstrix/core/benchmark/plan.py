@@ -122,6 +122,6 @@ def visit_share_s(left_s: float | None, visits_left: int) -> float | None:
     return None if left_s is None else max(0.0, left_s) / max(1, visits_left)
 
 
-def has_time_for_another(spent_s: float, share_s: float | None, run_s: Sequence[float]) -> bool:
-    """Whether one more run, as long as the longest so far, ends within the visit's share. The first always goes."""
-    return share_s is None or not run_s or spent_s + max(run_s) <= share_s
+def has_time_for_another(left_s: float, run_s: Sequence[float]) -> bool:
+    """Whether one more run, as long as the longest so far, ends in time. The first always goes."""
+    return not run_s or max(run_s) <= left_s

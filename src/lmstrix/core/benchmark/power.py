@@ -16,7 +16,7 @@ from array import array
 from bisect import bisect_left
 from typing import TYPE_CHECKING, Self
 
-from lmstrix.core.benchmark.energy import LEAST_PERIODS, Series
+from lmstrix.core.benchmark.energy import Series
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from lmstrix.core.benchmark.power_sources import PowerSource
 
 PERIOD_S = 0.1
-TAIL_PERIODS = LEAST_PERIODS - 1
 
 
 class _Log:

@@ -1,0 +1,342 @@
+"""Whole sessions against models in memory: order, failures, interrupts, budgets, resuming, hostile answers."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+
+from lmstrix.core.benchmark.artefacts import PAGE_POLICY, page_of, safe_stem, save_report
+from lmstrix.core.benchmark.compare import compare
+from lmstrix.core.benchmark.energy import Channel
+from lmstrix.core.benchmark.measuring import MOST_ANSWER_CHARS
+from lmstrix.core.benchmark.power_sources import ReplaySource
+from lmstrix.core.benchmark.records import BenchReport, BenchRequest, Cell, from_json
+from lmstrix.core.benchmark.runner import Bench, run_bench
+from lmstrix.core.benchmark.saved import find_unfinished, load_report
+from lmstrix.core.history import History
+from lmstrix.errors import (
+    BackendUnavailableError,
+    EngineCrashedError,
+    GenerationError,
+    OutOfMemoryError,
+    StreamStalledError,
+    UsageError,
+)
+from lmstrix.types import TextDelta
+from tests.core.benchmark.fakes import FakeBackend, FakeModel, server_of, target
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from lmstrix.core.benchmark.events import BenchEvent
+
+QUICK = BenchRequest(runs=6, max_tokens=8, idle_s=0.0, settled_ratio=None)
+
+
+@pytest.fixture
+def history(tmp_path: Path) -> Iterator[History]:
+    with History(tmp_path / "lmstrix.db") as opened:
+        yield opened
+
+
+def bench(
+    models: dict[str, FakeModel], request: BenchRequest = QUICK, **options: object
+) -> tuple[BenchReport, FakeBackend]:
+    backend = FakeBackend(models)
+    report = run_bench(server_of(backend), [target(key) for key in models], request, **options)  # type: ignore[arg-type]
+    return report, backend
+
+
+def outcomes(report: BenchReport) -> dict[str, str]:
+    return {cell.cell.name: cell.outcome for cell in report.cells}
+
+
+def test_models_take_turns_and_nothing_stays_loaded() -> None:
+    report, backend = bench({"a": FakeModel(), "b": FakeModel()})
+    assert outcomes(report) == {"a": "ok", "b": "ok"}
+    assert [key for key, _ in backend.loads] == ["a", "b", "b", "a"]
+    assert backend.loaded == {}
+    assert backend.closed
+    for cell in report.cells:
+        assert len(cell.runs) == 6
+        assert len(cell.warmups) == 2
+        assert len(cell.loads) == 2
+        assert cell.summaries["ttft_s"].interval is not None
+        assert cell.summaries["completion_tokens"].median == 8
+        assert cell.marks == ()
+    assert report.power == "no power source"
+    assert all(run.energy is None for cell in report.cells for run in cell.runs)
+
+
+def test_a_load_asks_for_the_tier_and_all_slots() -> None:
+    request = replace(QUICK, tiers=(4096,), concurrency=(2,), runs=1)
+    report, backend = bench({"a": FakeModel()}, request)
+    ((_, config),) = backend.loads
+    assert (config.context_length, config.parallel_slots) == (8192, 2)
+    (cell,) = report.cells
+    (run,) = cell.runs
+    assert len(run.requests) == 2
+    for figures in run.requests:
+        assert figures.prompt_tokens == pytest.approx(cell.cell.prompt_tokens, rel=0.02)
+    assert run.output_tokens_per_second == pytest.approx(16 / run.span_s)
+
+
+def test_no_prompt_is_sent_twice() -> None:
+    _, backend = bench({"a": FakeModel()}, replace(QUICK, tiers=(0, 2048)))
+    prompts = [request.raw_prompt or request.messages[0].text for _, request in backend.requests]
+    assert len({prompt[:12] for prompt in prompts}) == len(prompts)
+
+
+def test_latency_is_taken_off_prefill() -> None:
+    report, _ = bench({"a": FakeModel(prefill_s=0.03)}, replace(QUICK, tiers=(2048,), runs=2))
+    for run in report.cells[0].runs:
+        (figures,) = run.requests
+        assert run.latency_s is not None
+        assert figures.ttft_s is not None
+        assert figures.prompt_tokens is not None
+        assert figures.prefill_tokens_per_second == pytest.approx(
+            figures.prompt_tokens / (figures.ttft_s - run.latency_s)
+        )
+
+
+def test_a_model_that_fails_yields_its_reason_and_the_rest_goes_on() -> None:
+    report, backend = bench(
+        {
+            "large": FakeModel(load_failure=OutOfMemoryError("no room")),
+            "dies": FakeModel(fails_at={3: EngineCrashedError("it was killed\nby the kernel")}),
+            "hangs": FakeModel(fails_at={1: StreamStalledError("no token came", stage="first token", waited_s=1.0)}),
+            "mute": FakeModel(pieces=[]),
+            "lost": FakeModel(fails_at={2: BackendUnavailableError("gone")}),
+            "good": FakeModel(),
+        }
+    )
+    assert outcomes(report) == {
+        "large": "out of memory at load",
+        "dies": "engine died at prefill",
+        "hangs": "timed out",
+        "mute": "empty answer",
+        "lost": "connection lost",
+        "good": "ok",
+    }
+    reasons = {cell.cell.name: cell.reason for cell in report.cells}
+    assert reasons["dies"] == "it was killed by the kernel"
+    assert reasons["large"] == "no room"
+    dies = report.cells[1]
+    assert [run.failed for run in dies.runs] == [False, True]
+    assert dies.summaries["ttft_s"].count == 1
+    assert backend.loaded == {}
+    assert not report.interrupted
+
+
+def test_one_bad_run_among_good_ones_is_told_and_left_out() -> None:
+    report, _ = bench({"a": FakeModel(fails_at={3: GenerationError("odd")})})
+    (cell,) = report.cells
+    assert cell.outcome == "ok"
+    assert cell.reason == "1 of 6 runs failed: odd"
+    assert cell.summaries["ttft_s"].count == 5
+
+
+def test_a_context_that_was_reduced_is_marked() -> None:
+    report, _ = bench({"a": FakeModel(reduced_to=3000)}, replace(QUICK, runs=1))
+    assert [mark.kind for mark in report.cells[0].marks] == ["context reduced"]
+
+
+def test_runs_stop_when_they_agree() -> None:
+    """Token times of this model differ by little, so six runs settle it long before sixty."""
+    model = FakeModel(token_s=0.004)
+    report, _ = bench({"a": model}, replace(QUICK, runs=60, settled_ratio=0.9))
+    assert len(report.cells[0].runs) == 6
+    assert report.cells[0].outcome == "ok"
+
+
+def test_a_budget_ends_runs_and_says_so() -> None:
+    models = {"slow": FakeModel(token_s=0.02), "other": FakeModel(token_s=0.02)}
+    report, _ = bench(models, replace(QUICK, runs=40, max_tokens=4, budget_s=0.8))
+    for cell in report.cells:
+        assert cell.outcome == "ok"
+        assert 1 <= len(cell.runs) < 40
+        assert cell.reason == f"{len(cell.runs)} of 40 runs: the time budget was spent"
+
+
+def test_nothing_left_of_a_budget_is_not_reached() -> None:
+    report, backend = bench({"a": FakeModel()}, replace(QUICK, budget_s=-1.0))
+    assert outcomes(report) == {"a": "not reached"}
+    assert backend.loads == []
+
+
+async def cancel_in_the_middle(backend: FakeBackend, history: History) -> Bench:
+    session = Bench(
+        server_of(backend), [target(key) for key in backend.models], QUICK, session="s", history=history.benches
+    )
+    task = asyncio.create_task(session.run())
+    backend.on_hang = lambda: task.cancel() and None
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    return session
+
+
+def test_an_interrupt_keeps_what_was_measured_and_can_be_resumed(history: History) -> None:
+    backend = FakeBackend({"a": FakeModel(), "b": FakeModel(hangs_at=3)})
+    session = asyncio.run(cancel_in_the_middle(backend, history))
+    report = session.report()
+    assert backend.loaded == {}
+    assert report.interrupted
+    assert outcomes(report) == {"a": "interrupted", "b": "interrupted"}
+    assert [len(cell.runs) for cell in report.cells] == [3, 1]
+    saved = load_report(history.benches, "s")
+    assert replace(saved, notes=report.notes, power=report.power) == report
+    paths = [each.cell.target.path for each in report.cells]
+    assert find_unfinished(history.benches, QUICK, paths) == "s"
+    assert find_unfinished(history.benches, replace(QUICK, runs=9), paths) is None
+    assert find_unfinished(history.benches, QUICK, paths[:1]) is None
+
+    backend = FakeBackend({"a": FakeModel(), "b": FakeModel()})
+    whole = run_bench(server_of(backend), [target("a"), target("b")], QUICK, session="s", history=history.benches)
+    assert outcomes(whole) == {"a": "ok", "b": "ok"}
+    assert [len(cell.runs) for cell in whole.cells] == [6, 6]
+    assert whole.cells[0].runs[:3] == report.cells[0].runs
+    assert load_report(history.benches, "s").cells == whole.cells
+    assert find_unfinished(history.benches, QUICK, paths) is None
+    with pytest.raises(UsageError):
+        load_report(history.benches, "another")
+
+
+def test_a_finished_session_is_not_measured_again(history: History) -> None:
+    first, _ = bench({"a": FakeModel()}, session="s", history=history.benches)
+    again, backend = bench({"a": FakeModel()}, session="s", history=history.benches)
+    assert backend.loads == []
+    assert again.cells == first.cells
+
+
+def test_a_history_that_breaks_ends_saving_not_measuring(tmp_path: Path) -> None:
+    history = History(tmp_path / "lmstrix.db")
+    history.close()
+    report, _ = bench({"a": FakeModel()}, history=history.benches)
+    assert outcomes(report) == {"a": "ok"}
+    assert len(report.notes) == 1
+    assert "not saved" in report.notes[0]
+
+
+def test_power_is_split_at_the_first_token_and_idle_taken_off() -> None:
+    """A card that takes 50 W all the time: gross is 50 W times the time, net is nothing."""
+    source = ReplaySource([Channel(name="card", part="gpu", unit="W")], [(50.0,)])
+    request = replace(QUICK, runs=1, idle_s=0.3, max_tokens=4)
+    report, _ = bench({"a": FakeModel(prefill_s=0.5, token_s=0.12)}, request, power_sources=[source])
+    (run,) = report.cells[0].runs
+    assert run.energy is not None
+    assert run.energy.gross_j == pytest.approx(50 * run.span_s)
+    assert run.energy.net_j == pytest.approx(0.0, abs=0.01)
+    assert run.energy.idle_power_w == pytest.approx(50.0)
+    assert run.energy.prefill_gross_j == pytest.approx(25.0, rel=0.2)
+    assert run.energy.decode_gross_j is not None
+    assert report.power == "replay"
+    assert report.cells[0].summaries["gross_j"].median == run.energy.gross_j
+
+
+EVIL = (
+    "<script>alert(1)</script></script><!doctype html><HTML><body onload=x>\x1b[31m[bold]red[/] {{x}}</body></HTML>"
+    "\u2028\ud800\x00 trailing"
+)
+
+
+def test_hostile_answers_cannot_break_anything(tmp_path: Path, history: History) -> None:
+    evil_key = "../../etc/passwd\n[bold]<b>\x1b[31m"
+    model = FakeModel(pieces=[TextDelta(text=EVIL, tokens=4), TextDelta(text=EVIL, tokens=4)])
+    report, _ = bench({evil_key: model}, replace(QUICK, task="html", runs=1), history=history.benches)
+    text = json.dumps(report.to_json(), ensure_ascii=False, allow_nan=False)
+    parsed = json.loads(text.encode("utf-8"))
+    assert parsed["schema"] == "lmstrix.bench/1"
+    assert "\ud800" not in text
+    assert from_json(BenchReport, parsed) == report
+    assert replace(load_report(history.benches, report.session), notes=(), power=report.power) == report
+    files = save_report(tmp_path / "out", report)
+    assert {file.suffix for file in files} == {".json", ".html"}
+    assert all(file.parent == tmp_path / "out" for file in files)
+    page = next(file for file in files if file.suffix == ".html").read_text(encoding="utf-8")
+    assert page.startswith(PAGE_POLICY + "\n<!doctype html><HTML>")
+    assert page.endswith("</HTML>")
+
+
+def test_a_flood_is_cut_off() -> None:
+    flood = [TextDelta(text="x" * (MOST_ANSWER_CHARS // 4), tokens=1)] * 8
+    report, _ = bench({"a": FakeModel(pieces=flood)}, replace(QUICK, runs=1))
+    (cell,) = report.cells
+    assert cell.outcome == "answer failed"
+    assert "characters" in cell.reason
+
+
+@pytest.mark.parametrize(
+    ("answer", "page"),
+    [
+        ("Sure!\n```html\n<!DOCTYPE html>\n<html>a</html>\n```\nEnjoy!", "<!DOCTYPE html>\n<html>a</html>"),
+        ("<think>a <html> maybe</think><html><b>1</b></html>", "<html><b>1</b></html>"),
+        ("```html\n<div>no document</div>\n```", "<div>no document</div>"),
+        ("<!doctype html><p>never ended\n```", "<!doctype html><p>never ended"),
+        ("<!doctype html><p>never ended", "<!doctype html><p>never ended"),
+        ("no page at all", None),
+        ("```python\nprint(1 < 2)\n```", None),
+        ("<think>endless <html>", None),
+    ],
+)
+def test_pages_are_taken_out_of_answers(answer: str, page: str | None) -> None:
+    assert page_of(answer) == page
+
+
+@pytest.mark.parametrize("text", ["<a" * 130_000, "```" * 90_000, "\n```" * 60_000, "</html" + " " * 250_000])
+def test_pages_are_found_in_time_proportional_to_the_answer(text: str) -> None:
+    """What backtracks would take minutes here."""
+    assert page_of(text) is None or page_of(text) != ""
+    assert page_of("<html>" + text) is not None
+
+
+def test_file_names_are_harmless_and_differ() -> None:
+    def stem(key: str) -> str:
+        return safe_stem(Cell(target=target(key), tier_tokens=0, concurrency=1, max_tokens=1))
+
+    assert stem("../a/b") != stem("..-a-b")
+    assert stem("///").startswith("model-")
+    assert all(
+        set(stem(key)) <= set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-") for key in "äß"
+    )
+    assert len(stem("x" * 5000)) < 100
+
+
+def test_events_tell_the_story() -> None:
+    events: list[BenchEvent] = []
+    bench({"a": FakeModel()}, replace(QUICK, runs=2), on_event=events.append)
+    kinds = [event.kind for event in events]
+    assert kinds == ["load", "load", "warmup", "run", "run", "cell"]
+    assert all((event.cell_number, event.cells) == (1, 1) for event in events)
+    assert events[-1].result is not None
+    assert len(events[-1].result.runs) == 2
+
+
+def test_reports_are_compared_and_a_regression_found() -> None:
+    fast, _ = bench({"a": FakeModel(token_s=0.002)})
+    slow, _ = bench({"a": FakeModel(token_s=0.008)})
+    result = compare(fast, slow)
+    regressed = {each.figure: each for each in result.regressions(0.05)}
+    rate = regressed["decode_tokens_per_second"]
+    assert rate.verdict == "worse"
+    assert rate.p_value < 0.05
+    assert rate.change_ratio is not None
+    assert rate.interval_ratio is not None
+    assert rate.interval_ratio.low <= rate.change_ratio <= rate.interval_ratio.high < 0
+    assert compare(slow, fast).regressions(0.05) == ()
+    assert compare(fast, slow).regressions(1000.0) == ()
+    same = compare(fast, fast)
+    assert {each.verdict for each in same.comparisons} <= {"no difference", "too few runs"}
+    assert result.only_first == result.only_second == ()
+
+
+def test_cells_without_a_partner_are_named() -> None:
+    both, _ = bench({"a": FakeModel(), "b": FakeModel()})
+    one, _ = bench({"b": FakeModel()})
+    result = compare(both, one)
+    assert result.only_first == ("a",)
+    assert {each.cell for each in result.comparisons} == {"b"}
