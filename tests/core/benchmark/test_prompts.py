@@ -45,7 +45,7 @@ def test_two_counts_are_enough_to_hit_a_length(chars_per_token: float, overhead:
         return round(len(prompt) / chars_per_token) + overhead
 
     writer = PromptWriter.of(BenchRequest(), filled=True)
-    for chars in (2000, wanted * 4):
+    for chars in (1000, max(2000, wanted * 4)):
         prompt = writer.of_chars(chars)
         writer.learn(prompt, count(prompt))
     assert count(writer.filled(wanted)) == pytest.approx(wanted, rel=0.03, abs=8)
