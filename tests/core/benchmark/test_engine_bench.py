@@ -54,7 +54,7 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
     folder = tmp_path_factory.mktemp("models")
     file = folder / PATH
     file.parent.mkdir(parents=True)
-    shutil.copy(scripted_model(n_layers=6, feed_forward=1024, context_length=CONTEXT_LENGTH), file)
+    shutil.copy(scripted_model(n_layers=4, feed_forward=768, context_length=CONTEXT_LENGTH), file)
     engine = Engine(folder)
     with engine.running:
         yield engine
@@ -68,7 +68,7 @@ def measured(engine: Engine) -> tuple[BenchReport, list[LogEvent]]:
 
 
 def test_figures_agree_with_llama_cpps_own(measured: tuple[BenchReport, list[LogEvent]]) -> None:
-    """TTFT against its prompt time, decode against its rate, request by request: within 3 % (or 1 ms) in the calmest."""
+    """TTFT against its prompt time, decode against its rate, each request: within 3 % (or 1 ms) in the calmest."""
     report, log = measured
     (cell,) = report.cells
     assert cell.outcome == "ok", cell.reason
