@@ -95,6 +95,7 @@ ByteCount = Annotated[int, Kind("BYTES", _byte_count)]
 Port = Annotated[int, Kind("PORT", _port)]
 
 _PLAIN: Mapping[object, Kind] = {str: Kind("TEXT", _text), int: Kind("N", _whole), float: Kind("X", _number)}
+_HELP_WIDTH = 80
 _SHORT = {"m": "model", "v": "verbose", "q": "quiet", "h": "help"}
 
 
@@ -420,9 +421,21 @@ def _option_rows(parameters: Iterable[Parameter]) -> list[tuple[str, str]]:
 
 
 def _columns(rows: Sequence[tuple[str, str]]) -> str:
-    width = min(30, max((len(left) for left, _ in rows), default=0))
+    """Two columns in `_HELP_WIDTH`; a left side that is too long has a line of its own."""
+    width = min(24, max((len(left) for left, _ in rows), default=0))
     lines = []
     for left, right in rows:
-        gap = f"  {left:<{width}}  " if len(left) <= width else f"  {left}\n{'':{width + 4}}"
-        lines.append(gap + right)
+        first, *rest = _wrapped(right, _HELP_WIDTH - width - 4) or [""]
+        lines += [f"  {left:<{width}}  {first}"] if len(left) <= width else [f"  {left}", f"{'':{width + 4}}{first}"]
+        lines += [f"{'':{width + 4}}{line}" for line in rest]
     return "\n".join(line.rstrip() for line in lines)
+
+
+def _wrapped(text: str, width: int) -> list[str]:
+    lines: list[str] = []
+    for word in text.split():
+        if lines and len(lines[-1]) + 1 + len(word) <= width:
+            lines[-1] += f" {word}"
+        else:
+            lines.append(word)
+    return lines

@@ -7,6 +7,7 @@ through `reports.console`, results to stdout and everything else to stderr.
 from __future__ import annotations
 
 import functools
+import importlib
 import inspect
 import sys
 from dataclasses import dataclass
@@ -935,12 +936,10 @@ def _import_fire() -> ModuleType:
         stand_in.__dict__["iscoroutinefunction"] = inspect.iscoroutinefunction
         sys.modules["asyncio"] = stand_in
         try:
-            import fire.core
+            importlib.import_module("fire")
         finally:
             del sys.modules["asyncio"]
-    import fire
-
-    return fire
+    return importlib.import_module("fire")
 
 
 def _dispatch(invocation: Invocation, commands: LMStrixCommands) -> None:

@@ -114,7 +114,8 @@ def _server(service: LMStrixService) -> Check:
         connection = connect_running(service.paths, service.settings)
     except BackendUnavailableError as exc:
         remedy = "start LM Studio and its server (lms server start), or lmstrix engine start"
-        return Check(name="server", state="note", found=" ".join(str(exc).split()), remedy=remedy)
+        found = " ".join(str(exc).split()).partition("; ")[0]
+        return Check(name="server", state="note", found=found, remedy=remedy)
     try:
         loaded = connection.backend.list_loaded()
         return Check(name="server", state="ok", found=f"{connection.name}, {len(loaded)} model(s) loaded")
