@@ -80,7 +80,7 @@ def models_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """`scripted` gives fixed answers at a pace one can interrupt, `tiny` says noise, `text-embedding-embed` embeds."""
     directory = tmp_path_factory.mktemp("cli-models")
     for name, file in (
-        ("scripted", scripted_model(context_length=32768, n_layers=2, feed_forward=2048)),
+        ("scripted", scripted_model(context_length=2048, n_layers=2, feed_forward=2048)),
         ("tiny", tiny_model("llama", context_length=4096, n_layers=1, head_dim=32)),
         ("embed", tiny_model("bert")),
     ):

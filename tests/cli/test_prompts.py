@@ -79,5 +79,6 @@ def test_bytes_that_are_no_text(cli: Callable[..., Ran], faulty: FaultyServer) -
 
 def test_a_prompt_of_fifty_megabytes_is_refused_by_size(cli: Callable[..., Ran], faulty: FaultyServer) -> None:
     cli("scan", "--quiet").ok()
-    cli("infer", "-", "-m", "acme/tiny", "--quiet", stdin=b"word " * 10_000_000).failed(1, "10,000,000 tokens", "holds")
+    prompt = b"fifty-bytes-of-a-word-that-goes-on-until-it-is-50 " * 1_000_000
+    cli("infer", "-", "-m", "acme/tiny", "--quiet", stdin=prompt).failed(1, "1,000,000 tokens", "holds")
     assert "predict" not in faulty.endpoints()
