@@ -9,6 +9,7 @@ import httpx
 import pytest
 
 from lmstrix.engine import EmbeddedEngine
+from tests.engine.children import note_shared
 from tests.support.tiny_gguf import tiny_model
 from tests.support.tiny_gguf_scripted import scripted_model
 
@@ -17,6 +18,12 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 SCRIPTED, TINY, EMBEDDING = "scripted", "tiny", "text-embedding-embed"
+
+
+@pytest.fixture(autouse=True)
+def children_of_others() -> None:
+    """Models that a shared engine holds are no leftovers of a test."""
+    note_shared()
 
 
 @pytest.fixture(scope="session")

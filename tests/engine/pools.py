@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
-
-import psutil
 
 from lmstrix.engine.catalog import Catalog
 from lmstrix.engine.instances import InstancePool
@@ -22,6 +19,7 @@ from lmstrix.engine.records import (
     PredictionSettings,
     PredictionStats,
 )
+from tests.engine.children import own_children
 from tests.support.tiny_gguf_scripted import scripted_model
 
 if TYPE_CHECKING:
@@ -59,7 +57,7 @@ async def running_pool(
         yield pool
     finally:
         await pool.close()
-    assert psutil.Process(os.getpid()).children() == []
+    assert own_children() == []
 
 
 def user(text: str) -> ChatTurn:

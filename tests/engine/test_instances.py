@@ -13,6 +13,7 @@ import pytest
 from lmstrix.engine.catalog import Catalog
 from lmstrix.engine.instances import Instance, InstancePool
 from lmstrix.engine.records import CatalogEntry, EngineFault, LoadSettings, LogEvent, PredictionSettings
+from tests.engine.children import own_children
 from tests.engine.pools import SCRIPTED, asking, collect, put, running_pool, scripted_models, stats_of, user
 from tests.support.tiny_gguf import tiny_model
 
@@ -112,7 +113,7 @@ async def test_the_memory_limit_is_exact_and_counts_every_instance(models: Path)
         assert caught.value.kind == "refused"
         assert caught.value.error_data is not None
         assert caught.value.error_data["limitBytes"] == 2 * taken
-        assert len(psutil.Process().children()) == 1
+        assert len(own_children()) == 1
         await pool.load(SCRIPTED, at(4096), kind="llm")
         with pytest.raises(EngineFault):
             await pool.load(SCRIPTED, at(256), kind="llm")
@@ -216,12 +217,12 @@ async def test_a_cancelled_load_frees_name_and_memory(models: Path) -> None:
         taken = pool.estimate(SCRIPTED, SMALL).total_bytes
     async with running_pool(models, memory_limit_bytes=taken) as pool:
         load = asyncio.create_task(pool.load(SCRIPTED, SMALL, kind="llm"))
-        while not psutil.Process().children():
+        while not own_children():
             await asyncio.sleep(0.001)
         load.cancel()
         with pytest.raises(asyncio.CancelledError):
             await load
-        assert psutil.Process().children() == []
+        assert own_children() == []
         assert (await pool.load(SCRIPTED, SMALL, kind="llm")).identifier == SCRIPTED
 
 
@@ -233,7 +234,7 @@ async def test_progress_is_repeated_while_a_load_takes_long(models: Path, monkey
 
     def hold_until_repeated(ratio: float) -> None:
         ratios.append(ratio)
-        for child in psutil.Process().children():
+        for child in own_children():
             child.send_signal(signal.SIGCONT if ratio == 1.0 or ratios[-3:] == [ratio] * 3 else signal.SIGSTOP)
 
     async with running_pool(models) as pool:
@@ -245,7 +246,7 @@ async def test_progress_is_repeated_while_a_load_takes_long(models: Path, monkey
 async def test_closing_ends_a_load_that_is_under_way(models: Path) -> None:
     async with running_pool(models) as pool:
         load = asyncio.create_task(pool.load(SCRIPTED, SMALL, kind="llm"))
-        while not psutil.Process().children():
+        while not own_children():
             await asyncio.sleep(0.001)
     with pytest.raises(EngineFault, match="shutting down"):
         await load

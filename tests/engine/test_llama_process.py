@@ -17,6 +17,7 @@ import pytest
 from lmstrix.engine.llama_client import LlamaClient, LlamaGoneError, LlamaRefusalError
 from lmstrix.engine.llama_process import Launch, LlamaProcess, exit_code
 from lmstrix.engine.records import EngineFault, LoadSettings
+from tests.engine.children import own_children
 from tests.support.tiny_gguf import tiny_model
 from tests.support.tiny_gguf_scripted import scripted_model
 
@@ -55,7 +56,7 @@ async def failure(launch: Launch) -> EngineFault:
     with pytest.raises(EngineFault) as caught:
         async with running(launch):
             pass
-    assert psutil.Process().children() == []
+    assert own_children() == []
     assert list(launch.run_dir.iterdir()) == []
     return caught.value
 
@@ -128,12 +129,12 @@ async def test_a_missing_runtime_is_told_with_its_remedy(
 async def test_a_cancelled_load_leaves_nothing(tmp_path: Path) -> None:
     launch = launch_of(scripted_model(), tmp_path / "run")
     load = asyncio.create_task(LlamaProcess.launch(launch, on_line=lambda *_: None))
-    while not psutil.Process().children():
+    while not own_children():
         await asyncio.sleep(0.001)
     load.cancel()
     with pytest.raises(asyncio.CancelledError):
         await load
-    assert psutil.Process().children() == []
+    assert own_children() == []
     assert list(launch.run_dir.iterdir()) == []
 
 
