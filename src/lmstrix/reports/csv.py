@@ -1,0 +1,84 @@
+"""Benchmark runs as rows: one a request, with every figure and nothing summarised.
+
+Spreadsheets run cells that begin with =, +, - or @ as formulas, so text that does gets an apostrophe in front.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from typing import TYPE_CHECKING
+
+from lmstrix.core.benchmark.records import ENERGY_FIGURES, REQUEST_FIGURES
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from lmstrix.core.benchmark.records import BenchReport, CellResult, RunRecord
+
+Value = str | float | int | None
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+SAMPLE_COLUMNS = (
+    "model_key",
+    "tier_tokens",
+    "concurrency",
+    "outcome",
+    "run",
+    "warmup",
+    "request",
+    "measured_at",
+    "failure",
+    *REQUEST_FIGURES,
+    "latency_s",
+    "output_tokens_per_second",
+    *ENERGY_FIGURES,
+)
+
+
+def sample_rows(report: BenchReport) -> list[dict[str, Value]]:
+    """Every request of every run, warm-ups included and marked; a cell without runs is one row with its outcome."""
+    return [row for result in report.cells for row in _rows(result)]
+
+
+def to_csv(report: BenchReport) -> str:
+    """All rows as CSV with a header."""
+    out = io.StringIO()
+    writer = csv.DictWriter(out, fieldnames=SAMPLE_COLUMNS, lineterminator="\n", restval="")
+    writer.writeheader()
+    for row in sample_rows(report):
+        writer.writerow({name: _safe(value) for name, value in row.items()})
+    return out.getvalue()
+
+
+def _rows(result: CellResult) -> Iterator[dict[str, Value]]:
+    cell = result.cell
+    shared: dict[str, Value] = {
+        "model_key": cell.target.model_key,
+        "tier_tokens": cell.tier_tokens,
+        "concurrency": cell.concurrency,
+        "outcome": result.outcome,
+    }
+    runs = (*result.warmups, *result.runs)
+    if not runs:
+        yield {**shared, "failure": result.reason}
+    for run in runs:
+        yield from ({**shared, **figures} for figures in _run_rows(run))
+
+
+def _run_rows(run: RunRecord) -> Iterator[dict[str, Value]]:
+    for number, request in enumerate(run.requests):
+        yield {
+            "run": run.number,
+            "warmup": int(run.warmup),
+            "request": number,
+            "measured_at": run.measured_at.isoformat(),
+            "failure": request.failure,
+            **{name: getattr(request, name) for name in REQUEST_FIGURES},
+            "latency_s": run.latency_s,
+            "output_tokens_per_second": run.output_tokens_per_second,
+            **{name: getattr(run.energy, name) if run.energy is not None else None for name in ENERGY_FIGURES},
+        }
+
+
+def _safe(value: Value) -> Value:
+    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value

@@ -1,0 +1,78 @@
+"""A benchmark report as Markdown, for an issue or a wiki: one table, the prompt, what failed.
+
+Whatever comes from a model or a server is escaped, so it can neither break the table nor become a link or HTML.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from lmstrix.reports.bench_view import ENERGY, METRICS, BenchView, CellView
+from lmstrix.reports.table import clean
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from lmstrix.core.benchmark.records import BenchReport
+
+_SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|~&]|:(?=//))")
+
+
+def to_markdown(report: BenchReport) -> str:
+    """The whole report."""
+    view = BenchView(report)
+    metrics = [metric for metric in METRICS if metric is not ENERGY or view.measures_energy]
+    lines = [
+        f"# Benchmark {escape(report.session)}",
+        "",
+        f"- started: {report.started_at:%Y-%m-%d %H:%M UTC}" + (", interrupted" if report.interrupted else ""),
+        f"- server: {escape(' '.join(part for part in (report.server, report.server_version) if part))}",
+        f"- machine: {escape(report.host or 'not known')}",
+        f"- power: {escape(report.power or 'no power source')}",
+        "",
+        *_table(["Model", "Context", "At a time", *(metric.title for metric in metrics), "Memory", "Runs", "Outcome"]),
+    ]
+    for cell in view.cells:
+        figures = [cell.figure(metric) for metric in metrics]
+        lines.append(
+            _row(
+                [
+                    cell.model_key,
+                    cell.tier,
+                    str(cell.result.cell.concurrency),
+                    *(f"{figure.text} ({figure.spread})" if figure is not None else "-" for figure in figures),
+                    cell.memory.text if cell.memory else "-",
+                    str(len(cell.result.runs)),
+                    cell.state_text or "ok",
+                ]
+            )
+        )
+    lines += [
+        "",
+        *_doubts(view.cells),
+        "Medians, with intervals of at least 95 % where the runs are enough for one.",
+        "",
+    ]
+    return "\n".join([*lines, "Prompt:", "", *(f"    {clean(line)}" for line in view.prompt.splitlines()), ""])
+
+
+def escape(text: str) -> str:
+    """Text on one line that Markdown shows as it is."""
+    return _SPECIAL.sub(r"\\\1", clean(" ".join(text.split())))
+
+
+def _table(titles: Sequence[str]) -> list[str]:
+    return [_row(titles), "|" + "|".join(" --- " if i < 2 else " ---: " for i in range(len(titles))) + "|"]
+
+
+def _row(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(escape(cell) for cell in cells) + " |"
+
+
+def _doubts(cells: Sequence[CellView]) -> list[str]:
+    doubtful = [cell for cell in cells if cell.marks]
+    if not doubtful:
+        return []
+    named = [f"- {escape(cell.result.cell.name)}: {escape('; '.join(cell.marks))}" for cell in doubtful]
+    return ["Doubtful:", "", *named, ""]
