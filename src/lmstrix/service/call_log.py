@@ -1,19 +1,51 @@
-"""Every call into lmstrix.db, unless switched off. Losing a log line never fails a call: it is a remark."""
+"""Every call into lmstrix.db, unless switched off. Losing a log line never fails a call: it is a remark.
+
+The file stays open from the first call on, since opening and closing it costs more than a short answer takes.
+"""
 
 from __future__ import annotations
 
+import threading
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from lmstrix.errors import HistoryError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    from lmstrix.core.history import History
     from lmstrix.core.history.calls import Call as LoggedCall
     from lmstrix.service.answering import Call
     from lmstrix.service.facade import LMStrixService
     from lmstrix.types import GenerationResult
 
 PRUNE_EVERY = 50  # calls
+
+
+class LogFile:
+    """The history at `path`, opened when it is first written to and again after a failure."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._guard = threading.Lock()
+        self._history: History | None = None
+
+    def opened(self) -> History:
+        """The open history. Raises HistoryError."""
+        from lmstrix.core.history import History
+
+        with self._guard:
+            if self._history is None:
+                self._history = History(self._path, durable=False)
+            return self._history
+
+    def close(self) -> None:
+        """Close it, if it is open."""
+        with self._guard:
+            if self._history is not None:
+                self._history.close()
+                self._history = None
 
 
 def log_answer(service: LMStrixService, call: Call, result: GenerationResult) -> None:
@@ -69,12 +101,11 @@ def _write(service: LMStrixService, logged: LoggedCall) -> None:
     settings = service.settings
     if not settings.log_inference:
         return
-    from lmstrix.core.history import History
-
     try:
-        with History(service.paths.history_file) as history:
-            number = history.calls.add(logged, keep_texts=settings.log_texts)
-            if settings.log_keep_days is not None and number % PRUNE_EVERY == 0:
-                history.calls.prune(before=datetime.now(UTC) - timedelta(days=settings.log_keep_days))
+        calls = service.log_file.opened().calls
+        number = calls.add(logged, keep_texts=settings.log_texts)
+        if settings.log_keep_days is not None and number % PRUNE_EVERY == 0:
+            calls.prune(before=datetime.now(UTC) - timedelta(days=settings.log_keep_days))
     except HistoryError as exc:
+        service.log_file.close()
         service.notify(f"the call was not logged: {exc}")

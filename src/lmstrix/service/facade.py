@@ -26,6 +26,7 @@ from lmstrix.core.results import (
     ScanReport,
     SortKey,
 )
+from lmstrix.service.call_log import LogFile
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -80,6 +81,7 @@ class LMStrixService:
         self.paths = paths
         self.settings = settings
         self.notify: Notify = notify or _say_nothing
+        self.log_file = LogFile(paths.history_file)
         self._connection: Connection | None = None
 
     def __enter__(self) -> LMStrixService:
@@ -92,6 +94,7 @@ class LMStrixService:
 
     def close(self) -> None:
         """Leave the server; stop an engine that was started for this service alone."""
+        self.log_file.close()
         if self._connection is not None:
             self._connection.close()
             self._connection = None

@@ -38,10 +38,14 @@ Value = str | int | float | None
 
 
 class Database:
-    """One open lmstrix.db. Every failure is a HistoryError; what was written before it stays."""
+    """One open lmstrix.db. Every failure is a HistoryError; what was written before it stays.
 
-    def __init__(self, path: Path) -> None:
+    Not `durable`, a statement returns before it is on the disk: a crash of the machine may lose it, never the file.
+    """
+
+    def __init__(self, path: Path, *, durable: bool = True) -> None:
         self.path = path
+        self._durable = durable
         self.set_aside: Path | None = None
         self._lock = threading.RLock()
         with self._reported():
@@ -89,7 +93,7 @@ class Database:
         try:
             connection.row_factory = sqlite3.Row
             connection.execute("PRAGMA journal_mode=WAL")
-            connection.execute("PRAGMA synchronous=FULL")
+            connection.execute(f"PRAGMA synchronous={'FULL' if self._durable else 'NORMAL'}")
             connection.execute("PRAGMA foreign_keys=ON")
             self._migrate(connection)
         except BaseException:

@@ -20,11 +20,12 @@ _TABLES_BY_MODEL = ("intents", "finished_models", "probes", "bench_runs", "calls
 class History:
     """Opens lmstrix.db at `path`, making it when absent; use as a context manager.
 
-    `set_aside` names where a damaged file was moved on opening, None otherwise: the caller should say so.
+    `set_aside` names where a damaged file was moved on opening, None otherwise: the caller should say so. The call log
+    alone needs no `durable` file, and an answer should not wait for a disk.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._database = Database(path)
+    def __init__(self, path: Path, *, durable: bool = True) -> None:
+        self._database = Database(path, durable=durable)
         self.set_aside = self._database.set_aside
         self.journal = Journal(self._database)
         self.beliefs = Beliefs(self._database)
