@@ -9,7 +9,9 @@ __version__ = "2.0.0"
 
 TYPE_CHECKING = False  # importing typing for it would take a third of the time of `lmstrix --version`
 if TYPE_CHECKING:
+    from lmstrix.core.batch import BatchReport
     from lmstrix.core.context.tester import ContextOutcome
+    from lmstrix.core.recommend import Advice, Wish
     from lmstrix.core.registry import Configuration, ContextResult, ModelRecord
     from lmstrix.core.results import ContextReport, EstimateReport, ScanReport
     from lmstrix.engine import EmbeddedEngine
@@ -39,7 +41,7 @@ if TYPE_CHECKING:
         UsageError,
     )
     from lmstrix.service.testing import ContextTestRequest
-    from lmstrix.toolkit import AsyncLMStrix, InferenceResult, LMStrix
+    from lmstrix.toolkit import ActResult, AsyncChat, AsyncLMStrix, Chat, InferenceResult, LMStrix
     from lmstrix.types import (
         Deadlines,
         Finished,
@@ -50,6 +52,7 @@ if TYPE_CHECKING:
         PromptProgress,
         StreamEvent,
         TextDelta,
+        ToolAnswered,
         ToolCall,
         ToolCallEvent,
         ToolDefinition,
@@ -63,25 +66,32 @@ _ERRORS = (
     "SettingsError StreamStalledError UsageError"
 )
 _TYPES = (
-    "Deadlines Finished GenerationStats LoadConfig LoadedModel Message PromptProgress StreamEvent TextDelta ToolCall "
-    "ToolCallEvent ToolDefinition"
+    "Deadlines Finished GenerationStats LoadConfig LoadedModel Message PromptProgress StreamEvent TextDelta "
+    "ToolAnswered ToolCall ToolCallEvent ToolDefinition"
 )
 _HOMES = {
-    "lmstrix.toolkit": "AsyncLMStrix InferenceResult LMStrix",
+    "lmstrix.toolkit": "ActResult AsyncChat AsyncLMStrix Chat InferenceResult LMStrix",
     "lmstrix.engine": "EmbeddedEngine",
     "lmstrix.errors": _ERRORS,
     "lmstrix.types": _TYPES,
     "lmstrix.core.registry": "Configuration ContextResult ModelRecord",
+    "lmstrix.core.batch": "BatchReport",
+    "lmstrix.core.recommend": "Advice Wish",
     "lmstrix.core.results": "ContextReport EstimateReport ScanReport",
     "lmstrix.core.context.tester": "ContextOutcome",
     "lmstrix.service.testing": "ContextTestRequest",
 }
 
 __all__ = [
+    "ActResult",
+    "Advice",
+    "AsyncChat",
     "AsyncLMStrix",
     "AuthenticationError",
     "BackendTimeoutError",
     "BackendUnavailableError",
+    "BatchReport",
+    "Chat",
     "Configuration",
     "ContextOutcome",
     "ContextOverflowError",
@@ -121,10 +131,12 @@ __all__ = [
     "StreamEvent",
     "StreamStalledError",
     "TextDelta",
+    "ToolAnswered",
     "ToolCall",
     "ToolCallEvent",
     "ToolDefinition",
     "UsageError",
+    "Wish",
     "__version__",
 ]
 
