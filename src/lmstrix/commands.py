@@ -817,9 +817,13 @@ class LMStrixCommands:
 
     def engine_stop(self) -> None:
         """Stop the background engine and unload its models."""
-        from lmstrix.engine.daemon import stop_engine
+        from lmstrix.engine.daemon import engine_status, stop_engine
 
-        self._show_engine(stop_engine(self._paths.home))
+        before = engine_status(self._paths.home)
+        after = stop_engine(self._paths.home)
+        if before.running and not after.running:
+            self._console.note(f"stopped the engine at {before.address}")
+        self._show_engine(after)
 
     def engine_status(self) -> None:
         """Show whether the embedded engine runs, where, and what it holds."""

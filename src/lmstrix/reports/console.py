@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from lmstrix.core.prompts import PromptLibrary, RenderedPrompt
     from lmstrix.core.prompts_lint import LintFinding
     from lmstrix.core.recommend import Advice, Recommendation
+    from lmstrix.core.context_results import ContextResult
     from lmstrix.core.registry import ModelRecord
     from lmstrix.core.results import (
         ContextReport,
@@ -709,6 +710,16 @@ def record_json(record: ModelRecord) -> dict[str, Any]:
     }
 
 
+def _status(record: ModelRecord, best: ContextResult | None) -> str:
+    """How things stand with a model; one that loads and answers nonsense is not simply "completed"."""
+    if record.is_missing:
+        return "missing"
+    if record.kind == "embedding":
+        return "embedding"
+    nonsense = best is not None and best.outcome in ("garbage answer", "empty answer")
+    return best.outcome if best is not None and nonsense and record.test_status == "completed" else record.test_status
+
+
 def _list_row(record: ModelRecord) -> tuple[str, ...]:
     best = record.best_result
     return (
@@ -718,7 +729,7 @@ def _list_row(record: ModelRecord) -> tuple[str, ...]:
         format_tokens(record.tested_context_length),
         format_tokens(best.loadable_context_length if best else None),
         format_tokens(best.effective_context_length if best else None),
-        "missing" if record.is_missing else "embedding" if record.kind == "embedding" else record.test_status,
+        _status(record, best),
         record.tested_at.date().isoformat() if record.tested_at else "-",
     )
 
