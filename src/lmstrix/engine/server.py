@@ -142,11 +142,11 @@ class EngineServer:
 
         self._loop = asyncio.get_running_loop()
         listener = _listener(self._options.host, self._options.port)
-        self.port = listener.getsockname()[1]
-        if self._options.cors:
-            self._cors_ports.add(self.port)
-        self._scan = asyncio.create_task(asyncio.to_thread(self._state.pool.catalog.rescan))
         try:
+            self.port = listener.getsockname()[1]
+            if self._options.cors:
+                self._cors_ports.add(self.port)
+            self._scan = asyncio.create_task(asyncio.to_thread(self._state.pool.catalog.rescan))
             await self._state.pool.start()
             self._runner = web.AppRunner(
                 self._application(),

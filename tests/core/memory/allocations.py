@@ -15,10 +15,11 @@ if TYPE_CHECKING:
 
 _LINE = re.compile(r"\S+ +(?P<kind>KV|RS|compute|model|output) buffer size = +(?P<mib>[\d.]+) MiB")
 _PROGRAM = """
-import json, os, sys, urllib.request
+import json, os, sys, time, urllib.request
 import xllamacpp
 options = json.loads(sys.argv[1])
 prefill_tokens = options.pop("prefill_tokens")
+linger_s = options.pop("linger_s")
 params = xllamacpp.CommonParams()
 params.model.path = options.pop("path")
 for name, value in options.pop("enums", {}).items():
@@ -37,6 +38,7 @@ rss = {}
 if sys.platform == "linux":
     with open("/proc/self/status") as file:
         rss = {line.split(":")[0]: line.split()[1] for line in file if line.startswith(("VmRSS", "VmHWM"))}
+time.sleep(linger_s)
 print(json.dumps(rss), flush=True)
 os._exit(0)
 """
@@ -52,6 +54,20 @@ class Allocations(NamedTuple):
     output: float
     resident: dict[str, int]
     log: str
+
+
+def _run(given: dict[str, object]) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run(
+        [sys.executable, "-I", "-c", _PROGRAM, json.dumps(given)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+        env={**os.environ, "OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "0"},
+    )
+    if done.returncode:
+        raise AssertionError(f"llama.cpp ended with {done.returncode}:\n{done.stderr[-3000:]}")
+    return done
 
 
 def allocations(path: Path, n_ctx: int, **options: object) -> Allocations:
@@ -74,20 +90,14 @@ def allocations(path: Path, n_ctx: int, **options: object) -> Allocations:
         "prefill_tokens": 0,
         **options,
     }
-    done = subprocess.run(
-        [sys.executable, "-I", "-c", _PROGRAM, json.dumps(given)],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-        env={**os.environ, "OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "0"},
-    )
-    if done.returncode:
-        raise AssertionError(f"llama.cpp ended with {done.returncode}:\n{done.stderr[-3000:]}")
-    sums: dict[str, float] = {}
-    log = done.stderr + done.stdout
-    for match in _LINE.finditer(log):
-        sums[match["kind"]] = sums.get(match["kind"], 0.0) + float(match["mib"])
+    for linger_s in (0.0, 0.5, 2.0):  # llama.cpp logs from a thread of its own, which may be behind when all is done
+        done = _run({**given, "linger_s": linger_s})
+        log = done.stderr + done.stdout
+        sums: dict[str, float] = {}
+        for match in _LINE.finditer(log):
+            sums[match["kind"]] = sums.get(match["kind"], 0.0) + float(match["mib"])
+        if "compute" in sums:  # the last kind it prints
+            break
     resident: Mapping[str, str] = json.loads(next(line for line in done.stdout.splitlines() if line.startswith("{")))
     return Allocations(
         kv=sums.get("KV", 0.0),
