@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from lmstrix.core.benchmark.bandwidth import memory_bandwidth_bound
 from lmstrix.core.benchmark.file_cache import cached_ratio, drop_cached
 from lmstrix.core.benchmark.memory_sampler import MemorySampler, is_local
 
@@ -97,3 +98,7 @@ def test_files_that_are_not_there_tell_nothing(tmp_path: Path) -> None:
     assert cached_ratio([str(tmp_path / "absent")]) is None
     assert cached_ratio([]) is None
     assert not drop_cached([str(tmp_path / "absent")])
+
+
+def test_the_bandwidth_bound_is_one_of_a_real_machine() -> None:
+    assert 1e9 < memory_bandwidth_bound() < 1e14

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import signal
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import pytest
@@ -14,7 +16,7 @@ from lmstrix.core.benchmark.compare import compare
 from lmstrix.core.benchmark.energy import Channel
 from lmstrix.core.benchmark.measuring import MOST_ANSWER_CHARS
 from lmstrix.core.benchmark.power_sources import ReplaySource
-from lmstrix.core.benchmark.records import BenchReport, BenchRequest, Cell, from_json
+from lmstrix.core.benchmark.records import BenchReport, BenchRequest, Cell, LoadRecord, from_json, series_of
 from lmstrix.core.benchmark.runner import Bench, run_bench
 from lmstrix.core.benchmark.saved import find_unfinished, load_report
 from lmstrix.core.history import History
@@ -204,6 +206,40 @@ def test_an_interrupt_keeps_what_was_measured_and_can_be_resumed(history: Histor
     assert find_unfinished(history.benches, QUICK, paths) is None
     with pytest.raises(UsageError):
         load_report(history.benches, "another")
+
+
+def test_ctrl_c_ends_with_a_report() -> None:
+    backend = FakeBackend({"a": FakeModel(hangs_at=4), "b": FakeModel()})
+    backend.on_hang = lambda: signal.raise_signal(signal.SIGINT)
+    report = run_bench(server_of(backend), [target("a"), target("b")], QUICK)
+    assert report.interrupted
+    assert outcomes(report) == {"a": "interrupted", "b": "interrupted"}
+    assert len(report.cells[0].runs) == 2  # the warm-up came first
+    assert backend.loaded == {}
+    assert backend.closed
+
+
+def test_thoughts_come_before_the_answer() -> None:
+    thoughts = [TextDelta(text="<think>", tokens=1, reasoning=True, structural=True)]
+    thoughts += [TextDelta(text="hm", tokens=1, reasoning=True)] * 3
+    model = FakeModel(pieces=[*thoughts, TextDelta(text="five", tokens=1)], token_s=0.005)
+    report, _ = bench({"a": model}, replace(QUICK, runs=1))
+    (figures,) = report.cells[0].runs[0].requests
+    assert figures.ttfr_s is not None
+    assert figures.ttft_s is not None
+    assert figures.ttfo_s is not None
+    assert figures.ttfr_s < figures.ttft_s
+    assert figures.ttfo_s - figures.ttft_s > 4 * 0.005
+    assert figures.answer == "five"
+
+
+def test_cold_and_warm_loads_are_kept_apart() -> None:
+    now = datetime.now(UTC)
+    loads = tuple(
+        LoadRecord(number=number, measured_at=now, load_s=float(number), context_length=1, file_cache=label)
+        for number, label in enumerate(("cold", "warm", None, "warm"), 1)
+    )
+    assert series_of((), loads) == {"load_s": [1.0, 2.0, 3.0, 4.0], "cold_load_s": [1.0], "warm_load_s": [2.0, 4.0]}
 
 
 def test_a_finished_session_is_not_measured_again(history: History) -> None:

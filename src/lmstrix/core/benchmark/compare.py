@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 SIGNIFICANT = 0.05
 Verdict = Literal["better", "worse", "no difference", "too few runs"]
 LOWER_IS_BETTER = {
-    "load_s": True,
+    "cold_load_s": True,
+    "warm_load_s": True,
     "ttfr_s": True,
     "ttft_s": True,
     "ttfo_s": True,

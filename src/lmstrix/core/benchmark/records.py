@@ -11,12 +11,16 @@ import math
 from collections.abc import Mapping  # noqa: TC003 - pydantic resolves the annotations at run time
 from dataclasses import dataclass, field
 from datetime import datetime  # noqa: TC003 - likewise
-from typing import Any, Literal, TypeVar
+from functools import cache
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from lmstrix.core.benchmark.energy import Energy  # noqa: TC001 - likewise
 from lmstrix.core.benchmark.memory_sampler import MemoryUse  # noqa: TC001 - likewise
 from lmstrix.core.benchmark.stats import Summary, summarize
 from lmstrix.types import Deadlines, LoadConfig, StopReason
+
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
 
 SCHEMA = "lmstrix.bench/1"
 BENCH_PREFIX = "lmstrix-bench-"  # instances of a benchmark are nobody else's to use
@@ -203,17 +207,22 @@ class BenchReport:
 
 def to_json(record: object) -> dict[str, Any]:
     """A record as JSON values; numbers that are none become null."""
-    from pydantic import TypeAdapter
-
-    dumped: dict[str, Any] = _finite(TypeAdapter(type(record)).dump_python(record, mode="json"))
+    dumped: dict[str, Any] = _finite(_adapter(type(record)).dump_python(record, mode="json"))
     return dumped
 
 
 def from_json(kind: type[R], raw: Mapping[str, Any]) -> R:
     """The record `to_json` made this of; unknown fields are left out. Raises ValueError for what is none."""
+    record: R = _adapter(kind).validate_python(raw)
+    return record
+
+
+@cache
+def _adapter(kind: Any) -> TypeAdapter[Any]:
+    """What reads and writes records of one kind; making it takes longer than using it."""
     from pydantic import TypeAdapter
 
-    return TypeAdapter(kind).validate_python(raw)
+    return TypeAdapter(kind)
 
 
 def _finite(value: Any) -> Any:
@@ -254,7 +263,7 @@ ENERGY_FIGURES = (
 def series_of(runs: tuple[RunRecord, ...], loads: tuple[LoadRecord, ...] = ()) -> dict[str, list[float]]:
     """The values of every figure, one a run that worked (or a load), by name; figures nobody measured are left out."""
     worked = [run for run in runs if not run.failed and not run.warmup]
-    series: dict[str, list[float]] = {"load_s": [load.load_s for load in loads if load.load_s is not None]}
+    series = {name: [load.load_s for load in chosen if load.load_s is not None] for name, chosen in _by_cache(loads)}
     for name in REQUEST_FIGURES:
         per_run = [[getattr(request, name) for request in run.requests] for run in worked]
         medians = [summarize([value for value in values if value is not None]) for values in per_run]
@@ -266,6 +275,15 @@ def series_of(runs: tuple[RunRecord, ...], loads: tuple[LoadRecord, ...] = ()) -
         values = [getattr(energy, name) for energy in energies]
         series[name] = [value for value in values if value is not None]
     return {name: values for name, values in series.items() if values}
+
+
+def _by_cache(loads: tuple[LoadRecord, ...]) -> list[tuple[str, list[LoadRecord]]]:
+    """All loads, and those from the disk and from memory apart: they differ more than anything else."""
+    return [
+        ("load_s", list(loads)),
+        ("cold_load_s", [load for load in loads if load.file_cache == "cold"]),
+        ("warm_load_s", [load for load in loads if load.file_cache == "warm"]),
+    ]
 
 
 def summaries_of(runs: tuple[RunRecord, ...], loads: tuple[LoadRecord, ...] = ()) -> dict[str, Summary]:

@@ -81,12 +81,10 @@ class BenchJournal:
         """Keep one record; a number given again replaces what it held."""
         if self._benches is None:
             return
-        load = isinstance(record, LoadRecord)
-        sample = {"kind": "load" if load else "run", **to_json(record)}
+        measured = isinstance(record, RunRecord) and not record.warmup
+        sample = {"kind": "run" if isinstance(record, RunRecord) else "load", **to_json(record)}
         try:
-            self._benches.add_sample(
-                self._ids[cell.name], record.number, sample, warmup=load or getattr(record, "warmup", False)
-            )
+            self._benches.add_sample(self._ids[cell.name], record.number, sample, warmup=not measured)
         except HistoryError as exc:
             self._give_up(exc)
 
