@@ -151,6 +151,7 @@ def test_09_a_wrong_answer_does_not_pass(cli: Callable[..., Ran], faulty: Faulty
     faulty.script = [{"type": "fragment", "fragment": fragment}]
     ran = cli("test", MODEL)
     assert "garbage answer" in ran.out
+    assert "garbage answer" in cli("list").ok().out
     assert "0 of 8 codes recalled" in ran.err
     found = listed(cli)[MODEL]
     assert (found["outcome"], found["effective_context_length"]) == ("garbage answer", None)

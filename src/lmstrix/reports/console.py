@@ -19,12 +19,12 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from lmstrix.core.batch import BatchProgress, BatchReport
+    from lmstrix.core.context_results import ContextResult
     from lmstrix.core.history.calls import CallStatistics, LoggedCall
     from lmstrix.core.inference import Prepared
     from lmstrix.core.prompts import PromptLibrary, RenderedPrompt
     from lmstrix.core.prompts_lint import LintFinding
     from lmstrix.core.recommend import Advice, Recommendation
-    from lmstrix.core.context_results import ContextResult
     from lmstrix.core.registry import ModelRecord
     from lmstrix.core.results import (
         ContextReport,
