@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,13 +12,16 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from lmstrix import EmbeddedEngine
+from lmstrix.loaders.gguf import read_header
 from tests.cli.conftest import EMBEDDING, SCRIPTED, loaded_on
+from tests.engine.test_vision import PATCHES, png, write_projector
+from tests.support.tiny_gguf_scripted import scripted_model
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from lmstrix.engine import EmbeddedEngine
     from tests.cli.conftest import Ran
     from tests.support.faulty_server import FaultyServer
 
@@ -222,3 +226,20 @@ def test_interrupting_cancels_on_the_server(engine: EmbeddedEngine, home: Path) 
         assert running.wait(timeout=30) == 130
         assert running.stderr.read().decode().splitlines()[-1] == "lmstrix: interrupted"
     assert loaded_on(engine.address) == []
+
+
+def test_a_model_with_vision_is_shown_images(cli: Callable[..., Ran], tmp_path: Path) -> None:
+    folder = tmp_path / "models" / "acme" / "seeing-GGUF"
+    folder.mkdir(parents=True)
+    shutil.copy(scripted_model(), folder / "seeing-f16.gguf")
+    width = read_header(folder / "seeing-f16.gguf").metadata["llama.embedding_length"]
+    assert isinstance(width, int)
+    write_projector(folder / "mmproj-seeing-f16.gguf", width)
+    (tmp_path / "square.png").write_bytes(png())
+    with EmbeddedEngine(tmp_path / "models") as engine:
+        words = ("infer", "2+3=", "-m", "seeing", "--server", engine.address)
+        plain = cli(*words, "--json").ok().json
+        seen = cli(*words, "--json", "--image", str(tmp_path / "square.png")).ok().json
+        assert seen["prompt_tokens"] >= plain["prompt_tokens"] + PATCHES
+        assert cli(*words, "--auto-model", "--image", "none.png").code == 2
+        cli(*words, "--image", str(tmp_path / "none.png")).failed(2, "no image at")

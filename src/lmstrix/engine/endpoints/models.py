@@ -274,6 +274,7 @@ class LanguageModels(Models):
             tools=tools or request.settings.tools,
             omit_bos=parameters.flag(options, "omitBosToken", default=False),
             prompt_template=request.settings.prompt_template,
+            files=self._state.files.of(call.client),
         )
         return {"formatted": formatted}
 
