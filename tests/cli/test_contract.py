@@ -217,12 +217,14 @@ def test_help_and_version_go_to_stdout(cli: Callable[..., Ran], home: Path) -> N
     overview = cli("--help").ok()
     assert overview.err == ""
     assert {cli("help").out, cli("-h").out, cli().out} == {overview.out}
-    names = [line.split()[0] for line in overview.out.partition("Commands:\n")[2].partition("\n\n")[0].splitlines()]
-    for name in {name for name in names if name != "engine"}:
+    listed = overview.out.partition("Commands:\n")[2].partition("\n\n")[0].splitlines()
+    names = {line.split()[0] for line in listed if not line.startswith("   ")}
+    for name in names:
         text = cli(name, "--help").ok()
-        assert text.out.startswith(f"Usage: lmstrix {name}")
+        assert text.out.startswith(f"Usage: lmstrix {name} ")
         assert text.err == ""
-    assert "engine" in names
+    assert {"scan", "list", "test", "infer", "engine"} <= names
+    assert all(len(line) <= 80 for line in listed)
     assert not home.exists()
 
 
