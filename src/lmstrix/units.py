@@ -51,8 +51,8 @@ def parse_tokens_or_ratio(text: str, *, what: str = "tokens", minimum: int = 0) 
     """A token count as int, or a percentage ("50%") as a float ratio in 0..1."""
     if not text.strip().endswith("%"):
         return parse_tokens(text, what=what, minimum=minimum)
-    number, _ = _split(text, what, "50%")
-    if not 0 < number <= 100:
+    number, unit = _split(text, what, "50%")
+    if unit != "%" or not 0 < number <= 100:
         raise UsageError(f"{what}: {text} is not between 0% and 100%")
     return number / 100.0
 
