@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from lmstrix.core.benchmark.records import BenchTarget
 from lmstrix.core.benchmark.runner import BenchServer
-from lmstrix.errors import ContextOverflowError, LMStrixError
+from lmstrix.errors import ContextOverflowError, LMStrixError, ModelNotFoundError
 from lmstrix.types import (
     Finished,
     GenerationRequest,
@@ -47,6 +47,7 @@ class FakeModel:
     fails_at: dict[int, LMStrixError] = field(default_factory=dict)
     hangs_at: int | None = None
     reduced_to: int | None = None
+    raw_prompts: bool = True
     answers: int = 0
 
 
@@ -101,7 +102,11 @@ class FakeBackend:
         self.requests.append((instance.model_key, request))
         prompt = request.raw_prompt or request.messages[0].text
         latency_probe = request.raw_prompt is not None
-        if not latency_probe:
+        if latency_probe and not model.raw_prompts:
+            raise ModelNotFoundError("no such path")
+        if request.max_tokens == 1 and not latency_probe:
+            latency_probe = True
+        elif not latency_probe:
             model.answers += 1
             if model.answers in model.fails_at:
                 raise model.fails_at[model.answers]

@@ -90,8 +90,17 @@ def test_a_load_asks_for_the_tier_and_all_slots() -> None:
 
 def test_no_prompt_is_sent_twice() -> None:
     _, backend = bench({"a": FakeModel()}, replace(QUICK, tiers=(0, 2048)))
-    prompts = [request.raw_prompt or request.messages[0].text for _, request in backend.requests]
+    prompts = [request.messages[0].text for _, request in backend.requests if request.messages]
+    assert len(prompts) > 12
     assert len({prompt[:12] for prompt in prompts}) == len(prompts)
+
+
+def test_prompts_keep_their_length_over_all_visits() -> None:
+    report, _ = bench({"a": FakeModel(), "b": FakeModel()}, replace(QUICK, tiers=(4096,)))
+    for cell in report.cells:
+        lengths = [figures.prompt_tokens or 0 for run in cell.runs for figures in run.requests]
+        assert max(lengths) - min(lengths) <= 1
+        assert lengths[0] == pytest.approx(cell.cell.prompt_tokens, rel=0.02)
 
 
 def test_latency_is_taken_off_prefill() -> None:
@@ -104,6 +113,13 @@ def test_latency_is_taken_off_prefill() -> None:
         assert figures.prefill_tokens_per_second == pytest.approx(
             figures.prompt_tokens / (figures.ttft_s - run.latency_s)
         )
+
+
+def test_a_server_without_raw_prompts_is_asked_once() -> None:
+    report, backend = bench({"a": FakeModel(raw_prompts=False)}, replace(QUICK, runs=3))
+    assert all(run.latency_s is not None for run in report.cells[0].runs)
+    asked = ["raw" if request.raw_prompt else request.max_tokens for _, request in backend.requests]
+    assert asked == [8, "raw", 1, 8, 1, 8, 1, 8]
 
 
 def test_a_model_that_fails_yields_its_reason_and_the_rest_goes_on() -> None:

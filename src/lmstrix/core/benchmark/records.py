@@ -11,7 +11,6 @@ import math
 from collections.abc import Mapping  # noqa: TC003 - pydantic resolves the annotations at run time
 from dataclasses import dataclass, field
 from datetime import datetime  # noqa: TC003 - likewise
-from functools import cache
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from lmstrix.core.benchmark.energy import Energy  # noqa: TC001 - likewise
@@ -28,6 +27,7 @@ Task = Literal["story", "html", "code", "summary", "qa", "custom"]
 FileCache = Literal["cold", "partly cached", "warm"]
 
 R = TypeVar("R")
+_ADAPTERS: dict[object, TypeAdapter[Any]] = {}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -213,16 +213,16 @@ def to_json(record: object) -> dict[str, Any]:
 
 def from_json(kind: type[R], raw: Mapping[str, Any]) -> R:
     """The record `to_json` made this of; unknown fields are left out. Raises ValueError for what is none."""
-    record: R = _adapter(kind).validate_python(raw)
-    return record
+    return _adapter(kind).validate_python(raw)
 
 
-@cache
-def _adapter(kind: Any) -> TypeAdapter[Any]:
+def _adapter(kind: type[R]) -> TypeAdapter[R]:
     """What reads and writes records of one kind; making it takes longer than using it."""
     from pydantic import TypeAdapter
 
-    return TypeAdapter(kind)
+    if kind not in _ADAPTERS:
+        _ADAPTERS[kind] = TypeAdapter(kind)
+    return _ADAPTERS[kind]
 
 
 def _finite(value: Any) -> Any:

@@ -43,6 +43,7 @@ from lmstrix.errors import (
     EngineCrashedError,
     LMStrixError,
     ModelUnloadedError,
+    StreamStalledError,
 )
 from lmstrix.types import GenerationRequest, Message
 
@@ -58,7 +59,9 @@ if TYPE_CHECKING:
 _WARMUP_TOKENS = 32
 _WARMUP_TRIES = 3
 _FAILURES_IN_A_ROW = 2
+_LENGTH_TOLERANCE = 0.02
 _UNLOAD_S = 15.0
+_LEAST_PROMPT = "x"  # one token; no chat begins with it
 _FATAL = (EngineCrashedError, ModelUnloadedError, BackendUnavailableError)
 _SETTLED_BY = ("decode_tokens_per_second", "prefill_tokens_per_second")
 
@@ -235,7 +238,7 @@ class Visitor:
         self.journal.add(cell, record)
         if cell.context_length is not None and loaded.context_length < cell.context_length:
             text = f"{cell.context_length:,} tokens of context were asked for, {loaded.context_length:,} were loaded"
-            state.marks.append(Mark(kind="context reduced", text=text))
+            state.marks = [Mark(kind="context reduced", text=text)]
         return instance_id
 
     async def _warm_up(self, state: CellState, instance_id: str) -> None:
@@ -256,7 +259,9 @@ class Visitor:
             if attempt == _WARMUP_TRIES - 1 or cell.prompt_tokens is None:
                 raise _CellFailed(figures.outcome, figures.failure or "") from problem
             self._learn(writer, prompt, figures, problem)
-        self._learn(writer, prompt, figures, None)
+        wanted, counted = cell.prompt_tokens, figures.prompt_tokens
+        if wanted and counted and abs(counted - wanted) > _LENGTH_TOLERANCE * wanted:
+            self._learn(writer, prompt, figures, None)  # else prompts stay as they are, in later visits too
         record = RunRecord(
             number=state.next_number(),
             measured_at=datetime.now(UTC),
@@ -322,14 +327,10 @@ class Visitor:
 
     async def _latency(self, instance_id: str) -> float | None:
         """The time of one token after next to no prompt; None when that cannot be had."""
-        words = nonce()
         asked = GenerationRequest(max_tokens=1, temperature=0.0)
-        for raw in (True, False) if self._raw_prompts else (False,):
-            request = (
-                replace(asked, raw_prompt=words)
-                if raw
-                else replace(asked, messages=(Message(role="user", text=words),))
-            )
+        raw_prompt = replace(asked, raw_prompt=_LEAST_PROMPT)
+        chat = replace(asked, messages=(Message(role="user", text=nonce()),))
+        for request in (raw_prompt, chat) if self._raw_prompts else (chat,):
             trace = Trace(0.0)
             try:
                 await trace_request(
@@ -340,12 +341,12 @@ class Visitor:
                     deadlines=self.request.deadlines,
                     clock=self.clock,
                 )
-            except BackendUnavailableError:
-                return None
+            except (*_FATAL, StreamStalledError):
+                return None  # the run that follows will tell
             except LMStrixError:
                 if trace.ended_at is None:
-                    self._raw_prompts = self._raw_prompts and not raw
                     continue
+            self._raw_prompts = request is raw_prompt
             seen_at = trace.chunk_at[0] if trace.chunk_at else trace.ended_at
             return None if seen_at is None else seen_at - trace.sent_at
         return None
