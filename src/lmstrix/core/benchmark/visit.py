@@ -321,7 +321,7 @@ class Visitor:
             return None
         state.teller.tell("idle", text=f"measuring idle power for {self.request.idle_s:g} s")
         begin, period_s = self.clock(), self.power.period_s
-        rest_s = max(self.request.idle_s, LEAST_PERIODS * period_s)
+        rest_s = max(self.request.idle_s, (LEAST_PERIODS + 1) * period_s)
         await asyncio.sleep(rest_s + 2 * period_s)  # so that readings lie on both sides of its end
         return begin, begin + rest_s
 
