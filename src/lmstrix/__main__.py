@@ -2,29 +2,43 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
+
+_OUTPUT_FAILURES = (errno.EPIPE, errno.ENOSPC, errno.EFBIG, errno.EIO)
 
 
 def main() -> int:
     """Run one command line; return its exit code (0 done, 1 failed, 2 usage, 3 no server, 130 interrupted)."""
-    if sys.argv[1:] in (["--version"], ["-V"], ["version"]):
-        from lmstrix import __version__
-
-        sys.stdout.write(f"lmstrix {__version__}\n")
-        return 0
     _tolerate_any_terminal()
     try:
-        code = _run(sys.argv[1:])
+        code = _version() if sys.argv[1:] in (["--version"], ["-V"], ["version"]) else _run(sys.argv[1:])
         sys.stdout.flush()
     except BrokenPipeError:
         # The reader has seen enough (`lmstrix list | head`): not an error of ours, and nothing more can be said to it.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _forget_output()
         return 0
+    except OSError as exc:
+        sys.stderr.write(f"lmstrix: the output cannot be written: {exc.strerror or exc}\n")
+        _forget_output()
+        return 1
     except KeyboardInterrupt:
         sys.stderr.write("lmstrix: interrupted\n")
         return 130
     return code
+
+
+def _version() -> int:
+    from lmstrix import __version__
+
+    sys.stdout.write(f"lmstrix {__version__}\n")
+    return 0
+
+
+def _forget_output() -> None:
+    """What is still to be written goes nowhere, so that the interpreter's own last flush has nothing to complain of."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _run(words: list[str]) -> int:
@@ -43,8 +57,8 @@ def _run(words: list[str]) -> int:
         sys.stderr.write(f"lmstrix: {clean(' '.join(str(exc).split()))}\n")
         return exc.exit_code
     except OSError as exc:
-        if debug or isinstance(exc, BrokenPipeError):
-            raise
+        if debug or (exc.filename is None and exc.errno in _OUTPUT_FAILURES):
+            raise  # main says so, once
         sys.stderr.write(f"lmstrix: {exc.strerror or exc}{f': {exc.filename}' if exc.filename else ''}\n")
         return 1
     except Exception as exc:  # the process ends here: a fault of ours is one line too

@@ -7,6 +7,7 @@ import os
 import resource
 import sys
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import psutil
@@ -22,7 +23,6 @@ from tests.support.tiny_gguf_scripted import scripted_model
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from tests.cli.conftest import Ran
 
@@ -49,10 +49,20 @@ def test_a_reader_that_has_seen_enough(home: Path) -> None:
         assert process.stderr is not None
         assert process.stderr.read() == b""
         process.stderr.close()
-    read_end, write_end = os.pipe()
-    os.close(read_end)
-    assert finish(start("--help", stdout=write_end)) == (0, "", "")
-    os.close(write_end)
+    for words in (["--help"], ["--version"]):
+        read_end, write_end = os.pipe()
+        os.close(read_end)
+        assert finish(start(*words, stdout=write_end)) == (0, "", "")
+        os.close(write_end)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full here")
+def test_an_output_that_takes_nothing(home: Path) -> None:
+    fill(home, 3)
+    for words in (["--version"], ["--help"], ["list"], ["list", "--json"]):
+        with Path("/dev/full").open("wb") as full:
+            code, _, err = finish(start(*words, stdout=full))
+        assert (code, err) == (1, "lmstrix: the output cannot be written: No space left on device\n")
 
 
 def test_an_ascii_terminal_of_forty_columns(cli: Callable[..., Ran], faulty: FaultyServer, home: Path) -> None:
