@@ -34,16 +34,22 @@ if TYPE_CHECKING:
     from lmstrix.backend import AsyncModelBackend, LoadProgress
     from lmstrix.core.acting import Transcript
     from lmstrix.core.batch import BatchProgress, BatchReport
+    from lmstrix.core.benchmark.compare import BenchComparison
+    from lmstrix.core.benchmark.events import BenchEvent
+    from lmstrix.core.benchmark.records import BenchReport
     from lmstrix.core.chat import ChatSession
     from lmstrix.core.context.tester import Step
     from lmstrix.core.conversations import ConversationStore
+    from lmstrix.core.history import BenchRun
     from lmstrix.core.history.calls import CallStatistics, LoggedCall
     from lmstrix.core.inference import Prepared
     from lmstrix.core.recommend import Advice, Wish
     from lmstrix.core.registry import ModelRecord, ModelRegistry
     from lmstrix.paths import Paths
     from lmstrix.service.batching import BatchRequest
+    from lmstrix.service.benching import BenchOptions, BenchOutcome
     from lmstrix.service.connection import Connection
+    from lmstrix.service.powering import PowerReport
     from lmstrix.service.testing import ContextTestRequest, Order
     from lmstrix.settings import Settings
     from lmstrix.types import LoadConfig, LoadedModel, StreamEvent
@@ -173,10 +179,14 @@ class LMStrixService:
 
     @property
     def models_dir(self) -> Path:
-        """Where model files lie: what the connected engine serves, else the settings, else LM Studio's folder."""
+        """Where model files lie: what our engine serves, else the settings, else LM Studio's folder."""
         if self._connection is not None and self._connection.models_dir is not None:
             return self._connection.models_dir
-        return Path(self.settings.models_dir) if self.settings.models_dir else self.paths.models_dir
+        if self.settings.models_dir:
+            return Path(self.settings.models_dir)
+        from lmstrix.engine.daemon import engine_status
+
+        return engine_status(self.paths.home).models_dir or self.paths.models_dir
 
     def running_connection(self) -> Connection:
         """The server in use, or one that runs already: what is loaded there stays. Raises BackendUnavailableError."""
@@ -418,7 +428,45 @@ class LMStrixService:
                     history.journal.forget_tests(path)
         return [record for record in records if record.path in done]
 
+    # Benchmarks
+
+    def bench(self, options: BenchOptions, *, on_event: Callable[[BenchEvent], None] | None = None) -> BenchOutcome:
+        """Measure models and write a report; on Ctrl-C, of what was measured until then."""
+        from lmstrix.service.benching import bench
+
+        return bench(self, options, on_event=on_event)
+
+    def find_bench(self, name: str) -> BenchReport:
+        """A benchmark by its folder, its file, its session or `last`."""
+        from lmstrix.service.benching import find_report
+
+        return find_report(self, name)
+
+    def compare_benches(self, first: str, second: str) -> BenchComparison:
+        """Two benchmarks against each other."""
+        from lmstrix.core.benchmark.compare import compare
+
+        return compare(self.find_bench(first), self.find_bench(second))
+
+    def rewrite_bench(self, name: str, folder: Path | None = None) -> Path:
+        """Write a benchmark's files anew; returns its page."""
+        from lmstrix.service.benching import rewrite
+
+        return rewrite(self, name, folder)
+
+    def bench_history(self, *, model: str | None = None, last: int = 20) -> list[BenchRun]:
+        """The benchmarks made here, newest first, an entry a cell."""
+        from lmstrix.service.benching import history_runs
+
+        return history_runs(self, model=model, last=last)
+
     # This machine
+
+    def power(self, watch_s: float) -> PowerReport:
+        """What this machine tells of its power, measured for a while."""
+        from lmstrix.service.powering import measure_power
+
+        return measure_power(watch_s)
 
     def doctor(self) -> DoctorReport:
         """What works here, with remedies for what does not."""
