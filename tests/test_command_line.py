@@ -54,7 +54,11 @@ def common(*, json: bool = False, server: str | None = None, help: bool = False)
     """Common."""
 
 
-COMMANDS = {("infer",): infer, ("engine", "start"): engine_start, ("names",): names}
+def names_sort(by: str) -> None:
+    """Sort."""
+
+
+COMMANDS = {("infer",): infer, ("engine", "start"): engine_start, ("names",): names, ("names", "sort"): names_sort}
 COMMON = describe(("x",), common).parameters
 
 
@@ -156,3 +160,11 @@ def test_help_names_every_option_and_its_value() -> None:
         assert option in text
     assert "infer" in read().help_text
     assert "engine start" in read("--help").help_text
+
+
+def test_a_command_may_be_a_group_too() -> None:
+    assert read("names", "a", "sort").positionals == ("a", "sort")
+    assert read("names", "sort", "age").options == {"by": "age"}
+    assert read("names", "--", "sort").positionals == ("sort",)
+    assert "lmstrix names sort BY" in read("names", "sort", "--help").help_text
+    assert "lmstrix names [MODELS…]" in read("help", "names").help_text

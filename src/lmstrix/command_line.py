@@ -245,10 +245,10 @@ def parse(words: Sequence[str], commands: Functions, common: Sequence[Parameter]
 
 
 def _find(words: Sequence[str], commands: Functions) -> tuple[str, ...] | None:
-    """The path of the command the words begin with; None when a group of commands is named alone."""
-    for path in commands:
-        if tuple(words[: len(path)]) == path:
-            return path
+    """The longest path the words begin with (a command may also be a group); None when a mere group is named alone."""
+    paths = [path for path in commands if tuple(words[: len(path)]) == path]
+    if paths:
+        return max(paths, key=len)
     names = {path[1]: path for path in commands if path[0] == words[0] and len(path) > 1}
     if not names:
         known = {path[0] for path in commands}

@@ -13,7 +13,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 from lmstrix.command_line import (
     ByteCount,
@@ -44,9 +44,14 @@ if TYPE_CHECKING:
 SortKey = Literal["id", "name", "ctx", "tested", "size", "status", "date"]
 ListShape = Literal["table", "id", "path", "json", "csv"]
 Precision = Literal["safe", "balanced", "tight", "exhaustive"]
-GROUPS = ("engine", "prompts")
+GROUPS = ("engine", "prompts", "bench")
+BenchTask = Literal["story", "html", "code", "summary", "qa"]
+ReportFormat = Literal["html", "md", "csv", "json", "junit"]
 AllModels = Annotated[bool, Flag("all")]
 InContext = Annotated[int | float | None, Kind("N|N%", lambda word, what: _tokens_or_ratio(word, what))]
+TokenCounts = Annotated[str, Kind("N,N,…", lambda word, what: _each(word, what, _token_count))]
+Counts = Annotated[str, Kind("N,N,…", lambda word, what: _each(word, what, _count))]
+Percent = Annotated[float, Kind("N%", lambda word, what: _percent(word, what))]
 OutContext = Annotated[int | float | None, Kind("N|N%|auto|max", lambda word, what: _all_or_tokens(word, what))]
 
 
@@ -632,6 +637,143 @@ class LMStrixCommands:
         else:
             self._console.logged_calls(self._service.logged_calls(search=search, model=model, last=last))
 
+    def bench(
+        self,
+        *models: str,
+        all_models: AllModels = False,
+        runs: int = 6,
+        context_tiers: TokenCounts | None = None,
+        max_tokens: Tokens = 256,
+        task: BenchTask = "story",
+        prompt: str | None = None,
+        file_prompt: str | None = None,
+        concurrency: Counts | None = None,
+        power: bool = True,
+        cold: bool = False,
+        budget: Seconds | None = None,
+        temperature: float = 0.0,
+        seed: int = 0,
+        resume: bool = False,
+        out: str | None = None,
+        k_cache_type: CacheType | None = None,
+        v_cache_type: CacheType | None = None,
+        flash_attention: bool | None = None,
+        gpu: float | None = None,
+    ) -> None:
+        """Measure models: load time, first token, speeds, memory, energy; writes a report with a page.
+
+        Also: bench compare A B, bench report NAME, bench history. A server that speaks OpenAI's interface is measured
+        with --server openai:http://127.0.0.1:8080/v1.
+
+        Args:
+            models: The models to measure.
+            all_models: Measure every model that generates text.
+            runs: Most runs of a cell (a model at one context and concurrency); an interval needs six.
+            context_tiers: Context lengths to fill, such as 0,4k,16k; 0 is the prompt alone.
+            max_tokens: Most tokens of an answer.
+            task: What to ask for; html makes a gallery of pages.
+            prompt: Ask this instead.
+            file_prompt: The same, read from a file.
+            concurrency: Requests at a time, such as 1,4.
+            power: Measure energy, where a source can be read (--no-power: do not look for one).
+            cold: Drop a model's files from the file cache before loading it, where the system can.
+            budget: Limit of the whole benchmark; what is not reached is told.
+            temperature: Sampling temperature.
+            seed: Seed of the prompts' texts.
+            resume: Go on with the last benchmark that asked the same and was interrupted.
+            out: Folder of the report; without it a new one in the LMStrix home.
+            k_cache_type: Type of the K cache.
+            v_cache_type: Type of the V cache.
+            flash_attention: Flash attention on, or off with --no-flash-attention.
+            gpu: Share of layers on the GPU, 0 to 1.
+        """
+        from lmstrix.core.benchmark.records import BenchRequest
+        from lmstrix.service.benching import BenchOptions
+
+        if bool(models) == all_models:
+            raise UsageError("bench needs MODELS or --all (lmstrix list shows the models)")
+        if prompt is not None and file_prompt is not None:
+            raise UsageError("give --prompt or --file-prompt, not both")
+        if file_prompt is not None:
+            prompt = _read_text(file_prompt)
+        request = BenchRequest(
+            runs=runs,
+            tiers=cast("tuple[int, ...]", context_tiers or (0,)),
+            concurrency=cast("tuple[int, ...]", concurrency or (1,)),
+            task=task if prompt is None else "custom",
+            prompt=prompt,
+            max_tokens=max_tokens,
+            temperature=temperature,
+            seed=seed,
+            budget_s=budget,
+            cold=cold,
+            load=LoadConfig(
+                context_length=None,
+                k_cache_type=k_cache_type,
+                v_cache_type=v_cache_type,
+                flash_attention=flash_attention,
+                gpu_ratio=gpu,
+            ),
+        )
+        folder = Path(out).expanduser() if out is not None else None
+        options = BenchOptions(models=models, request=request, out=folder, power=power, resume=resume)
+        with self._console.bench_progress() as progress:
+            outcome = self._service.bench(options, on_event=progress.show)
+        self._console.bench_report(outcome.report, outcome.index)
+        if outcome.report.interrupted:
+            raise KeyboardInterrupt
+        if outcome.failed:
+            raise LMStrixError(f"{len(outcome.failed)} of {len(outcome.report.cells)} failed; {outcome.failed[0]}")
+
+    def bench_compare(self, first: str, second: str, *, fail_on: Percent | None = None) -> None:
+        """Compare two benchmarks: differences with intervals, and whether the U test finds them real.
+
+        Args:
+            first: A report's folder, its report.json, its session (or the beginning of it), or last.
+            second: The one to hold against it.
+            fail_on: Exit with 1 if a figure is really worse by more than this, such as 5%.
+        """
+        comparison = self._service.compare_benches(first, second)
+        self._console.bench_comparison(comparison)
+        if fail_on is not None and (worse := comparison.regressions(fail_on)):
+            worst = max(worse, key=lambda one: one.worsening_ratio)
+            raise LMStrixError(
+                f"{len(worse)} figure(s) worse by more than {fail_on * 100:g}%: {worst.figure} of {worst.cell} by "
+                f"{worst.worsening_ratio:.1%}"
+            )
+
+    def bench_report(self, name: str, *, format: ReportFormat = "html", out: str | None = None) -> None:  # noqa: A002 - the option is --format
+        """Write a benchmark's page again, or print it in another format.
+
+        Args:
+            name: A report's folder, its report.json, its session (or the beginning of it), or last.
+            format: html writes the whole folder; the others go to stdout.
+            out: Folder to write the page to, or file for the other formats.
+        """
+        place = Path(out).expanduser() if out is not None else None
+        if format == "html" and not self._common.json:
+            self._console.note(f"report: {self._service.rewrite_bench(name, place)}")
+            return
+        self._console.bench_format(self._service.find_bench(name), format=format, out=place)
+
+    def bench_history(self, model: str | None = None, *, last: int = 20) -> None:
+        """List the benchmarks made here, newest first.
+
+        Args:
+            model: Only those of this model.
+            last: How many lines.
+        """
+        self._console.bench_history(self._service.bench_history(model=model, last=last))
+
+    def power(self, *, watch: Seconds = 2.0) -> None:
+        """Show what this machine tells of its power, for so long, and what would make it tell more.
+
+        Args:
+            watch: How long to measure.
+        """
+        report = self._service.power(watch)
+        self._console.power(report.states, report.channels, report.span_s)
+
     def load(
         self,
         model: str,
@@ -890,7 +1032,7 @@ def command_functions(
     for name in vars(LMStrixCommands):
         if not name.startswith("_"):
             group, _, rest = name.rstrip("_").partition("_")
-            path = (group, rest) if group in GROUPS else (group,)
+            path = (group, rest) if group in GROUPS and rest else (group,)
             found[path] = getattr(commands, name)
     return found
 
@@ -955,6 +1097,33 @@ def _dispatch(invocation: Invocation, commands: LMStrixCommands) -> None:
     for word in reversed(command.path):
         component = {word: component}
     fire.Fire(component, command=list(command.path), name="lmstrix")
+
+
+def _each(word: str, what: str, convert: Callable[[str, str], int]) -> tuple[int, ...]:
+    """Several numbers joined with commas."""
+    return tuple(dict.fromkeys(convert(part.strip(), what) for part in word.split(",")))
+
+
+def _token_count(word: str, what: str) -> int:
+    from lmstrix.units import parse_tokens
+
+    return parse_tokens(word, what=what)
+
+
+def _count(word: str, what: str) -> int:
+    if not word.isdecimal() or int(word) < 1:
+        raise UsageError(f"{what}: {word!r} is not a whole number from 1")
+    return int(word)
+
+
+def _percent(word: str, what: str) -> float:
+    try:
+        ratio = float(word.removesuffix("%")) / 100.0
+    except ValueError:
+        ratio = -1.0
+    if not 0.0 <= ratio < float("inf"):
+        raise UsageError(f"{what}: {word!r} is not a percentage such as 5%")
+    return ratio
 
 
 def _all_or_tokens(word: str, what: str) -> int | float | None:

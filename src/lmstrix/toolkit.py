@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeGuard
 
-from lmstrix.errors import LMStrixError
+from lmstrix.errors import LMStrixError, UsageError
 from lmstrix.types import Finished, GenerationResult, LoadConfig, Message, StreamEvent, TextDelta
 
 if TYPE_CHECKING:
@@ -26,12 +26,14 @@ if TYPE_CHECKING:
     from lmstrix.api.client import AsyncLMStudioBackend
     from lmstrix.core.acting import Transcript
     from lmstrix.core.batch import BatchProgress, BatchReport
+    from lmstrix.core.benchmark.records import BenchReport, BenchRequest
     from lmstrix.core.context.tester import ContextOutcome
     from lmstrix.core.recommend import Advice, Wish
     from lmstrix.core.registry import ModelRecord
     from lmstrix.core.results import ContextReport, EstimateReport, InferRequest, ScanReport
     from lmstrix.service import LMStrixService
     from lmstrix.service.batching import BatchRequest
+    from lmstrix.service.benching import BenchOptions
     from lmstrix.service.testing import ContextTestRequest
     from lmstrix.types import GenerationStats, LoadedModel
 
@@ -369,6 +371,14 @@ class LMStrix:
         """The best models for a wish; `changes` are fields of Wish (task="code", min_context_length=…)."""
         return self._service.recommend(_wish(wish, changes))
 
+    def bench(self, models: str | Sequence[str], request: BenchRequest | None = None, **changes: Any) -> BenchReport:
+        """Measure models; the report's page is written to the LMStrix home. Keywords change fields of `request`.
+
+        Raises:
+            BackendUnavailableError: no server to measure.
+        """
+        return self._service.bench(_bench_options(models, request, changes)).report
+
     def estimate(self, model: str, context_length: int | None = None, **load: Any) -> EstimateReport:
         """What a load takes and which context fits, by arithmetic. `load` are fields of LoadConfig."""
         return self._service.estimate(model, LoadConfig(context_length=context_length, **load))
@@ -536,6 +546,13 @@ class AsyncLMStrix:
         """The best models for a wish, as LMStrix.recommend."""
         return await asyncio.to_thread(self._service.recommend, _wish(wish, changes))
 
+    async def bench(
+        self, models: str | Sequence[str], request: BenchRequest | None = None, **changes: Any
+    ) -> BenchReport:
+        """Measure models, as LMStrix.bench."""
+        outcome = await asyncio.to_thread(self._service.bench, _bench_options(models, request, changes))
+        return outcome.report
+
     async def estimate(self, model: str, context_length: int | None = None, **load: Any) -> EstimateReport:
         """What a load takes and which context fits, by arithmetic."""
         config = LoadConfig(context_length=context_length, **load)
@@ -589,6 +606,18 @@ def _wish(wish: Wish | None, changes: Mapping[str, Any]) -> Wish:
     from lmstrix.core.recommend import Wish
 
     return replace(wish or Wish(), **changes)
+
+
+def _bench_options(
+    models: str | Sequence[str], request: BenchRequest | None, changes: Mapping[str, Any]
+) -> BenchOptions:
+    from lmstrix.core.benchmark.records import BenchRequest
+    from lmstrix.service.benching import BenchOptions
+
+    names = (models,) if isinstance(models, str) else tuple(models)
+    if not names:
+        raise UsageError("bench needs the name of a model at least")
+    return BenchOptions(models=names, request=replace(request or BenchRequest(), **changes))
 
 
 def _test_request(options: ContextTestRequest | None, changes: Mapping[str, Any]) -> ContextTestRequest:

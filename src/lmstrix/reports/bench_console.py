@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 from lmstrix.reports.bench_view import (
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
     from lmstrix.core.benchmark.compare import BenchComparison, Comparison
     from lmstrix.core.benchmark.events import BenchEvent
+    from lmstrix.core.benchmark.power_sources import SourceState
     from lmstrix.core.benchmark.records import BenchReport, RunRecord
     from lmstrix.core.history import BenchRun
     from lmstrix.reports.console import Console
@@ -310,3 +312,54 @@ def _comparison_row(one: Comparison) -> tuple[str, ...]:
         f"{one.p_value:.3f}",
         one.verdict,
     )
+
+
+def show_format(console: Console, report: BenchReport, *, format: str, out: Path | None) -> None:  # noqa: A002 - as the option
+    """The report as a file of some kind, on stdout or in `out`."""
+    if console.json and out is None:
+        show_bench(console, report)
+        return
+    text = _written(report, "json" if console.json else format)
+    if out is None:
+        console.text(text)
+        return
+    out.write_text(text, encoding="utf-8", errors="replace")
+    console.note(f"written: {out}")
+
+
+def _written(report: BenchReport, format: str) -> str:  # noqa: A002 - as the option
+    if format == "md":
+        from lmstrix.reports.markdown import to_markdown
+
+        return to_markdown(report)
+    if format == "csv":
+        from lmstrix.reports.csv import to_csv
+
+        return to_csv(report)
+    if format == "junit":
+        from lmstrix.reports.junit import to_junit
+
+        return to_junit(report)
+    return json.dumps(report.to_json(), indent=1) + "\n"
+
+
+def show_power(
+    console: Console, states: Sequence[SourceState], channels: Sequence[tuple[str, float | None]], span_s: float
+) -> None:
+    """What the machine tells of its power, and remedies for what it does not."""
+    if console.json:
+        sources = [
+            {"name": s.name, "available": s.available, "measures": list(s.measures), "remedy": s.remedy} for s in states
+        ]
+        measured = [{"channel": name, "power_w": watts} for name, watts in channels]
+        console.result("power", {"span_s": span_s, "channels": measured, "sources": sources})
+        return
+    if channels:
+        columns = (Column(title="CHANNEL", shrink=True, keep=12), Column(title="POWER", right=True))
+        rows = [(name, f"{watts:.2f} W" if watts is not None else "-") for name, watts in channels]
+        console.table(columns, rows)
+    else:
+        console.note("this machine tells nothing of its power here; energy will be said not to be measured")
+    for state in states:
+        if not state.available:
+            console.note(f"{state.name}: not available" + (f"; {state.remedy}" if state.remedy else ""))

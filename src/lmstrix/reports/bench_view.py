@@ -7,7 +7,7 @@ prompt the tokens its runs really had in use.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from statistics import median
 from typing import TYPE_CHECKING, Literal, NamedTuple
@@ -200,6 +200,11 @@ class ModelView:
         return clean(self.target.model_key)
 
     @property
+    def stem(self) -> str:
+        """A name for the model's files, of harmless characters."""
+        return safe_stem(replace(self.cells[0].result.cell, tier_tokens=0, concurrency=1))
+
+    @property
     def facts(self) -> str:
         """Size and limits in one line."""
         limit = self.target.tested_context_length
@@ -310,17 +315,17 @@ def _bare_length(report: BenchReport) -> int:
 
 
 def _artefact(model: ModelView, *, pages: bool) -> Artefact | None:
-    answered = [(cell, request) for cell in model.cells for request in cell.requests if request.answer.strip()]
+    answered = [request for cell in model.cells for request in cell.requests if request.answer.strip()]
     if not answered:
         return None
-    cell, chosen = next((pair for pair in answered if pair[1].stop_reason == "eosFound"), answered[0])
+    chosen = next((request for request in answered if request.stop_reason == "eosFound"), answered[0])
     tokens = f"{chosen.completion_tokens:,} tokens" if chosen.completion_tokens is not None else ""
     seconds = duration(chosen.e2e_s) if chosen.e2e_s is not None else ""
     stop = "" if chosen.stop_reason in (None, "eosFound") else f"stopped: {chosen.stop_reason}"
     return Artefact(
         model_key=model.model_key,
         slot=model.slot,
-        stem=safe_stem(cell.result.cell),
+        stem=model.stem,
         answer=chosen.answer,
         page=page_of(chosen.answer) if pages else None,
         cut=chosen.answer_cut,

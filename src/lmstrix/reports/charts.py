@@ -114,10 +114,11 @@ def _even_ticks(top: float) -> tuple[float, ...]:
 
 
 def _log_ticks(low: float, high: float) -> tuple[float, ...]:
-    """1, 2, 5 of each decade while they are few, else the decades."""
+    """1, 2, 5 of each decade while they are few, else the decades, of very many only some."""
     first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
     factors = (1, 2, 5) if last - first <= 2 else (1,)
-    all_ticks = [factor * 10.0**decade for decade in range(first, last + 1) for factor in factors]
+    step = 1 + (last - first) // 8
+    all_ticks = [factor * 10.0**decade for decade in range(first, last + step, step) for factor in factors]
     below = max((tick for tick in all_ticks if tick <= low * (1 + 1e-9)), default=all_ticks[0])
     above = min((tick for tick in all_ticks if tick >= high * (1 - 1e-9)), default=all_ticks[-1])
     return tuple(tick for tick in all_ticks if below <= tick <= above)

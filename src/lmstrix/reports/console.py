@@ -19,7 +19,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from lmstrix.core.batch import BatchProgress, BatchReport
+    from lmstrix.core.benchmark.compare import BenchComparison
+    from lmstrix.core.benchmark.power_sources import SourceState
+    from lmstrix.core.benchmark.records import BenchReport
     from lmstrix.core.context_results import ContextResult
+    from lmstrix.core.history import BenchRun
     from lmstrix.core.history.calls import CallStatistics, LoggedCall
     from lmstrix.core.inference import Prepared
     from lmstrix.core.prompts import PromptLibrary, RenderedPrompt
@@ -37,6 +41,7 @@ if TYPE_CHECKING:
         SavedDefaults,
         ScanReport,
     )
+    from lmstrix.reports.bench_console import BenchProgress
     from lmstrix.reports.testing import LiveProgress
     from lmstrix.types import GenerationResult, LoadedModel, StreamEvent, ToolAnswered
 
@@ -259,6 +264,37 @@ class Console:
         from lmstrix.reports.testing import show_plan
 
         show_plan(self, planned)
+
+    def bench_progress(self) -> BenchProgress:
+        """Shows what a benchmark does now; use as a context manager."""
+        from lmstrix.reports.bench_console import BenchProgress
+
+        return BenchProgress(self, live=not self.quiet and not self.verbose and sys.stderr.isatty())
+
+    def bench_report(self, report: BenchReport, index: Path) -> None:
+        from lmstrix.reports.bench_console import show_bench
+
+        show_bench(self, report, index)
+
+    def bench_comparison(self, comparison: BenchComparison) -> None:
+        from lmstrix.reports.bench_console import show_comparison
+
+        show_comparison(self, comparison)
+
+    def bench_history(self, runs: Sequence[BenchRun]) -> None:
+        from lmstrix.reports.bench_console import show_history
+
+        show_history(self, runs)
+
+    def bench_format(self, report: BenchReport, *, format: str, out: Path | None) -> None:  # noqa: A002 - as the option
+        from lmstrix.reports.bench_console import show_format
+
+        show_format(self, report, format=format, out=out)
+
+    def power(self, states: Sequence[SourceState], channels: Sequence[tuple[str, float | None]], span_s: float) -> None:
+        from lmstrix.reports.bench_console import show_power
+
+        show_power(self, states, channels, span_s)
 
     def estimate(self, report: EstimateReport) -> None:
         parts, server = report.breakdown, report.server_estimate

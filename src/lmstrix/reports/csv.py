@@ -1,6 +1,7 @@
 """Benchmark runs as rows: one a request, with every figure and nothing summarised.
 
-Spreadsheets run cells that begin with =, +, - or @ as formulas, so text that does gets an apostrophe in front.
+Spreadsheets run cells that begin with =, +, - or @ as formulas, so text that does gets an apostrophe in front; control
+characters become "?", since few readers agree on what ends a line.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import io
 from typing import TYPE_CHECKING
 
 from lmstrix.core.benchmark.records import ENERGY_FIGURES, REQUEST_FIGURES
+from lmstrix.reports.table import clean
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -17,7 +19,7 @@ if TYPE_CHECKING:
     from lmstrix.core.benchmark.records import BenchReport, CellResult, RunRecord
 
 Value = str | float | int | None
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+_FORMULA = ("=", "+", "-", "@")
 SAMPLE_COLUMNS = (
     "model_key",
     "tier_tokens",
@@ -81,4 +83,7 @@ def _run_rows(run: RunRecord) -> Iterator[dict[str, Value]]:
 
 
 def _safe(value: Value) -> Value:
-    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
+    if not isinstance(value, str):
+        return value
+    text = clean(value)
+    return f"'{text}" if text.startswith(_FORMULA) else text

@@ -232,7 +232,7 @@ def _environment(view: BenchView) -> list[tuple[str, str]]:
         ("Server", " ".join(part for part in (report.server, report.server_version) if part)),
         ("Session", report.session),
         ("Memory bandwidth", f"{bandwidth / 1e9:,.1f} GB/s measured" if bandwidth else ""),
-        ("Power source", report.power or "none: energy was not measured"),
+        ("Power source", report.power if report.power_sources else "none: energy was not measured"),
         ("Task", f"{request.task}, up to {request.max_tokens:,} tokens"),
         ("Runs", f"up to {request.runs} a cell after a warm-up, temperature {request.temperature:g}"),
         ("Requests at a time", ", ".join(map(str, view.concurrencies))),

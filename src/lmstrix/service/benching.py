@@ -1,0 +1,236 @@
+"""`bench`: which models on which server, a report in a folder of its own, and reports found again by name.
+
+A report is named by its folder, by its report.json, by the beginning of its session, or by `last`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lmstrix.core.benchmark.memory_sampler import is_local
+from lmstrix.core.benchmark.records import BenchReport, BenchRequest, BenchTarget, from_json
+from lmstrix.core.benchmark.runner import BenchServer, run_bench
+from lmstrix.core.benchmark.saved import find_unfinished, load_report
+from lmstrix.core.history import History
+from lmstrix.core.history.processes import host_name
+from lmstrix.errors import GgufError, LMStrixError, ModelNotFoundError, UsageError
+from lmstrix.loaders.gguf import read_header
+from lmstrix.reports.bench_files import REPORT_FILE, write_report
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from lmstrix.api.openai import AsyncOpenAIBackend
+    from lmstrix.core.benchmark.events import BenchEvent
+    from lmstrix.core.history import BenchRun
+    from lmstrix.core.registry import ModelRecord
+    from lmstrix.service.facade import LMStrixService
+
+OPENAI = "openai:"
+LAST = "last"
+_PART = re.compile(r"-(\d{5})-of-(\d{5})\.gguf$")
+_WEIGHTS = ("*.safetensors", "*.gguf")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BenchOptions:
+    """What `lmstrix bench` can be told. No `models` means all; `out` is the report's folder, made up when None."""
+
+    models: tuple[str, ...] = ()
+    request: BenchRequest = field(default_factory=BenchRequest)
+    out: Path | None = None
+    power: bool = True
+    resume: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BenchOutcome:
+    """A finished (or interrupted) benchmark and its page."""
+
+    report: BenchReport
+    index: Path
+
+    @property
+    def failed(self) -> tuple[str, ...]:
+        """What failed, a line a cell."""
+        fine = ("ok", "skipped", "not reached", "interrupted")
+        return tuple(
+            f"{one.cell.name}: {one.reason or one.outcome}" for one in self.report.cells if one.outcome not in fine
+        )
+
+
+def bench(
+    service: LMStrixService, options: BenchOptions, *, on_event: Callable[[BenchEvent], None] | None = None
+) -> BenchOutcome:
+    """Measure, and write the report. Ctrl-C ends it early; what was measured is reported."""
+    from lmstrix.core.benchmark import plan
+
+    with ExitStack() as stack:
+        history = stack.enter_context(History(service.paths.history_file))
+        stack.enter_context(history.journal.tester_lock("lmstrix bench"))
+        server, targets = _server(service, options.models)
+        plan.plan_cells(targets, options.request, loads=server.loads is not None)  # refuses what makes no sense
+        session = None
+        if options.resume:
+            session = find_unfinished(history.benches, options.request, [target.path for target in targets])
+            service.notify(f"going on with {session}" if session else "nothing like it was interrupted; beginning anew")
+        report = run_bench(
+            server,
+            targets,
+            options.request,
+            session=session,
+            history=history.benches,
+            power_sources=None if options.power else (),
+            host=host_name(),
+            on_event=on_event,
+        )
+    return BenchOutcome(report=report, index=write_report(report, options.out or _folder(service, report)))
+
+
+def _folder(service: LMStrixService, report: BenchReport) -> Path:
+    """A new folder named after the time the benchmark began."""
+    reports = service.paths.home / "reports"
+    name = f"lmstrix-bench-{report.started_at.astimezone():%Y%m%d-%H%M%S}"
+    folder, number = reports / name, 2
+    while folder.exists():
+        folder, number = reports / f"{name}-{number}", number + 1
+    return folder
+
+
+def _server(service: LMStrixService, models: Sequence[str]) -> tuple[BenchServer, list[BenchTarget]]:
+    if service.settings.server.startswith(OPENAI):
+        return _openai(service, models)
+    from lmstrix.api.client import AsyncLMStudioBackend
+
+    if models:
+        records = [service.find(model) for model in dict.fromkeys(models)]
+        embedding = next((record for record in records if record.kind == "embedding"), None)
+        if embedding is not None:
+            raise UsageError(f"{embedding.model_key} is an embedding model; it generates nothing to measure")
+    else:
+        records = [r for r in service.known_models() if r.kind != "embedding" and not r.is_missing]
+        if not records:
+            raise ModelNotFoundError("there are no models to measure; `lmstrix scan` finds them", model_key="")
+    connection = service.connection
+    backend = AsyncLMStudioBackend(connection.server, api_token=service.settings.api_token)
+    local = is_local(connection.server.address)
+    return BenchServer.of(backend), [_target(record, service.models_dir if local else None) for record in records]
+
+
+def _openai(service: LMStrixService, models: Sequence[str]) -> tuple[BenchServer, list[BenchTarget]]:
+    """A server that loads its models by itself, which are named as it names them."""
+    from lmstrix.api.openai import AsyncOpenAIBackend
+
+    def backend() -> AsyncOpenAIBackend:
+        return AsyncOpenAIBackend(service.settings.server, api_key=service.settings.api_token)
+
+    async def offered() -> list[str]:
+        asking = backend()
+        try:
+            return await asking.list_models()
+        finally:
+            await asking.close()
+
+    names = asyncio.run(offered())
+    unknown = [model for model in models if model not in names]
+    if unknown:
+        raise ModelNotFoundError(
+            f"{service.settings.server} does not offer {unknown[0]!r}; it has: {', '.join(names) or 'no model'}",
+            model_key=unknown[0],
+        )
+    streams = backend()
+    server = BenchServer(streams=streams, loads=None, engine="openai", address=streams.address)
+    return server, [BenchTarget(model_key=name, path=name) for name in models or names]
+
+
+def _target(record: ModelRecord, models_dir: Path | None) -> BenchTarget:
+    files = _files(models_dir, record) if models_dir is not None else []
+    return BenchTarget(
+        model_key=record.model_key,
+        path=record.path,
+        size_bytes=record.size_bytes,
+        max_context_length=record.max_context_length,
+        tested_context_length=record.tested_context_length,
+        bytes_per_token=record.size_bytes if files and _is_dense(files[0]) else None,
+        files=tuple(map(str, files)),
+    )
+
+
+def _files(models_dir: Path, record: ModelRecord) -> list[Path]:
+    """The model's files on this machine."""
+    first = models_dir / record.file
+    if first.is_dir():
+        return sorted(file for pattern in _WEIGHTS for file in first.glob(pattern))
+    if not first.is_file():
+        return []
+    part = _PART.search(first.name)
+    if part is None:
+        return [first]
+    stem, total = first.name[: part.start()], int(part[2])
+    parts = [first.with_name(f"{stem}-{number:05d}-of-{total:05d}.gguf") for number in range(1, total + 1)]
+    return [file for file in parts if file.is_file()]
+
+
+def _is_dense(file: Path) -> bool:
+    """Whether every token reads all weights: no experts, as far as the file tells."""
+    if file.suffix != ".gguf":
+        return False
+    try:
+        metadata = read_header(file).metadata
+    except GgufError:
+        return False
+    return not any(key.endswith(".expert_count") and value for key, value in metadata.items())
+
+
+def find_report(service: LMStrixService, name: str) -> BenchReport:
+    """A report by its folder, its file, its session or the beginning of it, or `last`."""
+    path = Path(name).expanduser()
+    if path.is_dir():
+        path = path / REPORT_FILE
+    if path.is_file():
+        return _read(path)
+    if not service.paths.history_file.exists():
+        raise UsageError(
+            f"{name!r} is no report: no such folder, and there is no history yet (lmstrix bench makes one)"
+        )
+    with History(service.paths.history_file) as history:
+        sessions = list(dict.fromkeys(run.session for run in history.benches.runs()))
+        found = sessions[:1] if name == LAST else [session for session in sessions if session.startswith(name)]
+        if len(found) != 1:
+            what = "is no folder or session of a benchmark" if not found else "is the beginning of several sessions"
+            raise UsageError(f"{name!r} {what}; lmstrix bench history lists them")
+        return load_report(history.benches, found[0])
+
+
+def _read(path: Path) -> BenchReport:
+    try:
+        report = from_json(BenchReport, json.loads(path.read_bytes()))
+    except (ValueError, RecursionError) as exc:
+        raise LMStrixError(f"{path} is no report of lmstrix bench: {str(exc).splitlines()[0]}") from exc
+    if not report.cells:
+        raise LMStrixError(f"{path} is a report without any cell; measure again with lmstrix bench")
+    return report
+
+
+def rewrite(service: LMStrixService, name: str, folder: Path | None) -> Path:
+    """Write a report's files anew, into `folder`, or the folder it was named by, or a new one. Returns its page."""
+    report = find_report(service, name)
+    if folder is None:
+        path = Path(name).expanduser()
+        folder = path if path.is_dir() else path.parent if path.is_file() else _folder(service, report)
+    return write_report(report, folder)
+
+
+def history_runs(service: LMStrixService, *, model: str | None = None, last: int = 20) -> list[BenchRun]:
+    """The benchmarks in the history, newest first, a row a cell."""
+    if not service.paths.history_file.exists():
+        return []
+    path = service.find(model).path if model is not None else None
+    with History(service.paths.history_file) as history:
+        return history.benches.runs(model_path=path, limit=last)
