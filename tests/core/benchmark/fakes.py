@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 CHARS_PER_TOKEN = 4
 TEMPLATE_TOKENS = 6
+LATENCY_S = 0.001
+UNSTEADINESS = 0.005  # from answer to answer
 
 
 def count(text: str) -> int:
@@ -51,16 +53,34 @@ class FakeModel:
     answers: int = 0
 
 
-class FakeBackend:
-    """Streams and loads; what is loaded and what was asked can be looked at."""
+class SteppedClock:
+    """Time that passes only where a fake says so."""
 
-    def __init__(self, models: dict[str, FakeModel]) -> None:
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class FakeBackend:
+    """Streams and loads; what is loaded and what was asked can be looked at. Without a `clock` it takes real time."""
+
+    def __init__(self, models: dict[str, FakeModel], *, clock: SteppedClock | None = None) -> None:
         self.models = models
+        self.clock = clock
         self.loaded: dict[str, LoadedModel] = {}
         self.loads: list[tuple[str, LoadConfig]] = []
         self.requests: list[tuple[str, GenerationRequest]] = []
         self.closed = False
         self.on_hang: Callable[[], None] = lambda: None
+
+    async def pause(self, seconds: float) -> None:
+        if self.clock is None:
+            await asyncio.sleep(seconds)
+            return
+        self.clock.now += seconds
+        await asyncio.sleep(0)
 
     async def close(self) -> None:
         self.closed = True
@@ -117,12 +137,13 @@ class FakeBackend:
         if prompt_tokens + (request.max_tokens or 0) > instance.context_length:
             raise ContextOverflowError("too long", prompt_tokens=prompt_tokens, context_length=instance.context_length)
         yield PromptProgress(ratio=0.0)
-        await asyncio.sleep(0 if latency_probe else model.prefill_s)
+        await self.pause(LATENCY_S + (0.0 if latency_probe else model.prefill_s))
         wanted = request.max_tokens or 1
         pieces = model.pieces if model.pieces is not None else [TextDelta(text="tok ", tokens=1)] * wanted
+        token_s = model.token_s * (1 + UNSTEADINESS * (model.answers % 5))
         for piece in pieces:
             yield piece
-            await asyncio.sleep(model.token_s)
+            await self.pause(token_s)
         stats = GenerationStats(
             stop_reason="maxPredictedTokensReached",
             prompt_tokens=prompt_tokens,

@@ -29,7 +29,7 @@ from lmstrix.errors import (
     UsageError,
 )
 from lmstrix.types import TextDelta
-from tests.core.benchmark.fakes import FakeBackend, FakeModel, server_of, target
+from tests.core.benchmark.fakes import FakeBackend, FakeModel, SteppedClock, server_of, target
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -49,9 +49,12 @@ def history(tmp_path: Path) -> Iterator[History]:
 def bench(
     models: dict[str, FakeModel], request: BenchRequest = QUICK, **options: object
 ) -> tuple[BenchReport, FakeBackend]:
-    backend = FakeBackend(models)
-    report = run_bench(server_of(backend), [target(key) for key in models], request, **options)  # type: ignore[arg-type]
-    return report, backend
+    """A whole session, in time that passes only where the models say so."""
+    clock = SteppedClock()
+    backend = FakeBackend(models, clock=clock)
+    targets = [target(key) for key in models]
+    session = Bench(server_of(backend), targets, request, clock=clock, **options)  # type: ignore[arg-type]
+    return asyncio.run(session.run()), backend
 
 
 def outcomes(report: BenchReport) -> dict[str, str]:
@@ -63,7 +66,6 @@ def test_models_take_turns_and_nothing_stays_loaded() -> None:
     assert outcomes(report) == {"a": "ok", "b": "ok"}
     assert [key for key, _ in backend.loads] == ["a", "b", "b", "a"]
     assert backend.loaded == {}
-    assert backend.closed
     for cell in report.cells:
         assert len(cell.runs) == 6
         assert len(cell.warmups) == 2
@@ -165,20 +167,27 @@ def test_a_context_that_was_reduced_is_marked() -> None:
 
 
 def test_runs_stop_when_they_agree() -> None:
-    """Token times of this model differ by little, so six runs settle it long before sixty."""
-    model = FakeModel(token_s=0.004)
-    report, _ = bench({"a": model}, replace(QUICK, runs=60, settled_ratio=0.9))
+    """Rates of this model differ by 2 %, so six runs settle it within 5 % long before sixty, and never within 1 %."""
+    model = FakeModel(token_s=0.01, prefill_s=0.1)
+    report, _ = bench({"a": model}, replace(QUICK, runs=60, settled_ratio=0.05))
     assert len(report.cells[0].runs) == 6
     assert report.cells[0].outcome == "ok"
+    assert report.cells[0].reason == ""
+    report, _ = bench({"a": model}, replace(QUICK, runs=9, settled_ratio=0.001))
+    assert len(report.cells[0].runs) == 9
 
 
 def test_a_budget_ends_runs_and_says_so() -> None:
-    models = {"slow": FakeModel(token_s=0.02), "other": FakeModel(token_s=0.02)}
-    report, _ = bench(models, replace(QUICK, runs=40, max_tokens=4, budget_s=0.8))
-    for cell in report.cells:
-        assert cell.outcome == "ok"
-        assert 1 <= len(cell.runs) < 40
-        assert cell.reason == f"{len(cell.runs)} of 40 runs: the time budget was spent"
+    models = {"slow": FakeModel(token_s=0.2), "quick": FakeModel(token_s=0.02)}
+    request = replace(QUICK, runs=40, max_tokens=4, budget_s=12.0)
+    report, backend = bench(models, request)
+    slow, quick = report.cells
+    assert backend.clock is not None
+    assert backend.clock.now <= request.budget_s + 1.0  # type: ignore[operator]  # it is set above
+    assert 1 <= len(slow.runs) < 20
+    assert slow.outcome == "ok"
+    assert slow.reason == f"{len(slow.runs)} of 40 runs: the time budget was spent"
+    assert len(quick.runs) > len(slow.runs)  # the slow one cannot starve it
 
 
 def test_nothing_left_of_a_budget_is_not_reached() -> None:
@@ -275,10 +284,11 @@ def test_a_history_that_breaks_ends_saving_not_measuring(tmp_path: Path) -> None
 
 
 def test_power_is_split_at_the_first_token_and_idle_taken_off() -> None:
-    """A card that takes 50 W all the time: gross is 50 W times the time, net is nothing."""
+    """A card that takes 50 W all the time: gross is 50 W times the time, net is nothing. In real time."""
     source = ReplaySource([Channel(name="card", part="gpu", unit="W")], [(50.0,)])
+    backend = FakeBackend({"a": FakeModel(prefill_s=0.5, token_s=0.12)})
     request = replace(QUICK, runs=1, idle_s=0.3, max_tokens=4)
-    report, _ = bench({"a": FakeModel(prefill_s=0.5, token_s=0.12)}, request, power_sources=[source])
+    report = run_bench(server_of(backend), [target("a")], request, power_sources=[source])
     (run,) = report.cells[0].runs
     assert run.energy is not None
     assert run.energy.gross_j == pytest.approx(50 * run.span_s)
@@ -369,8 +379,8 @@ def test_events_tell_the_story() -> None:
 
 
 def test_reports_are_compared_and_a_regression_found() -> None:
-    fast, _ = bench({"a": FakeModel(token_s=0.002)})
-    slow, _ = bench({"a": FakeModel(token_s=0.008)})
+    fast, _ = bench({"a": FakeModel(token_s=0.02)})
+    slow, _ = bench({"a": FakeModel(token_s=0.08)})
     result = compare(fast, slow)
     regressed = {each.figure: each for each in result.regressions(0.05)}
     rate = regressed["decode_tokens_per_second"]
