@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
 import xml.etree.ElementTree as ET
 from dataclasses import replace
 from pathlib import Path
@@ -11,9 +12,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from lmstrix.core.benchmark.events import BenchEvent
 from lmstrix.core.benchmark.records import BenchReport, from_json
+from lmstrix.reports.bench_console import BenchProgress
 from lmstrix.reports.bench_files import write_report
+from lmstrix.reports.console import Console
 from tests.cli.conftest import EMBEDDING, SCRIPTED, TINY, Ran, loaded_on
+from tests.cli.processes import finish, start
 from tests.reports.bench_reports import cell, report, run, target
 
 if TYPE_CHECKING:
@@ -176,6 +181,53 @@ def test_hostile_texts_reach_the_terminal_harmless(cli: Cli, tmp_path: Path) -> 
         assert "\x07" not in shown.out
     shown = cli("bench", "compare", str(tmp_path), str(tmp_path))
     assert "\x1b" not in shown.out + shown.err
+
+
+def test_ctrl_c_keeps_what_was_measured(cli: Cli, engine: EmbeddedEngine, tmp_path: Path) -> None:
+    cli("scan").ok()
+    folder = tmp_path / "r"
+    process = start("bench", TINY, "--runs", "9999", "--max-tokens", "8", "--verbose", "--out", str(folder))
+    assert process.stderr is not None
+    while b"run 3" not in process.stderr.readline():
+        assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    code, out, err = finish(process)
+    assert code == 130
+    assert "interrupted" in out
+    assert err.splitlines()[-1] == "lmstrix: interrupted"
+    kept = from_json(BenchReport, json.loads((folder / "report.json").read_text(encoding="ascii")))
+    assert kept.interrupted
+    assert kept.cells[0].runs
+    assert "interrupted, not complete" in (folder / "index.html").read_text(encoding="utf-8")
+    assert loaded_on(engine.address) == []
+
+
+def test_a_server_of_openais_interface_is_measured(cli: Cli, engine: EmbeddedEngine, tmp_path: Path) -> None:
+    words = ("--server", f"openai:http://{engine.address}/v1", "--runs", "1", "--max-tokens", "8")
+    cli("bench", "no-such-model", *words).failed(1, "does not offer 'no-such-model'", TINY)
+    done = cli("bench", TINY, *words, "--out", str(tmp_path), "--json").ok().json
+    assert done["server"].startswith("openai at")
+    (measured,) = done["cells"]
+    assert measured["outcome"] == "ok"
+    assert measured["loads"] == []
+
+
+def test_a_terminal_shows_what_is_done_now(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    now = cell(target("\x1b[2Jevil [bold]"), runs=(run(1, decode=50, prefill=900),))
+    with BenchProgress(Console(), live=True) as progress:
+        for event in (
+            BenchEvent(kind="load", cell=now.cell, cell_number=1, cells=2, ratio=0.5),
+            BenchEvent(kind="answer", cell=now.cell, cell_number=1, cells=2, tokens=12, tokens_per_second=50.0),
+            BenchEvent(kind="run", cell=now.cell, cell_number=1, cells=2, run=now.runs[0]),
+            BenchEvent(kind="note", text="a remark"),
+        ):
+            progress.show(event)
+    with BenchProgress(Console(), live=False) as progress:
+        progress.show(BenchEvent(kind="cell", cell=now.cell, cell_number=1, cells=1, result=now))
+    err = capsys.readouterr().err
+    assert "a remark" in err
+    assert "?[2Jevil [bold]: 50.0 t/s, 1 run" in err
+    assert "\x1b[2J" not in err
 
 
 def test_power_tells_sources_and_remedies(cli: Cli) -> None:

@@ -234,7 +234,7 @@ def bar_chart(bars: Sequence[Bar], *, identifier: str, title: str, description: 
     if not bars:
         return ""
     row = 40.0
-    axis = make_axis([sum(value for _, value, _ in bar.parts) for bar in bars], 0.0, _WIDTH - 96, logarithmic=False)
+    axis = make_axis([sum(value for _, value, _ in bar.parts) for bar in bars], 0.0, _WIDTH - 128, logarithmic=False)
     body = []
     for index, bar in enumerate(bars):
         top = index * row + 4

@@ -121,7 +121,7 @@ def render_page(report: BenchReport, *, files: bool = True) -> str:
         charts=_charts(view),
         pareto=_pareto(view),
         gallery=[_card(artefact) for artefact in view.artefacts],
-        doubts=[(cell.result.cell.name, cell.marks) for cell in view.cells if cell.marks],
+        remarks=[_remark(cell) for cell in view.cells if cell.marks or cell.result.reason],
         prompt=view.prompt,
         method=_method(view),
         notes=report.notes,
@@ -258,7 +258,7 @@ def _limits(view: BenchView) -> list[dict[str, Any]]:
             speed = speeds.get(id(cell))
             cells.append(
                 {
-                    "state": cell.state if cell else "open",
+                    "state": "measured" if speed else cell.state if cell else "open",
                     "text": _limit_text(cell, speed),
                     "title": cell.state_text if cell else "not planned",
                     "heat": round(100 * (speed / top) ** 0.5) if speed else 0,
@@ -289,20 +289,18 @@ def _share(tested: int | None, declared: int | None) -> int | None:
 
 
 def _limit_text(cell: CellView | None, speed: float | None) -> str:
+    if speed is not None:
+        return three_figures(speed)
     if cell is None:
         return "-"
-    words = {
-        "skipped": "over limit" if "limit" in cell.result.reason else "skipped",
-        "failed": "failed",
-        "open": "open",
-    }
-    return words.get(cell.state, three_figures(speed) if speed else "ok")
+    over = cell.state == "skipped" and "limit" in cell.result.reason
+    return "over limit" if over else {"measured": "ok", "open": "open"}.get(cell.state, cell.state)
 
 
 def _columns(view: BenchView) -> list[str]:
     several = ["At a time", OUTPUT.title] if len(view.concurrencies) > 1 else []
     metrics = [metric.title for metric in METRICS if metric is not ENERGY or view.measures_energy]
-    return ["Model", "Context", *several, *metrics, "Memory", "Runs", "Remarks"]
+    return ["Model", "Context", *several, *metrics, "Memory", "Runs", "Outcome"]
 
 
 def _row(view: BenchView, cell: CellView) -> dict[str, Any]:
@@ -329,9 +327,18 @@ def _row(view: BenchView, cell: CellView) -> dict[str, Any]:
         "swatch": charts.swatch(cell.slot),
         "cells": cells,
         "state": cell.state,
-        "remarks": [cell.state_text] if cell.state_text else [],
-        "doubts": cell.marks,
+        "outcome": result.outcome,
+        "remark": cell.state_text or "; ".join(cell.marks),
+        "doubtful": bool(cell.marks),
     }
+
+
+def _remark(cell: CellView) -> dict[str, str]:
+    """Why a cell has no figures, or doubtful ones."""
+    at_a_time = cell.result.cell.concurrency
+    several = f", {at_a_time} at a time" if at_a_time > 1 else ""
+    text = "; ".join(part for part in (cell.result.reason, *cell.marks) if part)
+    return {"key": cell.model_key, "tier": cell.tier + several, "text": text, "state": cell.state}
 
 
 def _spot(cell: CellView, metric: Metric) -> charts.Spot | None:
@@ -400,8 +407,17 @@ def _throughput(view: BenchView) -> Chart:
             figure = cell.figure(OUTPUT)
             if cell.result.cell.tier_tokens == tier and figure is not None:
                 at_a_time = cell.result.cell.concurrency
-                label = f"{at_a_time} at a time: {figure.text} t/s ({figure.spread})"
-                spots.append(charts.Spot(x=at_a_time, median=figure.summary.median, values=figure.values, label=label))
+                interval = figure.summary.interval
+                spots.append(
+                    charts.Spot(
+                        x=at_a_time,
+                        median=figure.summary.median,
+                        low=interval.low if interval else None,
+                        high=interval.high if interval else None,
+                        values=figure.values,
+                        label=f"{at_a_time} at a time: {figure.text} t/s ({figure.spread})",
+                    )
+                )
                 rows.append((model.model_key, str(at_a_time), figure.text, figure.spread))
         lines.append(charts.Line(name=model.model_key, slot=model.slot, spots=tuple(spots)))
     title = "Throughput"
