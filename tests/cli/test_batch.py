@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import json
+import shutil
+import signal
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lmstrix import EmbeddedEngine
 from lmstrix.core.batch import file_names
 from tests.cli.conftest import EMBEDDING, SCRIPTED, TINY, loaded_on
+from tests.cli.processes import finish, start, wait_until
+from tests.support.tiny_gguf_scripted import scripted_model
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from lmstrix.engine import EmbeddedEngine
     from tests.cli.conftest import Ran
     from tests.support.faulty_server import FaultyServer
 
@@ -171,3 +175,23 @@ def test_names_are_safe_and_different(names: list[str]) -> None:
         assert name not in ("", ".", "..")
         assert len(name) <= 100
         assert not set(name) & set('/\\:*?"<>|\0\n')
+
+
+def test_an_interrupted_batch_goes_on(cli: Callable[..., Ran], here: Path) -> None:
+    target = here / "models" / "acme" / "slow-GGUF" / "slow-f16.gguf"
+    target.parent.mkdir(parents=True)
+    shutil.copy(scripted_model(context_length=32768, n_layers=4, feed_forward=2048), target)
+    (here / "ask.txt").write_text("hello", encoding="utf-8")
+    (here / "tell.txt").write_text("a story", encoding="utf-8")
+    with EmbeddedEngine(here / "models") as engine:
+        words = ("batch", "--prompts", "ask.txt", "--prompts", "tell.txt", "--models", "slow", "--out", "out")
+        words = (*words, "--server", engine.address)
+        running = start(*words, "--in-ctx", "32768")
+        wait_until(lambda: (here / "out" / "slow" / "ask.txt").exists() or running.poll() is not None)
+        running.send_signal(signal.SIGINT)
+        code, _, err = finish(running)
+        assert (code, err.splitlines()[-1]) == (130, "lmstrix: interrupted")
+        assert loaded_on(engine.address) == []
+        assert set(answers(here / "out")) == {"slow/ask.txt"}
+        outcomes = cli(*words, "--out-ctx", "5", "--json").ok().json["items"]
+        assert [item["outcome"] for item in outcomes] == ["skipped", "ok"]

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import signal
-import subprocess
-import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -15,6 +12,7 @@ import pytest
 from lmstrix import EmbeddedEngine
 from lmstrix.loaders.gguf import read_header
 from tests.cli.conftest import EMBEDDING, SCRIPTED, loaded_on
+from tests.cli.processes import finish, start
 from tests.engine.test_vision import PATCHES, png, write_projector
 from tests.support.tiny_gguf_scripted import scripted_model
 
@@ -209,22 +207,13 @@ def test_a_deadline_ends_a_stalled_answer(
     cli("infer", "hi", "-m", "acme/tiny", "--quiet", option, "200ms").failed(1, told)
 
 
-def test_interrupting_cancels_on_the_server(engine: EmbeddedEngine, home: Path) -> None:
-    environment = os.environ | {"LMSTRIX_SERVER": engine.address, "LMSTRIX_HOME": str(home)}
-    words = ["infer", "a story", "-m", SCRIPTED, "--stream", "--ttl", "0"]
-    with subprocess.Popen(
-        [sys.executable, "-m", "lmstrix", *words],
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    ) as running:
-        assert running.stdout is not None
-        assert running.stderr is not None
-        running.stdout.read(1)
-        running.send_signal(signal.SIGINT)
-        running.stdout.read()
-        assert running.wait(timeout=30) == 130
-        assert running.stderr.read().decode().splitlines()[-1] == "lmstrix: interrupted"
+def test_interrupting_cancels_on_the_server(engine: EmbeddedEngine) -> None:
+    running = start("infer", "a story", "-m", SCRIPTED, "--stream", "--ttl", "0")
+    assert running.stdout is not None
+    running.stdout.read(1)
+    running.send_signal(signal.SIGINT)
+    code, _, err = finish(running)
+    assert (code, err.splitlines()[-1]) == (130, "lmstrix: interrupted")
     assert loaded_on(engine.address) == []
 
 
