@@ -96,7 +96,7 @@ def test_no_element_that_connects_survives(text: str) -> None:
 def test_a_boxed_page_begins_with_its_policy_and_ends_somewhere() -> None:
     page = boxed("x" * 100_000_000, policy(script_src="'none'"))
     assert page.startswith('<meta http-equiv="Content-Security-Policy" content="default-src \'none\';')
-    assert len(page) < 250_000
+    assert len(page) < 150_000
 
 
 def test_only_our_script_may_run() -> None:

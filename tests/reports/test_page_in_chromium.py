@@ -150,7 +150,11 @@ async def test_it_prints_without_controls(browser: Browser, fleet_page: Path) ->
         await open_page(tab, fleet_page)
         printed = await tab.call("Page.printToPDF", printBackground=True)
         assert len(printed["data"]) > 10_000
-        await tab.call("Emulation.setEmulatedMedia", media="print")
+        await tab.size(720)
+        dark = [{"name": "prefers-color-scheme", "value": "dark"}]
+        await tab.call("Emulation.setEmulatedMedia", media="print", features=dark)
+        assert await tab.run("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+        assert await tab.run("document.documentElement.scrollWidth") <= 720, "tables are not cut off"
         shown = "['.top', '.controls', '#theme', '#table'].map((s) => document.querySelector(s).checkVisibility())"
         assert await tab.run(shown) == [False, False, False, True]
 

@@ -431,6 +431,8 @@ class Console:
                     self.text(event.text)
                     wrote = event.text or wrote
         finally:
+            if isinstance(events, Generator):
+                events.close()  # now, not when it is collected: it cancels, or unloads what it loaded, on the server
             if thinking:
                 sys.stderr.write("\x1b[0m\n" if dim else "\n")
             if wrote and not wrote.endswith("\n"):

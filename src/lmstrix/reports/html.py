@@ -6,7 +6,9 @@ its own as its first bytes, and inherits this page's policy besides, under which
 and nothing is fetched. Policies do not cover the connections that a browser makes ahead for links and frames, so these
 elements are disarmed. A page that needs its scripts to be judged opens on demand in a viewer of its own, boxed again.
 
-Traded away: animations in the gallery, and the end of answers longer than the preview.
+Traded away: animations in the gallery, and the end of answers longer than the preview. A script in the viewer can load
+nothing and reach nothing of ours, but no policy keeps it from knocking at other machines (WebRTC, preconnect): that is
+why it runs only when asked for.
 """
 
 from __future__ import annotations
@@ -49,7 +51,7 @@ if TYPE_CHECKING:
     from lmstrix.core.benchmark.records import BenchReport
 
 TEMPLATES = Path(__file__).parent / "templates"
-PREVIEW_BYTES = 200 * 1024
+PREVIEW_BYTES = 100 * 1024
 EXCERPT_CHARS = 1200
 
 _POLICY = {
