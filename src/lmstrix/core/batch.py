@@ -105,7 +105,7 @@ def plan_items(
     """The items of each model, models in the order given. Composes every prompt, so that a bad one is told at once."""
     prompt_names = file_names((prompt.name, prompt.name) for prompt in prompts)
     input_names = file_names((item.name, item.source) for item in inputs)
-    questions = []
+    questions: list[tuple[str, str | None, ComposedText, str]] = []
     for prompt, prompt_file in zip(prompts, prompt_names, strict=True):
         if not inputs:
             questions.append((prompt.name, None, prompt.compose(None), f"{prompt_file}.txt"))

@@ -8,6 +8,7 @@ import json as json_module
 import os
 import shutil
 import sys
+from collections.abc import Generator
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, TextIO
 
