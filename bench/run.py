@@ -17,7 +17,10 @@ def main(names: list[str]) -> int:
     worst = 0
     for script in chosen:
         print(f"\n== {script.stem}", flush=True)
-        worst = max(worst, subprocess.run([sys.executable, "-m", f"bench.{script.stem}"], cwd=FOLDER.parent, check=False).returncode)
+        worst = max(
+            worst,
+            subprocess.run([sys.executable, "-m", f"bench.{script.stem}"], cwd=FOLDER.parent, check=False).returncode,
+        )
     return worst
 
 

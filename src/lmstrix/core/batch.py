@@ -130,7 +130,9 @@ def file_names(named: Iterable[tuple[str, str]]) -> list[str]:
     clean = [name.replace("__", "_")[:MAX_NAME].strip(" .") for name in clean]
     often = Counter(name.casefold() for name in clean)
     return [
-        safe if safe and safe == name and often[safe.casefold()] == 1 else f"{safe or 'unnamed'}-{_short_hash(identity)}"
+        safe
+        if safe and safe == name and often[safe.casefold()] == 1
+        else f"{safe or 'unnamed'}-{_short_hash(identity)}"
         for safe, (name, identity) in zip(clean, pairs, strict=True)
     ]
 
