@@ -153,7 +153,7 @@ _WITHOUT_CACHE = {
     "wavtokenizer-dec",
 }
 _INDEXED = {"deepseek32", "dots3note", "glm-dsa", "glm5-next", "hy_v4", "minimax-m3", "qwen4exp"}
-_UNKNOWN_CACHE = {"deepseek4", "dflash", "dots3note", "glm5-next", "granite-switch", "hy_v4", "minimax-m3", "qwen4exp"}
+_UNKNOWN_CACHE = {"deepseek4", "dflash", "dots3note", "glm5-next", "graniteswitch", "hy_v4", "minimax-m3", "qwen4exp"}
 _GEMMA3N_LAYERS_WITH_KV = 20
 _MAX_LAYERS = 1024
 """Twice what llama.cpp accepts; a damaged header must not cost memory."""
