@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
 UNTESTED_CONTEXT_LENGTH = 4096
 ALIGNMENT = 256
-TESTED_PREFIX = "lmstrix-test-"  # instances a context test is measuring are nobody else's to use
+TESTED_PREFIX = "lmstrix-test-"
+MEASURED_PREFIXES = (TESTED_PREFIX, "lmstrix-bench-")  # what is being measured is nobody else's to use
 ContextSource = Literal["asked", "tested", "untested", "server default"]
 
 
@@ -76,7 +77,7 @@ def decide(
     needed_tokens: int = 0,
 ) -> Reuse | Load:
     """Reuse an instance whose context serves, else load. Special cache types or slots always get an own instance."""
-    same = [m for m in loaded if m.model_key == model_key and not m.instance_id.startswith(TESTED_PREFIX)]
+    same = [m for m in loaded if m.model_key == model_key and not m.instance_id.startswith(MEASURED_PREFIXES)]
     ours = tuple(instance for instance in same if instance.instance_id.startswith(own_prefix))
     plain = wanted == LoadConfig(context_length=wanted.context_length)
     if plain and not reload:

@@ -114,7 +114,10 @@ def load_report(benches: BenchHistory, session: str) -> BenchReport:
 
 
 def find_unfinished(benches: BenchHistory, request: BenchRequest, model_paths: Sequence[str]) -> str | None:
-    """The newest session that asked for the same of the same models and did not come to its end."""
+    """The newest session that asked for the same of the same models and did not come to its end.
+
+    How long it may take is no part of what was asked.
+    """
     sessions: dict[str, list[BenchRun]] = {}
     for row in benches.runs():
         sessions.setdefault(row.session, []).append(row)
@@ -122,7 +125,8 @@ def find_unfinished(benches: BenchHistory, request: BenchRequest, model_paths: S
         same_models = {row.model_path for row in rows} == set(model_paths)
         if not same_models or all(row.outcome in FINISHED for row in rows):
             continue
-        if from_json(BenchReport, rows[0].details["report"]).request == request:
+        asked = from_json(BenchReport, rows[0].details["report"]).request
+        if replace(asked, budget_s=request.budget_s) == request:
             return session
     return None
 
