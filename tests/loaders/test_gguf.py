@@ -17,7 +17,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lmstrix.errors import GgufError
-from lmstrix.loaders.gguf import ArrayInfo, GgufHeader, ShardName, read_header, shard_of
+from lmstrix.loaders.gguf import ArrayInfo, GgufHeader, read_header
+from lmstrix.model_names import Shard, parse_shard
 from tests.support.tiny_gguf import ARCHITECTURES, tiny_model, write_tiny
 from tests.support.tiny_gguf_bytes import CODES, HeaderBytes
 
@@ -211,8 +212,8 @@ def test_missing_tensor_data_is_counted(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "expected"),
     [
-        ("big-00002-of-00003.gguf", ShardName("big", 2, 3)),
-        ("/models/a/b-q4-00001-of-00010.GGUF", ShardName("b-q4", 1, 10)),
+        ("big-00002-of-00003.gguf", Shard("big", 2, 3)),
+        ("/models/a/b-q4-00001-of-00010.GGUF", Shard("b-q4", 1, 10)),
         ("whole.gguf", None),
         ("big-00000-of-00003.gguf", None),
         ("big-00004-of-00003.gguf", None),
@@ -220,8 +221,8 @@ def test_missing_tensor_data_is_counted(tmp_path: Path) -> None:
         ("big-00001-of-00003.gguf.part", None),
     ],
 )
-def test_shards_are_known_by_name(name: str, expected: ShardName | None) -> None:
-    assert shard_of(name) == expected
+def test_shards_are_known_by_name(name: str, expected: Shard | None) -> None:
+    assert parse_shard(name) == expected
 
 
 # What is no model

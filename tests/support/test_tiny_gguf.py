@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from lmstrix.loaders.gguf import ShardName, read_header, shard_of
+from lmstrix.loaders.gguf import read_header
+from lmstrix.model_names import Shard, parse_shard
 from tests.support.tiny_gguf import ARCHITECTURES, TinyShape, tiny_model, write_tiny
 from tests.support.tiny_gguf_scripted import GREETING, JSON_ANSWER, RAMBLE, TOOL_ANSWER, Reply, scripted_model
 
@@ -94,7 +95,7 @@ def test_llama_cpp_loads_and_generates(architecture: str) -> None:
 def test_llama_cpp_loads_a_split_model(tmp_path: Path) -> None:
     write_tiny(tmp_path / "split.gguf", tensors_per_file=10)
     shards = sorted(tmp_path.glob("*.gguf"))
-    assert [shard_of(shard) for shard in shards] == [ShardName("split", number, 3) for number in (1, 2, 3)]
+    assert [parse_shard(shard.name) for shard in shards] == [Shard("split", number, 3) for number in (1, 2, 3)]
     headers = [read_header(shard) for shard in shards]
     assert [header.shard_count for header in headers] == [3, 3, 3]
     assert sum(len(header.tensors) for header in headers) == len(read_header(tiny_model()).tensors)

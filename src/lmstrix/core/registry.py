@@ -256,11 +256,6 @@ class ModelRecord:
         tested, declared = self.tested_context_length, self.max_context_length
         return tested / declared if tested and declared else None
 
-    @property
-    def test_cost(self) -> int:
-        """A rough order of how much a test will ask of the machine: size in bytes plus 100,000 a declared token."""
-        return (self.size_bytes or 0) + 100_000 * (self.max_context_length or 0)
-
     def _raw_results(self) -> dict[str, dict[str, Json]]:
         tests = self.raw.get("tests")
         return {key: raw for key, raw in tests.items() if is_result(raw)} if isinstance(tests, dict) else {}

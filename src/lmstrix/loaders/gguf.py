@@ -24,15 +24,13 @@ from lmstrix.loaders.gguf_header import (
     GgufHeader,
     GgufValue,
     Scalar,
-    ShardName,
     TensorInfo,
-    shard_of,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-__all__ = ["ArrayInfo", "GgufHeader", "GgufValue", "ShardName", "TensorInfo", "read_header", "shard_of"]
+__all__ = ["ArrayInfo", "GgufHeader", "GgufValue", "TensorInfo", "read_header"]
 
 _MAGIC = b"GGUF"
 _VERSIONS = (2, 3)

@@ -6,12 +6,10 @@ comes from anywhere, and one odd key must not hide the rest.
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from dataclasses import dataclass
 from math import prod
-from pathlib import Path
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal
 
 from lmstrix.errors import GgufError
 from lmstrix.loaders.gguf_tables import (
@@ -24,8 +22,8 @@ from lmstrix.loaders.gguf_tables import (
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
-_SHARD = re.compile(r"(?P<stem>.+)-(?P<number>\d{5})-of-(?P<total>\d{5})\.gguf", re.IGNORECASE)
 _MAX_LAYERS = 65_536
 _GENERATES_TEXT = 0
 """The pooling type of a model that does not pool its outputs into an embedding."""
@@ -203,20 +201,3 @@ class GgufHeader:
 
 def _integer(value: GgufValue | None) -> int | None:
     return value if isinstance(value, int) and not isinstance(value, bool) else None
-
-
-class ShardName(NamedTuple):
-    """A file name of the form "stem-00001-of-00003.gguf"; `number` counts from 1."""
-
-    stem: str
-    number: int
-    total: int
-
-
-def shard_of(path: Path | str) -> ShardName | None:
-    """What a file's name says about its place in a model split over several files; None when it is whole."""
-    match = _SHARD.fullmatch(Path(path).name)
-    if match is None:
-        return None
-    name = ShardName(match["stem"], int(match["number"]), int(match["total"]))
-    return name if 1 <= name.number <= name.total else None
