@@ -32,7 +32,7 @@ from lmstrix import AsyncLMStrix, LMStrix
 from lmstrix.api.blocking import LMStudioBackend
 from lmstrix.engine.daemon import start_engine, stop_engine
 from lmstrix.engine.server import EngineOptions
-from lmstrix.types import GenerationRequest, Message, ServerInfo, TextDelta
+from lmstrix.ground.types import GenerationRequest, Message, ServerInfo, TextDelta
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lmstrix.command_line import Flag, Invocation, Port, Seconds, Tokens, TokensOrRatio, describe, parse
-from lmstrix.errors import UsageError
+from lmstrix.ground.errors import UsageError
 
 # original.md 4.11: every one of these was changed, dropped or refused by the earlier LMStrix.
 PROMPTS = [

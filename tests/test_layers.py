@@ -19,7 +19,7 @@ ROWS = [
     {"service"},
     {"engine", "gateway", "reports"},
     {"api", "core", "loaders"},
-    {"types", "errors", "backend", "settings", "units", "log", "paths", "model_names", "command_line"},
+    {"ground", "command_line"},
 ]
 LEVEL = {name: len(ROWS) - index for index, row in enumerate(ROWS) for name in row}
 GROUND = ROWS[-1]

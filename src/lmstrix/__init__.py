@@ -5,8 +5,6 @@ The public names, loaded when they are first used: importing lmstrix imports no 
 
 from __future__ import annotations
 
-__version__ = "2.0.0"
-
 TYPE_CHECKING = False  # importing typing for it would take a third of the time of `lmstrix --version`
 if TYPE_CHECKING:
     from lmstrix.core.batch import BatchReport
@@ -15,7 +13,7 @@ if TYPE_CHECKING:
     from lmstrix.core.registry import Configuration, ContextResult, ModelRecord
     from lmstrix.core.results import ContextReport, EstimateReport, ScanReport
     from lmstrix.engine import EmbeddedEngine
-    from lmstrix.errors import (
+    from lmstrix.ground.errors import (
         AuthenticationError,
         BackendTimeoutError,
         BackendUnavailableError,
@@ -40,9 +38,7 @@ if TYPE_CHECKING:
         StreamStalledError,
         UsageError,
     )
-    from lmstrix.service.testing import ContextTestRequest
-    from lmstrix.toolkit import ActResult, AsyncChat, AsyncLMStrix, Chat, InferenceResult, LMStrix
-    from lmstrix.types import (
+    from lmstrix.ground.types import (
         Deadlines,
         Finished,
         GenerationStats,
@@ -57,6 +53,9 @@ if TYPE_CHECKING:
         ToolCallEvent,
         ToolDefinition,
     )
+    from lmstrix.ground.version import __version__
+    from lmstrix.service.testing import ContextTestRequest
+    from lmstrix.toolkit import ActResult, AsyncChat, AsyncLMStrix, Chat, InferenceResult, LMStrix
 
 _ERRORS = (
     "AuthenticationError BackendTimeoutError BackendUnavailableError ContextOverflowError EmptyAnswerError "
@@ -70,10 +69,11 @@ _TYPES = (
     "ToolAnswered ToolCall ToolCallEvent ToolDefinition"
 )
 _HOMES = {
+    "lmstrix.ground.version": "__version__",
     "lmstrix.toolkit": "ActResult AsyncChat AsyncLMStrix Chat InferenceResult LMStrix",
     "lmstrix.engine": "EmbeddedEngine",
-    "lmstrix.errors": _ERRORS,
-    "lmstrix.types": _TYPES,
+    "lmstrix.ground.errors": _ERRORS,
+    "lmstrix.ground.types": _TYPES,
     "lmstrix.core.registry": "Configuration ContextResult ModelRecord",
     "lmstrix.core.batch": "BatchReport",
     "lmstrix.core.recommend": "Advice Wish",

@@ -30,7 +30,7 @@ def main() -> int:
 
 
 def _version() -> int:
-    from lmstrix import __version__
+    from lmstrix.ground.version import __version__
 
     sys.stdout.write(f"lmstrix {__version__}\n")
     return 0
@@ -42,7 +42,7 @@ def _forget_output() -> None:
 
 
 def _run(words: list[str]) -> int:
-    from lmstrix.errors import LMStrixError
+    from lmstrix.ground.errors import LMStrixError
 
     debug = "--debug" in words
     try:

@@ -21,8 +21,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
-from lmstrix import units
-from lmstrix.errors import UsageError
+from lmstrix.ground import units
+from lmstrix.ground.errors import UsageError
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,18 +28,18 @@ from lmstrix.command_line import (
     describe,
     parse,
 )
-from lmstrix.errors import LMStrixError, UsageError
-from lmstrix.types import CacheType, LoadConfig
+from lmstrix.ground.errors import LMStrixError, UsageError
+from lmstrix.ground.types import CacheType, LoadConfig
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from lmstrix.engine.daemon import EngineStatus
     from lmstrix.engine.server import EngineOptions
-    from lmstrix.paths import Paths
+    from lmstrix.ground.paths import Paths
+    from lmstrix.ground.settings import Settings
     from lmstrix.reports.console import Console
     from lmstrix.service import LMStrixService
-    from lmstrix.settings import Settings
 
 SortKey = Literal["id", "name", "ctx", "tested", "size", "status", "date"]
 ListShape = Literal["table", "id", "path", "json", "csv"]
@@ -117,13 +117,13 @@ class LMStrixCommands:
 
     @functools.cached_property
     def _paths(self) -> Paths:
-        from lmstrix.paths import resolve_paths
+        from lmstrix.ground.paths import resolve_paths
 
         return resolve_paths()
 
     @functools.cached_property
     def _settings(self) -> Settings:
-        from lmstrix.settings import load_settings
+        from lmstrix.ground.settings import load_settings
 
         common = self._common
         return load_settings(
@@ -1019,7 +1019,7 @@ class LMStrixCommands:
 
     def version(self) -> None:
         """Print the version (also --version)."""
-        from lmstrix import __version__
+        from lmstrix.ground.version import __version__
 
         self._console.version(__version__)
 
@@ -1051,7 +1051,7 @@ def run(words: list[str]) -> int:
         return 0
     common = Common(**invocation.common)
     if common.verbose or common.debug:
-        from lmstrix import log
+        from lmstrix.ground import log
 
         log.configure("DEBUG" if common.debug else "INFO")
     else:
@@ -1105,7 +1105,7 @@ def _each(word: str, what: str, convert: Callable[[str, str], int]) -> tuple[int
 
 
 def _token_count(word: str, what: str) -> int:
-    from lmstrix.units import parse_tokens
+    from lmstrix.ground.units import parse_tokens
 
     return parse_tokens(word, what=what)
 
@@ -1131,7 +1131,7 @@ def _all_or_tokens(word: str, what: str) -> int | float | None:
 
 
 def _tokens_or_ratio(word: str, what: str) -> int | float:
-    from lmstrix.units import parse_tokens_or_ratio
+    from lmstrix.ground.units import parse_tokens_or_ratio
 
     return parse_tokens_or_ratio(word, what=what)
 

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from importlib.resources import as_file, files
 from pathlib import Path
 
-from lmstrix.errors import LMStrixError
+from lmstrix.ground.errors import LMStrixError
 
 MODEL = "demo-needle"
 MEMORY_LIMIT = "85MiB"

@@ -4,7 +4,7 @@
         lms.scan()
         print(lms.infer("Why is the sky blue?", model="qwen3-8b").text)
 
-Both know the same settings, registry and servers as the command line, and raise the exceptions of `lmstrix.errors`.
+Both know the same settings, registry and servers as the command line, and raise the exceptions of `ground.errors`.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeGuard
 
-from lmstrix.errors import LMStrixError, UsageError
-from lmstrix.types import Finished, GenerationResult, LoadConfig, Message, StreamEvent, TextDelta
+from lmstrix.ground.errors import LMStrixError, UsageError
+from lmstrix.ground.types import Finished, GenerationResult, LoadConfig, Message, StreamEvent, TextDelta
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Sequence
@@ -31,11 +31,11 @@ if TYPE_CHECKING:
     from lmstrix.core.recommend import Advice, Wish
     from lmstrix.core.registry import ModelRecord
     from lmstrix.core.results import ContextReport, EstimateReport, InferRequest, ScanReport
+    from lmstrix.ground.types import GenerationStats, LoadedModel
     from lmstrix.service import LMStrixService
     from lmstrix.service.batching import BatchRequest
     from lmstrix.service.benching import BenchOptions
     from lmstrix.service.testing import ContextTestRequest
-    from lmstrix.types import GenerationStats, LoadedModel
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,9 +96,9 @@ def _service(
     timeout_s: float | None,
     notify: Callable[[str], None] | None,
 ) -> LMStrixService:
-    from lmstrix.paths import HOME_VARIABLE, resolve_paths
+    from lmstrix.ground.paths import HOME_VARIABLE, resolve_paths
+    from lmstrix.ground.settings import load_settings
     from lmstrix.service import LMStrixService
-    from lmstrix.settings import load_settings
 
     paths = resolve_paths({HOME_VARIABLE: str(home)} if home is not None else None)
     flags = {

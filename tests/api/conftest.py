@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from lmstrix.api.client import AsyncLMStudioBackend
-from lmstrix.types import Deadlines
+from lmstrix.ground.types import Deadlines
 from tests.support.faulty_server import FaultyServer
 
 if TYPE_CHECKING:

@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from lmstrix import errors
 from lmstrix.api.blocking import LMStudioBackend
-from lmstrix.types import Deadlines, Finished, GenerationRequest, LoadConfig, Message, TextDelta
+from lmstrix.ground import errors
+from lmstrix.ground.types import Deadlines, Finished, GenerationRequest, LoadConfig, Message, TextDelta
 from tests.support.faulty_server import FaultyModel, FaultyServer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from lmstrix.backend import AsyncModelBackend, ModelBackend
+    from lmstrix.ground.backend import AsyncModelBackend, ModelBackend
 
 TINY = "acme/tiny"
 ASK = GenerationRequest(messages=(Message(role="user", text="What is 2+3?"),))
@@ -196,9 +196,9 @@ def test_closing_ends_what_other_threads_wait_for(server: FaultyServer) -> None:
 
 SILENT = """
 from tests.support.faulty_server import FaultyServer
-from lmstrix import errors
+from lmstrix.ground import errors
 from lmstrix.api.blocking import LMStudioBackend
-from lmstrix.types import GenerationRequest, LoadConfig
+from lmstrix.ground.types import GenerationRequest, LoadConfig
 
 with FaultyServer() as server, LMStudioBackend(server.info) as backend:
     backend.load("acme/tiny", LoadConfig(context_length=100), instance_id="mine")

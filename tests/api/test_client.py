@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from lmstrix import errors
 from lmstrix.api.client import AsyncLMStudioBackend
 from lmstrix.api.exchange import Patience
-from lmstrix.types import (
+from lmstrix.ground import errors
+from lmstrix.ground.types import (
     Deadlines,
     Finished,
     GenerationRequest,

@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lmstrix.api import convert
-from lmstrix.errors import UsageError
-from lmstrix.types import GenerationRequest, LoadConfig, Message, ModelKind, ToolCall, ToolDefinition
+from lmstrix.ground.errors import UsageError
+from lmstrix.ground.types import GenerationRequest, LoadConfig, Message, ModelKind, ToolCall, ToolDefinition
 from tests.support.faulty_server import FaultyModel, collapse
 
 maybe_float = st.none() | st.floats(0, 2)

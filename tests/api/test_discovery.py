@@ -13,9 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lmstrix.api.discovery import find_server, find_server_async, parse_address
-from lmstrix.errors import BackendUnavailableError, UsageError
-from lmstrix.paths import Paths
-from lmstrix.types import ServerInfo
+from lmstrix.ground.errors import BackendUnavailableError, UsageError
+from lmstrix.ground.paths import Paths
+from lmstrix.ground.types import ServerInfo
 from tests.support.faulty_server import FaultyServer, closed_port, http_answer, listening
 
 if TYPE_CHECKING:

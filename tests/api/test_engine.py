@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 import psutil
 import pytest
 
-from lmstrix import errors
 from lmstrix.api.blocking import LMStudioBackend
 from lmstrix.api.client import AsyncLMStudioBackend
 from lmstrix.api.discovery import find_server, find_server_async
 from lmstrix.engine import EmbeddedEngine
-from lmstrix.types import (
+from lmstrix.ground import errors
+from lmstrix.ground.types import (
     Deadlines,
     Finished,
     GenerationRequest,

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lmstrix import errors
 from lmstrix.api.failures import Call, Operation, ServerFault, classify, read_fault, timed_out, translate, translated
+from lmstrix.ground import errors
 
 
 def call(operation: Operation) -> Call:

@@ -16,7 +16,7 @@ import pytest
 from lmstrix.api.openai import MOST_EVENT_BYTES, AsyncOpenAIBackend
 from lmstrix.core.benchmark.records import BenchRequest, BenchTarget
 from lmstrix.core.benchmark.runner import BenchServer, run_bench
-from lmstrix.errors import (
+from lmstrix.ground.errors import (
     AuthenticationError,
     BackendUnavailableError,
     ContextOverflowError,
@@ -27,13 +27,13 @@ from lmstrix.errors import (
     StreamStalledError,
     UsageError,
 )
-from lmstrix.types import Deadlines, Finished, GenerationRequest, Message, PromptProgress, TextDelta
+from lmstrix.ground.types import Deadlines, Finished, GenerationRequest, Message, PromptProgress, TextDelta
 from tests.support.tiny_gguf_scripted import scripted_model
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
-    from lmstrix.types import GenerationResult, StreamEvent
+    from lmstrix.ground.types import GenerationResult, StreamEvent
 
 LLAMA_SERVER = """
 import sys, threading, xllamacpp

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from lmstrix import errors
 from lmstrix.api.rest import ModelCapabilities, fetch_capabilities
+from lmstrix.ground import errors
 from tests.support.faulty_server import closed_port, listening
 
 if TYPE_CHECKING:

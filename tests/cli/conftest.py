@@ -13,7 +13,7 @@ import pytest
 from lmstrix.__main__ import main
 from lmstrix.api.blocking import LMStudioBackend
 from lmstrix.engine import EmbeddedEngine
-from lmstrix.types import ServerInfo
+from lmstrix.ground.types import ServerInfo
 from tests.support.faulty_server import FaultyServer
 from tests.support.tiny_gguf import tiny_model
 from tests.support.tiny_gguf_scripted import scripted_model
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from lmstrix.types import LoadedModel
+    from lmstrix.ground.types import LoadedModel
 
 SCRIPTED, TINY, EMBEDDING = "scripted", "tiny", "text-embedding-embed"
 

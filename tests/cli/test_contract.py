@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from lmstrix.errors import LMStrixError
+from lmstrix.ground.errors import LMStrixError
 from tests.cli.conftest import EMBEDDING, SCRIPTED, TINY, loaded_on
 from tests.support.faulty_server import FaultyModel, FaultyServer, closed_port
 

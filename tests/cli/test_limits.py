@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from lmstrix.engine import EmbeddedEngine
-from lmstrix.errors import ModelLoadError
-from lmstrix.types import LoadConfig
+from lmstrix.ground.errors import ModelLoadError
+from lmstrix.ground.types import LoadConfig
 from tests.cli.conftest import backend_of
 from tests.support.tiny_gguf import tiny_model
 

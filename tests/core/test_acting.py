@@ -16,7 +16,7 @@ from lmstrix.core.acting import Transcript, act, tool_of, tools_of
 from lmstrix.core.inference import InferenceOptions, Prepared
 from lmstrix.core.load_policy import ContextChoice
 from lmstrix.core.unsuspended import here, iterate_unsuspended
-from lmstrix.types import (
+from lmstrix.ground.types import (
     Finished,
     GenerationRequest,
     GenerationResult,
@@ -32,7 +32,7 @@ from tests.support.tiny_gguf_scripted import scripted_model
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
 
-    from lmstrix.backend import AsyncModelBackend
+    from lmstrix.ground.backend import AsyncModelBackend
 
 
 class Unit(enum.Enum):

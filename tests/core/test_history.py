@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lmstrix.core.history import Call, History, Probe
-from lmstrix.errors import HistoryError
+from lmstrix.ground.errors import HistoryError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -236,7 +236,7 @@ def test_a_dead_holder_holds_nothing(history: History, file: Path) -> None:
 
 def test_testers_racing_for_the_lock_get_it_one_by_one(file: Path) -> None:
     code = (
-        "import time\nfrom lmstrix.errors import HistoryError\nwon = 0\n"
+        "import time\nfrom lmstrix.ground.errors import HistoryError\nwon = 0\n"
         "while won < 5:\n"
         "    try:\n"
         "        with j.tester_lock('race'):\n"

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from lmstrix.core.load_policy import Load, Reuse, choose_context, decide, output_limit
-from lmstrix.errors import ContextOverflowError
-from lmstrix.types import LoadConfig, LoadedModel
+from lmstrix.ground.errors import ContextOverflowError
+from lmstrix.ground.types import LoadConfig, LoadedModel
 
 
 def loaded(instance_id: str, context_length: int, model_key: str = "m", queued: int = 0) -> LoadedModel:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from lmstrix.core.model_defaults import AUTO_FIT, CONTEXT_LENGTH, ModelDefaults
-from lmstrix.errors import LMStrixError
+from lmstrix.ground.errors import LMStrixError
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lmstrix.core.prompts import PromptLibrary, RenderedPrompt, find, fixed_text, parse, render
-from lmstrix.errors import PromptError
+from lmstrix.ground.errors import PromptError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -6,7 +6,7 @@ import pytest
 
 from lmstrix.core.prompts import parse, render
 from lmstrix.core.prompts_logic import MAX_CHARACTERS
-from lmstrix.errors import PromptError
+from lmstrix.ground.errors import PromptError
 
 
 def filled(body: str, parts: dict[str, str] | None = None, /, **variables: object) -> str:

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lmstrix.core.registry import Configuration, ContextResult, ModelFacts, ModelRegistry
-from lmstrix.errors import ModelNotFoundError
-from lmstrix.types import Provenance
+from lmstrix.ground.errors import ModelNotFoundError
+from lmstrix.ground.types import Provenance
 
 NOW = datetime(2026, 5, 1, 12, 0, tzinfo=UTC)
 PATH = "acme/tiny-GGUF/tiny-Q4_0.gguf"

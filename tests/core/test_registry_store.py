@@ -17,7 +17,7 @@ import pytest
 
 from lmstrix.core.registry import Configuration, ContextResult, ModelFacts, ModelRegistry
 from lmstrix.core.registry_store import RegistryStore
-from lmstrix.errors import RegistryError
+from lmstrix.ground.errors import RegistryError
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -10,9 +10,9 @@ import pytest
 
 from lmstrix.core.registry import ModelFacts, ModelRegistry
 from lmstrix.core.scanner import DiskScan, merge_listing, scan_models_dir
-from lmstrix.errors import GgufError
+from lmstrix.ground.errors import GgufError
+from lmstrix.ground.types import ModelInfo
 from lmstrix.loaders.gguf import GgufHeader, read_header
-from lmstrix.types import ModelInfo
 from tests.support.tiny_gguf_bytes import HeaderBytes
 
 if TYPE_CHECKING:

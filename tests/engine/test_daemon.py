@@ -26,7 +26,7 @@ from lmstrix.engine.daemon import (
     stop_engine,
 )
 from lmstrix.engine.server import EngineOptions
-from lmstrix.errors import EngineError
+from lmstrix.ground.errors import EngineError
 from tests.engine.conftest import SCRIPTED
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from lmstrix.engine.llama_request import chat_messages, generation_room, image_b
 from lmstrix.engine.records import ChatPart, ChatTurn, EngineFault, PredictionSettings
 
 if TYPE_CHECKING:
-    from lmstrix.types import OverflowPolicy
+    from lmstrix.ground.types import OverflowPolicy
 
 PNG = b"\x89PNG\r\n\x1a\n-"
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from lmstrix.engine import EmbeddedEngine, access
 from lmstrix.engine.wire import AuthRequest
-from lmstrix.errors import EngineError
+from lmstrix.ground.errors import EngineError
 from tests.engine.raw_client import connected
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from lmstrix.errors import PromptError
+from lmstrix.ground.errors import PromptError
 from lmstrix.loaders.contexts import decode_text, load_text
 
 if TYPE_CHECKING:

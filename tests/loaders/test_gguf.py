@@ -16,9 +16,9 @@ from gguf import GGUFReader
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lmstrix.errors import GgufError
+from lmstrix.ground.errors import GgufError
+from lmstrix.ground.model_names import Shard, parse_shard
 from lmstrix.loaders.gguf import ArrayInfo, GgufHeader, read_header
-from lmstrix.model_names import Shard, parse_shard
 from tests.support.tiny_gguf import ARCHITECTURES, tiny_model, write_tiny
 from tests.support.tiny_gguf_bytes import CODES, HeaderBytes
 

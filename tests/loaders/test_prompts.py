@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from lmstrix.core.prompts import PromptLibrary, parse, render
 from lmstrix.core.prompts_lint import lint
-from lmstrix.errors import PromptError, UsageError
+from lmstrix.ground.errors import PromptError, UsageError
 from lmstrix.loaders.prompts import (
     PromptReference,
     load_document,

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from aiohttp import WSMsgType, web
 
-from lmstrix.types import ServerInfo
+from lmstrix.ground.types import ServerInfo
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator, Mapping

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from lmstrix.ground.model_names import Shard, parse_shard
 from lmstrix.loaders.gguf import read_header
-from lmstrix.model_names import Shard, parse_shard
 from tests.support.tiny_gguf import ARCHITECTURES, TinyShape, tiny_model, write_tiny
 from tests.support.tiny_gguf_scripted import GREETING, JSON_ANSWER, RAMBLE, TOOL_ANSWER, Reply, scripted_model
 

@@ -13,15 +13,15 @@ from contextlib import aclosing, closing
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, cast
 
 from lmstrix.api.client import CANCEL_GRACE_S, AsyncLMStudioBackend
-from lmstrix.errors import BackendUnavailableError
+from lmstrix.ground.errors import BackendUnavailableError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Generator, Sequence
     from types import TracebackType
 
     from lmstrix.api.rest import ModelCapabilities
-    from lmstrix.backend import LoadProgress
-    from lmstrix.types import (
+    from lmstrix.ground.backend import LoadProgress
+    from lmstrix.ground.types import (
         Deadlines,
         GenerationRequest,
         GenerationResult,
@@ -43,7 +43,7 @@ _CLEAN_UP_S = 4 * CANCEL_GRACE_S + 1.0
 
 
 class LMStudioBackend:
-    """See `lmstrix.backend.ModelBackend`. Close it, or use it as a context manager."""
+    """See `lmstrix.ground.backend.ModelBackend`. Close it, or use it as a context manager."""
 
     def __init__(self, server: ServerInfo, *, api_token: str | None = None, deadlines: Deadlines | None = None) -> None:
         self._backend = AsyncLMStudioBackend(server, api_token=api_token, deadlines=deadlines)

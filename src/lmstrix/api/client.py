@@ -19,13 +19,13 @@ from lmstrix.api import convert
 from lmstrix.api.exchange import Loading, Patience, next_event
 from lmstrix.api.failures import Call, timed_out, translated
 from lmstrix.api.prediction import PredictionReader
-from lmstrix.errors import (
+from lmstrix.ground.errors import (
     LMStrixError,
     ModelNotFoundError,
     ModelUnloadedError,
     UsageError,
 )
-from lmstrix.types import (
+from lmstrix.ground.types import (
     Deadlines,
     Finished,
     GenerationRequest,
@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from lmstrix.api.connection import Connection, Namespace
     from lmstrix.api.convert import Json, JsonView
     from lmstrix.api.rest import ModelCapabilities
-    from lmstrix.backend import LoadProgress
+    from lmstrix.ground.backend import LoadProgress
 
 CANCEL_GRACE_S = 0.2  # how long a cancelled load or prediction may take to say it has ended
 _CHECK_S = 0.2  # and the look for strays after it
@@ -70,7 +70,7 @@ class _Known:
 
 
 class AsyncLMStudioBackend:
-    """See `lmstrix.backend.AsyncModelBackend`. Connects when first used; one event loop for its whole life."""
+    """See `lmstrix.ground.backend.AsyncModelBackend`. Connects when first used; one event loop for its whole life."""
 
     def __init__(self, server: ServerInfo, *, api_token: str | None = None, deadlines: Deadlines | None = None) -> None:
         self._server = server

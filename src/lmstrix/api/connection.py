@@ -24,7 +24,7 @@ from lmstudio.async_api import (
 )
 from lmstudio.json_api import ChannelEndpoint, ChannelFinishedEvent, ChannelRxEvent
 
-from lmstrix.errors import SettingsError
+from lmstrix.ground.errors import SettingsError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping

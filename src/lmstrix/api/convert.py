@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, NamedTuple, cast
 
-from lmstrix.errors import UsageError
-from lmstrix.types import (
+from lmstrix.ground.errors import UsageError
+from lmstrix.ground.types import (
     GenerationRequest,
     LoadConfig,
     LoadedModel,

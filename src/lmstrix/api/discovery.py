@@ -16,15 +16,15 @@ from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
 from lmstrix.api.alone import run_alone
-from lmstrix.errors import BackendUnavailableError, UsageError
-from lmstrix.paths import resolve_paths
-from lmstrix.types import ServerInfo
+from lmstrix.ground.errors import BackendUnavailableError, UsageError
+from lmstrix.ground.paths import resolve_paths
+from lmstrix.ground.types import ServerInfo
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from lmstrix.paths import Paths
+    from lmstrix.ground.paths import Paths
 
 SDK_PORTS: Final = (41343, 52993, 16141, 39414, 22931)
 REST_PORT: Final = 1234

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from lmstrix.api.convert import loaded_model, number_of
 from lmstrix.api.failures import Call, ServerFault, classify, translated
-from lmstrix.errors import StreamStalledError
-from lmstrix.types import Deadlines, Finished, LoadedModel, ModelKind, PromptProgress, StreamEvent
+from lmstrix.ground.errors import StreamStalledError
+from lmstrix.ground.types import Deadlines, Finished, LoadedModel, ModelKind, PromptProgress, StreamEvent
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

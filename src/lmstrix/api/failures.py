@@ -1,4 +1,4 @@
-"""Every failure of the SDK or the server -> one exception of `lmstrix.errors`. Pure; alone in reading error text.
+"""Every failure of the SDK or the server -> one exception of `ground.errors`. Pure; alone in reading error text.
 
 LM Studio has codes for "no such model" and the like, none for memory or an overflowing prompt: those are told apart by
 what the texts say, title, cause, suggestion and data searched together. The first rule of the table that fits decides,
@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any, Literal, NamedTuple
 
-from lmstrix.errors import (
+from lmstrix.ground.errors import (
     AuthenticationError,
     BackendTimeoutError,
     BackendUnavailableError,
@@ -32,7 +32,7 @@ from lmstrix.errors import (
     ModelUnloadedError,
     OutOfMemoryError,
 )
-from lmstrix.units import parse_bytes
+from lmstrix.ground.units import parse_bytes
 
 Operation = Literal["connect", "ask", "load", "predict"]
 
@@ -439,7 +439,7 @@ def _first_line(exc: Exception) -> str:
 
 @contextmanager
 def translated(call: Call) -> Iterator[None]:
-    """Let nothing but `lmstrix.errors` out of the block."""
+    """Let nothing but `lmstrix.ground.errors` out of the block."""
     from lmstudio import LMStudioError
 
     try:

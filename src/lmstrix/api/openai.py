@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
 from lmstrix.api.convert import JsonView, count_of, number_of, text_of
-from lmstrix.errors import (
+from lmstrix.ground.errors import (
     AuthenticationError,
     BackendTimeoutError,
     BackendUnavailableError,
@@ -30,7 +30,7 @@ from lmstrix.errors import (
     StreamStalledError,
     UsageError,
 )
-from lmstrix.types import (
+from lmstrix.ground.types import (
     Deadlines,
     Finished,
     GenerationRequest,
@@ -144,7 +144,7 @@ class AsyncOpenAIBackend:
 
     @asynccontextmanager
     async def _reported(self, what: str) -> AsyncGenerator[None]:
-        """Let nothing but `lmstrix.errors` out of the block."""
+        """Let nothing but `lmstrix.ground.errors` out of the block."""
         import httpx
 
         address = self.address

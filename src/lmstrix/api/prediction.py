@@ -11,8 +11,8 @@ from typing import get_args
 
 from lmstrix.api.convert import JsonView, count_of, number_of, text_of
 from lmstrix.api.failures import Call, ServerFault, classify, read_fault
-from lmstrix.errors import EmptyAnswerError, GenerationError, LMStrixError, ModelUnloadedError
-from lmstrix.types import (
+from lmstrix.ground.errors import EmptyAnswerError, GenerationError, LMStrixError, ModelUnloadedError
+from lmstrix.ground.types import (
     Finished,
     GenerationResult,
     GenerationStats,

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from lmstrix.api.convert import JsonView, count_of, text_of
 from lmstrix.api.failures import Call, classify, read_fault
-from lmstrix.errors import AuthenticationError, BackendTimeoutError, BackendUnavailableError
+from lmstrix.ground.errors import AuthenticationError, BackendTimeoutError, BackendUnavailableError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -13,16 +13,16 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, cast
 
 from lmstrix.core import inference
-from lmstrix.errors import GenerationError, UsageError
-from lmstrix.types import Finished, Message, StreamEvent, ToolAnswered, ToolCall, ToolDefinition
+from lmstrix.ground.errors import GenerationError, UsageError
+from lmstrix.ground.types import Finished, Message, StreamEvent, ToolAnswered, ToolCall, ToolDefinition
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
 
-    from lmstrix.backend import AsyncModelBackend
     from lmstrix.core.inference import InferenceOptions, Prepared
     from lmstrix.core.unsuspended import Aside
-    from lmstrix.types import GenerationRequest
+    from lmstrix.ground.backend import AsyncModelBackend
+    from lmstrix.ground.types import GenerationRequest
 
 DEFAULT_ROUNDS = 10
 

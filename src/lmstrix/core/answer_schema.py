@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
-from lmstrix.errors import GenerationError, UsageError
+from lmstrix.ground.errors import GenerationError, UsageError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,15 +10,15 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from lmstrix.core.conversations import Conversation, ConversationStore
-from lmstrix.errors import LMStrixError, UsageError
-from lmstrix.types import Finished, Message
-from lmstrix.units import format_seconds
+from lmstrix.ground.errors import LMStrixError, UsageError
+from lmstrix.ground.types import Finished, Message
+from lmstrix.ground.units import format_seconds
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from lmstrix.core.results import InferRequest
-    from lmstrix.types import GenerationResult, StreamEvent
+    from lmstrix.ground.types import GenerationResult, StreamEvent
 
 HELP = """\
 /model [NAME]   show the model, or ask another one from now on
@@ -159,6 +159,6 @@ class ChatSession:
 
 def overflow_hint(failure: LMStrixError) -> str:
     """What to do in a chat about a question that failed."""
-    from lmstrix.errors import ContextOverflowError
+    from lmstrix.ground.errors import ContextOverflowError
 
     return "; /trim forgets the oldest exchange" if isinstance(failure, ContextOverflowError) else ""

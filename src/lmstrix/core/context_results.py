@@ -11,7 +11,7 @@ from datetime import UTC
 from typing import TYPE_CHECKING, NamedTuple
 
 from lmstrix.core.json_fields import EPOCH, Json, read_count, read_moment, read_number, read_text
-from lmstrix.types import Provenance
+from lmstrix.ground.types import Provenance
 
 if TYPE_CHECKING:
     from datetime import datetime

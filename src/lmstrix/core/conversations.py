@@ -13,8 +13,8 @@ from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from lmstrix.errors import LMStrixError, UsageError
-from lmstrix.types import Message, ToolCall
+from lmstrix.ground.errors import LMStrixError, UsageError
+from lmstrix.ground.types import Message, ToolCall
 
 if TYPE_CHECKING:
     from pathlib import Path

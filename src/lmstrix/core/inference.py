@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING
 
 from lmstrix.core import load_policy
 from lmstrix.core.load_policy import ContextChoice, Load, Reuse
-from lmstrix.errors import LMStrixError
-from lmstrix.types import Deadlines, GenerationRequest, LoadConfig, LoadedModel, Message
+from lmstrix.ground.errors import LMStrixError
+from lmstrix.ground.types import Deadlines, GenerationRequest, LoadConfig, LoadedModel, Message
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from lmstrix.backend import AsyncModelBackend, LoadProgress
+    from lmstrix.ground.backend import AsyncModelBackend, LoadProgress
 
 OWN_PREFIX = "lmstrix-infer-"
 ROUGH_BYTES_PER_TOKEN = 3

@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from lmstrix.errors import ContextOverflowError
-from lmstrix.types import LoadConfig, LoadedModel
+from lmstrix.ground.errors import ContextOverflowError
+from lmstrix.ground.types import LoadConfig, LoadedModel
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from lmstrix.errors import LMStrixError
+from lmstrix.ground.errors import LMStrixError
 
 FOLDER = Path(".internal") / "user-concrete-model-default-config"
 BACKUP_SUFFIX = ".lmstrix-backup"

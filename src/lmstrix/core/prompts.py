@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 
 from lmstrix.core.prompts_logic import MAX_CHARACTERS, LogicProgram, UndefinedNameError, Value, link, run, to_text
 from lmstrix.core.prompts_text import SPECIAL_VALUES, LogicText, PlainText, compile_text
-from lmstrix.errors import PromptError
+from lmstrix.ground.errors import PromptError
 
 TEXT_KEYS = ("prompt", "template")
 MAX_TABLE_DEPTH = 16

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from lmstrix.core.prompts import PromptLibrary, PromptTemplate, PromptText, fixed_text
-from lmstrix.errors import PromptError
+from lmstrix.ground.errors import PromptError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

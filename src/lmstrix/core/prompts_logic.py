@@ -14,7 +14,7 @@ from datetime import date, time
 from typing import TYPE_CHECKING
 
 from lmstrix.core.prompts_text import KEYWORDS, SPECIAL_VALUES, LogicText
-from lmstrix.errors import PromptError
+from lmstrix.ground.errors import PromptError
 
 if TYPE_CHECKING:
     from minijinja import Environment

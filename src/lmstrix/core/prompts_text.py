@@ -17,7 +17,7 @@ import re
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from lmstrix.errors import PromptError
+from lmstrix.ground.errors import PromptError
 
 _WORD = r"\w+(?:-+\w+)*"
 NAME = rf"[^\W\d]\w*(?:-+\w+)*(?:\.{_WORD})*"

@@ -13,12 +13,12 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from lmstrix.units import format_bytes
+from lmstrix.ground.units import format_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from lmstrix.types import ModelKind
+    from lmstrix.ground.types import ModelKind
 
 Task = Literal["chat", "code", "vision", "tools", "embedding"]
 Preference = Literal["speed", "balanced", "quality"]

@@ -25,13 +25,13 @@ from lmstrix.core.context_results import (
     tested_length,
 )
 from lmstrix.core.json_fields import EPOCH, Json, read_count, read_moment, read_text
-from lmstrix.errors import ModelNotFoundError
-from lmstrix.model_names import file_stem, match_names, model_key_for
+from lmstrix.ground.errors import ModelNotFoundError
+from lmstrix.ground.model_names import file_stem, match_names, model_key_for
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping
 
-    from lmstrix.types import ModelKind
+    from lmstrix.ground.types import ModelKind
 
 __all__ = [
     "SCHEMA_VERSION",

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from lmstrix.core.registry import Configuration, ContextResult, ModelRegistry
-from lmstrix.types import Provenance
+from lmstrix.ground.types import Provenance
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

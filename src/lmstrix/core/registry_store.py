@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from lmstrix.core.registry import SCHEMA_VERSION, ModelRegistry
-from lmstrix.errors import RegistryError
+from lmstrix.ground.errors import RegistryError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -14,10 +14,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lmstrix.types import GenerationResult, GenerationStats
+from lmstrix.ground.types import GenerationResult, GenerationStats
 
 if TYPE_CHECKING:
-    from lmstrix.types import GenerationRequest
+    from lmstrix.ground.types import GenerationRequest
 
 
 def request_key(request: GenerationRequest, *, model: str, limit: float | None) -> str:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from lmstrix.core.registry import ModelRecord, ScanChanges
     from lmstrix.core.scanner import ScanProblem
     from lmstrix.core.tokens import TokenCount
-    from lmstrix.types import Message, ResourceEstimate
+    from lmstrix.ground.types import Message, ResourceEstimate
 
 Precision = Literal["safe", "balanced", "tight", "exhaustive"]
 SortKey = Literal["id", "name", "ctx", "tested", "size", "status", "date"]

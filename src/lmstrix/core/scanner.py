@@ -20,14 +20,14 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
 from lmstrix.core.registry import ModelFacts
-from lmstrix.errors import GgufError
-from lmstrix.model_names import NamedModel, bits_of, is_mmproj, parse_shard, quantization_of, unique_keys
+from lmstrix.ground.errors import GgufError
+from lmstrix.ground.model_names import NamedModel, bits_of, is_mmproj, parse_shard, quantization_of, unique_keys
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
     from pathlib import Path
 
-    from lmstrix.types import ModelInfo
+    from lmstrix.ground.types import ModelInfo
 
 ProblemKind = Literal["corrupt", "empty", "incomplete", "unreadable", "not a model"]
 

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, ParamSpec, Protocol, TypeVar, cast
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Generator, Sequence
 
-    from lmstrix.backend import LoadProgress, ModelBackend
-    from lmstrix.types import (
+    from lmstrix.ground.backend import LoadProgress, ModelBackend
+    from lmstrix.ground.types import (
         Deadlines,
         GenerationRequest,
         GenerationResult,

@@ -16,9 +16,9 @@ from lmstrix.engine.daemon import (
     start_engine,
     stop_engine,
 )
-from lmstrix.errors import LMStrixError
-from lmstrix.paths import resolve_paths
-from lmstrix.units import parse_bytes
+from lmstrix.ground.errors import LMStrixError
+from lmstrix.ground.paths import resolve_paths
+from lmstrix.ground.units import parse_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

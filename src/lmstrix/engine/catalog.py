@@ -21,9 +21,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from lmstrix.core.memory.shape import ModelShape, shape_from_metadata
 from lmstrix.engine.records import CatalogEntry, EngineFault
-from lmstrix.errors import GgufError
-from lmstrix.loaders.gguf import GgufHeader, read_header
-from lmstrix.model_names import (
+from lmstrix.ground.errors import GgufError
+from lmstrix.ground.model_names import (
     NamedModel,
     bits_of,
     file_stem,
@@ -33,12 +32,13 @@ from lmstrix.model_names import (
     quantization_of,
     unique_keys,
 )
+from lmstrix.loaders.gguf import GgufHeader, read_header
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
-    from lmstrix.types import ModelKind
+    from lmstrix.ground.types import ModelKind
 
 _MAX_DEPTH = 4
 _SAMPLE = 5

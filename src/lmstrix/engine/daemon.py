@@ -20,9 +20,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from lmstrix import __version__
 from lmstrix.engine.requirements import check_requirements
-from lmstrix.errors import EngineError
+from lmstrix.ground.errors import EngineError
+from lmstrix.ground.version import __version__
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -10,7 +10,7 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from lmstrix.errors import EngineError
+from lmstrix.ground.errors import EngineError
 
 if TYPE_CHECKING:
     from collections.abc import Callable

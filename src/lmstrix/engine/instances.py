@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from lmstrix.engine.catalog import Catalog
     from lmstrix.engine.llama_process import OnProgress
-    from lmstrix.types import ModelKind
+    from lmstrix.ground.types import ModelKind
 
 __all__ = ["Instance", "InstancePool"]
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final, TypeAlias, get_args
 
 from lmstrix.engine.records import EngineFault, LoadSettings
-from lmstrix.types import CacheType, ModelKind
+from lmstrix.ground.types import CacheType, ModelKind
 
 Flat: TypeAlias = dict[str, Any]
 CACHE_TYPES: Final = frozenset(get_args(CacheType))

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from lmstrix.engine.reasoning import ReasoningSplitter, ReasoningType
-    from lmstrix.types import StopReason
+    from lmstrix.ground.types import StopReason
 
 Json = dict[str, Any]
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from lmstrix.engine.files import FileStore
-    from lmstrix.types import OverflowPolicy
+    from lmstrix.ground.types import OverflowPolicy
 
 _SAMPLING_FIELDS = {
     "temperature": "temperature",

@@ -51,7 +51,7 @@ from lmstrix.engine.records import (
 if TYPE_CHECKING:
     from lmstrix.engine.files import FileStore
     from lmstrix.engine.instance import Instance
-    from lmstrix.types import StopReason
+    from lmstrix.ground.types import StopReason
 
 _HEARTBEAT_S = 10.0
 """How often the last prompt progress is repeated: clients give up after 60 s without a message."""

@@ -29,7 +29,7 @@ from lmstrix.engine.kv_config import (
     unsupported,
 )
 from lmstrix.engine.records import PredictionSettings
-from lmstrix.types import OverflowPolicy
+from lmstrix.ground.types import OverflowPolicy
 
 _PREFIX: Final = "llm.prediction."
 _RAW_LAYER: Final = "completeModeFormatting"

@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from lmstrix.errors import EngineError
+from lmstrix.ground.errors import EngineError
 
 if TYPE_CHECKING:
     from importlib.machinery import ModuleSpec

@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from lmstrix import __version__
 from lmstrix.engine import access
 from lmstrix.engine.catalog import Catalog, CatalogProblem
 from lmstrix.engine.endpoints import namespaces
@@ -27,7 +26,8 @@ from lmstrix.engine.rest import add_rest_routes
 from lmstrix.engine.rest.errors import error_response
 from lmstrix.engine.session import serve_websocket
 from lmstrix.engine.state import PACKAGE, EngineState, LogHub
-from lmstrix.errors import EngineError
+from lmstrix.ground.errors import EngineError
+from lmstrix.ground.version import __version__
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

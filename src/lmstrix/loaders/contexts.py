@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from lmstrix.errors import PromptError
-from lmstrix.units import format_bytes
+from lmstrix.ground.errors import PromptError
+from lmstrix.ground.units import format_bytes
 
 MAX_TEXT_BYTES = 64 * 2**20
 _MARKS = {

@@ -18,7 +18,7 @@ from itertools import repeat
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Literal, NamedTuple
 
-from lmstrix.errors import GgufError
+from lmstrix.ground.errors import GgufError
 from lmstrix.loaders.gguf_header import (
     ArrayInfo,
     GgufHeader,

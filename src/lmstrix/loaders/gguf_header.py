@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from math import prod
 from typing import TYPE_CHECKING, Literal
 
-from lmstrix.errors import GgufError
+from lmstrix.ground.errors import GgufError
 from lmstrix.loaders.gguf_tables import (
     EMBEDDING_ARCHITECTURES,
     FILE_TYPE_GUESSED,

@@ -7,7 +7,7 @@ import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
-from lmstrix.errors import PromptError, UsageError
+from lmstrix.ground.errors import PromptError, UsageError
 from lmstrix.loaders.contexts import load_text
 
 MAX_PROMPT_FILE_BYTES = 4 * 2**20

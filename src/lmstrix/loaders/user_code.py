@@ -11,7 +11,7 @@ import importlib.util
 import sys
 from pathlib import Path
 
-from lmstrix.errors import UsageError
+from lmstrix.ground.errors import UsageError
 
 
 def load_object(reference: str, *, folder: Path | None = None) -> object:

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 from lmstrix.core.benchmark.artefacts import page_of, safe_stem
 from lmstrix.core.benchmark.prompts import TASKS
 from lmstrix.core.benchmark.records import series_of
+from lmstrix.ground.units import format_bytes
 from lmstrix.reports.table import clean
-from lmstrix.units import format_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -10,7 +10,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from lmstrix.core.chat import overflow_hint
-from lmstrix.errors import LMStrixError, UsageError
+from lmstrix.ground.errors import LMStrixError, UsageError
 
 if TYPE_CHECKING:
     from lmstrix.core.chat import ChatSession

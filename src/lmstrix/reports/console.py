@@ -12,8 +12,8 @@ from collections.abc import Generator
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, TextIO
 
+from lmstrix.ground.units import format_bytes, format_seconds, format_tokens
 from lmstrix.reports.table import Column, clean, render, shorten
-from lmstrix.units import format_bytes, format_seconds, format_tokens
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -42,9 +42,9 @@ if TYPE_CHECKING:
         SavedDefaults,
         ScanReport,
     )
+    from lmstrix.ground.types import GenerationResult, LoadedModel, StreamEvent, ToolAnswered
     from lmstrix.reports.bench_console import BenchProgress
     from lmstrix.reports.testing import LiveProgress
-    from lmstrix.types import GenerationResult, LoadedModel, StreamEvent, ToolAnswered
 
 _LIST_COLUMNS = (
     Column(title="MODEL", shrink=True, keep=18),
@@ -407,7 +407,7 @@ class Console:
 
     def answer(self, events: Iterable[StreamEvent], *, live: bool) -> GenerationResult:
         """Consume a stream; with `live`, print the text as it comes (reasoning dimmed, on stderr)."""
-        from lmstrix.types import Finished, TextDelta, ToolAnswered
+        from lmstrix.ground.types import Finished, TextDelta, ToolAnswered
 
         dim = self._color and sys.stderr.isatty()
         thinking = False

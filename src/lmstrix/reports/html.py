@@ -22,6 +22,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lmstrix.ground.units import format_bytes
 from lmstrix.reports import charts
 from lmstrix.reports.bench_view import (
     DECODE,
@@ -41,7 +42,6 @@ from lmstrix.reports.bench_view import (
     three_figures,
 )
 from lmstrix.reports.csv import SAMPLE_COLUMNS, sample_rows
-from lmstrix.units import format_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -7,8 +7,8 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from lmstrix.core.context.verdict import Outcome
+from lmstrix.ground.units import format_bytes, format_seconds, format_tokens
 from lmstrix.reports.table import Column, clean
-from lmstrix.units import format_bytes, format_seconds, format_tokens
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

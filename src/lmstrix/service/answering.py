@@ -15,21 +15,21 @@ from lmstrix.core import inference
 from lmstrix.core.inference import OWN_PREFIX, InferenceOptions, InferenceTarget, Prepared, user_message
 from lmstrix.core.state import LastUsed
 from lmstrix.core.unsuspended import Aside, Unsuspended, here, iterate_unsuspended
-from lmstrix.errors import LMStrixError, UsageError
+from lmstrix.ground.errors import LMStrixError, UsageError
+from lmstrix.ground.types import Deadlines, Finished, GenerationRequest, StreamEvent, TextDelta
 from lmstrix.service.call_log import log_answer, log_failure
-from lmstrix.types import Deadlines, Finished, GenerationRequest, StreamEvent, TextDelta
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Generator
 
-    from lmstrix.backend import AsyncModelBackend, LoadProgress
     from lmstrix.core.acting import Transcript
     from lmstrix.core.load_policy import ContextChoice
     from lmstrix.core.registry import ModelRecord
     from lmstrix.core.response_cache import ResponseCache
     from lmstrix.core.results import InferRequest
+    from lmstrix.ground.backend import AsyncModelBackend, LoadProgress
+    from lmstrix.ground.types import GenerationResult
     from lmstrix.service.facade import LMStrixService
-    from lmstrix.types import GenerationResult
 
 UNKNOWN_DECLARED = 4096
 

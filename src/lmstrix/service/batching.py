@@ -30,22 +30,22 @@ from lmstrix.core.batch import (
 )
 from lmstrix.core.inference import OWN_PREFIX, Acquired
 from lmstrix.core.prompts import render
-from lmstrix.errors import BackendUnavailableError, LMStrixError, UsageError
+from lmstrix.ground.errors import BackendUnavailableError, LMStrixError, UsageError
+from lmstrix.ground.types import GenerationResult, LoadConfig
 from lmstrix.loaders.contexts import load_text
 from lmstrix.loaders.prompts import parse_reference
 from lmstrix.service.answering import Call, announce, call_of
 from lmstrix.service.call_log import log_answer, log_failure
 from lmstrix.service.inferring import save_text
 from lmstrix.service.prompting import PARAGRAPH, open_library
-from lmstrix.types import GenerationResult, LoadConfig
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
-    from lmstrix.backend import AsyncModelBackend
     from lmstrix.core.prompts import PromptLibrary
     from lmstrix.core.registry import ModelRecord
     from lmstrix.core.results import InferRequest
+    from lmstrix.ground.backend import AsyncModelBackend
     from lmstrix.service.facade import LMStrixService
 
 INDEX = "index.jsonl"

@@ -19,7 +19,7 @@ from lmstrix.core.benchmark.runner import BenchServer, run_bench
 from lmstrix.core.benchmark.saved import find_unfinished, load_report
 from lmstrix.core.history import History
 from lmstrix.core.history.processes import host_name
-from lmstrix.errors import GgufError, LMStrixError, ModelNotFoundError, UsageError
+from lmstrix.ground.errors import GgufError, LMStrixError, ModelNotFoundError, UsageError
 from lmstrix.loaders.gguf import read_header
 from lmstrix.reports.bench_files import REPORT_FILE, write_report
 

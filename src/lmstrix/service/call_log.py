@@ -9,16 +9,16 @@ import threading
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from lmstrix.errors import HistoryError
+from lmstrix.ground.errors import HistoryError
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from lmstrix.core.history import History
     from lmstrix.core.history.calls import Call as LoggedCall
+    from lmstrix.ground.types import GenerationResult
     from lmstrix.service.answering import Call
     from lmstrix.service.facade import LMStrixService
-    from lmstrix.types import GenerationResult
 
 PRUNE_EVERY = 50  # calls
 

@@ -10,16 +10,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lmstrix.errors import BackendUnavailableError, EngineError
+from lmstrix.ground.errors import BackendUnavailableError, EngineError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from lmstrix.backend import ModelBackend
     from lmstrix.engine import EmbeddedEngine
-    from lmstrix.paths import Paths
-    from lmstrix.settings import Settings
-    from lmstrix.types import ServerInfo
+    from lmstrix.ground.backend import ModelBackend
+    from lmstrix.ground.paths import Paths
+    from lmstrix.ground.settings import Settings
+    from lmstrix.ground.types import ServerInfo
 
 
 @dataclass(slots=True)

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lmstrix.core.results import Check, DoctorReport
-from lmstrix.errors import BackendUnavailableError, LMStrixError
-from lmstrix.units import format_bytes
+from lmstrix.ground.errors import BackendUnavailableError, LMStrixError
+from lmstrix.ground.units import format_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING
 
 from lmstrix.core.inference import OWN_PREFIX
 from lmstrix.core.results import Embedded
-from lmstrix.errors import LMStrixError, UsageError
-from lmstrix.types import LoadConfig
+from lmstrix.ground.errors import LMStrixError, UsageError
+from lmstrix.ground.types import LoadConfig
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from lmstrix.backend import AsyncModelBackend
     from lmstrix.core.registry import ModelRecord
     from lmstrix.core.unsuspended import Aside
+    from lmstrix.ground.backend import AsyncModelBackend
     from lmstrix.service.facade import LMStrixService
 
 

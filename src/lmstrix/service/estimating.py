@@ -10,15 +10,15 @@ from lmstrix.core.memory.host import read_host_memory
 from lmstrix.core.memory.kv_cache import kv_cache_bytes
 from lmstrix.core.memory.shape import ModelShape, shape_from_listing, shape_from_metadata
 from lmstrix.core.results import EstimateReport
-from lmstrix.errors import GgufError, LMStrixError, UsageError
+from lmstrix.ground.errors import GgufError, LMStrixError, UsageError
 from lmstrix.loaders.gguf import read_header
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from lmstrix.core.registry import ModelRecord
+    from lmstrix.ground.types import LoadConfig
     from lmstrix.service.facade import LMStrixService
-    from lmstrix.types import LoadConfig
 
 UNKNOWN_DECLARED = 4096
 

@@ -31,7 +31,6 @@ from lmstrix.service.call_log import LogFile
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from lmstrix.backend import AsyncModelBackend, LoadProgress
     from lmstrix.core.acting import Transcript
     from lmstrix.core.batch import BatchProgress, BatchReport
     from lmstrix.core.benchmark.compare import BenchComparison
@@ -45,14 +44,15 @@ if TYPE_CHECKING:
     from lmstrix.core.inference import Prepared
     from lmstrix.core.recommend import Advice, Wish
     from lmstrix.core.registry import ModelRecord, ModelRegistry
-    from lmstrix.paths import Paths
+    from lmstrix.ground.backend import AsyncModelBackend, LoadProgress
+    from lmstrix.ground.paths import Paths
+    from lmstrix.ground.settings import Settings
+    from lmstrix.ground.types import LoadConfig, LoadedModel, StreamEvent
     from lmstrix.service.batching import BatchRequest
     from lmstrix.service.benching import BenchOptions, BenchOutcome
     from lmstrix.service.connection import Connection
     from lmstrix.service.powering import PowerReport
     from lmstrix.service.testing import ContextTestRequest, Order
-    from lmstrix.settings import Settings
-    from lmstrix.types import LoadConfig, LoadedModel, StreamEvent
 
 Notify = Callable[[str], None]
 SORT_KEYS: dict[SortKey, Callable[[ModelRecord], Any]] = {
@@ -209,8 +209,8 @@ class LMStrixService:
         from dataclasses import replace
 
         from lmstrix.core.load_policy import choose_context
-        from lmstrix.errors import UsageError
-        from lmstrix.types import Deadlines
+        from lmstrix.ground.errors import UsageError
+        from lmstrix.ground.types import Deadlines
 
         record = self.find(model)
         declared = record.max_context_length
@@ -235,7 +235,7 @@ class LMStrixService:
 
     def unload(self, instance: str | None) -> list[LoadedModel]:
         """Unload one instance by identifier or key, or everything for None; returns what was unloaded."""
-        from lmstrix.errors import ModelNotFoundError
+        from lmstrix.ground.errors import ModelNotFoundError
 
         backend = self.running_connection().backend
         loaded = backend.list_loaded()

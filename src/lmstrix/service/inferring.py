@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 from lmstrix.core.acting import Tool, Transcript, tools_of
 from lmstrix.core.conversations import LAST_EXCHANGE, Conversation
 from lmstrix.core.inference import InferenceOptions, needed_tokens
-from lmstrix.errors import LMStrixError, ModelNotFoundError, UsageError
+from lmstrix.ground.errors import LMStrixError, ModelNotFoundError, UsageError
+from lmstrix.ground.types import Message
 from lmstrix.service.answering import generation_request
 from lmstrix.service.prompting import PromptWords, compose
-from lmstrix.types import Message
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from lmstrix.core.inference import Prepared
     from lmstrix.core.recommend import Task
     from lmstrix.core.results import InferRequest, Rehearsal
+    from lmstrix.ground.types import GenerationResult, StreamEvent
     from lmstrix.service.facade import LMStrixService
-    from lmstrix.types import GenerationResult, StreamEvent
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lmstrix.core import prompts
-from lmstrix.errors import UsageError
+from lmstrix.ground.errors import UsageError
 from lmstrix.loaders.contexts import load_text
 from lmstrix.loaders.prompts import load_document, load_part, parse_names, parse_reference
 

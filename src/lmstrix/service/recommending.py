@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from lmstrix.core.memory.host import read_host_memory
 from lmstrix.core.recommend import Advice, Candidate, Wish, recommend
+from lmstrix.ground.types import LoadConfig
 from lmstrix.service.estimating import UNKNOWN_DECLARED, breakdown, shape_of
-from lmstrix.types import LoadConfig
 
 if TYPE_CHECKING:
     from lmstrix.core.registry import ModelRecord

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING
 from lmstrix.core.load_policy import choose_context
 from lmstrix.core.results import Rehearsal
 from lmstrix.core.tokens import TokenCount, estimate_tokens
-from lmstrix.errors import BackendUnavailableError, LMStrixError
+from lmstrix.ground.errors import BackendUnavailableError, LMStrixError
 from lmstrix.service.answering import UNKNOWN_DECLARED, generation_request, last_used
 
 if TYPE_CHECKING:
     from lmstrix.core.registry import ModelRecord
     from lmstrix.core.results import InferRequest
+    from lmstrix.ground.types import GenerationRequest
     from lmstrix.service.facade import LMStrixService
-    from lmstrix.types import GenerationRequest
 
 
 def rehearse(service: LMStrixService, asked: InferRequest) -> Rehearsal:

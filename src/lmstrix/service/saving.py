@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from lmstrix.core.model_defaults import AUTO_FIT, CONTEXT_LENGTH, FLASH_ATTENTION, DefaultsChange, ModelDefaults
 from lmstrix.core.results import SavedDefaults
-from lmstrix.errors import LMStrixError, UsageError
+from lmstrix.ground.errors import LMStrixError, UsageError
 
 if TYPE_CHECKING:
     from lmstrix.core.registry import ModelRecord

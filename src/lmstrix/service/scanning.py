@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 from lmstrix.core.history import History
 from lmstrix.core.results import ScanReport
 from lmstrix.core.scanner import DiskScan, merge_listing, scan_models_dir
-from lmstrix.errors import BackendUnavailableError, LMStrixError
+from lmstrix.ground.errors import BackendUnavailableError, LMStrixError
 from lmstrix.loaders.gguf import read_header
 
 if TYPE_CHECKING:
@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
     from lmstrix.core.registry import ModelFacts, ModelRegistry, ScanChanges
     from lmstrix.core.registry_store import RegistryStore
-    from lmstrix.paths import Paths
-    from lmstrix.settings import Settings
-    from lmstrix.types import ModelInfo
+    from lmstrix.ground.paths import Paths
+    from lmstrix.ground.settings import Settings
+    from lmstrix.ground.types import ModelInfo
 
 Forget = Literal["all", "failed"] | None
 

@@ -16,15 +16,15 @@ from lmstrix.core.inference import OWN_PREFIX
 from lmstrix.core.memory.host import read_host_memory
 from lmstrix.core.registry import Configuration, ContextResult, ModelRecord, ModelRegistry
 from lmstrix.core.results import ContextReport, ModelTest, PlannedTest
-from lmstrix.errors import LMStrixError, UsageError
+from lmstrix.ground.errors import LMStrixError, UsageError
+from lmstrix.ground.types import Deadlines, LoadConfig, Provenance
 from lmstrix.service.estimating import UNKNOWN_DECLARED, breakdown, predicted_limit, shape_of
-from lmstrix.types import Deadlines, LoadConfig, Provenance
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from lmstrix.backend import ModelBackend
     from lmstrix.core.memory.shape import ModelShape
+    from lmstrix.ground.backend import ModelBackend
     from lmstrix.service.facade import LMStrixService
 
 Order = Literal["risk", "id", "size", "ctx"]

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from lmstrix.core.benchmark.records import BenchTarget
 from lmstrix.core.benchmark.runner import BenchServer
-from lmstrix.errors import ContextOverflowError, LMStrixError, ModelNotFoundError
-from lmstrix.types import (
+from lmstrix.ground.errors import ContextOverflowError, LMStrixError, ModelNotFoundError
+from lmstrix.ground.types import (
     Finished,
     GenerationRequest,
     GenerationResult,
@@ -24,8 +24,8 @@ from lmstrix.types import (
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
-    from lmstrix.backend import LoadProgress
-    from lmstrix.types import Deadlines
+    from lmstrix.ground.backend import LoadProgress
+    from lmstrix.ground.types import Deadlines
 
 CHARS_PER_TOKEN = 4
 TEMPLATE_TOKENS = 6

@@ -13,7 +13,7 @@ from lmstrix.api.client import AsyncLMStudioBackend
 from lmstrix.core.benchmark.records import BenchRequest, BenchTarget
 from lmstrix.core.benchmark.runner import BenchServer, run_bench
 from lmstrix.engine import EmbeddedEngine
-from lmstrix.types import ServerInfo
+from lmstrix.ground.types import ServerInfo
 from tests.support.tiny_gguf_scripted import scripted_model
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from lmstrix.core.benchmark.plan import has_time_for_another, plan_cells, plan_visits, visit_share_s
 from lmstrix.core.benchmark.records import BenchRequest, BenchTarget
-from lmstrix.errors import UsageError
+from lmstrix.ground.errors import UsageError
 
 
 def target(tested: int | None, declared: int | None = 131072, key: str = "m") -> BenchTarget:

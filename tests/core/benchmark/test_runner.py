@@ -21,7 +21,7 @@ from lmstrix.core.benchmark.records import BenchReport, BenchRequest, Cell, Load
 from lmstrix.core.benchmark.runner import Bench, run_bench
 from lmstrix.core.benchmark.saved import find_unfinished, load_report
 from lmstrix.core.history import History
-from lmstrix.errors import (
+from lmstrix.ground.errors import (
     BackendUnavailableError,
     EngineCrashedError,
     GenerationError,
@@ -29,7 +29,7 @@ from lmstrix.errors import (
     StreamStalledError,
     UsageError,
 )
-from lmstrix.types import TextDelta
+from lmstrix.ground.types import TextDelta
 from tests.core.benchmark.fakes import FakeBackend, FakeModel, SteppedClock, server_of, target
 
 if TYPE_CHECKING:

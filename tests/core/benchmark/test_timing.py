@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from lmstrix.core.benchmark.timing import MOST_CHUNKS_KEPT, MOST_TEXT_KEPT, Trace, figures_of
-from lmstrix.types import GenerationResult, GenerationStats
+from lmstrix.ground.types import GenerationResult, GenerationStats
 
 
 def trace(

@@ -13,7 +13,7 @@ from lmstrix.core.context.tester import ContextOutcome, ContextTester, ContextTe
 from lmstrix.core.context.verdict import Outcome
 from lmstrix.core.history import History
 from lmstrix.core.registry import Configuration, ContextResult
-from lmstrix.types import Deadlines, Provenance
+from lmstrix.ground.types import Deadlines, Provenance
 from tests.support.faulty_server import FaultyModel, FaultyServer
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from lmstrix.core.recall.haystack import (
     write_haystack,
 )
 from lmstrix.core.recall.tasks import first_prompt
-from lmstrix.errors import UsageError
+from lmstrix.ground.errors import UsageError
 
 _PIECES = re.compile(r" ?[A-Za-z]{1,7}|\d|[^A-Za-z\d]")
 

@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING, Protocol, cast
 
 from lmstrix.core.benchmark.timing import Trace, figures_of
 from lmstrix.core.context.verdict import Outcome, outcome_of
-from lmstrix.errors import EmptyAnswerError, GenerationError, LMStrixError
-from lmstrix.types import Finished, GenerationRequest, PromptProgress, TextDelta
+from lmstrix.ground.errors import EmptyAnswerError, GenerationError, LMStrixError
+from lmstrix.ground.types import Finished, GenerationRequest, PromptProgress, TextDelta
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Callable
 
-    from lmstrix.backend import LoadProgress
     from lmstrix.core.benchmark.records import RequestFigures
-    from lmstrix.types import Deadlines, LoadConfig, LoadedModel, StreamEvent
+    from lmstrix.ground.backend import LoadProgress
+    from lmstrix.ground.types import Deadlines, LoadConfig, LoadedModel, StreamEvent
 
 MOST_ANSWER_CHARS = 16 * 2**20
 """A server that sends more than this has ceased to obey the limit it was given."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from lmstrix.core.benchmark.records import BenchRequest, BenchTarget, Cell
 from lmstrix.core.load_policy import ALIGNMENT, UNTESTED_CONTEXT_LENGTH
-from lmstrix.errors import UsageError
+from lmstrix.ground.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

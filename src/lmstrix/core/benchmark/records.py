@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from lmstrix.core.benchmark.energy import Energy  # noqa: TC001 - likewise
 from lmstrix.core.benchmark.memory_sampler import MemoryUse  # noqa: TC001 - likewise
 from lmstrix.core.benchmark.stats import Summary, summarize
-from lmstrix.types import Deadlines, LoadConfig, StopReason
+from lmstrix.ground.types import Deadlines, LoadConfig, StopReason
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter

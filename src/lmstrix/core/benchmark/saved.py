@@ -21,7 +21,7 @@ from lmstrix.core.benchmark.records import (
     to_json,
 )
 from lmstrix.core.context_results import Configuration
-from lmstrix.errors import HistoryError, UsageError
+from lmstrix.ground.errors import HistoryError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -22,7 +22,7 @@ from lmstrix.core.benchmark.records import RequestFigures
 from lmstrix.core.benchmark.stats import percentile
 
 if TYPE_CHECKING:
-    from lmstrix.types import GenerationResult
+    from lmstrix.ground.types import GenerationResult
 
 MOST_CHUNKS_KEPT = 20_000
 MOST_TEXT_KEPT = 256 * 1024

@@ -37,7 +37,7 @@ from lmstrix.core.benchmark.stats import is_settled
 from lmstrix.core.benchmark.suspicion import marks_of
 from lmstrix.core.benchmark.timing import Trace
 from lmstrix.core.context.verdict import outcome_of
-from lmstrix.errors import (
+from lmstrix.ground.errors import (
     BackendUnavailableError,
     ContextOverflowError,
     EngineCrashedError,
@@ -45,16 +45,16 @@ from lmstrix.errors import (
     ModelUnloadedError,
     StreamStalledError,
 )
-from lmstrix.types import GenerationRequest, Message
+from lmstrix.ground.types import GenerationRequest, Message
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from lmstrix.backend import AsyncModelBackend
     from lmstrix.core.benchmark.events import CellTeller
     from lmstrix.core.benchmark.memory_sampler import MemoryReading, MemorySampler, MemoryUse
     from lmstrix.core.benchmark.power import PowerSampler
     from lmstrix.core.benchmark.saved import BenchJournal
+    from lmstrix.ground.backend import AsyncModelBackend
 
 _WARMUP_TOKENS = 32
 _WARMUP_TRIES = 3

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 from lmstrix.core.context.verdict import Outcome, outcome_of
 from lmstrix.core.recall import scoring, tasks
 from lmstrix.core.recall.haystack import Haystack, HaystackFitter
-from lmstrix.errors import LMStrixError, UsageError
-from lmstrix.types import (
+from lmstrix.ground.errors import LMStrixError, UsageError
+from lmstrix.ground.types import (
     Deadlines,
     Finished,
     GenerationRequest,
@@ -28,7 +28,7 @@ from lmstrix.types import (
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from lmstrix.backend import ModelBackend
+    from lmstrix.ground.backend import ModelBackend
 
 _OUTCOMES = {
     "recalled": Outcome.OK,

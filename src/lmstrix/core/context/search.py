@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Literal
 
 from lmstrix.core.context.belief import Belief, Evidence, Prior, Reading
 from lmstrix.core.context.machine_belief import MachineBelief
-from lmstrix.units import format_bytes
+from lmstrix.ground.units import format_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -23,13 +23,13 @@ from lmstrix.core.history.journal import IntentKind, Journal, Probe
 from lmstrix.core.load_policy import TESTED_PREFIX
 from lmstrix.core.recall.tasks import baseline_lengths, curve_lengths
 from lmstrix.core.registry import Configuration, ContextResult, RecallPoint
-from lmstrix.errors import LMStrixError
-from lmstrix.types import Deadlines, LoadConfig, LoadedModel, Provenance
+from lmstrix.ground.errors import LMStrixError
+from lmstrix.ground.types import Deadlines, LoadConfig, LoadedModel, Provenance
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from lmstrix.backend import ModelBackend
+    from lmstrix.ground.backend import ModelBackend
 
 Precision = Literal["safe", "balanced", "tight", "exhaustive"]
 INSTANCE_PREFIX = TESTED_PREFIX  # instances of any tester: what an earlier, killed run left is known by it

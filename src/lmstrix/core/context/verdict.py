@@ -9,7 +9,7 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Literal
 
-from lmstrix import errors
+from lmstrix.ground import errors
 
 Stage = Literal["load", "prefill"]
 
@@ -62,7 +62,7 @@ _MEMORY_EVIDENCE = frozenset(
 
 
 def outcome_of(failure: BaseException, stage: Stage) -> Outcome:
-    """The outcome an exception of `lmstrix.errors` stands for, at the stage it was raised."""
+    """The outcome an exception of `lmstrix.ground.errors` stands for, at the stage it was raised."""
     for kind, outcome in _OUTCOMES[stage]:
         if isinstance(failure, kind):
             return outcome

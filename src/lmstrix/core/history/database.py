@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from lmstrix.core.history.schema import MIGRATIONS
-from lmstrix.errors import HistoryError
+from lmstrix.ground.errors import HistoryError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

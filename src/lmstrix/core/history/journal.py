@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from uuid import uuid4
 
 from lmstrix.core.history.processes import boot_identity, host_name, own_identity, process_identity
-from lmstrix.errors import HistoryError
+from lmstrix.ground.errors import HistoryError
 
 if TYPE_CHECKING:
     import sqlite3

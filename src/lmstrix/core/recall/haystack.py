@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from lmstrix.core.recall.keys import keyed_codes
 from lmstrix.core.recall.prose import Prose
-from lmstrix.errors import UsageError
+from lmstrix.ground.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

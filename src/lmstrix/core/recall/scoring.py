@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from lmstrix.core.recall.haystack import Haystack, Needle
     from lmstrix.core.recall.tasks import Question
-    from lmstrix.types import StopReason
+    from lmstrix.ground.types import StopReason
 
 Outcome = Literal["hit", "swapped", "wrong", "missing"]
 VerdictKind = Literal["recalled", "lost", "undecided", "head_unclear", "truncated", "overflowed", "empty"]

@@ -6,11 +6,11 @@ import base64
 import binascii
 from typing import TYPE_CHECKING, Final
 
-from lmstrix import __version__
 from lmstrix.engine.endpoints import parameters
 from lmstrix.engine.records import EngineFault
 from lmstrix.engine.session import Call, Channel, Namespace
 from lmstrix.engine.state import PACKAGE
+from lmstrix.ground.version import __version__
 
 if TYPE_CHECKING:
     from lmstrix.engine.files import FileStore

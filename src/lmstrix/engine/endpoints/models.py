@@ -36,7 +36,7 @@ from lmstrix.engine.session import Call, Channel, Namespace
 if TYPE_CHECKING:
     from lmstrix.engine.instance import Instance
     from lmstrix.engine.state import EngineState
-    from lmstrix.types import ModelKind
+    from lmstrix.ground.types import ModelKind
 
 _T = TypeVar("_T")
 

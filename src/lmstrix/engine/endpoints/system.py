@@ -6,12 +6,12 @@ import asyncio
 import os
 from typing import TYPE_CHECKING
 
-from lmstrix import __version__
 from lmstrix.engine import wire
 from lmstrix.engine.endpoints import parameters
 from lmstrix.engine.presentation import model_info
 from lmstrix.engine.records import EngineFault
 from lmstrix.engine.session import Call, Channel, Namespace
+from lmstrix.ground.version import __version__
 
 if TYPE_CHECKING:
     from lmstrix.engine.state import EngineState

@@ -19,7 +19,7 @@ from lmstrix.engine.prediction_config import read_tools
 from lmstrix.engine.records import ChatPart, ChatTurn, EngineFault, PredictionSettings
 
 if TYPE_CHECKING:
-    from lmstrix.types import Role
+    from lmstrix.ground.types import Role
 
 Body = Mapping[str, Any]
 _ROLES: Final[Mapping[str, Role]] = {

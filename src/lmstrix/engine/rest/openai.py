@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from lmstrix.engine.instance import Instance
     from lmstrix.engine.state import EngineState
-    from lmstrix.types import ModelKind
+    from lmstrix.ground.types import ModelKind
 
 
 async def instance_for(state: EngineState, body: bodies.Body, kind: ModelKind) -> Instance:

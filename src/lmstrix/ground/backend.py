@@ -1,7 +1,7 @@
 """How `core` reaches models. `api` implements both protocols over the lmstudio SDK; tests implement them in memory.
 
 The asynchronous one is the real one; the synchronous one runs it on a loop of its own. Every call raises only
-exceptions of `lmstrix.errors`. A call that passes its deadline is cancelled on the server before the error is raised.
+exceptions of `ground.errors`. A call that passes its deadline is cancelled on the server before the error is raised.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from lmstrix.types import (
+    from lmstrix.ground.types import (
         Deadlines,
         GenerationRequest,
         GenerationResult,

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from lmstrix.errors import SettingsError
-from lmstrix.settings import Settings, load_settings
+from lmstrix.ground.errors import SettingsError
+from lmstrix.ground.settings import Settings, load_settings
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lmstrix import units
-from lmstrix.errors import UsageError
+from lmstrix.ground import units
+from lmstrix.ground.errors import UsageError
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lmstrix.model_names import (
+from lmstrix.ground.model_names import (
     NamedModel,
     bits_of,
     is_mmproj,

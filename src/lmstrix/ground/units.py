@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from lmstrix.errors import UsageError
+from lmstrix.ground.errors import UsageError
 
 _TOKEN_FACTORS = {"": 1, "k": 1024, "m": 1024 * 1024}
 _BYTE_FACTORS = {

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from lmstrix.types import ModelKind
+    from lmstrix.ground.types import ModelKind
 
 _SHARD = re.compile(r"(?P<base>.+)-(?P<number>\d{5})-of-(?P<total>\d{5})", re.IGNORECASE)
 _QUANTIZATION = re.compile(

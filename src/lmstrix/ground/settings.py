@@ -11,7 +11,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lmstrix.errors import SettingsError
+from lmstrix.ground.errors import SettingsError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from lmstrix.paths import find_models_dir, resolve_paths
+from lmstrix.ground.paths import find_models_dir, resolve_paths
 
 if TYPE_CHECKING:
     from pathlib import Path
