@@ -22,8 +22,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from tests.support.tiny_gguf_bytes import HeaderBytes
 
-from lmstrix.core.registry import Configuration, ContextResult, ModelFacts, ModelRegistry
-from lmstrix.core.registry_store import RegistryStore
+from lmstrix.core.registry.registry import Configuration, ContextResult, ModelFacts, ModelRegistry
+from lmstrix.core.registry.store import RegistryStore
 
 if TYPE_CHECKING:
     from collections.abc import Callable

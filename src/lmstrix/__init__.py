@@ -7,10 +7,10 @@ from __future__ import annotations
 
 TYPE_CHECKING = False  # importing typing for it would take a third of the time of `lmstrix --version`
 if TYPE_CHECKING:
-    from lmstrix.core.batch import BatchReport
+    from lmstrix.core.answers.batch import BatchReport
+    from lmstrix.core.answers.recommend import Advice, Wish
     from lmstrix.core.context.tester import ContextOutcome
-    from lmstrix.core.recommend import Advice, Wish
-    from lmstrix.core.registry import Configuration, ContextResult, ModelRecord
+    from lmstrix.core.registry.registry import Configuration, ContextResult, ModelRecord
     from lmstrix.core.results import ContextReport, EstimateReport, ScanReport
     from lmstrix.engine import EmbeddedEngine
     from lmstrix.ground.errors import (
@@ -74,9 +74,9 @@ _HOMES = {
     "lmstrix.engine": "EmbeddedEngine",
     "lmstrix.ground.errors": _ERRORS,
     "lmstrix.ground.types": _TYPES,
-    "lmstrix.core.registry": "Configuration ContextResult ModelRecord",
-    "lmstrix.core.batch": "BatchReport",
-    "lmstrix.core.recommend": "Advice Wish",
+    "lmstrix.core.registry.registry": "Configuration ContextResult ModelRecord",
+    "lmstrix.core.answers.batch": "BatchReport",
+    "lmstrix.core.answers.recommend": "Advice Wish",
     "lmstrix.core.results": "ContextReport EstimateReport ScanReport",
     "lmstrix.core.context.tester": "ContextOutcome",
     "lmstrix.service.testing": "ContextTestRequest",

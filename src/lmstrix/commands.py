@@ -567,7 +567,7 @@ class LMStrixCommands:
             prefer: What to rank by: speed, quality (size, that is) or balanced.
             top: Show this many.
         """
-        from lmstrix.core.recommend import Wish
+        from lmstrix.core.answers.recommend import Wish
 
         wish = Wish(task=task, min_context_length=min_ctx, max_memory_bytes=max_memory, prefer=prefer)
         advice = self._service.recommend(wish)

@@ -24,12 +24,12 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from lmstrix.api.client import AsyncLMStudioBackend
-    from lmstrix.core.acting import Transcript
-    from lmstrix.core.batch import BatchProgress, BatchReport
+    from lmstrix.core.answers.acting import Transcript
+    from lmstrix.core.answers.batch import BatchProgress, BatchReport
+    from lmstrix.core.answers.recommend import Advice, Wish
     from lmstrix.core.benchmark.records import BenchReport, BenchRequest
     from lmstrix.core.context.tester import ContextOutcome
-    from lmstrix.core.recommend import Advice, Wish
-    from lmstrix.core.registry import ModelRecord
+    from lmstrix.core.registry.registry import ModelRecord
     from lmstrix.core.results import ContextReport, EstimateReport, InferRequest, ScanReport
     from lmstrix.ground.types import GenerationStats, LoadedModel
     from lmstrix.service import LMStrixService
@@ -142,7 +142,7 @@ def _acted(result: GenerationResult, transcript: Transcript) -> ActResult:
 
 def _acting(tools: Iterable[Callable[..., object]], max_rounds: int) -> dict[str, Any]:
     """The options of a call with tools."""
-    from lmstrix.core.acting import tools_of
+    from lmstrix.core.answers.acting import tools_of
 
     return {"tools": tools_of(tools), "max_rounds": max_rounds}
 
@@ -155,7 +155,7 @@ class _Turns:
     """What both chats share: the conversation, and what is sent and kept of each turn."""
 
     def __init__(self, model: str | None, system_prompt: str | None, options: Mapping[str, Any]) -> None:
-        from lmstrix.core.conversations import Conversation
+        from lmstrix.core.answers.conversations import Conversation
 
         self._options = options
         self._conversation = Conversation(name="chat", model_key=model).with_system_prompt(system_prompt)
@@ -328,7 +328,7 @@ class LMStrix:
         Their annotations and docstrings tell the model what they take and do. What a call fails with is told to the
         model. Raises GenerationError when it still calls tools after the last round.
         """
-        from lmstrix.core.acting import Transcript
+        from lmstrix.core.answers.acting import Transcript
 
         transcript = Transcript()
         request = _request(prompt, model, {**options, **_acting(tools, max_rounds)})
@@ -503,7 +503,7 @@ class AsyncLMStrix:
         **options: Any,
     ) -> ActResult:
         """As LMStrix.act; coroutine functions are awaited, others run in a worker thread."""
-        from lmstrix.core.acting import Transcript
+        from lmstrix.core.answers.acting import Transcript
 
         transcript = Transcript()
         request = _request(prompt, model, {**options, **_acting(tools, max_rounds)})
@@ -603,7 +603,7 @@ def _texts(texts: str | Sequence[str]) -> list[str]:
 
 
 def _wish(wish: Wish | None, changes: Mapping[str, Any]) -> Wish:
-    from lmstrix.core.recommend import Wish
+    from lmstrix.core.answers.recommend import Wish
 
     return replace(wish or Wish(), **changes)
 

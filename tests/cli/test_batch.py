@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lmstrix import EmbeddedEngine
-from lmstrix.core.batch import file_names
+from lmstrix.core.answers.batch import file_names
 from tests.cli.conftest import EMBEDDING, SCRIPTED, TINY, loaded_on
 from tests.cli.processes import finish, start, wait_until
 from tests.support.tiny_gguf_scripted import scripted_model

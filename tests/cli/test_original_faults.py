@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from lmstrix.core.registry import ModelFacts
-from lmstrix.core.registry_store import RegistryStore
+from lmstrix.core.registry.registry import ModelFacts
+from lmstrix.core.registry.store import RegistryStore
 from tests.cli.processes import finish, start
 from tests.support.faulty_server import FaultyModel, FaultyServer, closed_port
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from lmstrix.core.registry import ModelRegistry
+    from lmstrix.core.registry.registry import ModelRegistry
     from tests.cli.conftest import Ran
 
 MODEL = "acme/tiny"

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 import psutil
 import pytest
 
-from lmstrix.core.registry import ModelFacts
-from lmstrix.core.registry_store import RegistryStore
+from lmstrix.core.registry.registry import ModelFacts
+from lmstrix.core.registry.store import RegistryStore
 from lmstrix.engine import EmbeddedEngine
 from tests.cli.conftest import SCRIPTED, TINY
 from tests.cli.processes import finish, start

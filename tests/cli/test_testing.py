@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from lmstrix.core.history import History
-from lmstrix.core.model_defaults import BACKUP_SUFFIX, FOLDER
+from lmstrix.core.registry.defaults import BACKUP_SUFFIX, FOLDER
 from tests.cli.conftest import SCRIPTED, TINY, loaded_on
 from tests.cli.processes import finish, start, wait_until
 from tests.support.faulty_server import FaultyModel, FaultyServer

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any, Literal
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from lmstrix.core.acting import Tool
+    from lmstrix.core.answers.acting import Tool
+    from lmstrix.core.answers.tokens import TokenCount
     from lmstrix.core.context.tester import ContextOutcome
     from lmstrix.core.memory.fit import LoadBreakdown
-    from lmstrix.core.model_defaults import DefaultsChange
-    from lmstrix.core.registry import ModelRecord, ScanChanges
-    from lmstrix.core.scanner import ScanProblem
-    from lmstrix.core.tokens import TokenCount
+    from lmstrix.core.registry.defaults import DefaultsChange
+    from lmstrix.core.registry.registry import ModelRecord, ScanChanges
+    from lmstrix.core.registry.scanner import ScanProblem
     from lmstrix.ground.types import Message, ResourceEstimate
 
 Precision = Literal["safe", "balanced", "tight", "exhaustive"]

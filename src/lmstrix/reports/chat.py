@@ -9,11 +9,11 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from lmstrix.core.chat import overflow_hint
+from lmstrix.core.answers.chat import overflow_hint
 from lmstrix.ground.errors import LMStrixError, UsageError
 
 if TYPE_CHECKING:
-    from lmstrix.core.chat import ChatSession
+    from lmstrix.core.answers.chat import ChatSession
     from lmstrix.reports.console import Console
 
 PROMPT, MORE = "> ", ". "

@@ -19,18 +19,18 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
 
-    from lmstrix.core.batch import BatchProgress, BatchReport
+    from lmstrix.core.answers.batch import BatchProgress, BatchReport
+    from lmstrix.core.answers.inference import Prepared
+    from lmstrix.core.answers.recommend import Advice, Recommendation
     from lmstrix.core.benchmark.compare import BenchComparison
     from lmstrix.core.benchmark.power_sources import SourceState
     from lmstrix.core.benchmark.records import BenchReport
-    from lmstrix.core.context_results import ContextResult
     from lmstrix.core.history import BenchRun
     from lmstrix.core.history.calls import CallStatistics, LoggedCall
-    from lmstrix.core.inference import Prepared
-    from lmstrix.core.prompts import PromptLibrary, RenderedPrompt
-    from lmstrix.core.prompts_lint import LintFinding
-    from lmstrix.core.recommend import Advice, Recommendation
-    from lmstrix.core.registry import ModelRecord
+    from lmstrix.core.prompts.library import PromptLibrary, RenderedPrompt
+    from lmstrix.core.prompts.lint import LintFinding
+    from lmstrix.core.registry.registry import ModelRecord
+    from lmstrix.core.registry.results import ContextResult
     from lmstrix.core.results import (
         ContextReport,
         DoctorReport,

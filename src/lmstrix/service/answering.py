@@ -11,9 +11,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from lmstrix.core import inference
-from lmstrix.core.inference import OWN_PREFIX, InferenceOptions, InferenceTarget, Prepared, user_message
-from lmstrix.core.state import LastUsed
+from lmstrix.core.answers import inference
+from lmstrix.core.answers.inference import OWN_PREFIX, InferenceOptions, InferenceTarget, Prepared, user_message
+from lmstrix.core.answers.last_used import LastUsed
 from lmstrix.core.unsuspended import Aside, Unsuspended, here, iterate_unsuspended
 from lmstrix.ground.errors import LMStrixError, UsageError
 from lmstrix.ground.types import Deadlines, Finished, GenerationRequest, StreamEvent, TextDelta
@@ -22,10 +22,10 @@ from lmstrix.service.call_log import log_answer, log_failure
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Generator
 
-    from lmstrix.core.acting import Transcript
-    from lmstrix.core.load_policy import ContextChoice
-    from lmstrix.core.registry import ModelRecord
-    from lmstrix.core.response_cache import ResponseCache
+    from lmstrix.core.answers.acting import Transcript
+    from lmstrix.core.answers.cache import ResponseCache
+    from lmstrix.core.answers.load_policy import ContextChoice
+    from lmstrix.core.registry.registry import ModelRecord
     from lmstrix.core.results import InferRequest
     from lmstrix.ground.backend import AsyncModelBackend, LoadProgress
     from lmstrix.ground.types import GenerationResult
@@ -163,7 +163,7 @@ def _events(
     backend: AsyncModelBackend, prepared: Prepared, call: Call, asked: InferRequest, watch: Watch, aside: Aside
 ) -> AsyncGenerator[StreamEvent]:
     if asked.tools:
-        from lmstrix.core.acting import act
+        from lmstrix.core.answers.acting import act
 
         return act(
             backend,
@@ -228,7 +228,7 @@ def _cached(service: LMStrixService, call: Call) -> GenerationResult | None:
 
 
 def _cache(service: LMStrixService, call: Call) -> tuple[ResponseCache, str]:
-    from lmstrix.core.response_cache import ResponseCache, request_key
+    from lmstrix.core.answers.cache import ResponseCache, request_key
 
     record = call.record
     model = f"{record.path} {record.content_hash or record.mtime_ns}"

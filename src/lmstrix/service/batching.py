@@ -17,8 +17,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lmstrix.core import inference
-from lmstrix.core.batch import (
+from lmstrix.core.answers import inference
+from lmstrix.core.answers.batch import (
     BatchInput,
     BatchItem,
     BatchOutcome,
@@ -28,8 +28,8 @@ from lmstrix.core.batch import (
     ComposedText,
     plan_items,
 )
-from lmstrix.core.inference import OWN_PREFIX, Acquired
-from lmstrix.core.prompts import render
+from lmstrix.core.answers.inference import OWN_PREFIX, Acquired
+from lmstrix.core.prompts.library import render
 from lmstrix.ground.errors import BackendUnavailableError, LMStrixError, UsageError
 from lmstrix.ground.types import GenerationResult, LoadConfig
 from lmstrix.loaders.contexts import load_text
@@ -42,8 +42,8 @@ from lmstrix.service.prompting import PARAGRAPH, open_library
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
-    from lmstrix.core.prompts import PromptLibrary
-    from lmstrix.core.registry import ModelRecord
+    from lmstrix.core.prompts.library import PromptLibrary
+    from lmstrix.core.registry.registry import ModelRecord
     from lmstrix.core.results import InferRequest
     from lmstrix.ground.backend import AsyncModelBackend
     from lmstrix.service.facade import LMStrixService

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from lmstrix.core.inference import OWN_PREFIX
+from lmstrix.core.answers.inference import OWN_PREFIX
 from lmstrix.core.results import Embedded
 from lmstrix.ground.errors import LMStrixError, UsageError
 from lmstrix.ground.types import LoadConfig
@@ -13,7 +13,7 @@ from lmstrix.ground.types import LoadConfig
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from lmstrix.core.registry import ModelRecord
+    from lmstrix.core.registry.registry import ModelRecord
     from lmstrix.core.unsuspended import Aside
     from lmstrix.ground.backend import AsyncModelBackend
     from lmstrix.service.facade import LMStrixService

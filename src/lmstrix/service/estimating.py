@@ -16,7 +16,7 @@ from lmstrix.loaders.gguf import read_header
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from lmstrix.core.registry import ModelRecord
+    from lmstrix.core.registry.registry import ModelRecord
     from lmstrix.ground.types import LoadConfig
     from lmstrix.service.facade import LMStrixService
 

@@ -12,7 +12,7 @@ from itertools import chain, count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from lmstrix.core.registry_store import RegistryStore
+from lmstrix.core.registry.store import RegistryStore
 from lmstrix.core.results import (
     ContextReport,
     DoctorReport,
@@ -31,19 +31,19 @@ from lmstrix.service.call_log import LogFile
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from lmstrix.core.acting import Transcript
-    from lmstrix.core.batch import BatchProgress, BatchReport
+    from lmstrix.core.answers.acting import Transcript
+    from lmstrix.core.answers.batch import BatchProgress, BatchReport
+    from lmstrix.core.answers.chat import ChatSession
+    from lmstrix.core.answers.conversations import ConversationStore
+    from lmstrix.core.answers.inference import Prepared
+    from lmstrix.core.answers.recommend import Advice, Wish
     from lmstrix.core.benchmark.compare import BenchComparison
     from lmstrix.core.benchmark.events import BenchEvent
     from lmstrix.core.benchmark.records import BenchReport
-    from lmstrix.core.chat import ChatSession
     from lmstrix.core.context.tester import Step
-    from lmstrix.core.conversations import ConversationStore
     from lmstrix.core.history import BenchRun
     from lmstrix.core.history.calls import CallStatistics, LoggedCall
-    from lmstrix.core.inference import Prepared
-    from lmstrix.core.recommend import Advice, Wish
-    from lmstrix.core.registry import ModelRecord, ModelRegistry
+    from lmstrix.core.registry.registry import ModelRecord, ModelRegistry
     from lmstrix.ground.backend import AsyncModelBackend, LoadProgress
     from lmstrix.ground.paths import Paths
     from lmstrix.ground.settings import Settings
@@ -208,7 +208,7 @@ class LMStrixService:
         """Load a model and keep it. Without a context length: the tested one, or a modest one when untested."""
         from dataclasses import replace
 
-        from lmstrix.core.load_policy import choose_context
+        from lmstrix.core.answers.load_policy import choose_context
         from lmstrix.ground.errors import UsageError
         from lmstrix.ground.types import Deadlines
 
@@ -279,8 +279,8 @@ class LMStrixService:
         latest: bool = False,
     ) -> ChatSession:
         """A chat: new, or going on with the conversation `name`, or with the latest one."""
-        from lmstrix.core.chat import ChatSession, ChatTools
-        from lmstrix.core.conversations import Conversation
+        from lmstrix.core.answers.chat import ChatSession, ChatTools
+        from lmstrix.core.answers.conversations import Conversation
 
         store = self.conversations
         if latest:
@@ -311,7 +311,7 @@ class LMStrixService:
     @property
     def conversations(self) -> ConversationStore:
         """The conversations kept on disk."""
-        from lmstrix.core.conversations import ConversationStore
+        from lmstrix.core.answers.conversations import ConversationStore
 
         return ConversationStore(self.paths.home / "conversations")
 

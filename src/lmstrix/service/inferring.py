@@ -6,9 +6,9 @@ import os
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from lmstrix.core.acting import Tool, Transcript, tools_of
-from lmstrix.core.conversations import LAST_EXCHANGE, Conversation
-from lmstrix.core.inference import InferenceOptions, needed_tokens
+from lmstrix.core.answers.acting import Tool, Transcript, tools_of
+from lmstrix.core.answers.conversations import LAST_EXCHANGE, Conversation
+from lmstrix.core.answers.inference import InferenceOptions, needed_tokens
 from lmstrix.ground.errors import LMStrixError, ModelNotFoundError, UsageError
 from lmstrix.ground.types import Message
 from lmstrix.service.answering import generation_request
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
-    from lmstrix.core.answer_schema import AnswerSchema
-    from lmstrix.core.inference import Prepared
-    from lmstrix.core.recommend import Task
+    from lmstrix.core.answers.answer_schema import AnswerSchema
+    from lmstrix.core.answers.inference import Prepared
+    from lmstrix.core.answers.recommend import Task
     from lmstrix.core.results import InferRequest, Rehearsal
     from lmstrix.ground.types import GenerationResult, StreamEvent
     from lmstrix.service.facade import LMStrixService
@@ -99,7 +99,7 @@ class Inferring:
         return self._service.conversations.latest()
 
     def _with_recommended_model(self) -> InferRequest:
-        from lmstrix.core.recommend import Wish
+        from lmstrix.core.answers.recommend import Wish
 
         request = self._request
         if self._words.request.model is not None:

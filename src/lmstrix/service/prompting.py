@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lmstrix.core import prompts
+from lmstrix.core.prompts import library as prompts
 from lmstrix.ground.errors import UsageError
 from lmstrix.loaders.contexts import load_text
 from lmstrix.loaders.prompts import load_document, load_part, parse_names, parse_reference
@@ -14,10 +14,10 @@ from lmstrix.loaders.prompts import load_document, load_part, parse_names, parse
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from lmstrix.core.answer_schema import AnswerSchema
-    from lmstrix.core.prompts import PromptLibrary, RenderedPrompt
-    from lmstrix.core.prompts_lint import LintFinding
-    from lmstrix.core.prompts_logic import Value
+    from lmstrix.core.answers.answer_schema import AnswerSchema
+    from lmstrix.core.prompts.library import PromptLibrary, RenderedPrompt
+    from lmstrix.core.prompts.lint import LintFinding
+    from lmstrix.core.prompts.logic import Value
 
 PARAGRAPH = "\n\n"
 
@@ -99,14 +99,14 @@ def render(path: str, names: Sequence[str], variables: Mapping[str, str]) -> Ren
 
 def lint(path: str) -> list[LintFinding]:
     """What is wrong, or looks wrong, in a prompt file."""
-    from lmstrix.core.prompts_lint import lint as lint_library
+    from lmstrix.core.prompts.lint import lint as lint_library
 
     return lint_library(open_library(path))
 
 
 def load_schema(reference: str) -> AnswerSchema:
     """The schema that `file.json` or `pydantic:module:Class` names."""
-    from lmstrix.core.answer_schema import schema_of_class, schema_of_mapping
+    from lmstrix.core.answers.answer_schema import schema_of_class, schema_of_mapping
 
     prefix, _, rest = reference.partition(":")
     if prefix == "pydantic":

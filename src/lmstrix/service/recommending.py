@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from lmstrix.core.answers.recommend import Advice, Candidate, Wish, recommend
 from lmstrix.core.memory.host import read_host_memory
-from lmstrix.core.recommend import Advice, Candidate, Wish, recommend
 from lmstrix.ground.types import LoadConfig
 from lmstrix.service.estimating import UNKNOWN_DECLARED, breakdown, shape_of
 
 if TYPE_CHECKING:
-    from lmstrix.core.registry import ModelRecord
+    from lmstrix.core.registry.registry import ModelRecord
     from lmstrix.service.facade import LMStrixService
 
 ASSUMED_CONTEXT_LENGTH = 8192

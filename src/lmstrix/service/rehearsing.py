@@ -8,14 +8,14 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from lmstrix.core.load_policy import choose_context
+from lmstrix.core.answers.load_policy import choose_context
+from lmstrix.core.answers.tokens import TokenCount, estimate_tokens
 from lmstrix.core.results import Rehearsal
-from lmstrix.core.tokens import TokenCount, estimate_tokens
 from lmstrix.ground.errors import BackendUnavailableError, LMStrixError
 from lmstrix.service.answering import UNKNOWN_DECLARED, generation_request, last_used
 
 if TYPE_CHECKING:
-    from lmstrix.core.registry import ModelRecord
+    from lmstrix.core.registry.registry import ModelRecord
     from lmstrix.core.results import InferRequest
     from lmstrix.ground.types import GenerationRequest
     from lmstrix.service.facade import LMStrixService

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from lmstrix.core.model_defaults import AUTO_FIT, CONTEXT_LENGTH, FLASH_ATTENTION, DefaultsChange, ModelDefaults
+from lmstrix.core.registry.defaults import AUTO_FIT, CONTEXT_LENGTH, FLASH_ATTENTION, DefaultsChange, ModelDefaults
 from lmstrix.core.results import SavedDefaults
 from lmstrix.ground.errors import LMStrixError, UsageError
 
 if TYPE_CHECKING:
-    from lmstrix.core.registry import ModelRecord
+    from lmstrix.core.registry.registry import ModelRecord
     from lmstrix.service.facade import LMStrixService
 
 LEAST_CONTEXT_LENGTH = 512

@@ -6,16 +6,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from lmstrix.core.history import History
+from lmstrix.core.registry.scanner import DiskScan, merge_listing, scan_models_dir
 from lmstrix.core.results import ScanReport
-from lmstrix.core.scanner import DiskScan, merge_listing, scan_models_dir
 from lmstrix.ground.errors import BackendUnavailableError, LMStrixError
 from lmstrix.loaders.gguf import read_header
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from lmstrix.core.registry import ModelFacts, ModelRegistry, ScanChanges
-    from lmstrix.core.registry_store import RegistryStore
+    from lmstrix.core.registry.registry import ModelFacts, ModelRegistry, ScanChanges
+    from lmstrix.core.registry.store import RegistryStore
     from lmstrix.ground.paths import Paths
     from lmstrix.ground.settings import Settings
     from lmstrix.ground.types import ModelInfo

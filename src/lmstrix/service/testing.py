@@ -7,14 +7,14 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
+from lmstrix.core.answers.inference import OWN_PREFIX
 from lmstrix.core.context.machine_belief import MachineBelief
 from lmstrix.core.context.search import ContextSearch
 from lmstrix.core.context.tester import INSTANCE_PREFIX, ContextTester, ContextTestOptions, Step, Subject
 from lmstrix.core.context.verdict import Outcome
 from lmstrix.core.history import History
-from lmstrix.core.inference import OWN_PREFIX
 from lmstrix.core.memory.host import read_host_memory
-from lmstrix.core.registry import Configuration, ContextResult, ModelRecord, ModelRegistry
+from lmstrix.core.registry.registry import Configuration, ContextResult, ModelRecord, ModelRegistry
 from lmstrix.core.results import ContextReport, ModelTest, PlannedTest
 from lmstrix.ground.errors import LMStrixError, UsageError
 from lmstrix.ground.types import Deadlines, LoadConfig, Provenance

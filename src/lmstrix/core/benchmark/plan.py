@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from lmstrix.core.answers.load_policy import ALIGNMENT, UNTESTED_CONTEXT_LENGTH
 from lmstrix.core.benchmark.records import BenchRequest, BenchTarget, Cell
-from lmstrix.core.load_policy import ALIGNMENT, UNTESTED_CONTEXT_LENGTH
 from lmstrix.ground.errors import UsageError
 
 if TYPE_CHECKING:

@@ -20,7 +20,7 @@ from lmstrix.core.benchmark.records import (
     summaries_of,
     to_json,
 )
-from lmstrix.core.context_results import Configuration
+from lmstrix.core.registry.results import Configuration
 from lmstrix.ground.errors import HistoryError, UsageError
 
 if TYPE_CHECKING:

@@ -15,14 +15,14 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Literal
 
+from lmstrix.core.answers.load_policy import TESTED_PREFIX
 from lmstrix.core.context.machine_belief import MachineBelief
 from lmstrix.core.context.probe import Measured, Prober
 from lmstrix.core.context.search import ContextSearch
 from lmstrix.core.context.verdict import Outcome, outcome_of
 from lmstrix.core.history.journal import IntentKind, Journal, Probe
-from lmstrix.core.load_policy import TESTED_PREFIX
 from lmstrix.core.recall.tasks import baseline_lengths, curve_lengths
-from lmstrix.core.registry import Configuration, ContextResult, RecallPoint
+from lmstrix.core.registry.registry import Configuration, ContextResult, RecallPoint
 from lmstrix.ground.errors import LMStrixError
 from lmstrix.ground.types import Deadlines, LoadConfig, LoadedModel, Provenance
 

@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-from lmstrix.core.registry import SCHEMA_VERSION, ModelRegistry
+from lmstrix.core.registry.registry import SCHEMA_VERSION, ModelRegistry
 from lmstrix.ground.errors import RegistryError
 
 if TYPE_CHECKING:
@@ -216,7 +216,7 @@ def _parse(content: bytes) -> _Document:
     if not isinstance(document, dict):
         raise _UnreadableError(f"a JSON {type(document).__name__} where an object is expected")
     if "models" not in document and "schema_version" not in document and isinstance(document.get("llms"), dict):
-        from lmstrix.core.registry_migration import migrate_models
+        from lmstrix.core.registry.migration import migrate_models
 
         return _Document(ModelRegistry(migrate_models(document.pop("llms"))), document, schema_version=1)
     models, version = document.pop("models", {}), document.pop("schema_version", SCHEMA_VERSION)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lmstrix.core.recommend import Candidate, Preference, Wish, billions_of, recommend
+from lmstrix.core.answers.recommend import Candidate, Preference, Wish, billions_of, recommend
 
 GIB = 2**30
 

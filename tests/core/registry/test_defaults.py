@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from lmstrix.core.model_defaults import AUTO_FIT, CONTEXT_LENGTH, ModelDefaults
+from lmstrix.core.registry.defaults import AUTO_FIT, CONTEXT_LENGTH, ModelDefaults
 from lmstrix.ground.errors import LMStrixError
 
 if TYPE_CHECKING:

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lmstrix.core import tokens
-from lmstrix.core.tokens import cached_vocabulary, estimate_tokens
+from lmstrix.core.answers import tokens
+from lmstrix.core.answers.tokens import cached_vocabulary, estimate_tokens
 
 if TYPE_CHECKING:
     from pathlib import Path

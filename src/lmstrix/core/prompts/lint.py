@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from lmstrix.core.prompts import PromptLibrary, PromptTemplate, PromptText, fixed_text
+from lmstrix.core.prompts.library import PromptLibrary, PromptTemplate, PromptText, fixed_text
 from lmstrix.ground.errors import PromptError
 
 if TYPE_CHECKING:

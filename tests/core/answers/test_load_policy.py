@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from lmstrix.core.load_policy import Load, Reuse, choose_context, decide, output_limit
+from lmstrix.core.answers.load_policy import Load, Reuse, choose_context, decide, output_limit
 from lmstrix.ground.errors import ContextOverflowError
 from lmstrix.ground.types import LoadConfig, LoadedModel
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from lmstrix.core.conversations import Conversation, ConversationStore
+from lmstrix.core.answers.conversations import Conversation, ConversationStore
 from lmstrix.ground.errors import LMStrixError, UsageError
 from lmstrix.ground.types import Finished, Message
 from lmstrix.ground.units import format_seconds

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lmstrix.core.registry import Configuration, ContextResult, ModelFacts, ModelRegistry
+from lmstrix.core.registry.registry import Configuration, ContextResult, ModelFacts, ModelRegistry
 from lmstrix.ground.errors import ModelNotFoundError
 from lmstrix.ground.types import Provenance
 

@@ -12,14 +12,14 @@ from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, cast
 
-from lmstrix.core import inference
+from lmstrix.core.answers import inference
 from lmstrix.ground.errors import GenerationError, UsageError
 from lmstrix.ground.types import Finished, Message, StreamEvent, ToolAnswered, ToolCall, ToolDefinition
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
 
-    from lmstrix.core.inference import InferenceOptions, Prepared
+    from lmstrix.core.answers.inference import InferenceOptions, Prepared
     from lmstrix.core.unsuspended import Aside
     from lmstrix.ground.backend import AsyncModelBackend
     from lmstrix.ground.types import GenerationRequest

@@ -12,9 +12,9 @@ import pytest
 from pydantic import BaseModel, Field
 
 from lmstrix import AsyncLMStrix, ContextOverflowError, EmbeddedEngine, GenerationError, LMStrix, UsageError
-from lmstrix.core.acting import Transcript, act, tool_of, tools_of
-from lmstrix.core.inference import InferenceOptions, Prepared
-from lmstrix.core.load_policy import ContextChoice
+from lmstrix.core.answers.acting import Transcript, act, tool_of, tools_of
+from lmstrix.core.answers.inference import InferenceOptions, Prepared
+from lmstrix.core.answers.load_policy import ContextChoice
 from lmstrix.core.unsuspended import here, iterate_unsuspended
 from lmstrix.ground.types import (
     Finished,

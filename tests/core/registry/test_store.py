@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from lmstrix.core.registry import Configuration, ContextResult, ModelFacts, ModelRegistry
-from lmstrix.core.registry_store import RegistryStore
+from lmstrix.core.registry.registry import Configuration, ContextResult, ModelFacts, ModelRegistry
+from lmstrix.core.registry.store import RegistryStore
 from lmstrix.ground.errors import RegistryError
 
 if TYPE_CHECKING:
@@ -229,7 +229,7 @@ def test_an_error_of_the_change_writes_nothing_and_frees_the_lock(store: Registr
 def child(code: str, *arguments: object) -> subprocess.Popen[str]:
     prelude = (
         "import sys, pathlib\n"
-        "from lmstrix.core.registry_store import RegistryStore\n"
+        "from lmstrix.core.registry.store import RegistryStore\n"
         "store = RegistryStore(pathlib.Path(sys.argv[1]))\n"
         "def add(registry, path, **raw): registry.models[path] = raw\n"
     )
@@ -255,7 +255,7 @@ def test_a_lock_held_for_long_is_one_line(store: RegistryStore) -> None:
     store.update(add())
     code = "store.update(lambda r: (print('held', flush=True), sys.stdin.read()))"
     process = subprocess.Popen(
-        [sys.executable, "-c", "import sys, pathlib\nfrom lmstrix.core.registry_store import RegistryStore\n"
+        [sys.executable, "-c", "import sys, pathlib\nfrom lmstrix.core.registry.store import RegistryStore\n"
          "store = RegistryStore(pathlib.Path(sys.argv[1]))\n" + code, str(store.path)],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
     )  # fmt: skip
@@ -430,7 +430,7 @@ def test_the_earlier_file_is_kept_when_the_new_one_is_written(original: Registry
 def test_results_written_by_several_testers_meet(store: RegistryStore) -> None:
     store.update(lambda registry: registry.merge_scan([ModelFacts(path=PATH, model_key="tiny")]))
     code = (
-        "from lmstrix.core.registry import *\nfrom datetime import *\n"
+        "from lmstrix.core.registry.registry import *\nfrom datetime import *\n"
         "def outcome(engine): return ContextResult(configuration=Configuration(engine=engine), outcome='ok',\n"
         "    tested_at=datetime.now(UTC), loadable_context_length=4096)\n"
         f"store.update(lambda r: r.record_outcome({PATH!r}, outcome(sys.argv[2])))"

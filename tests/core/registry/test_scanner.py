@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from lmstrix.core.registry import ModelFacts, ModelRegistry
-from lmstrix.core.scanner import DiskScan, merge_listing, scan_models_dir
+from lmstrix.core.registry.registry import ModelFacts, ModelRegistry
+from lmstrix.core.registry.scanner import DiskScan, merge_listing, scan_models_dir
 from lmstrix.ground.errors import GgufError
 from lmstrix.ground.types import ModelInfo
 from lmstrix.loaders.gguf import GgufHeader, read_header

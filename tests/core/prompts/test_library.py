@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lmstrix.core.prompts import PromptLibrary, RenderedPrompt, find, fixed_text, parse, render
+from lmstrix.core.prompts.library import PromptLibrary, RenderedPrompt, find, fixed_text, parse, render
 from lmstrix.ground.errors import PromptError
 
 if TYPE_CHECKING:

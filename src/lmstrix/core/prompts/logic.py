@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import date, time
 from typing import TYPE_CHECKING
 
-from lmstrix.core.prompts_text import KEYWORDS, SPECIAL_VALUES, LogicText
+from lmstrix.core.prompts.text import KEYWORDS, SPECIAL_VALUES, LogicText
 from lmstrix.ground.errors import PromptError
 
 if TYPE_CHECKING:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from lmstrix.core.prompts import parse, render
-from lmstrix.core.prompts_logic import MAX_CHARACTERS
+from lmstrix.core.prompts.library import parse, render
+from lmstrix.core.prompts.logic import MAX_CHARACTERS
 from lmstrix.ground.errors import PromptError
 
 

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from datetime import UTC
 from typing import TYPE_CHECKING, NamedTuple
 
-from lmstrix.core.json_fields import EPOCH, Json, read_count, read_moment, read_number, read_text
+from lmstrix.core.registry.json_fields import EPOCH, Json, read_count, read_moment, read_number, read_text
 from lmstrix.ground.types import Provenance
 
 if TYPE_CHECKING:

@@ -16,8 +16,8 @@ import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from lmstrix.core.prompts_logic import MAX_CHARACTERS, LogicProgram, UndefinedNameError, Value, link, run, to_text
-from lmstrix.core.prompts_text import SPECIAL_VALUES, LogicText, PlainText, compile_text
+from lmstrix.core.prompts.logic import MAX_CHARACTERS, LogicProgram, UndefinedNameError, Value, link, run, to_text
+from lmstrix.core.prompts.text import SPECIAL_VALUES, LogicText, PlainText, compile_text
 from lmstrix.ground.errors import PromptError
 
 TEXT_KEYS = ("prompt", "template")

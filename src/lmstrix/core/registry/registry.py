@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from lmstrix.core.context_results import (
+from lmstrix.core.registry.json_fields import EPOCH, Json, read_count, read_moment, read_text
+from lmstrix.core.registry.results import (
     RESULT_FIELDS,
     Configuration,
     ContextResult,
@@ -24,7 +25,6 @@ from lmstrix.core.context_results import (
     result_to_json,
     tested_length,
 )
-from lmstrix.core.json_fields import EPOCH, Json, read_count, read_moment, read_text
 from lmstrix.ground.errors import ModelNotFoundError
 from lmstrix.ground.model_names import file_stem, match_names, model_key_for
 

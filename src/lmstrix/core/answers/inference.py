@@ -12,8 +12,8 @@ import time
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from lmstrix.core import load_policy
-from lmstrix.core.load_policy import ContextChoice, Load, Reuse
+from lmstrix.core.answers import load_policy
+from lmstrix.core.answers.load_policy import ContextChoice, Load, Reuse
 from lmstrix.ground.errors import LMStrixError
 from lmstrix.ground.types import Deadlines, GenerationRequest, LoadConfig, LoadedModel, Message
 

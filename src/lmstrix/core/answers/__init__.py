@@ -1,0 +1,1 @@
+"""Answers: choosing a context and an instance, asking, tools, chats, batches, and what is kept of them."""

@@ -1,0 +1,1 @@
+"""Prompt files: what is in one, filling its prompts, checking it."""
