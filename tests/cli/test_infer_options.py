@@ -13,7 +13,7 @@ from lmstrix import EmbeddedEngine
 from lmstrix.loaders.gguf import read_header
 from tests.cli.conftest import EMBEDDING, SCRIPTED, loaded_on
 from tests.cli.processes import finish, start
-from tests.engine.test_vision import PATCHES, png, write_projector
+from tests.engine.llama.test_vision import PATCHES, png, write_projector
 from tests.support.tiny_gguf_scripted import scripted_model
 
 if TYPE_CHECKING:

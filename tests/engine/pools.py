@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 from lmstrix.engine.catalog import Catalog
-from lmstrix.engine.instances import InstancePool
+from lmstrix.engine.pool import InstancePool
 from lmstrix.engine.records import (
     ChatPart,
     ChatTurn,
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable
     from pathlib import Path
 
-    from lmstrix.engine.prediction import Prediction
+    from lmstrix.engine.llama.prediction import Prediction
 
 SCRIPTED = "scripted"
 

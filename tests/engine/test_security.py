@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lmstrix.engine import EmbeddedEngine, access
-from lmstrix.engine.wire import AuthRequest
+from lmstrix.engine.protocol.wire import AuthRequest
 from lmstrix.ground.errors import EngineError
 from tests.engine.raw_client import connected
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
 if TYPE_CHECKING:
-    from lmstrix.engine.wire import AuthRequest
+    from lmstrix.engine.protocol.wire import AuthRequest
 
 _TOKEN: Final = re.compile(r"sk-lm-(?P<identifier>[A-Za-z0-9]{8}):(?P<passkey>[A-Za-z0-9]{20})")
 _ALPHABET: Final = string.ascii_letters + string.digits

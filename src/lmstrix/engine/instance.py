@@ -10,9 +10,9 @@ import time
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Literal
 
-from lmstrix.engine.llama_client import LlamaGoneError, LlamaRefusalError
-from lmstrix.engine.llama_request import chat_messages, overflow_fault, template_fields
-from lmstrix.engine.prediction import Prediction
+from lmstrix.engine.llama.client import LlamaGoneError, LlamaRefusalError
+from lmstrix.engine.llama.prediction import Prediction
+from lmstrix.engine.llama.request import chat_messages, overflow_fault, template_fields
 from lmstrix.engine.records import (
     CatalogEntry,
     ChatTurn,
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 
     from lmstrix.engine.files import FileStore
-    from lmstrix.engine.llama_client import LlamaClient
-    from lmstrix.engine.llama_process import LlamaProcess
+    from lmstrix.engine.llama.client import LlamaClient
+    from lmstrix.engine.llama.process import LlamaProcess
 
 Status = Literal["idle", "processingPrompt", "generating", "computingEmbedding"]
 

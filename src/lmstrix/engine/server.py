@@ -19,12 +19,12 @@ from typing import TYPE_CHECKING, Final
 
 from lmstrix.engine import access
 from lmstrix.engine.catalog import Catalog, CatalogProblem
-from lmstrix.engine.endpoints import namespaces
-from lmstrix.engine.instances import InstancePool
+from lmstrix.engine.pool import InstancePool
+from lmstrix.engine.protocol.endpoints import namespaces
+from lmstrix.engine.protocol.session import serve_websocket
 from lmstrix.engine.records import EngineFault, LogEvent
 from lmstrix.engine.rest import add_rest_routes
 from lmstrix.engine.rest.errors import error_response
-from lmstrix.engine.session import serve_websocket
 from lmstrix.engine.state import PACKAGE, EngineState, LogHub
 from lmstrix.ground.errors import EngineError
 from lmstrix.ground.version import __version__

@@ -15,8 +15,8 @@ from lmstrix.engine.records import LogEvent
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
 
-    from lmstrix.engine.instances import InstancePool
-    from lmstrix.engine.wire import AuthRequest
+    from lmstrix.engine.pool import InstancePool
+    from lmstrix.engine.protocol.wire import AuthRequest
 
 PACKAGE: Final = "lmstrix"
 _LOG_BACKLOG: Final = 10_000

@@ -7,7 +7,7 @@ import secrets
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
-from lmstrix.engine.presentation import ENGINE_NAME
+from lmstrix.engine.protocol.presentation import ENGINE_NAME
 from lmstrix.engine.records import (
     EngineFault,
     FragmentEvent,

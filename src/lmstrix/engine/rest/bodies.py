@@ -14,8 +14,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
-from lmstrix.engine.kv_config import read_bool, read_int, read_number, read_positive, read_text
-from lmstrix.engine.prediction_config import read_tools
+from lmstrix.engine.protocol.kv_config import read_bool, read_int, read_number, read_positive, read_text
+from lmstrix.engine.protocol.prediction_config import read_tools
 from lmstrix.engine.records import ChatPart, ChatTurn, EngineFault, PredictionSettings
 
 if TYPE_CHECKING:

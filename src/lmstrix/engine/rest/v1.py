@@ -8,8 +8,8 @@ from collections import OrderedDict
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, Final
 
-from lmstrix.engine.kv_config import read_bool, read_int, read_positive, read_text, unsupported
-from lmstrix.engine.presentation import prompt_progress
+from lmstrix.engine.protocol.kv_config import read_bool, read_int, read_positive, read_text, unsupported
+from lmstrix.engine.protocol.presentation import prompt_progress
 from lmstrix.engine.records import (
     ChatPart,
     ChatTurn,

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lmstrix.engine import wire
+from lmstrix.engine.protocol import wire
 from lmstrix.engine.records import EngineFault, FragmentEvent
 
 ids = st.integers(min_value=0, max_value=2**53)

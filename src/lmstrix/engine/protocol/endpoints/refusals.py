@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from lmstrix.engine.protocol.session import Call, Channel, Namespace
 from lmstrix.engine.records import EngineFault
-from lmstrix.engine.session import Call, Channel, Namespace
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from lmstrix.engine.presentation import log_packet
-from lmstrix.engine.session import Channel, Namespace
+from lmstrix.engine.protocol.presentation import log_packet
+from lmstrix.engine.protocol.session import Channel, Namespace
 from lmstrix.engine.state import llama_version
 
 if TYPE_CHECKING:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from lmstrix.engine.endpoints.diagnostics import diagnostics_namespace
-from lmstrix.engine.endpoints.files import files_namespace
-from lmstrix.engine.endpoints.models import embedding_namespace, llm_namespace
-from lmstrix.engine.endpoints.refusals import plugins_namespace, repository_namespace
-from lmstrix.engine.endpoints.runtime import runtime_namespace
-from lmstrix.engine.endpoints.system import system_namespace
+from lmstrix.engine.protocol.endpoints.diagnostics import diagnostics_namespace
+from lmstrix.engine.protocol.endpoints.files import files_namespace
+from lmstrix.engine.protocol.endpoints.models import embedding_namespace, llm_namespace
+from lmstrix.engine.protocol.endpoints.refusals import plugins_namespace, repository_namespace
+from lmstrix.engine.protocol.endpoints.runtime import runtime_namespace
+from lmstrix.engine.protocol.endpoints.system import system_namespace
 
 if TYPE_CHECKING:
-    from lmstrix.engine.session import Namespace
+    from lmstrix.engine.protocol.session import Namespace
     from lmstrix.engine.state import EngineState
 
 __all__ = ["namespaces"]

@@ -19,15 +19,16 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from lmstrix.engine.llama_client import LlamaGoneError, LlamaRefusalError
-from lmstrix.engine.llama_events import (
+from lmstrix.engine.llama.client import LlamaGoneError, LlamaRefusalError
+from lmstrix.engine.llama.events import (
     CompletionReader,
     ToolStreamReader,
     completion_stop,
     garbled_call_fault,
     stats_of,
 )
-from lmstrix.engine.llama_request import (
+from lmstrix.engine.llama.reasoning import ReasoningSplitter
+from lmstrix.engine.llama.request import (
     chat_messages,
     generation_room,
     image_bytes,
@@ -36,7 +37,6 @@ from lmstrix.engine.llama_request import (
     template_fields,
     trimmed,
 )
-from lmstrix.engine.reasoning import ReasoningSplitter
 from lmstrix.engine.records import (
     EngineFault,
     FragmentEvent,

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 import psutil
 import pytest
 
-from lmstrix.engine.llama_client import LlamaClient, LlamaGoneError, LlamaRefusalError
-from lmstrix.engine.llama_process import Launch, LlamaProcess, exit_code
+from lmstrix.engine.llama.client import LlamaClient, LlamaGoneError, LlamaRefusalError
+from lmstrix.engine.llama.process import Launch, LlamaProcess, exit_code
 from lmstrix.engine.records import EngineFault, LoadSettings
 from tests.engine.children import own_children
 from tests.support.tiny_gguf import tiny_model
@@ -120,7 +120,7 @@ async def test_a_missing_runtime_is_told_with_its_remedy(
 ) -> None:
     child = tmp_path / "child.py"
     child.write_text(f"import json; print(json.dumps({{'failed': {said!r}}}))")
-    monkeypatch.setattr("lmstrix.engine.llama_process._CHILD", child)
+    monkeypatch.setattr("lmstrix.engine.llama.process._CHILD", child)
     fault = await failure(launch_of(scripted_model(), tmp_path / "run"))
     assert fault.title == "The llama.cpp runtime cannot be imported"
     assert (fault.cause, fault.suggestion) == (said, remedy)
@@ -178,7 +178,7 @@ def test_a_killed_parent_takes_its_children_along(tmp_path: Path) -> None:
     code = f"""
 import asyncio, sys
 from pathlib import Path
-from lmstrix.engine.llama_process import Launch, LlamaProcess
+from lmstrix.engine.llama.process import Launch, LlamaProcess
 from lmstrix.engine.records import LoadSettings
 async def main():
     launch = Launch(

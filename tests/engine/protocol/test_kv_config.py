@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lmstrix.engine.kv_config import LOAD_KEYS, collapse, load_config, load_request
-from lmstrix.engine.prediction_config import PREDICTION_KEYS, prediction_config, prediction_request
+from lmstrix.engine.protocol.kv_config import LOAD_KEYS, collapse, load_config, load_request
+from lmstrix.engine.protocol.prediction_config import PREDICTION_KEYS, prediction_config, prediction_request
 from lmstrix.engine.records import EngineFault, LoadSettings, PredictionSettings
 
 

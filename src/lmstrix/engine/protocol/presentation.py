@@ -11,7 +11,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from lmstrix.engine import wire
+from lmstrix.engine.protocol import wire
 from lmstrix.engine.records import (
     CatalogEntry,
     ChatPart,

@@ -6,11 +6,11 @@ import asyncio
 import os
 from typing import TYPE_CHECKING
 
-from lmstrix.engine import wire
-from lmstrix.engine.endpoints import parameters
-from lmstrix.engine.presentation import model_info
+from lmstrix.engine.protocol import wire
+from lmstrix.engine.protocol.endpoints import parameters
+from lmstrix.engine.protocol.presentation import model_info
+from lmstrix.engine.protocol.session import Call, Channel, Namespace
 from lmstrix.engine.records import EngineFault
-from lmstrix.engine.session import Call, Channel, Namespace
 from lmstrix.ground.version import __version__
 
 if TYPE_CHECKING:

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from lmstrix.engine.instance import Instance
-    from lmstrix.engine.instances import InstancePool
+    from lmstrix.engine.pool import InstancePool
 
 CONTEXT = 600
 WEATHER_TOOL = {
@@ -474,7 +474,7 @@ async def test_slots_share_a_context_or_have_their_own(pool: InstancePool, share
 async def test_progress_is_repeated_while_a_prompt_is_processed(
     instance: Instance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lmstrix.engine.prediction._HEARTBEAT_S", 0.02)
+    monkeypatch.setattr("lmstrix.engine.llama.prediction._HEARTBEAT_S", 0.02)
     busy = instance.predict(asking("Tell me a story", overflow_policy="rollingWindow"))
     await anext(busy)
     waiting = instance.predict(asking("Hi"))

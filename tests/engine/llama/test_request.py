@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lmstrix.engine.files import FileStore
-from lmstrix.engine.llama_request import chat_messages, generation_room, image_bytes, sampling_fields, trimmed
+from lmstrix.engine.llama.request import chat_messages, generation_room, image_bytes, sampling_fields, trimmed
 from lmstrix.engine.records import ChatPart, ChatTurn, EngineFault, PredictionSettings
 
 if TYPE_CHECKING:

@@ -6,9 +6,9 @@ import platform
 import sys
 from typing import Any, Final
 
-from lmstrix.engine.endpoints.refusals import refusing
-from lmstrix.engine.presentation import ENGINE_NAME
-from lmstrix.engine.session import Call, Namespace
+from lmstrix.engine.protocol.endpoints.refusals import refusing
+from lmstrix.engine.protocol.presentation import ENGINE_NAME
+from lmstrix.engine.protocol.session import Call, Namespace
 from lmstrix.engine.state import llama_version
 
 _WHY: Final = "The embedded engine has one runtime, installed with the Python package xllamacpp."

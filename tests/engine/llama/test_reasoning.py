@@ -7,7 +7,7 @@ import itertools
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lmstrix.engine.reasoning import Piece, ReasoningSplitter
+from lmstrix.engine.llama.reasoning import Piece, ReasoningSplitter
 
 TEXTS = st.text(alphabet="<think>/ \nab", max_size=30)
 

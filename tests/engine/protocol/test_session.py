@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from lmstrix.engine import wire
+from lmstrix.engine.protocol import wire
+from lmstrix.engine.protocol.session import Call, Channel, Namespace, Session
 from lmstrix.engine.records import EngineFault, FragmentEvent
-from lmstrix.engine.session import Call, Channel, Namespace, Session
 
 
 class Recorder:

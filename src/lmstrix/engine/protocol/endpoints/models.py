@@ -7,11 +7,16 @@ from collections.abc import Coroutine, Mapping
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from lmstrix.engine import wire
-from lmstrix.engine.endpoints import parameters
-from lmstrix.engine.kv_config import is_custom_field, load_config, load_request
-from lmstrix.engine.prediction_config import PredictionRequest, prediction_config, prediction_request, read_tools
-from lmstrix.engine.presentation import (
+from lmstrix.engine.protocol import wire
+from lmstrix.engine.protocol.endpoints import parameters
+from lmstrix.engine.protocol.kv_config import is_custom_field, load_config, load_request
+from lmstrix.engine.protocol.prediction_config import (
+    PredictionRequest,
+    prediction_config,
+    prediction_request,
+    read_tools,
+)
+from lmstrix.engine.protocol.presentation import (
     chat_turns,
     instance_info,
     joined_text,
@@ -21,6 +26,7 @@ from lmstrix.engine.presentation import (
     prediction_stats,
     resource_estimate,
 )
+from lmstrix.engine.protocol.session import Call, Channel, Namespace
 from lmstrix.engine.records import (
     CatalogEntry,
     EngineFault,
@@ -31,7 +37,6 @@ from lmstrix.engine.records import (
     PredictionSettings,
     PredictionStats,
 )
-from lmstrix.engine.session import Call, Channel, Namespace
 
 if TYPE_CHECKING:
     from lmstrix.engine.instance import Instance

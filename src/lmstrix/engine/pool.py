@@ -19,14 +19,14 @@ from typing import TYPE_CHECKING, Any
 
 from lmstrix.engine.estimate import effective_settings, estimate_load, gpu_layers, guardrail_fault
 from lmstrix.engine.instance import Instance
-from lmstrix.engine.llama_process import Launch, LlamaProcess
+from lmstrix.engine.llama.process import Launch, LlamaProcess
 from lmstrix.engine.records import CatalogEntry, EngineFault, LoadEstimate, LoadSettings, LogEvent
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
 
     from lmstrix.engine.catalog import Catalog
-    from lmstrix.engine.llama_process import OnProgress
+    from lmstrix.engine.llama.process import OnProgress
     from lmstrix.ground.types import ModelKind
 
 __all__ = ["Instance", "InstancePool"]

@@ -6,16 +6,16 @@ import base64
 import binascii
 from typing import TYPE_CHECKING, Final
 
-from lmstrix.engine.endpoints import parameters
+from lmstrix.engine.protocol.endpoints import parameters
+from lmstrix.engine.protocol.session import Call, Channel, Namespace
 from lmstrix.engine.records import EngineFault
-from lmstrix.engine.session import Call, Channel, Namespace
 from lmstrix.engine.state import PACKAGE
 from lmstrix.ground.version import __version__
 
 if TYPE_CHECKING:
     from lmstrix.engine.files import FileStore
+    from lmstrix.engine.protocol.wire import AuthRequest
     from lmstrix.engine.state import EngineState
-    from lmstrix.engine.wire import AuthRequest
 
 _PARSER: Final = {"library": PACKAGE, "version": __version__}
 

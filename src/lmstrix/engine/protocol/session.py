@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
 
-from lmstrix.engine import wire
+from lmstrix.engine.protocol import wire
 from lmstrix.engine.records import EngineFault, FragmentEvent
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, TypeAlias, get_args
 
-from lmstrix.engine.kv_config import (
+from lmstrix.engine.protocol.kv_config import (
     Flat,
     bad_value,
     jinja_template,

@@ -25,7 +25,7 @@ from lmstrix.engine.records import (
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from lmstrix.engine.reasoning import ReasoningSplitter, ReasoningType
+    from lmstrix.engine.llama.reasoning import ReasoningSplitter, ReasoningType
     from lmstrix.ground.types import StopReason
 
 Json = dict[str, Any]

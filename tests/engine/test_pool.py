@@ -11,7 +11,7 @@ import psutil
 import pytest
 
 from lmstrix.engine.catalog import Catalog
-from lmstrix.engine.instances import Instance, InstancePool
+from lmstrix.engine.pool import Instance, InstancePool
 from lmstrix.engine.records import CatalogEntry, EngineFault, LoadSettings, LogEvent, PredictionSettings
 from tests.engine.children import own_children
 from tests.engine.pools import SCRIPTED, asking, collect, put, running_pool, scripted_models, stats_of, user
@@ -228,8 +228,8 @@ async def test_a_cancelled_load_frees_name_and_memory(models: Path) -> None:
 
 @pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="needs a process that can be held")
 async def test_progress_is_repeated_while_a_load_takes_long(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lmstrix.engine.llama_process._PROGRESS_POLL_S", 0.001)
-    monkeypatch.setattr("lmstrix.engine.llama_process._PROGRESS_HEARTBEAT_S", 0.0)
+    monkeypatch.setattr("lmstrix.engine.llama.process._PROGRESS_POLL_S", 0.001)
+    monkeypatch.setattr("lmstrix.engine.llama.process._PROGRESS_HEARTBEAT_S", 0.0)
     ratios: list[float] = []
 
     def hold_until_repeated(ratio: float) -> None:

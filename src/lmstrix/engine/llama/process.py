@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lmstrix.engine.llama_client import LlamaClient
+from lmstrix.engine.llama.client import LlamaClient
 from lmstrix.engine.records import EngineFault, LoadSettings
 
 _CHILD = Path(__file__).with_name("child.py")
