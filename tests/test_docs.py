@@ -14,7 +14,7 @@ import pytest
 from tools import write_command_docs
 
 from lmstrix import EmbeddedEngine
-from lmstrix.commands import LMStrixCommands, command_functions
+from lmstrix.cli.app import LMStrixCommands, command_functions
 from tests.support.tiny_gguf_scripted import scripted_model
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def test_the_command_page_is_current() -> None:
 
 
 def test_every_command_has_a_summary_and_every_option_a_text() -> None:
-    from lmstrix.command_line import describe
+    from lmstrix.cli.words import describe
 
     for path, function in command_functions(LMStrixCommands).items():
         command = describe(path, function)

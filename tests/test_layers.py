@@ -14,16 +14,16 @@ if TYPE_CHECKING:
 SOURCE = Path(__file__).parent.parent / "src" / "lmstrix"
 ROWS = [
     {"__main__"},
-    {"commands"},
-    {"demo", "toolkit"},
+    {"cli"},
+    {"python"},
     {"service"},
     {"engine", "gateway", "reports"},
     {"api", "core", "loaders"},
-    {"ground", "command_line"},
+    {"ground"},
 ]
 LEVEL = {name: len(ROWS) - index for index, row in enumerate(ROWS) for name in row}
 GROUND = ROWS[-1]
-FOREIGN = {"lmstudio": "api", "xllamacpp": "engine", "fire": "commands", "rich": "reports", "aiohttp": "engine"}
+FOREIGN = {"lmstudio": "api", "xllamacpp": "engine", "fire": "cli", "rich": "reports", "aiohttp": "engine"}
 
 
 def part_of(module: str) -> str:

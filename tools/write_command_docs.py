@@ -5,8 +5,8 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from lmstrix.command_line import command_help, describe, overview
-from lmstrix.commands import LMStrixCommands, command_functions, common_parameters
+from lmstrix.cli.app import LMStrixCommands, command_functions, common_parameters
+from lmstrix.cli.words import command_help, describe, overview
 
 PAGE = Path(__file__).parent.parent / "docs" / "commands.md"
 

@@ -54,8 +54,8 @@ if TYPE_CHECKING:
         ToolDefinition,
     )
     from lmstrix.ground.version import __version__
+    from lmstrix.python.client import ActResult, AsyncChat, AsyncLMStrix, Chat, InferenceResult, LMStrix
     from lmstrix.service.testing import ContextTestRequest
-    from lmstrix.toolkit import ActResult, AsyncChat, AsyncLMStrix, Chat, InferenceResult, LMStrix
 
 _ERRORS = (
     "AuthenticationError BackendTimeoutError BackendUnavailableError ContextOverflowError EmptyAnswerError "
@@ -70,7 +70,7 @@ _TYPES = (
 )
 _HOMES = {
     "lmstrix.ground.version": "__version__",
-    "lmstrix.toolkit": "ActResult AsyncChat AsyncLMStrix Chat InferenceResult LMStrix",
+    "lmstrix.python.client": "ActResult AsyncChat AsyncLMStrix Chat InferenceResult LMStrix",
     "lmstrix.engine": "EmbeddedEngine",
     "lmstrix.ground.errors": _ERRORS,
     "lmstrix.ground.types": _TYPES,

@@ -46,7 +46,7 @@ def _run(words: list[str]) -> int:
 
     debug = "--debug" in words
     try:
-        from lmstrix.commands import run
+        from lmstrix.cli.app import run
 
         return run(words)
     except LMStrixError as exc:

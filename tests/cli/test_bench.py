@@ -14,12 +14,12 @@ import pytest
 
 from lmstrix.core.benchmark.events import BenchEvent
 from lmstrix.core.benchmark.records import BenchReport, from_json
-from lmstrix.reports.bench_console import BenchProgress
-from lmstrix.reports.bench_files import write_report
+from lmstrix.reports.bench.files import write_report
+from lmstrix.reports.bench.terminal import BenchProgress
 from lmstrix.reports.console import Console
 from tests.cli.conftest import EMBEDDING, SCRIPTED, TINY, Ran, loaded_on
 from tests.cli.processes import finish, start
-from tests.reports.bench_reports import cell, report, run, target
+from tests.reports.bench.bench_reports import cell, report, run, target
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -43,8 +43,8 @@ if TYPE_CHECKING:
         ScanReport,
     )
     from lmstrix.ground.types import GenerationResult, LoadedModel, StreamEvent, ToolAnswered
-    from lmstrix.reports.bench_console import BenchProgress
-    from lmstrix.reports.testing import LiveProgress
+    from lmstrix.reports.bench.terminal import BenchProgress
+    from lmstrix.reports.tests import LiveProgress
 
 _LIST_COLUMNS = (
     Column(title="MODEL", shrink=True, keep=18),
@@ -203,7 +203,7 @@ class Console:
                 self._recall_curves(records)
 
     def _recall_curves(self, records: Sequence[ModelRecord]) -> None:
-        from lmstrix.reports.testing import recall_chart
+        from lmstrix.reports.tests import recall_chart
 
         unicode = "utf" in (sys.stdout.encoding or "").lower()
         for record in records:
@@ -252,48 +252,48 @@ class Console:
 
     def test_progress(self) -> LiveProgress:
         """Shows what a test does now; use as a context manager."""
-        from lmstrix.reports.testing import LiveProgress
+        from lmstrix.reports.tests import LiveProgress
 
         return LiveProgress(self, live=not self.quiet and not self.verbose and sys.stderr.isatty())
 
     def test_report(self, report: ContextReport) -> None:
-        from lmstrix.reports.testing import show_report
+        from lmstrix.reports.tests import show_report
 
         show_report(self, report)
 
     def test_plan(self, planned: Sequence[PlannedTest]) -> None:
-        from lmstrix.reports.testing import show_plan
+        from lmstrix.reports.tests import show_plan
 
         show_plan(self, planned)
 
     def bench_progress(self) -> BenchProgress:
         """Shows what a benchmark does now; use as a context manager."""
-        from lmstrix.reports.bench_console import BenchProgress
+        from lmstrix.reports.bench.terminal import BenchProgress
 
         return BenchProgress(self, live=not self.quiet and not self.verbose and sys.stderr.isatty())
 
     def bench_report(self, report: BenchReport, index: Path) -> None:
-        from lmstrix.reports.bench_console import show_bench
+        from lmstrix.reports.bench.terminal import show_bench
 
         show_bench(self, report, index)
 
     def bench_comparison(self, comparison: BenchComparison) -> None:
-        from lmstrix.reports.bench_console import show_comparison
+        from lmstrix.reports.bench.terminal import show_comparison
 
         show_comparison(self, comparison)
 
     def bench_history(self, runs: Sequence[BenchRun]) -> None:
-        from lmstrix.reports.bench_console import show_history
+        from lmstrix.reports.bench.terminal import show_history
 
         show_history(self, runs)
 
     def bench_format(self, report: BenchReport, *, format: str, out: Path | None) -> None:  # noqa: A002 - as the option
-        from lmstrix.reports.bench_console import show_format
+        from lmstrix.reports.bench.terminal import show_format
 
         show_format(self, report, format=format, out=out)
 
     def power(self, states: Sequence[SourceState], channels: Sequence[tuple[str, float | None]], span_s: float) -> None:
-        from lmstrix.reports.bench_console import show_power
+        from lmstrix.reports.bench.terminal import show_power
 
         show_power(self, states, channels, span_s)
 

@@ -21,7 +21,7 @@ from lmstrix.core.history import History
 from lmstrix.core.history.processes import host_name
 from lmstrix.ground.errors import GgufError, LMStrixError, ModelNotFoundError, UsageError
 from lmstrix.loaders.gguf import read_header
-from lmstrix.reports.bench_files import REPORT_FILE, write_report
+from lmstrix.reports.bench.files import REPORT_FILE, write_report
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

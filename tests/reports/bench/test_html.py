@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lmstrix.reports.html import boxed, data_element, policy, render_page, write_pages
-from tests.reports.bench_reports import cell, fleet_report, report, run, target
+from lmstrix.reports.bench.html import boxed, data_element, policy, render_page, write_pages
+from tests.reports.bench.bench_reports import cell, fleet_report, report, run, target
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -6,10 +6,10 @@ import json
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from lmstrix.reports.bench_view import BenchView
-from lmstrix.reports.csv import to_csv
-from lmstrix.reports.html import write_pages
-from lmstrix.reports.markdown import to_markdown
+from lmstrix.reports.bench.csv import to_csv
+from lmstrix.reports.bench.html import write_pages
+from lmstrix.reports.bench.markdown import to_markdown
+from lmstrix.reports.bench.view import BenchView
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -9,7 +9,7 @@ import re
 from typing import TYPE_CHECKING
 from xml.sax.saxutils import quoteattr
 
-from lmstrix.reports.bench_view import BenchView, CellView, ModelView
+from lmstrix.reports.bench.view import BenchView, CellView, ModelView
 
 if TYPE_CHECKING:
     from lmstrix.core.benchmark.records import BenchReport

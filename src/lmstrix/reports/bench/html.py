@@ -23,8 +23,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lmstrix.ground.units import format_bytes
-from lmstrix.reports import charts
-from lmstrix.reports.bench_view import (
+from lmstrix.reports.bench import charts
+from lmstrix.reports.bench.csv import SAMPLE_COLUMNS, sample_rows
+from lmstrix.reports.bench.view import (
     DECODE,
     ENERGY,
     LOAD,
@@ -41,7 +42,6 @@ from lmstrix.reports.bench_view import (
     joules,
     three_figures,
 )
-from lmstrix.reports.csv import SAMPLE_COLUMNS, sample_rows
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lmstrix.command_line import Flag, Invocation, Port, Seconds, Tokens, TokensOrRatio, describe, parse
+from lmstrix.cli.words import Flag, Invocation, Port, Seconds, Tokens, TokensOrRatio, describe, parse
 from lmstrix.ground.errors import UsageError
 
 # original.md 4.11: every one of these was changed, dropped or refused by the earlier LMStrix.

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lmstrix.reports import charts
+from lmstrix.reports.bench import charts
 
 VALUES = st.floats(min_value=1e-6, max_value=1e12)
 NAMES = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=80)

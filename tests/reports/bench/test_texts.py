@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lmstrix.reports.bench_view import duration, joules, three_figures
-from lmstrix.reports.csv import to_csv
-from lmstrix.reports.junit import to_junit
-from lmstrix.reports.markdown import escape, to_markdown
-from tests.reports.bench_reports import cell, fleet_report, report, run, target
+from lmstrix.reports.bench.csv import to_csv
+from lmstrix.reports.bench.junit import to_junit
+from lmstrix.reports.bench.markdown import escape, to_markdown
+from lmstrix.reports.bench.view import duration, joules, three_figures
+from tests.reports.bench.bench_reports import cell, fleet_report, report, run, target
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
 

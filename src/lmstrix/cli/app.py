@@ -15,7 +15,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
-from lmstrix.command_line import (
+from lmstrix.cli.words import (
     ByteCount,
     Flag,
     Invocation,
@@ -1013,7 +1013,7 @@ class LMStrixCommands:
 
     def demo(self) -> None:
         """The whole story in a minute, on the embedded engine and a small bundled model."""
-        from lmstrix.demo import run_demo
+        from lmstrix.cli.demo import run_demo
 
         run_demo(self._console.note)
 

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 import pytest
 import pytest_asyncio
 
-from tests.reports.bench_reports import fleet_report
-from tests.reports.chromium import find_chromium, start_chromium
+from tests.reports.bench.bench_reports import fleet_report
+from tests.reports.bench.chromium import find_chromium, start_chromium
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from tests.reports.chromium import Browser
+    from tests.reports.bench.chromium import Browser
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
@@ -30,6 +30,6 @@ async def browser() -> AsyncIterator[Browser]:
 @pytest.fixture(scope="session")
 def fleet_page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The page of five models."""
-    from lmstrix.reports.html import write_pages
+    from lmstrix.reports.bench.html import write_pages
 
     return write_pages(fleet_report(), tmp_path_factory.mktemp("fleet"))

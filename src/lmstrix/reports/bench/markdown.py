@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from lmstrix.reports.bench_view import ENERGY, METRICS, BenchView, CellView
+from lmstrix.reports.bench.view import ENERGY, METRICS, BenchView, CellView
 from lmstrix.reports.table import clean
 
 if TYPE_CHECKING:

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from lmstrix.reports.html import write_pages
-from tests.reports.bench_reports import cell, report, run, target
+from lmstrix.reports.bench.html import write_pages
+from tests.reports.bench.bench_reports import cell, report, run, target
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.reports.chromium import Browser, Tab
+    from tests.reports.bench.chromium import Browser, Tab
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from lmstrix.reports.bench_view import (
+from lmstrix.reports.bench.view import (
     DECODE,
     E2E,
     ENERGY,
@@ -329,15 +329,15 @@ def show_format(console: Console, report: BenchReport, *, format: str, out: Path
 
 def _written(report: BenchReport, format: str) -> str:  # noqa: A002 - as the option
     if format == "md":
-        from lmstrix.reports.markdown import to_markdown
+        from lmstrix.reports.bench.markdown import to_markdown
 
         return to_markdown(report)
     if format == "csv":
-        from lmstrix.reports.csv import to_csv
+        from lmstrix.reports.bench.csv import to_csv
 
         return to_csv(report)
     if format == "junit":
-        from lmstrix.reports.junit import to_junit
+        from lmstrix.reports.bench.junit import to_junit
 
         return to_junit(report)
     return json.dumps(report.to_json(), indent=1) + "\n"

@@ -1,0 +1,1 @@
+"""One report of a benchmark in many shapes: terminal, page, markdown, CSV, JUnit."""
