@@ -9,9 +9,11 @@ TYPE_CHECKING = False  # importing typing for it would take a third of the time 
 if TYPE_CHECKING:
     from lmstrix.core.answers.batch import BatchReport
     from lmstrix.core.answers.recommend import Advice, Wish
+    from lmstrix.core.context.report import ContextReport
     from lmstrix.core.context.tester import ContextOutcome
+    from lmstrix.core.memory.estimate import EstimateReport
+    from lmstrix.core.registry.listing import ScanReport
     from lmstrix.core.registry.registry import Configuration, ContextResult, ModelRecord
-    from lmstrix.core.results import ContextReport, EstimateReport, ScanReport
     from lmstrix.engine import EmbeddedEngine
     from lmstrix.ground.errors import (
         AuthenticationError,
@@ -77,7 +79,9 @@ _HOMES = {
     "lmstrix.core.registry.registry": "Configuration ContextResult ModelRecord",
     "lmstrix.core.answers.batch": "BatchReport",
     "lmstrix.core.answers.recommend": "Advice Wish",
-    "lmstrix.core.results": "ContextReport EstimateReport ScanReport",
+    "lmstrix.core.registry.listing": "ScanReport",
+    "lmstrix.core.context.report": "ContextReport",
+    "lmstrix.core.memory.estimate": "EstimateReport",
     "lmstrix.core.context.tester": "ContextOutcome",
     "lmstrix.service.testing": "ContextTestRequest",
 }

@@ -20,7 +20,7 @@ from tests.support.faulty_server import FaultyModel, FaultyServer
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from lmstrix.ground.backend import AsyncModelBackend, ModelBackend
+    from lmstrix.ground.backend import BlockingBackend, ModelBackend
 
 TINY = "acme/tiny"
 ASK = GenerationRequest(messages=(Message(role="user", text="What is 2+3?"),))
@@ -62,8 +62,8 @@ def interrupt_when(condition: Any, *, between_waits: bool = False) -> threading.
 def test_both_backends_are_what_core_asks_for(server: FaultyServer) -> None:
     from lmstrix.api.client import AsyncLMStudioBackend
 
-    blocking: ModelBackend = LMStudioBackend(server.info)
-    asynchronous: AsyncModelBackend = AsyncLMStudioBackend(server.info)
+    blocking: BlockingBackend = LMStudioBackend(server.info)
+    asynchronous: ModelBackend = AsyncLMStudioBackend(server.info)
     assert blocking.server == asynchronous.server == server.info
     blocking.close()
 

@@ -43,7 +43,7 @@ _CLEAN_UP_S = 4 * CANCEL_GRACE_S + 1.0
 
 
 class LMStudioBackend:
-    """See `lmstrix.ground.backend.ModelBackend`. Close it, or use it as a context manager."""
+    """See `lmstrix.ground.backend.BlockingBackend`. Close it, or use it as a context manager."""
 
     def __init__(self, server: ServerInfo, *, api_token: str | None = None, deadlines: Deadlines | None = None) -> None:
         self._backend = AsyncLMStudioBackend(server, api_token=api_token, deadlines=deadlines)

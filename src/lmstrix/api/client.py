@@ -1,4 +1,4 @@
-"""AsyncLMStudioBackend: LM Studio, or anything that speaks its wire, as an `AsyncModelBackend`.
+"""AsyncLMStudioBackend: LM Studio, or anything that speaks its wire, as an `ModelBackend`.
 
 Every wait has a deadline. What passes it is cancelled on the server; a load that the server finishes all the same is
 unloaded when it does. Instances this backend loaded are addressed by their reference, so one that the server unloaded
@@ -70,7 +70,7 @@ class _Known:
 
 
 class AsyncLMStudioBackend:
-    """See `lmstrix.ground.backend.AsyncModelBackend`. Connects when first used; one event loop for its whole life."""
+    """See `lmstrix.ground.backend.ModelBackend`. Connects when first used; one event loop for its whole life."""
 
     def __init__(self, server: ServerInfo, *, api_token: str | None = None, deadlines: Deadlines | None = None) -> None:
         self._server = server

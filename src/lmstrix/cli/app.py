@@ -359,7 +359,7 @@ class LMStrixCommands:
             first_token_timeout: Give up when no token came in this time.
             stream_timeout: Give up when no token came for this long.
         """
-        from lmstrix.core.results import InferRequest
+        from lmstrix.core.answers.request import InferRequest
         from lmstrix.service.inferring import Inferring, InferWords, tools_of_words
         from lmstrix.service.prompting import PromptWords, load_schema
 
@@ -450,7 +450,7 @@ class LMStrixCommands:
             seed: Seed of the sampler.
             stream_timeout: Give up when no token came for this long.
         """
-        from lmstrix.core.results import InferRequest
+        from lmstrix.core.answers.request import InferRequest
         from lmstrix.reports.chat import run_chat
 
         request = InferRequest(
@@ -504,7 +504,7 @@ class LMStrixCommands:
             first_token_timeout: Give up on an answer when no token came in this time.
             stream_timeout: Give up on an answer when no token came for this long.
         """
-        from lmstrix.core.results import InferRequest
+        from lmstrix.core.answers.request import InferRequest
         from lmstrix.service.batching import BatchRequest
 
         request = BatchRequest(

@@ -1,7 +1,7 @@
 """Asynchronous steps on a blocking backend, without an event loop.
 
 A coroutine that awaits only calls which never suspend runs to its end in one go. So steps written once against
-`AsyncModelBackend` serve blocking callers too: `Unsuspended` makes each blocking call look asynchronous, and
+`ModelBackend` serve blocking callers too: `Unsuspended` makes each blocking call look asynchronous, and
 `run_unsuspended` runs the coroutine, `iterate_unsuspended` an asynchronous generator. What blocks beside the backend,
 a file say, goes through an `Aside`: a worker thread in one case, a plain call in the other. Traded away: such steps may
 await nothing else (no sleep, no other task).
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, ParamSpec, Protocol, TypeVar, cast
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Generator, Sequence
 
-    from lmstrix.ground.backend import LoadProgress, ModelBackend
+    from lmstrix.ground.backend import BlockingBackend, LoadProgress
     from lmstrix.ground.types import (
         Deadlines,
         GenerationRequest,
@@ -71,9 +71,9 @@ def iterate_unsuspended(events: AsyncGenerator[T]) -> Generator[T]:
 
 
 class Unsuspended:
-    """A blocking backend as an AsyncModelBackend whose calls are done when they return."""
+    """A blocking backend as an ModelBackend whose calls are done when they return."""
 
-    def __init__(self, backend: ModelBackend) -> None:
+    def __init__(self, backend: BlockingBackend) -> None:
         self._backend = backend
 
     @property

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 LoadProgress = Callable[[float], None]  # ratio 0..1, increasing
 
 
-class AsyncModelBackend(Protocol):
+class ModelBackend(Protocol):
     """What a server of models can do. Instances are named by the caller (`instance_id`), uniquely."""
 
     @property
@@ -77,7 +77,7 @@ class AsyncModelBackend(Protocol):
     async def close(self) -> None: ...
 
 
-class ModelBackend(Protocol):
+class BlockingBackend(Protocol):
     """The same, blocking. Safe to use from several threads; KeyboardInterrupt cancels what runs on the server."""
 
     @property

@@ -27,10 +27,13 @@ if TYPE_CHECKING:
     from lmstrix.core.answers.acting import Transcript
     from lmstrix.core.answers.batch import BatchProgress, BatchReport
     from lmstrix.core.answers.recommend import Advice, Wish
+    from lmstrix.core.answers.request import InferRequest
     from lmstrix.core.benchmark.records import BenchReport, BenchRequest
+    from lmstrix.core.context.report import ContextReport
     from lmstrix.core.context.tester import ContextOutcome
+    from lmstrix.core.memory.estimate import EstimateReport
+    from lmstrix.core.registry.listing import ScanReport
     from lmstrix.core.registry.registry import ModelRecord
-    from lmstrix.core.results import ContextReport, EstimateReport, InferRequest, ScanReport
     from lmstrix.ground.types import GenerationStats, LoadedModel
     from lmstrix.service import LMStrixService
     from lmstrix.service.batching import BatchRequest
@@ -111,7 +114,7 @@ def _service(
 
 
 def _request(prompt: str, model: str | None, options: Mapping[str, Any]) -> InferRequest:
-    from lmstrix.core.results import InferRequest
+    from lmstrix.core.answers.request import InferRequest
 
     stop = options.get("stop")
     fixed = {"stop": (stop,) if isinstance(stop, str) else tuple(stop)} if stop is not None else {}

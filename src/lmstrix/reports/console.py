@@ -22,26 +22,21 @@ if TYPE_CHECKING:
     from lmstrix.core.answers.batch import BatchProgress, BatchReport
     from lmstrix.core.answers.inference import Prepared
     from lmstrix.core.answers.recommend import Advice, Recommendation
+    from lmstrix.core.answers.request import Embedded, Rehearsal
     from lmstrix.core.benchmark.compare import BenchComparison
     from lmstrix.core.benchmark.power_sources import SourceState
     from lmstrix.core.benchmark.records import BenchReport
+    from lmstrix.core.context.report import ContextReport, PlannedTest
+    from lmstrix.core.health import DoctorReport
     from lmstrix.core.history import BenchRun
     from lmstrix.core.history.calls import CallStatistics, LoggedCall
+    from lmstrix.core.memory.estimate import EstimateReport
     from lmstrix.core.prompts.library import PromptLibrary, RenderedPrompt
     from lmstrix.core.prompts.lint import LintFinding
+    from lmstrix.core.registry.defaults import SavedDefaults
+    from lmstrix.core.registry.listing import Listing, ScanReport
     from lmstrix.core.registry.registry import ModelRecord
     from lmstrix.core.registry.results import ContextResult
-    from lmstrix.core.results import (
-        ContextReport,
-        DoctorReport,
-        Embedded,
-        EstimateReport,
-        Listing,
-        PlannedTest,
-        Rehearsal,
-        SavedDefaults,
-        ScanReport,
-    )
     from lmstrix.ground.types import GenerationResult, LoadedModel, StreamEvent, ToolAnswered
     from lmstrix.reports.bench.terminal import BenchProgress
     from lmstrix.reports.tests import LiveProgress

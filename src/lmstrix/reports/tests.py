@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
     from rich.progress import Progress, TaskID
 
+    from lmstrix.core.context.report import ContextReport, ModelTest, PlannedTest
     from lmstrix.core.context.tester import Step
     from lmstrix.core.registry.registry import ModelRecord, RecallPoint
-    from lmstrix.core.results import ContextReport, ModelTest, PlannedTest
     from lmstrix.reports.console import Console
 
 _BLOCKS = "▁▂▃▄▅▆▇█"

@@ -1,6 +1,6 @@
 """The use cases: `LMStrixService` has one method each, returns records and prints nothing."""
 
-from lmstrix.core.results import InferRequest
+from lmstrix.core.answers.request import InferRequest
 from lmstrix.service.facade import LMStrixService
 
 __all__ = ["InferRequest", "LMStrixService"]

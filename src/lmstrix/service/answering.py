@@ -25,9 +25,9 @@ if TYPE_CHECKING:
     from lmstrix.core.answers.acting import Transcript
     from lmstrix.core.answers.cache import ResponseCache
     from lmstrix.core.answers.load_policy import ContextChoice
+    from lmstrix.core.answers.request import InferRequest
     from lmstrix.core.registry.registry import ModelRecord
-    from lmstrix.core.results import InferRequest
-    from lmstrix.ground.backend import AsyncModelBackend, LoadProgress
+    from lmstrix.ground.backend import LoadProgress, ModelBackend
     from lmstrix.ground.types import GenerationResult
     from lmstrix.service.facade import LMStrixService
 
@@ -104,14 +104,14 @@ def stream(service: LMStrixService, asked: InferRequest, watch: Watch) -> Genera
         if tool.is_async:
             raise UsageError(f"tool {tool.definition.name} is a coroutine function; only AsyncLMStrix can call it")
 
-    def connect() -> AsyncModelBackend:
+    def connect() -> ModelBackend:
         return Unsuspended(service.connection.backend)
 
     yield from iterate_unsuspended(answer(service, connect, asked, watch, aside=here))
 
 
 def stream_async(
-    service: LMStrixService, backend: AsyncModelBackend, asked: InferRequest, watch: Watch
+    service: LMStrixService, backend: ModelBackend, asked: InferRequest, watch: Watch
 ) -> AsyncGenerator[StreamEvent]:
     """`answer` on an event loop: any number at once, without a thread each."""
     return answer(service, lambda: backend, asked, watch, aside=asyncio.to_thread)
@@ -119,7 +119,7 @@ def stream_async(
 
 async def answer(
     service: LMStrixService,
-    connect: Callable[[], AsyncModelBackend],
+    connect: Callable[[], ModelBackend],
     asked: InferRequest,
     watch: Watch,
     *,
@@ -160,7 +160,7 @@ async def answer(
 
 
 def _events(
-    backend: AsyncModelBackend, prepared: Prepared, call: Call, asked: InferRequest, watch: Watch, aside: Aside
+    backend: ModelBackend, prepared: Prepared, call: Call, asked: InferRequest, watch: Watch, aside: Aside
 ) -> AsyncGenerator[StreamEvent]:
     if asked.tools:
         from lmstrix.core.answers.acting import act

@@ -42,10 +42,10 @@ from lmstrix.service.prompting import PARAGRAPH, open_library
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
+    from lmstrix.core.answers.request import InferRequest
     from lmstrix.core.prompts.library import PromptLibrary
     from lmstrix.core.registry.registry import ModelRecord
-    from lmstrix.core.results import InferRequest
-    from lmstrix.ground.backend import AsyncModelBackend
+    from lmstrix.ground.backend import ModelBackend
     from lmstrix.service.facade import LMStrixService
 
 INDEX = "index.jsonl"
@@ -84,7 +84,7 @@ def plan_batch(service: LMStrixService, asked: BatchRequest) -> list[tuple[Model
 
 async def run_batch(
     service: LMStrixService,
-    backend: AsyncModelBackend,
+    backend: ModelBackend,
     asked: BatchRequest,
     *,
     on_progress: Callable[[BatchProgress], None] | None = None,
@@ -104,7 +104,7 @@ class _Run:
     def __init__(
         self,
         service: LMStrixService,
-        backend: AsyncModelBackend,
+        backend: ModelBackend,
         asked: BatchRequest,
         *,
         total: int,

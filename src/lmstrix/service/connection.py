@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from lmstrix.engine import EmbeddedEngine
-    from lmstrix.ground.backend import ModelBackend
+    from lmstrix.ground.backend import BlockingBackend
     from lmstrix.ground.paths import Paths
     from lmstrix.ground.settings import Settings
     from lmstrix.ground.types import ServerInfo
@@ -29,7 +29,7 @@ class Connection:
     `models_dir` is known for the embedded engine only.
     """
 
-    backend: ModelBackend
+    backend: BlockingBackend
     server: ServerInfo
     models_dir: Path | None = None
     own_engine: EmbeddedEngine | None = None
@@ -85,7 +85,7 @@ def connect_running(paths: Paths, settings: Settings) -> Connection:
     return Connection(backend=_backend(server, settings), server=server, models_dir=models_dir)
 
 
-def _backend(server: ServerInfo, settings: Settings) -> ModelBackend:
+def _backend(server: ServerInfo, settings: Settings) -> BlockingBackend:
     from lmstrix.api.blocking import LMStudioBackend
 
     return LMStudioBackend(server, api_token=settings.api_token)

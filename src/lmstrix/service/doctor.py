@@ -9,7 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lmstrix.core.results import Check, DoctorReport
+from lmstrix.core.health import Check, DoctorReport
 from lmstrix.ground.errors import BackendUnavailableError, LMStrixError
 from lmstrix.ground.units import format_bytes
 

@@ -6,7 +6,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from lmstrix.core.answers.inference import OWN_PREFIX
-from lmstrix.core.results import Embedded
+from lmstrix.core.answers.request import Embedded
 from lmstrix.ground.errors import LMStrixError, UsageError
 from lmstrix.ground.types import LoadConfig
 
@@ -15,13 +15,13 @@ if TYPE_CHECKING:
 
     from lmstrix.core.registry.registry import ModelRecord
     from lmstrix.core.unsuspended import Aside
-    from lmstrix.ground.backend import AsyncModelBackend
+    from lmstrix.ground.backend import ModelBackend
     from lmstrix.service.facade import LMStrixService
 
 
 async def embed(
     service: LMStrixService,
-    connect: Callable[[], AsyncModelBackend],
+    connect: Callable[[], ModelBackend],
     texts: Sequence[str],
     model: str | None,
     *,

@@ -5,11 +5,11 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from lmstrix.core.memory.estimate import EstimateReport
 from lmstrix.core.memory.fit import LoadBreakdown, load_breakdown, longest_context
 from lmstrix.core.memory.host import read_host_memory
 from lmstrix.core.memory.kv_cache import kv_cache_bytes
 from lmstrix.core.memory.shape import ModelShape, shape_from_listing, shape_from_metadata
-from lmstrix.core.results import EstimateReport
 from lmstrix.ground.errors import GgufError, LMStrixError, UsageError
 from lmstrix.loaders.gguf import read_header
 

@@ -12,20 +12,8 @@ from itertools import chain, count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from lmstrix.core.registry.listing import Listing, ScanReport, SortKey
 from lmstrix.core.registry.store import RegistryStore
-from lmstrix.core.results import (
-    ContextReport,
-    DoctorReport,
-    Embedded,
-    EstimateReport,
-    InferRequest,
-    Listing,
-    PlannedTest,
-    Rehearsal,
-    SavedDefaults,
-    ScanReport,
-    SortKey,
-)
 from lmstrix.service.call_log import LogFile
 
 if TYPE_CHECKING:
@@ -37,14 +25,19 @@ if TYPE_CHECKING:
     from lmstrix.core.answers.conversations import ConversationStore
     from lmstrix.core.answers.inference import Prepared
     from lmstrix.core.answers.recommend import Advice, Wish
+    from lmstrix.core.answers.request import Embedded, InferRequest, Rehearsal
     from lmstrix.core.benchmark.compare import BenchComparison
     from lmstrix.core.benchmark.events import BenchEvent
     from lmstrix.core.benchmark.records import BenchReport
+    from lmstrix.core.context.report import ContextReport, PlannedTest
     from lmstrix.core.context.tester import Step
+    from lmstrix.core.health import DoctorReport
     from lmstrix.core.history import BenchRun
     from lmstrix.core.history.calls import CallStatistics, LoggedCall
+    from lmstrix.core.memory.estimate import EstimateReport
+    from lmstrix.core.registry.defaults import SavedDefaults
     from lmstrix.core.registry.registry import ModelRecord, ModelRegistry
-    from lmstrix.ground.backend import AsyncModelBackend, LoadProgress
+    from lmstrix.ground.backend import LoadProgress, ModelBackend
     from lmstrix.ground.paths import Paths
     from lmstrix.ground.settings import Settings
     from lmstrix.ground.types import LoadConfig, LoadedModel, StreamEvent
@@ -339,7 +332,7 @@ class LMStrixService:
         from lmstrix.core.unsuspended import Unsuspended, here, run_unsuspended
         from lmstrix.service.embedding import embed
 
-        def connect() -> AsyncModelBackend:
+        def connect() -> ModelBackend:
             return Unsuspended(self.connection.backend)
 
         return run_unsuspended(embed(self, connect, texts, model, ttl_s=ttl_s, aside=here))

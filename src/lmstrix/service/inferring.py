@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from lmstrix.core.answers.answer_schema import AnswerSchema
     from lmstrix.core.answers.inference import Prepared
     from lmstrix.core.answers.recommend import Task
-    from lmstrix.core.results import InferRequest, Rehearsal
+    from lmstrix.core.answers.request import InferRequest, Rehearsal
     from lmstrix.ground.types import GenerationResult, StreamEvent
     from lmstrix.service.facade import LMStrixService
 

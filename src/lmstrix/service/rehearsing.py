@@ -9,14 +9,14 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from lmstrix.core.answers.load_policy import choose_context
+from lmstrix.core.answers.request import Rehearsal
 from lmstrix.core.answers.tokens import TokenCount, estimate_tokens
-from lmstrix.core.results import Rehearsal
 from lmstrix.ground.errors import BackendUnavailableError, LMStrixError
 from lmstrix.service.answering import UNKNOWN_DECLARED, generation_request, last_used
 
 if TYPE_CHECKING:
+    from lmstrix.core.answers.request import InferRequest
     from lmstrix.core.registry.registry import ModelRecord
-    from lmstrix.core.results import InferRequest
     from lmstrix.ground.types import GenerationRequest
     from lmstrix.service.facade import LMStrixService
 

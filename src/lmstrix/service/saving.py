@@ -4,8 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from lmstrix.core.registry.defaults import AUTO_FIT, CONTEXT_LENGTH, FLASH_ATTENTION, DefaultsChange, ModelDefaults
-from lmstrix.core.results import SavedDefaults
+from lmstrix.core.registry.defaults import (
+    AUTO_FIT,
+    CONTEXT_LENGTH,
+    FLASH_ATTENTION,
+    DefaultsChange,
+    ModelDefaults,
+    SavedDefaults,
+)
 from lmstrix.ground.errors import LMStrixError, UsageError
 
 if TYPE_CHECKING:

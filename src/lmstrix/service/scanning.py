@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from lmstrix.core.history import History
+from lmstrix.core.registry.listing import ScanReport
 from lmstrix.core.registry.scanner import DiskScan, merge_listing, scan_models_dir
-from lmstrix.core.results import ScanReport
 from lmstrix.ground.errors import BackendUnavailableError, LMStrixError
 from lmstrix.loaders.gguf import read_header
 

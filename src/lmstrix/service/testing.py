@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Literal
 
 from lmstrix.core.answers.inference import OWN_PREFIX
 from lmstrix.core.context.machine_belief import MachineBelief
+from lmstrix.core.context.report import ContextReport, ModelTest, PlannedTest
 from lmstrix.core.context.search import ContextSearch
 from lmstrix.core.context.tester import INSTANCE_PREFIX, ContextTester, ContextTestOptions, Step, Subject
 from lmstrix.core.context.verdict import Outcome
 from lmstrix.core.history import History
 from lmstrix.core.memory.host import read_host_memory
 from lmstrix.core.registry.registry import Configuration, ContextResult, ModelRecord, ModelRegistry
-from lmstrix.core.results import ContextReport, ModelTest, PlannedTest
 from lmstrix.ground.errors import LMStrixError, UsageError
 from lmstrix.ground.types import Deadlines, LoadConfig, Provenance
 from lmstrix.service.estimating import UNKNOWN_DECLARED, breakdown, predicted_limit, shape_of
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from lmstrix.core.memory.shape import ModelShape
-    from lmstrix.ground.backend import ModelBackend
+    from lmstrix.ground.backend import BlockingBackend
     from lmstrix.service.facade import LMStrixService
 
 Order = Literal["risk", "id", "size", "ctx"]
@@ -130,7 +130,7 @@ class _Run:
         self._service = service
         self._history = history
         self._options = options
-        self._backend: ModelBackend = service.connection.backend
+        self._backend: BlockingBackend = service.connection.backend
         self._engine = self._backend.server.engine
         for intent in history.journal.settle_unfinished():
             service.notify(
@@ -304,7 +304,7 @@ def _ceiling(record: ModelRecord, options: ContextTestRequest) -> int:
     return min(declared, options.threshold or declared)
 
 
-def _guardrail_limit(backend: ModelBackend, model_key: str, load: LoadConfig, ceiling: int) -> int | None:
+def _guardrail_limit(backend: BlockingBackend, model_key: str, load: LoadConfig, ceiling: int) -> int | None:
     """The longest context the server's own guardrail lets through, when that is below `ceiling`; None when it is not.
 
     Asking costs milliseconds and loads nothing; a load beyond it would be refused. None also where the server gives
@@ -331,13 +331,13 @@ def _free_bytes() -> int:
     return read_host_memory().model_budget_bytes
 
 
-def _is_local(backend: ModelBackend) -> bool:
+def _is_local(backend: BlockingBackend) -> bool:
     """Whether the server runs on this machine, so that this machine's memory is what counts."""
     host = backend.server.address.rpartition(":")[0]
     return host in ("127.0.0.1", "localhost", "[::1]", "::1")
 
 
-def _provenance(backend: ModelBackend, machine: str, load: LoadConfig) -> Provenance:
+def _provenance(backend: BlockingBackend, machine: str, load: LoadConfig) -> Provenance:
     server = backend.server
     return Provenance(
         engine=server.engine,

@@ -32,7 +32,7 @@ from tests.support.tiny_gguf_scripted import scripted_model
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
 
-    from lmstrix.ground.backend import AsyncModelBackend
+    from lmstrix.ground.backend import ModelBackend
 
 
 class Unit(enum.Enum):
@@ -151,7 +151,7 @@ def play(backend: Playing, *, max_rounds: int = 10) -> tuple[list[ToolAnswered],
     choice = ContextChoice(context_length=backend.context_length, source="asked")
     transcript = Transcript()
     events = act(
-        cast("AsyncModelBackend", backend),
+        cast("ModelBackend", backend),
         Prepared(instance=instance, choice=choice, prompt_tokens=1, max_tokens=1, load_s=None),
         GenerationRequest(messages=(Message(role="user", text="go"),)),
         InferenceOptions(),

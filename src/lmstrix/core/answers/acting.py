@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from lmstrix.core.answers.inference import InferenceOptions, Prepared
     from lmstrix.core.unsuspended import Aside
-    from lmstrix.ground.backend import AsyncModelBackend
+    from lmstrix.ground.backend import ModelBackend
     from lmstrix.ground.types import GenerationRequest
 
 DEFAULT_ROUNDS = 10
@@ -84,7 +84,7 @@ def tools_of(functions: Iterable[Callable[..., object]]) -> tuple[Tool, ...]:
 
 
 async def act(
-    backend: AsyncModelBackend,
+    backend: ModelBackend,
     prepared: Prepared,
     request: GenerationRequest,
     options: InferenceOptions,

@@ -17,7 +17,7 @@ from lmstrix.ground.units import format_seconds
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from lmstrix.core.results import InferRequest
+    from lmstrix.core.answers.request import InferRequest
     from lmstrix.ground.types import GenerationResult, StreamEvent
 
 HELP = """\

@@ -20,7 +20,7 @@ from lmstrix.ground.types import Deadlines, GenerationRequest, LoadConfig, Loade
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from lmstrix.ground.backend import AsyncModelBackend, LoadProgress
+    from lmstrix.ground.backend import LoadProgress, ModelBackend
 
 OWN_PREFIX = "lmstrix-infer-"
 ROUGH_BYTES_PER_TOKEN = 3
@@ -71,7 +71,7 @@ class Acquired:
 
 
 async def prepare(
-    backend: AsyncModelBackend,
+    backend: ModelBackend,
     target: InferenceTarget,
     request: GenerationRequest,
     options: InferenceOptions,
@@ -101,7 +101,7 @@ async def prepare(
 
 
 async def acquire(
-    backend: AsyncModelBackend,
+    backend: ModelBackend,
     target: InferenceTarget,
     options: InferenceOptions,
     *,
@@ -135,7 +135,7 @@ async def acquire(
 
 
 async def fit(
-    backend: AsyncModelBackend, acquired: Acquired, request: GenerationRequest, options: InferenceOptions
+    backend: ModelBackend, acquired: Acquired, request: GenerationRequest, options: InferenceOptions
 ) -> Prepared:
     """Count a request on its instance. Raises ContextOverflowError when it and its answer cannot fit."""
     instance = acquired.instance
@@ -152,7 +152,7 @@ async def fit(
     )
 
 
-async def release(backend: AsyncModelBackend, acquired: Acquired | Prepared) -> None:
+async def release(backend: ModelBackend, acquired: Acquired | Prepared) -> None:
     """Unload an instance that was loaded for this call; one that was there before is never touched."""
     if acquired.load_s is not None:
         await backend.unload(acquired.instance.instance_id)
@@ -171,7 +171,7 @@ def bounded(request: GenerationRequest, prepared: Prepared) -> GenerationRequest
 
 
 async def _load(
-    backend: AsyncModelBackend,
+    backend: ModelBackend,
     model_key: str,
     decision: Load,
     options: InferenceOptions,
@@ -191,7 +191,7 @@ async def _load(
     )
 
 
-async def _count(backend: AsyncModelBackend, instance_id: str, request: GenerationRequest) -> int:
+async def _count(backend: ModelBackend, instance_id: str, request: GenerationRequest) -> int:
     text = request.raw_prompt
     if text is None:
         text = await backend.apply_template(instance_id, request.messages, tools=request.tools)

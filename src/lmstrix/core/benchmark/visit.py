@@ -54,7 +54,7 @@ if TYPE_CHECKING:
     from lmstrix.core.benchmark.memory_sampler import MemoryReading, MemorySampler, MemoryUse
     from lmstrix.core.benchmark.power import PowerSampler
     from lmstrix.core.benchmark.saved import BenchJournal
-    from lmstrix.ground.backend import AsyncModelBackend
+    from lmstrix.ground.backend import ModelBackend
 
 _WARMUP_TOKENS = 32
 _WARMUP_TRIES = 3
@@ -80,7 +80,7 @@ class BenchServer:
     version: str | None = None
 
     @classmethod
-    def of(cls, backend: AsyncModelBackend) -> BenchServer:
+    def of(cls, backend: ModelBackend) -> BenchServer:
         """LM Studio or the embedded engine."""
         server = backend.server
         return cls(streams=backend, loads=backend, engine=server.engine, address=server.address, version=server.version)

@@ -28,7 +28,7 @@ from lmstrix.ground.types import (
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from lmstrix.ground.backend import ModelBackend
+    from lmstrix.ground.backend import BlockingBackend
 
 _OUTCOMES = {
     "recalled": Outcome.OK,
@@ -88,7 +88,7 @@ class Prober:
 
     def __init__(
         self,
-        backend: ModelBackend,
+        backend: BlockingBackend,
         instance: LoadedModel,
         *,
         seed: int,

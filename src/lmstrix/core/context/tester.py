@@ -29,7 +29,7 @@ from lmstrix.ground.types import Deadlines, LoadConfig, LoadedModel, Provenance
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from lmstrix.ground.backend import ModelBackend
+    from lmstrix.ground.backend import BlockingBackend
 
 Precision = Literal["safe", "balanced", "tight", "exhaustive"]
 INSTANCE_PREFIX = TESTED_PREFIX  # instances of any tester: what an earlier, killed run left is known by it
@@ -113,7 +113,7 @@ class ContextTester:
 
     def __init__(
         self,
-        backend: ModelBackend,
+        backend: BlockingBackend,
         journal: Journal,
         *,
         run_id: str,

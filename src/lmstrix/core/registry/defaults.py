@@ -12,9 +12,12 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lmstrix.ground.errors import LMStrixError
+
+if TYPE_CHECKING:
+    from lmstrix.core.registry.registry import ModelRecord
 
 FOLDER = Path(".internal") / "user-concrete-model-default-config"
 BACKUP_SUFFIX = ".lmstrix-backup"
@@ -136,3 +139,13 @@ def _replace(file: Path, content: bytes) -> None:
         temporary.replace(file)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SavedDefaults:
+    """One model of `save`: what was (or with a dry run would be) changed in its file of defaults, or the `problem`."""
+
+    record: ModelRecord
+    change: DefaultsChange | None
+    written: bool = False
+    problem: str | None = None

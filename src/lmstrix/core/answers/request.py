@@ -1,0 +1,71 @@
+"""What is asked of a model, and what a dry run and an embedding give back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from lmstrix.core.answers.acting import Tool
+    from lmstrix.core.answers.tokens import TokenCount
+    from lmstrix.core.registry.registry import ModelRecord
+    from lmstrix.ground.types import Message
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InferRequest:
+    """One call of `infer`: a `prompt`, or a whole chat in `messages`. `in_ctx`/`out_ctx` as in InferenceOptions.
+
+    `images` are files shown with the prompt. `tools` are called as the model asks, for at most `max_rounds` rounds.
+    `cache` takes the answer from an earlier call that was exactly the same, and keeps this one.
+    """
+
+    prompt: str
+    messages: tuple[Message, ...] = ()
+    model: str | None = None
+    system_prompt: str | None = None
+    in_ctx: int | float | None = None
+    out_ctx: int | float | None = None
+    temperature: float | None = None
+    top_k: int | None = None
+    top_p: float | None = None
+    min_p: float | None = None
+    repeat_penalty: float | None = None
+    seed: int | None = None
+    stop: tuple[str, ...] = ()
+    images: tuple[str, ...] = ()
+    json_schema: Mapping[str, Any] | None = None
+    tools: tuple[Tool, ...] = ()
+    max_rounds: int = 10
+    cache: bool = False
+    reload: bool = False
+    raw: bool = False
+    ttl_s: float | None = 300.0
+    first_token_s: float | None = None
+    between_tokens_s: float | None = None
+    total_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rehearsal:
+    """What a dry run would send. `record` and `context_length` are None when no model was named or none is known."""
+
+    prompt: str
+    system_prompt: str | None
+    count: TokenCount
+    record: ModelRecord | None = None
+    context_length: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Embedded:
+    """One vector a text, in the order of the texts."""
+
+    vectors: tuple[tuple[float, ...], ...]
+    model_key: str
+
+    @property
+    def dimensions(self) -> int:
+        return len(self.vectors[0]) if self.vectors else 0

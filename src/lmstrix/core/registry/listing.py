@@ -1,0 +1,32 @@
+"""What a scan found and what a list shows: records of the registry for callers and reports."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from lmstrix.core.registry.registry import ModelRecord, ScanChanges
+    from lmstrix.core.registry.scanner import ScanProblem
+
+SortKey = Literal["id", "name", "ctx", "tested", "size", "status", "date"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScanReport:
+    """What a scan found. `sources` say where it looked; `written` whether the registry file changed."""
+
+    changes: ScanChanges
+    problems: tuple[ScanProblem, ...]
+    models: int
+    forgotten: tuple[str, ...]
+    sources: tuple[str, ...]
+    written: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listing:
+    """Records in the order asked for, of `total` in the registry."""
+
+    records: tuple[ModelRecord, ...]
+    total: int
