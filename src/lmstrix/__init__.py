@@ -56,7 +56,10 @@ if TYPE_CHECKING:
         ToolDefinition,
     )
     from lmstrix.ground.version import __version__
-    from lmstrix.python.client import ActResult, AsyncChat, AsyncLMStrix, Chat, InferenceResult, LMStrix
+    from lmstrix.python.aio import AsyncLMStrix
+    from lmstrix.python.chat import AsyncChat, Chat
+    from lmstrix.python.client import LMStrix
+    from lmstrix.python.results import ActResult, InferenceResult
     from lmstrix.service.testing import ContextTestRequest
 
 _ERRORS = (
@@ -72,7 +75,10 @@ _TYPES = (
 )
 _HOMES = {
     "lmstrix.ground.version": "__version__",
-    "lmstrix.python.client": "ActResult AsyncChat AsyncLMStrix Chat InferenceResult LMStrix",
+    "lmstrix.python.client": "LMStrix",
+    "lmstrix.python.aio": "AsyncLMStrix",
+    "lmstrix.python.chat": "AsyncChat Chat",
+    "lmstrix.python.results": "ActResult InferenceResult",
     "lmstrix.engine": "EmbeddedEngine",
     "lmstrix.ground.errors": _ERRORS,
     "lmstrix.ground.types": _TYPES,

@@ -11,18 +11,20 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pytest
 
 from lmstrix.__main__ import main
-from lmstrix.api.blocking import LMStudioBackend
 from lmstrix.engine import EmbeddedEngine
 from lmstrix.ground.types import ServerInfo
+from tests.support.calling import calling
 from tests.support.faulty_server import FaultyServer
 from tests.support.tiny_gguf import tiny_model
 from tests.support.tiny_gguf_scripted import scripted_model
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
     from lmstrix.ground.types import LoadedModel
+    from tests.support.calling import Caller
 
 SCRIPTED, TINY, EMBEDDING = "scripted", "tiny", "text-embedding-embed"
 
@@ -105,9 +107,9 @@ def engine(
     monkeypatch.setenv("LMSTRIX_SERVER", shared_engine.address)
     monkeypatch.setenv("LMSTRIX_MODELS_DIR", str(models_dir))
     yield shared_engine
-    with backend_of(shared_engine.address) as backend:
-        for model in backend.list_loaded():
-            backend.unload(model.instance_id, kind=model.kind)
+    with client_of(shared_engine.address) as client:
+        for model in client.portal.run(client.backend.list_loaded()):
+            client.portal.run(client.backend.unload(model.instance_id, kind=model.kind))
 
 
 @pytest.fixture
@@ -118,12 +120,12 @@ def faulty(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[FaultySe
         yield server
 
 
-def backend_of(address: str) -> LMStudioBackend:
+def client_of(address: str) -> AbstractContextManager[Caller]:
     """A client of our own, to look at what a command left on the server."""
-    return LMStudioBackend(ServerInfo(address=address, engine="embedded"))
+    return calling(ServerInfo(address=address, engine="embedded"))
 
 
 def loaded_on(address: str) -> list[LoadedModel]:
     """What is loaded there."""
-    with backend_of(address) as backend:
-        return backend.list_loaded()
+    with client_of(address) as client:
+        return client.portal.run(client.backend.list_loaded())

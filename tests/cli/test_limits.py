@@ -10,7 +10,7 @@ import pytest
 from lmstrix.engine import EmbeddedEngine
 from lmstrix.ground.errors import ModelLoadError
 from lmstrix.ground.types import LoadConfig
-from tests.cli.conftest import backend_of
+from tests.cli.conftest import client_of, loaded_on
 from tests.support.tiny_gguf import tiny_model
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def test_the_limit_found_is_the_limit(
     assert 0 < limit <= DECLARED
     beyond = -(-int(limit / 0.9) // ALIGNMENT) * ALIGNMENT
     if limit < DECLARED:
-        with backend_of(narrow_engine.address) as backend, pytest.raises(ModelLoadError):
-            backend.load(architecture, LoadConfig(context_length=min(beyond, DECLARED)), instance_id="beyond")
-    with backend_of(narrow_engine.address) as backend:
-        assert backend.list_loaded() == []
+        config = LoadConfig(context_length=min(beyond, DECLARED))
+        with client_of(narrow_engine.address) as client, pytest.raises(ModelLoadError):
+            client.portal.run(client.backend.load(architecture, config, instance_id="beyond"))
+    assert loaded_on(narrow_engine.address) == []

@@ -15,7 +15,6 @@ import re
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
-from lmstrix.api.alone import run_alone
 from lmstrix.ground.errors import BackendUnavailableError, UsageError
 from lmstrix.ground.paths import resolve_paths
 from lmstrix.ground.types import ServerInfo
@@ -38,7 +37,7 @@ _REMEDY = "start LM Studio's server, run `lmstrix engine start`, or name an addr
 _REFUSED = "refused"
 
 
-def find_server(
+async def find_server(
     choice: str | None = None,
     *,
     ports: Sequence[int] = SDK_PORTS,
@@ -50,18 +49,6 @@ def find_server(
 
     Raises BackendUnavailableError naming what was tried, UsageError for an address that is none.
     """
-    return run_alone(find_server_async(choice, ports=ports, paths=paths, environ=environ, timeout_s=timeout_s))
-
-
-async def find_server_async(
-    choice: str | None = None,
-    *,
-    ports: Sequence[int] = SDK_PORTS,
-    paths: Paths | None = None,
-    environ: Mapping[str, str] | None = None,
-    timeout_s: float = 1.0,
-) -> ServerInfo:
-    """As `find_server`, from within an event loop."""
     environ = os.environ if environ is None else environ
     choice = choice or next((environ[name] for name in _VARIABLES if environ.get(name)), "auto")
     candidates = _candidates(choice, ports, paths or resolve_paths(environ), environ)

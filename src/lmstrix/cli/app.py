@@ -34,6 +34,7 @@ from lmstrix.ground.types import CacheType, LoadConfig
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from lmstrix.api.portal import Portal
     from lmstrix.engine.daemon import EngineStatus
     from lmstrix.engine.server import EngineOptions
     from lmstrix.ground.paths import Paths
@@ -139,9 +140,20 @@ class LMStrixCommands:
 
         return LMStrixService(paths=self._paths, settings=self._settings, notify=self._console.note)
 
+    @functools.cached_property
+    def _portal(self) -> Portal:
+        from lmstrix.api.portal import Portal
+
+        return Portal()
+
     def _close(self) -> None:
-        if "_service" in vars(self):
-            self._service.close()
+        if "_portal" in vars(self):
+            self._portal.close(last=self._service.close())
+
+    def _know_models(self) -> None:
+        """A scan first, where nothing is known yet."""
+        if not len(self._service.registry()):
+            self._portal.run(self._service.known_models())
 
     def scan(
         self,
@@ -164,8 +176,9 @@ class LMStrixCommands:
             models_dir: Look here instead of in LM Studio's models directory.
         """
         directory = Path(models_dir) if models_dir else None
-        report = self._service.scan(
-            models_dir=directory, refresh=refresh, write=update, forget="all" if reset else "failed" if failed else None
+        forget: Any = "all" if reset else "failed" if failed else None
+        report = self._portal.run(
+            self._service.scan(models_dir=directory, refresh=refresh, write=update, forget=forget)
         )
         self._console.scan(report)
 
@@ -189,7 +202,7 @@ class LMStrixCommands:
             header: The head line of the table (--no-header leaves it out).
             max_width: Width of the table instead of the terminal's.
         """
-        listing = self._service.list_models(filter=filter, sort=sort, reverse=reverse)
+        listing = self._service.list_models(containing=filter, sort=sort, reverse=reverse)
         self._console.listing(listing, show=show, header=header, max_width=max_width)
 
     def test(
@@ -272,10 +285,13 @@ class LMStrixCommands:
             unload_others=unload_others,
         )
         if dry_run:
+            self._know_models()
             self._console.test_plan(self._service.plan_tests(model, options, order=sort))
             return
         with self._console.test_progress() as progress:
-            report = self._service.test(model, options, order=sort, on_step=progress.step, on_model=progress.model)
+            report = self._portal.run(
+                self._service.test(model, options, order=sort, on_step=progress.step, on_model=progress.model)
+            )
         self._console.test_report(report)
         if report.failed:
             raise LMStrixError(report.failure_line)
@@ -417,10 +433,10 @@ class LMStrixCommands:
             ),
         )
         if dry_run:
-            console.rehearsal(inferring.rehearse())
+            console.rehearsal(self._portal.run(inferring.dry_run()))
             return
         live = stream and not console.json
-        result = console.answer(inferring.events(on_prepared=console.fits), live=live)
+        result = console.answer(self._portal.iterate(inferring.events(on_prepared=console.fits)), live=live)
         inferring.keep(result)
         console.answered(result, streamed=live)
 
@@ -463,8 +479,10 @@ class LMStrixCommands:
         )
         if go_on and conversation is not None:
             raise UsageError("give --continue or --conversation NAME, not both")
-        session = self._service.chat(request, model=model, system_prompt=system_prompt, name=conversation, latest=go_on)
-        run_chat(session, self._console)
+        session = self._portal.run(
+            self._service.chat(request, model=model, system_prompt=system_prompt, name=conversation, latest=go_on)
+        )
+        run_chat(session, self._console, say=lambda text: self._portal.iterate(session.say(text)))
 
     def batch(
         self,
@@ -527,7 +545,7 @@ class LMStrixCommands:
             ),
         )
         with self._console.batch_progress() as progress:
-            report = self._service.batch(request, on_progress=progress)
+            report = self._portal.run(self._service.batch(request, on_progress=progress))
         self._console.batch(report)
         if report.failed:
             first = report.failed[0]
@@ -547,7 +565,7 @@ class LMStrixCommands:
         if bool(texts) == stdin:
             raise UsageError("embed needs TEXTS, or --stdin to read one a line")
         wanted = [line for line in _read_stdin().splitlines() if line.strip()] if stdin else list(texts)
-        self._console.embedded(self._service.embed(wanted, model=model, ttl_s=ttl))
+        self._console.embedded(self._portal.run(self._service.embed(wanted, model=model, ttl_s=ttl)))
 
     def recommend(
         self,
@@ -570,6 +588,7 @@ class LMStrixCommands:
         from lmstrix.core.answers.recommend import Wish
 
         wish = Wish(task=task, min_context_length=min_ctx, max_memory_bytes=max_memory, prefer=prefer)
+        self._know_models()
         advice = self._service.recommend(wish)
         self._console.advice(advice, top=max(1, top))
         if not advice.ranked:
@@ -718,7 +737,7 @@ class LMStrixCommands:
         folder = Path(out).expanduser() if out is not None else None
         options = BenchOptions(models=models, request=request, out=folder, power=power, resume=resume)
         with self._console.bench_progress() as progress:
-            outcome = self._service.bench(options, on_event=progress.show)
+            outcome = self._service.bench(options, on_event=progress.show).measure(self._portal.run)
         self._console.bench_report(outcome.report, outcome.index)
         if outcome.report.interrupted:
             raise KeyboardInterrupt
@@ -771,7 +790,7 @@ class LMStrixCommands:
         Args:
             watch: How long to measure.
         """
-        report = self._service.power(watch)
+        report = self._portal.run(self._service.power(watch))
         self._console.power(report.states, report.channels, report.span_s)
 
     def load(
@@ -801,19 +820,21 @@ class LMStrixCommands:
             parallel_slots: Requests answered at the same time.
         """
         with self._console.load_progress(model) as progress:
-            loaded = self._service.load(
-                model,
-                LoadConfig(
-                    context_length=ctx,
-                    gpu_ratio=gpu,
-                    k_cache_type=k_cache_type,
-                    v_cache_type=v_cache_type,
-                    flash_attention=flash_attention,
-                    parallel_slots=parallel_slots,
-                ),
-                ttl_s=ttl,
-                instance_id=identifier,
-                on_progress=progress,
+            loaded = self._portal.run(
+                self._service.load(
+                    model,
+                    LoadConfig(
+                        context_length=ctx,
+                        gpu_ratio=gpu,
+                        k_cache_type=k_cache_type,
+                        v_cache_type=v_cache_type,
+                        flash_attention=flash_attention,
+                        parallel_slots=parallel_slots,
+                    ),
+                    ttl_s=ttl,
+                    instance_id=identifier,
+                    on_progress=progress,
+                )
             )
         self._console.loaded([loaded], command="load")
 
@@ -826,11 +847,11 @@ class LMStrixCommands:
         """
         if (instance is None) == (not all_models):
             raise UsageError("unload needs an INSTANCE or --all (lmstrix ps shows them)")
-        self._console.unloaded(self._service.unload(instance))
+        self._console.unloaded(self._portal.run(self._service.unload(instance)))
 
     def ps(self) -> None:
         """Show the loaded models with their effective context lengths."""
-        self._console.loaded(self._service.ps(), command="ps")
+        self._console.loaded(self._portal.run(self._service.ps()), command="ps")
 
     def estimate(
         self,
@@ -859,7 +880,7 @@ class LMStrixCommands:
             flash_attention=flash_attention,
             parallel_slots=parallel_slots,
         )
-        self._console.estimate(self._service.estimate(model, load))
+        self._console.estimate(self._portal.run(self._service.estimate(model, load)))
 
     def save(
         self,
@@ -902,7 +923,7 @@ class LMStrixCommands:
 
     def doctor(self) -> None:
         """Check what works on this machine, with remedies. Needs nothing installed."""
-        report = self._service.doctor()
+        report = self._portal.run(self._service.doctor())
         self._console.doctor(report)
         if not report.ok:
             raise LMStrixError(f"{report.problems} problem(s) found; each line above names its remedy")

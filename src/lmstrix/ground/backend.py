@@ -6,7 +6,7 @@ exceptions of `ground.errors`. A call that passes its deadline is cancelled on t
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
@@ -75,50 +75,3 @@ class ModelBackend(Protocol):
     async def estimate(self, model_key: str, config: LoadConfig) -> ResourceEstimate: ...
 
     async def close(self) -> None: ...
-
-
-class BlockingBackend(Protocol):
-    """The same, blocking. Safe to use from several threads; KeyboardInterrupt cancels what runs on the server."""
-
-    @property
-    def server(self) -> ServerInfo: ...
-
-    def list_downloaded(self) -> list[ModelInfo]: ...
-
-    def list_loaded(self) -> list[LoadedModel]: ...
-
-    def load(
-        self,
-        model_key: str,
-        config: LoadConfig,
-        *,
-        instance_id: str,
-        kind: ModelKind = "llm",
-        ttl_s: float | None = None,
-        deadlines: Deadlines | None = None,
-        on_progress: LoadProgress | None = None,
-    ) -> LoadedModel: ...
-
-    def unload(self, instance_id: str, *, kind: ModelKind = "llm") -> None: ...
-
-    def stream(
-        self, instance_id: str, request: GenerationRequest, *, deadlines: Deadlines | None = None
-    ) -> Iterator[StreamEvent]: ...
-
-    def generate(
-        self, instance_id: str, request: GenerationRequest, *, deadlines: Deadlines | None = None
-    ) -> GenerationResult: ...
-
-    def count_tokens(self, instance_id: str, text: str) -> int: ...
-
-    def tokenize(self, instance_id: str, text: str) -> list[int]: ...
-
-    def apply_template(
-        self, instance_id: str, messages: Sequence[Message], *, tools: Sequence[ToolDefinition] = ()
-    ) -> str: ...
-
-    def embed(self, instance_id: str, texts: Sequence[str]) -> list[list[float]]: ...
-
-    def estimate(self, model_key: str, config: LoadConfig) -> ResourceEstimate: ...
-
-    def close(self) -> None: ...

@@ -13,14 +13,17 @@ from lmstrix.core.answers.chat import overflow_hint
 from lmstrix.ground.errors import LMStrixError, UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
     from lmstrix.core.answers.chat import ChatSession
+    from lmstrix.ground.types import StreamEvent
     from lmstrix.reports.console import Console
 
 PROMPT, MORE = "> ", ". "
 FENCE = '"""'
 
 
-def run_chat(session: ChatSession, console: Console) -> None:
+def run_chat(session: ChatSession, console: Console, *, say: Callable[[str], Iterator[StreamEvent]]) -> None:
     """Read and answer until the end of input or /exit."""
     interactive = sys.stdin.isatty()
     if interactive:
@@ -31,7 +34,7 @@ def run_chat(session: ChatSession, console: Console) -> None:
             if text is None:
                 break
             if text.strip():
-                _take(session, console, text)
+                _take(session, console, text, say)
         except KeyboardInterrupt:
             if not interactive:
                 raise
@@ -44,14 +47,14 @@ def run_chat(session: ChatSession, console: Console) -> None:
         console.note("")
 
 
-def _take(session: ChatSession, console: Console, text: str) -> None:
+def _take(session: ChatSession, console: Console, text: str, say: Callable[[str], Iterator[StreamEvent]]) -> None:
     if text.startswith("/") and not text.startswith("//"):
         shown = session.command(text)
         for line in shown.splitlines():
             console.note(line)
         return
     question = text[1:] if text.startswith("//") else text
-    result = console.answer(session.say(question), live=not console.json)
+    result = console.answer(say(question), live=not console.json)
     if console.json:
         console.answer_line("chat", result)
     console.note(session.meter)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from lmstrix.core.answers.batch import BatchProgress, BatchReport
     from lmstrix.core.answers.inference import Prepared
     from lmstrix.core.answers.recommend import Advice, Recommendation
-    from lmstrix.core.answers.request import Embedded, Rehearsal
+    from lmstrix.core.answers.request import DryRun, Embedded
     from lmstrix.core.benchmark.compare import BenchComparison
     from lmstrix.core.benchmark.power_sources import SourceState
     from lmstrix.core.benchmark.records import BenchReport
@@ -450,7 +450,7 @@ class Console:
         if self.verbose:
             self.note(f"fits: {prepared.prompt_tokens:,} of {prepared.instance.context_length:,}")
 
-    def rehearsal(self, rehearsal: Rehearsal) -> None:
+    def rehearsal(self, rehearsal: DryRun) -> None:
         """The prompt of a dry run on stdout, its size on stderr."""
         count, record = rehearsal.count, rehearsal.record
         if self.json:

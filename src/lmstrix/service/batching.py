@@ -17,7 +17,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lmstrix.core.answers import inference
 from lmstrix.core.answers.batch import (
     BatchInput,
     BatchItem,
@@ -28,25 +27,27 @@ from lmstrix.core.answers.batch import (
     ComposedText,
     plan_items,
 )
-from lmstrix.core.answers.inference import OWN_PREFIX, Acquired
+from lmstrix.core.answers.inference import OWN_PREFIX, InferenceManager
 from lmstrix.core.prompts.library import render
 from lmstrix.ground.errors import BackendUnavailableError, LMStrixError, UsageError
+from lmstrix.ground.tasks import to_its_end
 from lmstrix.ground.types import GenerationResult, LoadConfig
 from lmstrix.loaders.contexts import load_text
 from lmstrix.loaders.prompts import parse_reference
-from lmstrix.service.answering import Call, announce, call_of
-from lmstrix.service.call_log import log_answer, log_failure
+from lmstrix.service.answering import announce, plan_answer
+from lmstrix.service.finding import known_models
 from lmstrix.service.inferring import save_text
 from lmstrix.service.prompting import PARAGRAPH, open_library
+from lmstrix.service.workspace import new_run_id
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
+    from lmstrix.core.answers.inference import Acquired, PlannedAnswer
     from lmstrix.core.answers.request import InferRequest
     from lmstrix.core.prompts.library import PromptLibrary
-    from lmstrix.core.registry.registry import ModelRecord
-    from lmstrix.ground.backend import ModelBackend
-    from lmstrix.service.facade import LMStrixService
+    from lmstrix.core.registry.registry import ModelRecord, ModelRegistry
+    from lmstrix.service.workspace import Workspace
 
 INDEX = "index.jsonl"
 ALL_MODELS = "all"
@@ -70,41 +71,42 @@ class BatchRequest:
     skip_existing: bool = True
 
 
-def plan_batch(service: LMStrixService, asked: BatchRequest) -> list[tuple[ModelRecord, list[BatchItem]]]:
+def plan_batch(registry: ModelRegistry, asked: BatchRequest) -> list[tuple[ModelRecord, list[BatchItem]]]:
     """What would be asked of which model, the smallest first. Raises whatever is wrong before anything runs."""
     if asked.parallel < 1:
         raise UsageError("--parallel: at least 1 request at a time")
     prompts = list(_prompts(asked))
     if not prompts:
         raise UsageError("there are no prompts; --prompts names files of them")
-    records = _models(service, asked.models)
+    records = _models(registry, asked.models)
     planned = plan_items([record.model_key for record in records], prompts, list(_inputs(asked.inputs)))
     return [(record, planned[record.model_key]) for record in records]
 
 
 async def run_batch(
-    service: LMStrixService,
-    backend: ModelBackend,
+    workspace: Workspace,
     asked: BatchRequest,
     *,
     on_progress: Callable[[BatchProgress], None] | None = None,
 ) -> BatchReport:
     """Ask all; a failing question or model never stops the rest, a server that is gone does."""
-    planned = await asyncio.to_thread(plan_batch, service, asked)
+    registry = await known_models(workspace)
+    planned = await asyncio.to_thread(plan_batch, registry, asked)
     asked.out.mkdir(parents=True, exist_ok=True)
-    run = _Run(service, backend, asked, total=sum(len(items) for _, items in planned), on_progress=on_progress)
+    manager = InferenceManager((await workspace.connect()).backend)
+    run = _BatchRun(workspace, manager, asked, total=sum(len(items) for _, items in planned), on_progress=on_progress)
     for record, items in planned:
         await run.model(record, items)
     return BatchReport(outcomes=tuple(run.outcomes), out=str(asked.out), elapsed_s=time.perf_counter() - run.started_at)
 
 
-class _Run:
+class _BatchRun:
     """One run of a batch."""
 
     def __init__(
         self,
-        service: LMStrixService,
-        backend: ModelBackend,
+        workspace: Workspace,
+        manager: InferenceManager,
         asked: BatchRequest,
         *,
         total: int,
@@ -112,8 +114,8 @@ class _Run:
     ) -> None:
         self.outcomes: list[BatchOutcome] = []
         self.started_at = time.perf_counter()
-        self._service = service
-        self._backend = backend
+        self._workspace = workspace
+        self._manager = manager
         self._asked = asked
         self._total = total
         self._answered = 0
@@ -129,9 +131,9 @@ class _Run:
                 open_items.append(item)
         if not open_items:
             return
-        calls = [self._call(record, item) for item in open_items]
+        planned = [self._planned(record, item) for item in open_items]
         try:
-            acquired = await self._acquire(record, calls)
+            acquired = await self._acquire(record, planned)
         except BackendUnavailableError:
             raise
         except LMStrixError as exc:
@@ -139,28 +141,27 @@ class _Run:
                 await self._failed(item, exc)
             return
         try:
-            await self._ask_all(acquired, zip(open_items, calls, strict=True))
+            await self._ask_all(acquired, zip(open_items, planned, strict=True))
         finally:
-            with suppress(LMStrixError):
-                await inference.release(self._backend, acquired)
+            with suppress(LMStrixError):  # the answers are there; a server that is gone has nothing loaded either
+                await to_its_end(self._manager.release(acquired))
 
-    async def _acquire(self, record: ModelRecord, calls: Sequence[Call]) -> Acquired:
-        needed = max(inference.needed_tokens(call.request, call.options) for call in calls)
-        acquired = await inference.acquire(
-            self._backend,
-            calls[0].target,
-            calls[0].options,
-            instance_id=f"{OWN_PREFIX}{self._service.new_run_id()}-batch",
+    async def _acquire(self, record: ModelRecord, planned: Sequence[PlannedAnswer]) -> Acquired:
+        needed = max(one.needed_tokens for one in planned)
+        acquired = await self._manager.acquire(
+            planned[0],
+            instance_id=f"{OWN_PREFIX}{new_run_id()}-batch",
             needed_tokens=needed * self._asked.parallel,
-            on_load=announce(self._service, record),
+            on_load=announce(self._workspace, record),
         )
+        # The server divides a context among its slots: a question must fit into its share.
         share = acquired.instance.context_length // self._asked.parallel
         return replace(acquired, instance=replace(acquired.instance, context_length=share))
 
-    async def _ask_all(self, acquired: Acquired, questions: Iterator[tuple[BatchItem, Call]]) -> None:
+    async def _ask_all(self, acquired: Acquired, questions: Iterator[tuple[BatchItem, PlannedAnswer]]) -> None:
         async def worker() -> None:
-            for item, call in questions:  # the workers share the iterator
-                await self._ask(acquired, item, call)
+            for item, planned in questions:  # the workers share the iterator
+                await self._ask(acquired, item, planned)
 
         workers = [asyncio.create_task(worker()) for _ in range(self._asked.parallel)]
         try:
@@ -170,19 +171,15 @@ class _Run:
                 task.cancel()
             await asyncio.gather(*workers, return_exceptions=True)
 
-    async def _ask(self, acquired: Acquired, item: BatchItem, call: Call) -> None:
+    async def _ask(self, acquired: Acquired, item: BatchItem, planned: PlannedAnswer) -> None:
         try:
-            prepared = await inference.fit(self._backend, acquired, call.request, call.options)
-            result = await self._backend.generate(
-                prepared.instance.instance_id,
-                inference.bounded(call.request, prepared),
-                deadlines=call.options.deadlines,
-            )
-            await asyncio.to_thread(self._write, item, call, result)
+            prepared = await self._manager.fit(acquired, planned)
+            result = await self._manager.result(prepared, planned)
+            await asyncio.to_thread(self._write, item, planned, result)
         except BackendUnavailableError:
             raise
         except LMStrixError as exc:
-            await asyncio.to_thread(log_failure, self._service, call, exc)
+            await asyncio.to_thread(self._workspace.call_log.failed, planned, exc)
             await self._failed(item, exc)
             return
         stats = result.stats
@@ -200,22 +197,22 @@ class _Run:
             )
         )
 
-    def _call(self, record: ModelRecord, item: BatchItem) -> Call:
+    def _planned(self, record: ModelRecord, item: BatchItem) -> PlannedAnswer:
         asked = replace(
             self._asked.request,
             prompt=item.composed.text,
             system_prompt=item.composed.system_prompt or self._asked.request.system_prompt,
             model=record.model_key,
         )
-        call = call_of(self._service, asked, record)
+        planned = plan_answer(self._workspace.settings, asked, record)
         load = LoadConfig(context_length=None, parallel_slots=self._asked.parallel)
-        return replace(call, options=replace(call.options, load=load))
+        return replace(planned, options=replace(planned.options, load=load))
 
-    def _write(self, item: BatchItem, call: Call, result: GenerationResult) -> None:
+    def _write(self, item: BatchItem, planned: PlannedAnswer, result: GenerationResult) -> None:
         file = self._asked.out / item.file
         file.parent.mkdir(parents=True, exist_ok=True)
         save_text(file, result.text)
-        log_answer(self._service, call, result)
+        self._workspace.call_log.answered(planned, result)
 
     async def _failed(self, item: BatchItem, failure: LMStrixError) -> None:
         error = " ".join(str(failure).split())
@@ -246,7 +243,7 @@ class _Run:
 # Words
 
 
-def _models(service: LMStrixService, words: Sequence[str]) -> list[ModelRecord]:
+def _models(registry: ModelRegistry, words: Sequence[str]) -> list[ModelRecord]:
     """The named models, smallest first."""
     names = [name.strip() for word in words for name in word.split(",") if name.strip()]
     if not names:
@@ -254,11 +251,11 @@ def _models(service: LMStrixService, words: Sequence[str]) -> list[ModelRecord]:
     if names == [ALL_MODELS]:
         chosen = [
             record
-            for record in service.known_models()
+            for record in registry
             if record.kind == "llm" and not record.is_missing and record.test_status != "failed"
         ]
     else:
-        chosen = [service.find(name) for name in names]
+        chosen = [registry.find(name) for name in names]
     for record in chosen:
         if record.kind == "embedding":
             raise UsageError(f"{record.model_key} is an embedding model and answers no prompts")

@@ -5,32 +5,32 @@ A report is named by its folder, by its report.json, by the beginning of its ses
 
 from __future__ import annotations
 
-import asyncio
 import json
 import re
-from contextlib import ExitStack
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from lmstrix.core.benchmark import plan
 from lmstrix.core.benchmark.memory_sampler import is_local
 from lmstrix.core.benchmark.records import BenchReport, BenchRequest, BenchTarget, from_json
-from lmstrix.core.benchmark.runner import BenchServer, run_bench
+from lmstrix.core.benchmark.runner import Bench, BenchServer
 from lmstrix.core.benchmark.saved import find_unfinished, load_report
 from lmstrix.core.history import History
 from lmstrix.core.history.processes import host_name
 from lmstrix.ground.errors import GgufError, LMStrixError, ModelNotFoundError, UsageError
 from lmstrix.loaders.gguf import read_header
 from lmstrix.reports.bench.files import REPORT_FILE, write_report
+from lmstrix.service.finding import known_models
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Coroutine, Sequence
 
-    from lmstrix.api.openai import AsyncOpenAIBackend
     from lmstrix.core.benchmark.events import BenchEvent
     from lmstrix.core.history import BenchRun
     from lmstrix.core.registry.registry import ModelRecord
-    from lmstrix.service.facade import LMStrixService
+    from lmstrix.service.workspace import Workspace
 
 OPENAI = "openai:"
 LAST = "last"
@@ -65,37 +65,66 @@ class BenchOutcome:
         )
 
 
-def bench(
-    service: LMStrixService, options: BenchOptions, *, on_event: Callable[[BenchEvent], None] | None = None
-) -> BenchOutcome:
-    """Measure, and write the report. Ctrl-C ends it early; what was measured is reported."""
-    from lmstrix.core.benchmark import plan
+class Benchmarking:
+    """One `bench`: measured by `run`; interrupted, `so_far` reports what was measured until then."""
 
-    with ExitStack() as stack:
-        history = stack.enter_context(History(service.paths.history_file))
-        stack.enter_context(history.journal.tester_lock("lmstrix bench"))
-        server, targets = _server(service, options.models)
-        plan.plan_cells(targets, options.request, loads=server.loads is not None)  # refuses what makes no sense
-        session = None
-        if options.resume:
-            session = find_unfinished(history.benches, options.request, [target.path for target in targets])
-            service.notify(f"going on with {session}" if session else "nothing like it was interrupted; beginning anew")
-        report = run_bench(
-            server,
-            targets,
-            options.request,
-            session=session,
-            history=history.benches,
-            power_sources=None if options.power else (),
-            host=host_name(),
-            on_event=on_event,
-        )
-    return BenchOutcome(report=report, index=write_report(report, options.out or _folder(service, report)))
+    def __init__(
+        self, workspace: Workspace, options: BenchOptions, *, on_event: Callable[[BenchEvent], None] | None = None
+    ) -> None:
+        self._workspace = workspace
+        self._options = options
+        self._on_event = on_event
+        self._bench: Bench | None = None
+
+    async def run(self) -> BenchOutcome:
+        """Measure, and write the report. Raises what keeps it from beginning."""
+        workspace, options = self._workspace, self._options
+        async with AsyncExitStack() as stack:
+            history = stack.enter_context(History(workspace.paths.history_file))
+            stack.enter_context(history.journal.tester_lock("lmstrix bench"))
+            server, targets = await _server(workspace, options.models, stack)
+            plan.plan_cells(targets, options.request, loads=server.loads is not None)  # refuses what makes no sense
+            self._bench = Bench(
+                server,
+                targets,
+                options.request,
+                session=self._session(history, targets) if options.resume else None,
+                history=history.benches,
+                power_sources=None if options.power else (),
+                host=host_name(),
+                on_event=self._on_event,
+            )
+            report = await self._bench.run()
+        return self._written(report)
+
+    def measure(self, run: Callable[[Coroutine[Any, Any, BenchOutcome]], BenchOutcome]) -> BenchOutcome:
+        """For blocking callers, whose portal's `run` this takes: an interrupt ends in a report, if there is one."""
+        try:
+            return run(self.run())
+        except KeyboardInterrupt:
+            outcome = self.so_far()
+            if outcome is None:
+                raise
+            return outcome
+
+    def so_far(self) -> BenchOutcome | None:
+        """After an interrupt: what was measured, in a report; None when nothing had begun."""
+        return self._written(self._bench.report()) if self._bench is not None else None
+
+    def _session(self, history: History, targets: Sequence[BenchTarget]) -> str | None:
+        session = find_unfinished(history.benches, self._options.request, [target.path for target in targets])
+        notify = self._workspace.notify
+        notify(f"going on with {session}" if session else "nothing like it was interrupted; beginning anew")
+        return session
+
+    def _written(self, report: BenchReport) -> BenchOutcome:
+        folder = self._options.out or _folder(self._workspace, report)
+        return BenchOutcome(report=report, index=write_report(report, folder))
 
 
-def _folder(service: LMStrixService, report: BenchReport) -> Path:
+def _folder(workspace: Workspace, report: BenchReport) -> Path:
     """A new folder named after the time the benchmark began."""
-    reports = service.paths.home / "reports"
+    reports = workspace.paths.home / "reports"
     name = f"lmstrix-bench-{report.started_at.astimezone():%Y%m%d-%H%M%S}"
     folder, number = reports / name, 2
     while folder.exists():
@@ -103,49 +132,42 @@ def _folder(service: LMStrixService, report: BenchReport) -> Path:
     return folder
 
 
-def _server(service: LMStrixService, models: Sequence[str]) -> tuple[BenchServer, list[BenchTarget]]:
-    if service.settings.server.startswith(OPENAI):
-        return _openai(service, models)
-    from lmstrix.api.client import AsyncLMStudioBackend
-
+async def _server(
+    workspace: Workspace, models: Sequence[str], stack: AsyncExitStack
+) -> tuple[BenchServer, list[BenchTarget]]:
+    if workspace.settings.server.startswith(OPENAI):
+        return await _openai(workspace, models, stack)
+    registry = await known_models(workspace)
     if models:
-        records = [service.find(model) for model in dict.fromkeys(models)]
+        records = [registry.find(model) for model in dict.fromkeys(models)]
         embedding = next((record for record in records if record.kind == "embedding"), None)
         if embedding is not None:
             raise UsageError(f"{embedding.model_key} is an embedding model; it generates nothing to measure")
     else:
-        records = [r for r in service.known_models() if r.kind != "embedding" and not r.is_missing]
+        records = [r for r in registry if r.kind != "embedding" and not r.is_missing]
         if not records:
             raise ModelNotFoundError("there are no models to measure; `lmstrix scan` finds them", model_key="")
-    connection = service.connection
-    backend = AsyncLMStudioBackend(connection.server, api_token=service.settings.api_token)
-    local = is_local(connection.server.address)
-    return BenchServer.of(backend), [_target(record, service.models_dir if local else None) for record in records]
+    connection = await workspace.connect()
+    models_dir = workspace.models_dir if is_local(connection.server.address) else None
+    return BenchServer.of(connection.backend), [_target(record, models_dir) for record in records]
 
 
-def _openai(service: LMStrixService, models: Sequence[str]) -> tuple[BenchServer, list[BenchTarget]]:
+async def _openai(
+    workspace: Workspace, models: Sequence[str], stack: AsyncExitStack
+) -> tuple[BenchServer, list[BenchTarget]]:
     """A server that loads its models by itself, which are named as it names them."""
     from lmstrix.api.openai import AsyncOpenAIBackend
 
-    def backend() -> AsyncOpenAIBackend:
-        return AsyncOpenAIBackend(service.settings.server, api_key=service.settings.api_token)
-
-    async def offered() -> list[str]:
-        asking = backend()
-        try:
-            return await asking.list_models()
-        finally:
-            await asking.close()
-
-    names = asyncio.run(offered())
+    backend = AsyncOpenAIBackend(workspace.settings.server, api_key=workspace.settings.api_token)
+    stack.push_async_callback(backend.close)
+    names = await backend.list_models()
     unknown = [model for model in models if model not in names]
     if unknown:
         raise ModelNotFoundError(
-            f"{service.settings.server} does not offer {unknown[0]!r}; it has: {', '.join(names) or 'no model'}",
+            f"{workspace.settings.server} does not offer {unknown[0]!r}; it has: {', '.join(names) or 'no model'}",
             model_key=unknown[0],
         )
-    streams = backend()
-    server = BenchServer(streams=streams, loads=None, engine="openai", address=streams.address)
+    server = BenchServer(streams=backend, loads=None, engine="openai", address=backend.address)
     return server, [BenchTarget(model_key=name, path=name) for name in models or names]
 
 
@@ -188,18 +210,18 @@ def _is_dense(file: Path) -> bool:
     return not any(key.endswith(".expert_count") and value for key, value in metadata.items())
 
 
-def find_report(service: LMStrixService, name: str) -> BenchReport:
+def find_report(workspace: Workspace, name: str) -> BenchReport:
     """A report by its folder, its file, its session or the beginning of it, or `last`."""
     path = Path(name).expanduser()
     if path.is_dir():
         path = path / REPORT_FILE
     if path.is_file():
         return _read(path)
-    if not service.paths.history_file.exists():
+    if not workspace.paths.history_file.exists():
         raise UsageError(
             f"{name!r} is no report: no such folder, and there is no history yet (lmstrix bench makes one)"
         )
-    with History(service.paths.history_file) as history:
+    with History(workspace.paths.history_file) as history:
         sessions = list(dict.fromkeys(run.session for run in history.benches.runs()))
         found = sessions[:1] if name == LAST else [session for session in sessions if session.startswith(name)]
         if len(found) != 1:
@@ -218,19 +240,19 @@ def _read(path: Path) -> BenchReport:
     return report
 
 
-def rewrite(service: LMStrixService, name: str, folder: Path | None) -> Path:
+def rewrite(workspace: Workspace, name: str, folder: Path | None) -> Path:
     """Write a report's files anew, into `folder`, or the folder it was named by, or a new one. Returns its page."""
-    report = find_report(service, name)
+    report = find_report(workspace, name)
     if folder is None:
         path = Path(name).expanduser()
-        folder = path if path.is_dir() else path.parent if path.is_file() else _folder(service, report)
+        folder = path if path.is_dir() else path.parent if path.is_file() else _folder(workspace, report)
     return write_report(report, folder)
 
 
-def history_runs(service: LMStrixService, *, model: str | None = None, last: int = 20) -> list[BenchRun]:
+def history_runs(workspace: Workspace, *, model: str | None = None, last: int = 20) -> list[BenchRun]:
     """The benchmarks in the history, newest first, a row a cell."""
-    if not service.paths.history_file.exists():
+    if not workspace.paths.history_file.exists():
         return []
-    path = service.find(model).path if model is not None else None
-    with History(service.paths.history_file) as history:
+    path = workspace.find(model).path if model is not None else None
+    with History(workspace.paths.history_file) as history:
         return history.benches.runs(model_path=path, limit=last)

@@ -12,27 +12,72 @@ from typing import TYPE_CHECKING
 from lmstrix.ground.errors import HistoryError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
+    from lmstrix.core.answers.inference import PlannedAnswer
     from lmstrix.core.history import History
-    from lmstrix.core.history.calls import Call as LoggedCall
+    from lmstrix.core.history.calls import Call
+    from lmstrix.ground.settings import Settings
     from lmstrix.ground.types import GenerationResult
-    from lmstrix.service.answering import Call
-    from lmstrix.service.facade import LMStrixService
 
 PRUNE_EVERY = 50  # calls
 
 
-class LogFile:
-    """The history at `path`, opened when it is first written to and again after a failure."""
+class CallLog:
+    """The log of calls in the database at `path`, opened when it is first written to and again after a failure."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, settings: Settings, notify: Callable[[str], None]) -> None:
         self._path = path
+        self._settings = settings
+        self._notify = notify
         self._guard = threading.Lock()
         self._history: History | None = None
 
-    def opened(self) -> History:
-        """The open history. Raises HistoryError."""
+    def answered(self, planned: PlannedAnswer, result: GenerationResult) -> None:
+        """Log a call that was answered."""
+        from lmstrix.core.history.calls import Call
+
+        stats = result.stats
+        self._write(
+            Call(
+                model_path=planned.record.path,
+                model_key=planned.record.model_key,
+                outcome="ok",
+                prompt=prompt_text(planned),
+                answer=result.text,
+                stop_reason=stats.stop_reason,
+                context_length=result.context_length,
+                prompt_tokens=stats.prompt_tokens,
+                completion_tokens=stats.completion_tokens,
+                ttft_s=stats.ttft_s,
+                total_s=stats.total_s,
+                decode_tokens_per_second=stats.decode_tokens_per_second,
+            )
+        )
+
+    def failed(self, planned: PlannedAnswer, failure: BaseException) -> None:
+        """Log a call that failed, by the failure's name."""
+        from lmstrix.core.history.calls import Call
+
+        self._write(
+            Call(
+                model_path=planned.record.path,
+                model_key=planned.record.model_key,
+                outcome=type(failure).__name__,
+                prompt=prompt_text(planned),
+                details={"error": " ".join(str(failure).split())},
+            )
+        )
+
+    def close(self) -> None:
+        """Close the file, if it is open."""
+        with self._guard:
+            if self._history is not None:
+                self._history.close()
+                self._history = None
+
+    def _opened(self) -> History:
         from lmstrix.core.history import History
 
         with self._guard:
@@ -40,72 +85,25 @@ class LogFile:
                 self._history = History(self._path, durable=False)
             return self._history
 
-    def close(self) -> None:
-        """Close it, if it is open."""
-        with self._guard:
-            if self._history is not None:
-                self._history.close()
-                self._history = None
+    def _write(self, logged: Call) -> None:
+        settings = self._settings
+        if not settings.log_inference:
+            return
+        try:
+            calls = self._opened().calls
+            number = calls.add(logged, keep_texts=settings.log_texts)
+            if settings.log_keep_days is not None and number % PRUNE_EVERY == 0:
+                calls.prune(before=datetime.now(UTC) - timedelta(days=settings.log_keep_days))
+        except HistoryError as exc:
+            self.close()
+            self._notify(f"the call was not logged: {exc}")
 
 
-def log_answer(service: LMStrixService, call: Call, result: GenerationResult) -> None:
-    """Log a call that was answered."""
-    from lmstrix.core.history.calls import Call as LoggedCall
-
-    stats = result.stats
-    _write(
-        service,
-        LoggedCall(
-            model_path=call.record.path,
-            model_key=call.record.model_key,
-            outcome="ok",
-            prompt=prompt_text(call),
-            answer=result.text,
-            stop_reason=stats.stop_reason,
-            context_length=result.context_length,
-            prompt_tokens=stats.prompt_tokens,
-            completion_tokens=stats.completion_tokens,
-            ttft_s=stats.ttft_s,
-            total_s=stats.total_s,
-            decode_tokens_per_second=stats.decode_tokens_per_second,
-        ),
-    )
-
-
-def log_failure(service: LMStrixService, call: Call, failure: BaseException) -> None:
-    """Log a call that failed, by the failure's name."""
-    from lmstrix.core.history.calls import Call as LoggedCall
-
-    _write(
-        service,
-        LoggedCall(
-            model_path=call.record.path,
-            model_key=call.record.model_key,
-            outcome=type(failure).__name__,
-            prompt=prompt_text(call),
-            details={"error": " ".join(str(failure).split())},
-        ),
-    )
-
-
-def prompt_text(call: Call) -> str:
+def prompt_text(planned: PlannedAnswer) -> str:
     """What was asked, as one text: the raw prompt, or the turns of the chat."""
-    if call.request.raw_prompt is not None:
-        return call.request.raw_prompt
-    if len(call.request.messages) == 1:
-        return call.request.messages[0].text
-    return "\n\n".join(f"{message.role}: {message.text}" for message in call.request.messages)
-
-
-def _write(service: LMStrixService, logged: LoggedCall) -> None:
-    settings = service.settings
-    if not settings.log_inference:
-        return
-    try:
-        calls = service.log_file.opened().calls
-        number = calls.add(logged, keep_texts=settings.log_texts)
-        if settings.log_keep_days is not None and number % PRUNE_EVERY == 0:
-            calls.prune(before=datetime.now(UTC) - timedelta(days=settings.log_keep_days))
-    except HistoryError as exc:
-        service.log_file.close()
-        service.notify(f"the call was not logged: {exc}")
+    request = planned.request
+    if request.raw_prompt is not None:
+        return request.raw_prompt
+    if len(request.messages) == 1:
+        return request.messages[0].text
+    return "\n\n".join(f"{message.role}: {message.text}" for message in request.messages)

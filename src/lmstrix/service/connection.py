@@ -6,6 +6,7 @@ when the extra is installed and there are models to serve.
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,28 +16,24 @@ from lmstrix.ground.errors import BackendUnavailableError, EngineError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from lmstrix.api.client import AsyncLMStudioBackend
     from lmstrix.engine import EmbeddedEngine
-    from lmstrix.ground.backend import BlockingBackend
     from lmstrix.ground.paths import Paths
     from lmstrix.ground.settings import Settings
     from lmstrix.ground.types import ServerInfo
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Connection:
-    """A backend on a server. `temporary`: an engine of our own that ends with the connection.
+    """A backend on a server, and the engine of our own that ends with it.
 
     `models_dir` is known for the embedded engine only.
     """
 
-    backend: BlockingBackend
+    backend: AsyncLMStudioBackend
     server: ServerInfo
     models_dir: Path | None = None
     own_engine: EmbeddedEngine | None = None
-
-    @property
-    def temporary(self) -> bool:
-        return self.own_engine is not None
 
     @property
     def name(self) -> str:
@@ -44,18 +41,19 @@ class Connection:
         kind = "LM Studio" if self.server.engine == "lmstudio" else "the embedded engine"
         return f"{kind} at {self.server.address}"
 
-    def close(self) -> None:
-        self.backend.close()
+    async def close(self) -> None:
+        """Hang up, and end an engine of our own."""
+        await self.backend.close()
         if self.own_engine is not None:
-            self.own_engine.stop()
+            await asyncio.to_thread(self.own_engine.stop)
 
 
-def connect(paths: Paths, settings: Settings, *, notify: Callable[[str], None]) -> Connection:
+async def connect(paths: Paths, settings: Settings, *, notify: Callable[[str], None]) -> Connection:
     """Connect as the settings say, starting an engine for this command if none runs. Raises BackendUnavailableError."""
     from lmstrix.api.discovery import find_server
 
     try:
-        return connect_running(paths, settings)
+        return await connect_running(paths, settings)
     except BackendUnavailableError as exc:
         if settings.server not in ("auto", "embedded"):
             raise
@@ -63,37 +61,36 @@ def connect(paths: Paths, settings: Settings, *, notify: Callable[[str], None]) 
         if not directory.is_dir():
             raise
         try:
-            engine = _start_engine(directory)
+            engine = await asyncio.to_thread(_start_engine, directory)
         except EngineError as problem:
             raise BackendUnavailableError(f"{exc}; and no engine could be started: {problem}") from exc
     notify(f"no server is running; serving {directory} with an engine of our own for this command")
-    server = find_server(engine.address)
+    server = await find_server(engine.address)
     return Connection(backend=_backend(server, settings), server=server, models_dir=directory, own_engine=engine)
 
 
-def connect_running(paths: Paths, settings: Settings) -> Connection:
+async def connect_running(paths: Paths, settings: Settings) -> Connection:
     """Connect to a server that runs already. Raises BackendUnavailableError naming what was tried."""
     from lmstrix.api.discovery import find_server
 
-    server = find_server(settings.server, paths=paths)
+    server = await find_server(settings.server, paths=paths)
     models_dir = None
     if server.engine == "embedded":
         from lmstrix.engine.daemon import engine_status
 
+        # Another home's engine may answer at this address: its folder is not known here.
         engine = engine_status(paths.home)
         models_dir = engine.models_dir if engine.address == server.address else None
     return Connection(backend=_backend(server, settings), server=server, models_dir=models_dir)
 
 
-def _backend(server: ServerInfo, settings: Settings) -> BlockingBackend:
-    from lmstrix.api.blocking import LMStudioBackend
+def _backend(server: ServerInfo, settings: Settings) -> AsyncLMStudioBackend:
+    from lmstrix.api.client import AsyncLMStudioBackend
 
-    return LMStudioBackend(server, api_token=settings.api_token)
+    return AsyncLMStudioBackend(server, api_token=settings.api_token)
 
 
 def _start_engine(directory: Path) -> EmbeddedEngine:
     from lmstrix.engine import EmbeddedEngine
 
-    engine = EmbeddedEngine(models_dir=directory)
-    engine.start()
-    return engine
+    return EmbeddedEngine(models_dir=directory).start()

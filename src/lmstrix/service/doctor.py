@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import platform
 import sys
@@ -16,34 +17,35 @@ from lmstrix.ground.units import format_bytes
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from lmstrix.service.facade import LMStrixService
+    from lmstrix.service.workspace import Workspace
 
 
-def examine(service: LMStrixService) -> DoctorReport:
+async def examine(workspace: Workspace) -> DoctorReport:
     """All checks, in the order a person would make them."""
-    checks: list[Callable[[LMStrixService], Check]] = [
-        _python,
-        _home,
-        _registry,
-        _history,
-        _lmstudio,
-        _models,
-        _server,
-        _engine_extra,
-        _memory,
-    ]
-    return DoctorReport(checks=tuple(_run(check, service) for check in checks))
+    local = (_python, _home, _registry, _history, _lmstudio, _models)
+    return DoctorReport(
+        checks=(
+            *(_checked(check, workspace) for check in local),
+            await _server(workspace),
+            await asyncio.to_thread(_checked, _engine_extra, workspace),
+            _checked(_memory, workspace),
+        )
+    )
 
 
-def _run(check: Callable[[LMStrixService], Check], service: LMStrixService) -> Check:
+def _checked(check: Callable[[Workspace], Check], workspace: Workspace) -> Check:
+    """A check, or what kept it from being made."""
     try:
-        return check(service)
+        return check(workspace)
     except (LMStrixError, OSError) as exc:
-        return Check(name=check.__name__.strip("_"), state="problem", found=" ".join(str(exc).split()))
+        return _failed(check.__name__, exc)
 
 
-def _python(service: LMStrixService) -> Check:
-    del service
+def _failed(name: str, failure: Exception) -> Check:
+    return Check(name=name.strip("_"), state="problem", found=" ".join(str(failure).split()))
+
+
+def _python(_workspace: Workspace) -> Check:
     here = f"Python {platform.python_version()} on {platform.system()} {platform.machine()}"
     try:
         here += f", lmstudio SDK {version('lmstudio')}"
@@ -52,8 +54,8 @@ def _python(service: LMStrixService) -> Check:
     return Check(name="python", state="ok", found=here)
 
 
-def _home(service: LMStrixService) -> Check:
-    home = service.paths.home
+def _home(workspace: Workspace) -> Check:
+    home = workspace.paths.home
     existing = next(folder for folder in (home, *home.parents) if folder.exists())
     if os.access(existing, os.W_OK):
         return Check(name="home", state="ok", found=str(home))
@@ -61,8 +63,8 @@ def _home(service: LMStrixService) -> Check:
     return Check(name="home", state="problem", found=f"{home} cannot be written", remedy=remedy)
 
 
-def _registry(service: LMStrixService) -> Check:
-    registry = service.store.load()
+def _registry(workspace: Workspace) -> Check:
+    registry = workspace.store.load()
     tested = sum(1 for record in registry if record.tested_context_length)
     missing = sum(1 for record in registry if record.is_missing)
     if not len(registry):
@@ -71,8 +73,8 @@ def _registry(service: LMStrixService) -> Check:
     return Check(name="registry", state="ok", found=f"{len(registry)} models, {tested} tested{note}")
 
 
-def _history(service: LMStrixService) -> Check:
-    file = service.paths.history_file
+def _history(workspace: Workspace) -> Check:
+    file = workspace.paths.history_file
     if not file.exists():
         return Check(name="history", state="note", found="no lmstrix.db yet; the first test makes it")
     from lmstrix.core.history import History
@@ -85,9 +87,9 @@ def _history(service: LMStrixService) -> Check:
     return Check(name="history", state="ok", found=f"{file} ({format_bytes(file.stat().st_size)})")
 
 
-def _lmstudio(service: LMStrixService) -> Check:
-    if service.paths.lmstudio_home is not None:
-        return Check(name="lm studio", state="ok", found=f"home {service.paths.lmstudio_home}")
+def _lmstudio(workspace: Workspace) -> Check:
+    if workspace.paths.lmstudio_home is not None:
+        return Check(name="lm studio", state="ok", found=f"home {workspace.paths.lmstudio_home}")
     if os.environ.get("LMSTRIX_HOME"):
         return Check(name="lm studio", state="note", found="not looked for, since LMSTRIX_HOME is set")
     return Check(
@@ -98,8 +100,8 @@ def _lmstudio(service: LMStrixService) -> Check:
     )
 
 
-def _models(service: LMStrixService) -> Check:
-    directory = Path(service.settings.models_dir or service.paths.models_dir)
+def _models(workspace: Workspace) -> Check:
+    directory = Path(workspace.settings.models_dir or workspace.paths.models_dir)
     if not directory.is_dir():
         remedy = "download a model in LM Studio, or name a folder with --models-dir or LMSTRIX_MODELS_DIR"
         return Check(name="models", state="note", found=f"{directory} does not exist", remedy=remedy)
@@ -107,24 +109,27 @@ def _models(service: LMStrixService) -> Check:
     return Check(name="models", state="ok", found=f"{directory} ({count} GGUF files)")
 
 
-def _server(service: LMStrixService) -> Check:
+async def _server(workspace: Workspace) -> Check:
     from lmstrix.service.connection import connect_running
 
     try:
-        connection = connect_running(service.paths, service.settings)
+        connection = await connect_running(workspace.paths, workspace.settings)
     except BackendUnavailableError as exc:
         remedy = "start LM Studio and its server (lms server start), or lmstrix engine start"
         found = " ".join(str(exc).split()).partition("; ")[0]
         return Check(name="server", state="note", found=found, remedy=remedy)
+    except (LMStrixError, OSError) as exc:
+        return _failed("server", exc)
     try:
-        loaded = connection.backend.list_loaded()
+        loaded = await connection.backend.list_loaded()
         return Check(name="server", state="ok", found=f"{connection.name}, {len(loaded)} model(s) loaded")
+    except LMStrixError as exc:
+        return _failed("server", exc)
     finally:
-        connection.close()
+        await connection.close()
 
 
-def _engine_extra(service: LMStrixService) -> Check:
-    del service
+def _engine_extra(_workspace: Workspace) -> Check:
     import subprocess
 
     try:
@@ -140,8 +145,7 @@ def _engine_extra(service: LMStrixService) -> Check:
     return Check(name="embedded engine", state="problem", found=last, remedy=remedy)
 
 
-def _memory(service: LMStrixService) -> Check:
-    del service
+def _memory(_workspace: Workspace) -> Check:
     from lmstrix.core.memory.host import read_host_memory
 
     memory = read_host_memory()

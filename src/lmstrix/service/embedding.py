@@ -1,4 +1,4 @@
-"""Vectors of texts: find the embedding model, load it unless it is loaded, ask. Written once, as `answering` is."""
+"""`embed`: vectors of texts. Find the embedding model, load it unless it is loaded, ask."""
 
 from __future__ import annotations
 
@@ -8,42 +8,37 @@ from typing import TYPE_CHECKING
 from lmstrix.core.answers.inference import OWN_PREFIX
 from lmstrix.core.answers.request import Embedded
 from lmstrix.ground.errors import LMStrixError, UsageError
+from lmstrix.ground.tasks import to_its_end
 from lmstrix.ground.types import LoadConfig
+from lmstrix.service.finding import known_models
+from lmstrix.service.workspace import new_run_id
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
-    from lmstrix.core.registry.registry import ModelRecord
-    from lmstrix.core.unsuspended import Aside
-    from lmstrix.ground.backend import ModelBackend
-    from lmstrix.service.facade import LMStrixService
+    from lmstrix.core.registry.registry import ModelRecord, ModelRegistry
+    from lmstrix.service.workspace import Workspace
 
 
 async def embed(
-    service: LMStrixService,
-    connect: Callable[[], ModelBackend],
-    texts: Sequence[str],
-    model: str | None,
-    *,
-    ttl_s: float | None,
-    aside: Aside,
+    workspace: Workspace, texts: Sequence[str], *, model: str | None = None, ttl_s: float | None = 300.0
 ) -> Embedded:
     """Embed texts. Without a model, the only embedding model there is. `ttl_s` 0 unloads what was loaded for it."""
     for number, text in enumerate(texts, 1):
         if not text:
             raise UsageError(f"text {number} is empty; an empty text has no vector")
-    record = await aside(_find, service, model)
-    backend = await aside(connect)
+    record = _chosen(await known_models(workspace), model)
+    backend = (await workspace.connect()).backend
     loaded = next(
         (m for m in await backend.list_loaded() if m.model_key == record.model_key and m.kind == "embedding"), None
     )
     own = None
     if loaded is None:
-        service.notify(f"loading {record.model_key}")
+        workspace.notify(f"loading {record.model_key}")
         loaded = own = await backend.load(
             record.model_key,
             LoadConfig(context_length=None),
-            instance_id=f"{OWN_PREFIX}{service.new_run_id()}-embed",
+            instance_id=f"{OWN_PREFIX}{new_run_id()}-embed",
             kind="embedding",
             ttl_s=ttl_s or None,
         )
@@ -51,18 +46,18 @@ async def embed(
         vectors = await backend.embed(loaded.instance_id, texts)
     finally:
         if own is not None and ttl_s == 0:
-            with suppress(LMStrixError):
-                await backend.unload(own.instance_id, kind="embedding")
+            with suppress(LMStrixError):  # a server that is gone has nothing loaded either
+                await to_its_end(backend.unload(own.instance_id, kind="embedding"))
     return Embedded(vectors=tuple(tuple(vector) for vector in vectors), model_key=record.model_key)
 
 
-def _find(service: LMStrixService, model: str | None) -> ModelRecord:
+def _chosen(registry: ModelRegistry, model: str | None) -> ModelRecord:
     if model is not None:
-        record = service.find(model)
+        record = registry.find(model)
         if record.kind != "embedding":
             raise UsageError(f"{record.model_key} makes no embeddings; choose an embedding model")
         return record
-    found = [record for record in service.known_models() if record.kind == "embedding" and not record.is_missing]
+    found = [record for record in registry if record.kind == "embedding" and not record.is_missing]
     if len(found) == 1:
         return found[0]
     names = ", ".join(record.model_key for record in found[:8])

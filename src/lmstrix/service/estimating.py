@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from lmstrix.core.memory.estimate import EstimateReport
@@ -12,33 +13,32 @@ from lmstrix.core.memory.kv_cache import kv_cache_bytes
 from lmstrix.core.memory.shape import ModelShape, shape_from_listing, shape_from_metadata
 from lmstrix.ground.errors import GgufError, LMStrixError, UsageError
 from lmstrix.loaders.gguf import read_header
+from lmstrix.service.finding import known_models
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from lmstrix.core.registry.registry import ModelRecord
     from lmstrix.ground.types import LoadConfig
-    from lmstrix.service.facade import LMStrixService
+    from lmstrix.service.workspace import Workspace
 
 UNKNOWN_DECLARED = 4096
 
 
-def estimate(service: LMStrixService, model: str, load: LoadConfig) -> EstimateReport:
+async def estimate(workspace: Workspace, model: str, load: LoadConfig) -> EstimateReport:
     """Bytes by part at `load.context_length` (default: declared), the limit that fits, the server's own estimate."""
-    from dataclasses import replace
-
-    record = service.find(model)
+    record = (await known_models(workspace)).find(model)
     declared = record.max_context_length or UNKNOWN_DECLARED
     length = load.context_length or declared
     if length > declared:
         raise UsageError(f"{record.model_key} declares {declared:,} tokens; --ctx {length:,} is beyond that")
-    shape = shape_of(service.models_dir, record)
+    shape = shape_of(workspace.models_dir, record)
     budget = read_host_memory().model_budget_bytes
     server_name = server_estimate = None
     with suppress(LMStrixError):
-        connection = service.running_connection()
+        connection = await workspace.connect_running()
         server_name = connection.name
-        server_estimate = connection.backend.estimate(record.model_key, replace(load, context_length=length))
+        server_estimate = await connection.backend.estimate(record.model_key, replace(load, context_length=length))
     step = 256 * 16
     return EstimateReport(
         record=record,

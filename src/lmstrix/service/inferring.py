@@ -3,27 +3,31 @@
 from __future__ import annotations
 
 import os
+from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from lmstrix.core.answers.acting import Tool, Transcript, tools_of
+from lmstrix.core.answers.acting import Tool, Transcript, refuse_coroutines, tools_of
 from lmstrix.core.answers.conversations import LAST_EXCHANGE, Conversation
 from lmstrix.core.answers.inference import InferenceOptions, needed_tokens
+from lmstrix.ground.callbacks import in_caller
 from lmstrix.ground.errors import LMStrixError, ModelNotFoundError, UsageError
 from lmstrix.ground.types import Message
-from lmstrix.service.answering import generation_request
+from lmstrix.service.answering import Watch, answer, generation_request
+from lmstrix.service.dry_run import dry_run
+from lmstrix.service.finding import known_models
 from lmstrix.service.prompting import PromptWords, compose
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import AsyncGenerator, Callable, Sequence
     from pathlib import Path
 
     from lmstrix.core.answers.answer_schema import AnswerSchema
     from lmstrix.core.answers.inference import Prepared
     from lmstrix.core.answers.recommend import Task
-    from lmstrix.core.answers.request import InferRequest, Rehearsal
+    from lmstrix.core.answers.request import DryRun, InferRequest
     from lmstrix.ground.types import GenerationResult, StreamEvent
-    from lmstrix.service.facade import LMStrixService
+    from lmstrix.service.workspace import Workspace
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,14 +45,14 @@ class InferWords:
 class Inferring:
     """One `infer` from its words to what is kept of it. Raises what is wrong with the words when made."""
 
-    def __init__(self, service: LMStrixService, words: InferWords) -> None:
-        self._service = service
+    def __init__(self, workspace: Workspace, words: InferWords) -> None:
+        self._workspace = workspace
         self._words = words
         self._transcript = Transcript()
         request = words.request
         composed = compose(words.prompt)
         for name in composed.unused:
-            service.notify(f"{name} is given, but the prompt does not ask for it")
+            workspace.notify(f"{name} is given, but the prompt does not ask for it")
         if words.save_response is not None and not words.save_response.absolute().parent.is_dir():
             raise UsageError(f"--save-response: there is no folder {words.save_response.absolute().parent}")
         if not composed.text.strip():
@@ -66,16 +70,19 @@ class Inferring:
             messages=() if request.raw else self._earlier.asking(replace(self._question, images=())),
             json_schema=words.schema.json_schema if words.schema else None,
         )
-        if words.auto_model:
-            self._request = self._with_recommended_model()
 
-    def rehearse(self) -> Rehearsal:
+    async def dry_run(self) -> DryRun:
         """What would be sent."""
-        return self._service.rehearse(self._request)
+        await self._choose_model()
+        return await dry_run(self._workspace, self._request)
 
-    def events(self, *, on_prepared: Callable[[Prepared], None] | None = None) -> Iterator[StreamEvent]:
+    async def events(self, *, on_prepared: Callable[[Prepared], None] | None = None) -> AsyncGenerator[StreamEvent]:
         """The events of the answer."""
-        return self._service.stream(self._request, on_prepared=on_prepared, transcript=self._transcript)
+        await self._choose_model()
+        watch = Watch(on_prepared=on_prepared and in_caller(on_prepared), transcript=self._transcript)
+        async with aclosing(answer(self._workspace, self._request, watch)) as events:
+            async for event in events:
+                yield event
 
     def keep(self, result: GenerationResult) -> None:
         """Check the answer against its schema, and write it where it was asked for and where `--continue` looks."""
@@ -83,35 +90,40 @@ class Inferring:
             self._words.schema.read(result.text)
         if self._words.save_response is not None:
             save_text(self._words.save_response, result.text)
-        if self._service.keeps_texts and not self._request.raw:
+        if self._workspace.keeps_texts and not self._request.raw:
             turns = tuple(self._transcript.messages) or (Message(role="assistant", text=result.text),)
             kept = self._earlier.answered(self._question, turns, model_key=result.model_key)
             try:
-                self._service.conversations.save(kept)
+                self._workspace.conversations.save(kept)
             except OSError as exc:
-                self._service.notify(f"the conversation was not kept: {exc}")
+                self._workspace.notify(f"the conversation was not kept: {exc}")
 
     def _conversation(self, request: InferRequest) -> Conversation:
         if not self._words.go_on:
             return Conversation(name=LAST_EXCHANGE)
         if request.raw:
             raise UsageError("a raw prompt continues no conversation; leave out --raw or --continue")
-        return self._service.conversations.latest()
+        return self._workspace.conversations.latest()
 
-    def _with_recommended_model(self) -> InferRequest:
+    async def _choose_model(self) -> None:
+        """With --auto-model: the best one for what is asked."""
+        if not self._words.auto_model:
+            return
         from lmstrix.core.answers.recommend import Wish
+        from lmstrix.service.recommending import advise
 
         request = self._request
         if self._words.request.model is not None:
             raise UsageError("give -m MODEL or --auto-model, not both")
         needed = needed_tokens(generation_request(request), InferenceOptions(out_ctx=request.out_ctx))
         task: Task = "vision" if request.images else "tools" if request.tools else "chat"
-        advice = self._service.recommend(Wish(task=task, min_context_length=needed))
+        await known_models(self._workspace)
+        advice = advise(self._workspace, Wish(task=task, min_context_length=needed))
         if not advice.ranked:
             raise ModelNotFoundError(f"no model serves this prompt: {advice.obstacles}")
         best = advice.ranked[0].candidate.model_key
-        self._service.notify(f"{best} it is: {', '.join(advice.ranked[0].reasons)}")
-        return replace(request, model=best)
+        self._workspace.notify(f"{best} it is: {', '.join(advice.ranked[0].reasons)}")
+        self._request = replace(request, model=best)
 
 
 def tools_of_words(references: Sequence[str]) -> tuple[Tool, ...]:
@@ -124,7 +136,7 @@ def tools_of_words(references: Sequence[str]) -> tuple[Tool, ...]:
         if not callable(found):
             raise UsageError(f"{reference.strip()} is no function")
         functions.append(found)
-    return tools_of(functions)
+    return tools_of(refuse_coroutines(functions))
 
 
 def save_text(file: Path, text: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from dataclasses import dataclass
 
@@ -21,7 +22,7 @@ class PowerReport:
     channels: tuple[tuple[str, float | None], ...]
 
 
-def measure_power(watch_s: float) -> PowerReport:
+async def measure_power(watch_s: float) -> PowerReport:
     """Read all sources for `watch_s`, or a little longer where that is too short to tell."""
     sources = open_power_sources()
     states = tuple(describe_power(sources))
@@ -29,11 +30,11 @@ def measure_power(watch_s: float) -> PowerReport:
         return PowerReport(states=states, span_s=0.0, channels=())
     span_s = max(watch_s, _LEAST_S)
     with PowerSampler(sources) as sampler:
-        time.sleep(2 * PERIOD_S)
+        await asyncio.sleep(2 * PERIOD_S)
         begin = time.perf_counter()
-        time.sleep(span_s)
+        await asyncio.sleep(span_s)
         end = time.perf_counter()
-        time.sleep(2 * PERIOD_S)
+        await asyncio.sleep(2 * PERIOD_S)
         measured = {series.channel: series.power_w(begin, end) for series in sampler.series()}
     channels = tuple(
         (f"{source.name}: {channel.name}", measured.get(channel)) for source in sources for channel in source.channels

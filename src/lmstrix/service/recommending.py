@@ -2,36 +2,36 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from lmstrix.core.answers.recommend import Advice, Candidate, Wish, recommend
 from lmstrix.core.memory.host import read_host_memory
 from lmstrix.ground.types import LoadConfig
 from lmstrix.service.estimating import UNKNOWN_DECLARED, breakdown, shape_of
+from lmstrix.service.logs import call_statistics
 
 if TYPE_CHECKING:
     from lmstrix.core.registry.registry import ModelRecord
-    from lmstrix.service.facade import LMStrixService
+    from lmstrix.service.workspace import Workspace
 
 ASSUMED_CONTEXT_LENGTH = 8192
 
 
-def advise(service: LMStrixService, wish: Wish) -> Advice:
+def advise(workspace: Workspace, wish: Wish) -> Advice:
     """Rank the models that are there for a wish; this machine's memory limits them unless the wish says otherwise."""
-    from dataclasses import replace
-
-    if wish.budget_bytes is None and service.settings.server in ("auto", "lmstudio", "embedded"):
+    if wish.budget_bytes is None and workspace.settings.server in ("auto", "lmstudio", "embedded"):
         wish = replace(wish, budget_bytes=read_host_memory().model_budget_bytes)
-    speeds = {item.model_path: item.mean_decode_tokens_per_second for item in service.call_statistics()}
-    records = [record for record in service.known_models() if not record.is_missing]
-    candidates = [_candidate(service, record, wish, speeds.get(record.path)) for record in records]
+    speeds = {item.model_path: item.mean_decode_tokens_per_second for item in call_statistics(workspace)}
+    records = [record for record in workspace.registry() if not record.is_missing]
+    candidates = [_candidate(workspace, record, wish, speeds.get(record.path)) for record in records]
     return recommend(candidates, wish)
 
 
-def _candidate(service: LMStrixService, record: ModelRecord, wish: Wish, speed: float | None) -> Candidate:
+def _candidate(workspace: Workspace, record: ModelRecord, wish: Wish, speed: float | None) -> Candidate:
     declared = record.max_context_length or UNKNOWN_DECLARED
     needed = wish.min_context_length or record.tested_context_length or ASSUMED_CONTEXT_LENGTH
-    shape = shape_of(service.models_dir, record)
+    shape = shape_of(workspace.models_dir, record)
     taken = breakdown(shape, min(needed, declared), LoadConfig(context_length=None))
     return Candidate(
         model_key=record.model_key,

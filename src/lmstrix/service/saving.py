@@ -16,13 +16,13 @@ from lmstrix.ground.errors import LMStrixError, UsageError
 
 if TYPE_CHECKING:
     from lmstrix.core.registry.registry import ModelRecord
-    from lmstrix.service.facade import LMStrixService
+    from lmstrix.service.workspace import Workspace
 
 LEAST_CONTEXT_LENGTH = 512
 
 
 def save(
-    service: LMStrixService,
+    workspace: Workspace,
     model: str | None,
     *,
     limit: float | None = None,
@@ -34,11 +34,11 @@ def save(
 
     One model's trouble does not keep the others from being written.
     """
-    home = service.paths.lmstudio_home or service.paths.home
+    home = workspace.paths.lmstudio_home or workspace.paths.home
     defaults = ModelDefaults(home)
-    records = [service.find(model)] if model is not None else [r for r in service.registry() if r.kind == "llm"]
+    records = [workspace.find(model)] if model is not None else [r for r in workspace.registry() if r.kind == "llm"]
     if not (home / ".internal").is_dir():
-        service.notify(f"{home} has no .internal folder: LM Studio does not seem to use it")
+        workspace.notify(f"{home} has no .internal folder: LM Studio does not seem to use it")
     if restore:
         return [_restored(defaults, record, dry_run) for record in records if _has_backup(defaults, record)]
     saved = []

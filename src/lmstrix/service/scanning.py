@@ -2,46 +2,84 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from lmstrix.core.history import History
 from lmstrix.core.registry.listing import ScanReport
 from lmstrix.core.registry.scanner import DiskScan, merge_listing, scan_models_dir
 from lmstrix.ground.errors import BackendUnavailableError, LMStrixError
 from lmstrix.loaders.gguf import read_header
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from lmstrix.core.registry.registry import ModelFacts, ModelRegistry, ScanChanges
-    from lmstrix.core.registry.store import RegistryStore
-    from lmstrix.ground.paths import Paths
-    from lmstrix.ground.settings import Settings
     from lmstrix.ground.types import ModelInfo
+    from lmstrix.service.workspace import Workspace
 
 Forget = Literal["all", "failed"] | None
 
 
-def scan(
-    paths: Paths,
-    settings: Settings,
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _ServerListing:
+    """What a running server lists, its name, and the folder it serves where it tells."""
+
+    models: list[ModelInfo]
+    name: str
+    models_dir: Path | None
+
+
+async def scan(
+    workspace: Workspace,
     *,
-    store: RegistryStore,
+    models_dir: Path | None = None,
+    refresh: bool = False,
+    write: bool = True,
+    forget: Forget = None,
+) -> ScanReport:
+    """Find models and merge them. A server that cannot be reached costs only its listing, never a result."""
+    import asyncio
+
+    listing = await _listing(workspace)
+    return await asyncio.to_thread(
+        _merge, workspace, listing, models_dir=models_dir, refresh=refresh, write=write, forget=forget
+    )
+
+
+async def _listing(workspace: Workspace) -> _ServerListing | None:
+    """On a connection of its own: what is in use may be an engine of ours, which serves what is on the disk anyway."""
+    from lmstrix.service.connection import connect_running
+
+    settings = workspace.settings
+    try:
+        connection = await connect_running(workspace.paths, settings)
+    except BackendUnavailableError:
+        if settings.server not in ("auto", "embedded"):
+            raise
+        workspace.notify("no server is running; reading the models directory alone")
+        return None
+    try:
+        models = await connection.backend.list_downloaded()
+        return _ServerListing(models=models, name=connection.name, models_dir=connection.models_dir)
+    finally:
+        await connection.close()
+
+
+def _merge(
+    workspace: Workspace,
+    listing: _ServerListing | None,
+    *,
     models_dir: Path | None,
     refresh: bool,
     write: bool,
     forget: Forget,
-    notify: Callable[[str], None],
 ) -> ScanReport:
-    """Find models and merge them. A server that cannot be reached costs only its listing, never a result."""
-    registry = store.load()
-    listing, server_name, server_dir = _listing(paths, settings, notify)
-    directory = models_dir or server_dir or (Path(settings.models_dir) if settings.models_dir else paths.models_dir)
     if models_dir is not None and not models_dir.is_dir():
         raise LMStrixError(f"{models_dir} is not a directory; --models-dir names the folder that holds publisher/repo/")
+    store = workspace.store
+    registry = store.load()
+    directory = models_dir or (listing.models_dir if listing else None) or _configured_dir(workspace)
     disk = DiskScan(models=(), problems=(), headers_read=0)
-    sources = [server_name] if server_name else []
+    sources = [listing.name] if listing else []
     if directory.is_dir():
         known: dict[str, ModelFacts] = {} if refresh else registry.known_facts()
         disk = scan_models_dir(directory, known=known, read_header=read_header)
@@ -51,7 +89,8 @@ def scan(
             f"there is no server and no models directory {directory}: start LM Studio, "
             "or name the directory with --models-dir"
         )
-    found = list(disk.models) if listing is None else merge_listing(disk.models, listing)
+    found = merge_listing(disk.models, listing.models) if listing else list(disk.models)
+    # What lies there and cannot be read now is not gone: its results stay.
     unreadable = [problem.path for problem in disk.problems if problem.kind != "not a model"]
 
     def change(current: ModelRegistry) -> tuple[ScanChanges, tuple[str, ...]]:
@@ -60,10 +99,8 @@ def scan(
 
     before = _content(store.path)
     changes, forgotten = store.update(change) if write else change(registry)
-    if write and changes.moved and paths.history_file.exists():
-        with History(paths.history_file) as history:
-            for move in changes.moved:
-                history.move_model(move.old_path, move.new_path)
+    if write and changes.moved:
+        _move_history(workspace, changes)
     return ScanReport(
         changes=changes,
         problems=disk.problems,
@@ -74,23 +111,18 @@ def scan(
     )
 
 
-def _listing(
-    paths: Paths, settings: Settings, notify: Callable[[str], None]
-) -> tuple[list[ModelInfo] | None, str | None, Path | None]:
-    """What a running server lists, its name, and the folder it serves where it tells."""
-    from lmstrix.service.connection import connect_running
+def _configured_dir(workspace: Workspace) -> Path:
+    configured = workspace.settings.models_dir
+    return Path(configured) if configured else workspace.paths.models_dir
 
-    try:
-        connection = connect_running(paths, settings)
-    except BackendUnavailableError:
-        if settings.server != "auto" and settings.server != "embedded":
-            raise
-        notify("no server is running; reading the models directory alone")
-        return None, None, None
-    try:
-        return connection.backend.list_downloaded(), connection.name, connection.models_dir
-    finally:
-        connection.close()
+
+def _move_history(workspace: Workspace, changes: ScanChanges) -> None:
+    history = workspace.history()
+    if history is None:
+        return
+    with history:
+        for move in changes.moved:
+            history.move_model(move.old_path, move.new_path)
 
 
 def _forget(registry: ModelRegistry, forget: Forget) -> tuple[str, ...]:
@@ -101,6 +133,7 @@ def _forget(registry: ModelRegistry, forget: Forget) -> tuple[str, ...]:
 
 
 def _content(path: Path) -> tuple[int, int] | None:
+    """What changes whenever the file is replaced."""
     try:
         info = path.stat()
     except OSError:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
 from lmstrix.core.answers.inference import OWN_PREFIX
+from lmstrix.core.benchmark.memory_sampler import is_local
 from lmstrix.core.context.machine_belief import MachineBelief
 from lmstrix.core.context.report import ContextReport, ModelTest, PlannedTest
 from lmstrix.core.context.search import ContextSearch
@@ -17,15 +18,17 @@ from lmstrix.core.history import History
 from lmstrix.core.memory.host import read_host_memory
 from lmstrix.core.registry.registry import Configuration, ContextResult, ModelRecord, ModelRegistry
 from lmstrix.ground.errors import LMStrixError, UsageError
+from lmstrix.ground.tasks import to_its_end
 from lmstrix.ground.types import Deadlines, LoadConfig, Provenance
 from lmstrix.service.estimating import UNKNOWN_DECLARED, breakdown, predicted_limit, shape_of
+from lmstrix.service.finding import known_models
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from lmstrix.core.memory.shape import ModelShape
-    from lmstrix.ground.backend import BlockingBackend
-    from lmstrix.service.facade import LMStrixService
+    from lmstrix.ground.backend import ModelBackend
+    from lmstrix.service.workspace import Workspace
 
 Order = Literal["risk", "id", "size", "ctx"]
 ALIGNMENT = 256
@@ -49,8 +52,8 @@ class ContextTestRequest:
     unload_others: bool = False
 
 
-def run_tests(
-    service: LMStrixService,
+async def run_tests(
+    workspace: Workspace,
     model: str | None,
     options: ContextTestRequest,
     *,
@@ -59,34 +62,38 @@ def run_tests(
     on_model: Callable[[ModelRecord, int, int], None] | None = None,
 ) -> ContextReport:
     """Test one model, or with None all that have no result yet. `on_model` hears each, its place, the count."""
-    chosen, skipped = _choose(service, model, options, order)
+    registry = await known_models(workspace) if model is not None else workspace.registry()
+    chosen, skipped = _choose(workspace, registry, model, options, order)
     purpose = f"lmstrix test {model or '--all'}"
     done: list[ModelTest] = []
-    with History(service.paths.history_file) as history:
+    with History(workspace.paths.history_file) as history:
         if history.set_aside is not None:
-            service.notify(f"lmstrix.db was damaged and is set aside as {history.set_aside}")
+            workspace.notify(f"lmstrix.db was damaged and is set aside as {history.set_aside}")
         with history.journal.tester_lock(purpose):
-            run = _Run(service, history, options, on_step)
+            backend = (await workspace.connect()).backend
+            _settle_unfinished(workspace, history)
+            alone = await _make_room(workspace, backend, all_models=options.unload_others)
+            run = _TestRun(workspace, history, options, backend, on_step, alone=alone)
             try:
                 for place, record in enumerate(chosen, 1):
                     if on_model is not None:
                         on_model(record, place, len(chosen))
-                    tested = run.test(record)
+                    tested = await run.test(record)
                     done.append(tested)
                     if tested.outcome is not None and Outcome(tested.outcome.result.outcome).ends_the_run:
                         break
             finally:
-                run.close()
+                await to_its_end(run.close())
     return ContextReport(models=(*done, *skipped))
 
 
 def plan(
-    service: LMStrixService, model: str | None, options: ContextTestRequest, *, order: Order = "risk"
+    workspace: Workspace, model: str | None, options: ContextTestRequest, *, order: Order = "risk"
 ) -> list[PlannedTest]:
     """What `test` would try, by arithmetic alone: no server is asked and nothing is loaded."""
-    chosen, _ = _choose(service, model, options, order)
+    chosen, _ = _choose(workspace, workspace.registry(), model, options, order)
     budget = read_host_memory().model_budget_bytes
-    return [_planned(record, shape_of(service.models_dir, record), budget, options) for record in chosen]
+    return [_planned(record, shape_of(workspace.models_dir, record), budget, options) for record in chosen]
 
 
 def _planned(record: ModelRecord, shape: ModelShape, budget: int, options: ContextTestRequest) -> PlannedTest:
@@ -117,54 +124,47 @@ def _planned(record: ModelRecord, shape: ModelShape, budget: int, options: Conte
     )
 
 
-class _Run:
+class _TestRun:
     """One `test` command on one backend."""
 
     def __init__(
         self,
-        service: LMStrixService,
+        workspace: Workspace,
         history: History,
         options: ContextTestRequest,
+        backend: ModelBackend,
         on_step: Callable[[Step], None] | None,
+        *,
+        alone: bool,
     ) -> None:
-        self._service = service
+        self._workspace = workspace
         self._history = history
         self._options = options
-        self._backend: BlockingBackend = service.connection.backend
-        self._engine = self._backend.server.engine
-        for intent in history.journal.settle_unfinished():
-            service.notify(
-                f"an earlier test ended while it tried {intent.context_length:,} tokens of {intent.model_path}; "
-                "that size is avoided from now on (--force tries it again)"
-            )
-        self._make_room(all_models=options.unload_others)
-        beside = self._backend.list_loaded()
-        self._alone = not beside
-        if beside:
-            names = ", ".join(model.instance_id for model in beside)
-            service.notify(
-                f"{names} {'is' if len(beside) == 1 else 'are'} loaded too: this tests what fits beside"
-                " (--unload-others makes room)"
-            )
-        self._run_id = history.journal.begin_run("test")
+        self._backend = backend
+        self._engine = backend.server.engine
         self._machine = socket.gethostname()
+        self._local = is_local(backend.server.address)
+        self._alone = alone
+        self._run_id = history.journal.begin_run("test")
         stored = history.beliefs.load(self._machine, self._engine)
         self._learned = MachineBelief.from_json(stored) if stored else None
         self._tester = ContextTester(
-            self._backend,
+            backend,
             history.journal,
             run_id=self._run_id,
-            provenance=_provenance(self._backend, self._machine, options.load),
+            provenance=_provenance(backend, self._machine, options.load),
             on_step=on_step,
             on_result=self._save,
-            read_memory=_free_bytes if _is_local(self._backend) else None,
+            # What another machine's memory does is not seen from here.
+            read_memory=_free_bytes if self._local else None,
         )
 
-    def test(self, record: ModelRecord) -> ModelTest:
-        subject = self._subject(record)
-        self._service.store.update(lambda registry: registry.mark_testing(record.path))
+    async def test(self, record: ModelRecord) -> ModelTest:
+        """Test one model, and keep what it teaches for the next."""
+        subject = await self._subject(record)
+        self._workspace.store.update(lambda registry: registry.mark_testing(record.path))
         options = self._options
-        outcome = self._tester.test(
+        outcome = await self._tester.test(
             subject,
             ContextTestOptions(
                 precision=options.precision,
@@ -175,7 +175,7 @@ class _Run:
                 deadlines=Deadlines(
                     load_s=options.load_timeout_s or Deadlines().load_s,
                     silence_s=SILENCE_S,
-                    total_s=self._service.settings.timeout_s,
+                    total_s=self._workspace.settings.timeout_s,
                 ),
                 budget_s=options.budget_s,
                 seed=_seed(record.path),
@@ -186,14 +186,14 @@ class _Run:
         self._learned = outcome.learned
         if self._alone:
             self._history.beliefs.save(self._machine, self._engine, outcome.learned.to_json())
-        stored = self._service.store.load().get(record.path) or record
+        stored = self._workspace.store.load().get(record.path) or record
         return ModelTest(record=stored, outcome=outcome)
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """Leave nothing of ours loaded, and say in the journal that the run is over."""
         with suppress(LMStrixError):
-            for stray in self._tester.unload_strays():
-                self._service.notify(f"unloaded {stray}, left over from this run")
+            for stray in await self._tester.unload_strays():
+                self._workspace.notify(f"unloaded {stray}, left over from this run")
         with suppress(LMStrixError):
             self._history.journal.end_run(self._run_id, "done")
 
@@ -203,30 +203,17 @@ class _Run:
         def change(registry: ModelRegistry) -> None:
             (registry.replace_result if reset else registry.record_outcome)(subject.path, result)
 
-        self._service.store.update(change)
+        self._workspace.store.update(change)
 
-    def _make_room(self, *, all_models: bool) -> None:
-        """Unload what is ours: what a killed run left (no other tester runs, the lock says), and idle answerers.
-
-        What others have loaded goes only when asked for.
-        """
-        for loaded in self._backend.list_loaded():
-            stray = loaded.instance_id.startswith(INSTANCE_PREFIX)
-            idle = loaded.instance_id.startswith(OWN_PREFIX) and loaded.status == "idle" and not loaded.queued
-            if stray or idle or all_models:
-                self._backend.unload(loaded.instance_id, kind=loaded.kind)
-            if stray:
-                self._service.notify(f"unloaded {loaded.instance_id}, left over from an interrupted test")
-
-    def _subject(self, record: ModelRecord) -> Subject:
+    async def _subject(self, record: ModelRecord) -> Subject:
         options = self._options
         configuration = configuration_of(options.load, self._engine)
-        shape = shape_of(self._service.models_dir, record)
+        shape = shape_of(self._workspace.models_dir, record)
         ceiling = _ceiling(record, options)
         if options.context_length is None:
-            guardrail = _guardrail_limit(self._backend, record.model_key, options.load, ceiling)
+            guardrail = await _guardrail_limit(self._backend, record.model_key, options.load, ceiling)
             if guardrail is not None:
-                self._service.notify(f"{record.model_key}: the server's guardrail lets {guardrail:,} tokens through")
+                self._workspace.notify(f"{record.model_key}: the server's guardrail lets {guardrail:,} tokens through")
                 ceiling = min(ceiling, guardrail)
         known_bad = None
         if not options.force and not options.reset:
@@ -239,7 +226,7 @@ class _Run:
             declared=record.max_context_length or UNKNOWN_DECLARED,
             ceiling=max(ceiling, 1),
             cost=lambda length: breakdown(shape, length, options.load).total_bytes,
-            budget_bytes=read_host_memory().model_budget_bytes if _is_local(self._backend) else None,
+            budget_bytes=read_host_memory().model_budget_bytes if self._local else None,
             configuration=configuration,
             approximate=shape.approximate,
             lazy=record.format != "gguf",
@@ -247,6 +234,37 @@ class _Run:
             known_bad=known_bad,
             alone=self._alone,
         )
+
+
+def _settle_unfinished(workspace: Workspace, history: History) -> None:
+    """What a killed run has begun and not ended counts against its size."""
+    for intent in history.journal.settle_unfinished():
+        workspace.notify(
+            f"an earlier test ended while it tried {intent.context_length:,} tokens of {intent.model_path}; "
+            "that size is avoided from now on (--force tries it again)"
+        )
+
+
+async def _make_room(workspace: Workspace, backend: ModelBackend, *, all_models: bool) -> bool:
+    """Unload what is ours: what a killed run left (no other tester runs, the lock says), and idle answerers.
+
+    What others have loaded goes only when asked for. Returns whether nothing is loaded beside the test.
+    """
+    for loaded in await backend.list_loaded():
+        stray = loaded.instance_id.startswith(INSTANCE_PREFIX)
+        idle = loaded.instance_id.startswith(OWN_PREFIX) and loaded.status == "idle" and not loaded.queued
+        if stray or idle or all_models:
+            await backend.unload(loaded.instance_id, kind=loaded.kind)
+        if stray:
+            workspace.notify(f"unloaded {loaded.instance_id}, left over from an interrupted test")
+    beside = await backend.list_loaded()
+    if beside:
+        names = ", ".join(model.instance_id for model in beside)
+        workspace.notify(
+            f"{names} {'is' if len(beside) == 1 else 'are'} loaded too: this tests what fits beside"
+            " (--unload-others makes room)"
+        )
+    return not beside
 
 
 def configuration_of(load: LoadConfig, engine: str) -> Configuration:
@@ -262,16 +280,16 @@ def configuration_of(load: LoadConfig, engine: str) -> Configuration:
 
 
 def _choose(
-    service: LMStrixService, model: str | None, options: ContextTestRequest, order: Order
+    workspace: Workspace, registry: ModelRegistry, model: str | None, options: ContextTestRequest, order: Order
 ) -> tuple[list[ModelRecord], list[ModelTest]]:
     """The models to test, in order, and those passed over with the reason."""
     if model is not None:
-        record = service.find(model)
+        record = registry.find(model)
         if record.kind == "embedding":
             raise UsageError(f"{record.model_key} is an embedding model; there is no context limit to test")
         return [record], []
     chosen, skipped = [], []
-    for record in service.registry():
+    for record in registry:
         reason = None
         if record.kind == "embedding":
             reason = "embedding model"
@@ -287,7 +305,7 @@ def _choose(
         "id": lambda r: r.model_key,
         "size": lambda r: r.size_bytes or 0,
         "ctx": lambda r: r.max_context_length or 0,
-        "risk": lambda r: breakdown(shape_of(service.models_dir, r), _ceiling(r, options), options.load).total_bytes,
+        "risk": lambda r: breakdown(shape_of(workspace.models_dir, r), _ceiling(r, options), options.load).total_bytes,
     }
     chosen.sort(key=keys[order])  # type: ignore[arg-type]  # each key gives values of one comparable type
     return chosen, skipped
@@ -304,23 +322,23 @@ def _ceiling(record: ModelRecord, options: ContextTestRequest) -> int:
     return min(declared, options.threshold or declared)
 
 
-def _guardrail_limit(backend: BlockingBackend, model_key: str, load: LoadConfig, ceiling: int) -> int | None:
+async def _guardrail_limit(backend: ModelBackend, model_key: str, load: LoadConfig, ceiling: int) -> int | None:
     """The longest context the server's own guardrail lets through, when that is below `ceiling`; None when it is not.
 
     Asking costs milliseconds and loads nothing; a load beyond it would be refused. None also where the server gives
     no estimate.
     """
 
-    def passes(length: int) -> bool:
-        return backend.estimate(model_key, replace(load, context_length=length)).passes_guardrails
+    async def passes(length: int) -> bool:
+        return (await backend.estimate(model_key, replace(load, context_length=length))).passes_guardrails
 
     try:
-        if passes(ceiling):
+        if await passes(ceiling):
             return None
         good, bad = 0, -(-ceiling // ALIGNMENT)
         while bad - good > 1:
             middle = (good + bad) // 2
-            good, bad = (middle, bad) if passes(middle * ALIGNMENT) else (good, middle)
+            good, bad = (middle, bad) if await passes(middle * ALIGNMENT) else (good, middle)
     except LMStrixError:
         return None
     return good * ALIGNMENT or None
@@ -331,13 +349,7 @@ def _free_bytes() -> int:
     return read_host_memory().model_budget_bytes
 
 
-def _is_local(backend: BlockingBackend) -> bool:
-    """Whether the server runs on this machine, so that this machine's memory is what counts."""
-    host = backend.server.address.rpartition(":")[0]
-    return host in ("127.0.0.1", "localhost", "[::1]", "::1")
-
-
-def _provenance(backend: BlockingBackend, machine: str, load: LoadConfig) -> Provenance:
+def _provenance(backend: ModelBackend, machine: str, load: LoadConfig) -> Provenance:
     server = backend.server
     return Provenance(
         engine=server.engine,

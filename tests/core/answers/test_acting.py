@@ -13,9 +13,9 @@ from pydantic import BaseModel, Field
 
 from lmstrix import AsyncLMStrix, ContextOverflowError, EmbeddedEngine, GenerationError, LMStrix, UsageError
 from lmstrix.core.answers.acting import Transcript, act, tool_of, tools_of
-from lmstrix.core.answers.inference import InferenceOptions, Prepared
+from lmstrix.core.answers.inference import Acquired, InferenceManager, InferenceOptions, PlannedAnswer, Prepared
 from lmstrix.core.answers.load_policy import ContextChoice
-from lmstrix.core.unsuspended import here, iterate_unsuspended
+from lmstrix.core.registry.registry import ModelRecord
 from lmstrix.ground.types import (
     Finished,
     GenerationRequest,
@@ -138,7 +138,7 @@ class Playing:
         )
 
 
-def play(backend: Playing, *, max_rounds: int = 10) -> tuple[list[ToolAnswered], Transcript]:
+async def play(backend: Playing, *, max_rounds: int = 10) -> tuple[list[ToolAnswered], Transcript]:
     instance = LoadedModel(
         instance_id="i",
         instance_reference="r",
@@ -151,27 +151,29 @@ def play(backend: Playing, *, max_rounds: int = 10) -> tuple[list[ToolAnswered],
     choice = ContextChoice(context_length=backend.context_length, source="asked")
     transcript = Transcript()
     events = act(
-        cast("ModelBackend", backend),
-        Prepared(instance=instance, choice=choice, prompt_tokens=1, max_tokens=1, load_s=None),
-        GenerationRequest(messages=(Message(role="user", text="go"),)),
-        InferenceOptions(),
+        InferenceManager(cast("ModelBackend", backend)),
+        Prepared(acquired=Acquired(instance=instance, choice=choice, load_s=None), prompt_tokens=1, max_tokens=1),
+        PlannedAnswer(
+            record=ModelRecord("m", {}),
+            request=GenerationRequest(messages=(Message(role="user", text="go"),)),
+            options=InferenceOptions(),
+        ),
         tools=tools_of([add, divide, describe]),
         max_rounds=max_rounds,
-        aside=here,
         transcript=transcript,
     )
-    return [event for event in iterate_unsuspended(events) if isinstance(event, ToolAnswered)], transcript
+    return [event async for event in events if isinstance(event, ToolAnswered)], transcript
 
 
 def call(name: str, call_id: str | None = None, **arguments: object) -> ToolCall:
     return ToolCall(name=name, arguments=arguments, call_id=call_id)
 
 
-def test_rounds_go_on_until_no_tool_is_called() -> None:
+async def test_rounds_go_on_until_no_tool_is_called() -> None:
     backend = Playing(
         [("", (call("add", "1", a=1, b=2), call("add", "2", a=3, b="4"))), ("", (call("describe", a=1),)), ("done", ())]
     )
-    answered, transcript = play(backend)
+    answered, transcript = await play(backend)
     assert [(event.text, event.failed) for event in answered[:2]] == [("3", False), ("7", False)]
     assert '"unit":"K"' in answered[2].text
     assert transcript.rounds == 3
@@ -196,25 +198,25 @@ def test_rounds_go_on_until_no_tool_is_called() -> None:
         (ToolCall(name="add", arguments=None, error="it is no JSON"), "Error: it is no JSON"),
     ],
 )
-def test_the_model_is_told_what_went_wrong(wrong: ToolCall, told: str) -> None:
-    (answered,), transcript = play(Playing([("", (wrong,)), ("sorry", ())]))
+async def test_the_model_is_told_what_went_wrong(wrong: ToolCall, told: str) -> None:
+    (answered,), transcript = await play(Playing([("", (wrong,)), ("sorry", ())]))
     assert answered.failed
     assert answered.text.startswith(told)
     assert transcript.messages[1].text == answered.text
     assert transcript.messages[2].text == "sorry"
 
 
-def test_too_many_rounds_end_it() -> None:
+async def test_too_many_rounds_end_it() -> None:
     endless = Playing([("", (call("add", a=1, b=2),))] * 3)
     with pytest.raises(GenerationError, match="after 3 rounds"):
-        play(endless, max_rounds=3)
+        await play(endless, max_rounds=3)
     assert endless.results == []
 
 
-def test_a_conversation_that_outgrows_the_context_ends_before_it_is_sent() -> None:
+async def test_a_conversation_that_outgrows_the_context_ends_before_it_is_sent() -> None:
     backend = Playing([("x" * 200, (call("add", a=1, b=2),)), ("never", ())], context_length=100)
     with pytest.raises(ContextOverflowError):
-        play(backend)
+        await play(backend)
     assert len(backend.results) == 1
 
 

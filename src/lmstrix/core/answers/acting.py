@@ -12,17 +12,14 @@ from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, cast
 
-from lmstrix.core.answers import inference
+from lmstrix.ground.callbacks import run_in_caller
 from lmstrix.ground.errors import GenerationError, UsageError
 from lmstrix.ground.types import Finished, Message, StreamEvent, ToolAnswered, ToolCall, ToolDefinition
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
 
-    from lmstrix.core.answers.inference import InferenceOptions, Prepared
-    from lmstrix.core.unsuspended import Aside
-    from lmstrix.ground.backend import ModelBackend
-    from lmstrix.ground.types import GenerationRequest
+    from lmstrix.core.answers.inference import InferenceManager, PlannedAnswer, Prepared
 
 DEFAULT_ROUNDS = 10
 
@@ -83,35 +80,40 @@ def tools_of(functions: Iterable[Callable[..., object]]) -> tuple[Tool, ...]:
     return tools
 
 
+def refuse_coroutines(functions: Iterable[Callable[..., object]]) -> list[Callable[..., object]]:
+    """The functions, for blocking callers: a coroutine function would run on a loop that is not theirs.
+
+    Raises UsageError.
+    """
+    listed = list(functions)
+    for function in listed:
+        if inspect.iscoroutinefunction(function):
+            raise UsageError(f"tool {function.__name__} is a coroutine function; only AsyncLMStrix can call it")
+    return listed
+
+
 async def act(
-    backend: ModelBackend,
+    manager: InferenceManager,
     prepared: Prepared,
-    request: GenerationRequest,
-    options: InferenceOptions,
+    planned: PlannedAnswer,
     *,
     tools: Iterable[Tool],
     max_rounds: int = DEFAULT_ROUNDS,
-    aside: Aside,
     transcript: Transcript | None = None,
 ) -> AsyncGenerator[StreamEvent]:
-    """The events of all rounds, with one Finished at the end. `aside` runs the functions that block."""
+    """The events of all rounds, with one Finished at the end. Plain functions run where the caller waits, or beside
+    the event loop."""
     known = {tool.definition.name: tool for tool in tools}
     transcript = transcript or Transcript()
-    acquired = inference.Acquired(instance=prepared.instance, choice=prepared.choice, load_s=prepared.load_s)
-    messages = list(request.messages)
+    messages = list(planned.request.messages)
     for transcript.rounds in range(1, max_rounds + 1):
-        current = replace(request, messages=tuple(messages))
+        current = replace(planned, request=replace(planned.request, messages=tuple(messages)))
         if transcript.rounds > 1:
-            prepared = await inference.fit(backend, acquired, current, options)
+            # What the tools said is part of the prompt now, and may no longer fit.
+            prepared = await manager.fit(prepared.acquired, current)
         finished: Finished | None = None
-        stream = cast(
-            "AsyncGenerator[StreamEvent]",
-            backend.stream(
-                prepared.instance.instance_id, inference.bounded(current, prepared), deadlines=options.deadlines
-            ),
-        )
-        async with aclosing(stream):
-            async for event in stream:
+        async with aclosing(manager.ask(prepared, current)) as events:
+            async for event in events:
                 if isinstance(event, Finished):
                     finished = event
                 else:
@@ -121,7 +123,7 @@ async def act(
         said = Message(role="assistant", text=result.text, tool_calls=result.tool_calls)
         new = [said]
         if result.tool_calls:
-            async for answered in _answers(known, result.tool_calls, aside):
+            async for answered in _answers(known, result.tool_calls):
                 yield answered
                 new.append(Message(role="tool", text=answered.text, tool_call_id=answered.call.call_id))
         messages += new
@@ -136,17 +138,17 @@ async def act(
     )
 
 
-async def _answers(known: dict[str, Tool], calls: Iterable[ToolCall], aside: Aside) -> AsyncIterator[ToolAnswered]:
+async def _answers(known: dict[str, Tool], calls: Iterable[ToolCall]) -> AsyncIterator[ToolAnswered]:
     for call in calls:
         try:
-            text = _text(await _run(known, call, aside))
+            text = _as_text(await _run(known, call))
         except Exception as exc:  # noqa: BLE001 - whatever a tool fails with is the model's to know
             yield ToolAnswered(call=call, text=f"Error: {_reason(exc)}", failed=True)
         else:
             yield ToolAnswered(call=call, text=text)
 
 
-async def _run(known: dict[str, Tool], call: ToolCall, aside: Aside) -> object:
+async def _run(known: dict[str, Tool], call: ToolCall) -> object:
     if call.arguments is None:
         raise UsageError(call.error or "the arguments are not a JSON object")
     if call.name not in known:
@@ -155,10 +157,10 @@ async def _run(known: dict[str, Tool], call: ToolCall, aside: Aside) -> object:
     arguments = dict(call.arguments)
     if tool.is_async:
         return await cast("Any", tool.call(**arguments))
-    return await aside(tool.call, **arguments)
+    return await run_in_caller(tool.call, **arguments)
 
 
-def _text(value: object) -> str:
+def _as_text(value: object) -> str:
     """What a tool returned, as the model reads it: text as it is, anything else as JSON."""
     if isinstance(value, str):
         return value

@@ -6,6 +6,7 @@ fails with the sizes, and `/trim` forgets the oldest exchanges.
 
 from __future__ import annotations
 
+from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -15,7 +16,7 @@ from lmstrix.ground.types import Finished, Message
 from lmstrix.ground.units import format_seconds
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import AsyncGenerator, Callable
 
     from lmstrix.core.answers.request import InferRequest
     from lmstrix.ground.types import GenerationResult, StreamEvent
@@ -39,7 +40,7 @@ A line that ends with \\ goes on in the next; \"\"\" begins and ends a text of s
 class ChatTools:
     """What a chat needs from outside. `keep` is off where no texts may be kept; then only /save writes."""
 
-    ask: Callable[[InferRequest], Iterator[StreamEvent]]
+    ask: Callable[[InferRequest], AsyncGenerator[StreamEvent]]
     find_model: Callable[[str], str]
     store: ConversationStore
     keep: bool
@@ -55,17 +56,18 @@ class ChatSession:
         self.last: GenerationResult | None = None
         self.ended = False
 
-    def say(self, text: str) -> Iterator[StreamEvent]:
+    async def say(self, text: str) -> AsyncGenerator[StreamEvent]:
         """Ask, with all that was said before; what is left early or fails leaves the conversation as it was."""
         question = Message(role="user", text=text)
         conversation = self.conversation
         asked = replace(
             self._request, prompt=text, model=conversation.model_key, messages=conversation.asking(question)
         )
-        for event in self._tools.ask(asked):
-            if isinstance(event, Finished):
-                self._answered(conversation, question, event.result)
-            yield event
+        async with aclosing(self._tools.ask(asked)) as events:
+            async for event in events:
+                if isinstance(event, Finished):
+                    self._answered(conversation, question, event.result)
+                yield event
 
     def command(self, line: str) -> str:
         """What a line that begins with / does; returns what to show. Raises UsageError."""

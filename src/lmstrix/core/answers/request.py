@@ -49,7 +49,7 @@ class InferRequest:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Rehearsal:
+class DryRun:
     """What a dry run would send. `record` and `context_length` are None when no model was named or none is known."""
 
     prompt: str

@@ -8,36 +8,38 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from lmstrix.core.answers.inference import UNKNOWN_DECLARED, count_prompt
 from lmstrix.core.answers.load_policy import choose_context
-from lmstrix.core.answers.request import Rehearsal
+from lmstrix.core.answers.request import DryRun
 from lmstrix.core.answers.tokens import TokenCount, estimate_tokens
 from lmstrix.ground.errors import BackendUnavailableError, LMStrixError
-from lmstrix.service.answering import UNKNOWN_DECLARED, generation_request, last_used
+from lmstrix.service.answering import generation_request
+from lmstrix.service.finding import known_models
+from lmstrix.service.logs import call_statistics
 
 if TYPE_CHECKING:
     from lmstrix.core.answers.request import InferRequest
     from lmstrix.core.registry.registry import ModelRecord
     from lmstrix.ground.types import GenerationRequest
-    from lmstrix.service.facade import LMStrixService
+    from lmstrix.service.workspace import Workspace
 
 
-def rehearse(service: LMStrixService, asked: InferRequest) -> Rehearsal:
+async def dry_run(workspace: Workspace, asked: InferRequest) -> DryRun:
     """Work out and count what `asked` would send."""
-    record = _record(service, asked.model)
+    record = await _record(workspace, asked.model)
     request = generation_request(asked)
-    count = _count_loaded(service, record, request) if record else None
-    count = count or estimate_tokens(_text(request), bytes_per_token=_learnt(service, record))
+    count = await _count_loaded(workspace, record, request) if record else None
+    count = count or estimate_tokens(_text(request), bytes_per_token=_learnt(workspace, record))
     context_length = None
     if record is not None:
-        declared = record.max_context_length or UNKNOWN_DECLARED
         wanted = asked.out_ctx if isinstance(asked.out_ctx, int) else 0
         context_length = choose_context(
             asked.in_ctx,
-            declared=declared,
+            declared=record.max_context_length or UNKNOWN_DECLARED,
             tested=record.tested_context_length,
             needed_tokens=count.tokens + wanted,
         ).context_length
-    return Rehearsal(
+    return DryRun(
         prompt=asked.prompt,
         system_prompt=asked.system_prompt,
         count=count,
@@ -46,37 +48,35 @@ def rehearse(service: LMStrixService, asked: InferRequest) -> Rehearsal:
     )
 
 
-def _record(service: LMStrixService, model: str | None) -> ModelRecord | None:
-    named = model or last_used(service).read()
+async def _record(workspace: Workspace, model: str | None) -> ModelRecord | None:
+    named = model or workspace.last_used.read()
     if named is None:
         return None
     try:
-        return service.find(named)
+        return (await known_models(workspace)).find(named)
     except BackendUnavailableError:
         return None  # an empty registry, and nowhere to fill it from
     except LMStrixError:
         if model is not None:
             raise
-        return None
+        return None  # the model used last is gone; nobody asked for it
 
 
-def _count_loaded(service: LMStrixService, record: ModelRecord, request: GenerationRequest) -> TokenCount | None:
-    with suppress(LMStrixError):
-        backend = service.running_connection().backend
-        for loaded in backend.list_loaded():
+async def _count_loaded(workspace: Workspace, record: ModelRecord, request: GenerationRequest) -> TokenCount | None:
+    with suppress(LMStrixError):  # no server, or one that cannot count: an estimate will do
+        backend = (await workspace.connect_running()).backend
+        for loaded in await backend.list_loaded():
             if loaded.model_key == record.model_key and loaded.kind == "llm":
-                text = request.raw_prompt
-                if text is None:
-                    text = backend.apply_template(loaded.instance_id, request.messages, tools=request.tools)
-                return TokenCount(tokens=backend.count_tokens(loaded.instance_id, text), method="model")
+                return TokenCount(tokens=await count_prompt(backend, loaded.instance_id, request), method="model")
     return None
 
 
-def _learnt(service: LMStrixService, record: ModelRecord | None) -> float | None:
+def _learnt(workspace: Workspace, record: ModelRecord | None) -> float | None:
+    """Bytes per token in earlier prompts to this model."""
     if record is None:
         return None
-    with suppress(LMStrixError):
-        for statistics in service.call_statistics(model=record.model_key):
+    with suppress(LMStrixError):  # a log that cannot be read teaches nothing
+        for statistics in call_statistics(workspace, model=record.model_key):
             return statistics.prompt_bytes_per_token
     return None
 

@@ -1,0 +1,200 @@
+"""Portal: how blocking code reaches the asynchronous steps. One thread with an event loop serves every caller's thread.
+
+    portal = Portal()
+    answer = portal.run(steps())                  # what the coroutine returns or raises
+    for event in portal.iterate(stream()): ...    # the items of an asynchronous generator
+    portal.close()
+
+Items cross to the caller through a plain queue, a few microseconds each. An interrupt in the caller cancels what runs
+for it, on the server too, before it goes on up. Traded away: a stream is read as fast as it comes, whether or not its
+caller keeps up.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+import threading
+import time
+from contextlib import aclosing, suppress
+from contextvars import copy_context
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, cast
+
+from lmstrix.ground.callbacks import CALLER
+from lmstrix.ground.errors import BackendUnavailableError
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
+
+T = TypeVar("T")
+CLOSE_LIMIT_S = 10.0
+_WAKE_S = 0.5  # Windows delivers Ctrl-C only between waits
+# Cancelled steps bound each of their own waits (an unload may take a request's deadline); this is for what does not.
+_CLEAN_UP_S = 60.0
+_DONE: Final = object()
+
+
+class Portal:
+    """A thread with an event loop, started by the first call. Safe to use from several threads at once."""
+
+    def __init__(self) -> None:
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: threading.Thread | None = None
+        self._tasks: set[asyncio.Task[Any]] = set()  # touched on the loop's thread alone
+        self._guard = threading.Lock()
+        self._closed = False
+
+    def run(self, steps: Coroutine[Any, Any, T]) -> T:
+        """What the coroutine returns or raises. An interrupt of the waiting thread cancels it first.
+
+        Raises:
+            BackendUnavailableError: the portal is closed, or was closed meanwhile.
+        """
+        work = self._start(steps, queue.SimpleQueue())
+        for _ in work.items():
+            raise AssertionError("a coroutine has no items")
+        return work.result()
+
+    def iterate(self, items: AsyncGenerator[T]) -> Generator[T]:
+        """The items of an asynchronous generator; leaving early, or an interrupt, closes it on the loop."""
+        inbox: queue.SimpleQueue[object] = queue.SimpleQueue()
+        work = self._start(_pump(items, inbox), inbox)
+        yield from cast("Generator[T]", work.items())
+        work.result()
+
+    def close(self, last: Coroutine[Any, Any, None] | None = None, *, limit_s: float = CLOSE_LIMIT_S) -> None:
+        """Cancel what still runs, give it `limit_s` to clean up, then `last` as long, and end the thread.
+
+        `last` closes what the steps have opened; nothing was opened where nothing ran. May be called twice.
+        """
+        with self._guard:
+            self._closed = True
+            loop, thread, self._thread = self._loop, self._thread, None
+        if loop is None or thread is None:
+            if last is not None:
+                last.close()
+            return
+        ended = asyncio.run_coroutine_threadsafe(self._end(last, limit_s), loop)
+        try:
+            # A step that blocks the loop is left behind: its thread is a daemon, and dies with the process.
+            with suppress(TimeoutError):
+                ended.result(3 * limit_s)
+        finally:
+            loop.call_soon_threadsafe(loop.stop)
+            thread.join(limit_s)
+            if not thread.is_alive():
+                loop.close()
+
+    def _start(self, steps: Coroutine[Any, Any, T], inbox: queue.SimpleQueue[object]) -> _Work[T]:
+        with self._guard:
+            if self._closed:
+                steps.close()
+                raise BackendUnavailableError("the connection was closed; open another")
+            if self._loop is None:
+                self._loop = asyncio.new_event_loop()
+                self._thread = threading.Thread(target=self._loop.run_forever, name="lmstrix-portal", daemon=True)
+                self._thread.start()
+            if self._thread is threading.current_thread():
+                steps.close()
+                raise RuntimeError("blocking calls cannot be made from the portal's own loop: they would wait for ever")
+            return _Work(self._loop, steps, inbox, self._tasks)
+
+    async def _end(self, last: Coroutine[Any, Any, None] | None, limit_s: float) -> None:
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks, timeout=limit_s)
+        if last is not None:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(last, limit_s)
+        await asyncio.get_running_loop().shutdown_asyncgens()
+
+
+async def _pump(source: AsyncGenerator[T], inbox: queue.SimpleQueue[object]) -> None:
+    """Hand over every item, and close the generator however it ends."""
+    async with aclosing(source):
+        async for item in source:
+            inbox.put(item)
+
+
+class _Callback:
+    """A call to be made in the waiting thread; told from items by its class."""
+
+    __slots__ = ("call",)
+
+    def __init__(self, call: Callable[[], object]) -> None:
+        self.call = call
+
+
+class _Work(Generic[T]):
+    """A coroutine running on the loop's thread for a caller on another, who takes items and calls from the `inbox`.
+
+    `tasks` are all that run; the loop's alone.
+    """
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        steps: Coroutine[Any, Any, T],
+        inbox: queue.SimpleQueue[object],
+        tasks: set[asyncio.Task[Any]],
+    ) -> None:
+        self._inbox = inbox
+        self._loop = loop
+        self._tasks = tasks
+        self._ended = threading.Event()
+        self._task: asyncio.Task[T] | None = None
+        # Tasks and worker threads that the steps start inherit the context, so their callbacks find the caller too.
+        context = copy_context()
+        context.run(CALLER.set, lambda call: inbox.put(_Callback(call)))
+        loop.call_soon_threadsafe(self._begin, steps, context=context)
+
+    def _begin(self, steps: Coroutine[Any, Any, T]) -> None:
+        self._task = self._loop.create_task(steps)
+        self._tasks.add(self._task)
+        self._task.add_done_callback(self._finish)
+
+    def _finish(self, task: asyncio.Task[T]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled():
+            task.exception()  # looked at here, so that nobody is told of a failure whose caller has left
+        self._ended.set()
+        self._inbox.put(_DONE)
+
+    def items(self) -> Generator[object]:
+        """What the steps hand over until they are done; calls are made on the way. Leaving early cancels them."""
+        try:
+            while (item := _take(self._inbox)) is not _DONE:
+                if isinstance(item, _Callback):
+                    item.call()
+                else:
+                    yield item
+        finally:
+            self._cancel()
+
+    def result(self) -> T:
+        """What the ended steps returned or raised."""
+        assert self._task is not None
+        if self._task.cancelled():
+            raise BackendUnavailableError("the connection was closed meanwhile; open another")
+        return self._task.result()
+
+    def _cancel(self) -> None:
+        """Cancel the steps unless they are done, and wait until they have cleaned up."""
+        if self._ended.is_set():
+            return
+        self._loop.call_soon_threadsafe(lambda: self._task and self._task.cancel())
+        # In short waits, so that a second interrupt is heard everywhere; it leaves at once.
+        give_up_at = time.monotonic() + _CLEAN_UP_S
+        while not self._ended.wait(_WAKE_S) and time.monotonic() < give_up_at:
+            pass
+
+
+def _take(items: queue.SimpleQueue[T]) -> T:
+    """The next item. Not inlined: an interrupt at a `continue` can slip past the `finally` around its loop."""
+    while True:
+        try:
+            return items.get(timeout=_WAKE_S)
+        except queue.Empty:
+            continue

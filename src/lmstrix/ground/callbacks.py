@@ -1,0 +1,55 @@
+"""Callbacks that are called where somebody waits for the work, not where the work is done.
+
+Asynchronous steps may run on a thread of their own for a blocking caller. What they have to tell it (progress, remarks)
+must arrive on its own thread: the widgets of a notebook or a window may be touched from no other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextvars import ContextVar
+from functools import partial
+from typing import ParamSpec, TypeVar
+
+P = ParamSpec("P")
+T = TypeVar("T")
+Relay = Callable[[Callable[[], object]], None]  # takes a call, to be made by the thread that waits
+CALLER: ContextVar[Relay | None] = ContextVar("lmstrix_caller", default=None)
+
+
+def in_caller(callback: Callable[P, object]) -> Callable[P, None]:
+    """`callback`, called in the thread that waits for the present steps; on the spot where nobody waits.
+
+    What it raises ends the steps, and comes out where they were started.
+    """
+
+    def relayed(*args: P.args, **kwargs: P.kwargs) -> None:
+        relay = CALLER.get()
+        if relay is None:
+            callback(*args, **kwargs)
+        else:
+            relay(partial(callback, *args, **kwargs))
+
+    return relayed
+
+
+async def run_in_caller(function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+    """What a function of the user's returns, run in the thread that waits; in a worker thread where nobody waits."""
+    import asyncio
+
+    relay = CALLER.get()
+    if relay is None:
+        return await asyncio.to_thread(function, *args, **kwargs)
+    loop = asyncio.get_running_loop()
+    outcome: asyncio.Future[T] = loop.create_future()
+
+    def call() -> None:
+        try:
+            value = function(*args, **kwargs)
+        except Exception as exc:  # noqa: BLE001 - handed on to the steps that asked for the call
+            loop.call_soon_threadsafe(outcome.set_exception, exc)
+        else:
+            loop.call_soon_threadsafe(outcome.set_result, value)
+
+    relay(call)
+    return await outcome

@@ -1,0 +1,37 @@
+"""From the events of an answer to what most callers want of them: the text as it comes, the result at the end."""
+
+from __future__ import annotations
+
+from contextlib import aclosing
+from typing import TYPE_CHECKING
+
+from lmstrix.ground.errors import LMStrixError
+from lmstrix.ground.types import Finished, TextDelta
+from lmstrix.python.results import InferenceResult
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+
+    from lmstrix.ground.types import GenerationResult, StreamEvent
+
+
+async def texts_of(answer: AsyncGenerator[StreamEvent]) -> AsyncGenerator[str]:
+    """The pieces of the answer's text, without reasoning."""
+    async with aclosing(answer) as events:
+        async for event in events:
+            if isinstance(event, TextDelta) and not event.reasoning and not event.structural:
+                yield event.text
+
+
+async def result_of(answer: AsyncGenerator[StreamEvent]) -> GenerationResult:
+    """The result the events end with."""
+    async with aclosing(answer) as events:
+        async for event in events:
+            if isinstance(event, Finished):
+                return event.result
+    raise LMStrixError("the answer ended without a result")
+
+
+async def answer_of(answer: AsyncGenerator[StreamEvent]) -> InferenceResult:
+    """The result the events end with, as callers see it."""
+    return InferenceResult.of(await result_of(answer))

@@ -1,0 +1,118 @@
+"""The keyword options of the Python API, as types: editors complete them, and a type checker finds a misspelled one.
+
+Each dictionary has the fields of the record it fills, all optional; `tests/python/test_options.py` holds them together.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, TypedDict
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from lmstrix.core.answers.recommend import Preference
+    from lmstrix.core.answers.recommend import Task as WishTask
+    from lmstrix.core.benchmark.records import Task as BenchTask
+    from lmstrix.core.context.tester import Precision
+    from lmstrix.ground.types import CacheType, Deadlines, LoadConfig, Message
+
+
+class SamplingOptions(TypedDict, total=False):
+    """How the answer is drawn; what is not given is the server's choice."""
+
+    temperature: float | None
+    top_k: int | None
+    top_p: float | None
+    min_p: float | None
+    repeat_penalty: float | None
+    seed: int | None
+    stop: str | Sequence[str] | None
+    json_schema: Mapping[str, Any] | None
+
+
+class ChatOptions(SamplingOptions, total=False):
+    """Fields of InferRequest that hold for every turn of a chat, every question of a batch.
+
+    `in_ctx` and `out_ctx`: tokens, or a float as share of the context. Times in seconds; `ttl_s` 0 unloads at once.
+    """
+
+    in_ctx: int | float | None
+    out_ctx: int | float | None
+    images: tuple[str, ...]
+    cache: bool
+    reload: bool
+    raw: bool
+    ttl_s: float | None
+    first_token_s: float | None
+    between_tokens_s: float | None
+    total_s: float | None
+
+
+class AnswerOptions(ChatOptions, total=False):
+    """Fields of InferRequest. `messages` is a whole chat in place of the prompt."""
+
+    messages: tuple[Message, ...]
+    system_prompt: str | None
+
+
+class LoadOptions(TypedDict, total=False):
+    """Fields of LoadConfig beside the context length. None leaves the choice to the server."""
+
+    gpu_ratio: float | None
+    k_cache_type: CacheType | None
+    v_cache_type: CacheType | None
+    flash_attention: bool | None
+    parallel_slots: int
+    unified_kv: bool | None
+    eval_batch_size: int | None
+    offload_kv_cache: bool | None
+    rope_frequency_base: float | None
+    rope_frequency_scale: float | None
+    mmap: bool | None
+    seed: int | None
+
+
+class ContextTestOptions(TypedDict, total=False):
+    """Fields of ContextTestRequest. Lengths in tokens, times in seconds."""
+
+    threshold: int | None
+    context_length: int | None
+    precision: Precision
+    fast: bool
+    force: bool
+    reset: bool
+    prompt: str | None
+    load_timeout_s: float | None
+    budget_s: float | None
+    load: LoadConfig
+    unload_others: bool
+
+
+class WishOptions(TypedDict, total=False):
+    """Fields of Wish."""
+
+    task: WishTask
+    min_context_length: int | None
+    max_memory_bytes: int | None
+    budget_bytes: int | None
+    prefer: Preference
+
+
+class BenchOptions(TypedDict, total=False):
+    """Fields of BenchRequest. `tiers` are context lengths in tokens."""
+
+    runs: int
+    tiers: tuple[int, ...]
+    concurrency: tuple[int, ...]
+    task: BenchTask
+    prompt: str | None
+    max_tokens: int
+    temperature: float
+    seed: int
+    budget_s: float | None
+    settled_ratio: float | None
+    passes: int | None
+    cold: bool
+    idle_s: float
+    load: LoadConfig
+    deadlines: Deadlines

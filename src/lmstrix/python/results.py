@@ -1,0 +1,87 @@
+"""What the Python API answers with: an answer that is a record and, for earlier scripts, a mapping."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Self
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from lmstrix.core.answers.acting import Transcript
+    from lmstrix.ground.types import GenerationResult, GenerationStats, Message
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InferenceResult(Mapping[str, Any]):
+    """One answer. Attributes, or the keys of the earlier LMStrix: `result["response"]`, `["tokens_used"]`, ….
+
+    Attributes:
+        text: the answer, without reasoning.
+        reasoning: what the model thought aloud, if it did.
+        stats: token counts, times in seconds, stop reason.
+        model_key: which model answered.
+        context_length: tokens of context of the instance that answered.
+    """
+
+    text: str
+    reasoning: str
+    stats: GenerationStats
+    model_key: str
+    context_length: int | None
+
+    @classmethod
+    def of(cls, result: GenerationResult) -> Self:
+        """The answer of a finished prediction."""
+        return cls(
+            text=result.text,
+            reasoning=result.reasoning,
+            stats=result.stats,
+            model_key=result.model_key,
+            context_length=result.context_length,
+        )
+
+    def __getitem__(self, key: str) -> Any:
+        return self._as_mapping()[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._as_mapping())
+
+    def __len__(self) -> int:
+        return len(self._as_mapping())
+
+    def _as_mapping(self) -> dict[str, Any]:
+        return {
+            "succeeded": True,
+            "response": self.text,
+            "tokens_used": self.stats.total_tokens,
+            "inference_time": self.stats.total_s,
+            "model_id": self.model_key,
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ActResult(InferenceResult):
+    """The answer of a call with tools. `stats` are those of the last round.
+
+    Attributes:
+        messages: what came about on the way: the model's calls, what the tools answered, the answer.
+        rounds: how often the model was asked.
+    """
+
+    messages: tuple[Message, ...] = ()
+    rounds: int = 0
+
+    @classmethod
+    def acted(cls, result: GenerationResult, transcript: Transcript) -> Self:
+        """The answer of the last round, with the turns on the way to it."""
+        return cls(
+            text=result.text,
+            reasoning=result.reasoning,
+            stats=result.stats,
+            model_key=result.model_key,
+            context_length=result.context_length,
+            messages=tuple(transcript.messages),
+            rounds=transcript.rounds,
+        )

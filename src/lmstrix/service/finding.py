@@ -1,0 +1,22 @@
+"""The registry's models, for use cases that are told a name: an empty registry is filled by a scan first."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from lmstrix.core.registry.registry import ModelRegistry
+    from lmstrix.service.workspace import Workspace
+
+
+async def known_models(workspace: Workspace) -> ModelRegistry:
+    """The registry, filled by a scan when it is empty. Read in a worker thread: thousands of models take a while."""
+    registry = await asyncio.to_thread(workspace.registry)
+    if len(registry):
+        return registry
+    from lmstrix.service.scanning import scan
+
+    workspace.notify("the registry is empty; scanning")
+    await scan(workspace)
+    return await asyncio.to_thread(workspace.registry)

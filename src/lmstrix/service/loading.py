@@ -1,0 +1,80 @@
+"""`load`, `unload`, `ps`: models that are kept loaded on a server that runs already."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import chain, count
+from typing import TYPE_CHECKING
+
+from lmstrix.core.answers.inference import UNKNOWN_DECLARED
+from lmstrix.core.answers.load_policy import choose_context
+from lmstrix.ground.errors import ModelNotFoundError, UsageError
+from lmstrix.ground.types import Deadlines
+from lmstrix.service.finding import known_models
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from lmstrix.ground.backend import LoadProgress
+    from lmstrix.ground.types import LoadConfig, LoadedModel
+    from lmstrix.service.workspace import Workspace
+
+
+async def load(
+    workspace: Workspace,
+    model: str,
+    config: LoadConfig,
+    *,
+    ttl_s: float | None = None,
+    instance_id: str | None = None,
+    on_progress: LoadProgress | None = None,
+) -> LoadedModel:
+    """Load a model and keep it. Without a context length: the tested one, or a modest one when untested."""
+    record = (await known_models(workspace)).find(model)
+    declared = record.max_context_length
+    if declared and config.context_length and config.context_length > declared:
+        raise UsageError(
+            f"{record.model_key} declares {declared:,} tokens; --ctx {config.context_length:,} is beyond that"
+        )
+    backend = (await workspace.connect_running()).backend
+    if config.context_length is None:
+        choice = choose_context(None, declared=declared or UNKNOWN_DECLARED, tested=record.tested_context_length)
+        config = replace(config, context_length=choice.context_length)
+        workspace.notify(f"{record.model_key}: loading {choice.context_length:,} tokens ({choice.source})")
+    return await backend.load(
+        record.model_key,
+        config,
+        instance_id=instance_id or _free_name(record.model_key, await backend.list_loaded()),
+        kind=record.kind,
+        ttl_s=ttl_s,
+        deadlines=Deadlines(),
+        on_progress=on_progress,
+    )
+
+
+async def unload(workspace: Workspace, instance: str | None) -> list[LoadedModel]:
+    """Unload one instance by identifier or key, or everything for None; returns what was unloaded."""
+    backend = (await workspace.connect_running()).backend
+    loaded = await backend.list_loaded()
+    chosen = [m for m in loaded if instance is None or instance == m.instance_id]
+    if instance is not None and not chosen:
+        chosen = [m for m in loaded if instance == m.model_key]
+    if instance is not None and len(chosen) != 1:
+        names = ", ".join(m.instance_id for m in (chosen or loaded)) or "nothing is loaded"
+        what = "is loaded more than once" if chosen else "is not loaded"
+        raise ModelNotFoundError(f"{instance!r} {what}; loaded: {names}", model_key=instance)
+    for model in chosen:
+        await backend.unload(model.instance_id, kind=model.kind)
+    return chosen
+
+
+async def ps(workspace: Workspace) -> list[LoadedModel]:
+    """The loaded models."""
+    return await (await workspace.connect_running()).backend.list_loaded()
+
+
+def _free_name(model_key: str, loaded: Sequence[LoadedModel]) -> str:
+    """The model's key, or key:2, key:3 where it is loaded already."""
+    taken = {model.instance_id for model in loaded}
+    names = chain([model_key], (f"{model_key}:{number}" for number in count(2)))
+    return next(name for name in names if name not in taken)

@@ -1,0 +1,136 @@
+"""Workspace: what every use case needs and none should look for itself.
+
+Where things lie, the settings, the registry, the histories, the server in use, and somebody to tell remarks to. The
+server is connected to by the first use case that needs one; a workspace that only lists models never imports the SDK.
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lmstrix.core.registry.store import RegistryStore
+from lmstrix.ground.callbacks import in_caller
+from lmstrix.service.call_log import CallLog
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable
+
+    from lmstrix.core.answers.conversations import ConversationStore
+    from lmstrix.core.answers.last_used import LastUsed
+    from lmstrix.core.history import History
+    from lmstrix.core.registry.registry import ModelRecord, ModelRegistry
+    from lmstrix.ground.paths import Paths
+    from lmstrix.ground.settings import Settings
+    from lmstrix.service.connection import Connection
+
+
+class Workspace:
+    """The surroundings of one LMStrix, on one event loop. `notify` receives one-line remarks for the user."""
+
+    def __init__(self, *, paths: Paths, settings: Settings, notify: Callable[[str], None] | None = None) -> None:
+        self.paths = paths
+        self.settings = settings
+        self.notify: Callable[[str], None] = in_caller(notify) if notify is not None else _say_nothing
+        self.call_log = CallLog(paths.history_file, settings, self.notify)
+        self._connection: Connection | None = None
+        self._connecting: asyncio.Lock | None = None
+
+    async def close(self) -> None:
+        """Leave the server; stop an engine that was started for this workspace alone."""
+        self.call_log.close()
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            await connection.close()
+
+    # What is kept
+
+    @property
+    def store(self) -> RegistryStore:
+        """The registry's file."""
+        return RegistryStore(self.paths.registry_file)
+
+    def registry(self) -> ModelRegistry:
+        """The registry as it is on disk."""
+        return self.store.load()
+
+    def find(self, query: str) -> ModelRecord:
+        """The registry's record of a model. Raises ModelNotFoundError with suggestions."""
+        return self.registry().find(query)
+
+    def history(self) -> History | None:
+        """The database of what happened, open; None where nothing has happened yet. Close it."""
+        from lmstrix.core.history import History
+
+        return History(self.paths.history_file) if self.paths.history_file.exists() else None
+
+    @property
+    def conversations(self) -> ConversationStore:
+        """The conversations kept on disk."""
+        from lmstrix.core.answers.conversations import ConversationStore
+
+        return ConversationStore(self.paths.home / "conversations")
+
+    @property
+    def last_used(self) -> LastUsed:
+        """The model of the last answer."""
+        from lmstrix.core.answers.last_used import LastUsed
+
+        return LastUsed(self.paths.home / "state.json")
+
+    @property
+    def keeps_texts(self) -> bool:
+        """Whether prompts and answers may be written down."""
+        return self.settings.log_inference and self.settings.log_texts
+
+    # The server
+
+    async def connect(self) -> Connection:
+        """The server in use, with an engine of our own where none runs. Raises BackendUnavailableError."""
+        from lmstrix.service.connection import connect
+
+        async with self._one_at_a_time():
+            if self._connection is None:
+                self._connection = await connect(self.paths, self.settings, notify=self.notify)
+            return self._connection
+
+    async def connect_running(self) -> Connection:
+        """The server in use, or one that runs already: what is loaded there stays. Raises BackendUnavailableError."""
+        from lmstrix.service.connection import connect_running
+
+        async with self._one_at_a_time():
+            if self._connection is None:
+                self._connection = await connect_running(self.paths, self.settings)
+            return self._connection
+
+    def _one_at_a_time(self) -> asyncio.Lock:
+        """Many answers may begin at once; only the first of them connects."""
+        if self._connecting is None:
+            import asyncio
+
+            self._connecting = asyncio.Lock()
+        return self._connecting
+
+    @property
+    def models_dir(self) -> Path:
+        """Where model files lie: what our engine serves, else the settings, else LM Studio's folder."""
+        if self._connection is not None and self._connection.models_dir is not None:
+            return self._connection.models_dir
+        if self.settings.models_dir:
+            return Path(self.settings.models_dir)
+        from lmstrix.engine.daemon import engine_status
+
+        return engine_status(self.paths.home).models_dir or self.paths.models_dir
+
+
+def new_run_id() -> str:
+    """A short name for one run, unique enough to tell its instances from others'."""
+    import secrets
+
+    return f"{int(time.time()) % 10**6:06d}{secrets.token_hex(2)}"
+
+
+def _say_nothing(line: str) -> None:
+    """For callers that want no remarks."""
