@@ -15,6 +15,7 @@ from lmstrix.core.answers import inference
 from lmstrix.core.answers.inference import OWN_PREFIX, InferenceOptions, InferenceTarget, Prepared, user_message
 from lmstrix.core.answers.last_used import LastUsed
 from lmstrix.core.unsuspended import Aside, Unsuspended, here, iterate_unsuspended
+from lmstrix.ground.context_lengths import UNKNOWN_DECLARED_TOKENS
 from lmstrix.ground.errors import LMStrixError, UsageError
 from lmstrix.ground.types import Deadlines, Finished, GenerationRequest, StreamEvent, TextDelta
 from lmstrix.service.call_log import log_answer, log_failure
@@ -30,8 +31,6 @@ if TYPE_CHECKING:
     from lmstrix.ground.backend import LoadProgress, ModelBackend
     from lmstrix.ground.types import GenerationResult
     from lmstrix.service.facade import LMStrixService
-
-UNKNOWN_DECLARED = 4096
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,7 +92,7 @@ def target_of(record: ModelRecord) -> InferenceTarget:
     """What the choice of a context needs to know of a model."""
     return InferenceTarget(
         model_key=record.model_key,
-        declared_context_length=record.max_context_length or UNKNOWN_DECLARED,
+        declared_context_length=record.max_context_length or UNKNOWN_DECLARED_TOKENS,
         tested_context_length=record.tested_context_length,
     )
 

@@ -10,6 +10,7 @@ from lmstrix.core.memory.fit import LoadBreakdown, load_breakdown, longest_conte
 from lmstrix.core.memory.host import read_host_memory
 from lmstrix.core.memory.kv_cache import kv_cache_bytes
 from lmstrix.core.memory.shape import ModelShape, shape_from_listing, shape_from_metadata
+from lmstrix.ground.context_lengths import ALIGNMENT_TOKENS, UNKNOWN_DECLARED_TOKENS
 from lmstrix.ground.errors import GgufError, LMStrixError, UsageError
 from lmstrix.loaders.gguf import read_header
 
@@ -20,15 +21,13 @@ if TYPE_CHECKING:
     from lmstrix.ground.types import LoadConfig
     from lmstrix.service.facade import LMStrixService
 
-UNKNOWN_DECLARED = 4096
-
 
 def estimate(service: LMStrixService, model: str, load: LoadConfig) -> EstimateReport:
     """Bytes by part at `load.context_length` (default: declared), the limit that fits, the server's own estimate."""
     from dataclasses import replace
 
     record = service.find(model)
-    declared = record.max_context_length or UNKNOWN_DECLARED
+    declared = record.max_context_length or UNKNOWN_DECLARED_TOKENS
     length = load.context_length or declared
     if length > declared:
         raise UsageError(f"{record.model_key} declares {declared:,} tokens; --ctx {length:,} is beyond that")
@@ -39,7 +38,7 @@ def estimate(service: LMStrixService, model: str, load: LoadConfig) -> EstimateR
         connection = service.running_connection()
         server_name = connection.name
         server_estimate = connection.backend.estimate(record.model_key, replace(load, context_length=length))
-    step = 256 * 16
+    step = 16 * ALIGNMENT_TOKENS
     return EstimateReport(
         record=record,
         context_length=length,
@@ -89,7 +88,7 @@ def shape_of(models_dir: Path, record: ModelRecord) -> ModelShape:
             return shape_from_metadata(header.metadata, file_bytes=file_bytes, n_vocab=header.vocabulary_size)
     return shape_from_listing(
         size_bytes=record.size_bytes or 0,
-        max_context_length=record.max_context_length or UNKNOWN_DECLARED,
+        max_context_length=record.max_context_length or UNKNOWN_DECLARED_TOKENS,
         architecture=record.architecture,
     )
 

@@ -202,6 +202,7 @@ class LMStrixService:
         from dataclasses import replace
 
         from lmstrix.core.answers.load_policy import choose_context
+        from lmstrix.ground.context_lengths import UNKNOWN_DECLARED_TOKENS
         from lmstrix.ground.errors import UsageError
         from lmstrix.ground.types import Deadlines
 
@@ -213,7 +214,9 @@ class LMStrixService:
             )
         backend = self.running_connection().backend
         if config.context_length is None:
-            choice = choose_context(None, declared=declared or 4096, tested=record.tested_context_length)
+            choice = choose_context(
+                None, declared=declared or UNKNOWN_DECLARED_TOKENS, tested=record.tested_context_length
+            )
             config = replace(config, context_length=choice.context_length)
             self.notify(f"{record.model_key}: loading {choice.context_length:,} tokens ({choice.source})")
         return backend.load(

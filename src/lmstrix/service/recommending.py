@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 from lmstrix.core.answers.recommend import Advice, Candidate, Wish, recommend
 from lmstrix.core.memory.host import read_host_memory
+from lmstrix.ground.context_lengths import UNKNOWN_DECLARED_TOKENS
 from lmstrix.ground.types import LoadConfig
-from lmstrix.service.estimating import UNKNOWN_DECLARED, breakdown, shape_of
+from lmstrix.service.estimating import breakdown, shape_of
 
 if TYPE_CHECKING:
     from lmstrix.core.registry.registry import ModelRecord
@@ -29,7 +30,7 @@ def advise(service: LMStrixService, wish: Wish) -> Advice:
 
 
 def _candidate(service: LMStrixService, record: ModelRecord, wish: Wish, speed: float | None) -> Candidate:
-    declared = record.max_context_length or UNKNOWN_DECLARED
+    declared = record.max_context_length or UNKNOWN_DECLARED_TOKENS
     needed = wish.min_context_length or record.tested_context_length or ASSUMED_CONTEXT_LENGTH
     shape = shape_of(service.models_dir, record)
     taken = breakdown(shape, min(needed, declared), LoadConfig(context_length=None))

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 from lmstrix.core.answers.load_policy import choose_context
 from lmstrix.core.answers.request import Rehearsal
 from lmstrix.core.answers.tokens import TokenCount, estimate_tokens
+from lmstrix.ground.context_lengths import UNKNOWN_DECLARED_TOKENS
 from lmstrix.ground.errors import BackendUnavailableError, LMStrixError
-from lmstrix.service.answering import UNKNOWN_DECLARED, generation_request, last_used
+from lmstrix.service.answering import generation_request, last_used
 
 if TYPE_CHECKING:
     from lmstrix.core.answers.request import InferRequest
@@ -29,7 +30,7 @@ def rehearse(service: LMStrixService, asked: InferRequest) -> Rehearsal:
     count = count or estimate_tokens(_text(request), bytes_per_token=_learnt(service, record))
     context_length = None
     if record is not None:
-        declared = record.max_context_length or UNKNOWN_DECLARED
+        declared = record.max_context_length or UNKNOWN_DECLARED_TOKENS
         wanted = asked.out_ctx if isinstance(asked.out_ctx, int) else 0
         context_length = choose_context(
             asked.in_ctx,

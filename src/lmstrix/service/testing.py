@@ -16,9 +16,10 @@ from lmstrix.core.context.verdict import Outcome
 from lmstrix.core.history import History
 from lmstrix.core.memory.host import read_host_memory
 from lmstrix.core.registry.registry import Configuration, ContextResult, ModelRecord, ModelRegistry
+from lmstrix.ground.context_lengths import UNKNOWN_DECLARED_TOKENS, longest_aligned_below
 from lmstrix.ground.errors import LMStrixError, UsageError
 from lmstrix.ground.types import Deadlines, LoadConfig, Provenance
-from lmstrix.service.estimating import UNKNOWN_DECLARED, breakdown, predicted_limit, shape_of
+from lmstrix.service.estimating import breakdown, predicted_limit, shape_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from lmstrix.service.facade import LMStrixService
 
 Order = Literal["risk", "id", "size", "ctx"]
-ALIGNMENT = 256
 SILENCE_S = 180.0
 
 
@@ -236,7 +236,7 @@ class _Run:
         return Subject(
             model_key=record.model_key,
             path=record.path,
-            declared=record.max_context_length or UNKNOWN_DECLARED,
+            declared=record.max_context_length or UNKNOWN_DECLARED_TOKENS,
             ceiling=max(ceiling, 1),
             cost=lambda length: breakdown(shape, length, options.load).total_bytes,
             budget_bytes=read_host_memory().model_budget_bytes if _is_local(self._backend) else None,
@@ -294,7 +294,7 @@ def _choose(
 
 
 def _ceiling(record: ModelRecord, options: ContextTestRequest) -> int:
-    declared = record.max_context_length or UNKNOWN_DECLARED
+    declared = record.max_context_length or UNKNOWN_DECLARED_TOKENS
     if options.context_length is not None:
         if options.context_length > declared:
             raise UsageError(
@@ -317,13 +317,9 @@ def _guardrail_limit(backend: BlockingBackend, model_key: str, load: LoadConfig,
     try:
         if passes(ceiling):
             return None
-        good, bad = 0, -(-ceiling // ALIGNMENT)
-        while bad - good > 1:
-            middle = (good + bad) // 2
-            good, bad = (middle, bad) if passes(middle * ALIGNMENT) else (good, middle)
+        return longest_aligned_below(ceiling, passes) or None
     except LMStrixError:
         return None
-    return good * ALIGNMENT or None
 
 
 def _free_bytes() -> int:

@@ -23,6 +23,7 @@ from lmstrix.core.context.verdict import Outcome, outcome_of
 from lmstrix.core.history.journal import IntentKind, Journal, Probe
 from lmstrix.core.recall.tasks import baseline_lengths, curve_lengths
 from lmstrix.core.registry.registry import Configuration, ContextResult, RecallPoint
+from lmstrix.ground.context_lengths import ALIGNMENT_TOKENS, FLOOR_TOKENS
 from lmstrix.ground.errors import LMStrixError
 from lmstrix.ground.types import Deadlines, LoadConfig, LoadedModel, Provenance
 
@@ -33,8 +34,6 @@ if TYPE_CHECKING:
 
 Precision = Literal["safe", "balanced", "tight", "exhaustive"]
 INSTANCE_PREFIX = TESTED_PREFIX  # instances of any tester: what an earlier, killed run left is known by it
-FLOOR_TOKENS = 1024
-ALIGNMENT = 256
 LEAST_READABLE_BYTES = 2 * 2**30  # below this, what other programs take and free drowns the difference
 EFFECTIVE_PRECISION = 1.08  # the effective length is bracketed to within this factor
 
@@ -544,7 +543,7 @@ _SAYS_SOMETHING = (Outcome.GARBAGE, Outcome.EMPTY, Outcome.TRUNCATED, Outcome.RE
 
 
 def _resize(asked: int, got: int) -> Outcome:
-    if got == asked or 0 <= got - asked < ALIGNMENT:
+    if got == asked or 0 <= got - asked < ALIGNMENT_TOKENS:
         return Outcome.OK
     return Outcome.REDUCED if got < asked else Outcome.RAISED
 

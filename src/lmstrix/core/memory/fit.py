@@ -9,13 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypedDict, Unpack
 
-from lmstrix.core.memory.kv_cache import (
-    CELL_PADDING,
-    cells,
-    kv_cache_bytes,
-    recurrent_state_bytes,
-    sliding_cells,
-)
+from lmstrix.core.memory.kv_cache import cells, kv_cache_bytes, recurrent_state_bytes, sliding_cells
+from lmstrix.ground.context_lengths import longest_aligned_below
 
 if TYPE_CHECKING:
     from lmstrix.core.memory.shape import ModelShape
@@ -179,11 +174,10 @@ def longest_context(
     `ceiling` defaults to the declared context length. 0 when not even 256 tokens fit.
     """
     ceiling = shape.context_length if ceiling is None else ceiling
-    if ceiling > 0 and load_bytes(shape, ceiling, **options) <= budget_bytes:
+
+    def fits(length: int) -> bool:
+        return load_bytes(shape, length, **options) <= budget_bytes
+
+    if ceiling > 0 and fits(ceiling):
         return ceiling
-    good, bad = 0, -(-ceiling // CELL_PADDING)
-    while bad - good > 1:
-        middle = (good + bad) // 2
-        fits = load_bytes(shape, middle * CELL_PADDING, **options) <= budget_bytes
-        good, bad = (middle, bad) if fits else (good, middle)
-    return good * CELL_PADDING
+    return longest_aligned_below(ceiling, fits)

@@ -8,13 +8,13 @@ first, the new one put in place in one step. Nothing outside the folder is ever 
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from lmstrix.ground.errors import LMStrixError
+from lmstrix.ground.files import write_whole
 
 if TYPE_CHECKING:
     from lmstrix.core.registry.registry import ModelRecord
@@ -92,8 +92,8 @@ class ModelDefaults:
         backup = _backup_of(change.file)
         if not backup.exists():
             original = change.file.read_bytes() if change.file.exists() else b""
-            _replace(backup, original)
-        _replace(change.file, change.text.encode())
+            write_whole(backup, original)
+        write_whole(change.file, change.text)
 
     def has_backup(self, model_path: str) -> bool:
         """Whether there is an original to go back to."""
@@ -107,7 +107,7 @@ class ModelDefaults:
         backup = _backup_of(file)
         original = backup.read_bytes()
         if original:
-            _replace(file, original)
+            write_whole(file, original)
         else:
             file.unlink(missing_ok=True)
         backup.unlink()
@@ -127,18 +127,6 @@ class ModelDefaults:
 
 def _backup_of(file: Path) -> Path:
     return file.with_name(file.name + BACKUP_SUFFIX)
-
-
-def _replace(file: Path, content: bytes) -> None:
-    temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-        temporary.replace(file)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

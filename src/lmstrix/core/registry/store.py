@@ -11,7 +11,6 @@ of many models does not push the older states out.
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
@@ -19,6 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from lmstrix.core.registry.registry import SCHEMA_VERSION, ModelRegistry
 from lmstrix.ground.errors import RegistryError
+from lmstrix.ground.files import write_whole
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -94,7 +94,7 @@ class RegistryStore:
             with self._writing():
                 if self.path.exists():
                     shutil.copy2(self.path, self._aside("replaced"))
-                self._replace(content)
+                write_whole(self.path, content)
         return source
 
     def _read(self) -> bytes | None:
@@ -167,7 +167,7 @@ class RegistryStore:
                 if keep_original:
                     shutil.copy2(self.path, self._aside("v1"))
                 self._rotate_backups()
-            self._replace(new)
+            write_whole(self.path, new)
 
     def _rotate_backups(self) -> None:
         newest = self._backup(1)
@@ -182,22 +182,6 @@ class RegistryStore:
         except OSError:
             copy.unlink(missing_ok=True)
             raise
-
-    def _replace(self, content: bytes) -> None:
-        temporary = self.path.with_name(f"{self.path.name}.tmp")  # one name, for the lock admits one writer
-        try:
-            with temporary.open("wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            with suppress(OSError):
-                shutil.copymode(self.path, temporary)
-            temporary.replace(self.path)
-        except OSError:
-            with suppress(OSError):
-                temporary.unlink()
-            raise
-        _sync_folder(self.path.parent)
 
 
 class _UnreadableError(Exception):
@@ -239,14 +223,3 @@ def _serialise(document: _Document) -> bytes:
 def _says_the_same(old: bytes | None, new: bytes) -> bool:
     """Whether the old content means what the new one does, whatever its layout; no file means no models."""
     return old == new or _serialise(_parse(old or b"{}")) == new
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make a rename last through a power cut, where folders can be opened."""
-    if os.name == "nt":
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
