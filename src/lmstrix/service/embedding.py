@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from lmstrix.core.answers.inference import OWN_PREFIX
 from lmstrix.core.answers.request import Embedded
 from lmstrix.ground.errors import LMStrixError, UsageError
-from lmstrix.ground.types import LoadConfig
+from lmstrix.ground.types import DEFAULT_LOAD
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -42,7 +42,7 @@ async def embed(
         service.notify(f"loading {record.model_key}")
         loaded = own = await backend.load(
             record.model_key,
-            LoadConfig(context_length=None),
+            DEFAULT_LOAD,
             instance_id=f"{OWN_PREFIX}{service.new_run_id()}-embed",
             kind="embedding",
             ttl_s=ttl_s or None,

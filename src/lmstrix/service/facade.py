@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from itertools import chain, count
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from lmstrix.core.registry.listing import Listing, ScanReport, SortKey
 from lmstrix.core.registry.store import RegistryStore
@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from lmstrix.service.benching import BenchOptions, BenchOutcome
     from lmstrix.service.connection import Connection
     from lmstrix.service.powering import PowerReport
+    from lmstrix.service.scanning import Forget
     from lmstrix.service.testing import ContextTestRequest, Order
 
 Notify = Callable[[str], None]
@@ -126,7 +127,7 @@ class LMStrixService:
         models_dir: Path | None = None,
         refresh: bool = False,
         write: bool = True,
-        forget: Literal["all", "failed"] | None = None,
+        forget: Forget = None,
     ) -> ScanReport:
         """Find models on disk and on the server and merge them into the registry."""
         from lmstrix.service.scanning import scan

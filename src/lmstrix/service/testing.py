@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 from lmstrix.core.answers.inference import OWN_PREFIX
@@ -15,11 +15,12 @@ from lmstrix.core.context.tester import INSTANCE_PREFIX, ContextTester, ContextT
 from lmstrix.core.context.verdict import Outcome
 from lmstrix.core.history import History
 from lmstrix.core.memory.host import read_host_memory
+from lmstrix.core.memory.prediction import breakdown, predicted_limit, shape_of
 from lmstrix.core.registry.registry import Configuration, ContextResult, ModelRecord, ModelRegistry
 from lmstrix.ground.context_lengths import UNKNOWN_DECLARED_TOKENS, longest_aligned_below
 from lmstrix.ground.errors import LMStrixError, UsageError
-from lmstrix.ground.types import Deadlines, LoadConfig, Provenance
-from lmstrix.service.estimating import breakdown, predicted_limit, shape_of
+from lmstrix.ground.types import DEFAULT_LOAD, Deadlines, LoadConfig, Precision, Provenance
+from lmstrix.loaders.gguf import read_header
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,14 +39,14 @@ class ContextTestRequest:
 
     threshold: int | None = None
     context_length: int | None = None
-    precision: Literal["safe", "balanced", "tight", "exhaustive"] = "balanced"
+    precision: Precision = "balanced"
     fast: bool = False
     force: bool = False
     reset: bool = False
     prompt: str | None = None
     load_timeout_s: float | None = None
     budget_s: float | None = None
-    load: LoadConfig = field(default_factory=lambda: LoadConfig(context_length=None))
+    load: LoadConfig = DEFAULT_LOAD
     unload_others: bool = False
 
 
@@ -86,7 +87,7 @@ def plan(
     """What `test` would try, by arithmetic alone: no server is asked and nothing is loaded."""
     chosen, _ = _choose(service, model, options, order)
     budget = read_host_memory().model_budget_bytes
-    return [_planned(record, shape_of(service.models_dir, record), budget, options) for record in chosen]
+    return [_planned(record, _shape_of(service, record), budget, options) for record in chosen]
 
 
 def _planned(record: ModelRecord, shape: ModelShape, budget: int, options: ContextTestRequest) -> PlannedTest:
@@ -221,7 +222,7 @@ class _Run:
     def _subject(self, record: ModelRecord) -> Subject:
         options = self._options
         configuration = configuration_of(options.load, self._engine)
-        shape = shape_of(self._service.models_dir, record)
+        shape = _shape_of(self._service, record)
         ceiling = _ceiling(record, options)
         if options.context_length is None:
             guardrail = _guardrail_limit(self._backend, record.model_key, options.load, ceiling)
@@ -287,10 +288,14 @@ def _choose(
         "id": lambda r: r.model_key,
         "size": lambda r: r.size_bytes or 0,
         "ctx": lambda r: r.max_context_length or 0,
-        "risk": lambda r: breakdown(shape_of(service.models_dir, r), _ceiling(r, options), options.load).total_bytes,
+        "risk": lambda r: breakdown(_shape_of(service, r), _ceiling(r, options), options.load).total_bytes,
     }
     chosen.sort(key=keys[order])  # type: ignore[arg-type]  # each key gives values of one comparable type
     return chosen, skipped
+
+
+def _shape_of(service: LMStrixService, record: ModelRecord) -> ModelShape:
+    return shape_of(service.models_dir / record.file, record, read_header)
 
 
 def _ceiling(record: ModelRecord, options: ContextTestRequest) -> int:

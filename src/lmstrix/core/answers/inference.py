@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from lmstrix.core.answers import load_policy
 from lmstrix.core.answers.load_policy import ContextChoice, Load, Reuse
 from lmstrix.ground.errors import LMStrixError
-from lmstrix.ground.types import Deadlines, GenerationRequest, LoadConfig, LoadedModel, Message
+from lmstrix.ground.types import DEFAULT_LOAD, Deadlines, GenerationRequest, LoadConfig, LoadedModel, Message
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -46,7 +46,7 @@ class InferenceOptions:
     out_ctx: int | float | None = None
     reload: bool = False
     ttl_s: float | None = 300.0
-    load: LoadConfig = field(default_factory=lambda: LoadConfig(context_length=None))
+    load: LoadConfig = DEFAULT_LOAD
     deadlines: Deadlines = field(default_factory=Deadlines)
 
 

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from lmstrix.core.history.database import Database
+    from lmstrix.ground.types import AttemptKind
 
-IntentKind = Literal["load", "prefill"]
 Proves = Literal["good", "bad", "nothing"]
 _NOTHING: Mapping[str, Any] = {}
 
@@ -54,7 +54,7 @@ class Intent:
     run_id: str
     model_path: str
     configuration: str
-    kind: IntentKind
+    kind: AttemptKind
     context_length: int
     predicted_bytes: int | None
     started_at: datetime
@@ -137,7 +137,7 @@ class Journal:
         model_path: str,
         configuration: str,
         *,
-        kind: IntentKind,
+        kind: AttemptKind,
         context_length: int,
         predicted_bytes: int | None = None,
         details: Mapping[str, Any] = _NOTHING,
