@@ -271,16 +271,12 @@ class Deadlines:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Provenance:
-    """Where a stored result was measured."""
+    """Where, and with what load settings, a stored result was measured."""
 
     engine: str
     engine_version: str | None = None
     address: str | None = None
     host: str | None = None
     device: str | None = None
-    parallel_slots: int = 1
-    k_cache_type: str | None = None
-    v_cache_type: str | None = None
-    flash_attention: bool | None = None
-    gpu_ratio: float | None = None
+    load: LoadConfig = DEFAULT_LOAD
     details: Mapping[str, Any] = field(default_factory=dict)

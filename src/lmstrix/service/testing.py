@@ -221,7 +221,7 @@ class _Run:
 
     def _subject(self, record: ModelRecord) -> Subject:
         options = self._options
-        configuration = configuration_of(options.load, self._engine)
+        configuration = Configuration(engine=self._engine, load=options.load)
         shape = _shape_of(self._service, record)
         ceiling = _ceiling(record, options)
         if options.context_length is None:
@@ -248,18 +248,6 @@ class _Run:
             known_bad=known_bad,
             alone=self._alone,
         )
-
-
-def configuration_of(load: LoadConfig, engine: str) -> Configuration:
-    """The registry's name for these load settings."""
-    return Configuration(
-        engine=engine,
-        k_cache_type=load.k_cache_type,
-        v_cache_type=load.v_cache_type,
-        flash_attention=load.flash_attention,
-        gpu_ratio=load.gpu_ratio,
-        parallel_slots=load.parallel_slots,
-    )
 
 
 def _choose(
@@ -345,11 +333,7 @@ def _provenance(backend: BlockingBackend, machine: str, load: LoadConfig) -> Pro
         engine_version=server.version,
         address=server.address,
         host=machine,
-        parallel_slots=load.parallel_slots,
-        k_cache_type=load.k_cache_type,
-        v_cache_type=load.v_cache_type,
-        flash_attention=load.flash_attention,
-        gpu_ratio=load.gpu_ratio,
+        load=load,
     )
 
 

@@ -20,6 +20,7 @@ from lmstrix.core.registry.store import RegistryStore
 from lmstrix.ground.errors import RegistryError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 PATH = "acme/tiny-GGUF/tiny-Q4_0.gguf"
@@ -30,7 +31,7 @@ def store(tmp_path: Path) -> RegistryStore:
     return RegistryStore(tmp_path / "home" / "lmstrix.json")
 
 
-def add(path: str = PATH, *, padding: str = "") -> object:
+def add(path: str = PATH, *, padding: str = "") -> Callable[[ModelRegistry], None]:
     """A change that adds one model."""
 
     def change(registry: ModelRegistry) -> None:
