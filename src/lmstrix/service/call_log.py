@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from lmstrix.core.history import History
-    from lmstrix.core.history.calls import Call as LoggedCall
+    from lmstrix.core.history.calls import CallRecord
     from lmstrix.ground.types import GenerationResult
     from lmstrix.service.answering import Call
     from lmstrix.service.facade import LMStrixService
@@ -50,12 +50,12 @@ class LogFile:
 
 def log_answer(service: LMStrixService, call: Call, result: GenerationResult) -> None:
     """Log a call that was answered."""
-    from lmstrix.core.history.calls import Call as LoggedCall
+    from lmstrix.core.history.calls import CallRecord
 
     stats = result.stats
     _write(
         service,
-        LoggedCall(
+        CallRecord(
             model_path=call.record.path,
             model_key=call.record.model_key,
             outcome="ok",
@@ -74,11 +74,11 @@ def log_answer(service: LMStrixService, call: Call, result: GenerationResult) ->
 
 def log_failure(service: LMStrixService, call: Call, failure: BaseException) -> None:
     """Log a call that failed, by the failure's name."""
-    from lmstrix.core.history.calls import Call as LoggedCall
+    from lmstrix.core.history.calls import CallRecord
 
     _write(
         service,
-        LoggedCall(
+        CallRecord(
             model_path=call.record.path,
             model_key=call.record.model_key,
             outcome=type(failure).__name__,
@@ -97,7 +97,7 @@ def prompt_text(call: Call) -> str:
     return "\n\n".join(f"{message.role}: {message.text}" for message in call.request.messages)
 
 
-def _write(service: LMStrixService, logged: LoggedCall) -> None:
+def _write(service: LMStrixService, logged: CallRecord) -> None:
     settings = service.settings
     if not settings.log_inference:
         return

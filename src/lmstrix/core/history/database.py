@@ -68,6 +68,16 @@ class Database:
             added = statement.lstrip()[:6].upper() == "INSERT"
             return (cursor.lastrowid or 0) if added else cursor.rowcount
 
+    def insert(self, table: str, columns: Mapping[str, Value], *, replace: bool = False) -> int:
+        """Add a row, with `replace` in the place of the one of the same key. Returns its id."""
+        verb, names, marks = (
+            "INSERT OR REPLACE" if replace else "INSERT",
+            ", ".join(columns),
+            ", ".join("?" * len(columns)),
+        )
+        # Names of tables and columns cannot be passed as values; these are our own, never a user's.
+        return self.execute(f"{verb} INTO {table} ({names}) VALUES ({marks})", tuple(columns.values()))
+
     def rows(self, statement: str, values: Sequence[Value] | Mapping[str, Value] = ()) -> list[sqlite3.Row]:
         with self._lock, self._reported():
             rows: list[sqlite3.Row] = self._connection.execute(statement, values).fetchall()
