@@ -258,8 +258,11 @@ class Journal:
                     f"{holder['since']}; wait for it to end, or stop it"
                 )
             since = datetime.now(UTC).isoformat(timespec="seconds")  # shown to whoever has to wait
-            own = {"host": host, "pid": os.getpid(), "process": own_identity(), "purpose": purpose, "since": since}
-            self._database.insert("testers", own, replace=True)
+            self._database.insert(
+                "testers",
+                {"host": host, "pid": os.getpid(), "process": own_identity(), "purpose": purpose, "since": since},
+                replace=True,
+            )
         try:
             yield
         finally:
