@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
     from lmstrix.core.answers.request import InferRequest
     from lmstrix.core.prompts.library import PromptLibrary
-    from lmstrix.core.registry.registry import ModelRecord
+    from lmstrix.core.registry.records import ModelRecord
     from lmstrix.ground.backend import ModelBackend
     from lmstrix.service.facade import LMStrixService
 

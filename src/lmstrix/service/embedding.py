@@ -13,7 +13,7 @@ from lmstrix.ground.types import DEFAULT_LOAD
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from lmstrix.core.registry.registry import ModelRecord
+    from lmstrix.core.registry.records import ModelRecord
     from lmstrix.core.unsuspended import Aside
     from lmstrix.ground.backend import ModelBackend
     from lmstrix.service.facade import LMStrixService

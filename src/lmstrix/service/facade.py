@@ -36,7 +36,8 @@ if TYPE_CHECKING:
     from lmstrix.core.history.calls import CallStatistics, LoggedCall
     from lmstrix.core.memory.estimate import EstimateReport
     from lmstrix.core.registry.defaults import SavedDefaults
-    from lmstrix.core.registry.registry import ModelRecord, ModelRegistry
+    from lmstrix.core.registry.records import ModelRecord
+    from lmstrix.core.registry.registry import ModelRegistry
     from lmstrix.ground.backend import LoadProgress, ModelBackend
     from lmstrix.ground.paths import Paths
     from lmstrix.ground.settings import Settings

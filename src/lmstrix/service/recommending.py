@@ -12,7 +12,7 @@ from lmstrix.ground.types import DEFAULT_LOAD
 from lmstrix.loaders.gguf import read_header
 
 if TYPE_CHECKING:
-    from lmstrix.core.registry.registry import ModelRecord
+    from lmstrix.core.registry.records import ModelRecord
     from lmstrix.service.facade import LMStrixService
 
 ASSUMED_CONTEXT_LENGTH = 8192

@@ -17,7 +17,7 @@ from lmstrix.service.answering import generation_request, last_used
 
 if TYPE_CHECKING:
     from lmstrix.core.answers.request import InferRequest
-    from lmstrix.core.registry.registry import ModelRecord
+    from lmstrix.core.registry.records import ModelRecord
     from lmstrix.ground.types import GenerationRequest
     from lmstrix.service.facade import LMStrixService
 

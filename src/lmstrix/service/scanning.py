@@ -14,7 +14,8 @@ from lmstrix.loaders.gguf import read_header
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from lmstrix.core.registry.registry import ModelFacts, ModelRegistry, ScanChanges
+    from lmstrix.core.registry.records import ModelFacts
+    from lmstrix.core.registry.registry import ModelRegistry, ScanChanges
     from lmstrix.core.registry.store import RegistryStore
     from lmstrix.ground.paths import Paths
     from lmstrix.ground.settings import Settings

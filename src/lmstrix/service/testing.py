@@ -16,7 +16,7 @@ from lmstrix.core.context.verdict import Outcome
 from lmstrix.core.history import History
 from lmstrix.core.memory.host import read_host_memory
 from lmstrix.core.memory.prediction import breakdown, predicted_limit, shape_of
-from lmstrix.core.registry.registry import Configuration, ContextResult, ModelRecord, ModelRegistry
+from lmstrix.core.registry.results import Configuration, ContextResult
 from lmstrix.ground.context_lengths import UNKNOWN_DECLARED_TOKENS, longest_aligned_below
 from lmstrix.ground.errors import LMStrixError, UsageError
 from lmstrix.ground.types import DEFAULT_LOAD, Deadlines, LoadConfig, Precision, Provenance
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from lmstrix.core.memory.shape import ModelShape
+    from lmstrix.core.registry.records import ModelRecord
+    from lmstrix.core.registry.registry import ModelRegistry
     from lmstrix.ground.backend import BlockingBackend
     from lmstrix.service.facade import LMStrixService
 

@@ -11,7 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lmstrix.core.registry.registry import Configuration, ContextResult, ModelFacts, ModelRegistry
+from lmstrix.core.registry.records import ModelFacts
+from lmstrix.core.registry.registry import ModelRegistry
+from lmstrix.core.registry.results import Configuration, ContextResult
 from lmstrix.ground.errors import ModelNotFoundError
 from lmstrix.ground.types import LoadConfig, Provenance
 

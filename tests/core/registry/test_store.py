@@ -15,13 +15,16 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from lmstrix.core.registry.registry import Configuration, ContextResult, ModelFacts, ModelRegistry
+from lmstrix.core.registry.records import ModelFacts
+from lmstrix.core.registry.results import Configuration, ContextResult
 from lmstrix.core.registry.store import RegistryStore
 from lmstrix.ground.errors import RegistryError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
+
+    from lmstrix.core.registry.registry import ModelRegistry
 
 PATH = "acme/tiny-GGUF/tiny-Q4_0.gguf"
 
@@ -431,7 +434,7 @@ def test_the_earlier_file_is_kept_when_the_new_one_is_written(original: Registry
 def test_results_written_by_several_testers_meet(store: RegistryStore) -> None:
     store.update(lambda registry: registry.merge_scan([ModelFacts(path=PATH, model_key="tiny")]))
     code = (
-        "from lmstrix.core.registry.registry import *\nfrom datetime import *\n"
+        "from lmstrix.core.registry.results import *\nfrom datetime import *\n"
         "def outcome(engine): return ContextResult(configuration=Configuration(engine=engine), outcome='ok',\n"
         "    tested_at=datetime.now(UTC), loadable_context_length=4096)\n"
         f"store.update(lambda r: r.record_outcome({PATH!r}, outcome(sys.argv[2])))"

@@ -22,7 +22,7 @@ from lmstrix.core.context.search import ContextSearch
 from lmstrix.core.context.verdict import Outcome, outcome_of
 from lmstrix.core.history.journal import Journal, Probe, Proves
 from lmstrix.core.recall.tasks import baseline_lengths, curve_lengths
-from lmstrix.core.registry.registry import Configuration, ContextResult, RecallPoint
+from lmstrix.core.registry.results import Configuration, ContextResult, RecallPoint
 from lmstrix.ground.context_lengths import ALIGNMENT_TOKENS, FLOOR_TOKENS
 from lmstrix.ground.errors import LMStrixError
 from lmstrix.ground.types import DEFAULT_LOAD, AttemptKind, Deadlines, LoadConfig, LoadedModel, Precision, Provenance

@@ -70,11 +70,8 @@ class Database:
 
     def insert(self, table: str, columns: Mapping[str, Value], *, replace: bool = False) -> int:
         """Add a row, with `replace` in the place of the one of the same key. Returns its id."""
-        verb, names, marks = (
-            "INSERT OR REPLACE" if replace else "INSERT",
-            ", ".join(columns),
-            ", ".join("?" * len(columns)),
-        )
+        verb = "INSERT OR REPLACE" if replace else "INSERT"
+        names, marks = ", ".join(columns), ", ".join("?" * len(columns))
         # Names of tables and columns cannot be passed as values; these are our own, never a user's.
         return self.execute(f"{verb} INTO {table} ({names}) VALUES ({marks})", tuple(columns.values()))
 

@@ -17,7 +17,7 @@ from lmstrix.ground.errors import LMStrixError
 from lmstrix.ground.files import write_whole
 
 if TYPE_CHECKING:
-    from lmstrix.core.registry.registry import ModelRecord
+    from lmstrix.core.registry.records import ModelRecord
 
 FOLDER = Path(".internal") / "user-concrete-model-default-config"
 BACKUP_SUFFIX = ".lmstrix-backup"

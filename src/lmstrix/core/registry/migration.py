@@ -11,7 +11,8 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from lmstrix.core.registry.registry import Configuration, ContextResult, ModelRegistry
+from lmstrix.core.registry.registry import ModelRegistry
+from lmstrix.core.registry.results import Configuration, ContextResult
 from lmstrix.ground.types import Provenance
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ from collections import defaultdict
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
-from lmstrix.core.registry.registry import ModelFacts
+from lmstrix.core.registry.records import ModelFacts
 from lmstrix.ground.errors import GgufError
 from lmstrix.ground.model_names import NamedModel, bits_of, is_mmproj, parse_shard, quantization_of, unique_keys
 
