@@ -91,6 +91,7 @@ class CallLog:
 
     def search(self, words: str, *, limit: int = 20) -> list[LoggedCall]:
         """The calls whose prompt or answer holds all the words, best first. Any text is a valid search."""
+        # Quoted word by word, so that AND, NEAR, * and the like are only words.
         plain = _storable(words).replace('"', " ").replace("\x00", " ")  # neither can stand inside a quoted term
         terms = " ".join(f'"{word}"' for word in plain.split())
         if not terms:

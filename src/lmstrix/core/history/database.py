@@ -54,6 +54,7 @@ class Database:
             except sqlite3.DatabaseError as exc:
                 if _code(exc) not in _DAMAGED:
                     raise
+                # Losing the history is bad, but a tool that cannot start because of its log is worse.
                 self.set_aside = self._move_aside()
                 self._connection = self._open()
 
@@ -96,6 +97,7 @@ class Database:
 
     def _open(self) -> sqlite3.Connection:
         self.path.parent.mkdir(parents=True, exist_ok=True)
+        # No implicit transactions: each statement is on the disk when it returns, unless `transaction` says otherwise.
         connection = sqlite3.connect(self.path, timeout=_BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False)
         try:
             connection.row_factory = sqlite3.Row

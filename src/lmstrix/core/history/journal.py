@@ -179,6 +179,7 @@ class Journal:
     def settle_unfinished(self) -> list[Intent]:
         """Settle what `unfinished` finds as bad, for good, and return it."""
         unfinished = self.unfinished()
+        # Now, while it can be told from a process at work: in time its id goes to another program.
         for intent in unfinished:
             outcome = "machine_down" if intent.machine_went_down else "process_died"
             self.settle(intent.intent_id, outcome, proves="bad")
@@ -202,6 +203,7 @@ class Journal:
         for intent in self.intents(model_path=model_path, configuration=configuration):
             if intent.proves == "bad" or intent.intent_id in never_ended:
                 bad = min(bad or intent.context_length, intent.context_length)
+            # A good attempt at or beyond it takes a bad one back: drivers get fixed and memory gets added.
             elif intent.proves == "good" and bad is not None and intent.context_length >= bad:
                 bad = None
         return bad
@@ -249,6 +251,7 @@ class Journal:
         It is advisory, and a holder that died holds nothing.
         """
         host = host_name()
+        # In one transaction, or two that start at once would both find the place free.
         with self._database.transaction():
             rows = self._database.rows("SELECT * FROM testers WHERE host = ?", (host,))
             if rows and _is_alive(rows[0]):

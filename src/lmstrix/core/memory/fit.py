@@ -70,21 +70,22 @@ def compute_buffer_bytes(
     """Bytes of scratch memory that llama.cpp reserves for one batch of `ubatch` tokens at full context.
 
     For each token of the batch, in f32 elements: the residual stream (5 * n_embd), the attention mask (half an
-    element a cell), and the widest step of a layer (queries, feed-forward, experts, recurrent state). Without flash
+    element per cell), and the widest step of a layer (queries, feed-forward, experts, recurrent state). Without flash
     attention the mask is twice that and the scores of every head (n_head * cells) are a step too. `outputs` tokens get
-    logits: one a slot unless the caller wants more.
+    logits: one per slot unless the caller wants more.
 
     Source: fitted to the buffers llama.cpp (build 11549) reports on a CPU, over twelve classes of architecture, the
     true widths of 27 models, 1k to 32k cells, batches of 64 to 2048 and 1 to 8 slots. With flash attention within 0.3 %
     for dense, sliding and expert layers, 13 % elsewhere and then high rather than low; without it within 7 % (16 % low
     for latent attention in batches under 256). On a GPU about the same lies in device memory.
     """
-    batch = min(ubatch, context_length)
+    batch = min(ubatch, context_length)  # llama.cpp never reserves for more tokens than the context holds
     attended = cells(context_length, slots=slots, unified=unified) if shape.full.count else 0
     masked = attended
     if shape.sliding.count:
         window_cells = sliding_cells(shape, context_length, slots=slots, unified=unified, ubatch=ubatch)
         attended, masked = max(attended, window_cells), masked + window_cells
+    # Encoders attend to the batch itself.
     if not shape.has_cache:
         attended = masked = batch
     slots = max(1, slots)

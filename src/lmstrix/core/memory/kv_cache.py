@@ -31,6 +31,7 @@ _BYTES_PER_32_ELEMENTS: dict[str, int] = {
 
 def cells(context_length: int, *, slots: int = 1, unified: bool = True) -> int:
     """Cells of one stream: all of them in one pool when `unified`, else each slot's share."""
+    # llama.cpp rounds the whole context and then each share, so eight slots may cost more than one.
     total = aligned_up(context_length)
     return total if unified or slots <= 1 else aligned_up(total // slots)
 
@@ -64,6 +65,7 @@ def kv_cache_bytes(
     streams = 1 if unified or slots <= 1 else slots
     stream_cells = cells(context_length, slots=slots, unified=unified)
     k_bytes, v_bytes = _BYTES_PER_32_ELEMENTS[k_type], _BYTES_PER_32_ELEMENTS[v_type]
+    # Unfused attention reads values transposed, for which llama.cpp gives every layer the widest row.
     v_pad = 0 if flash_attention else shape.v_width_max
     total = stream_cells * _cell_bytes_32(shape.full, k_bytes, v_bytes, v_pad)
     if draft:
@@ -81,5 +83,5 @@ def _cell_bytes_32(layers: CacheLayers, k_bytes: int, v_bytes: int, v_pad: int) 
 
 
 def recurrent_state_bytes(shape: ModelShape, *, slots: int = 1) -> int:
-    """Bytes of state in the recurrent layers: always f32, one copy a slot, whatever the context length."""
+    """Bytes of state in the recurrent layers: always f32, one copy per slot, whatever the context length."""
     return shape.recurrent_state_elements * 4 * max(1, slots)

@@ -182,6 +182,7 @@ class ModelRecord:
         raw_results = self._raw_results().values()
         if any(tested_length(raw) for raw in raw_results):
             return "completed"
+        # A run that says nothing about the model leaves it as if it had not been tested.
         return "failed" if any(raw.get("conclusive") is not False for raw in raw_results) else "untested"
 
     @property

@@ -67,6 +67,7 @@ class ModelRegistry:
         Raises ModelNotFoundError naming what it could mean, or what comes closest.
         """
         records = list(self)
+        # A model that is there must not become ambiguous through one that is gone.
         for group in ([r for r in records if not r.is_missing], [r for r in records if r.is_missing]):
             paths = match_names(query, ((record.path, record.model_key) for record in group))
             if len(paths) == 1:
@@ -89,6 +90,7 @@ class ModelRegistry:
         there but could not be read this time: the records of what lies there stay as they are.
         """
         by_path = {facts.path: facts for facts in found}
+        # Moves first: afterwards a file that moved would look like one that vanished and one that is new.
         moved = self._move_records(by_path)
         new_paths = {move.new_path for move in moved}
         added, changed, restored = [], [], []
@@ -134,6 +136,7 @@ class ModelRegistry:
         if not isinstance(tests, dict):
             tests = raw["tests"] = {}
         kept = tests.get(result.configuration.key)
+        # Fields of a later version ride along: this one must not cost its results when both are in use.
         unknown = {k: v for k, v in kept.items() if k not in RESULT_FIELDS} if isinstance(kept, dict) else {}
         tests[result.configuration.key] = result_to_json(merged) | unknown
         return merged
@@ -160,7 +163,7 @@ class ModelRegistry:
     def _move_records(self, found: Mapping[str, ModelFacts]) -> list[Move]:
         """Give the records of vanished files to new files of the same content, those of the same key first."""
         if all(path in self.models for path in found):
-            return []
+            return []  # the usual scan, without looking at every record
         gone: dict[tuple[int | None, str], list[ModelRecord]] = {}
         for record in self:
             if record.path not in found and record.content_hash is not None:
@@ -172,8 +175,9 @@ class ModelRegistry:
             candidates = gone.get((facts.size_bytes, facts.content_hash), [])
             if not candidates:
                 continue
-            key = _plain_key(facts.model_key)
-            record = next((r for r in candidates if _plain_key(r.model_key) == key), candidates[0])
+            key = _key_without_variant(facts.model_key)
+            # Of several equal files, most likely the one that keeps its name has only changed its folder.
+            record = next((r for r in candidates if _key_without_variant(r.model_key) == key), candidates[0])
             candidates.remove(record)
             self.models[facts.path] = self.models.pop(record.path)
             moves.append(Move(record.path, facts.path))
@@ -188,7 +192,7 @@ class ModelRegistry:
         return missing
 
 
-def _plain_key(model_key: str) -> str:
+def _key_without_variant(model_key: str) -> str:
     """The key without what tells it from equal keys, which depends on the other models there are."""
     return model_key.rpartition("/")[2].partition("@")[0]
 
@@ -227,6 +231,7 @@ def _update_facts(raw: dict[str, Json], facts: ModelFacts) -> bool:
     """Write the facts that are known over the old ones; whether any differed."""
     new = {name: value for name, value in facts_to_json(facts).items() if raw.get(name) != value}
     old_hash = raw.get("content_hash")
+    # Another content under the same path: the results were of a model that is no longer there.
     if "content_hash" in new and old_hash is not None and "tests" in raw:
         raw["superseded_tests"] = raw.pop("tests")
     raw.update(new)

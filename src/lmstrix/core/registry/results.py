@@ -111,6 +111,7 @@ def merge_results(old: ContextResult | None, new: ContextResult) -> ContextResul
         return new
     if not new.conclusive:
         return replace(old, outcome=new.outcome, error=new.error)
+    # What was proven stands unless this run says otherwise: it reached further, failed at or below it, or lost recall.
     proven, reached = old.loadable_context_length or 0, new.loadable_context_length or 0
     contradicted = new.last_known_bad is not None and new.last_known_bad <= proven
     recall_lost = new.effective_context_length is not None and new.effective_context_length < reached
@@ -122,6 +123,7 @@ def merge_results(old: ContextResult | None, new: ContextResult) -> ContextResul
         merged = replace(new, loadable_context_length=loadable, effective_context_length=effective)
     else:
         merged = replace(old, outcome=new.outcome, error=new.error, tested_at=new.tested_at)
+    # A length that has held since is not bad any more, whatever an earlier run said.
     bad = [n for n in (old.last_known_bad, new.last_known_bad) if n is not None and n > reached]
     return replace(merged, last_known_bad=min(bad, default=None), recall_curve=new.recall_curve or old.recall_curve)
 

@@ -56,17 +56,21 @@ class RegistryStore:
         with self._locked():
             content = self._read()
             document = self._parse(content) if content is not None else _Document(ModelRegistry(), {}, SCHEMA_VERSION)
+            # Reading such a file is fine; writing it would drop what we do not understand.
             if document.schema_version > SCHEMA_VERSION:
                 raise RegistryError(
                     f"{self.path} has schema version {document.schema_version}, written by a newer LMStrix; "
                     f"this one knows {SCHEMA_VERSION}: upgrade it before changing anything"
                 )
             migrated = document.schema_version < SCHEMA_VERSION
+            # Under the lock and on what the file holds now: another process may have written since the caller read it.
             result = change(document.registry)
             new = _serialise(document)
             if migrated or not _says_the_same(content, new):
                 self._write(content, new, keep_original=migrated)
         return result
+
+    # `restore` has no command yet: `lmstrix registry` will list these copies and put one back.
 
     def backups(self) -> list[Path]:
         """The backups there are, newest first."""
@@ -115,6 +119,7 @@ class RegistryStore:
         kept = ""
         with suppress(OSError):
             copy = self._aside("corrupt")
+            # The name stays the same while the file does, so that every further read does not leave another copy.
             if not copy.exists():
                 shutil.copy2(self.path, copy)
             kept = f" (a copy is kept as {copy.name})"
@@ -164,6 +169,7 @@ class RegistryStore:
     def _write(self, old: bytes | None, new: bytes, *, keep_original: bool) -> None:
         with self._writing():
             if old is not None:
+                # Rotation would in time drop the only copy of what the migration could not take over.
                 if keep_original:
                     shutil.copy2(self.path, self._aside("v1"))
                 self._rotate_backups()
@@ -175,6 +181,7 @@ class RegistryStore:
             for number in range(_BACKUPS - 1, 0, -1):
                 with suppress(FileNotFoundError):
                     self._backup(number).replace(self._backup(number + 1))
+        # Copied under another name first: a kill half-way must not leave a broken newest backup.
         copy = self.path.with_name(f"{self.path.name}.backup-new")
         try:
             shutil.copy2(self.path, copy)  # no hard link: who edits the file in place would edit its backup too
@@ -199,6 +206,7 @@ def _parse(content: bytes) -> _Document:
         raise _UnreadableError(f"not usable JSON ({exc})") from exc
     if not isinstance(document, dict):
         raise _UnreadableError(f"a JSON {type(document).__name__} where an object is expected")
+    # A registry of lmstrix 1 has neither key.
     if "models" not in document and "schema_version" not in document and isinstance(document.get("llms"), dict):
         from lmstrix.core.registry.migration import migrate_models
 
@@ -212,7 +220,7 @@ def _parse(content: bytes) -> _Document:
 
 
 def _serialise(document: _Document) -> bytes:
-    """One model a line: compact, fast to write, and still good to compare."""
+    """One line per model: compact, fast to write, and still good to compare."""
     lines = [f'"schema_version": {SCHEMA_VERSION}']
     lines += [f"{json.dumps(name)}: {json.dumps(value)}" for name, value in document.other.items()]
     models = ",\n".join(f"{json.dumps(path)}: {json.dumps(raw)}" for path, raw in document.registry.models.items())
