@@ -22,11 +22,14 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from tests.support.tiny_gguf_bytes import HeaderBytes
 
-from lmstrix.core.registry.registry import Configuration, ContextResult, ModelFacts, ModelRegistry
+from lmstrix.core.registry.records import ModelFacts
+from lmstrix.core.registry.results import Configuration, ContextResult
 from lmstrix.core.registry.store import RegistryStore
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from lmstrix.core.registry.registry import ModelRegistry
 
 SIZES = (10, 1_000, 10_000)
 NEW_MODELS = 20

@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from lmstrix.core.context.tester import ContextOutcome
     from lmstrix.core.memory.estimate import EstimateReport
     from lmstrix.core.registry.listing import ScanReport
-    from lmstrix.core.registry.registry import Configuration, ContextResult, ModelRecord
+    from lmstrix.core.registry.records import ModelRecord
+    from lmstrix.core.registry.results import Configuration, ContextResult
     from lmstrix.engine import EmbeddedEngine
     from lmstrix.ground.errors import (
         AuthenticationError,
@@ -82,7 +83,8 @@ _HOMES = {
     "lmstrix.engine": "EmbeddedEngine",
     "lmstrix.ground.errors": _ERRORS,
     "lmstrix.ground.types": _TYPES,
-    "lmstrix.core.registry.registry": "Configuration ContextResult ModelRecord",
+    "lmstrix.core.registry.records": "ModelRecord",
+    "lmstrix.core.registry.results": "Configuration ContextResult",
     "lmstrix.core.answers.batch": "BatchReport",
     "lmstrix.core.answers.recommend": "Advice Wish",
     "lmstrix.core.registry.listing": "ScanReport",

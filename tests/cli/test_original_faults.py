@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from lmstrix.core.registry.registry import ModelFacts
+from lmstrix.core.registry.records import ModelFacts
 from lmstrix.core.registry.store import RegistryStore
 from tests.cli.processes import finish, start
 from tests.support.faulty_server import FaultyModel, FaultyServer, closed_port

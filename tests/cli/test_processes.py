@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import psutil
 import pytest
 
-from lmstrix.core.registry.registry import ModelFacts
+from lmstrix.core.registry.records import ModelFacts
 from lmstrix.core.registry.store import RegistryStore
 from lmstrix.engine import EmbeddedEngine
 from tests.cli.conftest import SCRIPTED, TINY

@@ -16,6 +16,7 @@ from lmstrix.engine.daemon import (
     start_engine,
     stop_engine,
 )
+from lmstrix.ground.context_lengths import SERVER_DEFAULT_CONTEXT_LENGTH
 from lmstrix.ground.errors import LMStrixError
 from lmstrix.ground.paths import resolve_paths
 from lmstrix.ground.units import parse_bytes
@@ -64,7 +65,12 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("--host", default="127.0.0.1", help="others than loopback need an API token")
         command.add_argument("--port", type=int, default=0, help="0 takes a free one")
         command.add_argument("--memory-limit", help="what all models together may take, such as 8GiB")
-        command.add_argument("--default-context", type=int, default=4096, help="context of a load that names none")
+        command.add_argument(
+            "--default-context",
+            type=int,
+            default=SERVER_DEFAULT_CONTEXT_LENGTH,
+            help="context of a load that names none",
+        )
         command.add_argument(
             "--jit-ttl", type=float, default=3600, help="idle seconds until a REST-loaded model goes; 0: never"
         )

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from lmstrix.engine.requirements import check_requirements
 from lmstrix.ground.errors import EngineError
+from lmstrix.ground.files import write_whole
 from lmstrix.ground.version import __version__
 
 if TYPE_CHECKING:
@@ -292,10 +293,7 @@ def _write_state(home: Path, host: str, port: int, models_dir: Path) -> None:
         "models_dir": str(models_dir.absolute()),
         "version": __version__,
     }
-    file = home / STATE_FILE
-    temporary = file.with_suffix(f".{os.getpid()}.tmp")
-    temporary.write_text(json.dumps(state, indent=2) + "\n", encoding="utf-8")
-    temporary.replace(file)
+    write_whole(home / STATE_FILE, json.dumps(state, indent=2) + "\n", durable=False)
 
 
 def _read_state(home: Path) -> dict[str, Any] | None:

@@ -10,6 +10,7 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
+from lmstrix.ground.context_lengths import SERVER_DEFAULT_CONTEXT_LENGTH
 from lmstrix.ground.errors import EngineError
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ class EmbeddedEngine:
         port: int = 0,
         api_token: str | None = None,
         cors: bool = False,
-        default_context_length: int = 4096,
+        default_context_length: int = SERVER_DEFAULT_CONTEXT_LENGTH,
         jit_ttl_s: float | None = 3600.0,
         on_log: Callable[[LogEvent], None] | None = None,
     ) -> None:

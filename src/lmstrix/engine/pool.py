@@ -21,6 +21,7 @@ from lmstrix.engine.estimate import effective_settings, estimate_load, gpu_layer
 from lmstrix.engine.instance import Instance
 from lmstrix.engine.llama.process import Launch, LlamaProcess
 from lmstrix.engine.records import CatalogEntry, EngineFault, LoadEstimate, LoadSettings, LogEvent
+from lmstrix.ground.context_lengths import SERVER_DEFAULT_CONTEXT_LENGTH
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
@@ -44,7 +45,7 @@ class InstancePool:
         catalog: Catalog,
         *,
         memory_limit_bytes: int | None = None,
-        default_context_length: int = 4096,
+        default_context_length: int = SERVER_DEFAULT_CONTEXT_LENGTH,
         default_ttl_s: float | None = 3600.0,
         run_dir: Path,
         on_log: Callable[[LogEvent], None],

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from lmstrix.ground.types import CacheType, ModelKind, OverflowPolicy, StopReason
+    from lmstrix.ground.types import CacheType, Confidence, ModelKind, OverflowPolicy, Role, StopReason, ToolChoice
 
 
 class EngineFault(Exception):  # noqa: N818 - a failure to be shown, not one of our error classes
@@ -103,7 +103,7 @@ class ChatPart:
 class ChatTurn:
     """One message of a history."""
 
-    role: Literal["system", "user", "assistant", "tool"]
+    role: Role
     parts: tuple[ChatPart, ...]
 
 
@@ -133,7 +133,7 @@ class PredictionSettings:
     json_any: bool = False
     gbnf_grammar: str | None = None
     tools: tuple[Mapping[str, Any], ...] = ()
-    tool_choice: Literal["none", "auto", "required"] = "auto"
+    tool_choice: ToolChoice = "auto"
     reasoning_start: str | None = "<think>"
     reasoning_end: str | None = "</think>"
     enable_thinking: bool | None = None
@@ -253,7 +253,7 @@ class LoadEstimate:
     context_bytes: int
     total_bytes: int
     passes_guardrails: bool
-    confidence: Literal["high", "low"]
+    confidence: Confidence
     context_length: int
     limit_bytes: int | None = None
     in_use_bytes: int = 0

@@ -26,6 +26,7 @@ from lmstrix.engine.records import EngineFault, LogEvent
 from lmstrix.engine.rest import add_rest_routes
 from lmstrix.engine.rest.errors import error_response
 from lmstrix.engine.state import PACKAGE, EngineState, LogHub
+from lmstrix.ground.context_lengths import SERVER_DEFAULT_CONTEXT_LENGTH
 from lmstrix.ground.errors import EngineError
 from lmstrix.ground.version import __version__
 
@@ -66,7 +67,7 @@ class EngineOptions:
     api_token: str | None = None
     cors: bool = False
     memory_limit_bytes: int | None = None
-    default_context_length: int = 4096
+    default_context_length: int = SERVER_DEFAULT_CONTEXT_LENGTH
     jit_ttl_s: float | None = 3600.0
 
     def check(self) -> None:

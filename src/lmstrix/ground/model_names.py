@@ -84,6 +84,7 @@ def model_key_for(path: str, kind: ModelKind = "llm") -> str:
     if path.lower().endswith(".gguf"):
         stem = _QUANTIZATION.sub("", stem)
     repository = path.rpartition("/")[0].rpartition("/")[2]
+    # "model.gguf" says nothing; its repository does.
     if repository and (not stem or _ANONYMOUS_STEM.fullmatch(stem)):
         stem = _GGUF_SUFFIX.sub("", repository)
     key = stem.lower()
@@ -103,13 +104,14 @@ def unique_keys(models: Iterable[NamedModel]) -> dict[str, str]:
         by_key: defaultdict[str, list[NamedModel]] = defaultdict(list)
         for model in models:
             by_key[name(model)].append(model)
-        taken = set(keys.values())
+        taken = set(keys.values())  # a longer key may equal a plain one that was given out before
         models = []
         for key, sharing in by_key.items():
             if len(sharing) == 1 and key not in taken:
                 keys[sharing[0].path] = key
             else:
                 models += sharing
+    # Paths that differ only in case.
     keys.update((model.path, model.path) for model in models)
     return keys
 

@@ -55,6 +55,7 @@ def find_lmstudio_home(user_home: Path) -> Path | None:
     candidates = [user_home / default for default in _LMSTUDIO_DEFAULTS]
     pointed = _first_line(user_home / _POINTER_FILE)
     if pointed:
+        # Before the defaults, which may be left from before LM Studio's home was moved.
         candidates.insert(0, user_home / pointed)
     return next((candidate.resolve() for candidate in candidates if candidate.is_dir()), None)
 

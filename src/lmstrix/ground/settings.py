@@ -82,8 +82,10 @@ def load_settings(
         layer(profiles[profile], f"{file} [profiles.{profile}]")
     project_file = (project_dir or Path.cwd()) / PROJECT_FILE
     if project_file.is_file():
+        # Profiles are chosen by the user, and a project is not to redefine them.
         layer({k: v for k, v in _read(project_file).items() if k != "profiles"}, str(project_file))
     environ = os.environ if environ is None else environ
+    # From last to first: of two variables for one setting the first named wins.
     for variable, key in reversed(_VARIABLES.items()):
         if environ.get(variable):
             layer({key: environ[variable]}, f"${variable}")
@@ -114,6 +116,7 @@ def _read(file: Path) -> dict[str, Any]:
 
 def _validated(values: dict[str, Any], origins: Mapping[str, str]) -> Settings:
     known = [item.name for item in fields(Settings)]
+    # Before pydantic, which would name the key but not the file it stands in.
     for key in values:
         if key not in known:
             raise SettingsError(f"{origins[key]}: unknown setting {key!r} (known: {', '.join(known)})")

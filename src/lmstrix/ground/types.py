@@ -13,6 +13,12 @@ ModelKind = Literal["llm", "embedding"]
 Role = Literal["system", "user", "assistant", "tool"]
 CacheType = Literal["f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "iq4_nl"]
 OverflowPolicy = Literal["stopAtLimit", "truncateMiddle", "rollingWindow"]
+ToolChoice = Literal["none", "auto", "required"]
+Confidence = Literal["high", "low"]
+Precision = Literal["safe", "balanced", "tight", "exhaustive"]
+"""How much a context test risks to come close to the limit."""
+AttemptKind = Literal["load", "prefill"]
+"""What a context test tries at a length: to load a model so, or to fill its context with a prompt."""
 StopReason = Literal[
     "eosFound",
     "stopStringFound",
@@ -57,7 +63,7 @@ class ModelInfo:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoadConfig:
-    """How to load a model. `context_length` in tokens. None leaves a choice to the server, its default context say.
+    """How to load a model. `context_length` in tokens. None leaves a choice to the server, such as its default context.
 
     `gpu_ratio` is the share of layers on the GPU, 0..1. Auto-fit is always switched off when this is sent.
     """
@@ -75,6 +81,10 @@ class LoadConfig:
     rope_frequency_scale: float | None = None
     mmap: bool | None = None
     seed: int | None = None
+
+
+DEFAULT_LOAD = LoadConfig(context_length=None)
+"""Nothing asked for: every choice is the server's."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,7 +114,7 @@ class ResourceEstimate:
     total_bytes: int
     gpu_total_bytes: int
     passes_guardrails: bool
-    confidence: Literal["high", "low"]
+    confidence: Confidence
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,7 +167,7 @@ class GenerationRequest:
     json_schema: Mapping[str, Any] | None = None
     gbnf_grammar: str | None = None
     tools: tuple[ToolDefinition, ...] = ()
-    tool_choice: Literal["none", "auto", "required"] | None = None
+    tool_choice: ToolChoice | None = None
     enable_thinking: bool | None = None
     reasoning_budget_tokens: int | None = None
 
@@ -261,16 +271,12 @@ class Deadlines:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Provenance:
-    """Where a stored result was measured."""
+    """Where, and with what load settings, a stored result was measured."""
 
     engine: str
     engine_version: str | None = None
     address: str | None = None
     host: str | None = None
     device: str | None = None
-    parallel_slots: int = 1
-    k_cache_type: str | None = None
-    v_cache_type: str | None = None
-    flash_attention: bool | None = None
-    gpu_ratio: float | None = None
+    load: LoadConfig = DEFAULT_LOAD
     details: Mapping[str, Any] = field(default_factory=dict)

@@ -31,6 +31,7 @@ def _split(text: str, what: str, example: str) -> tuple[float, str]:
     match = _NUMBER.fullmatch(text)
     if not match:
         raise UsageError(f"{what}: {text!r} is not a number such as {example}")
+    # Both separators people write: 32_768 and 32,768.
     return float(match[1].replace("_", "").replace(",", "")), match[2].lower()
 
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from lmstrix.core.context.tester import ContextOutcome
     from lmstrix.core.memory.estimate import EstimateReport
     from lmstrix.core.registry.listing import ScanReport
-    from lmstrix.core.registry.registry import ModelRecord
+    from lmstrix.core.registry.records import ModelRecord
     from lmstrix.ground.types import LoadedModel, StreamEvent
     from lmstrix.python.options import (
         AnswerOptions,

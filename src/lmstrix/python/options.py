@@ -13,8 +13,7 @@ if TYPE_CHECKING:
     from lmstrix.core.answers.recommend import Preference
     from lmstrix.core.answers.recommend import Task as WishTask
     from lmstrix.core.benchmark.records import Task as BenchTask
-    from lmstrix.core.context.tester import Precision
-    from lmstrix.ground.types import CacheType, Deadlines, LoadConfig, Message
+    from lmstrix.ground.types import CacheType, Deadlines, LoadConfig, Message, Precision
 
 
 class SamplingOptions(TypedDict, total=False):

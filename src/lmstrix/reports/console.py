@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from lmstrix.core.prompts.lint import LintFinding
     from lmstrix.core.registry.defaults import SavedDefaults
     from lmstrix.core.registry.listing import Listing, ScanReport
-    from lmstrix.core.registry.registry import ModelRecord
+    from lmstrix.core.registry.records import ModelRecord
     from lmstrix.core.registry.results import ContextResult
     from lmstrix.ground.types import GenerationResult, LoadedModel, StreamEvent, ToolAnswered
     from lmstrix.reports.bench.terminal import BenchProgress

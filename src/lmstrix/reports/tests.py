@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
     from lmstrix.core.context.report import ContextReport, ModelTest, PlannedTest
     from lmstrix.core.context.tester import Step
-    from lmstrix.core.registry.registry import ModelRecord, RecallPoint
+    from lmstrix.core.registry.records import ModelRecord
+    from lmstrix.core.registry.results import RecallPoint
     from lmstrix.reports.console import Console
 
 _BLOCKS = "▁▂▃▄▅▆▇█"

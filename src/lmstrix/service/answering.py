@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from lmstrix.core.answers.cache import ResponseCache
     from lmstrix.core.answers.load_policy import ContextChoice
     from lmstrix.core.answers.request import InferRequest
-    from lmstrix.core.registry.registry import ModelRecord
+    from lmstrix.core.registry.records import ModelRecord
     from lmstrix.ground.backend import LoadProgress
     from lmstrix.ground.settings import Settings
     from lmstrix.ground.types import GenerationResult, StreamEvent

@@ -46,7 +46,8 @@ if TYPE_CHECKING:
     from lmstrix.core.answers.inference import Acquired, PlannedAnswer
     from lmstrix.core.answers.request import InferRequest
     from lmstrix.core.prompts.library import PromptLibrary
-    from lmstrix.core.registry.registry import ModelRecord, ModelRegistry
+    from lmstrix.core.registry.records import ModelRecord
+    from lmstrix.core.registry.registry import ModelRegistry
     from lmstrix.service.workspace import Workspace
 
 INDEX = "index.jsonl"

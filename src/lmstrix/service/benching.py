@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from lmstrix.core.benchmark.events import BenchEvent
     from lmstrix.core.history import BenchRun
-    from lmstrix.core.registry.registry import ModelRecord
+    from lmstrix.core.registry.records import ModelRecord
     from lmstrix.service.workspace import Workspace
 
 OPENAI = "openai:"

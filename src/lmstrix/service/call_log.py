@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from lmstrix.core.answers.inference import PlannedAnswer
     from lmstrix.core.history import History
-    from lmstrix.core.history.calls import Call
+    from lmstrix.core.history.calls import CallRecord
     from lmstrix.ground.settings import Settings
     from lmstrix.ground.types import GenerationResult
 
@@ -36,11 +36,11 @@ class CallLog:
 
     def answered(self, planned: PlannedAnswer, result: GenerationResult) -> None:
         """Log a call that was answered."""
-        from lmstrix.core.history.calls import Call
+        from lmstrix.core.history.calls import CallRecord
 
         stats = result.stats
         self._write(
-            Call(
+            CallRecord(
                 model_path=planned.record.path,
                 model_key=planned.record.model_key,
                 outcome="ok",
@@ -58,10 +58,10 @@ class CallLog:
 
     def failed(self, planned: PlannedAnswer, failure: BaseException) -> None:
         """Log a call that failed, by the failure's name."""
-        from lmstrix.core.history.calls import Call
+        from lmstrix.core.history.calls import CallRecord
 
         self._write(
-            Call(
+            CallRecord(
                 model_path=planned.record.path,
                 model_key=planned.record.model_key,
                 outcome=type(failure).__name__,
@@ -85,7 +85,7 @@ class CallLog:
                 self._history = History(self._path, durable=False)
             return self._history
 
-    def _write(self, logged: Call) -> None:
+    def _write(self, logged: CallRecord) -> None:
         settings = self._settings
         if not settings.log_inference:
             return

@@ -8,10 +8,11 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from lmstrix.core.answers.inference import UNKNOWN_DECLARED, count_prompt
+from lmstrix.core.answers.inference import count_prompt
 from lmstrix.core.answers.load_policy import choose_context
 from lmstrix.core.answers.request import DryRun
 from lmstrix.core.answers.tokens import TokenCount, estimate_tokens
+from lmstrix.ground.context_lengths import UNKNOWN_DECLARED_TOKENS
 from lmstrix.ground.errors import BackendUnavailableError, LMStrixError
 from lmstrix.service.answering import generation_request
 from lmstrix.service.finding import known_models
@@ -19,7 +20,7 @@ from lmstrix.service.logs import call_statistics
 
 if TYPE_CHECKING:
     from lmstrix.core.answers.request import InferRequest
-    from lmstrix.core.registry.registry import ModelRecord
+    from lmstrix.core.registry.records import ModelRecord
     from lmstrix.ground.types import GenerationRequest
     from lmstrix.service.workspace import Workspace
 
@@ -35,7 +36,7 @@ async def dry_run(workspace: Workspace, asked: InferRequest) -> DryRun:
         wanted = asked.out_ctx if isinstance(asked.out_ctx, int) else 0
         context_length = choose_context(
             asked.in_ctx,
-            declared=record.max_context_length or UNKNOWN_DECLARED,
+            declared=record.max_context_length or UNKNOWN_DECLARED_TOKENS,
             tested=record.tested_context_length,
             needed_tokens=count.tokens + wanted,
         ).context_length

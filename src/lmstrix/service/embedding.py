@@ -9,14 +9,15 @@ from lmstrix.core.answers.inference import OWN_PREFIX
 from lmstrix.core.answers.request import Embedded
 from lmstrix.ground.errors import LMStrixError, UsageError
 from lmstrix.ground.tasks import to_its_end
-from lmstrix.ground.types import LoadConfig
+from lmstrix.ground.types import DEFAULT_LOAD
 from lmstrix.service.finding import known_models
 from lmstrix.service.workspace import new_run_id
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from lmstrix.core.registry.registry import ModelRecord, ModelRegistry
+    from lmstrix.core.registry.records import ModelRecord
+    from lmstrix.core.registry.registry import ModelRegistry
     from lmstrix.service.workspace import Workspace
 
 
@@ -37,7 +38,7 @@ async def embed(
         workspace.notify(f"loading {record.model_key}")
         loaded = own = await backend.load(
             record.model_key,
-            LoadConfig(context_length=None),
+            DEFAULT_LOAD,
             instance_id=f"{OWN_PREFIX}{new_run_id()}-embed",
             kind="embedding",
             ttl_s=ttl_s or None,

@@ -32,7 +32,8 @@ if TYPE_CHECKING:
     from lmstrix.core.memory.estimate import EstimateReport
     from lmstrix.core.registry.defaults import SavedDefaults
     from lmstrix.core.registry.listing import Listing, ScanReport, SortKey
-    from lmstrix.core.registry.registry import ModelRecord, ModelRegistry
+    from lmstrix.core.registry.records import ModelRecord
+    from lmstrix.core.registry.registry import ModelRegistry
     from lmstrix.ground.backend import LoadProgress
     from lmstrix.ground.types import LoadConfig, LoadedModel, StreamEvent
     from lmstrix.service.batching import BatchRequest

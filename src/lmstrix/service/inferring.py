@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -12,6 +11,7 @@ from lmstrix.core.answers.conversations import LAST_EXCHANGE, Conversation
 from lmstrix.core.answers.inference import InferenceOptions, needed_tokens
 from lmstrix.ground.callbacks import in_caller
 from lmstrix.ground.errors import LMStrixError, ModelNotFoundError, UsageError
+from lmstrix.ground.files import write_whole
 from lmstrix.ground.types import Message
 from lmstrix.service.answering import Watch, answer, generation_request
 from lmstrix.service.dry_run import dry_run
@@ -141,10 +141,7 @@ def tools_of_words(references: Sequence[str]) -> tuple[Tool, ...]:
 
 def save_text(file: Path, text: str) -> None:
     """Write an answer whole or not at all."""
-    temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")
     try:
-        temporary.write_bytes(text.encode("utf-8", "replace"))
-        temporary.replace(file)
+        write_whole(file, text.encode("utf-8", "replace"), durable=False)
     except OSError as exc:
-        temporary.unlink(missing_ok=True)
         raise LMStrixError(f"{file} cannot be written: {exc.strerror or exc}") from exc

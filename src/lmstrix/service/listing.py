@@ -9,7 +9,7 @@ from lmstrix.core.registry.listing import Listing, SortKey
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from lmstrix.core.registry.registry import ModelRecord
+    from lmstrix.core.registry.records import ModelRecord
     from lmstrix.service.workspace import Workspace
 
 _SORTS: dict[SortKey, Callable[[ModelRecord], Any]] = {

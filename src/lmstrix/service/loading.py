@@ -6,8 +6,8 @@ from dataclasses import replace
 from itertools import chain, count
 from typing import TYPE_CHECKING
 
-from lmstrix.core.answers.inference import UNKNOWN_DECLARED
 from lmstrix.core.answers.load_policy import choose_context
+from lmstrix.ground.context_lengths import UNKNOWN_DECLARED_TOKENS
 from lmstrix.ground.errors import ModelNotFoundError, UsageError
 from lmstrix.ground.types import Deadlines
 from lmstrix.service.finding import known_models
@@ -38,7 +38,7 @@ async def load(
         )
     backend = (await workspace.connect_running()).backend
     if config.context_length is None:
-        choice = choose_context(None, declared=declared or UNKNOWN_DECLARED, tested=record.tested_context_length)
+        choice = choose_context(None, declared=declared or UNKNOWN_DECLARED_TOKENS, tested=record.tested_context_length)
         config = replace(config, context_length=choice.context_length)
         workspace.notify(f"{record.model_key}: loading {choice.context_length:,} tokens ({choice.source})")
     return await backend.load(

@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING
 
 from lmstrix.core.answers.recommend import Advice, Candidate, Wish, recommend
 from lmstrix.core.memory.host import read_host_memory
-from lmstrix.ground.types import LoadConfig
-from lmstrix.service.estimating import UNKNOWN_DECLARED, breakdown, shape_of
+from lmstrix.core.memory.prediction import breakdown, shape_of
+from lmstrix.ground.context_lengths import UNKNOWN_DECLARED_TOKENS
+from lmstrix.ground.types import DEFAULT_LOAD
+from lmstrix.loaders.gguf import read_header
 from lmstrix.service.logs import call_statistics
 
 if TYPE_CHECKING:
-    from lmstrix.core.registry.registry import ModelRecord
+    from lmstrix.core.registry.records import ModelRecord
     from lmstrix.service.workspace import Workspace
 
 ASSUMED_CONTEXT_LENGTH = 8192
@@ -29,10 +31,10 @@ def advise(workspace: Workspace, wish: Wish) -> Advice:
 
 
 def _candidate(workspace: Workspace, record: ModelRecord, wish: Wish, speed: float | None) -> Candidate:
-    declared = record.max_context_length or UNKNOWN_DECLARED
+    declared = record.max_context_length or UNKNOWN_DECLARED_TOKENS
     needed = wish.min_context_length or record.tested_context_length or ASSUMED_CONTEXT_LENGTH
-    shape = shape_of(workspace.models_dir, record)
-    taken = breakdown(shape, min(needed, declared), LoadConfig(context_length=None))
+    shape = shape_of(workspace.models_dir / record.file, record, read_header)
+    taken = breakdown(shape, min(needed, declared), DEFAULT_LOAD)
     return Candidate(
         model_key=record.model_key,
         kind=record.kind,

@@ -15,7 +15,7 @@ from lmstrix.core.registry.defaults import (
 from lmstrix.ground.errors import LMStrixError, UsageError
 
 if TYPE_CHECKING:
-    from lmstrix.core.registry.registry import ModelRecord
+    from lmstrix.core.registry.records import ModelRecord
     from lmstrix.service.workspace import Workspace
 
 LEAST_CONTEXT_LENGTH = 512

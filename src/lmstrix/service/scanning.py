@@ -12,7 +12,8 @@ from lmstrix.ground.errors import BackendUnavailableError, LMStrixError
 from lmstrix.loaders.gguf import read_header
 
 if TYPE_CHECKING:
-    from lmstrix.core.registry.registry import ModelFacts, ModelRegistry, ScanChanges
+    from lmstrix.core.registry.records import ModelFacts
+    from lmstrix.core.registry.registry import ModelRegistry, ScanChanges
     from lmstrix.ground.types import ModelInfo
     from lmstrix.service.workspace import Workspace
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 from lmstrix.core.answers.inference import OWN_PREFIX
@@ -16,22 +16,25 @@ from lmstrix.core.context.tester import INSTANCE_PREFIX, ContextTester, ContextT
 from lmstrix.core.context.verdict import Outcome
 from lmstrix.core.history import History
 from lmstrix.core.memory.host import read_host_memory
-from lmstrix.core.registry.registry import Configuration, ContextResult, ModelRecord, ModelRegistry
+from lmstrix.core.memory.prediction import breakdown, predicted_limit, shape_of
+from lmstrix.core.registry.results import Configuration, ContextResult
+from lmstrix.ground.context_lengths import ALIGNMENT_TOKENS, UNKNOWN_DECLARED_TOKENS
 from lmstrix.ground.errors import LMStrixError, UsageError
 from lmstrix.ground.tasks import to_its_end
-from lmstrix.ground.types import Deadlines, LoadConfig, Provenance
-from lmstrix.service.estimating import UNKNOWN_DECLARED, breakdown, predicted_limit, shape_of
+from lmstrix.ground.types import DEFAULT_LOAD, Deadlines, LoadConfig, Precision, Provenance
+from lmstrix.loaders.gguf import read_header
 from lmstrix.service.finding import known_models
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from lmstrix.core.memory.shape import ModelShape
+    from lmstrix.core.registry.records import ModelRecord
+    from lmstrix.core.registry.registry import ModelRegistry
     from lmstrix.ground.backend import ModelBackend
     from lmstrix.service.workspace import Workspace
 
 Order = Literal["risk", "id", "size", "ctx"]
-ALIGNMENT = 256
 SILENCE_S = 180.0
 
 
@@ -41,14 +44,14 @@ class ContextTestRequest:
 
     threshold: int | None = None
     context_length: int | None = None
-    precision: Literal["safe", "balanced", "tight", "exhaustive"] = "balanced"
+    precision: Precision = "balanced"
     fast: bool = False
     force: bool = False
     reset: bool = False
     prompt: str | None = None
     load_timeout_s: float | None = None
     budget_s: float | None = None
-    load: LoadConfig = field(default_factory=lambda: LoadConfig(context_length=None))
+    load: LoadConfig = DEFAULT_LOAD
     unload_others: bool = False
 
 
@@ -93,7 +96,7 @@ def plan(
     """What `test` would try, by arithmetic alone: no server is asked and nothing is loaded."""
     chosen, _ = _choose(workspace, workspace.registry(), model, options, order)
     budget = read_host_memory().model_budget_bytes
-    return [_planned(record, shape_of(workspace.models_dir, record), budget, options) for record in chosen]
+    return [_planned(record, _shape_of(workspace, record), budget, options) for record in chosen]
 
 
 def _planned(record: ModelRecord, shape: ModelShape, budget: int, options: ContextTestRequest) -> PlannedTest:
@@ -207,8 +210,8 @@ class _TestRun:
 
     async def _subject(self, record: ModelRecord) -> Subject:
         options = self._options
-        configuration = configuration_of(options.load, self._engine)
-        shape = shape_of(self._workspace.models_dir, record)
+        configuration = Configuration(engine=self._engine, load=options.load)
+        shape = _shape_of(self._workspace, record)
         ceiling = _ceiling(record, options)
         if options.context_length is None:
             guardrail = await _guardrail_limit(self._backend, record.model_key, options.load, ceiling)
@@ -223,7 +226,7 @@ class _TestRun:
         return Subject(
             model_key=record.model_key,
             path=record.path,
-            declared=record.max_context_length or UNKNOWN_DECLARED,
+            declared=record.max_context_length or UNKNOWN_DECLARED_TOKENS,
             ceiling=max(ceiling, 1),
             cost=lambda length: breakdown(shape, length, options.load).total_bytes,
             budget_bytes=read_host_memory().model_budget_bytes if self._local else None,
@@ -267,18 +270,6 @@ async def _make_room(workspace: Workspace, backend: ModelBackend, *, all_models:
     return not beside
 
 
-def configuration_of(load: LoadConfig, engine: str) -> Configuration:
-    """The registry's name for these load settings."""
-    return Configuration(
-        engine=engine,
-        k_cache_type=load.k_cache_type,
-        v_cache_type=load.v_cache_type,
-        flash_attention=load.flash_attention,
-        gpu_ratio=load.gpu_ratio,
-        parallel_slots=load.parallel_slots,
-    )
-
-
 def _choose(
     workspace: Workspace, registry: ModelRegistry, model: str | None, options: ContextTestRequest, order: Order
 ) -> tuple[list[ModelRecord], list[ModelTest]]:
@@ -305,14 +296,18 @@ def _choose(
         "id": lambda r: r.model_key,
         "size": lambda r: r.size_bytes or 0,
         "ctx": lambda r: r.max_context_length or 0,
-        "risk": lambda r: breakdown(shape_of(workspace.models_dir, r), _ceiling(r, options), options.load).total_bytes,
+        "risk": lambda r: breakdown(_shape_of(workspace, r), _ceiling(r, options), options.load).total_bytes,
     }
     chosen.sort(key=keys[order])  # type: ignore[arg-type]  # each key gives values of one comparable type
     return chosen, skipped
 
 
+def _shape_of(workspace: Workspace, record: ModelRecord) -> ModelShape:
+    return shape_of(workspace.models_dir / record.file, record, read_header)
+
+
 def _ceiling(record: ModelRecord, options: ContextTestRequest) -> int:
-    declared = record.max_context_length or UNKNOWN_DECLARED
+    declared = record.max_context_length or UNKNOWN_DECLARED_TOKENS
     if options.context_length is not None:
         if options.context_length > declared:
             raise UsageError(
@@ -335,13 +330,13 @@ async def _guardrail_limit(backend: ModelBackend, model_key: str, load: LoadConf
     try:
         if await passes(ceiling):
             return None
-        good, bad = 0, -(-ceiling // ALIGNMENT)
+        good, bad = 0, -(-ceiling // ALIGNMENT_TOKENS)
         while bad - good > 1:
             middle = (good + bad) // 2
-            good, bad = (middle, bad) if await passes(middle * ALIGNMENT) else (good, middle)
+            good, bad = (middle, bad) if await passes(middle * ALIGNMENT_TOKENS) else (good, middle)
     except LMStrixError:
         return None
-    return good * ALIGNMENT or None
+    return good * ALIGNMENT_TOKENS or None
 
 
 def _free_bytes() -> int:
@@ -356,11 +351,7 @@ def _provenance(backend: ModelBackend, machine: str, load: LoadConfig) -> Proven
         engine_version=server.version,
         address=server.address,
         host=machine,
-        parallel_slots=load.parallel_slots,
-        k_cache_type=load.k_cache_type,
-        v_cache_type=load.v_cache_type,
-        flash_attention=load.flash_attention,
-        gpu_ratio=load.gpu_ratio,
+        load=load,
     )
 
 

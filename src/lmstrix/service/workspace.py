@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from lmstrix.core.answers.conversations import ConversationStore
     from lmstrix.core.answers.last_used import LastUsed
     from lmstrix.core.history import History
-    from lmstrix.core.registry.registry import ModelRecord, ModelRegistry
+    from lmstrix.core.registry.records import ModelRecord
+    from lmstrix.core.registry.registry import ModelRegistry
     from lmstrix.ground.paths import Paths
     from lmstrix.ground.settings import Settings
     from lmstrix.service.connection import Connection

@@ -7,12 +7,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
-
 from lmstrix.api.blocking import LMStudioBackend
+
 from lmstrix.core.context.tester import ContextOutcome, ContextTester, ContextTestOptions, Step, Subject
 from lmstrix.core.context.verdict import Outcome
 from lmstrix.core.history import History
-from lmstrix.core.registry.registry import Configuration, ContextResult
+from lmstrix.core.registry.results import Configuration, ContextResult
 from lmstrix.ground.types import Deadlines, Provenance
 from tests.support.faulty_server import FaultyModel, FaultyServer
 

@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lmstrix.core.memory.kv_cache import cells, kv_cache_bytes, padded, recurrent_state_bytes
+from lmstrix.core.memory.kv_cache import cells, kv_cache_bytes, recurrent_state_bytes
 from lmstrix.core.memory.shape import CacheLayers, ModelShape
+from lmstrix.ground.context_lengths import aligned_up
 from lmstrix.ground.types import CacheType
 from tests.support.fleet import fleet, fleet_shapes
 
@@ -19,12 +20,6 @@ shapes = st.sampled_from([model.shape for model in fleet()])
 lengths = st.integers(1, 300_000)
 slot_counts = st.integers(1, 8)
 cache_types = st.sampled_from(CACHE_TYPES)
-
-
-@given(lengths)
-def test_cells_are_the_next_multiple_of_256(length: int) -> None:
-    assert padded(length) % 256 == 0
-    assert length <= padded(length) < length + 256
 
 
 @given(shapes, lengths, st.integers(0, 10_000), cache_types, cache_types, slot_counts, st.booleans(), st.booleans())
@@ -89,7 +84,7 @@ def test_slots_of_their_own_take_no_less_than_a_shared_pool_in_full_layers(
     assert shared == kv_cache_bytes(full, length)
     one_cell = full.full.k_width * 2 + full.full.v_width * 2
     assert abs(split - shared) <= slots * 256 * one_cell
-    if padded(length) % (slots * 256) == 0:
+    if aligned_up(length) % (slots * 256) == 0:
         assert split == shared
 
 
@@ -122,7 +117,7 @@ def test_recurrent_state_is_one_copy_a_slot(shape: ModelShape, slots: int) -> No
 @pytest.mark.parametrize(("length", "slots", "expected"), [(8_192, 4, 2_048), (8_192, 3, 2_816), (100, 4, 256)])
 def test_cells_of_a_slot_of_its_own(length: int, slots: int, expected: int) -> None:
     assert cells(length, slots=slots, unified=False) == expected
-    assert cells(length, slots=slots, unified=True) == padded(length)
+    assert cells(length, slots=slots, unified=True) == aligned_up(length)
 
 
 def test_a_draft_context_has_the_layers_for_multi_token_prediction() -> None:

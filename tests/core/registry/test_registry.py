@@ -5,15 +5,19 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lmstrix.core.registry.registry import Configuration, ContextResult, ModelFacts, ModelRegistry
+from lmstrix.core.registry.records import ModelFacts
+from lmstrix.core.registry.registry import ModelRegistry
+from lmstrix.core.registry.results import Configuration, ContextResult
 from lmstrix.ground.errors import ModelNotFoundError
-from lmstrix.ground.types import Provenance
+from lmstrix.ground.types import LoadConfig, Provenance
 
+load = partial(LoadConfig, context_length=None)
 NOW = datetime(2026, 5, 1, 12, 0, tzinfo=UTC)
 PATH = "acme/tiny-GGUF/tiny-Q4_0.gguf"
 
@@ -178,7 +182,9 @@ def test_a_result_survives_the_round_trip() -> None:
     full = result(
         30_000,
         effective_context_length=20_000,
-        configuration=Configuration(engine="embedded", k_cache_type="q8_0", flash_attention=True, gpu_ratio=0.5),
+        configuration=Configuration(
+            engine="embedded", load=load(k_cache_type="q8_0", flash_attention=True, gpu_ratio=0.5)
+        ),
         last_known_bad=40_000,
         ttft_s=1.5,
         prefill_tokens_per_second=900.0,
@@ -196,7 +202,7 @@ def test_a_result_survives_the_round_trip() -> None:
 
 def test_only_default_configurations_say_what_to_use() -> None:
     registry = registry_of(facts())
-    registry.record_outcome(PATH, result(30_000, configuration=Configuration(k_cache_type="q4_0")))
+    registry.record_outcome(PATH, result(30_000, configuration=Configuration(load=load(k_cache_type="q4_0"))))
     record = registry.find("tiny")
     assert (record.tested_context_length, record.test_status) == (None, "completed")
     registry.record_outcome(PATH, result(4096, configuration=Configuration(engine="embedded")))
@@ -209,12 +215,12 @@ def test_configurations_have_distinct_keys() -> None:
     configurations = [
         Configuration(),
         Configuration(engine="embedded"),
-        Configuration(k_cache_type="q8_0"),
-        Configuration(v_cache_type="q8_0"),
-        Configuration(flash_attention=True),
-        Configuration(flash_attention=False),
-        Configuration(gpu_ratio=0.0),
-        Configuration(parallel_slots=4),
+        Configuration(load=load(k_cache_type="q8_0")),
+        Configuration(load=load(v_cache_type="q8_0")),
+        Configuration(load=load(flash_attention=True)),
+        Configuration(load=load(flash_attention=False)),
+        Configuration(load=load(gpu_ratio=0.0)),
+        Configuration(load=load(parallel_slots=4)),
     ]
     assert len({configuration.key for configuration in configurations}) == len(configurations)
     assert [configuration.is_default for configuration in configurations] == [True, True] + [False] * 6

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from lmstrix.core.registry.registry import ModelFacts, ModelRegistry
+from lmstrix.core.registry.records import ModelFacts
+from lmstrix.core.registry.registry import ModelRegistry
 from lmstrix.core.registry.scanner import DiskScan, merge_listing, scan_models_dir
 from lmstrix.ground.errors import GgufError
 from lmstrix.ground.types import ModelInfo

@@ -15,12 +15,16 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from lmstrix.core.registry.registry import Configuration, ContextResult, ModelFacts, ModelRegistry
+from lmstrix.core.registry.records import ModelFacts
+from lmstrix.core.registry.results import Configuration, ContextResult
 from lmstrix.core.registry.store import RegistryStore
 from lmstrix.ground.errors import RegistryError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
+
+    from lmstrix.core.registry.registry import ModelRegistry
 
 PATH = "acme/tiny-GGUF/tiny-Q4_0.gguf"
 
@@ -30,7 +34,7 @@ def store(tmp_path: Path) -> RegistryStore:
     return RegistryStore(tmp_path / "home" / "lmstrix.json")
 
 
-def add(path: str = PATH, *, padding: str = "") -> object:
+def add(path: str = PATH, *, padding: str = "") -> Callable[[ModelRegistry], None]:
     """A change that adds one model."""
 
     def change(registry: ModelRegistry) -> None:
@@ -281,7 +285,7 @@ def test_a_full_disk_leaves_the_old_file(store: RegistryStore) -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert "\n" not in str(caught.value)
     assert store.path.read_bytes() == before
-    assert not {".tmp", ".backup-new"} & names_beside(store)
+    assert not [name for name in names_beside(store) if name.endswith((".tmp", ".backup-new"))]
     assert store.newest_good_backup() is not None
     store.update(add("more"))
     assert len(store.load()) == 3
@@ -430,7 +434,7 @@ def test_the_earlier_file_is_kept_when_the_new_one_is_written(original: Registry
 def test_results_written_by_several_testers_meet(store: RegistryStore) -> None:
     store.update(lambda registry: registry.merge_scan([ModelFacts(path=PATH, model_key="tiny")]))
     code = (
-        "from lmstrix.core.registry.registry import *\nfrom datetime import *\n"
+        "from lmstrix.core.registry.results import *\nfrom datetime import *\n"
         "def outcome(engine): return ContextResult(configuration=Configuration(engine=engine), outcome='ok',\n"
         "    tested_at=datetime.now(UTC), loadable_context_length=4096)\n"
         f"store.update(lambda r: r.record_outcome({PATH!r}, outcome(sys.argv[2])))"

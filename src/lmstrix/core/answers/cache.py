@@ -9,11 +9,11 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lmstrix.ground.files import write_whole
 from lmstrix.ground.types import GenerationResult, GenerationStats
 
 if TYPE_CHECKING:
@@ -43,13 +43,10 @@ class ResponseCache:
 
     def write(self, key: str, result: GenerationResult) -> None:
         """Keep an answer."""
-        file = self._file(key)
-        temporary = file.with_name(f"{file.name}.{os.getpid()}.tmp")
         kept = {name: value for name, value in asdict(result).items() if name != "tool_calls"}
         with contextlib.suppress(OSError):
             self.folder.mkdir(parents=True, exist_ok=True)
-            temporary.write_text(json.dumps(kept), encoding="utf-8")
-            temporary.replace(file)
+            write_whole(self._file(key), json.dumps(kept), durable=False)
 
     def _file(self, key: str) -> Path:
         return self.folder / f"{key}.json"

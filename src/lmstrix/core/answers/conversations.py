@@ -7,13 +7,13 @@ its own. Nothing is ever trimmed but on request: `without_oldest` drops whole ex
 from __future__ import annotations
 
 import json
-import os
 import re
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from lmstrix.ground.errors import LMStrixError, UsageError
+from lmstrix.ground.files import write_whole
 from lmstrix.ground.types import Message, ToolCall
 
 if TYPE_CHECKING:
@@ -105,9 +105,7 @@ class ConversationStore:
             "messages": [_entry(message) for message in conversation.messages],
         }
         self._folder.mkdir(parents=True, exist_ok=True)
-        temporary = file.with_name(f"{file.name}.{os.getpid()}.tmp")
-        temporary.write_text(json.dumps(written, ensure_ascii=True, indent=1) + "\n", encoding="utf-8")
-        temporary.replace(file)
+        write_whole(file, json.dumps(written, ensure_ascii=True, indent=1) + "\n", durable=False)
         return file
 
     def new_name(self) -> str:

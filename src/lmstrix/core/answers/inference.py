@@ -13,18 +13,18 @@ from typing import TYPE_CHECKING
 from lmstrix.core.answers import load_policy
 from lmstrix.core.answers.load_policy import ContextChoice, Load, Reuse
 from lmstrix.core.answers.streaming import StreamingManager
+from lmstrix.ground.context_lengths import UNKNOWN_DECLARED_TOKENS
 from lmstrix.ground.errors import LMStrixError
-from lmstrix.ground.types import Deadlines, GenerationRequest, LoadConfig, LoadedModel, Message
+from lmstrix.ground.types import DEFAULT_LOAD, Deadlines, GenerationRequest, LoadConfig, LoadedModel, Message
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable
 
-    from lmstrix.core.registry.registry import ModelRecord
+    from lmstrix.core.registry.records import ModelRecord
     from lmstrix.ground.backend import LoadProgress, ModelBackend
     from lmstrix.ground.types import GenerationResult, StreamEvent
 
 OWN_PREFIX = "lmstrix-infer-"
-UNKNOWN_DECLARED = 4096
 ROUGH_BYTES_PER_TOKEN = 3
 
 
@@ -40,7 +40,7 @@ class InferenceOptions:
     out_ctx: int | float | None = None
     reload: bool = False
     ttl_s: float | None = 300.0
-    load: LoadConfig = field(default_factory=lambda: LoadConfig(context_length=None))
+    load: LoadConfig = DEFAULT_LOAD
     deadlines: Deadlines = field(default_factory=Deadlines)
 
 
@@ -127,7 +127,7 @@ class InferenceManager:
         record, options = planned.record, planned.options
         choice = load_policy.choose_context(
             options.in_ctx,
-            declared=record.max_context_length or UNKNOWN_DECLARED,
+            declared=record.max_context_length or UNKNOWN_DECLARED_TOKENS,
             tested=record.tested_context_length,
             needed_tokens=needed_tokens,
         )

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 from typing import TYPE_CHECKING
+
+from lmstrix.ground.files import write_whole
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -30,8 +31,6 @@ class LastUsed:
         """Remember a key; the file is written only when it changes."""
         if self.read() == model_key:
             return
-        temporary = self._file.with_name(f"{self._file.name}.{os.getpid()}.tmp")
         with contextlib.suppress(OSError):
             self._file.parent.mkdir(parents=True, exist_ok=True)
-            temporary.write_text(json.dumps({"last_used_model": model_key}) + "\n", encoding="utf-8")
-            temporary.replace(self._file)
+            write_whole(self._file, json.dumps({"last_used_model": model_key}) + "\n", durable=False)

@@ -9,14 +9,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from lmstrix.ground.context_lengths import UNTESTED_CONTEXT_LENGTH, aligned_up
 from lmstrix.ground.errors import ContextOverflowError
 from lmstrix.ground.types import LoadConfig, LoadedModel
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-UNTESTED_CONTEXT_LENGTH = 4096
-ALIGNMENT = 256
 TESTED_PREFIX = "lmstrix-test-"
 MEASURED_PREFIXES = (TESTED_PREFIX, "lmstrix-bench-")  # what is being measured is nobody else's to use
 ContextSource = Literal["asked", "tested", "untested", "server default"]
@@ -63,8 +62,8 @@ def choose_context(asked: float | None, *, declared: int, tested: int | None, ne
         return ContextChoice(context_length=max(1, wanted), source="asked")
     if tested:
         return ContextChoice(context_length=tested, source="tested")
-    roomy = -(-needed_tokens // ALIGNMENT) * ALIGNMENT
-    return ContextChoice(context_length=min(declared, max(UNTESTED_CONTEXT_LENGTH, roomy)), source="untested")
+    roomy = max(UNTESTED_CONTEXT_LENGTH, aligned_up(needed_tokens))
+    return ContextChoice(context_length=min(declared, roomy), source="untested")
 
 
 def decide(

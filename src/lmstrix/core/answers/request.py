@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
     from lmstrix.core.answers.acting import Tool
     from lmstrix.core.answers.tokens import TokenCount
-    from lmstrix.core.registry.registry import ModelRecord
+    from lmstrix.core.registry.records import ModelRecord
     from lmstrix.ground.types import Message
 
 

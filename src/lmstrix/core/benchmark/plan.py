@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from lmstrix.core.answers.load_policy import ALIGNMENT, UNTESTED_CONTEXT_LENGTH
 from lmstrix.core.benchmark.records import BenchRequest, BenchTarget, Cell
+from lmstrix.ground.context_lengths import UNTESTED_CONTEXT_LENGTH, aligned_up
 from lmstrix.ground.errors import UsageError
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ def _bare_context(request: BenchRequest) -> int:
     """Context for the prompt alone: a token a byte is the worst case."""
     prompt_bytes = len(request.prompt.encode("utf-8", "replace")) if request.prompt else 0
     needed = prompt_bytes + request.max_tokens + 512
-    return max(UNTESTED_CONTEXT_LENGTH, -(-needed // ALIGNMENT) * ALIGNMENT)
+    return max(UNTESTED_CONTEXT_LENGTH, aligned_up(needed))
 
 
 def plan_visits(cells: Sequence[Cell], request: BenchRequest, *, done: Sequence[int] = ()) -> tuple[Visit, ...]:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from lmstrix.core.benchmark.energy import Energy  # noqa: TC001 - likewise
 from lmstrix.core.benchmark.memory_sampler import MemoryUse  # noqa: TC001 - likewise
 from lmstrix.core.benchmark.stats import Summary, summarize
-from lmstrix.ground.types import Deadlines, LoadConfig, StopReason
+from lmstrix.ground.types import DEFAULT_LOAD, Deadlines, LoadConfig, StopReason
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
@@ -69,7 +69,7 @@ class BenchRequest:
     passes: int | None = None
     cold: bool = False
     idle_s: float = 3.0
-    load: LoadConfig = field(default_factory=lambda: LoadConfig(context_length=None))
+    load: LoadConfig = DEFAULT_LOAD
     deadlines: Deadlines = field(default_factory=lambda: Deadlines(silence_s=180.0))
 
 

@@ -59,20 +59,12 @@ class BenchJournal:
 
     def _open(self, cell: Cell, report: BenchReport, engine: str) -> str:
         assert self._benches is not None
-        load = report.request.load
-        configuration = Configuration(
-            engine=engine,
-            k_cache_type=load.k_cache_type,
-            v_cache_type=load.v_cache_type,
-            flash_attention=load.flash_attention,
-            gpu_ratio=load.gpu_ratio,
-            parallel_slots=cell.concurrency,
-        )
+        load = replace(report.request.load, parallel_slots=cell.concurrency)
         return self._benches.begin(
             report.session,
             model_path=cell.target.path,
             model_key=cell.target.model_key,
-            configuration=configuration.key,
+            configuration=Configuration(engine=engine, load=load).key,
             context_length=cell.context_length,
             details={"cell": to_json(cell), "report": to_json(replace(report, cells=()))},
         )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from lmstrix.core.context.tester import ContextOutcome
-    from lmstrix.core.registry.registry import ModelRecord
+    from lmstrix.core.registry.records import ModelRecord
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

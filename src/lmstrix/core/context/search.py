@@ -18,21 +18,19 @@ from __future__ import annotations
 import math
 from bisect import bisect_right
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from lmstrix.core.context.belief import Belief, Evidence, Prior, Reading
 from lmstrix.core.context.machine_belief import MachineBelief
+from lmstrix.ground.context_lengths import ALIGNMENT_TOKENS, FLOOR_TOKENS, aligned_down, aligned_up
 from lmstrix.ground.units import format_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-__all__ = ["ContextSearch", "Precision"]
+    from lmstrix.ground.types import Precision
 
-Precision = Literal["safe", "balanced", "tight", "exhaustive"]
-
-STEP = 256
-"""llama.cpp allocates cells in steps of this; so we ask."""
+__all__ = ["ContextSearch"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,7 +112,7 @@ class ContextSearch:
         declared: int,
         budget_bytes: int | None,
         architecture: str = "",
-        floor: int = 1024,
+        floor: int = FLOOR_TOKENS,
         ceiling: int | None = None,
         precision: Precision = "balanced",
         seed: int = 0,
@@ -136,7 +134,7 @@ class ContextSearch:
         self._top = declared if ceiling is None else min(declared, ceiling)
         if known_bad is not None and known_bad <= self._top:
             self._top = _aligned_below(known_bad)
-        self._floor = min(-(-max(1, floor) // STEP) * STEP, self._top)
+        self._floor = min(aligned_up(max(1, floor)), self._top)
         self._curve = _Curve(cost, self._floor, self._top)
         self._remembered = None if known_good is None else min(known_good, self._top)
         self._prior = Prior.of(
@@ -205,7 +203,7 @@ class ContextSearch:
         if failed := self._failed_loads | self._failed_prefills:
             top = min(top, _aligned_below(min(failed)))
         low = max(self._floor, _aligned_above(above)) if above else self._floor
-        if self._top > above >= top - STEP and not failed:
+        if self._top > above >= top - ALIGNMENT_TOKENS and not failed:
             low = top  # the last step up to a top that is not aligned
         if not 0 < low <= top:
             return None
@@ -359,7 +357,7 @@ def _most_worth(
 
     safe = _last(low, top, lambda n: holds(n) > 0.995)
     hopeless = _last(safe, top, lambda n: holds(n) > 0.02)
-    between = (safe + (hopeless - safe) * part // _CANDIDATES // STEP * STEP for part in range(1, _CANDIDATES))
+    between = (safe + aligned_down((hopeless - safe) * part // _CANDIDATES) for part in range(1, _CANDIDATES))
     odds = {n: holds(n) for n in sorted({low, safe, hopeless, *between})}
     likely = max((n for n, chance in odds.items() if chance >= 0.5), default=low)
     best, best_worth = low, -math.inf
@@ -381,17 +379,17 @@ def _last(low: int, top: int, true_of: Callable[[int], bool]) -> int:
     if true_of(top):
         return top
     good, bad = low, top
-    while bad > good + good // 50 + STEP:
-        middle = max(_aligned_above(good), math.isqrt(good * bad) // STEP * STEP)
+    while bad > good + good // 50 + ALIGNMENT_TOKENS:
+        middle = max(_aligned_above(good), aligned_down(math.isqrt(good * bad)))
         good, bad = (middle, bad) if true_of(middle) else (good, middle)
     return good
 
 
 def _aligned_below(n: int) -> int:
     """The longest aligned length under `n`; within the first step, `n` - 1 itself."""
-    return (n - 1) // STEP * STEP or max(0, n - 1)
+    return aligned_down(n - 1) or max(0, n - 1)
 
 
 def _aligned_above(n: int) -> int:
     """The shortest aligned length over `n`."""
-    return (n // STEP + 1) * STEP
+    return aligned_down(n) + ALIGNMENT_TOKENS

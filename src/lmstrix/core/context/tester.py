@@ -20,21 +20,20 @@ from lmstrix.core.context.machine_belief import MachineBelief
 from lmstrix.core.context.probe import Measured, Prober
 from lmstrix.core.context.search import ContextSearch
 from lmstrix.core.context.verdict import Outcome, outcome_of
-from lmstrix.core.history.journal import IntentKind, Journal, Probe
+from lmstrix.core.history.journal import Journal, Probe, Proves
 from lmstrix.core.recall.tasks import baseline_lengths, curve_lengths
-from lmstrix.core.registry.registry import Configuration, ContextResult, RecallPoint
+from lmstrix.core.registry.results import Configuration, ContextResult, RecallPoint
+from lmstrix.ground.context_lengths import ALIGNMENT_TOKENS, FLOOR_TOKENS
 from lmstrix.ground.errors import LMStrixError
-from lmstrix.ground.types import Deadlines, LoadConfig, LoadedModel, Provenance
+from lmstrix.ground.types import DEFAULT_LOAD, AttemptKind, Deadlines, LoadConfig, LoadedModel, Precision, Provenance
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from lmstrix.ground.backend import BlockingBackend
 
-Precision = Literal["safe", "balanced", "tight", "exhaustive"]
+StepKind = Literal["load", "prefill", "recall"]
 INSTANCE_PREFIX = TESTED_PREFIX  # instances of any tester: what an earlier, killed run left is known by it
-FLOOR_TOKENS = 1024
-ALIGNMENT = 256
 LEAST_READABLE_BYTES = 2 * 2**30  # below this, what other programs take and free drowns the difference
 EFFECTIVE_PRECISION = 1.08  # the effective length is bracketed to within this factor
 
@@ -70,7 +69,7 @@ class ContextTestOptions:
     context_length: int | None = None
     recall: bool = True
     question: str | None = None
-    load: LoadConfig = field(default_factory=lambda: LoadConfig(context_length=None))
+    load: LoadConfig = DEFAULT_LOAD
     deadlines: Deadlines = field(default_factory=Deadlines)
     budget_s: float | None = None
     seed: int = 0
@@ -81,7 +80,7 @@ class Step:
     """One thing the tester does, for progress displays; `ratio` grows while it goes on, `outcome` ends it."""
 
     model_key: str
-    kind: Literal["load", "prefill", "recall"]
+    kind: StepKind
     context_length: int
     ratio: float | None = None
     outcome: Outcome | None = None
@@ -487,7 +486,7 @@ class _Test:
     # Journal and progress
 
     @contextmanager
-    def _intent(self, kind: IntentKind, length: int, predicted_bytes: int) -> Iterator[Callable[..., None]]:
+    def _intent(self, kind: AttemptKind, length: int, predicted_bytes: int) -> Iterator[Callable[..., None]]:
         """An attempt, on disk before it is made. An interrupt settles it as saying nothing; a crash leaves it open."""
         journal = self._tester._journal
         intent = journal.intend(
@@ -505,7 +504,7 @@ class _Test:
             settled = True
             good = outcome is Outcome.OK or filled is True
             bad = outcome.is_memory_evidence and self._subject.alone
-            proves: Literal["good", "bad", "nothing"] = "good" if good else "bad" if bad else "nothing"
+            proves: Proves = "good" if good else "bad" if bad else "nothing"
             journal.settle(intent, str(outcome), proves=proves, details={"detail": detail})
 
         try:
@@ -516,7 +515,7 @@ class _Test:
 
     def _say(
         self,
-        kind: Literal["load", "prefill", "recall"],
+        kind: StepKind,
         length: int,
         *,
         ratio: float | None = None,
@@ -544,7 +543,7 @@ _SAYS_SOMETHING = (Outcome.GARBAGE, Outcome.EMPTY, Outcome.TRUNCATED, Outcome.RE
 
 
 def _resize(asked: int, got: int) -> Outcome:
-    if got == asked or 0 <= got - asked < ALIGNMENT:
+    if got == asked or 0 <= got - asked < ALIGNMENT_TOKENS:
         return Outcome.OK
     return Outcome.REDUCED if got < asked else Outcome.RAISED
 

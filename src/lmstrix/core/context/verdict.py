@@ -7,11 +7,12 @@ about how much context fits.
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Literal
+from typing import TYPE_CHECKING
 
 from lmstrix.ground import errors
 
-Stage = Literal["load", "prefill"]
+if TYPE_CHECKING:
+    from lmstrix.ground.types import AttemptKind
 
 
 class Outcome(StrEnum):
@@ -61,7 +62,7 @@ _MEMORY_EVIDENCE = frozenset(
 )
 
 
-def outcome_of(failure: BaseException, stage: Stage) -> Outcome:
+def outcome_of(failure: BaseException, stage: AttemptKind) -> Outcome:
     """The outcome an exception of `lmstrix.ground.errors` stands for, at the stage it was raised."""
     for kind, outcome in _OUTCOMES[stage]:
         if isinstance(failure, kind):
@@ -75,7 +76,7 @@ _ANYWHERE: list[tuple[type[BaseException], Outcome]] = [
     (errors.BackendUnavailableError, Outcome.CONNECTION_LOST),
     (errors.ModelNotFoundError, Outcome.NOT_FOUND),
 ]
-_OUTCOMES: dict[Stage, list[tuple[type[BaseException], Outcome]]] = {
+_OUTCOMES: dict[AttemptKind, list[tuple[type[BaseException], Outcome]]] = {
     "load": [
         *_ANYWHERE,
         (errors.LoadRefusedError, Outcome.REFUSED),

@@ -10,7 +10,7 @@ with History(paths.history_file) as history, history.journal.tester_lock("test q
 from __future__ import annotations
 
 from lmstrix.core.history.benches import BenchHistory, BenchRun, BenchSample
-from lmstrix.core.history.calls import Call, CallLog, CallStatistics, LoggedCall
+from lmstrix.core.history.calls import CallLog, CallRecord, CallStatistics, LoggedCall
 from lmstrix.core.history.journal import Intent, Journal, Probe, Run
 from lmstrix.core.history.store import History
 
@@ -18,8 +18,8 @@ __all__ = [
     "BenchHistory",
     "BenchRun",
     "BenchSample",
-    "Call",
     "CallLog",
+    "CallRecord",
     "CallStatistics",
     "History",
     "Intent",

@@ -1,10 +1,11 @@
-"""What tests taught about a machine: one JSON object for each machine and engine, replaced as a whole."""
+"""What tests taught about a machine: one JSON object per machine and engine, replaced as a whole."""
 
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
+
+from lmstrix.core.history.rows import now
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -19,17 +20,11 @@ class Beliefs:
         self._database = database
 
     def save(self, machine: str, engine: str, belief: Mapping[str, Any]) -> None:
-        self._database.execute(
-            "INSERT OR REPLACE INTO beliefs (machine, engine, belief, learned_at) VALUES (?, ?, ?, ?)",
-            (machine, engine, json.dumps(dict(belief)), datetime.now(UTC).isoformat()),
-        )
+        learned = {"machine": machine, "engine": engine, "belief": json.dumps(dict(belief)), "learned_at": now()}
+        self._database.insert("beliefs", learned, replace=True)
 
     def load(self, machine: str, engine: str) -> dict[str, Any] | None:
         """The belief last saved; None when there is none."""
         rows = self._database.rows("SELECT belief FROM beliefs WHERE machine = ? AND engine = ?", (machine, engine))
         belief: dict[str, Any] | None = json.loads(rows[0]["belief"]) if rows else None
         return belief
-
-    def forget(self, machine: str) -> None:
-        """Drop what is believed of a machine, for all engines."""
-        self._database.execute("DELETE FROM beliefs WHERE machine = ?", (machine,))

@@ -1,4 +1,4 @@
-"""Benchmark history: a row for each run of one model, and every raw measurement behind it.
+"""Benchmark history: a row per run of one model, and every raw measurement behind it.
 
 Raw figures and summaries are JSON objects: what is measured grows with the benchmark, and comparing dates needs only to
 find the runs. Nothing measured is averaged away here.
@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from lmstrix.core.history.processes import host_name
+from lmstrix.core.history.rows import now, record_of, row_of
 
 if TYPE_CHECKING:
-    import sqlite3
     from collections.abc import Mapping
 
     from lmstrix.core.history.database import Database
@@ -69,35 +69,32 @@ class BenchHistory:
     ) -> str:
         """Open a run. Returns its id."""
         bench_id = uuid4().hex
-        self._database.execute(
-            "INSERT INTO bench_runs (id, session, model_path, model_key, configuration, context_length, host,"
-            " started_at, summary, details) VALUES (?, ?, ?, ?, ?, ?, ?, ?, '{}', ?)",
-            (
-                bench_id,
-                session,
-                model_path,
-                model_key,
-                configuration,
-                context_length,
-                host_name(),
-                datetime.now(UTC).isoformat(),
-                json.dumps(dict(details)),
-            ),
+        self._database.insert(
+            "bench_runs",
+            {
+                "id": bench_id,
+                "session": session,
+                "model_path": model_path,
+                "model_key": model_key,
+                "configuration": configuration,
+                "context_length": context_length,
+                "host": host_name(),
+                "started_at": now(),
+                "summary": "{}",
+                "details": json.dumps(dict(details)),
+            },
         )
         return bench_id
 
     def add_sample(self, bench_id: str, number: int, sample: Mapping[str, Any], *, warmup: bool = False) -> None:
         """Keep one measurement. A number given again replaces the earlier one."""
-        self._database.execute(
-            "INSERT OR REPLACE INTO bench_samples (bench_run_id, number, warmup, measured_at, sample)"
-            " VALUES (?, ?, ?, ?, ?)",
-            (bench_id, number, int(warmup), datetime.now(UTC).isoformat(), json.dumps(dict(sample))),
-        )
+        measured = BenchSample(number=number, warmup=warmup, measured_at=datetime.now(UTC), sample=sample)
+        self._database.insert("bench_samples", row_of(measured) | {"bench_run_id": bench_id}, replace=True)
 
     def end(self, bench_id: str, outcome: str, *, summary: Mapping[str, Any] = _NOTHING) -> None:
         self._database.execute(
             "UPDATE bench_runs SET finished_at = ?, outcome = ?, summary = ? WHERE id = ?",
-            (datetime.now(UTC).isoformat(), outcome, json.dumps(dict(summary)), bench_id),
+            (now(), outcome, json.dumps(dict(summary)), bench_id),
         )
 
     def runs(
@@ -109,34 +106,9 @@ class BenchHistory:
             " AND (:model IS NULL OR model_path = :model) ORDER BY started_at DESC, rowid DESC LIMIT :limit",
             {"session": session, "model": model_path, "limit": -1 if limit is None else limit},
         )
-        return [_run(row) for row in rows]
+        return [record_of(BenchRun, row, bench_id=row["id"]) for row in rows]
 
     def samples(self, bench_id: str) -> list[BenchSample]:
         """A run's measurements, in order."""
         rows = self._database.rows("SELECT * FROM bench_samples WHERE bench_run_id = ? ORDER BY number", (bench_id,))
-        return [
-            BenchSample(
-                number=row["number"],
-                warmup=bool(row["warmup"]),
-                measured_at=datetime.fromisoformat(row["measured_at"]),
-                sample=json.loads(row["sample"]),
-            )
-            for row in rows
-        ]
-
-
-def _run(row: sqlite3.Row) -> BenchRun:
-    return BenchRun(
-        bench_id=row["id"],
-        session=row["session"],
-        model_path=row["model_path"],
-        model_key=row["model_key"],
-        configuration=row["configuration"],
-        context_length=row["context_length"],
-        host=row["host"],
-        started_at=datetime.fromisoformat(row["started_at"]),
-        finished_at=datetime.fromisoformat(row["finished_at"]) if row["finished_at"] else None,
-        outcome=row["outcome"],
-        summary=json.loads(row["summary"]),
-        details=json.loads(row["details"]),
-    )
+        return [record_of(BenchSample, row) for row in rows]

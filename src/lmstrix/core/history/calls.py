@@ -6,10 +6,11 @@ which is where the bytes per token of each model's real prompts come from.
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
+
+from lmstrix.core.history.rows import record_of, row_of, time_text
 
 if TYPE_CHECKING:
     import sqlite3
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Call:
+class CallRecord:
     """One call. `outcome` is "ok" or the name of the failure; figures are None where they were not measured."""
 
     model_path: str
@@ -43,7 +44,7 @@ class LoggedCall:
 
     call_id: int
     called_at: datetime
-    call: Call
+    call: CallRecord
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,30 +69,16 @@ class CallLog:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def add(self, call: Call, *, keep_texts: bool = True, called_at: datetime | None = None) -> int:
+    def add(self, call: CallRecord, *, keep_texts: bool = True, called_at: datetime | None = None) -> int:
         """Log a call; without `keep_texts` its prompt and answer are left out. Returns its id."""
-        return self._database.execute(
-            "INSERT INTO calls (called_at, model_path, model_key, outcome, stop_reason, prompt, answer, prompt_bytes,"
-            " context_length, prompt_tokens, completion_tokens, ttft_s, total_s, decode_tokens_per_second, details)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            (
-                (called_at or datetime.now(UTC)).astimezone(UTC).isoformat(),
-                call.model_path,
-                call.model_key,
-                call.outcome,
-                call.stop_reason,
-                _storable(call.prompt) if keep_texts else None,
-                _storable(call.answer) if keep_texts else None,
-                len(call.prompt.encode("utf-8", "surrogatepass")),
-                call.context_length,
-                call.prompt_tokens,
-                call.completion_tokens,
-                call.ttft_s,
-                call.total_s,
-                call.decode_tokens_per_second,
-                json.dumps(dict(call.details)),
-            ),
-        )
+        columns = row_of(call) | {
+            "called_at": time_text(called_at or datetime.now(UTC)),
+            "prompt": _storable(call.prompt) if keep_texts else None,
+            "answer": _storable(call.answer) if keep_texts else None,
+            # Also where the prompt itself is not kept: the bytes per token of real prompts come from it.
+            "prompt_bytes": len(call.prompt.encode("utf-8", "surrogatepass")),
+        }
+        return self._database.insert("calls", columns)
 
     def latest(self, *, model_path: str | None = None, limit: int = 20) -> list[LoggedCall]:
         """The last calls, newest first."""
@@ -104,6 +91,7 @@ class CallLog:
 
     def search(self, words: str, *, limit: int = 20) -> list[LoggedCall]:
         """The calls whose prompt or answer holds all the words, best first. Any text is a valid search."""
+        # Quoted word by word, so that AND, NEAR, * and the like are only words.
         plain = _storable(words).replace('"', " ").replace("\x00", " ")  # neither can stand inside a quoted term
         terms = " ".join(f'"{word}"' for word in plain.split())
         if not terms:
@@ -120,9 +108,7 @@ class CallLog:
         removed = 0
         with self._database.transaction():
             if before is not None:
-                removed += self._database.execute(
-                    "DELETE FROM calls WHERE called_at < ?", (before.astimezone(UTC).isoformat(),)
-                )
+                removed += self._database.execute("DELETE FROM calls WHERE called_at < ?", (time_text(before),))
             if keep is not None:
                 removed += self._database.execute(
                     "DELETE FROM calls WHERE id NOT IN (SELECT id FROM calls ORDER BY called_at DESC, id DESC LIMIT ?)",
@@ -134,30 +120,18 @@ class CallLog:
         """What the log says of each model, most used first."""
         rows = self._database.rows(
             """SELECT model_path, max(model_key) AS model_key, count(*) AS calls, sum(outcome != 'ok') AS failures,
-                total(prompt_tokens) AS prompt_tokens, total(completion_tokens) AS completion_tokens,
-                avg(ttft_s) FILTER (WHERE outcome = 'ok') AS ttft,
-                avg(decode_tokens_per_second) FILTER (WHERE outcome = 'ok') AS decode,
-                sum(prompt_bytes) FILTER (WHERE prompt_tokens > 0) * 1.0 / nullif(sum(prompt_tokens), 0) AS ratio,
-                max(called_at) AS last
+                cast(total(prompt_tokens) AS INTEGER) AS prompt_tokens,
+                cast(total(completion_tokens) AS INTEGER) AS completion_tokens,
+                avg(ttft_s) FILTER (WHERE outcome = 'ok') AS mean_ttft_s,
+                avg(decode_tokens_per_second) FILTER (WHERE outcome = 'ok') AS mean_decode_tokens_per_second,
+                sum(prompt_bytes) FILTER (WHERE prompt_tokens > 0) * 1.0 / nullif(sum(prompt_tokens), 0)
+                    AS prompt_bytes_per_token,
+                max(called_at) AS last_called_at
             FROM calls WHERE :model IS NULL OR model_path = :model
             GROUP BY model_path ORDER BY calls DESC, model_path""",
             {"model": model_path},
         )
-        return [
-            CallStatistics(
-                model_path=row["model_path"],
-                model_key=row["model_key"],
-                calls=row["calls"],
-                failures=row["failures"],
-                prompt_tokens=int(row["prompt_tokens"]),
-                completion_tokens=int(row["completion_tokens"]),
-                mean_ttft_s=row["ttft"],
-                mean_decode_tokens_per_second=row["decode"],
-                prompt_bytes_per_token=row["ratio"],
-                last_called_at=datetime.fromisoformat(row["last"]),
-            )
-            for row in rows
-        ]
+        return [record_of(CallStatistics, row) for row in rows]
 
 
 def _storable(text: str) -> str:
@@ -166,22 +140,6 @@ def _storable(text: str) -> str:
 
 
 def _logged(row: sqlite3.Row) -> LoggedCall:
-    return LoggedCall(
-        call_id=row["id"],
-        called_at=datetime.fromisoformat(row["called_at"]),
-        call=Call(
-            model_path=row["model_path"],
-            model_key=row["model_key"],
-            outcome=row["outcome"],
-            prompt=row["prompt"] or "",
-            answer=row["answer"] or "",
-            stop_reason=row["stop_reason"],
-            context_length=row["context_length"],
-            prompt_tokens=row["prompt_tokens"],
-            completion_tokens=row["completion_tokens"],
-            ttft_s=row["ttft_s"],
-            total_s=row["total_s"],
-            decode_tokens_per_second=row["decode_tokens_per_second"],
-            details=json.loads(row["details"]),
-        ),
-    )
+    # The texts are NULL where they were not kept.
+    call = record_of(CallRecord, row, prompt=row["prompt"] or "", answer=row["answer"] or "")
+    return LoggedCall(call_id=row["id"], called_at=datetime.fromisoformat(row["called_at"]), call=call)

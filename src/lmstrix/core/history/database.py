@@ -54,6 +54,7 @@ class Database:
             except sqlite3.DatabaseError as exc:
                 if _code(exc) not in _DAMAGED:
                     raise
+                # Losing the history is bad, but a tool that cannot start because of its log is worse.
                 self.set_aside = self._move_aside()
                 self._connection = self._open()
 
@@ -67,6 +68,13 @@ class Database:
             cursor = self._connection.execute(statement, values)
             added = statement.lstrip()[:6].upper() == "INSERT"
             return (cursor.lastrowid or 0) if added else cursor.rowcount
+
+    def insert(self, table: str, columns: Mapping[str, Value], *, replace: bool = False) -> int:
+        """Add a row, with `replace` in the place of the one of the same key. Returns its id."""
+        verb = "INSERT OR REPLACE" if replace else "INSERT"
+        names, marks = ", ".join(columns), ", ".join("?" * len(columns))
+        # Names of tables and columns cannot be passed as values; these are our own, never a user's.
+        return self.execute(f"{verb} INTO {table} ({names}) VALUES ({marks})", tuple(columns.values()))
 
     def rows(self, statement: str, values: Sequence[Value] | Mapping[str, Value] = ()) -> list[sqlite3.Row]:
         with self._lock, self._reported():
@@ -89,6 +97,7 @@ class Database:
 
     def _open(self) -> sqlite3.Connection:
         self.path.parent.mkdir(parents=True, exist_ok=True)
+        # No implicit transactions: each statement is on the disk when it returns, unless `transaction` says otherwise.
         connection = sqlite3.connect(self.path, timeout=_BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False)
         try:
             connection.row_factory = sqlite3.Row

@@ -10,12 +10,13 @@ from __future__ import annotations
 import json
 import os
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal
 from uuid import uuid4
 
 from lmstrix.core.history.processes import boot_identity, host_name, own_identity, process_identity
+from lmstrix.core.history.rows import now, record_of, row_of
 from lmstrix.ground.errors import HistoryError
 
 if TYPE_CHECKING:
@@ -23,8 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from lmstrix.core.history.database import Database
+    from lmstrix.ground.types import AttemptKind
 
-IntentKind = Literal["load", "prefill"]
 Proves = Literal["good", "bad", "nothing"]
 _NOTHING: Mapping[str, Any] = {}
 
@@ -54,7 +55,7 @@ class Intent:
     run_id: str
     model_path: str
     configuration: str
-    kind: IntentKind
+    kind: AttemptKind
     context_length: int
     predicted_bytes: int | None
     started_at: datetime
@@ -90,30 +91,30 @@ class Journal:
     def begin_run(self, kind: str, *, details: Mapping[str, Any] = _NOTHING) -> str:
         """Open a run of this process; `details` may hold its plan, for a later run to go on with. Returns its id."""
         run_id = uuid4().hex
-        self._database.execute(
-            "INSERT INTO runs (id, kind, host, pid, process, boot, started_at, details)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-            (
-                run_id,
-                kind,
-                host_name(),
-                os.getpid(),
-                own_identity(),
-                boot_identity(),
-                _now(),
-                json.dumps(dict(details)),
-            ),
+        self._database.insert(
+            "runs",
+            {
+                "id": run_id,
+                "kind": kind,
+                "host": host_name(),
+                "pid": os.getpid(),
+                "process": own_identity(),
+                "boot": boot_identity(),
+                "started_at": now(),
+                "details": json.dumps(dict(details)),
+            },
         )
         return run_id
 
     def end_run(self, run_id: str, outcome: str) -> None:
-        self._database.execute("UPDATE runs SET finished_at = ?, outcome = ? WHERE id = ?", (_now(), outcome, run_id))
+        self._database.execute("UPDATE runs SET finished_at = ?, outcome = ? WHERE id = ?", (now(), outcome, run_id))
 
     def finish_model(self, run_id: str, model_path: str, outcome: str) -> None:
         """Note that a run is done with a model, so that resuming it passes the model over."""
-        self._database.execute(
-            "INSERT OR REPLACE INTO finished_models (run_id, model_path, outcome, finished_at) VALUES (?, ?, ?, ?)",
-            (run_id, model_path, outcome, _now()),
+        self._database.insert(
+            "finished_models",
+            {"run_id": run_id, "model_path": model_path, "outcome": outcome, "finished_at": now()},
+            replace=True,
         )
 
     def finished_models(self, run_id: str) -> dict[str, str]:
@@ -137,25 +138,24 @@ class Journal:
         model_path: str,
         configuration: str,
         *,
-        kind: IntentKind,
+        kind: AttemptKind,
         context_length: int,
         predicted_bytes: int | None = None,
         details: Mapping[str, Any] = _NOTHING,
     ) -> int:
         """Write down an attempt before it is made. Returns its id, for `settle`."""
-        return self._database.execute(
-            "INSERT INTO intents (run_id, model_path, configuration, kind, context_length, predicted_bytes, started_at,"
-            " details) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-            (
-                run_id,
-                model_path,
-                configuration,
-                kind,
-                context_length,
-                predicted_bytes,
-                _now(),
-                json.dumps(dict(details)),
-            ),
+        return self._database.insert(
+            "intents",
+            {
+                "run_id": run_id,
+                "model_path": model_path,
+                "configuration": configuration,
+                "kind": kind,
+                "context_length": context_length,
+                "predicted_bytes": predicted_bytes,
+                "started_at": now(),
+                "details": json.dumps(dict(details)),
+            },
         )
 
     def settle(self, intent_id: int, outcome: str, *, proves: Proves, details: Mapping[str, Any] = _NOTHING) -> None:
@@ -163,7 +163,7 @@ class Journal:
         self._database.execute(
             "UPDATE intents SET finished_at = ?, outcome = ?, proves = ?, details = json_patch(details, ?)"
             " WHERE id = ?",
-            (_now(), outcome, proves, json.dumps(dict(details)), intent_id),
+            (now(), outcome, proves, json.dumps(dict(details)), intent_id),
         )
 
     def unfinished(self) -> list[Intent]:
@@ -179,6 +179,7 @@ class Journal:
     def settle_unfinished(self) -> list[Intent]:
         """Settle what `unfinished` finds as bad, for good, and return it."""
         unfinished = self.unfinished()
+        # Now, while it can be told from a process at work: in time its id goes to another program.
         for intent in unfinished:
             outcome = "machine_down" if intent.machine_went_down else "process_died"
             self.settle(intent.intent_id, outcome, proves="bad")
@@ -202,6 +203,7 @@ class Journal:
         for intent in self.intents(model_path=model_path, configuration=configuration):
             if intent.proves == "bad" or intent.intent_id in never_ended:
                 bad = min(bad or intent.context_length, intent.context_length)
+            # A good attempt at or beyond it takes a bad one back: drivers get fixed and memory gets added.
             elif intent.proves == "good" and bad is not None and intent.context_length >= bad:
                 bad = None
         return bad
@@ -228,21 +230,8 @@ class Journal:
 
     def add_probe(self, probe: Probe, *, run_id: str | None = None) -> None:
         """Keep a probe's result; `measured_at` is now unless given."""
-        self._database.execute(
-            "INSERT INTO probes (run_id, model_path, configuration, context_length, prompt_tokens, score_ratio, passed,"
-            " measured_at, details) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            (
-                run_id,
-                probe.model_path,
-                probe.configuration,
-                probe.context_length,
-                probe.prompt_tokens,
-                probe.score_ratio,
-                int(probe.passed),
-                (probe.measured_at or datetime.now(UTC)).astimezone(UTC).isoformat(),
-                json.dumps(dict(probe.details)),
-            ),
-        )
+        measured = replace(probe, measured_at=probe.measured_at or datetime.now(UTC))
+        self._database.insert("probes", row_of(measured) | {"run_id": run_id})
 
     def probes(self, model_path: str, *, configuration: str | None = None) -> list[Probe]:
         """A model's probes, oldest first."""
@@ -251,7 +240,7 @@ class Journal:
             " AND (:configuration IS NULL OR configuration = :configuration) ORDER BY id",
             {"model": model_path, "configuration": configuration},
         )
-        return [_probe(row) for row in rows]
+        return [record_of(Probe, row) for row in rows]
 
     # One tester at a time
 
@@ -262,6 +251,7 @@ class Journal:
         It is advisory, and a holder that died holds nothing.
         """
         host = host_name()
+        # In one transaction, or two that start at once would both find the place free.
         with self._database.transaction():
             rows = self._database.rows("SELECT * FROM testers WHERE host = ?", (host,))
             if rows and _is_alive(rows[0]):
@@ -270,23 +260,17 @@ class Journal:
                     f"Another test is running here: {holder['purpose']!r}, process {holder['pid']}, since "
                     f"{holder['since']}; wait for it to end, or stop it"
                 )
-            self._database.execute(
-                "INSERT OR REPLACE INTO testers (host, pid, process, purpose, since) VALUES (?, ?, ?, ?, ?)",
-                (host, os.getpid(), own_identity(), purpose, datetime.now(UTC).isoformat(timespec="seconds")),
+            since = datetime.now(UTC).isoformat(timespec="seconds")  # shown to whoever has to wait
+            self._database.insert(
+                "testers",
+                {"host": host, "pid": os.getpid(), "process": own_identity(), "purpose": purpose, "since": since},
+                replace=True,
             )
         try:
             yield
         finally:
             with suppress(HistoryError):  # a holder whose process has ended holds nothing anyway
                 self._database.execute("DELETE FROM testers WHERE host = ? AND pid = ?", (host, os.getpid()))
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat()
-
-
-def _time(text: str | None) -> datetime | None:
-    return datetime.fromisoformat(text) if text else None
 
 
 def _is_alive(row: sqlite3.Row) -> bool:
@@ -296,45 +280,8 @@ def _is_alive(row: sqlite3.Row) -> bool:
 
 
 def _run(row: sqlite3.Row) -> Run:
-    return Run(
-        run_id=row["id"],
-        kind=row["kind"],
-        host=row["host"],
-        pid=row["pid"],
-        started_at=datetime.fromisoformat(row["started_at"]),
-        finished_at=_time(row["finished_at"]),
-        outcome=row["outcome"],
-        alive=_is_alive(row),
-        details=json.loads(row["details"]),
-    )
+    return record_of(Run, row, run_id=row["id"], alive=_is_alive(row))
 
 
 def _intent(row: sqlite3.Row, *, machine_went_down: bool = False) -> Intent:
-    return Intent(
-        intent_id=row["id"],
-        run_id=row["run_id"],
-        model_path=row["model_path"],
-        configuration=row["configuration"],
-        kind=row["kind"],
-        context_length=row["context_length"],
-        predicted_bytes=row["predicted_bytes"],
-        started_at=datetime.fromisoformat(row["started_at"]),
-        finished_at=_time(row["finished_at"]),
-        outcome=row["outcome"],
-        proves=row["proves"],
-        machine_went_down=machine_went_down,
-        details=json.loads(row["details"]),
-    )
-
-
-def _probe(row: sqlite3.Row) -> Probe:
-    return Probe(
-        model_path=row["model_path"],
-        configuration=row["configuration"],
-        context_length=row["context_length"],
-        passed=bool(row["passed"]),
-        prompt_tokens=row["prompt_tokens"],
-        score_ratio=row["score_ratio"],
-        measured_at=datetime.fromisoformat(row["measured_at"]),
-        details=json.loads(row["details"]),
-    )
+    return record_of(Intent, row, intent_id=row["id"], machine_went_down=machine_went_down)

@@ -34,6 +34,7 @@ def process_identity(pid: int) -> str | None:
             fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
         except OSError:
             return None
+        # A zombie has ended, whatever its entry says.
         return None if fields[0] in ("Z", "X") else f"{boot_identity()}/{fields[_STAT_FIELDS_AFTER_NAME]}"
     import psutil
 

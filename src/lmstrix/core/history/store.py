@@ -47,6 +47,7 @@ class History:
         """Let everything known of a model follow it to another path."""
         with self._database.transaction():
             for table in _TABLES_BY_MODEL:
+                # OR REPLACE: one run may have finished a model under both paths.
                 self._database.execute(
                     f"UPDATE OR REPLACE {table} SET model_path = ? WHERE model_path = ?",  # noqa: S608 - our own names
                     (new_path, old_path),

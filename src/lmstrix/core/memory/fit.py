@@ -9,13 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypedDict, Unpack
 
-from lmstrix.core.memory.kv_cache import (
-    CELL_PADDING,
-    cells,
-    kv_cache_bytes,
-    recurrent_state_bytes,
-    sliding_cells,
-)
+from lmstrix.core.memory.kv_cache import cells, kv_cache_bytes, recurrent_state_bytes, sliding_cells
+from lmstrix.ground.context_lengths import longest_aligned_below
 
 if TYPE_CHECKING:
     from lmstrix.core.memory.shape import ModelShape
@@ -75,21 +70,22 @@ def compute_buffer_bytes(
     """Bytes of scratch memory that llama.cpp reserves for one batch of `ubatch` tokens at full context.
 
     For each token of the batch, in f32 elements: the residual stream (5 * n_embd), the attention mask (half an
-    element a cell), and the widest step of a layer (queries, feed-forward, experts, recurrent state). Without flash
+    element per cell), and the widest step of a layer (queries, feed-forward, experts, recurrent state). Without flash
     attention the mask is twice that and the scores of every head (n_head * cells) are a step too. `outputs` tokens get
-    logits: one a slot unless the caller wants more.
+    logits: one per slot unless the caller wants more.
 
     Source: fitted to the buffers llama.cpp (build 11549) reports on a CPU, over twelve classes of architecture, the
     true widths of 27 models, 1k to 32k cells, batches of 64 to 2048 and 1 to 8 slots. With flash attention within 0.3 %
     for dense, sliding and expert layers, 13 % elsewhere and then high rather than low; without it within 7 % (16 % low
     for latent attention in batches under 256). On a GPU about the same lies in device memory.
     """
-    batch = min(ubatch, context_length)
+    batch = min(ubatch, context_length)  # llama.cpp never reserves for more tokens than the context holds
     attended = cells(context_length, slots=slots, unified=unified) if shape.full.count else 0
     masked = attended
     if shape.sliding.count:
         window_cells = sliding_cells(shape, context_length, slots=slots, unified=unified, ubatch=ubatch)
         attended, masked = max(attended, window_cells), masked + window_cells
+    # Encoders attend to the batch itself.
     if not shape.has_cache:
         attended = masked = batch
     slots = max(1, slots)
@@ -179,11 +175,10 @@ def longest_context(
     `ceiling` defaults to the declared context length. 0 when not even 256 tokens fit.
     """
     ceiling = shape.context_length if ceiling is None else ceiling
-    if ceiling > 0 and load_bytes(shape, ceiling, **options) <= budget_bytes:
+
+    def fits(length: int) -> bool:
+        return load_bytes(shape, length, **options) <= budget_bytes
+
+    if ceiling > 0 and fits(ceiling):
         return ceiling
-    good, bad = 0, -(-ceiling // CELL_PADDING)
-    while bad - good > 1:
-        middle = (good + bad) // 2
-        fits = load_bytes(shape, middle * CELL_PADDING, **options) <= budget_bytes
-        good, bad = (middle, bad) if fits else (good, middle)
-    return good * CELL_PADDING
+    return longest_aligned_below(ceiling, fits)

@@ -107,6 +107,7 @@ def cgroup_limit(root: Path) -> MemoryLimit | None:
         if limit is None or limit >= _UNLIMITED_BYTES:
             continue
         used = _number(folder / names[1]) or 0
+        # Cached files count as used but are dropped when memory is short: models read from disk would seem to fill it.
         limits.append(MemoryLimit(limit, max(0, used - _reclaimable_bytes(folder / "memory.stat"))))
     return min(limits, key=lambda limit: limit.limit_bytes - limit.used_bytes, default=None)
 
@@ -115,6 +116,7 @@ def _cgroup_folders(root: Path) -> Iterable[tuple[Path, tuple[str, str]]]:
     """Folders of the memory controller from this process's group up to the top, with the names of their files."""
     mount = root / "sys/fs/cgroup"
     for line in _text(root / "proc/self/cgroup").splitlines():
+        # Version 2 has one line without controllers; version 1 a line for each, of which one is for memory.
         _, controllers, group = line.split(":", 2)
         if controllers == "":
             top, names = mount, ("memory.max", "memory.current")
@@ -123,6 +125,7 @@ def _cgroup_folders(root: Path) -> Iterable[tuple[Path, tuple[str, str]]]:
         else:
             continue
         folder = top / group.lstrip("/")
+        # Every group above this one limits it too.
         while folder != top and folder.is_relative_to(top):
             yield folder, names
             folder = folder.parent
@@ -154,7 +157,7 @@ def _nvidia_cards() -> tuple[GpuMemory, ...]:
     except ImportError:
         return _cards_of_nvidia_smi()
     try:
-        pynvml.nvmlInit()
+        pynvml.nvmlInit()  # fails where the library is installed but no driver runs
     except pynvml.NVMLError:
         return ()
     try:

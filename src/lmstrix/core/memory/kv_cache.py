@@ -8,14 +8,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from lmstrix.ground.context_lengths import aligned_up
+
 if TYPE_CHECKING:
     from lmstrix.core.memory.shape import CacheLayers, ModelShape
     from lmstrix.ground.types import CacheType
 
-__all__ = ["CELL_PADDING", "cells", "kv_cache_bytes", "padded", "recurrent_state_bytes", "sliding_cells"]
-
-CELL_PADDING = 256
-"""llama.cpp rounds cells up to a multiple of this."""
+__all__ = ["cells", "kv_cache_bytes", "recurrent_state_bytes", "sliding_cells"]
 
 _BYTES_PER_32_ELEMENTS: dict[str, int] = {
     "f32": 128,
@@ -30,15 +29,11 @@ _BYTES_PER_32_ELEMENTS: dict[str, int] = {
 }
 
 
-def padded(cell_count: int) -> int:
-    """`cell_count` rounded up to the allocation step."""
-    return -(-cell_count // CELL_PADDING) * CELL_PADDING
-
-
 def cells(context_length: int, *, slots: int = 1, unified: bool = True) -> int:
     """Cells of one stream: all of them in one pool when `unified`, else each slot's share."""
-    total = padded(context_length)
-    return total if unified or slots <= 1 else padded(total // slots)
+    # llama.cpp rounds the whole context and then each share, so eight slots may cost more than one.
+    total = aligned_up(context_length)
+    return total if unified or slots <= 1 else aligned_up(total // slots)
 
 
 def sliding_cells(
@@ -46,7 +41,7 @@ def sliding_cells(
 ) -> int:
     """Cells of one stream in the sliding layers: window * (slots if unified else 1) + ubatch, no more than `cells`."""
     reach = shape.sliding_window * (max(1, slots) if unified else 1) + min(ubatch, context_length)
-    return padded(min(cells(context_length, slots=slots, unified=unified), reach))
+    return aligned_up(min(cells(context_length, slots=slots, unified=unified), reach))
 
 
 def kv_cache_bytes(
@@ -70,6 +65,7 @@ def kv_cache_bytes(
     streams = 1 if unified or slots <= 1 else slots
     stream_cells = cells(context_length, slots=slots, unified=unified)
     k_bytes, v_bytes = _BYTES_PER_32_ELEMENTS[k_type], _BYTES_PER_32_ELEMENTS[v_type]
+    # Unfused attention reads values transposed, for which llama.cpp gives every layer the widest row.
     v_pad = 0 if flash_attention else shape.v_width_max
     total = stream_cells * _cell_bytes_32(shape.full, k_bytes, v_bytes, v_pad)
     if draft:
@@ -87,5 +83,5 @@ def _cell_bytes_32(layers: CacheLayers, k_bytes: int, v_bytes: int, v_pad: int) 
 
 
 def recurrent_state_bytes(shape: ModelShape, *, slots: int = 1) -> int:
-    """Bytes of state in the recurrent layers: always f32, one copy a slot, whatever the context length."""
+    """Bytes of state in the recurrent layers: always f32, one copy per slot, whatever the context length."""
     return shape.recurrent_state_elements * 4 * max(1, slots)

@@ -16,19 +16,19 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-__all__ = ["CacheLayers", "ModelShape", "Step", "shape_from_listing", "shape_from_metadata"]
+__all__ = ["CacheLayers", "ComputeStep", "ModelShape", "shape_from_listing", "shape_from_metadata"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CacheLayers:
-    """Layers that keep keys and values alike. Widths are elements a cell, summed over the layers."""
+    """Layers that keep keys and values alike. Widths are elements per cell, summed over the layers."""
 
     count: int = 0
     k_width: int = 0
     v_width: int = 0
 
 
-class Step(NamedTuple):
+class ComputeStep(NamedTuple):
     """A step of the computation that may be the largest: f32 elements it holds for each token and for each sequence."""
 
     per_token: int
@@ -44,9 +44,9 @@ class ModelShape:
     value row of any layer, to which a cache without flash attention pads the others. `recurrent_state_elements` is the
     state of all recurrent layers for one sequence. `has_cache` is False for encoders, which keep nothing.
 
-    For the compute buffer, in f32 elements a token: `residual_width` stays from layer to layer; `attention_width` (with
-    flash attention), `unfused_attention_width` (without, the scores apart) and `steps` (all else) are what the widest
-    steps of a layer hold at once. `approximate` marks a shape that was guessed.
+    For the compute buffer, in f32 elements per token: `residual_width` stays from layer to layer; `attention_width`
+    (with flash attention), `unfused_attention_width` (without, the scores apart) and `steps` (all else) are what the
+    widest steps of a layer hold at once. `approximate` marks a shape that was guessed.
     """
 
     architecture: str
@@ -63,7 +63,7 @@ class ModelShape:
     residual_width: int = 0
     attention_width: int = 0
     unfused_attention_width: int = 0
-    steps: tuple[Step, ...] = ()
+    steps: tuple[ComputeStep, ...] = ()
     n_recurrent_layers: int = 0
     recurrent_state_elements: int = 0
     has_cache: bool = True
@@ -177,7 +177,7 @@ class _Metadata:
         return max(self._numbers(value), default=default)
 
     def per_layer(self, key: str, n_layers: int, default: Sequence[int]) -> list[int]:
-        """One number a layer, from a list or a single number."""
+        """One number per layer, from a list or a single number."""
         value = self.metadata.get(f"{self.architecture}.{key}")
         if isinstance(value, int):
             return [_unsigned(value)] * n_layers
@@ -185,7 +185,7 @@ class _Metadata:
         return (numbers + [0] * n_layers)[:n_layers] if numbers else list(default)
 
     def listed(self, key: str, n_layers: int) -> list[bool] | None:
-        """One flag a layer, when the file lists them."""
+        """One flag per layer, when the file lists them."""
         numbers = self._numbers(self.metadata.get(f"{self.architecture}.{key}"))
         return [bool(number) for number in (numbers + [0] * n_layers)[:n_layers]] if numbers else None
 
@@ -211,6 +211,7 @@ def shape_from_metadata(
     architecture = str(metadata.get("general.architecture", ""))
     keys = _Metadata(metadata, architecture)
     n_all = min(keys.number("block_count"), _MAX_LAYERS)
+    # Layers for multi-token prediction are counted among the others but have a cache of their own.
     n_draft = min(keys.number("nextn_predict_layers"), n_all)
     n_layers = n_all - n_draft
     n_embd = keys.number("embedding_length")
@@ -278,6 +279,7 @@ def _sliding_layers(keys: _Metadata, n_layers: int, recurrent: Sequence[bool]) -
         return none, 0
     if rule.forced:
         window = rule.window
+    # The same key is a list of flags in newer files and a period in older ones.
     listed = keys.listed("attention.sliding_window_pattern", n_layers)
     if listed is not None:
         return listed, window
@@ -297,9 +299,11 @@ def _cache_rows(
     k_dim, v_dim = keys.number("attention.key_length", head_dim), keys.number("attention.value_length", head_dim)
     k_dim_sliding = keys.number("attention.key_length_swa", k_dim)
     v_dim_sliding = keys.number("attention.value_length_swa", v_dim)
+    # With latent attention llama.cpp caches one compressed row, as keys; values are made from it when needed.
     latent = keys.number("attention.key_length_mla") > 0
     rows = []
     for il, count in enumerate(kv_heads):
+        # Draft layers come after those that `sliding` knows, and see everything.
         slides = il < len(sliding) and sliding[il]
         k_row = count * (k_dim_sliding if slides else k_dim)
         rows.append((k_row, 0 if latent else count * (v_dim_sliding if slides else v_dim)))
@@ -373,13 +377,13 @@ def _attention_widths(keys: _Metadata, n_embd: int, n_head: int) -> tuple[int, i
     return 2 * (queries + gates), queries + gates + (queries if queries > n_embd else 0)
 
 
-def _feed_forward_steps(keys: _Metadata, n_embd: int) -> tuple[Step, ...]:
+def _feed_forward_steps(keys: _Metadata, n_embd: int) -> tuple[ComputeStep, ...]:
     """Gate, up and their product; of every expert used, and with narrow experts their results beside them.
 
     Another row where two branches run side by side: shared experts, or state beside attention.
     """
     width = keys.number("feed_forward_length")
-    dense = Step(3 * width + (n_embd if keys.architecture in _ATTENTION_AND_STATE else 0))
+    dense = ComputeStep(3 * width + (n_embd if keys.architecture in _ATTENTION_AND_STATE else 0))
     used = keys.number("expert_used_count")
     if not used:
         return (dense,)
@@ -387,19 +391,19 @@ def _feed_forward_steps(keys: _Metadata, n_embd: int) -> tuple[Step, ...]:
     results = n_embd if 2 * expert_width < n_embd else 0
     shared = keys.number("expert_shared_count") or keys.number("expert_shared_feed_forward_length")
     beside = n_embd if shared or keys.architecture in _SHARED_EXPERTS else 0
-    return (dense, Step(used * (3 * expert_width + results) + beside))
+    return (dense, ComputeStep(used * (3 * expert_width + results) + beside))
 
 
-def _recurrent_steps(keys: _Metadata, n_embd: int) -> tuple[Step, ...]:
+def _recurrent_steps(keys: _Metadata, n_embd: int) -> tuple[ComputeStep, ...]:
     """The convolved inputs and copies of the state of one recurrent layer."""
     inner, state = keys.number("ssm.inner_size"), keys.number("ssm.state_size")
     if not inner:
         return ()
     convolved = inner + 2 * keys.number("ssm.group_count") * state
     if keys.architecture in _FULL_ATTENTION_INTERVAL:
-        return (Step(2 * convolved, 3 * (state * inner + convolved)),)
+        return (ComputeStep(2 * convolved, 3 * (state * inner + convolved)),)
     projected = inner + convolved + keys.number("ssm.time_step_rank")
-    return (Step(n_embd + projected + 2 * convolved + inner, state * inner + 3 * convolved),)
+    return (ComputeStep(n_embd + projected + 2 * convolved + inner, state * inner + 3 * convolved),)
 
 
 def shape_from_listing(
@@ -407,14 +411,13 @@ def shape_from_listing(
     size_bytes: int,
     max_context_length: int,
     architecture: str | None = None,
-    parameters_billions: float | None = None,
 ) -> ModelShape:
     """A shape when only a listing is known: a dense model of this size with wide caches, `approximate`.
 
     Layers and width follow the usual proportions: parameters = 12 * layers * width^2, width = 128 * layers. The keys of
     a layer are taken as 12 heads of 128, more than the usual 8, so that 19 of 20 public models need less than this.
     """
-    parameters = (parameters_billions or size_bytes / _GUESSED_BYTES_PER_PARAMETER / 1e9) * 1e9
+    parameters = size_bytes / _GUESSED_BYTES_PER_PARAMETER
     n_layers = max(12, min(96, round((parameters / (12 * 128**2)) ** (1 / 3))))
     n_embd = 128 * n_layers
     width = n_layers * _GUESSED_KV_WIDTH
@@ -430,7 +433,7 @@ def shape_from_listing(
         residual_width=5 * n_embd,
         attention_width=2 * n_embd,
         unfused_attention_width=n_embd,
-        steps=(Step(3 * 4 * n_embd),),
+        steps=(ComputeStep(3 * 4 * n_embd),),
         file_bytes=size_bytes,
         approximate=True,
     )

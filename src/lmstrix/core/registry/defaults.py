@@ -1,23 +1,23 @@
 """LM Studio's own per-model defaults: the files that decide what a load without options gets.
 
-One JSON file a model, `<home>/.internal/user-concrete-model-default-config/<model path>.json`, holding `load.fields`, a
-list of {key, value}. A change replaces the fields it names and keeps everything else; the old file is copied aside
+One JSON file per model, `<home>/.internal/user-concrete-model-default-config/<model path>.json`, holding `load.fields`,
+a list of {key, value}. A change replaces the fields it names and keeps everything else; the old file is copied aside
 first, the new one put in place in one step. Nothing outside the folder is ever written, whatever a model's path says.
 """
 
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from lmstrix.ground.errors import LMStrixError
+from lmstrix.ground.files import write_whole
 
 if TYPE_CHECKING:
-    from lmstrix.core.registry.registry import ModelRecord
+    from lmstrix.core.registry.records import ModelRecord
 
 FOLDER = Path(".internal") / "user-concrete-model-default-config"
 BACKUP_SUFFIX = ".lmstrix-backup"
@@ -55,6 +55,7 @@ class ModelDefaults:
         unsafe = relative.is_absolute() or ".." in relative.parts or "\\" in model_path or ":" in model_path
         if unsafe or not relative.parts:
             raise LMStrixError(f"{model_path!r} is no path below the models folder; its defaults are not written")
+        # A link inside the folder may lead out of it although the path itself looks harmless.
         file = self.folder / f"{model_path}.json"
         if not file.resolve().is_relative_to(self.folder.resolve()):
             raise LMStrixError(f"{file} leads outside {self.folder} through a link; its defaults are not written")
@@ -90,10 +91,12 @@ class ModelDefaults:
         """Put a planned change in place; the first original is kept beside it for `restore`."""
         change.file.parent.mkdir(parents=True, exist_ok=True)
         backup = _backup_of(change.file)
+        # Only the first time: later the file holds our own values, and going back to those would restore nothing.
         if not backup.exists():
+            # An empty backup says that there was no file.
             original = change.file.read_bytes() if change.file.exists() else b""
-            _replace(backup, original)
-        _replace(change.file, change.text.encode())
+            write_whole(backup, original)
+        write_whole(change.file, change.text)
 
     def has_backup(self, model_path: str) -> bool:
         """Whether there is an original to go back to."""
@@ -107,7 +110,7 @@ class ModelDefaults:
         backup = _backup_of(file)
         original = backup.read_bytes()
         if original:
-            _replace(file, original)
+            write_whole(file, original)
         else:
             file.unlink(missing_ok=True)
         backup.unlink()
@@ -117,6 +120,7 @@ class ModelDefaults:
         try:
             found = json.loads(file.read_text(encoding="utf-8-sig"))
         except FileNotFoundError:
+            # What LM Studio itself writes for a model that has no settings.
             return {"preset": "", "operation": {"fields": []}, "load": {"fields": []}}
         except (OSError, ValueError, RecursionError) as exc:
             raise LMStrixError(f"{file} cannot be read ({exc}); mend or remove it, it is left as it is") from exc
@@ -127,18 +131,6 @@ class ModelDefaults:
 
 def _backup_of(file: Path) -> Path:
     return file.with_name(file.name + BACKUP_SUFFIX)
-
-
-def _replace(file: Path, content: bytes) -> None:
-    temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-        temporary.replace(file)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

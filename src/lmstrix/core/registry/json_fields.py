@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from datetime import UTC, datetime
-from typing import Any
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 Json = Any  # a value as json.loads returns it
 
@@ -22,9 +27,42 @@ def read_number(value: Json) -> float | None:
     return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
 
 
+def read_flag(value: Json) -> bool | None:
+    return value if isinstance(value, bool) else None
+
+
 def read_moment(value: Json) -> datetime | None:
     """A stored time as aware UTC."""
     try:
         return datetime.fromisoformat(value).astimezone(UTC)
     except (TypeError, ValueError, OverflowError):
         return None
+
+
+_READERS: dict[object, Callable[[Json], Json]] = {
+    "str | None": read_text,
+    "int | None": read_count,
+    "float | None": read_number,
+    "bool": read_flag,
+}
+
+
+@cache
+def _readers(record: type) -> tuple[tuple[str, Callable[[Json], Json]], ...]:
+    # Dataclasses keep the annotations as they are written, since nothing here evaluates them.
+    return tuple((field.name, _READERS[field.type]) for field in fields(record) if field.type in _READERS)
+
+
+def read_fields(record: type, raw: dict[str, Json]) -> dict[str, Json]:
+    """What `raw` says of those fields of a record class that hold a plain value or None; the rest is the caller's.
+
+    A field that `raw` does not know, or does not understand, is left out and so keeps its default.
+    """
+    values = ((name, read(raw.get(name))) for name, read in _readers(record))
+    return {name: value for name, value in values if value is not None}
+
+
+def known_fields(record: object) -> dict[str, Json]:
+    """The fields of a record that are not None, in their order."""
+    values = ((field.name, getattr(record, field.name)) for field in fields(record))  # type: ignore[arg-type]
+    return {name: value for name, value in values if value is not None}

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
-    from lmstrix.core.registry.registry import ModelRecord, ScanChanges
+    from lmstrix.core.registry.records import ModelRecord
+    from lmstrix.core.registry.registry import ScanChanges
     from lmstrix.core.registry.scanner import ScanProblem
 
 SortKey = Literal["id", "name", "ctx", "tested", "size", "status", "date"]

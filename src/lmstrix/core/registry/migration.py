@@ -11,7 +11,8 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from lmstrix.core.registry.registry import Configuration, ContextResult, ModelRegistry
+from lmstrix.core.registry.registry import ModelRegistry
+from lmstrix.core.registry.results import Configuration, ContextResult
 from lmstrix.ground.types import Provenance
 
 if TYPE_CHECKING:
@@ -55,6 +56,7 @@ def migrate_models(llms: Mapping[str, Any]) -> dict[str, Any]:
 
 def _facts(old: dict[str, Any]) -> dict[str, Any]:
     new = {_RENAMED.get(name, name): value for name, value in old.items() if name not in (*_TEST_FIELDS, "path")}
+    # A status that is none of lmstrix 1's own is kept as it stands.
     if old.get("context_test_status") not in (None, *_STATUSES):
         new["context_test_status"] = old["context_test_status"]
     if str(old.get("id", "")).startswith("text-embedding-"):
@@ -64,12 +66,13 @@ def _facts(old: dict[str, Any]) -> dict[str, Any]:
 
 def _result(old: dict[str, Any]) -> ContextResult | None:
     good = max((_tokens(old.get(name)) or 0 for name in _TEST_FIELDS[:3]), default=0)
+    # lmstrix 1 noted what it asked for, and a server loads no more than the model declares.
     good = min(good, _tokens(old.get("ctx_in")) or good)
     bad = _tokens(old.get("last_known_bad_context"))
     status = old.get("context_test_status")
     if not good and bad is None and status not in ("completed", "failed"):
         return None
-    bad = bad if bad is not None and bad > good else None
+    bad = bad if bad is not None and bad > good else None  # below a good one it was the server, not the model
     return ContextResult(
         configuration=Configuration(engine="lmstudio"),
         outcome="ok" if good else "failed",

@@ -1,100 +1,28 @@
-"""The registry in memory: which models there are, and what is known about the context each of them holds.
+"""The registry in memory: which models there are, how a name finds one, and how scans and test results are merged in.
 
-A record is a thin view over its JSON object: fields are checked when they are read, so ten thousand records cost a
-dictionary each, and fields this version does not know stay where they are. Whether a model is present and how its
-test went are separate facts; the status is worked out from the results. Pure: reading and writing the file is
-`registry_store`'s work.
+Nothing known is ever lost by a merge. Pure: reading and writing the file is `store`'s work.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from lmstrix.core.registry.json_fields import EPOCH, Json, read_count, read_moment, read_text
-from lmstrix.core.registry.results import (
-    RESULT_FIELDS,
-    Configuration,
-    ContextResult,
-    RecallPoint,
-    is_default,
-    is_result,
-    merge_results,
-    result_from_json,
-    result_to_json,
-    tested_length,
-)
+from lmstrix.core.registry.records import ModelFacts, ModelRecord, facts_of, facts_to_json
+from lmstrix.core.registry.results import RESULT_FIELDS, merge_results, result_to_json
 from lmstrix.ground.errors import ModelNotFoundError
-from lmstrix.ground.model_names import file_stem, match_names, model_key_for
+from lmstrix.ground.model_names import file_stem, match_names
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping
 
-    from lmstrix.ground.types import ModelKind
-
-__all__ = [
-    "SCHEMA_VERSION",
-    "Configuration",
-    "ContextResult",
-    "ModelFacts",
-    "ModelRecord",
-    "ModelRegistry",
-    "Move",
-    "RecallPoint",
-    "ScanChanges",
-    "TestStatus",
-]
-
-TestStatus = Literal["untested", "testing", "completed", "failed"]
+    from lmstrix.core.registry.json_fields import Json
+    from lmstrix.core.registry.results import ContextResult
 
 SCHEMA_VERSION = 2
-_FACT_FIELDS = (
-    "model_key",
-    "kind",
-    "format",
-    "size_bytes",
-    "max_context_length",
-    "architecture",
-    "quantization",
-    "bits",
-    "params",
-    "display_name",
-    "publisher",
-    "vision",
-    "trained_for_tool_use",
-    "mtime_ns",
-    "content_hash",
-    "file",
-)
 _SUGGESTIONS = 3
 _LISTED_WHEN_AMBIGUOUS = 5
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ModelFacts:
-    """What a scan says about one model; None where the scan does not know. `path` is relative to the models directory.
-
-    `content_hash` identifies the file wherever it lies. `file` is the model's first file where that is not `path`.
-    """
-
-    path: str
-    model_key: str
-    kind: ModelKind = "llm"
-    format: str = "gguf"
-    size_bytes: int | None = None
-    max_context_length: int | None = None
-    architecture: str | None = None
-    quantization: str | None = None
-    bits: int | None = None
-    params: str | None = None
-    display_name: str | None = None
-    publisher: str | None = None
-    vision: bool = False
-    trained_for_tool_use: bool = False
-    mtime_ns: int | None = None
-    content_hash: str | None = None
-    file: str | None = None
 
 
 class Move(NamedTuple):
@@ -114,151 +42,6 @@ class ScanChanges:
     restored: tuple[str, ...] = ()
     moved: tuple[Move, ...] = ()
     unchanged: int = 0
-
-
-class ModelRecord:
-    """One model: a typed view over `raw`, its object in lmstrix.json."""
-
-    __slots__ = ("path", "raw")
-
-    def __init__(self, path: str, raw: dict[str, Json]) -> None:
-        self.path = path
-        self.raw = raw
-
-    def __repr__(self) -> str:
-        return f"ModelRecord({self.path!r}, model_key={self.model_key!r})"
-
-    @property
-    def model_key(self) -> str:
-        return read_text(self.raw.get("model_key")) or model_key_for(self.path)
-
-    @property
-    def kind(self) -> ModelKind:
-        return "embedding" if self.raw.get("kind") == "embedding" else "llm"
-
-    @property
-    def format(self) -> str:
-        return read_text(self.raw.get("format")) or "gguf"
-
-    @property
-    def size_bytes(self) -> int | None:
-        return read_count(self.raw.get("size_bytes"))
-
-    @property
-    def max_context_length(self) -> int | None:
-        """The declared context length."""
-        return read_count(self.raw.get("max_context_length")) or None
-
-    @property
-    def architecture(self) -> str | None:
-        return read_text(self.raw.get("architecture"))
-
-    @property
-    def quantization(self) -> str | None:
-        return read_text(self.raw.get("quantization"))
-
-    @property
-    def bits(self) -> int | None:
-        return read_count(self.raw.get("bits"))
-
-    @property
-    def params(self) -> str | None:
-        return read_text(self.raw.get("params"))
-
-    @property
-    def display_name(self) -> str:
-        return read_text(self.raw.get("display_name")) or file_stem(self.path)
-
-    @property
-    def publisher(self) -> str | None:
-        return read_text(self.raw.get("publisher"))
-
-    @property
-    def vision(self) -> bool:
-        return self.raw.get("vision") is True
-
-    @property
-    def trained_for_tool_use(self) -> bool:
-        return self.raw.get("trained_for_tool_use") is True
-
-    @property
-    def mtime_ns(self) -> int | None:
-        return read_count(self.raw.get("mtime_ns"))
-
-    @property
-    def content_hash(self) -> str | None:
-        return read_text(self.raw.get("content_hash"))
-
-    @property
-    def file(self) -> str:
-        """The model's first file, relative to the models directory."""
-        return read_text(self.raw.get("file")) or self.path
-
-    @property
-    def tags(self) -> tuple[str, ...]:
-        tags = self.raw.get("tags")
-        return tuple(tag for tag in tags if isinstance(tag, str)) if isinstance(tags, list) else ()
-
-    @property
-    def missing_since(self) -> datetime | None:
-        """When a scan first failed to find it; None while it is there."""
-        return read_moment(self.raw.get("missing_since"))
-
-    @property
-    def is_missing(self) -> bool:
-        return self.raw.get("missing_since") is not None
-
-    @property
-    def results(self) -> tuple[ContextResult, ...]:
-        """The results of every configuration this version can read."""
-        return tuple(result_from_json(raw) for raw in self._raw_results().values())
-
-    def result(self, configuration: Configuration) -> ContextResult | None:
-        raw = self._raw_results().get(configuration.key)
-        return result_from_json(raw) if raw is not None else None
-
-    @property
-    def best_result(self) -> ContextResult | None:
-        """The default configuration's result with the longest tested context; the latest of equals."""
-        results = [raw for key, raw in self._raw_results().items() if is_default(key, raw)]
-        best = max(
-            results, key=lambda raw: (tested_length(raw), read_moment(raw.get("tested_at")) or EPOCH), default=None
-        )
-        return result_from_json(best) if best is not None else None
-
-    # The next three are asked of every model of a list, so they read the JSON without making records of it.
-
-    @property
-    def tested_context_length(self) -> int | None:
-        """The longest context proven in a default configuration."""
-        raw_results = self._raw_results().items()
-        return max((tested_length(raw) for key, raw in raw_results if is_default(key, raw)), default=0) or None
-
-    @property
-    def tested_at(self) -> datetime | None:
-        """When the latest test, in whatever configuration, ended."""
-        moments = (read_moment(raw.get("tested_at")) for raw in self._raw_results().values())
-        return max((moment for moment in moments if moment is not None), default=None)
-
-    @property
-    def test_status(self) -> TestStatus:
-        """ "testing" while a test runs; else what the results of all configurations say."""
-        if self.raw.get("testing_since") is not None:
-            return "testing"
-        raw_results = self._raw_results().values()
-        if any(tested_length(raw) for raw in raw_results):
-            return "completed"
-        return "failed" if any(raw.get("conclusive") is not False for raw in raw_results) else "untested"
-
-    @property
-    def effectiveness_ratio(self) -> float | None:
-        """Tested over declared context length, 0..1."""
-        tested, declared = self.tested_context_length, self.max_context_length
-        return tested / declared if tested and declared else None
-
-    def _raw_results(self) -> dict[str, dict[str, Json]]:
-        tests = self.raw.get("tests")
-        return {key: raw for key, raw in tests.items() if is_result(raw)} if isinstance(tests, dict) else {}
 
 
 @dataclass(slots=True)
@@ -284,6 +67,7 @@ class ModelRegistry:
         Raises ModelNotFoundError naming what it could mean, or what comes closest.
         """
         records = list(self)
+        # A model that is there must not become ambiguous through one that is gone.
         for group in ([r for r in records if not r.is_missing], [r for r in records if r.is_missing]):
             paths = match_names(query, ((record.path, record.model_key) for record in group))
             if len(paths) == 1:
@@ -294,7 +78,7 @@ class ModelRegistry:
 
     def known_facts(self) -> dict[str, ModelFacts]:
         """First file -> facts of the models whose file a scan has read, so that the next one need not read it again."""
-        return {record.file: _facts_of(record) for record in self if record.mtime_ns is not None}
+        return {record.file: facts_of(record) for record in self if record.mtime_ns is not None}
 
     def merge_scan(
         self, found: Iterable[ModelFacts], *, unreadable: Collection[str] = (), now: datetime | None = None
@@ -306,6 +90,7 @@ class ModelRegistry:
         there but could not be read this time: the records of what lies there stay as they are.
         """
         by_path = {facts.path: facts for facts in found}
+        # Moves first: afterwards a file that moved would look like one that vanished and one that is new.
         moved = self._move_records(by_path)
         new_paths = {move.new_path for move in moved}
         added, changed, restored = [], [], []
@@ -313,7 +98,7 @@ class ModelRegistry:
             raw = self.models.get(path)
             if not isinstance(raw, dict):
                 if raw is None:  # a value that is no object is somebody else's: leave it
-                    self.models[path] = _facts_to_json(facts)
+                    self.models[path] = facts_to_json(facts)
                     added.append(path)
                 continue
             was_missing = raw.pop("missing_since", None) is not None
@@ -351,6 +136,7 @@ class ModelRegistry:
         if not isinstance(tests, dict):
             tests = raw["tests"] = {}
         kept = tests.get(result.configuration.key)
+        # Fields of a later version ride along: this one must not cost its results when both are in use.
         unknown = {k: v for k, v in kept.items() if k not in RESULT_FIELDS} if isinstance(kept, dict) else {}
         tests[result.configuration.key] = result_to_json(merged) | unknown
         return merged
@@ -377,7 +163,7 @@ class ModelRegistry:
     def _move_records(self, found: Mapping[str, ModelFacts]) -> list[Move]:
         """Give the records of vanished files to new files of the same content, those of the same key first."""
         if all(path in self.models for path in found):
-            return []
+            return []  # the usual scan, without looking at every record
         gone: dict[tuple[int | None, str], list[ModelRecord]] = {}
         for record in self:
             if record.path not in found and record.content_hash is not None:
@@ -389,8 +175,9 @@ class ModelRegistry:
             candidates = gone.get((facts.size_bytes, facts.content_hash), [])
             if not candidates:
                 continue
-            key = _plain_key(facts.model_key)
-            record = next((r for r in candidates if _plain_key(r.model_key) == key), candidates[0])
+            key = _key_without_variant(facts.model_key)
+            # Of several equal files, most likely the one that keeps its name has only changed its folder.
+            record = next((r for r in candidates if _key_without_variant(r.model_key) == key), candidates[0])
             candidates.remove(record)
             self.models[facts.path] = self.models.pop(record.path)
             moves.append(Move(record.path, facts.path))
@@ -405,7 +192,7 @@ class ModelRegistry:
         return missing
 
 
-def _plain_key(model_key: str) -> str:
+def _key_without_variant(model_key: str) -> str:
     """The key without what tells it from equal keys, which depends on the other models there are."""
     return model_key.rpartition("/")[2].partition("@")[0]
 
@@ -440,41 +227,11 @@ def _not_found(query: str, records: list[ModelRecord]) -> ModelNotFoundError:
     return ModelNotFoundError(f"No model {query!r} in the registry; {remedy}", model_key=query, suggestions=suggestions)
 
 
-# Facts and JSON
-
-
-def _facts_of(record: ModelRecord) -> ModelFacts:
-    raw = record.raw
-    return ModelFacts(
-        path=record.path,
-        model_key=record.model_key,
-        kind=record.kind,
-        format=record.format,
-        size_bytes=record.size_bytes,
-        max_context_length=record.max_context_length,
-        architecture=record.architecture,
-        quantization=record.quantization,
-        bits=record.bits,
-        params=record.params,
-        display_name=read_text(raw.get("display_name")),
-        publisher=record.publisher,
-        vision=record.vision,
-        trained_for_tool_use=record.trained_for_tool_use,
-        mtime_ns=record.mtime_ns,
-        content_hash=record.content_hash,
-        file=read_text(raw.get("file")),
-    )
-
-
-def _facts_to_json(facts: ModelFacts) -> dict[str, Json]:
-    values = ((name, getattr(facts, name)) for name in _FACT_FIELDS)
-    return {name: value for name, value in values if value is not None}
-
-
 def _update_facts(raw: dict[str, Json], facts: ModelFacts) -> bool:
     """Write the facts that are known over the old ones; whether any differed."""
-    new = {name: value for name, value in _facts_to_json(facts).items() if raw.get(name) != value}
+    new = {name: value for name, value in facts_to_json(facts).items() if raw.get(name) != value}
     old_hash = raw.get("content_hash")
+    # Another content under the same path: the results were of a model that is no longer there.
     if "content_hash" in new and old_hash is not None and "tests" in raw:
         raw["superseded_tests"] = raw.pop("tests")
     raw.update(new)

@@ -6,47 +6,61 @@ changes no limit; recall found to end somewhere stays found until recall is test
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, fields, replace
 from datetime import UTC
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, cast
 
-from lmstrix.core.registry.json_fields import EPOCH, Json, read_count, read_moment, read_number, read_text
-from lmstrix.ground.types import Provenance
+from lmstrix.core.registry.json_fields import (
+    EPOCH,
+    Json,
+    known_fields,
+    read_count,
+    read_fields,
+    read_flag,
+    read_moment,
+    read_number,
+    read_text,
+)
+from lmstrix.ground.types import DEFAULT_LOAD, LoadConfig, Provenance
 
 if TYPE_CHECKING:
     from datetime import datetime
 
+    from lmstrix.ground.types import CacheType
+
+_LOAD_FIELDS = ("k_cache_type", "v_cache_type", "flash_attention", "gpu_ratio", "parallel_slots")
+"""The load settings that a result keeps, in the order of its JSON."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Configuration:
-    """The load settings a result holds for. All defaults = how a server loads a model when nothing is asked."""
+    """The engine and load settings a result holds for. By default, how a server loads a model when nothing is asked.
+
+    Two configurations with the same `key` are the same: settings it does not name do not change which length fits.
+    """
 
     engine: str = "lmstudio"
-    k_cache_type: str | None = None
-    v_cache_type: str | None = None
-    flash_attention: bool | None = None
-    gpu_ratio: float | None = None
-    parallel_slots: int = 1
+    load: LoadConfig = DEFAULT_LOAD
 
     @property
     def key(self) -> str:
         """A stable name: "lmstudio", "embedded k=q8_0 v=q8_0 fa=on gpu=0.5 slots=4"."""
-        parts = [self.engine]
-        if self.k_cache_type is not None:
-            parts.append(f"k={self.k_cache_type}")
-        if self.v_cache_type is not None:
-            parts.append(f"v={self.v_cache_type}")
-        if self.flash_attention is not None:
-            parts.append(f"fa={'on' if self.flash_attention else 'off'}")
-        if self.gpu_ratio is not None:
-            parts.append(f"gpu={self.gpu_ratio:g}")
-        if self.parallel_slots != 1:
-            parts.append(f"slots={self.parallel_slots}")
+        load, parts = self.load, [self.engine]
+        if load.k_cache_type is not None:
+            parts.append(f"k={load.k_cache_type}")
+        if load.v_cache_type is not None:
+            parts.append(f"v={load.v_cache_type}")
+        if load.flash_attention is not None:
+            parts.append(f"fa={'on' if load.flash_attention else 'off'}")
+        if load.gpu_ratio is not None:
+            parts.append(f"gpu={load.gpu_ratio:g}")
+        if load.parallel_slots != 1:
+            parts.append(f"slots={load.parallel_slots}")
         return " ".join(parts)
 
     @property
     def is_default(self) -> bool:
-        return self == Configuration(engine=self.engine)
+        return self.key == self.engine
 
 
 class RecallPoint(NamedTuple):
@@ -97,6 +111,7 @@ def merge_results(old: ContextResult | None, new: ContextResult) -> ContextResul
         return new
     if not new.conclusive:
         return replace(old, outcome=new.outcome, error=new.error)
+    # What was proven stands unless this run says otherwise: it reached further, failed at or below it, or lost recall.
     proven, reached = old.loadable_context_length or 0, new.loadable_context_length or 0
     contradicted = new.last_known_bad is not None and new.last_known_bad <= proven
     recall_lost = new.effective_context_length is not None and new.effective_context_length < reached
@@ -108,20 +123,32 @@ def merge_results(old: ContextResult | None, new: ContextResult) -> ContextResul
         merged = replace(new, loadable_context_length=loadable, effective_context_length=effective)
     else:
         merged = replace(old, outcome=new.outcome, error=new.error, tested_at=new.tested_at)
+    # A length that has held since is not bad any more, whatever an earlier run said.
     bad = [n for n in (old.last_known_bad, new.last_known_bad) if n is not None and n > reached]
     return replace(merged, last_known_bad=min(bad, default=None), recall_curve=new.recall_curve or old.recall_curve)
 
 
 def result_to_json(result: ContextResult) -> dict[str, Json]:
-    raw = asdict(result, dict_factory=_without_none)
+    raw = known_fields(result)
+    raw["configuration"] = {"engine": result.configuration.engine} | _load_to_json(result.configuration.load)
     raw["tested_at"] = result.tested_at.astimezone(UTC).isoformat()
-    raw["tested_context_length"] = result.tested_context_length or 0
     raw["recall_curve"] = [list(point) for point in result.recall_curve]
+    if result.provenance is not None:
+        raw["provenance"] = _provenance_to_json(result.provenance)
+    raw["tested_context_length"] = result.tested_context_length or 0
     return raw
 
 
-def _without_none(items: list[tuple[str, Json]]) -> dict[str, Json]:
-    return {name: value for name, value in items if value is not None}
+def _load_to_json(load: LoadConfig) -> dict[str, Json]:
+    settings = known_fields(load)
+    return {name: settings[name] for name in _LOAD_FIELDS if name in settings}
+
+
+def _provenance_to_json(provenance: Provenance) -> dict[str, Json]:
+    raw = known_fields(provenance)
+    load, details = raw.pop("load"), raw.pop("details")
+    # Slots come first here and last in a configuration: files keep the order in which they were first written.
+    return raw | {"parallel_slots": load.parallel_slots} | _load_to_json(load) | {"details": dict(details)}
 
 
 def is_result(raw: Json) -> bool:
@@ -142,30 +169,26 @@ def tested_length(raw: dict[str, Json]) -> int:
 
 
 def result_from_json(raw: dict[str, Json]) -> ContextResult:
+    configuration = raw["configuration"]
     return ContextResult(
-        configuration=_configuration_from_json(raw["configuration"]),
+        configuration=Configuration(
+            engine=read_text(configuration.get("engine")) or "lmstudio", load=_load_from_json(configuration)
+        ),
         outcome=raw["outcome"],
         tested_at=read_moment(raw.get("tested_at")) or EPOCH,
-        conclusive=raw.get("conclusive") is not False,
-        loadable_context_length=read_count(raw.get("loadable_context_length")),
-        effective_context_length=read_count(raw.get("effective_context_length")),
-        last_known_bad=read_count(raw.get("last_known_bad")),
-        ttft_s=read_number(raw.get("ttft_s")),
-        prefill_tokens_per_second=read_number(raw.get("prefill_tokens_per_second")),
-        decode_tokens_per_second=read_number(raw.get("decode_tokens_per_second")),
-        error=read_text(raw.get("error")),
         recall_curve=_curve(raw.get("recall_curve")),
         provenance=_provenance_from_json(raw.get("provenance")),
+        **read_fields(ContextResult, raw),
     )
 
 
-def _configuration_from_json(raw: dict[str, Json]) -> Configuration:
-    flash_attention = raw.get("flash_attention")
-    return Configuration(
-        engine=read_text(raw.get("engine")) or "lmstudio",
-        k_cache_type=read_text(raw.get("k_cache_type")),
-        v_cache_type=read_text(raw.get("v_cache_type")),
-        flash_attention=flash_attention if isinstance(flash_attention, bool) else None,
+def _load_from_json(raw: dict[str, Json]) -> LoadConfig:
+    # A cache type this version does not know is kept as it is: a newer one has tested it, and will want it back.
+    return LoadConfig(
+        context_length=None,
+        k_cache_type=cast("CacheType | None", read_text(raw.get("k_cache_type"))),
+        v_cache_type=cast("CacheType | None", read_text(raw.get("v_cache_type"))),
+        flash_attention=read_flag(raw.get("flash_attention")),
         gpu_ratio=read_number(raw.get("gpu_ratio")),
         parallel_slots=read_count(raw.get("parallel_slots")) or 1,
     )
@@ -174,19 +197,12 @@ def _configuration_from_json(raw: dict[str, Json]) -> Configuration:
 def _provenance_from_json(raw: Json) -> Provenance | None:
     if not isinstance(raw, dict) or not isinstance(raw.get("engine"), str):
         return None
-    flash_attention, details = raw.get("flash_attention"), raw.get("details")
+    details = raw.get("details")
     return Provenance(
         engine=raw["engine"],
-        engine_version=read_text(raw.get("engine_version")),
-        address=read_text(raw.get("address")),
-        host=read_text(raw.get("host")),
-        device=read_text(raw.get("device")),
-        parallel_slots=read_count(raw.get("parallel_slots")) or 1,
-        k_cache_type=read_text(raw.get("k_cache_type")),
-        v_cache_type=read_text(raw.get("v_cache_type")),
-        flash_attention=flash_attention if isinstance(flash_attention, bool) else None,
-        gpu_ratio=read_number(raw.get("gpu_ratio")),
+        load=_load_from_json(raw),
         details=details if isinstance(details, dict) else {},
+        **read_fields(Provenance, raw),
     )
 
 

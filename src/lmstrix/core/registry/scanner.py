@@ -19,7 +19,7 @@ from collections import defaultdict
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
-from lmstrix.core.registry.registry import ModelFacts
+from lmstrix.core.registry.records import ModelFacts
 from lmstrix.ground.errors import GgufError
 from lmstrix.ground.model_names import NamedModel, bits_of, is_mmproj, parse_shard, quantization_of, unique_keys
 
@@ -77,7 +77,7 @@ class DiskScan:
     headers_read: int
 
 
-class _File(NamedTuple):
+class _FoundFile(NamedTuple):
     """A regular file as the walk met it: `path` relative to the models directory, POSIX."""
 
     path: str
@@ -86,9 +86,9 @@ class _File(NamedTuple):
     mtime_ns: int
 
 
-class _Folder(NamedTuple):
+class _FoundFolder(NamedTuple):
     path: str
-    files: list[_File]
+    files: list[_FoundFile]
 
 
 class _Problem(Exception):  # noqa: N818 - it is not an error of ours but a finding to be listed
@@ -101,7 +101,7 @@ def scan_models_dir(
     directory: Path, *, known: Mapping[str, ModelFacts], read_header: Callable[[Path], ModelHeader]
 ) -> DiskScan:
     """All models below `directory`. `known` maps a model's first file to its facts, as the registry remembers them."""
-    return _Scan(directory, known, read_header).run()
+    return _Walk(directory, known, read_header).run()
 
 
 def merge_listing(disk: Iterable[ModelFacts], listing: Iterable[ModelInfo]) -> list[ModelFacts]:
@@ -114,6 +114,7 @@ def merge_listing(disk: Iterable[ModelFacts], listing: Iterable[ModelInfo]) -> l
     unlisted = {facts.path: facts for facts in disk}
     matched = [(info, unlisted.pop(info.path, None)) for info in listing]
     merged = []
+    # Twins are looked for after all exact matches, so that none of them takes a file another model names.
     for info, facts in matched:
         twin = facts or _twin(info, unlisted.values())
         if twin is not None:
@@ -122,7 +123,7 @@ def merge_listing(disk: Iterable[ModelFacts], listing: Iterable[ModelInfo]) -> l
     return merged + list(unlisted.values())
 
 
-class _Scan:
+class _Walk:
     """One walk over a models directory, collecting models and problems."""
 
     def __init__(
@@ -138,6 +139,7 @@ class _Scan:
     def run(self) -> DiskScan:
         for folder in self._folders():
             self._take_folder(folder)
+        # Only now, because a key depends on which other models there are.
         keys = unique_keys(NamedModel(m.path, m.kind, m.quantization) for m in self.models)
         models = (replace(m, model_key=keys[m.path]) if m.model_key != keys[m.path] else m for m in self.models)
         return DiskScan(
@@ -146,13 +148,14 @@ class _Scan:
             headers_read=self.headers_read,
         )
 
-    def _folders(self) -> Iterator[_Folder]:
+    def _folders(self) -> Iterator[_FoundFolder]:
         """Every folder once, links followed, whatever circles they make."""
         pending, seen = [("", str(self.directory))], set[tuple[int, int]]()
         while pending:
             path, location = pending.pop()
             try:
                 identity = os.stat(location)  # noqa: PTH116 - plain strings: a thousand Path objects cost more than the stats
+                # A link to a folder above would otherwise be walked for ever.
                 if (identity.st_dev, identity.st_ino) in seen:
                     continue
                 seen.add((identity.st_dev, identity.st_ino))
@@ -164,6 +167,7 @@ class _Scan:
             files = []
             for entry in names:
                 child = f"{path}/{entry.name}" if path else entry.name
+                # Hidden files are not models but what downloaders and file managers leave.
                 if entry.name.startswith("."):
                     continue
                 try:
@@ -175,15 +179,16 @@ class _Scan:
                     self._problem(child, exc.kind, str(exc))
                 except OSError as exc:
                     self._problem(child, "unreadable", exc.strerror or str(exc))
-            yield _Folder(path, files)
+            yield _FoundFolder(path, files)
 
-    def _file(self, path: str, entry: os.DirEntry[str]) -> _File:
+    def _file(self, path: str, entry: os.DirEntry[str]) -> _FoundFile:
         status = entry.stat()
+        # Opening a pipe or a device would hang the scan.
         if not stat.S_ISREG(status.st_mode):
             raise _Problem("not a model", "not a regular file")
-        return _File(path, entry.path, status.st_size, status.st_mtime_ns)
+        return _FoundFile(path, entry.path, status.st_size, status.st_mtime_ns)
 
-    def _take_folder(self, folder: _Folder) -> None:
+    def _take_folder(self, folder: _FoundFolder) -> None:
         for file in folder.files:
             if file.path.lower().endswith(_PARTIAL_SUFFIXES):
                 self._problem(file.path, "incomplete", "a download that has not finished: let LM Studio finish it")
@@ -193,7 +198,7 @@ class _Scan:
         elif any(file.path.endswith(".safetensors") for file in folder.files):
             self._take_mlx(folder)
 
-    def _take_gguf(self, files: list[_File]) -> None:
+    def _take_gguf(self, files: list[_FoundFile]) -> None:
         vision = any(is_mmproj(file.path) for file in files)
         found = []
         for parts in _models_of([file for file in files if not is_mmproj(file.path)]):
@@ -210,7 +215,7 @@ class _Scan:
             sees = vision and facts.kind == "llm"
             self.models.append(facts if facts.vision == sees else replace(facts, vision=sees))
 
-    def _gguf_facts(self, parts: list[_File]) -> ModelFacts | None:
+    def _gguf_facts(self, parts: list[_FoundFile]) -> ModelFacts | None:
         """The facts of a model; None for a vision projector under another name."""
         first, size_bytes, mtime_ns = parts[0], sum(p.size_bytes for p in parts), max(p.mtime_ns for p in parts)
         if not all(part.size_bytes for part in parts):
@@ -220,6 +225,7 @@ class _Scan:
             raise _Problem("incomplete", f"{len(parts)} of {shard.total} parts are there: download the others")
         known = self.known.get(first.path)
         if known is not None and (known.size_bytes, known.mtime_ns) == (size_bytes, mtime_ns):
+            # A virtual model is known under the server's path; here it is its file again, until the listing is merged.
             return replace(known, path=first.path, file=None) if known.file else known
         header = self._header(first)
         if header.is_projector:
@@ -248,7 +254,7 @@ class _Scan:
             content_hash=self._content_hash(first, size_bytes),
         )
 
-    def _header(self, file: _File) -> ModelHeader:
+    def _header(self, file: _FoundFile) -> ModelHeader:
         self.headers_read += 1
         try:
             return self.read_header(self.directory / file.path)
@@ -257,7 +263,7 @@ class _Scan:
             detail = str(exc).removeprefix(f"{self.directory / file.path}: ")
             raise _Problem("unreadable" if unreadable else "corrupt", detail) from exc
 
-    def _take_mlx(self, folder: _Folder) -> None:
+    def _take_mlx(self, folder: _FoundFolder) -> None:
         weights = [file for file in folder.files if file.path.endswith(".safetensors")]
         config = next((file for file in folder.files if file.path.rpartition("/")[2] == "config.json"), None)
         if config is None or not folder.path:
@@ -272,9 +278,11 @@ class _Scan:
         except _Problem as exc:
             self._problem(folder.path, exc.kind, str(exc))
 
-    def _mlx_facts(self, path: str, config: _File, weights: _File, size_bytes: int, mtime_ns: int) -> ModelFacts:
+    def _mlx_facts(
+        self, path: str, config: _FoundFile, weights: _FoundFile, size_bytes: int, mtime_ns: int
+    ) -> ModelFacts:
         settings = _read_config(config)
-        text = settings.get("text_config")
+        text = settings.get("text_config")  # where vision models keep the settings of their language model
         length = settings.get(
             "max_position_embeddings", text.get("max_position_embeddings") if isinstance(text, dict) else None
         )
@@ -298,7 +306,7 @@ class _Scan:
             content_hash=self._content_hash(weights, size_bytes),
         )
 
-    def _content_hash(self, file: _File, size_bytes: int) -> str:
+    def _content_hash(self, file: _FoundFile, size_bytes: int) -> str:
         digest = hashlib.blake2b(str(size_bytes).encode(), digest_size=16)
         try:
             with open(file.location, "rb") as content:  # noqa: PTH123 - the walk gives plain strings
@@ -314,16 +322,16 @@ class _Scan:
         self.problems.append(ScanProblem(path=path, kind=kind, detail=detail))
 
 
-def _models_of(files: list[_File]) -> list[list[_File]]:
+def _models_of(files: list[_FoundFile]) -> list[list[_FoundFile]]:
     """The files of one folder, those of a split model together and in order."""
-    groups: defaultdict[tuple[str, int], list[_File]] = defaultdict(list)
+    groups: defaultdict[tuple[str, int], list[_FoundFile]] = defaultdict(list)
     for file in files:
         shard = parse_shard(file.path)
         groups[(shard.base, shard.total) if shard else (file.path, 0)].append(file)
     return [sorted(group) for group in groups.values()]
 
 
-def _read_config(file: _File) -> dict[str, Any]:
+def _read_config(file: _FoundFile) -> dict[str, Any]:
     if file.size_bytes > _MAX_CONFIG_BYTES:
         raise _Problem("corrupt", "config.json is too big to be one")
     try:
@@ -351,22 +359,22 @@ def _twin(info: ModelInfo, unlisted: Iterable[ModelFacts]) -> ModelFacts | None:
 
 
 def _listed_facts(info: ModelInfo, facts: ModelFacts | None) -> ModelFacts:
-    return ModelFacts(
+    # What the server says goes before what the file says, but for the size: the next scan compares that with the files.
+    known = facts or ModelFacts(path=info.path, model_key=info.model_key, size_bytes=info.size_bytes)
+    return replace(
+        known,
         path=info.path,
         model_key=info.model_key,
         kind=info.kind,
         format=info.format,
-        size_bytes=facts.size_bytes if facts else info.size_bytes,
-        max_context_length=info.max_context_length or (facts.max_context_length if facts else None),
-        architecture=info.architecture or (facts.architecture if facts else None),
-        quantization=info.quantization or (facts.quantization if facts else None),
-        bits=info.bits or (facts.bits if facts else None),
-        params=info.params or (facts.params if facts else None),
-        display_name=info.display_name or (facts.display_name if facts else None),
-        publisher=info.publisher or (facts.publisher if facts else None),
+        max_context_length=info.max_context_length or known.max_context_length,
+        architecture=info.architecture or known.architecture,
+        quantization=info.quantization or known.quantization,
+        bits=info.bits or known.bits,
+        params=info.params or known.params,
+        display_name=info.display_name or known.display_name,
+        publisher=info.publisher or known.publisher,
         vision=info.vision,
         trained_for_tool_use=info.trained_for_tool_use,
-        mtime_ns=facts.mtime_ns if facts else None,
-        content_hash=facts.content_hash if facts else None,
-        file=facts.path if facts and facts.path != info.path else None,
+        file=known.path if known.path != info.path else None,
     )

@@ -11,7 +11,6 @@ of many models does not push the older states out.
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
@@ -19,6 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from lmstrix.core.registry.registry import SCHEMA_VERSION, ModelRegistry
 from lmstrix.ground.errors import RegistryError
+from lmstrix.ground.files import write_whole
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -56,17 +56,21 @@ class RegistryStore:
         with self._locked():
             content = self._read()
             document = self._parse(content) if content is not None else _Document(ModelRegistry(), {}, SCHEMA_VERSION)
+            # Reading such a file is fine; writing it would drop what we do not understand.
             if document.schema_version > SCHEMA_VERSION:
                 raise RegistryError(
                     f"{self.path} has schema version {document.schema_version}, written by a newer LMStrix; "
                     f"this one knows {SCHEMA_VERSION}: upgrade it before changing anything"
                 )
             migrated = document.schema_version < SCHEMA_VERSION
+            # Under the lock and on what the file holds now: another process may have written since the caller read it.
             result = change(document.registry)
             new = _serialise(document)
             if migrated or not _says_the_same(content, new):
                 self._write(content, new, keep_original=migrated)
         return result
+
+    # `restore` has no command yet: `lmstrix registry` will list these copies and put one back.
 
     def backups(self) -> list[Path]:
         """The backups there are, newest first."""
@@ -94,7 +98,7 @@ class RegistryStore:
             with self._writing():
                 if self.path.exists():
                     shutil.copy2(self.path, self._aside("replaced"))
-                self._replace(content)
+                write_whole(self.path, content)
         return source
 
     def _read(self) -> bytes | None:
@@ -115,6 +119,7 @@ class RegistryStore:
         kept = ""
         with suppress(OSError):
             copy = self._aside("corrupt")
+            # The name stays the same while the file does, so that every further read does not leave another copy.
             if not copy.exists():
                 shutil.copy2(self.path, copy)
             kept = f" (a copy is kept as {copy.name})"
@@ -164,10 +169,11 @@ class RegistryStore:
     def _write(self, old: bytes | None, new: bytes, *, keep_original: bool) -> None:
         with self._writing():
             if old is not None:
+                # Rotation would in time drop the only copy of what the migration could not take over.
                 if keep_original:
                     shutil.copy2(self.path, self._aside("v1"))
                 self._rotate_backups()
-            self._replace(new)
+            write_whole(self.path, new)
 
     def _rotate_backups(self) -> None:
         newest = self._backup(1)
@@ -175,6 +181,7 @@ class RegistryStore:
             for number in range(_BACKUPS - 1, 0, -1):
                 with suppress(FileNotFoundError):
                     self._backup(number).replace(self._backup(number + 1))
+        # Copied under another name first: a kill half-way must not leave a broken newest backup.
         copy = self.path.with_name(f"{self.path.name}.backup-new")
         try:
             shutil.copy2(self.path, copy)  # no hard link: who edits the file in place would edit its backup too
@@ -182,22 +189,6 @@ class RegistryStore:
         except OSError:
             copy.unlink(missing_ok=True)
             raise
-
-    def _replace(self, content: bytes) -> None:
-        temporary = self.path.with_name(f"{self.path.name}.tmp")  # one name, for the lock admits one writer
-        try:
-            with temporary.open("wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            with suppress(OSError):
-                shutil.copymode(self.path, temporary)
-            temporary.replace(self.path)
-        except OSError:
-            with suppress(OSError):
-                temporary.unlink()
-            raise
-        _sync_folder(self.path.parent)
 
 
 class _UnreadableError(Exception):
@@ -215,6 +206,7 @@ def _parse(content: bytes) -> _Document:
         raise _UnreadableError(f"not usable JSON ({exc})") from exc
     if not isinstance(document, dict):
         raise _UnreadableError(f"a JSON {type(document).__name__} where an object is expected")
+    # A registry of lmstrix 1 has neither key.
     if "models" not in document and "schema_version" not in document and isinstance(document.get("llms"), dict):
         from lmstrix.core.registry.migration import migrate_models
 
@@ -228,7 +220,7 @@ def _parse(content: bytes) -> _Document:
 
 
 def _serialise(document: _Document) -> bytes:
-    """One model a line: compact, fast to write, and still good to compare."""
+    """One line per model: compact, fast to write, and still good to compare."""
     lines = [f'"schema_version": {SCHEMA_VERSION}']
     lines += [f"{json.dumps(name)}: {json.dumps(value)}" for name, value in document.other.items()]
     models = ",\n".join(f"{json.dumps(path)}: {json.dumps(raw)}" for path, raw in document.registry.models.items())
@@ -239,14 +231,3 @@ def _serialise(document: _Document) -> bytes:
 def _says_the_same(old: bytes | None, new: bytes) -> bool:
     """Whether the old content means what the new one does, whatever its layout; no file means no models."""
     return old == new or _serialise(_parse(old or b"{}")) == new
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make a rename last through a power cut, where folders can be opened."""
-    if os.name == "nt":
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -6,6 +6,7 @@ import json
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from lmstrix.ground.files import write_whole
 from lmstrix.reports.bench.csv import to_csv
 from lmstrix.reports.bench.html import write_pages
 from lmstrix.reports.bench.markdown import to_markdown
@@ -23,7 +24,7 @@ def write_report(report: BenchReport, folder: Path) -> Path:
     """Write all files of a report, over those of the same names. Returns the page, index.html."""
     models = folder / "models"
     models.mkdir(parents=True, exist_ok=True)
-    (folder / REPORT_FILE).write_text(json.dumps(report.to_json()), encoding="ascii")
+    write_whole(folder / REPORT_FILE, json.dumps(report.to_json()), durable=False)  # `bench --compare` may read it now
     for model in BenchView(report).models:
         alone = replace(report, cells=tuple(cell.result for cell in model.cells))
         (models / f"{model.stem}.json").write_text(json.dumps(alone.to_json(), indent=1), encoding="ascii")

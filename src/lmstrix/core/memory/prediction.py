@@ -1,0 +1,78 @@
+"""What a load with given settings will take, and which length fits: the memory formulas asked in a load's own terms."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import TYPE_CHECKING, Protocol
+
+from lmstrix.core.memory.fit import LoadBreakdown, LoadOptions, load_breakdown, longest_context
+from lmstrix.core.memory.kv_cache import kv_cache_bytes
+from lmstrix.core.memory.shape import ModelShape, shape_from_listing, shape_from_metadata
+from lmstrix.ground.context_lengths import ALIGNMENT_TOKENS, UNKNOWN_DECLARED_TOKENS
+from lmstrix.ground.errors import GgufError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+
+    from lmstrix.core.registry.records import ModelRecord
+    from lmstrix.ground.types import LoadConfig
+
+_STEP_TOKENS = 16 * ALIGNMENT_TOKENS
+
+
+class ShapeHeader(Protocol):
+    """What a shape needs of a parsed GGUF header."""
+
+    @property
+    def metadata(self) -> Mapping[str, object]: ...
+    @property
+    def file_size_bytes(self) -> int: ...
+    @property
+    def vocabulary_size(self) -> int | None: ...
+
+
+def shape_of(file: Path, record: ModelRecord, read_header: Callable[[Path], ShapeHeader]) -> ModelShape:
+    """The model's shape from its `file` where we can read it, else a cautious one from what the registry knows."""
+    if file.is_file():
+        # A file we cannot read may still load: the server knows formats we do not.
+        with suppress(GgufError):
+            header = read_header(file)
+            # The record counts all files of a split model, the header only the first.
+            file_bytes = record.size_bytes or header.file_size_bytes
+            return shape_from_metadata(header.metadata, file_bytes=file_bytes, n_vocab=header.vocabulary_size)
+    return shape_from_listing(
+        size_bytes=record.size_bytes or 0,
+        max_context_length=record.max_context_length or UNKNOWN_DECLARED_TOKENS,
+        architecture=record.architecture,
+    )
+
+
+def breakdown(shape: ModelShape, context_length: int, load: LoadConfig) -> LoadBreakdown:
+    """What a load with these settings takes, part by part."""
+    return load_breakdown(shape, context_length, **_options(load))
+
+
+def predicted_limit(shape: ModelShape, budget_bytes: int, ceiling: int, load: LoadConfig) -> int:
+    """The longest context up to `ceiling` that these settings fit into `budget_bytes`."""
+    return longest_context(shape, budget_bytes, ceiling=ceiling, **_options(load))
+
+
+def kv_bytes_per_token(shape: ModelShape, context_length: int, load: LoadConfig) -> float:
+    """By how much the cache grows with each token beyond `context_length`."""
+    options = _options(load)
+    k_type, v_type = options["k_type"], options["v_type"]
+    # Over several steps, because the cache grows by whole steps and not by tokens.
+    longer = kv_cache_bytes(shape, context_length + _STEP_TOKENS, k_type=k_type, v_type=v_type)
+    return (longer - kv_cache_bytes(shape, context_length, k_type=k_type, v_type=v_type)) / _STEP_TOKENS
+
+
+def _options(load: LoadConfig) -> LoadOptions:
+    """The settings that memory depends on. What is left to the server counts as what LM Studio does on its own."""
+    return {
+        "k_type": load.k_cache_type or "f16",
+        "v_type": load.v_cache_type or "f16",
+        "slots": load.parallel_slots,
+        "unified": load.unified_kv is not False,
+        "flash_attention": load.flash_attention is not False,
+    }

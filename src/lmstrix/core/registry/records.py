@@ -1,0 +1,213 @@
+"""One model as the registry holds it: what a scan says of it, and the record that keeps this with its test results.
+
+A record is a thin view over its JSON object: fields are checked when they are read, so ten thousand records cost a
+dictionary each, and fields this version does not know stay where they are. Whether a model is present and how its
+test went are separate facts; the status is worked out from the results. Pure.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Generic, Literal, TypeVar
+
+from lmstrix.core.registry.json_fields import (
+    EPOCH,
+    Json,
+    known_fields,
+    read_count,
+    read_fields,
+    read_moment,
+    read_text,
+)
+from lmstrix.core.registry.results import ContextResult, is_default, is_result, result_from_json, tested_length
+from lmstrix.ground.model_names import file_stem, model_key_for
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from datetime import datetime
+
+    from lmstrix.core.registry.results import Configuration
+    from lmstrix.ground.types import ModelKind
+
+T = TypeVar("T")
+
+TestStatus = Literal["untested", "testing", "completed", "failed"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelFacts:
+    """What a scan says about one model; None where the scan does not know. `path` is relative to the models directory.
+
+    `content_hash` identifies the file wherever it lies. `file` is the model's first file where that is not `path`.
+    """
+
+    path: str
+    model_key: str
+    kind: ModelKind = "llm"
+    format: str = "gguf"
+    size_bytes: int | None = None
+    max_context_length: int | None = None
+    architecture: str | None = None
+    quantization: str | None = None
+    bits: int | None = None
+    params: str | None = None
+    display_name: str | None = None
+    publisher: str | None = None
+    vision: bool = False
+    trained_for_tool_use: bool = False
+    mtime_ns: int | None = None
+    content_hash: str | None = None
+    file: str | None = None
+
+
+class _Stored(Generic[T]):
+    """A field of a record's JSON object, of the same name."""
+
+    __slots__ = ("_name", "_read")
+
+    def __init__(self, read: Callable[[Json], T]) -> None:
+        self._read = read
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    def __get__(self, record: ModelRecord, owner: type) -> T:
+        return self._read(record.raw.get(self._name))
+
+
+def _is_true(value: Json) -> bool:
+    return value is True
+
+
+class ModelRecord:
+    """One model: a typed view over `raw`, its object in lmstrix.json."""
+
+    __slots__ = ("path", "raw")
+
+    size_bytes = _Stored(read_count)
+    architecture = _Stored(read_text)
+    quantization = _Stored(read_text)
+    bits = _Stored(read_count)
+    params = _Stored(read_text)
+    publisher = _Stored(read_text)
+    vision = _Stored(_is_true)
+    trained_for_tool_use = _Stored(_is_true)
+    mtime_ns = _Stored(read_count)
+    content_hash = _Stored(read_text)
+
+    def __init__(self, path: str, raw: dict[str, Json]) -> None:
+        self.path = path
+        self.raw = raw
+
+    def __repr__(self) -> str:
+        return f"ModelRecord({self.path!r}, model_key={self.model_key!r})"
+
+    @property
+    def model_key(self) -> str:
+        return read_text(self.raw.get("model_key")) or model_key_for(self.path)
+
+    @property
+    def kind(self) -> ModelKind:
+        return "embedding" if self.raw.get("kind") == "embedding" else "llm"
+
+    @property
+    def format(self) -> str:
+        return read_text(self.raw.get("format")) or "gguf"
+
+    @property
+    def max_context_length(self) -> int | None:
+        """The declared context length."""
+        return read_count(self.raw.get("max_context_length")) or None
+
+    @property
+    def display_name(self) -> str:
+        return read_text(self.raw.get("display_name")) or file_stem(self.path)
+
+    @property
+    def file(self) -> str:
+        """The model's first file, relative to the models directory."""
+        return read_text(self.raw.get("file")) or self.path
+
+    @property
+    def tags(self) -> tuple[str, ...]:
+        tags = self.raw.get("tags")
+        return tuple(tag for tag in tags if isinstance(tag, str)) if isinstance(tags, list) else ()
+
+    @property
+    def missing_since(self) -> datetime | None:
+        """When a scan first failed to find it; None while it is there."""
+        return read_moment(self.raw.get("missing_since"))
+
+    @property
+    def is_missing(self) -> bool:
+        return self.raw.get("missing_since") is not None
+
+    @property
+    def results(self) -> tuple[ContextResult, ...]:
+        """The results of every configuration this version can read."""
+        return tuple(result_from_json(raw) for raw in self._raw_results().values())
+
+    def result(self, configuration: Configuration) -> ContextResult | None:
+        raw = self._raw_results().get(configuration.key)
+        return result_from_json(raw) if raw is not None else None
+
+    @property
+    def best_result(self) -> ContextResult | None:
+        """The default configuration's result with the longest tested context; the latest of equals."""
+        results = [raw for key, raw in self._raw_results().items() if is_default(key, raw)]
+        best = max(
+            results, key=lambda raw: (tested_length(raw), read_moment(raw.get("tested_at")) or EPOCH), default=None
+        )
+        return result_from_json(best) if best is not None else None
+
+    # The next three are asked of every model of a list, so they read the JSON without making records of it.
+
+    @property
+    def tested_context_length(self) -> int | None:
+        """The longest context proven in a default configuration."""
+        raw_results = self._raw_results().items()
+        return max((tested_length(raw) for key, raw in raw_results if is_default(key, raw)), default=0) or None
+
+    @property
+    def tested_at(self) -> datetime | None:
+        """When the latest test, in whatever configuration, ended."""
+        moments = (read_moment(raw.get("tested_at")) for raw in self._raw_results().values())
+        return max((moment for moment in moments if moment is not None), default=None)
+
+    @property
+    def test_status(self) -> TestStatus:
+        """ "testing" while a test runs; else what the results of all configurations say."""
+        if self.raw.get("testing_since") is not None:
+            return "testing"
+        raw_results = self._raw_results().values()
+        if any(tested_length(raw) for raw in raw_results):
+            return "completed"
+        # A run that says nothing about the model leaves it as if it had not been tested.
+        return "failed" if any(raw.get("conclusive") is not False for raw in raw_results) else "untested"
+
+    @property
+    def effectiveness_ratio(self) -> float | None:
+        """Tested over declared context length, 0..1."""
+        tested, declared = self.tested_context_length, self.max_context_length
+        return tested / declared if tested and declared else None
+
+    def _raw_results(self) -> dict[str, dict[str, Json]]:
+        tests = self.raw.get("tests")
+        return {key: raw for key, raw in tests.items() if is_result(raw)} if isinstance(tests, dict) else {}
+
+
+def facts_of(record: ModelRecord) -> ModelFacts:
+    """What the last scan said of a model."""
+    return ModelFacts(
+        path=record.path,
+        model_key=record.model_key,
+        kind=record.kind,
+        format=record.format,
+        **read_fields(ModelFacts, record.raw) | {"max_context_length": record.max_context_length},
+    )
+
+
+def facts_to_json(facts: ModelFacts) -> dict[str, Json]:
+    raw = known_fields(facts)
+    del raw["path"]  # it is the record's name in the registry
+    return raw

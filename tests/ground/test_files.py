@@ -1,0 +1,90 @@
+"""A file is written whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import resource
+import threading
+from typing import TYPE_CHECKING
+
+import pytest
+
+from lmstrix.ground.files import write_whole
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "folder").mkdir()
+    return tmp_path / "folder"
+
+
+@pytest.mark.parametrize("durable", [True, False])
+def test_text_and_bytes_take_the_place_of_what_was_there(folder: Path, durable: bool) -> None:
+    file = folder / "file.json"
+    write_whole(file, "né\n", durable=durable)
+    assert file.read_bytes() == b"n\xc3\xa9\n"
+    write_whole(file, b"\xff", durable=durable)
+    assert file.read_bytes() == b"\xff"
+    assert [path.name for path in folder.iterdir()] == ["file.json"]
+
+
+def test_a_new_file_is_as_open_as_the_umask_allows(folder: Path) -> None:
+    old = os.umask(0o027)
+    try:
+        write_whole(folder / "file", "")
+    finally:
+        os.umask(old)
+    assert (folder / "file").stat().st_mode & 0o777 == 0o640
+
+
+def test_a_replaced_file_keeps_its_permissions(folder: Path) -> None:
+    file = folder / "file"
+    file.touch()
+    file.chmod(0o604)
+    write_whole(file, "new")
+    assert file.stat().st_mode & 0o777 == 0o604
+
+
+def test_a_mode_is_kept_from_the_first_byte(folder: Path) -> None:
+    file = folder / "token"
+    file.touch(0o644)
+    write_whole(file, "secret", mode=0o600)
+    assert file.stat().st_mode & 0o777 == 0o600
+
+
+def test_what_the_system_refuses_leaves_the_old_file_alone(folder: Path) -> None:
+    file = folder / "file"
+    file.write_text("old")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))  # stands in for a full disk
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            write_whole(file, b"x" * 5000)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert file.read_text() == "old"
+    assert [path.name for path in folder.iterdir()] == ["file"]
+
+
+def test_a_folder_in_the_way_is_an_error(folder: Path) -> None:
+    (folder / "taken").mkdir()
+    with pytest.raises(OSError):
+        write_whole(folder / "taken", "text")
+    with pytest.raises(FileNotFoundError):
+        write_whole(folder / "missing" / "file", "text")
+    assert [path.name for path in folder.iterdir()] == ["taken"]
+
+
+def test_writers_at_the_same_time_leave_one_of_their_contents(folder: Path) -> None:
+    file = folder / "file"
+    contents = [bytes([letter]) * 200_000 for letter in b"abcd"]
+    threads = [threading.Thread(target=write_whole, args=(file, content)) for content in contents]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert file.read_bytes() in contents
+    assert [path.name for path in folder.iterdir()] == ["file"]
