@@ -13,6 +13,7 @@ ModelKind = Literal["llm", "embedding"]
 Role = Literal["system", "user", "assistant", "tool"]
 CacheType = Literal["f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "iq4_nl"]
 OverflowPolicy = Literal["stopAtLimit", "truncateMiddle", "rollingWindow"]
+Precision = Literal["safe", "balanced", "tight", "exhaustive"]
 StopReason = Literal[
     "eosFound",
     "stopStringFound",
