@@ -41,7 +41,7 @@ class TimeBudget:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Load:
+class HeldLoad:
     """A load that held: what was asked, what was given, and the memory it was seen to take, None where not seen."""
 
     asked: int
@@ -80,7 +80,7 @@ class LoadAttempts:
         self._new_instance_id = new_instance_id
         self._read_memory = read_memory
         self.instance: LoadedModel | None = None
-        self.latest: Load | None = None
+        self.latest: HeldLoad | None = None
         self.loads = 0
         self.failing = 0
 
@@ -126,7 +126,7 @@ class LoadAttempts:
         taken = free_before - free_after if free_before and free_after else 0
         # Where weights are mapped from the file they count as free memory: such a reading says nothing.
         seen = taken if taken >= self._subject.cost(FLOOR_TOKENS) / 2 else None
-        self.latest = Load(asked=length, given=instance.context_length, memory_bytes=seen)
+        self.latest = HeldLoad(asked=length, given=instance.context_length, memory_bytes=seen)
         self._logbook.step("load", length, outcome=self.latest.ending.outcome, detail=self.latest.ending.detail)
         return Ending(Outcome.OK)
 

@@ -33,7 +33,7 @@ class Limits(NamedTuple):
     most_bytes: float
 
 
-class Candidate(NamedTuple):
+class WeighedLength(NamedTuple):
     """A length and its worth, minus infinity when it breaks a limit."""
 
     length: int
@@ -61,7 +61,7 @@ class Span:
         return LengthRange(low, top) if 0 < low <= top else None
 
 
-def most_worth(belief: Belief, curve: CostCurve, lengths: LengthRange, *, above: int, limits: Limits) -> Candidate:
+def most_worth(belief: Belief, curve: CostCurve, lengths: LengthRange, *, above: int, limits: Limits) -> WeighedLength:
     """The candidate worth most over `above`; the lowest one, with no worth, if all break a limit.
 
     Candidates are aligned, unless they are an end of the range, and spread where the odds turn from safe to hopeless.
@@ -78,7 +78,7 @@ def most_worth(belief: Belief, curve: CostCurve, lengths: LengthRange, *, above:
     odds = {n: holds(n) for n in sorted({low, safe, hopeless, *between})}
     # Gains are measured against the likely limit, so that prices mean the same for a model of 8k and one of 1M.
     likely = max((n for n, chance in odds.items() if chance >= 0.5), default=low)
-    best = Candidate(low, -math.inf)
+    best = WeighedLength(low, -math.inf)
     for n, chance in odds.items():
         worth = chance * (n - above) / likely - limits.price * (1 - chance)
         if 1 - chance > limits.max_risk or worth <= best.worth:
@@ -88,7 +88,7 @@ def most_worth(belief: Belief, curve: CostCurve, lengths: LengthRange, *, above:
         severe = belief.severe(curve.growth(n))
         worth -= limits.price * SEARCH.severe_factor * severe
         if severe <= SEARCH.severe_limit and worth > best.worth:
-            best = Candidate(n, worth)
+            best = WeighedLength(n, worth)
     return best
 
 

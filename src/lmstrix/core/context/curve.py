@@ -30,8 +30,10 @@ class CostCurve:
         knots = range(SEARCH.curve_knots)
         self._lengths = sorted({low, high} | {max(low, int(low * ratio**index)) for index in knots})
         self._heights: list[float] = []
+        # A formula may dip where buffers change their layout; a belief about growth needs a curve that never falls.
         for length in self._lengths:
             self._heights.append(max(float(cost(length)), self._heights[-1] if self._heights else 0.0))
+        # Never 0: the growth of an unknown budget is a ratio to it.
         self.fixed_bytes = max(1.0, self._heights[0])
 
     def total(self, n: int) -> float:

@@ -12,7 +12,7 @@ from lmstrix.core.context.prior import Evidence
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from lmstrix.core.context.prior import Prior, Reading
+    from lmstrix.core.context.prior import MemoryReading, Prior
 
 __all__ = ["Hypothesis", "weigh"]
 
@@ -33,7 +33,7 @@ class Hypothesis(NamedTuple):
     budget: Normal
 
 
-class _Shape(NamedTuple):
+class _WeighedSlope(NamedTuple):
     """A slope, with the overhead that the readings leave under it."""
 
     weight: float
@@ -53,14 +53,14 @@ def weigh(prior: Prior, evidence: Evidence) -> list[Hypothesis]:
     """The hypotheses that count. Evidence that none explains makes everything less certain, until one does."""
     doubt = 1.0
     while doubt < BELIEF.most_doubt:
-        if found := _normalized(_cut(prior, evidence, _shapes(prior, evidence.readings, doubt), doubt)):
+        if found := _normalized(_cut(prior, evidence, _weighed_slopes(prior, evidence.readings, doubt), doubt)):
             return found
         doubt *= BELIEF.doubt_factor
     # Evidence that contradicts itself (a length failed below one that held) must not leave us without any belief.
-    return _normalized(_cut(prior, Evidence(), _shapes(prior, (), 1.0), 1.0))
+    return _normalized(_cut(prior, Evidence(), _weighed_slopes(prior, (), 1.0), 1.0))
 
 
-def _shapes(prior: Prior, readings: Sequence[Reading], doubt: float) -> list[_Shape]:
+def _weighed_slopes(prior: Prior, readings: Sequence[MemoryReading], doubt: float) -> list[_WeighedSlope]:
     """Every slope and overhead regime, after the readings."""
     log_weights = []
     for slope, slope_weight in prior.slopes(fine=bool(readings)):
@@ -70,12 +70,14 @@ def _shapes(prior: Prior, readings: Sequence[Reading], doubt: float) -> list[_Sh
             log_weights.append((math.log(slope_weight * regime_weight) + log_evidence, slope, overhead))
     # Weights relative to the likeliest: after a surprising reading, all of them alone would underflow to 0.
     best = max(log_weight for log_weight, _, _ in log_weights)
-    shapes = (_Shape(math.exp(log_weight - best), slope, overhead) for log_weight, slope, overhead in log_weights)
-    return [shape for shape in shapes if shape.weight > BELIEF.negligible_weight]
+    slopes = (
+        _WeighedSlope(math.exp(log_weight - best), slope, overhead) for log_weight, slope, overhead in log_weights
+    )
+    return [each for each in slopes if each.weight > BELIEF.negligible_weight]
 
 
 def _read(
-    prior: Prior, readings: Sequence[Reading], slope: float, overhead: Normal, doubt: float
+    prior: Prior, readings: Sequence[MemoryReading], slope: float, overhead: Normal, doubt: float
 ) -> tuple[float, Normal]:
     """Log evidence of the readings under `slope`, and the overhead they leave."""
     log_evidence = 0.0
@@ -98,17 +100,17 @@ def _read(
     return log_evidence, Normal(mean, math.sqrt(variance))
 
 
-def _cut(prior: Prior, evidence: Evidence, shapes: Sequence[_Shape], doubt: float) -> Iterator[Hypothesis]:
-    """Every shape with every budget regime and transient, its headroom cut off by what held and what failed."""
+def _cut(prior: Prior, evidence: Evidence, slopes: Sequence[_WeighedSlope], doubt: float) -> Iterator[Hypothesis]:
+    """Every slope with every budget regime and transient, its headroom cut off by what held and what failed."""
     budgets = list(prior.budgets())
-    for shape_weight, slope, overhead in shapes:
+    for slope_weight, slope, overhead in slopes:
         transients = [(u, weight, list(_bounds(prior, evidence, slope, u))) for u, weight in BELIEF.transients]
         for budget_mean, budget_sd, budget_weight in budgets:
             mean = budget_mean - prior.fixed_bytes - overhead.mean
             sd = math.hypot(budget_sd * doubt, overhead.sd)
             budget = Normal(budget_mean, budget_sd * doubt)
             for u, u_weight, bounds in transients:
-                weight = shape_weight * budget_weight * u_weight
+                weight = slope_weight * budget_weight * u_weight
                 for low, high, trust in bounds:
                     beyond_high = beyond((high - mean) / sd)
                     mass = beyond((low - mean) / sd) - beyond_high

@@ -28,6 +28,7 @@ class OpenIntent:
 
     def settle(self, outcome: Outcome, *, detail: str = "", filled: bool = False) -> None:
         """Write down how it ended; `filled`: the context held, whatever was answered."""
+        # Beside other models a lack of memory is theirs as much as this one's: remembered, it would cap later tests.
         proves: Proves = "nothing"
         if outcome is Outcome.OK or filled:
             proves = "good"

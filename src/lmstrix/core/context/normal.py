@@ -59,7 +59,7 @@ def cut_off(a: float, b: float, mass: float) -> Cut:
 
 def mixture(parts: Iterable[tuple[float, float, float]]) -> Normal:
     """Mean and spread of a mixture of (weight, mean, variance)."""
-    parts = list(parts)
+    parts = list(parts)  # read three times
     total = sum(weight for weight, _, _ in parts)
     mean = sum(weight * value for weight, value, _ in parts) / total
     variance = sum(weight * (spread + (value - mean) ** 2) for weight, value, spread in parts) / total

@@ -66,6 +66,7 @@ class RecallCurve:
         good, bad = self.edge()
         if good is None or bad is None or bad / good <= EDGE_PRECISION:
             return None
+        # The middle in ratio, not in tokens: precision is a factor, and shorter prompts cost less.
         return int(math.sqrt(good * bad))
 
     def tokens_read(self, target_tokens: int) -> int:

@@ -11,7 +11,7 @@ import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from lmstrix.core.context.prior import Evidence, Reading
+from lmstrix.core.context.prior import Evidence, MemoryReading
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
@@ -34,7 +34,7 @@ class Observations:
     prefilled: set[int] = field(default_factory=set)
     failed_loads: set[int] = field(default_factory=set)
     failed_prefills: set[int] = field(default_factory=set)
-    readings: list[Reading] = field(default_factory=list)
+    readings: list[MemoryReading] = field(default_factory=list)
 
     @property
     def best(self) -> int:
@@ -65,6 +65,7 @@ class Observations:
     def prefill_held(self, n: int) -> None:
         self.prefilled.add(n)
         self.failed_loads = {bad for bad in self.failed_loads if bad > n}
+        # A longer one has held since: what failed below it failed by chance, or in another state of the machine.
         self.failed_prefills = {bad for bad in self.failed_prefills if bad > n}
 
     def prefill_failed(self, n: int) -> None:

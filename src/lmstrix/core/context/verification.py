@@ -47,6 +47,7 @@ class Verification:
             full = await self._fill_and_recall(prober)
             intent.settle(full.outcome, detail=full.reason, filled=full.filled)
         self._logbook.step("prefill", length, outcome=Outcome.OK if full.filled else full.outcome, detail=full.reason)
+        # A timeout or a lost connection would come again at any length, and says nothing about this one.
         if not full.filled and not full.outcome.is_memory_evidence and full.outcome is not Outcome.TRUNCATED:
             raise EndOfTest(full.outcome, full.reason)
         return full
@@ -63,6 +64,7 @@ class Verification:
         # A score of none at all would make every later length pass.
         baseline_ratio = baseline.ratio or 1.0
         for target in curve_lengths(longest, shortest_tokens=baseline.target_tokens):
+            # Measured on an earlier load that could not be filled to its end: the same prompt comes to the same.
             if target not in self.curve:
                 measured = await self._measure(prober, target, baseline_ratio)
                 if measured.failure is not None:
@@ -83,6 +85,7 @@ class Verification:
     async def _fill_unjudged(self, prober: Prober, longest: int) -> Measured:
         """Fill the context of a model (or a server) that does not answer the question even at short lengths."""
         full = self.curve.get(longest) or await self._measure(prober, longest, 1.0)
+        # What the shortest prompt came to tells why: a dead engine is no garbage.
         first = self.curve.first
         if first.failure is not None or not full.filled:
             return first if first.failure is not None else full
