@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("GOMP_SPINCOUNT", "0")
@@ -22,6 +22,13 @@ import xllamacpp
 from lmstrix.core.recall.haystack import HaystackFitter
 from lmstrix.core.recall.scoring import join_scores, score_answer
 from lmstrix.core.recall.tasks import first_prompt, first_question, per_key, prompt
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+    from lmstrix.core.recall.haystack import Haystack
+
+T = TypeVar("T")
 
 
 def serve(model: Path, context_length: int) -> xllamacpp.Server:
@@ -47,6 +54,16 @@ class Chat:
     def count(self, text: str) -> int:
         return len(self._post("/tokenize", content=self._templated(text), parse_special=True)["tokens"])
 
+    def counted(self, fitting: Generator[Haystack, int, T]) -> T:
+        """What `fitting` returns once every haystack it yields has been counted."""
+        try:
+            haystack = next(fitting)
+            while True:
+                haystack = fitting.send(self.count(first_prompt(haystack)))
+        except StopIteration as done:
+            result: T = done.value
+            return result
+
     def ask(self, text: str, max_tokens: int) -> tuple[str, dict[str, Any]]:
         answer = self._post("/completion", prompt=self._templated(text), n_predict=max_tokens, temperature=0)
         return answer["content"], answer["timings"]
@@ -65,11 +82,9 @@ def main() -> None:
     scores: dict[int, list[Any]] = {length: [] for length in options.lengths}
     speeds: dict[int, list[dict[str, Any]]] = {length: [] for length in options.lengths}
     for seed in range(options.seeds):
-        fitter = HaystackFitter(
-            lambda haystack: chat.count(first_prompt(haystack)), seed=1000 + seed, shortest_tokens=min(options.lengths)
-        )
+        fitter = chat.counted(HaystackFitter.calibrated(seed=1000 + seed, shortest_tokens=min(options.lengths)))
         for length in options.lengths:
-            haystack = fitter.fit(length)
+            haystack = chat.counted(fitter.fit(length))
             first = first_question(haystack)
             for question in per_key(first) if options.per_key else (first,):
                 answer, timings = chat.ask(prompt(haystack, question), question.max_tokens)

@@ -9,8 +9,7 @@ TYPE_CHECKING = False  # importing typing for it would take a third of the time 
 if TYPE_CHECKING:
     from lmstrix.core.answers.batch import BatchReport
     from lmstrix.core.answers.recommend import Advice, Wish
-    from lmstrix.core.context.report import ContextReport
-    from lmstrix.core.context.tester import ContextOutcome
+    from lmstrix.core.context.report import ContextOutcome, ContextReport
     from lmstrix.core.memory.estimate import EstimateReport
     from lmstrix.core.registry.listing import ScanReport
     from lmstrix.core.registry.records import ModelRecord
@@ -88,9 +87,8 @@ _HOMES = {
     "lmstrix.core.answers.batch": "BatchReport",
     "lmstrix.core.answers.recommend": "Advice Wish",
     "lmstrix.core.registry.listing": "ScanReport",
-    "lmstrix.core.context.report": "ContextReport",
+    "lmstrix.core.context.report": "ContextOutcome ContextReport",
     "lmstrix.core.memory.estimate": "EstimateReport",
-    "lmstrix.core.context.tester": "ContextOutcome",
     "lmstrix.service.testing": "ContextTestRequest",
 }
 

@@ -23,8 +23,7 @@ if TYPE_CHECKING:
     from lmstrix.core.answers.batch import BatchProgress, BatchReport
     from lmstrix.core.answers.recommend import Advice, Wish
     from lmstrix.core.benchmark.records import BenchReport, BenchRequest
-    from lmstrix.core.context.report import ContextReport
-    from lmstrix.core.context.tester import ContextOutcome
+    from lmstrix.core.context.report import ContextOutcome, ContextReport
     from lmstrix.core.memory.estimate import EstimateReport
     from lmstrix.core.registry.listing import ScanReport
     from lmstrix.core.registry.records import ModelRecord

@@ -16,8 +16,7 @@ if TYPE_CHECKING:
 
     from rich.progress import Progress, TaskID
 
-    from lmstrix.core.context.report import ContextReport, ModelTest, PlannedTest
-    from lmstrix.core.context.tester import Step
+    from lmstrix.core.context.report import ContextReport, ModelTest, PlannedTest, Step
     from lmstrix.core.registry.records import ModelRecord
     from lmstrix.core.registry.results import RecallPoint
     from lmstrix.reports.console import Console

@@ -24,8 +24,7 @@ if TYPE_CHECKING:
     from lmstrix.core.benchmark.compare import BenchComparison
     from lmstrix.core.benchmark.events import BenchEvent
     from lmstrix.core.benchmark.records import BenchReport
-    from lmstrix.core.context.report import ContextReport, PlannedTest
-    from lmstrix.core.context.tester import Step
+    from lmstrix.core.context.report import ContextReport, PlannedTest, Step
     from lmstrix.core.health import DoctorReport
     from lmstrix.core.history import BenchRun
     from lmstrix.core.history.calls import CallStatistics, LoggedCall

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Literal
 from lmstrix.core.answers.inference import OWN_PREFIX
 from lmstrix.core.benchmark.memory_sampler import is_local
 from lmstrix.core.context.machine_belief import MachineBelief
-from lmstrix.core.context.report import ContextReport, ModelTest, PlannedTest
+from lmstrix.core.context.report import ContextReport, ContextTestOptions, ModelTest, PlannedTest, Step, Subject
 from lmstrix.core.context.search import ContextSearch
-from lmstrix.core.context.tester import INSTANCE_PREFIX, ContextTester, ContextTestOptions, Step, Subject
+from lmstrix.core.context.tester import INSTANCE_PREFIX, ContextTester
 from lmstrix.core.context.verdict import Outcome
 from lmstrix.core.history import History
 from lmstrix.core.memory.host import read_host_memory

@@ -13,7 +13,8 @@ from bench.simulated_worlds import Bench, machine
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lmstrix.core.context.machine_belief import MachineBelief, Normal
+from lmstrix.core.context.machine_belief import MachineBelief
+from lmstrix.core.context.normal import Normal
 from lmstrix.core.context.search import ContextSearch
 
 if TYPE_CHECKING:

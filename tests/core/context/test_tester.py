@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+import asyncio
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
-from lmstrix.api.blocking import LMStudioBackend
 
-from lmstrix.core.context.tester import ContextOutcome, ContextTester, ContextTestOptions, Step, Subject
+from lmstrix.api.client import AsyncLMStudioBackend
+from lmstrix.core.context.report import ContextOutcome, ContextTestOptions, Step, Subject
+from lmstrix.core.context.tester import ContextTester
 from lmstrix.core.context.verdict import Outcome
 from lmstrix.core.history import History
 from lmstrix.core.registry.results import Configuration, ContextResult
@@ -17,14 +18,16 @@ from lmstrix.ground.types import Deadlines, Provenance
 from tests.support.faulty_server import FaultyModel, FaultyServer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import AsyncIterator, Callable
     from pathlib import Path
+
+    from lmstrix.ground.types import ModelKind, ServerInfo
 
 GIB = 2**30
 
 
 def cost(context_length: int) -> int:
-    """Bytes of a load: 8 GiB of weights and 1 MiB a token."""
+    """Bytes of a load: 8 GiB of weights and 1 MiB per token."""
     return 8 * GIB + 2**20 * context_length
 
 
@@ -39,7 +42,7 @@ class Lab:
     def __init__(self, server: FaultyServer, history: History) -> None:
         self.server = server
         self.history = history
-        self.backend = LMStudioBackend(server.info)
+        self.backend = AsyncLMStudioBackend(server.info)
         self.model = next(iter(server.models.values()))
         self.results: list[ContextResult] = []
         self.steps: list[Step] = []
@@ -66,18 +69,13 @@ class Lab:
         )
         return replace(subject, **changes)  # type: ignore[arg-type]
 
-    def test(self, options: ContextTestOptions | None = None, **changes: object) -> ContextOutcome:
+    async def test(self, options: ContextTestOptions | None = None, **changes: object) -> ContextOutcome:
         options = options or ContextTestOptions(deadlines=PATIENCE)
-        return self.tester.test(self.subject(**changes), options)
+        return await self.tester.test(self.subject(**changes), options)
 
 
 @pytest.fixture
-def lab(tmp_path: Path) -> Iterator[Callable[..., Lab]]:
-    with contextmanager(_labs)(tmp_path) as make:
-        yield make
-
-
-def _labs(tmp_path: Path) -> Iterator[Callable[..., Lab]]:
+async def lab(tmp_path: Path) -> AsyncIterator[Callable[..., Lab]]:
     opened: list[Lab] = []
     servers: list[FaultyServer] = []
 
@@ -93,7 +91,7 @@ def _labs(tmp_path: Path) -> Iterator[Callable[..., Lab]]:
         yield make
     finally:
         for lab in opened:
-            lab.backend.close()
+            await lab.backend.close()
             lab.history.close()
         for server in servers:
             server.__exit__(None, None, None)
@@ -103,9 +101,9 @@ def loads(lab: Lab) -> list[int]:
     return [step.context_length for step in lab.steps if step.kind == "load" and step.outcome is not None]
 
 
-def test_a_model_that_holds_what_it_declares_takes_one_load(lab: Callable[..., Lab]) -> None:
+async def test_a_model_that_holds_what_it_declares_takes_one_load(lab: Callable[..., Lab]) -> None:
     here = lab(declared=8192)
-    found = here.test()
+    found = await here.test()
     assert found.result.outcome == Outcome.OK
     assert found.result.tested_context_length == 8192
     assert found.result.effective_context_length == 8192
@@ -119,10 +117,12 @@ def test_a_model_that_holds_what_it_declares_takes_one_load(lab: Callable[..., L
 
 
 @pytest.mark.parametrize("how", ["refused", "out of memory", "died"])
-def test_memory_failures_step_down_and_the_limit_is_never_above_the_truth(lab: Callable[..., Lab], how: str) -> None:
+async def test_memory_failures_step_down_and_the_limit_is_never_above_the_truth(
+    lab: Callable[..., Lab], how: str
+) -> None:
     truth = 9000
     here = lab(declared=16384, loadable=truth, load_failure=how)
-    found = here.test(budget_bytes=cost(truth))
+    found = await here.test(budget_bytes=cost(truth))
     assert found.result.tested_context_length is not None
     assert 0.75 * truth <= found.result.tested_context_length <= truth
     assert found.failing_loads <= 1
@@ -133,9 +133,9 @@ def test_memory_failures_step_down_and_the_limit_is_never_above_the_truth(lab: C
 
 
 @pytest.mark.parametrize("how", ["refused", "out of memory", "died"])
-def test_a_load_failure_at_one_length_is_told_apart(lab: Callable[..., Lab], how: str) -> None:
+async def test_a_load_failure_at_one_length_is_told_apart(lab: Callable[..., Lab], how: str) -> None:
     here = lab(declared=16384, loadable=2000, load_failure=how)
-    found = here.test(ContextTestOptions(deadlines=PATIENCE, context_length=8192))
+    found = await here.test(ContextTestOptions(deadlines=PATIENCE, context_length=8192))
     words = {"refused": Outcome.REFUSED, "out of memory": Outcome.OUT_OF_MEMORY, "died": Outcome.DIED_AT_LOAD}
     assert found.result.outcome == words[how]
     assert found.result.conclusive
@@ -143,9 +143,9 @@ def test_a_load_failure_at_one_length_is_told_apart(lab: Callable[..., Lab], how
     assert found.result.tested_context_length is None
 
 
-def test_dying_at_prefill_steps_down_on_fresh_loads(lab: Callable[..., Lab]) -> None:
+async def test_dying_at_prefill_steps_down_on_fresh_loads(lab: Callable[..., Lab]) -> None:
     here = lab(declared=8192, prefillable=6000)
-    found = here.test(ContextTestOptions(deadlines=PATIENCE, recall=False))
+    found = await here.test(ContextTestOptions(deadlines=PATIENCE, recall=False))
     assert found.result.tested_context_length is not None
     assert found.result.tested_context_length <= 6000 + 384
     died = [step for step in here.steps if step.kind == "prefill" and step.outcome is Outcome.DIED_AT_PREFILL]
@@ -153,10 +153,10 @@ def test_dying_at_prefill_steps_down_on_fresh_loads(lab: Callable[..., Lab]) -> 
     assert not here.server.instances
 
 
-def test_recall_that_ends_early_is_a_second_number(lab: Callable[..., Lab]) -> None:
+async def test_recall_that_ends_early_is_a_second_number(lab: Callable[..., Lab]) -> None:
     recalled = 3000
     here = lab(declared=16384, recalled=recalled)
-    found = here.test()
+    found = await here.test()
     result = found.result
     assert result.outcome in (Outcome.RECALL_LOST, Outcome.TRUNCATED)
     assert result.loadable_context_length == 16384
@@ -166,32 +166,32 @@ def test_recall_that_ends_early_is_a_second_number(lab: Callable[..., Lab]) -> N
     assert found.failing_loads == 0
 
 
-def test_silent_truncation_is_seen_in_the_token_count(lab: Callable[..., Lab]) -> None:
-    found = lab(declared=8192, truncates=True, window=2500).test()
+async def test_silent_truncation_is_seen_in_the_token_count(lab: Callable[..., Lab]) -> None:
+    found = await lab(declared=8192, truncates=True, window=2500).test()
     assert found.result.outcome == Outcome.TRUNCATED
     assert found.result.effective_context_length is not None
     assert 1900 <= found.result.effective_context_length <= 2500
     assert found.result.last_known_bad is None
 
 
-def test_a_context_reduced_silently_is_read_back(lab: Callable[..., Lab]) -> None:
+async def test_a_context_reduced_silently_is_read_back(lab: Callable[..., Lab]) -> None:
     here = lab(declared=8192, effective=lambda asked: min(asked, 5000))
-    found = here.test()
+    found = await here.test()
     assert found.result.outcome == Outcome.REDUCED
     assert found.result.tested_context_length == 5000
 
 
-def test_a_context_raised_silently_is_not_claimed(lab: Callable[..., Lab]) -> None:
+async def test_a_context_raised_silently_is_not_claimed(lab: Callable[..., Lab]) -> None:
     here = lab(declared=32768, effective=lambda asked: max(asked, 32768))
-    found = here.test(ceiling=4096)
+    found = await here.test(ceiling=4096)
     assert found.result.outcome == Outcome.RAISED
     assert found.result.tested_context_length == 4096
 
 
-def test_garbage_says_nothing_about_memory(lab: Callable[..., Lab]) -> None:
+async def test_garbage_says_nothing_about_memory(lab: Callable[..., Lab]) -> None:
     here = lab(declared=4096)
     here.server.faults.predict = "garbage"
-    found = here.test()
+    found = await here.test()
     assert found.result.last_known_bad is None
     assert found.result.effective_context_length is None
     assert found.result.outcome != Outcome.OK
@@ -206,77 +206,169 @@ def test_garbage_says_nothing_about_memory(lab: Callable[..., Lab]) -> None:
         ("empty", Outcome.EMPTY),
     ],
 )
-def test_other_failures_at_prefill_move_no_limit(lab: Callable[..., Lab], fault: str, outcome: Outcome) -> None:
+async def test_other_failures_at_prefill_move_no_limit(lab: Callable[..., Lab], fault: str, outcome: Outcome) -> None:
     here = lab(declared=4096)
     here.server.faults.predict = fault
-    found = here.test(ContextTestOptions(deadlines=PATIENCE, recall=False))
+    found = await here.test(ContextTestOptions(deadlines=PATIENCE, recall=False))
     assert found.result.outcome == outcome
     assert found.result.last_known_bad is None
     assert here.history.journal.known_bad("acme/tiny.gguf", Configuration().key) is None
 
 
 @pytest.mark.parametrize(("fault", "outcome"), [("hang", Outcome.TIMED_OUT), ("drop", Outcome.CONNECTION_LOST)])
-def test_other_failures_at_load_move_no_limit(lab: Callable[..., Lab], fault: str, outcome: Outcome) -> None:
+async def test_other_failures_at_load_move_no_limit(lab: Callable[..., Lab], fault: str, outcome: Outcome) -> None:
     here = lab(declared=4096)
     here.server.faults.load = fault
-    found = here.test()
+    found = await here.test()
     assert found.result.outcome == outcome
     assert not found.result.conclusive
     assert here.history.journal.known_bad("acme/tiny.gguf", Configuration().key) is None
 
 
-def test_a_server_that_vanishes_is_no_evidence(lab: Callable[..., Lab]) -> None:
+async def test_a_server_that_vanishes_is_no_evidence(lab: Callable[..., Lab]) -> None:
     here = lab(declared=4096)
-    here.backend.list_loaded()
+    await here.backend.list_loaded()
     here.server.drop_connections()
     here.server.faults.greeting = here.server.faults.auth = "silent"
-    found = here.test()
+    found = await here.test()
     assert found.result.outcome in (Outcome.CONNECTION_LOST, Outcome.TIMED_OUT)
     assert not found.result.conclusive
 
 
-def test_ctrl_c_leaves_nothing_loaded_and_settles_the_journal(lab: Callable[..., Lab]) -> None:
+def settled(lab: Lab) -> list[tuple[str, str | None, str | None]]:
+    """(kind, outcome, what it proves) of every row of the journal, in order."""
+    return [(row.kind, row.outcome, row.proves) for row in lab.history.journal.intents(run_id=lab.run_id)]
+
+
+def leaves_nothing_behind(lab: Lab) -> None:
+    assert not lab.server.instances
+    assert [result.outcome for result in lab.results] == [Outcome.INTERRUPTED]
+    assert not lab.history.journal.unfinished()
+    assert lab.history.journal.known_bad("acme/tiny.gguf", Configuration().key) is None
+
+
+def cancel_task(here: Lab, kind: str) -> None:
+    """Cancel the test at the first step of this kind, as a portal does on Ctrl-C."""
+
+    def watch(step: Step) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        if step.kind == kind:
+            task.cancel()
+
+    here.tester._on_step = watch
+
+
+async def test_ctrl_c_leaves_nothing_loaded_and_settles_the_journal(lab: Callable[..., Lab]) -> None:
     here = lab(declared=4096)
+    cancel_task(here, "prefill")
+    with pytest.raises(asyncio.CancelledError):
+        await here.test()
+    leaves_nothing_behind(here)
+    assert settled(here) == [("load", "ok", "good"), ("prefill", "interrupted", "nothing")]
 
-    def interrupt(step: Step) -> None:
-        if step.kind == "prefill":
-            raise KeyboardInterrupt
 
-    here.tester._on_step = interrupt
-    with pytest.raises(KeyboardInterrupt):
-        here.test()
+async def test_a_load_cancelled_before_it_is_sent_has_its_row_settled(lab: Callable[..., Lab]) -> None:
+    here = lab(declared=4096)
+    cancel_task(here, "load")
+    with pytest.raises(asyncio.CancelledError):
+        await here.test()
+    leaves_nothing_behind(here)
+    assert settled(here) == [("load", "interrupted", "nothing")]
+
+
+@pytest.mark.parametrize(
+    ("where", "rows"),
+    [
+        ("load", [("load", "interrupted", "nothing")]),
+        ("predict", [("load", "ok", "good"), ("prefill", "interrupted", "nothing")]),
+    ],
+)
+async def test_cancelled_while_the_server_works_it_leaves_nothing_loaded(
+    lab: Callable[..., Lab], where: str, rows: list[tuple[str, str, str]]
+) -> None:
+    here = lab(declared=4096)
+    setattr(here.server.faults, where, "hang")
+    patient = ContextTestOptions(deadlines=Deadlines(load_s=30.0, first_token_s=30.0, silence_s=30.0, total_s=30.0))
+    task = asyncio.create_task(here.test(patient))
+    endpoint = {"load": "loadModel", "predict": "predict"}[where]
+    while not any(frame.get("endpoint") == endpoint for _, frame in here.server.seen):
+        await asyncio.sleep(0.01)
+    assert here.history.journal.intents(run_id=here.run_id)[-1].outcome is None  # announced, and under way
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    leaves_nothing_behind(here)
+    assert settled(here) == rows
+
+
+class SlowToUnload(AsyncLMStudioBackend):
+    """Takes its time over the first unload."""
+
+    def __init__(self, server: ServerInfo) -> None:
+        super().__init__(server)
+        self.unloading = asyncio.Event()
+
+    async def unload(self, instance_id: str, *, kind: ModelKind = "llm") -> None:
+        if not self.unloading.is_set():
+            self.unloading.set()
+            await asyncio.sleep(30)
+        await super().unload(instance_id, kind=kind)
+
+
+@pytest.mark.parametrize(
+    ("budget_gib", "outcome"), [(800, Outcome.OK), (64, Outcome.INTERRUPTED)], ids=["at the end", "between two loads"]
+)
+async def test_cancelled_while_it_unloads_it_unloads_all_the_same(
+    lab: Callable[..., Lab], budget_gib: int, outcome: Outcome
+) -> None:
+    here = lab(declared=16384)
+    slow = SlowToUnload(here.server.info)
+    here.tester = ContextTester(
+        slow,
+        here.history.journal,
+        run_id=here.run_id,
+        provenance=Provenance(engine="lmstudio"),
+        on_result=lambda subject, result: here.results.append(result),
+    )
+    fast = ContextTestOptions(deadlines=PATIENCE, recall=False)
+    task = asyncio.create_task(here.test(fast, budget_bytes=budget_gib * GIB))
+    await asyncio.wait_for(slow.unloading.wait(), 10)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    await slow.close()
     assert not here.server.instances
-    assert [result.outcome for result in here.results] == [Outcome.INTERRUPTED]
     assert not here.history.journal.unfinished()
-    assert here.history.journal.known_bad("acme/tiny.gguf", Configuration().key) is None
+    assert [result.outcome for result in here.results] == [outcome]  # what is known is kept
 
 
-def test_a_known_bad_length_is_never_asked_again(lab: Callable[..., Lab]) -> None:
+async def test_a_known_bad_length_is_never_asked_again(lab: Callable[..., Lab]) -> None:
     here = lab(declared=8192)
-    found = here.test(known_bad=6000)
+    found = await here.test(known_bad=6000)
     assert max(loads(here)) < 6000
     assert found.result.tested_context_length is not None
 
 
-def test_a_custom_question_passes_with_any_answer(lab: Callable[..., Lab]) -> None:
+async def test_a_custom_question_passes_with_any_answer(lab: Callable[..., Lab]) -> None:
     here = lab(declared=4096, answer="whatever")
-    found = here.test(ContextTestOptions(deadlines=PATIENCE, question="What is this?"))
+    found = await here.test(ContextTestOptions(deadlines=PATIENCE, question="What is this?"))
     assert found.result.outcome == Outcome.OK
     assert found.result.tested_context_length == 4096
     assert found.result.effective_context_length is None
 
 
-def test_nothing_fits_means_nothing_is_loaded(lab: Callable[..., Lab]) -> None:
+async def test_nothing_fits_means_nothing_is_loaded(lab: Callable[..., Lab]) -> None:
     here = lab(declared=8192)
-    found = here.test(budget_bytes=GIB // 4)
+    found = await here.test(budget_bytes=GIB // 4)
     assert found.loads == 0
     assert found.refused is not None
     assert "short" in found.refused
 
 
-def test_memory_readings_reach_the_search(lab: Callable[..., Lab]) -> None:
+async def test_memory_readings_reach_the_search(lab: Callable[..., Lab]) -> None:
     truth = 9000
-    without = lab(declared=16384, loadable=truth).test(budget_bytes=cost(truth))
+    without = await lab(declared=16384, loadable=truth).test(budget_bytes=cost(truth))
     here = lab(declared=16384, loadable=truth)
 
     def free() -> int:
@@ -284,17 +376,17 @@ def test_memory_readings_reach_the_search(lab: Callable[..., Lab]) -> None:
         return cost(truth) - taken
 
     here.tester._read_memory = free
-    found = here.test(budget_bytes=cost(truth))
+    found = await here.test(budget_bytes=cost(truth))
     assert found.result.tested_context_length is not None
     assert without.result.tested_context_length is not None
     assert without.result.tested_context_length <= found.result.tested_context_length <= truth
     assert found.result.tested_context_length >= 0.9 * truth
 
 
-def test_a_lazy_backend_is_loaded_once_and_its_prompt_grown(lab: Callable[..., Lab]) -> None:
+async def test_a_lazy_backend_is_loaded_once_and_its_prompt_grown(lab: Callable[..., Lab]) -> None:
     truth = 9000
     here = lab(declared=16384, prefillable=truth)
-    found = here.test(ContextTestOptions(deadlines=PATIENCE, recall=False), budget_bytes=cost(truth), lazy=True)
+    found = await here.test(ContextTestOptions(deadlines=PATIENCE, recall=False), budget_bytes=cost(truth), lazy=True)
     assert found.result.tested_context_length is not None
     assert 0.6 * truth <= found.result.tested_context_length <= truth + 384
     assert loads(here)[0] == 16384

@@ -15,6 +15,7 @@ import lmstrix
 from lmstrix.core.recall.haystack import Haystack, HaystackFitter
 from lmstrix.core.recall.scoring import Delivery, Score, join_scores, judge, score_answer
 from lmstrix.core.recall.tasks import Question, first_prompt, first_question, follow_up_question, per_key, prompt
+from tests.support.counting import counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -57,7 +58,13 @@ class Chat:
         return score_answer(self.ask(prompt(haystack, question), question.max_tokens), question, haystack)
 
     def fitter(self, seed: int) -> HaystackFitter:
-        return HaystackFitter(lambda haystack: self.count(first_prompt(haystack)), seed=seed)
+        return counted(HaystackFitter.calibrated(seed=seed), self.count_prompt)
+
+    def count_prompt(self, haystack: Haystack) -> int:
+        return self.count(first_prompt(haystack))
+
+    def fit(self, fitter: HaystackFitter, tokens: int) -> Haystack:
+        return counted(fitter.fit(tokens), self.count_prompt)
 
 
 @pytest.fixture(scope="module")
@@ -91,7 +98,7 @@ def test_it_recalls_nearly_everything_up_to_nine_hundred_tokens(chat: Chat) -> N
     for seed in range(4):
         fitter = chat.fitter(seed)
         for tokens in (512, 700, 900):
-            haystack = fitter.fit(tokens)
+            haystack = chat.fit(fitter, tokens)
             scores.append(chat.score(haystack, first_question(haystack)))
             assert chat.delivery.whole
     total = join_scores(scores)
@@ -101,7 +108,7 @@ def test_it_recalls_nearly_everything_up_to_nine_hundred_tokens(chat: Chat) -> N
 
 def test_the_probe_passes_at_its_length_and_fails_at_a_quarter_of_its_declared_context(chat: Chat) -> None:
     fitter = chat.fitter(seed=7)
-    short, long = fitter.fit(800), fitter.fit(4096)
+    short, long = chat.fit(fitter, 800), chat.fit(fitter, 4096)
     short_score = chat.score(short, first_question(short))
     follow_up = follow_up_question(short)
     assert follow_up is not None
@@ -113,7 +120,7 @@ def test_the_probe_passes_at_its_length_and_fails_at_a_quarter_of_its_declared_c
 
 
 def test_it_answers_one_key_at_a_time_too(chat: Chat) -> None:
-    haystack = chat.fitter(seed=3).fit(800)
+    haystack = chat.fit(chat.fitter(seed=3), 800)
     scores = [chat.score(haystack, question) for question in per_key(first_question(haystack))]
     assert join_scores(scores).hits >= 7
 

@@ -16,6 +16,7 @@ from lmstrix.core.recall.haystack import (
 )
 from lmstrix.core.recall.tasks import first_prompt
 from lmstrix.ground.errors import UsageError
+from tests.support.counting import counted
 
 _PIECES = re.compile(r" ?[A-Za-z]{1,7}|\d|[^A-Za-z\d]")
 
@@ -102,12 +103,12 @@ def test_other_seeds_give_other_texts_and_codes() -> None:
 @pytest.mark.parametrize("seed", range(6))
 def test_fitted_prompts_come_within_one_percent_below_their_target(seed: int) -> None:
     counter = Counter()
-    fitter = HaystackFitter(counter, seed=seed, shortest_tokens=512)
+    fitter = counted(HaystackFitter.calibrated(seed=seed, shortest_tokens=512), counter)
     assert counter.calls == 2
     previous = ""
     for target in (512, 700, 1024, 2048, 5000, 16_384, 60_000):
         before = counter.calls
-        haystack = fitter.fit(target)
+        haystack = counted(fitter.fit(target), counter)
         assert counter.calls - before <= 8
         least = 0.99 if target > 1024 else 0.98  # a token or two more or less is much of so few
         assert least * target <= counter(haystack) <= target
@@ -116,18 +117,19 @@ def test_fitted_prompts_come_within_one_percent_below_their_target(seed: int) ->
 
 
 def test_the_same_seed_and_lengths_give_the_same_haystacks() -> None:
-    one, two = (HaystackFitter(Counter(), seed=9) for _ in range(2))
-    assert [one.fit(tokens) for tokens in (600, 3000)] == [two.fit(tokens) for tokens in (600, 3000)]
+    one, two = (counted(HaystackFitter.calibrated(seed=9), Counter()) for _ in range(2))
+    lengths = (600, 3000)
+    assert [counted(one.fit(n), Counter()) for n in lengths] == [counted(two.fit(n), Counter()) for n in lengths]
 
 
 def test_a_counter_with_long_tokens_is_fitted_too() -> None:
     def count(haystack: Haystack) -> int:
         return len(first_prompt(haystack).encode()) // 7 + 300
 
-    fitter = HaystackFitter(count, seed=4, shortest_tokens=1024)
-    assert 0.99 * 9000 <= count(fitter.fit(9000)) <= 9000
+    fitter = counted(HaystackFitter.calibrated(seed=4, shortest_tokens=1024), count)
+    assert 0.99 * 9000 <= count(counted(fitter.fit(9000), count)) <= 9000
 
 
 def test_too_few_tokens_are_refused_with_the_number_needed() -> None:
     with pytest.raises(UsageError, match=r"a recall probe of 128 tokens has no room for 8 codes; ask for \d+ tokens"):
-        HaystackFitter(Counter(), seed=0, shortest_tokens=128)
+        counted(HaystackFitter.calibrated(seed=0, shortest_tokens=128), Counter())

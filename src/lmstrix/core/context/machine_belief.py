@@ -17,32 +17,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-__all__ = ["BudgetHistory", "MachineBelief", "Normal"]
+from lmstrix.core.context.constants import BELIEF
+from lmstrix.core.context.normal import Normal
 
-_REMEMBERED_BUDGETS = 100
-_SAME_BUDGET_SHARE = 0.1
-
-
-class Normal(NamedTuple):
-    """A normal distribution."""
-
-    mean: float
-    sd: float
-
-    def widened(self, scatter: float) -> Normal:
-        """This, with an independent scatter on top."""
-        return Normal(self.mean, math.hypot(self.sd, scatter))
-
-    def scaled(self, factor: float) -> Normal:
-        """The distribution of the value times `factor`."""
-        return Normal(self.mean * factor, self.sd * factor)
-
-    def taught(self, before: Normal, after: Normal) -> Normal:
-        """This shared part, after a model whose own value went from `before` to `after`."""
-        prior_variance = before.sd**2
-        gain = self.sd**2 / prior_variance
-        variance = self.sd**2 - gain**2 * (prior_variance - min(after.sd, before.sd) ** 2)
-        return Normal(self.mean + gain * (after.mean - before.mean), math.sqrt(max(variance, 0.0)))
+__all__ = ["BudgetHistory", "MachineBelief"]
 
 
 class BudgetHistory(NamedTuple):
@@ -55,9 +33,10 @@ class BudgetHistory(NamedTuple):
     @classmethod
     def after(cls, earlier: BudgetHistory | None, budget_bytes: float) -> BudgetHistory:
         """`earlier` with one more reading (Welford), old ones fading; a reading far off begins a new history."""
-        if earlier is None or abs(budget_bytes - earlier.mean_bytes) > _SAME_BUDGET_SHARE * earlier.mean_bytes:
+        if earlier is None or abs(budget_bytes - earlier.mean_bytes) > BELIEF.same_budget_share * earlier.mean_bytes:
             return cls(1, budget_bytes, 0.0)
-        count = min(earlier.readings, _REMEMBERED_BUDGETS)
+        # With the count capped, each new reading keeps a weight of about one in a hundred, and the squares fade alike.
+        count = min(earlier.readings, BELIEF.remembered_budgets)
         shift = budget_bytes - earlier.mean_bytes
         mean = earlier.mean_bytes + shift / (count + 1)
         squares = earlier.squares * count / earlier.readings + shift * (budget_bytes - mean)
@@ -100,6 +79,7 @@ class MachineBelief:
             slope = _normal(entry)
             if slope is not None and slope.mean > 0:
                 slopes[str(name)] = slope
+                # The count stands behind the distribution; databases written before it existed lack it.
                 counts[str(name)] = int(entry[2]) if len(entry) > 2 else 1
         return cls(
             models=models if isinstance(models, int) else 0,

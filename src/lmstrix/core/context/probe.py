@@ -7,11 +7,11 @@ recall, the same filled prompt is sent and any answer passes.
 
 from __future__ import annotations
 
-from contextlib import suppress
+from contextlib import aclosing
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar, cast
 
-from lmstrix.core.context.verdict import Outcome, outcome_of
+from lmstrix.core.context.verdict import Outcome, one_line, outcome_of
 from lmstrix.core.recall import scoring, tasks
 from lmstrix.core.recall.haystack import Haystack, HaystackFitter
 from lmstrix.ground.errors import LMStrixError, UsageError
@@ -26,9 +26,12 @@ from lmstrix.ground.types import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import AsyncGenerator, Callable, Generator
 
-    from lmstrix.ground.backend import BlockingBackend
+    from lmstrix.ground.backend import ModelBackend
+    from lmstrix.ground.types import StreamEvent
+
+T = TypeVar("T")
 
 _OUTCOMES = {
     "recalled": Outcome.OK,
@@ -40,15 +43,10 @@ _OUTCOMES = {
     "empty": Outcome.EMPTY,
 }
 _LEAST_ANSWER_TOKENS = 64
-_SHORTEST_TRIED = (
-    512,
-    768,
-    1024,
-    1536,
-    2048,
-    4096,
-)  # a vocabulary of single bytes needs four times the tokens of words
-_FAST_ANSWER_TOKENS = 32
+_SHORTEST_TRIED = (512, 768, 1024, 1536, 2048, 4096)  # a vocabulary of bytes needs four times the tokens of words
+_FAST_ANSWER_TOKENS = 32  # enough to see that there is an answer
+_CUSTOM_ANSWER_TOKENS = 512  # a question of the user's own may need a few sentences
+_KEPT_ANSWER_CHARS = 2000
 
 
 def answer_room(context_length: int) -> int:
@@ -88,7 +86,7 @@ class Prober:
 
     def __init__(
         self,
-        backend: BlockingBackend,
+        backend: ModelBackend,
         instance: LoadedModel,
         *,
         seed: int,
@@ -123,70 +121,93 @@ class Prober:
             on_progress=self._on_progress,
         )
 
-    def measure(self, target_tokens: int, *, baseline_ratio: float = 1.0) -> Measured:
+    async def measure(self, target_tokens: int, *, baseline_ratio: float = 1.0) -> Measured:
         """Send one prompt of about `target_tokens` and judge it. Failures of the server become outcomes."""
         try:
-            haystack = self._fit(target_tokens)
+            haystack = await self._fit(target_tokens)
             if not self._recall:
-                return self._fill(target_tokens, haystack)
-            return self._ask(target_tokens, haystack, baseline_ratio)
+                return await self._fill(target_tokens, haystack)
+            return await self._ask(target_tokens, haystack, baseline_ratio)
         except LMStrixError as exc:
             outcome = outcome_of(exc, "prefill")
-            return Measured(target_tokens=target_tokens, outcome=outcome, reason=_line(exc), failure=exc)
+            return Measured(target_tokens=target_tokens, outcome=outcome, reason=one_line(exc), failure=exc)
 
-    def shortest_tokens(self) -> int | None:
+    async def shortest_tokens(self) -> int | None:
         """The shortest prompt with room for the questions, in this model's tokens; None when the longest has none."""
         for length in _SHORTEST_TRIED:
             if length > self.longest_tokens:
                 return None
-            with suppress(UsageError):
-                self._fitter = HaystackFitter(self._count_prompt, seed=self._seed, shortest_tokens=length)
-                return length
+            try:
+                self._fitter = await self._calibrated(length)
+            except UsageError:  # no room for the codes in so few tokens of this vocabulary
+                continue
+            return length
         return None
 
-    def _fit(self, target_tokens: int) -> Haystack:
+    async def _fit(self, target_tokens: int) -> Haystack:
         if self._fitter is None:
             # Without questions no needle is needed; any base length serves.
-            self._fitter = HaystackFitter(self._count_prompt, seed=self._seed, shortest_tokens=_SHORTEST_TRIED[-1])
-        return self._fitter.fit(target_tokens)
+            self._fitter = await self._calibrated(_SHORTEST_TRIED[-1])
+        return await self._counted(self._fitter.fit(target_tokens))
+
+    async def _calibrated(self, shortest_tokens: int) -> HaystackFitter:
+        return await self._counted(HaystackFitter.calibrated(seed=self._seed, shortest_tokens=shortest_tokens))
+
+    async def _counted(self, fitting: Generator[Haystack, int, T]) -> T:
+        """What `fitting` returns once the server has counted every haystack it yields."""
+        try:
+            haystack = next(fitting)
+            while True:
+                haystack = fitting.send(await self._count(self._text(haystack)))
+        except StopIteration as done:
+            result: T = done.value
+            return result
 
     def _text(self, haystack: Haystack) -> str:
         return tasks.first_prompt(haystack) if self._question is None else f"{haystack.text}\n\n{self._question}"
 
-    def _count_prompt(self, haystack: Haystack) -> int:
-        return self._count(self._text(haystack))
-
-    def _count(self, text: str) -> int:
+    async def _count(self, text: str) -> int:
         instance_id = self._instance.instance_id
-        formatted = self._backend.apply_template(instance_id, (Message(role="user", text=text),))
-        return self._backend.count_tokens(instance_id, formatted)
+        # Counted with its template on: that is what fills the context.
+        formatted = await self._backend.apply_template(instance_id, (Message(role="user", text=text),))
+        return await self._backend.count_tokens(instance_id, formatted)
 
-    def _send(self, text: str, max_tokens: int) -> GenerationResult:
-        room = self._instance.context_length - self._count(text)
-        request = GenerationRequest(
-            messages=(Message(role="user", text=text),),
-            max_tokens=max(1, min(max_tokens, room)),
-            temperature=0.0,
-            top_k=1,
-            seed=self._seed,
-            repeat_penalty=1.0,
-            enable_thinking=False,
-            overflow_policy="stopAtLimit",
+    async def _send(self, text: str, max_tokens: int) -> GenerationResult:
+        room = self._instance.context_length - await self._count(text)
+        return await self._answer(
+            GenerationRequest(
+                messages=(Message(role="user", text=text),),
+                max_tokens=max(1, min(max_tokens, room)),
+                # The likeliest token each time and no penalty: a code must be repeated as it was read.
+                temperature=0.0,
+                top_k=1,
+                seed=self._seed,
+                repeat_penalty=1.0,
+                enable_thinking=False,
+                overflow_policy="stopAtLimit",
+            )
         )
-        for event in self._backend.stream(self._instance.instance_id, request, deadlines=self._deadlines):
-            if isinstance(event, PromptProgress) and self._on_progress is not None:
-                self._on_progress(event.ratio)
-            elif isinstance(event, Finished):
-                return event.result
+
+    async def _answer(self, request: GenerationRequest) -> GenerationResult:
+        """The result of one prediction, its progress told on the way."""
+        instance_id, deadlines = self._instance.instance_id, self._deadlines
+        stream = self._backend.stream(instance_id, request, deadlines=deadlines)
+        # Closed at once when the test is cancelled: left to the collector, the server would go on reading the prompt.
+        async with aclosing(cast("AsyncGenerator[StreamEvent]", stream)) as events:
+            async for event in events:
+                if isinstance(event, PromptProgress) and self._on_progress is not None:
+                    self._on_progress(event.ratio)
+                elif isinstance(event, Finished):
+                    return event.result
         raise AssertionError("a stream ends with Finished or raises")
 
-    def _ask(self, target_tokens: int, haystack: Haystack, baseline_ratio: float) -> Measured:
+    async def _ask(self, target_tokens: int, haystack: Haystack, baseline_ratio: float) -> Measured:
         question = tasks.first_question(haystack)
         text = tasks.prompt(haystack, question)
-        result = self._send(text, question.max_tokens)
+        result = await self._send(text, question.max_tokens)
         first = scoring.score_answer(result.text, question, haystack)
         delivery = scoring.Delivery(
-            sent_tokens=self._count(text),
+            sent_tokens=await self._count(text),
             prompt_tokens=result.stats.prompt_tokens,
             stop_reason=result.stats.stop_reason,
         )
@@ -195,11 +216,11 @@ class Prober:
         second = tasks.follow_up_question(haystack)
         verdict = scoring.judge(first, delivery, follow_up_possible=second is not None, baseline_ratio=baseline_ratio)
         if verdict.kind == "undecided" and second is not None:
-            follow_up = self._score(haystack, second)
+            follow_up = await self._score(haystack, second)
             verdict = scoring.judge(first, delivery, follow_up=follow_up, baseline_ratio=baseline_ratio)
         if verdict.kind == "head_unclear":
             alone = tasks.ask((min(question.needles, key=lambda needle: needle.start),), seed=self._seed)
-            head = self._score(haystack, alone)
+            head = await self._score(haystack, alone)
             verdict = scoring.judge(
                 first,
                 delivery,
@@ -217,16 +238,16 @@ class Prober:
             asked=verdict.asked,
         )
 
-    def _score(self, haystack: Haystack, question: tasks.Question) -> scoring.Score:
-        result = self._send(tasks.prompt(haystack, question), question.max_tokens)
+    async def _score(self, haystack: Haystack, question: tasks.Question) -> scoring.Score:
+        result = await self._send(tasks.prompt(haystack, question), question.max_tokens)
         return scoring.score_answer(result.text, question, haystack)
 
-    def _fill(self, target_tokens: int, haystack: Haystack) -> Measured:
+    async def _fill(self, target_tokens: int, haystack: Haystack) -> Measured:
         text = self._text(haystack)
-        result = self._send(text, _FAST_ANSWER_TOKENS if self._question is None else 512)
+        result = await self._send(text, _FAST_ANSWER_TOKENS if self._question is None else _CUSTOM_ANSWER_TOKENS)
         measured = _figures(target_tokens, result)
         delivery = scoring.Delivery(
-            sent_tokens=self._count(text), prompt_tokens=result.stats.prompt_tokens, stop_reason=None
+            sent_tokens=await self._count(text), prompt_tokens=result.stats.prompt_tokens, stop_reason=None
         )
         if not delivery.whole:
             reason = f"{delivery.sent_tokens} tokens were sent but {delivery.prompt_tokens} were read"
@@ -238,6 +259,7 @@ class Prober:
 
 def _figures(target_tokens: int, result: GenerationResult) -> Measured:
     stats = result.stats
+    # Only where the server says how much it took from its cache: a cached prompt "read" in no time is no speed.
     fresh = (stats.prompt_tokens or 0) - (stats.cached_tokens or 0)
     speed = fresh / stats.ttft_s if stats.ttft_s and fresh > 0 and stats.cached_tokens is not None else None
     return Measured(
@@ -248,9 +270,5 @@ def _figures(target_tokens: int, result: GenerationResult) -> Measured:
         ttft_s=stats.ttft_s,
         prefill_tokens_per_second=speed,
         decode_tokens_per_second=stats.decode_tokens_per_second,
-        answer=result.text[:2000],
+        answer=result.text[:_KEPT_ANSWER_CHARS],
     )
-
-
-def _line(failure: LMStrixError) -> str:
-    return " ".join(str(failure).split())

@@ -1,13 +1,83 @@
-"""What a test of context limits gives back: what was planned, what each model came to, all of them together."""
+"""What a test of context limits is asked, what it does, and what it gives back: for one model, then for all of them."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+from lmstrix.core.context.machine_belief import MachineBelief
+from lmstrix.ground.types import DEFAULT_LOAD, Deadlines, LoadConfig
 
 if TYPE_CHECKING:
-    from lmstrix.core.context.tester import ContextOutcome
+    from collections.abc import Callable
+
+    from lmstrix.core.context.verdict import Outcome
     from lmstrix.core.registry.records import ModelRecord
+    from lmstrix.core.registry.results import Configuration, ContextResult
+    from lmstrix.ground.types import Precision
+
+StepKind = Literal["load", "prefill", "recall"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Subject:
+    """A model to test. `cost` predicts the bytes of a load (`approximate`: it is a guess); `ceiling` is the longest
+    length worth a load; `budget_bytes` what models may take, None when nobody knows; `lazy` backends take the cache
+    only as the prompt grows. Where it is not `alone`, other loaded models take memory too, and a failure says nothing
+    lasting about this one.
+    """
+
+    model_key: str
+    path: str
+    declared: int
+    ceiling: int
+    cost: Callable[[int], int]
+    budget_bytes: int | None
+    configuration: Configuration
+    approximate: bool = False
+    lazy: bool = False
+    architecture: str | None = None
+    known_bad: int | None = None
+    alone: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ContextTestOptions:
+    """How to test. `context_length` tests that one length; `question` replaces the recall questions."""
+
+    precision: Precision = "balanced"
+    context_length: int | None = None
+    recall: bool = True
+    question: str | None = None
+    load: LoadConfig = DEFAULT_LOAD
+    deadlines: Deadlines = field(default_factory=Deadlines)
+    budget_s: float | None = None
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """One thing the tester does, for progress displays; `ratio` grows while it goes on, `outcome` ends it."""
+
+    model_key: str
+    kind: StepKind
+    context_length: int
+    ratio: float | None = None
+    outcome: Outcome | None = None
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ContextOutcome:
+    """What a test came to: the result for the registry, and what it cost."""
+
+    result: ContextResult
+    refused: str | None = None
+    loads: int = 0
+    failing_loads: int = 0
+    seconds: float = 0.0
+    steps: tuple[Step, ...] = ()
+    learned: MachineBelief = field(default_factory=MachineBelief)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,7 +105,6 @@ class ContextReport:
     """All models of one `test`."""
 
     models: tuple[ModelTest, ...]
-    interrupted: bool = False
 
     @property
     def failed(self) -> tuple[ModelTest, ...]:

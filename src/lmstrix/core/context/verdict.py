@@ -7,7 +7,7 @@ about how much context fits.
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from lmstrix.ground import errors
 
@@ -62,6 +62,26 @@ _MEMORY_EVIDENCE = frozenset(
 )
 
 
+class Ending(NamedTuple):
+    """How a load, a prompt or a whole test ended, with what the server said."""
+
+    outcome: Outcome
+    detail: str = ""
+
+
+class EndOfTest(Exception):  # noqa: N818 - no error: what is known so far is the result
+    """Ends a model's test before its search does: nothing that could still be tried would say more about memory."""
+
+    def __init__(self, outcome: Outcome, detail: str) -> None:
+        super().__init__(detail)
+        self.ending = Ending(outcome, detail)
+
+
+def one_line(failure: BaseException) -> str:
+    """What a failure says, as one line of a table or a journal row."""
+    return " ".join(str(failure).split())
+
+
 def outcome_of(failure: BaseException, stage: AttemptKind) -> Outcome:
     """The outcome an exception of `lmstrix.ground.errors` stands for, at the stage it was raised."""
     for kind, outcome in _OUTCOMES[stage]:
@@ -70,8 +90,8 @@ def outcome_of(failure: BaseException, stage: AttemptKind) -> Outcome:
     return Outcome.LOAD_FAILED if stage == "load" else Outcome.PREFILL_FAILED
 
 
+# The first that fits counts: the errors are a family tree, and what is told apart stands before what it is a kind of.
 _ANYWHERE: list[tuple[type[BaseException], Outcome]] = [
-    (KeyboardInterrupt, Outcome.INTERRUPTED),
     (errors.BackendTimeoutError, Outcome.TIMED_OUT),
     (errors.BackendUnavailableError, Outcome.CONNECTION_LOST),
     (errors.ModelNotFoundError, Outcome.NOT_FOUND),

@@ -7,8 +7,8 @@ needles not asked about are distractors of the same wording, and text already re
 prefix, so a server's prefix cache is used when the length grows or shrinks.
 
 A needle reads "The access code of <key> is <code>.", so a model may answer in the words it read. Lengths are fitted to
-a token count with the caller's own counter: two counts to calibrate, then one to three a length. A cut may fall inside
-a sentence of prose, never inside a needle.
+a token count with the caller's own counter: two counts to calibrate, then one to three per length. A cut may fall
+inside a sentence of prose, never inside a needle.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from lmstrix.core.recall.prose import Prose
 from lmstrix.ground.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Generator, Iterator
 
 ASKED_DEPTHS = (0.01, 0.06, 0.18, 0.32, 0.46, 0.60, 0.76, 0.93)
 FOLLOW_UP_DEPTHS = (0.03, 0.12, 0.25, 0.39, 0.53, 0.68, 0.84, 0.97)
@@ -164,44 +164,48 @@ def _shortened(sentence: str, room: int) -> str:
 class HaystackFitter:
     """Fits haystacks of one seed to token counts, each a prefix of the longer ones.
 
-    `count_prompt(haystack)` returns the tokens of the whole prompt built from it, question included. `shortest_tokens`
-    is the shortest prompt that will be asked for; it sets where needles stand, so it must not change within a run.
+    Only the server can count, so both methods are generators: they yield a haystack and are sent the tokens of the
+    whole prompt built from it, question included. `shortest_tokens` is the shortest prompt that will be asked for; it
+    sets where needles stand, so it must not change within a run.
     """
 
-    def __init__(
-        self, count_prompt: Callable[[Haystack], int], *, seed: int, shortest_tokens: int = SHORTEST_TOKENS
-    ) -> None:
-        self._count = count_prompt
+    def __init__(self, *, seed: int, base_chars: int, chars_per_token: float, overhead_tokens: float) -> None:
         self._seed = seed
-        self.base_chars = 0
-        # Two texts of different length give the slope (characters a token) and what the question itself costs.
+        self._base_chars = base_chars
+        self._chars_per_token = chars_per_token
+        self._counted = (overhead_tokens, 0)  # the last known point: tokens, characters
+
+    @classmethod
+    def calibrated(
+        cls, *, seed: int, shortest_tokens: int = SHORTEST_TOKENS
+    ) -> Generator[Haystack, int, HaystackFitter]:
+        """A fitter that knows how long this model's tokens are. Raises UsageError where the codes have no room."""
+        # Two texts of different length give the slope (characters per token) and what the question itself costs.
         guess = shortest_tokens * 3
-        small, large = (self._write(guess, chars) for chars in (guess // 2, guess * 2))
-        small_tokens, large_tokens = count_prompt(small), count_prompt(large)
+        small, large = (write_haystack(seed=seed, base_chars=guess, chars=chars) for chars in (guess // 2, guess * 2))
+        small_tokens = yield small
+        large_tokens = yield large
         chars_per_token = (len(large.text) - len(small.text)) / max(1, large_tokens - small_tokens)
         overhead_tokens = max(0.0, small_tokens - len(small.text) / chars_per_token)
-        self._counted = (overhead_tokens, 0)  # the last known point: tokens, characters
-        self._chars_per_token = chars_per_token
-        self.base_chars = round(_BASE_SHARE * (shortest_tokens - overhead_tokens) * chars_per_token)
-        if self.base_chars < len(ASKED_DEPTHS) * _NEEDLE_CHARS:
+        base_chars = round(_BASE_SHARE * (shortest_tokens - overhead_tokens) * chars_per_token)
+        if base_chars < len(ASKED_DEPTHS) * _NEEDLE_CHARS:
             least = round(overhead_tokens + len(ASKED_DEPTHS) * _NEEDLE_CHARS / chars_per_token) + 1
             raise UsageError(
                 f"a recall probe of {shortest_tokens} tokens has no room for {len(ASKED_DEPTHS)} codes; "
                 f"ask for {least} tokens or more, or skip recall with --fast"
             )
+        return cls(seed=seed, base_chars=base_chars, chars_per_token=chars_per_token, overhead_tokens=overhead_tokens)
 
-    def _write(self, base_chars: int, chars: int) -> Haystack:
-        return write_haystack(seed=self._seed, base_chars=base_chars, chars=chars)
-
-    def fit(self, target_tokens: int) -> Haystack:
+    def fit(self, target_tokens: int) -> Generator[Haystack, int, Haystack]:
         """The longest haystack found whose prompt has at most `target_tokens` tokens, normally 99 % of that or more."""
         best: tuple[int, Haystack] | None = None
+        # Aiming between the target and what is accepted leaves room to err on both sides.
         aim_tokens = target_tokens * (1 + _ACCEPTED_RATIO) / 2
         chars = self._chars_for(aim_tokens)
         fits, exceeds = 0, math.inf  # characters between which the answer lies
         for _ in range(_MAX_COUNTS):
-            haystack = self._write(self.base_chars, chars)
-            tokens = self._count(haystack)
+            haystack = write_haystack(seed=self._seed, base_chars=self._base_chars, chars=chars)
+            tokens = yield haystack
             if tokens > target_tokens:
                 exceeds = min(exceeds, chars)
             elif best is None or tokens > best[0]:
@@ -211,6 +215,7 @@ class HaystackFitter:
                 break
             self._learn(tokens, chars)
             guess = self._chars_for(aim_tokens)
+            # A guess outside what is known already would be counted for nothing: the middle is taken instead.
             chars = guess if fits < guess < exceeds else round((fits + min(exceeds, 2 * chars)) / 2)
         if best is None:
             raise UsageError(f"no recall prompt of {target_tokens} tokens could be built; ask for a longer context")

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from lmstrix.core.recall.tasks import Question
     from lmstrix.ground.types import StopReason
 
-Outcome = Literal["hit", "swapped", "wrong", "missing"]
+NeedleOutcome = Literal["hit", "swapped", "wrong", "missing"]
 VerdictKind = Literal["recalled", "lost", "undecided", "head_unclear", "truncated", "overflowed", "empty"]
 
 PASS_RATIO = 0.85  # of the baseline, in the first stage
@@ -40,19 +40,19 @@ _SHORTEST_SENTENCE_CHARS = 25
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Reading:
+class NeedleAnswer:
     """What an answer says about one asked needle. `claimed` is the one code named for its key, or None."""
 
     needle: Needle
     claimed: str | None
-    outcome: Outcome
+    outcome: NeedleOutcome
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Score:
     """All readings of one question, in the order of the text. `recited` means the answer repeats the notes: no hits."""
 
-    readings: tuple[Reading, ...]
+    readings: tuple[NeedleAnswer, ...]
     recited: bool = False
     empty: bool = False
 
@@ -197,7 +197,7 @@ def _passed(first: Score, follow_up: Score | None, baseline_ratio: float) -> boo
 
 
 def _at_least(hits: float) -> int:
-    return math.ceil(hits - 1e-9)
+    return math.ceil(hits - 1e-9)  # 13/16 of 16 must come to 13, whatever the last bit of the product says
 
 
 def _plain(answer: str) -> str:
@@ -209,6 +209,7 @@ def _claims(text: str, needles: Sequence[Needle]) -> dict[str, set[str]]:
     """For each planted key the codes that follow it before any other key."""
     claims: dict[str, set[str]] = {}
     for key, segment in _segments(text, needles):
+        # Spaced digits only where no plain code stands: the number of a list would otherwise run into a code.
         codes = set(_PLAIN_CODE.findall(segment)) or {
             re.sub(r"\D", "", spaced) for spaced in _SPACED_CODE.findall(segment)
         }
@@ -232,21 +233,23 @@ def _segments(text: str, needles: Sequence[Needle]) -> Iterator[tuple[str, str]]
         yield key, text[end:until]
 
 
-def _read(needle: Needle, claimed: set[str], owners: dict[str, str]) -> Reading:
+def _read(needle: Needle, claimed: set[str], owners: dict[str, str]) -> NeedleAnswer:
+    # Two codes for one key are a guess each: counting either would reward hedging.
     if len(claimed) != 1:
-        return Reading(needle=needle, claimed=None, outcome="wrong" if claimed else "missing")
+        return NeedleAnswer(needle=needle, claimed=None, outcome="wrong" if claimed else "missing")
     (code,) = claimed
     if code == needle.code:
-        outcome: Outcome = "hit"
+        outcome: NeedleOutcome = "hit"
     else:
         outcome = "swapped" if code in owners else "wrong"
-    return Reading(needle=needle, claimed=code, outcome=outcome)
+    return NeedleAnswer(needle=needle, claimed=code, outcome=outcome)
 
 
 def _recites(text: str, claims: dict[str, set[str]], question: Question, haystack: Haystack) -> bool:
     """Whether the answer repeats the notes: sentences of their prose, or codes of more keys than were asked for."""
     asked = {needle.key for needle in question.needles}
     others = sum(bool(codes) for key, codes in claims.items() if key not in asked)
+    # A slip of the pen names a neighbour or two; more is a list of all it has seen, which would hit by itself.
     if others > max(2, len(asked) // 2):
         return True
     said = " ".join(text.split())

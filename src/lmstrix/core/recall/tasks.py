@@ -94,6 +94,7 @@ def curve_lengths(longest_tokens: int, *, shortest_tokens: int = SHORTEST_TOKENS
     """Prompt lengths of a recall curve: doubling from the shortest, then the longest itself."""
     lengths = []
     length = shortest_tokens
+    # Each prompt begins with the one before, so with a prefix cache the whole curve costs little more than its last.
     while length < longest_tokens:
         lengths.append(length)
         length *= 2

@@ -1,0 +1,179 @@
+"""Every tuned number of the belief and of the search, each with where it comes from. Pure.
+
+"The worlds" are those of `bench/simulated_worlds.py`, whose docstring says how they are drawn. "Chosen" numbers
+and those without a source are from seeds 0 and 1 of `bench/context_search.py`; docs/optimizer.md shows another seed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from lmstrix.core.context.normal import Normal
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from lmstrix.ground.types import Precision
+
+GIB = 2**30
+MIB = 2**20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BeliefConstants:
+    """What is believed of a machine and a model before anything is known of them."""
+
+    overhead_bytes: Normal = field(default=Normal(0.45 * GIB, 0.32 * GIB))
+    """Driver, runtime and allocator beside the formula's own 96 MiB: 0.3 to 0.75 GiB in public logs."""
+    overhead_scatter_bytes: float = 0.08 * GIB
+    """How far one model's overhead is from its machine's: the worlds draw 0 to 0.25 GiB, an sd of 0.07."""
+    overhead_regimes: tuple[tuple[float, float], ...] = ((1.0, 0.94), (4.0, 0.06))
+    """(factor on the sd, weight): as expected, or wild. Without the wild one, an odd reading would bend the slope."""
+    full_size_budget_bytes: float = 6 * GIB
+    """Below this budget overheads shrink in proportion: half a GiB of driver does not eat 200 MiB."""
+
+    slope: Normal = field(default=Normal(1.015, 0.035))
+    """True growth over the formula's, when the formula is right: the worlds' mean is 1.02, their sd 0.031."""
+    slope_scatter: float = 0.015
+    """How far one model's slope is from its architecture's: the worlds draw 0 to 4 %, an sd of 0.012."""
+    slope_tail: tuple[float, float] = (0.4, 5.0)
+    """Where the slope lies when the formula is wrong: scenario B draws 0.65 to 4."""
+    slope_tail_weight: float = 0.12
+    """How likely the formula is wrong for an architecture not tested here. Chosen; scenario B has a quarter wrong."""
+    slope_tail_fading: float = 3.0
+    """Each model that taught its architecture's slope makes a wrong formula so much less likely. Chosen."""
+    approximate_slope_sd: float = 0.20
+    """The same as `slope.sd` where the cost is a guess from the file's size. Chosen."""
+    approximate_tail_weight: float = 0.5
+    """The same as `slope_tail_weight` for a guess: guesses for MLX files were 1.1 to 17 times what LM Studio logs."""
+    settled_slope_sd: float = 0.1
+    """A slope known better than this, as a share of itself, is worth teaching; others are still the prior."""
+    surprise_sds: float = 4.0
+    """A slope this far from its prior replaces what the architecture taught before: the two are not of one kind."""
+
+    budget_ratio: Normal = field(default=Normal(1.0, 0.005))
+    """What fits over the budget we read, before a machine has shown its own ratio. Chosen."""
+    budget_reading_share: float = 0.015
+    """The error of one reading of the budget: the worlds' 1.5 %."""
+    budget_regimes: tuple[tuple[float, float], ...] = ((1.0, 0.95), (2.7, 0.05))
+    """(factor on the sd, weight): as expected, or wild, which is scenario C's 4 %."""
+    least_budget_bytes: float = 1.0 * MIB
+    """A budget of nothing would be divided by."""
+    unknown_budgets: int = 12
+    """Steps of equal ratio an unknown budget may lie in, from too little to enough. Chosen for speed."""
+    unknown_budget_reach: float = 1.3
+    """How far over the predicted cost of the longest length an unknown budget may lie. Chosen."""
+    enough_budgets: int = 6
+    """Readings of the budget after which their scatter is worth an estimate."""
+    least_budget_change: float = 0.5
+    """The least a budget is taken to change between tests, in sds of a reading: programs come and go. Chosen."""
+    changed_budget_sds: float = 3.0
+    """A budget this far from the usual one has changed, and is taken as read."""
+    same_budget_share: float = 0.1
+    """A budget further than this from the usual one begins a new history: another machine, or another mode of it."""
+    remembered_budgets: int = 100
+    """How many readings count at most, so that a machine can change its ways. Chosen."""
+
+    transients: tuple[tuple[float, float], ...] = ((0.25, 0.485), (0.75, 0.485), (2.5, 0.03))
+    """(u, weight): two points stand for the worlds' even draw of 0 to 1, the third for scenario C's 10 % of cache."""
+    transient_constant_bytes: float = 0.2 * GIB
+    """What a prefill takes beside the load at u = 1, whatever the length: the worlds' 0 to 0.2 GiB."""
+    transient_share: float = 0.03
+    """The same as a share of the cache: the worlds' 0 to 3 %."""
+
+    reading_share: float = 0.01
+    """The error of a memory reading as a share of it: the worlds' 1 %."""
+    reading_constant_bytes: float = 60 * MIB
+    """The error of a memory reading whatever it says: the worlds' 60 MiB, the coming and going of other programs."""
+    memory_trust: float = 0.9
+    """How sure we are that a length that held in an earlier test still does. Chosen."""
+    severe_share: float = 0.1
+    """More than this over the budget is severe: it sends machines into swapping, where they freeze."""
+    doubt_factor: float = 3.0
+    """How much everything widens each time no hypothesis explains the evidence. Chosen."""
+    most_doubt: float = 1e6
+    """At this doubt the evidence contradicts itself, and no width explains it."""
+
+    negligible_weight: float = 1e-5
+    """Slopes this light beside the likeliest are not crossed with budgets and transients. Saves time."""
+    dropped_mass: float = 5e-4
+    """The lightest hypotheses that hold this much together are dropped: most of them do. Saves time."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Appetite:
+    """What a precision is willing to pay.
+
+    `price` of a failure and `effort` of a load are shares of the likely limit; `first_price` holds while nothing has
+    loaded yet. `max_risk` of failing is taken once something has; the floor is tried unless it fails with more than
+    `give_up_risk`. One that `climbs_back` goes on between a prefill that passed and one that failed before.
+    """
+
+    price: float
+    first_price: float
+    effort: float
+    max_risk: float
+    give_up_risk: float
+    max_loads: int
+    max_failures: int
+    climbs_back: bool = False
+
+    def without_budget(self) -> Appetite:
+        """Bolder: with no budget to go by, only loads that fail show where the edge is."""
+        return replace(self, first_price=1.0, max_risk=0.4, max_loads=max(10, self.max_loads))
+
+
+_APPETITES: Mapping[Precision, Appetite] = {
+    "safe": Appetite(
+        price=2.0, first_price=6.0, effort=0.02, max_risk=0.03, give_up_risk=0.5, max_loads=5, max_failures=2
+    ),
+    "balanced": Appetite(
+        price=0.25, first_price=4.0, effort=0.012, max_risk=0.09, give_up_risk=0.93, max_loads=6, max_failures=3
+    ),
+    "tight": Appetite(
+        price=0.1, first_price=2.0, effort=0.01, max_risk=0.3, give_up_risk=0.93, max_loads=8, max_failures=4
+    ),
+    "exhaustive": Appetite(
+        price=0.002,
+        first_price=1.0,
+        effort=0.0,
+        max_risk=1.0,
+        give_up_risk=0.93,
+        max_loads=24,
+        max_failures=8,
+        climbs_back=True,
+    ),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SearchConstants:
+    """What a search risks, and how finely it looks."""
+
+    appetites: Mapping[Precision, Appetite] = field(default_factory=lambda: _APPETITES)
+    """By precision: chosen for the loads, failures and gaps that docs/optimizer.md shows for each."""
+    severe_factor: float = 4.0
+    """What a severe overshoot costs beside a plain failure: a frozen machine takes the user's work with it. Chosen."""
+    severe_limit: float = 0.02
+    """A length this likely to be severe is never asked, whatever it promises."""
+    most_share: float = 1.1
+    """Nothing expected to take more than this share of the budget is asked, even after loads held against all odds."""
+    candidates: int = 20
+    """Lengths weighed between safe and hopeless. Chosen for speed."""
+    safe_chance: float = 0.995
+    """Below the last length this likely to hold, a longer one is worth more: candidates begin here."""
+    hopeless_chance: float = 0.02
+    """Beyond the last length this likely to hold, nothing is worth asking: candidates end here."""
+    unseen_share: float = 0.3
+    """A reading with less of the context's memory than this did not see it: it is taken later, or elsewhere. Chosen."""
+    judged_share: float = 0.05
+    """How much of the budget a context must be predicted to take before a reading is judged so. Chosen."""
+    missing_model_share: float = 0.2
+    """A reading that lacks more than this of the model's size did not see its weights, as they are mapped. Chosen."""
+    curve_knots: int = 160
+    """Lengths at which the cost is asked beforehand, so that it never falls: 4 % apart from 1,024 to a million."""
+
+
+BELIEF = BeliefConstants()
+SEARCH = SearchConstants()

@@ -1,0 +1,110 @@
+"""What is written down while one model is tested: intents and probes in the journal, steps for who watches."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from lmstrix.core.context.report import Step
+from lmstrix.core.context.verdict import Outcome
+from lmstrix.core.history.journal import Probe
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from lmstrix.core.context.probe import Measured
+    from lmstrix.core.context.report import StepKind, Subject
+    from lmstrix.core.history.journal import Journal, Proves
+    from lmstrix.ground.types import AttemptKind
+
+
+class OpenIntent:
+    """An attempt that is on the disk and whose outcome is not. A failure counts only against a model that is alone."""
+
+    def __init__(self, journal: Journal, intent_id: int, *, alone: bool) -> None:
+        self._journal = journal
+        self._intent_id = intent_id
+        self._alone = alone
+        self.settled = False
+
+    def settle(self, outcome: Outcome, *, detail: str = "", filled: bool = False) -> None:
+        """Write down how it ended; `filled`: the context held, whatever was answered."""
+        # Beside other models a lack of memory is theirs as much as this one's: remembered, it would cap later tests.
+        proves: Proves = "nothing"
+        if outcome is Outcome.OK or filled:
+            proves = "good"
+        elif outcome.is_memory_evidence and self._alone:
+            proves = "bad"
+        self._journal.settle(self._intent_id, str(outcome), proves=proves, details={"detail": detail})
+        self.settled = True
+
+    def settle_interrupted(self) -> None:
+        self._journal.settle(self._intent_id, str(Outcome.INTERRUPTED), proves="nothing")
+
+
+class Logbook:
+    """The records of one model's test. Journal rows are on the disk when a call returns."""
+
+    def __init__(self, journal: Journal, run_id: str, subject: Subject, on_step: Callable[[Step], None]) -> None:
+        self._journal = journal
+        self._run_id = run_id
+        self._subject = subject
+        self._on_step = on_step
+        self.steps: list[Step] = []
+
+    @contextmanager
+    def intent(self, kind: AttemptKind, length: int) -> Iterator[OpenIntent]:
+        """An attempt, on disk before it is made. Cancelled, it proves nothing; a crash leaves it open."""
+        # The journal is written synchronously, between awaits, on purpose: a task is cancelled only where it awaits, so
+        # nothing can come between the row and the step it announces, and rows keep the order of what was done.
+        subject = self._subject
+        intent_id = self._journal.intend(
+            self._run_id,
+            subject.path,
+            subject.configuration.key,
+            kind=kind,
+            context_length=length,
+            predicted_bytes=subject.cost(length),
+        )
+        intent = OpenIntent(self._journal, intent_id, alone=subject.alone)
+        try:
+            yield intent
+        finally:
+            # Left open, the row would count as bad from the next start on: only a process that died leaves one so.
+            if not intent.settled:
+                intent.settle_interrupted()
+
+    def probe(self, measured: Measured) -> None:
+        """Keep what one prompt came to."""
+        probe = Probe(
+            model_path=self._subject.path,
+            configuration=self._subject.configuration.key,
+            context_length=measured.target_tokens,
+            passed=measured.passed,
+            prompt_tokens=measured.prompt_tokens,
+            score_ratio=measured.ratio,
+            details={"outcome": str(measured.outcome), "reason": measured.reason, "answer": measured.answer},
+        )
+        self._journal.add_probe(probe, run_id=self._run_id)
+
+    def step(
+        self,
+        kind: StepKind,
+        length: int,
+        *,
+        ratio: float | None = None,
+        outcome: Outcome | None = None,
+        detail: str = "",
+    ) -> None:
+        """Tell who watches; what has an outcome is part of the report too."""
+        step = Step(
+            model_key=self._subject.model_key,
+            kind=kind,
+            context_length=length,
+            ratio=ratio,
+            outcome=outcome,
+            detail=detail,
+        )
+        if outcome is not None:
+            self.steps.append(step)
+        self._on_step(step)

@@ -1,0 +1,166 @@
+"""Where a belief about memory starts, and what may be observed: `Prior`, `MemoryReading`, `Evidence`. Pure.
+
+`belief` says what the quantities are and how evidence moves them; `constants` where the numbers come from.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+from lmstrix.core.context.constants import BELIEF
+from lmstrix.core.context.normal import Normal, mixture
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from lmstrix.core.context.machine_belief import BudgetHistory, MachineBelief
+
+__all__ = ["Evidence", "MemoryReading", "Prior", "WeightedBudget", "WeightedSlope"]
+
+
+class MemoryReading(NamedTuple):
+    """Memory the model was seen to take, at a growth; `filled` when its context had been prefilled."""
+
+    growth: float
+    memory_bytes: float
+    filled: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evidence:
+    """What was observed, in bytes of growth; `remembered` held in an earlier test."""
+
+    readings: tuple[MemoryReading, ...] = ()
+    held_load: float | None = None
+    held_prefill: float | None = None
+    failed_load: float | None = None
+    failed_prefill: float | None = None
+    remembered: float | None = None
+
+
+class WeightedSlope(NamedTuple):
+    """A slope the formula's growth may have in truth."""
+
+    slope: float
+    weight: float
+
+
+class WeightedBudget(NamedTuple):
+    """A regime of the budget."""
+
+    mean: float
+    sd: float
+    weight: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prior:
+    """Where a belief starts. `fixed_bytes` is the formula's prediction at growth 0; `scale` shrinks what a machine
+    adds beside the formula, 1.0 for budgets of full size.
+    """
+
+    architecture: str
+    machine: MachineBelief
+    fixed_bytes: float
+    budget_bytes: float
+    budget: Normal
+    overhead: Normal
+    slope: Normal
+    slope_tail_weight: float
+    budget_ratio: Normal
+    scale: float
+    budget_known: bool = True
+
+    @classmethod
+    def of(
+        cls,
+        *,
+        fixed_bytes: float,
+        budget_bytes: float,
+        architecture: str,
+        machine: MachineBelief,
+        approximate: bool = False,
+        budget_known: bool = True,
+    ) -> Prior:
+        """The prior of a model of `architecture`, after what `machine` has learnt."""
+        budget_bytes = max(budget_bytes, BELIEF.least_budget_bytes)
+        scale = min(1.0, budget_bytes / BELIEF.full_size_budget_bytes)
+        overhead = machine.overhead_bytes or BELIEF.overhead_bytes.scaled(scale)
+        learnt = machine.slopes.get(architecture)
+        tail = BELIEF.approximate_tail_weight if approximate else BELIEF.slope_tail_weight
+        slope = Normal(BELIEF.slope.mean, BELIEF.approximate_slope_sd if approximate else BELIEF.slope.sd)
+        if learnt is not None:
+            # What was measured replaces what was assumed, the doubt about a guessed cost included.
+            slope = learnt
+            tail /= 1 + BELIEF.slope_tail_fading * machine.slope_models.get(architecture, 1)
+        budget_read = Normal(budget_bytes, BELIEF.budget_reading_share * budget_bytes)
+        return cls(
+            architecture=architecture,
+            machine=machine,
+            fixed_bytes=fixed_bytes,
+            budget_bytes=budget_bytes,
+            budget=_settled(budget_read, machine.budgets),
+            overhead=overhead.widened(BELIEF.overhead_scatter_bytes * scale),
+            slope=slope.widened(BELIEF.slope_scatter),
+            slope_tail_weight=tail,
+            budget_ratio=machine.budget_ratio or BELIEF.budget_ratio,
+            scale=scale,
+            budget_known=budget_known,
+        )
+
+    def slopes(self, *, fine: bool) -> Iterator[WeightedSlope]:
+        """A normal core, and a log-uniform tail for a wrong formula. `fine` to weigh readings."""
+        # A reading is sharper than the core is wide: on the coarse grid it would fall between two slopes.
+        nodes = [0.4 * index for index in range(-8, 9)] if fine else [0.6 * index for index in range(-5, 6)]
+        weights = [math.exp(-z * z / 2) for z in nodes]
+        core = (1 - self.slope_tail_weight) / sum(weights)
+        for z, weight in zip(nodes, weights, strict=True):
+            yield WeightedSlope(max(0.05, self.slope.mean + z * self.slope.sd), weight * core)
+        low, high = BELIEF.slope_tail
+        count = 60 if fine else 16
+        ratio = (high / low) ** (1 / count)
+        for index in range(count):
+            yield WeightedSlope(low * ratio ** (index + 0.5), self.slope_tail_weight / count)
+
+    def budgets(self) -> Iterator[WeightedBudget]:
+        """The budget in each regime. Unknown, it is anything from too little to enough."""
+        if not self.budget_known:
+            count, low = BELIEF.unknown_budgets, self.fixed_bytes
+            ratio = (BELIEF.unknown_budget_reach * self.budget_bytes / low) ** (1 / count)
+            for index in range(count):
+                mean = low * ratio ** (index + 0.5)
+                # An sd of half a step joins neighbours into one even spread; the least keeps it from being a point.
+                yield WeightedBudget(mean, mean * max(ratio - 1, 0.01) / 2, 1 / count)
+            return
+        mean = self.budget.mean * self.budget_ratio.mean
+        for factor, weight in BELIEF.budget_regimes:
+            yield WeightedBudget(mean, math.hypot(self.budget.sd * factor, self.budget_ratio.sd * mean), weight)
+
+    def budget_prior(self) -> Normal:
+        """What fits over the budget we read, all regimes together."""
+        return mixture((weight, mean, sd * sd) for mean, sd, weight in self.budgets()).scaled(1 / self.budget_bytes)
+
+    def transient_bytes(self, growth: float, slope: float, u: float) -> float:
+        """What a prefill takes beside the load."""
+        return u * (BELIEF.transient_constant_bytes * self.scale + BELIEF.transient_share * slope * growth)
+
+
+def _settled(read: Normal, history: BudgetHistory | None) -> Normal:
+    """The budget as read, pulled towards the machine's usual one as far as readings scatter by noise and not by change.
+
+    Usual budget U, change d, noise e: read = U + d + e. The scatter of earlier readings estimates var(d) + var(e), and
+    var(e) is what a reading is trusted to; the rest is change. If all scatter were change the pull would add no more
+    error than a reading is trusted to have anyway.
+    """
+    if history is None or history.readings < BELIEF.enough_budgets:
+        return read
+    noise = read.sd**2
+    scatter = history.squares / (history.readings - 1)
+    change = max(scatter - noise, BELIEF.least_budget_change**2 * noise)
+    usual = change + (change + noise) / history.readings
+    if (read.mean - history.mean_bytes) ** 2 > BELIEF.changed_budget_sds**2 * (usual + noise):
+        return read  # other programs have come or gone: pulling it to the usual would promise memory that is taken
+    gain = usual / (usual + noise)
+    return Normal(history.mean_bytes + gain * (read.mean - history.mean_bytes), math.sqrt(gain * noise))

@@ -1,0 +1,82 @@
+"""How well a model recalls at each length measured so far, and where it ends. Pure."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, NamedTuple
+
+from lmstrix.core.registry.results import RecallPoint
+
+if TYPE_CHECKING:
+    from lmstrix.core.context.probe import Measured
+
+EDGE_PRECISION = 1.08  # the effective length is bracketed to within this factor
+
+
+class RecallEdge(NamedTuple):
+    """The longest length up to which all lengths recall, and the next one that does not; None where there is none."""
+
+    good: int | None
+    bad: int | None
+
+
+class RecallCurve:
+    """What was measured, by the prompt's intended tokens; `figures` is the last measurement that filled the context."""
+
+    def __init__(self) -> None:
+        self._measured: dict[int, Measured] = {}
+        self.figures: Measured | None = None
+
+    def __contains__(self, target_tokens: int) -> bool:
+        return target_tokens in self._measured
+
+    def __getitem__(self, target_tokens: int) -> Measured:
+        return self._measured[target_tokens]
+
+    def get(self, target_tokens: int) -> Measured | None:
+        return self._measured.get(target_tokens)
+
+    def add(self, measured: Measured) -> None:
+        self._measured[measured.target_tokens] = measured
+        if measured.filled:
+            self.figures = measured
+
+    @property
+    def first(self) -> Measured:
+        """What was measured first: the model's best chance to show that it understands the question."""
+        return next(iter(self._measured.values()))
+
+    @property
+    def is_scored(self) -> bool:
+        """Whether any length has a score: without one, nothing is known of recall."""
+        return any(measured.ratio is not None for measured in self._measured.values())
+
+    def edge(self) -> RecallEdge:
+        """Where recall ends. A length that fails below the first one that recalls is no end: it is a false start."""
+        good: int | None = None
+        for target in sorted(self._measured):
+            if self._measured[target].passed:
+                good = target
+            elif good is not None:
+                return RecallEdge(good, target)
+        return RecallEdge(good, None)
+
+    def inside_edge(self) -> int | None:
+        """A length that narrows the edge down; None when it is known well enough."""
+        good, bad = self.edge()
+        if good is None or bad is None or bad / good <= EDGE_PRECISION:
+            return None
+        # The middle in ratio, not in tokens: precision is a factor, and shorter prompts cost less.
+        return int(math.sqrt(good * bad))
+
+    def tokens_read(self, target_tokens: int) -> int:
+        """What the server says it read of the prompt of `target_tokens`, never more than that."""
+        return min(target_tokens, self._measured[target_tokens].prompt_tokens or target_tokens)
+
+    def points(self) -> tuple[RecallPoint, ...]:
+        """The scores, shortest length first, for the registry."""
+        return tuple(
+            RecallPoint(target, measured.ratio)
+            for target, measured in sorted(self._measured.items())
+            if measured.ratio is not None
+        )

@@ -1,0 +1,107 @@
+"""Fills the context of a loaded instance for real, and on the way measures recall at growing lengths."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from lmstrix.core.context.probe import Measured, Prober
+from lmstrix.core.context.recall_curve import RecallCurve
+from lmstrix.core.context.verdict import EndOfTest, Outcome
+from lmstrix.core.recall.tasks import baseline_lengths, curve_lengths
+
+if TYPE_CHECKING:
+    from lmstrix.core.context.attempts import TimeBudget
+    from lmstrix.core.context.logbook import Logbook
+    from lmstrix.core.context.report import ContextTestOptions
+    from lmstrix.ground.backend import ModelBackend
+    from lmstrix.ground.types import LoadedModel
+
+
+class Verification:
+    """One model's prompts. `curve` outlives an instance: what a shorter prompt came to is not asked twice."""
+
+    def __init__(
+        self, backend: ModelBackend, logbook: Logbook, options: ContextTestOptions, time_budget: TimeBudget
+    ) -> None:
+        self._backend = backend
+        self._logbook = logbook
+        self._options = options
+        self._time_budget = time_budget
+        self.curve = RecallCurve()
+
+    async def verify(self, instance: LoadedModel, length: int) -> Measured:
+        """Fill `length` tokens. Returns what held, memory evidence or truncation; anything else ends the test."""
+        options = self._options
+        prober = Prober(
+            self._backend,
+            replace(instance, context_length=min(length, instance.context_length)),
+            seed=options.seed + 1,
+            deadlines=options.deadlines,
+            recall=options.recall,
+            question=options.question,
+            on_progress=lambda ratio: self._logbook.step("prefill", length, ratio=ratio),
+        )
+        with self._logbook.intent("prefill", length) as intent:
+            self._logbook.step("prefill", length)
+            full = await self._fill_and_recall(prober)
+            intent.settle(full.outcome, detail=full.reason, filled=full.filled)
+        self._logbook.step("prefill", length, outcome=Outcome.OK if full.filled else full.outcome, detail=full.reason)
+        # A timeout or a lost connection would come again at any length, and says nothing about this one.
+        if not full.filled and not full.outcome.is_memory_evidence and full.outcome is not Outcome.TRUNCATED:
+            raise EndOfTest(full.outcome, full.reason)
+        return full
+
+    async def _fill_and_recall(self, prober: Prober) -> Measured:
+        longest = prober.longest_tokens
+        asks_recall = self._options.recall and self._options.question is None
+        shortest = await prober.shortest_tokens() if asks_recall else None
+        if shortest is None:
+            return await self._measure(prober.without_recall(), longest, 1.0)
+        baseline = await self._baseline(prober, shortest, longest)
+        if baseline is None:
+            return await self._fill_unjudged(prober, longest)
+        # A score of none at all would make every later length pass.
+        baseline_ratio = baseline.ratio or 1.0
+        for target in curve_lengths(longest, shortest_tokens=baseline.target_tokens):
+            # Measured on an earlier load that could not be filled to its end: the same prompt comes to the same.
+            if target not in self.curve:
+                measured = await self._measure(prober, target, baseline_ratio)
+                if measured.failure is not None:
+                    return measured
+        await self._narrow_edge(prober, baseline_ratio)
+        return self.curve[longest]
+
+    async def _baseline(self, prober: Prober, shortest: int, longest: int) -> Measured | None:
+        """The model's own score at a short length it handles; None when it handles none."""
+        for target in baseline_lengths(longest, shortest_tokens=shortest):
+            measured = self.curve.get(target) or await self._measure(prober, target, 1.0)
+            if measured.passed:
+                return measured
+            if measured.failure is not None:
+                return None
+        return None
+
+    async def _fill_unjudged(self, prober: Prober, longest: int) -> Measured:
+        """Fill the context of a model (or a server) that does not answer the question even at short lengths."""
+        full = self.curve.get(longest) or await self._measure(prober, longest, 1.0)
+        # What the shortest prompt came to tells why: a dead engine is no garbage.
+        first = self.curve.first
+        if first.failure is not None or not full.filled:
+            return first if first.failure is not None else full
+        return replace(full, outcome=Outcome.GARBAGE, reason=f"{first.reason} even at {first.target_tokens:,} tokens")
+
+    async def _narrow_edge(self, prober: Prober, baseline_ratio: float) -> None:
+        """Narrow the gap between the longest length that recalls and the shortest that does not, on the same load."""
+        while (middle := self.curve.inside_edge()) is not None:
+            measured = await self._measure(prober, middle, baseline_ratio)
+            if measured.failure is not None:
+                return
+
+    async def _measure(self, prober: Prober, target: int, baseline_ratio: float) -> Measured:
+        self._time_budget.check()
+        measured = await prober.measure(target, baseline_ratio=baseline_ratio)
+        self.curve.add(measured)
+        self._logbook.step("recall", target, outcome=measured.outcome, detail=measured.reason)
+        self._logbook.probe(measured)
+        return measured
