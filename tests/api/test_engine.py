@@ -14,6 +14,7 @@ import pytest
 from lmstrix.api.blocking import LMStudioBackend
 from lmstrix.api.client import AsyncLMStudioBackend
 from lmstrix.api.discovery import find_server, find_server_async
+from lmstrix.core.answers.streaming import StreamingManager
 from lmstrix.engine import EmbeddedEngine
 from lmstrix.ground import errors
 from lmstrix.ground.types import (
@@ -158,9 +159,9 @@ def test_names_nobody_knows(blocking: LMStudioBackend) -> None:
 async def test_deadlines_and_leaving_free_the_instance(asynchronous: AsyncLMStudioBackend) -> None:
     await asynchronous.load(SCRIPTED, LoadConfig(context_length=4096), instance_id="mine")
     with pytest.raises(errors.StreamStalledError) as caught:
-        await asynchronous.generate("mine", user("Tell me a story"), deadlines=Deadlines(total_s=0.05))
+        await StreamingManager(asynchronous).result("mine", user("Tell me a story"), deadlines=Deadlines(total_s=0.05))
     assert caught.value.stage == "total"
-    async with contextlib.aclosing(asynchronous.stream("mine", user("Tell me a story"))) as events:  # type: ignore[type-var]
+    async with contextlib.aclosing(StreamingManager(asynchronous).events("mine", user("Tell me a story"))) as events:
         async for event in events:
             if isinstance(event, TextDelta):
                 break
@@ -169,7 +170,9 @@ async def test_deadlines_and_leaving_free_the_instance(asynchronous: AsyncLMStud
 
 async def test_progress_of_a_long_prompt(asynchronous: AsyncLMStudioBackend) -> None:
     await asynchronous.load(SCRIPTED, LoadConfig(context_length=20_000), instance_id="mine")
-    events = [event async for event in asynchronous.stream("mine", user("word " * 3000, max_tokens=4))]
+    events = [
+        event async for event in StreamingManager(asynchronous).events("mine", user("word " * 3000, max_tokens=4))
+    ]
     progress = [event for event in events if isinstance(event, PromptProgress)]
     ratios = [event.ratio for event in progress]
     assert ratios == sorted(ratios)
@@ -184,7 +187,7 @@ async def test_a_killed_engine_is_told_from_a_lost_connection(asynchronous: Asyn
     children = [child for child in psutil.Process().children(recursive=True) if child not in before]
 
     async def read() -> None:
-        async for event in asynchronous.stream("mine", user("Tell me a story")):
+        async for event in StreamingManager(asynchronous).events("mine", user("Tell me a story")):
             if isinstance(event, TextDelta):
                 for child in children:
                     with contextlib.suppress(psutil.NoSuchProcess):
@@ -204,6 +207,8 @@ async def test_a_cancelled_load_leaves_nothing(asynchronous: AsyncLMStudioBacken
 async def test_fifty_streams_at_once(asynchronous: AsyncLMStudioBackend) -> None:
     await asynchronous.load(SCRIPTED, SMALL, instance_id="mine")
     threads = threading.active_count()
-    results = await asyncio.gather(*(asynchronous.generate("mine", user("2+3=", max_tokens=20)) for _ in range(50)))
+    results = await asyncio.gather(
+        *(StreamingManager(asynchronous).result("mine", user("2+3=", max_tokens=20)) for _ in range(50))
+    )
     assert {result.text for result in results} == {results[0].text}
     assert threading.active_count() <= threads

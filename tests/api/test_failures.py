@@ -10,12 +10,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lmstrix.api.failures import Call, Operation, ServerFault, classify, read_fault, timed_out, translate, translated
+from lmstrix.api.failures import timed_out, translate, translated
+from lmstrix.api.fault_rules import classify
+from lmstrix.api.faults import Operation, ServerFault, ServerRequest, read_fault
 from lmstrix.ground import errors
 
 
-def call(operation: Operation) -> Call:
-    return Call(
+def call(operation: Operation) -> ServerRequest:
+    return ServerRequest(
         operation=operation,
         address="127.0.0.1:9",
         what="do that",
@@ -250,7 +252,7 @@ def test_every_exception_of_the_sdk_becomes_ours(
 
 
 def test_a_request_about_no_model_fails_as_the_server_does() -> None:
-    listing = Call(operation="ask", address="127.0.0.1:9", what="list its models")
+    listing = ServerRequest(operation="ask", address="127.0.0.1:9", what="list its models")
     assert type(classify(ServerFault(title="Unknown endpoint"), listing)) is errors.BackendUnavailableError
 
 

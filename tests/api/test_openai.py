@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from lmstrix.api.openai import MOST_EVENT_BYTES, AsyncOpenAIBackend
+from lmstrix.api.openai import AsyncOpenAIBackend
+from lmstrix.api.openai_stream import MOST_EVENT_BYTES
+from lmstrix.core.answers.streaming import StreamingManager
 from lmstrix.core.benchmark.records import BenchRequest, BenchTarget
 from lmstrix.core.benchmark.runner import BenchServer, run_bench
 from lmstrix.ground.errors import (
@@ -70,7 +72,7 @@ def llama_server() -> Iterator[str]:
 
 
 async def events_of(backend: AsyncOpenAIBackend, request: GenerationRequest = ASKED) -> list[StreamEvent]:
-    return [event async for event in backend.stream("model", request)]
+    return [event async for event in StreamingManager(backend).events("model", request, deadlines=SHORT)]
 
 
 async def result_of(backend: AsyncOpenAIBackend, request: GenerationRequest = ASKED) -> GenerationResult:
@@ -254,7 +256,7 @@ async def test_a_server_that_hangs_is_left(parts: tuple[bytes, ...], stage: str)
     async with answering(*parts, hang=True) as backend:
         limits = Deadlines(first_token_s=0.3, between_tokens_s=0.3)
         with pytest.raises(StreamStalledError) as caught:
-            async for _ in backend.stream("model", ASKED, deadlines=limits):
+            async for _ in StreamingManager(backend).events("model", ASKED, deadlines=limits):
                 pass
     assert caught.value.stage == stage
     assert caught.value.partial_text == ("a" if stage == "between tokens" else "")

@@ -10,13 +10,14 @@ import asyncio
 import queue
 import threading
 from contextlib import aclosing, closing
-from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
 from lmstrix.api.client import CANCEL_GRACE_S, AsyncLMStudioBackend
+from lmstrix.core.answers.streaming import StreamingManager
 from lmstrix.ground.errors import BackendUnavailableError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Generator, Sequence
+    from collections.abc import AsyncGenerator, Coroutine, Generator, Sequence
     from types import TracebackType
 
     from lmstrix.api.rest import ModelCapabilities
@@ -132,7 +133,8 @@ class LMStudioBackend:
     ) -> Generator[StreamEvent]:
         """Events of one prediction; the last is `Finished`. Leaving early cancels it on the server."""
         events: queue.SimpleQueue[StreamEvent | None] = queue.SimpleQueue()
-        work = self._start(_pump(self._backend.stream(instance_id, request, deadlines=deadlines), events))
+        streamed = StreamingManager(self._backend).events(instance_id, request, deadlines=deadlines)
+        work = self._start(_pump(streamed, events))
         feed: Generator[StreamEvent] = work.feed(events)
         yield from feed
         work.result()
@@ -141,7 +143,7 @@ class LMStudioBackend:
         self, instance_id: str, request: GenerationRequest, *, deadlines: Deadlines | None = None
     ) -> GenerationResult:
         """The result of one prediction."""
-        return self._run(self._backend.generate(instance_id, request, deadlines=deadlines))
+        return self._run(StreamingManager(self._backend).result(instance_id, request, deadlines=deadlines))
 
     def count_tokens(self, instance_id: str, text: str) -> int:
         """How many tokens `text` is to this model."""
@@ -188,9 +190,9 @@ class LMStudioBackend:
         await self._backend.close()
 
 
-async def _pump(source: AsyncIterator[StreamEvent], events: queue.SimpleQueue[StreamEvent | None]) -> None:
+async def _pump(source: AsyncGenerator[StreamEvent], events: queue.SimpleQueue[StreamEvent | None]) -> None:
     """Hand over every event, and close the stream however it ends."""
-    async with aclosing(cast("AsyncGenerator[StreamEvent]", source)):
+    async with aclosing(source):
         async for event in source:
             events.put(event)
 

@@ -12,14 +12,15 @@ from __future__ import annotations
 from contextlib import closing
 from typing import TYPE_CHECKING, ParamSpec, Protocol, TypeVar, cast
 
-if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Generator, Sequence
+from lmstrix.core.answers.streaming import StreamingManager
 
-    from lmstrix.ground.backend import BlockingBackend, LoadProgress
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Sequence
+
+    from lmstrix.ground.backend import BlockingBackend, LoadProgress, ModelBackend
     from lmstrix.ground.types import (
         Deadlines,
         GenerationRequest,
-        GenerationResult,
         LoadConfig,
         LoadedModel,
         Message,
@@ -70,6 +71,29 @@ def iterate_unsuspended(events: AsyncGenerator[T]) -> Generator[T]:
         run_unsuspended(cast("Coroutine[None, None, None]", events.aclose()))
 
 
+class _UnsuspendedStreams(StreamingManager):
+    """Streams of a blocking backend, which keeps the deadlines itself."""
+
+    def __init__(self, backend: Unsuspended) -> None:
+        super().__init__(backend)
+        self._unsuspended = backend
+
+    def events(
+        self,
+        instance_id: str,
+        request: GenerationRequest,
+        *,
+        deadlines: Deadlines | None = None,
+        model_key: str | None = None,  # noqa: ARG002 - the backend knows it
+    ) -> AsyncGenerator[StreamEvent]:
+        return self._unsuspended.stream(instance_id, request, deadlines=deadlines)
+
+
+def streaming_manager(backend: ModelBackend) -> StreamingManager:
+    """The manager for a backend with or without an event loop."""
+    return _UnsuspendedStreams(backend) if isinstance(backend, Unsuspended) else StreamingManager(backend)
+
+
 class Unsuspended:
     """A blocking backend as an ModelBackend whose calls are done when they return."""
 
@@ -112,17 +136,12 @@ class Unsuspended:
 
     async def stream(
         self, instance_id: str, request: GenerationRequest, *, deadlines: Deadlines | None = None
-    ) -> AsyncIterator[StreamEvent]:
+    ) -> AsyncGenerator[StreamEvent]:
         with closing(
             cast("Generator[StreamEvent]", self._backend.stream(instance_id, request, deadlines=deadlines))
         ) as events:
             for event in events:
                 yield event
-
-    async def generate(
-        self, instance_id: str, request: GenerationRequest, *, deadlines: Deadlines | None = None
-    ) -> GenerationResult:
-        return self._backend.generate(instance_id, request, deadlines=deadlines)
 
     async def count_tokens(self, instance_id: str, text: str) -> int:
         return self._backend.count_tokens(instance_id, text)

@@ -9,12 +9,12 @@ import asyncio
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from lmstrix.core.answers import inference
 from lmstrix.core.answers.inference import OWN_PREFIX, InferenceOptions, InferenceTarget, Prepared, user_message
 from lmstrix.core.answers.last_used import LastUsed
-from lmstrix.core.unsuspended import Aside, Unsuspended, here, iterate_unsuspended
+from lmstrix.core.unsuspended import Aside, Unsuspended, here, iterate_unsuspended, streaming_manager
 from lmstrix.ground.errors import LMStrixError, UsageError
 from lmstrix.ground.types import Deadlines, Finished, GenerationRequest, StreamEvent, TextDelta
 from lmstrix.service.call_log import log_answer, log_failure
@@ -175,10 +175,12 @@ def _events(
             aside=aside,
             transcript=watch.transcript,
         )
-    events = backend.stream(
-        prepared.instance.instance_id, inference.bounded(call.request, prepared), deadlines=call.options.deadlines
+    return streaming_manager(backend).events(
+        prepared.instance.instance_id,
+        inference.bounded(call.request, prepared),
+        deadlines=call.options.deadlines,
+        model_key=prepared.instance.model_key,
     )
-    return cast("AsyncGenerator[StreamEvent]", events)
 
 
 def generation_request(asked: InferRequest) -> GenerationRequest:

@@ -29,6 +29,7 @@ from lmstrix.core.answers.batch import (
     plan_items,
 )
 from lmstrix.core.answers.inference import OWN_PREFIX, Acquired
+from lmstrix.core.answers.streaming import StreamingManager
 from lmstrix.core.prompts.library import render
 from lmstrix.ground.errors import BackendUnavailableError, LMStrixError, UsageError
 from lmstrix.ground.types import GenerationResult, LoadConfig
@@ -173,10 +174,11 @@ class _Run:
     async def _ask(self, acquired: Acquired, item: BatchItem, call: Call) -> None:
         try:
             prepared = await inference.fit(self._backend, acquired, call.request, call.options)
-            result = await self._backend.generate(
+            result = await StreamingManager(self._backend).result(
                 prepared.instance.instance_id,
                 inference.bounded(call.request, prepared),
                 deadlines=call.options.deadlines,
+                model_key=prepared.instance.model_key,
             )
             await asyncio.to_thread(self._write, item, call, result)
         except BackendUnavailableError:

@@ -15,7 +15,6 @@ from lmstrix import AsyncLMStrix, ContextOverflowError, EmbeddedEngine, Generati
 from lmstrix.core.answers.acting import Transcript, act, tool_of, tools_of
 from lmstrix.core.answers.inference import InferenceOptions, Prepared
 from lmstrix.core.answers.load_policy import ContextChoice
-from lmstrix.core.unsuspended import here, iterate_unsuspended
 from lmstrix.ground.types import (
     Finished,
     GenerationRequest,
@@ -30,7 +29,7 @@ from lmstrix.ground.types import (
 from tests.support.tiny_gguf_scripted import scripted_model
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator
+    from collections.abc import AsyncGenerator, Callable, Iterator
 
     from lmstrix.ground.backend import ModelBackend
 
@@ -128,9 +127,7 @@ class Playing:
     async def count_tokens(self, instance_id: str, text: str) -> int:
         return len(text)
 
-    async def stream(
-        self, instance_id: str, request: GenerationRequest, *, deadlines: object
-    ) -> AsyncIterator[StreamEvent]:
+    async def stream(self, instance_id: str, request: GenerationRequest) -> AsyncGenerator[StreamEvent]:
         text, calls = self.results.pop(0)
         stats = GenerationStats(stop_reason="toolCalls" if calls else "eosFound")
         yield Finished(
@@ -157,10 +154,14 @@ def play(backend: Playing, *, max_rounds: int = 10) -> tuple[list[ToolAnswered],
         InferenceOptions(),
         tools=tools_of([add, divide, describe]),
         max_rounds=max_rounds,
-        aside=here,
+        aside=asyncio.to_thread,
         transcript=transcript,
     )
-    return [event for event in iterate_unsuspended(events) if isinstance(event, ToolAnswered)], transcript
+
+    async def answered() -> list[ToolAnswered]:
+        return [event async for event in events if isinstance(event, ToolAnswered)]
+
+    return asyncio.run(answered()), transcript
 
 
 def call(name: str, call_id: str | None = None, **arguments: object) -> ToolCall:

@@ -22,7 +22,7 @@ from lmstrix.ground.types import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncGenerator, Callable
 
     from lmstrix.ground.backend import LoadProgress
     from lmstrix.ground.types import Deadlines
@@ -114,9 +114,7 @@ class FakeBackend:
     async def unload(self, instance_id: str) -> None:
         del self.loaded[instance_id]
 
-    async def stream(
-        self, instance_id: str, request: GenerationRequest, *, deadlines: Deadlines | None = None
-    ) -> AsyncIterator[StreamEvent]:
+    async def stream(self, instance_id: str, request: GenerationRequest) -> AsyncGenerator[StreamEvent]:
         instance = self.loaded[instance_id]
         model = self.models[instance.model_key]
         self.requests.append((instance.model_key, request))

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, cast
 
 from lmstrix.core.answers import inference
+from lmstrix.core.unsuspended import streaming_manager
 from lmstrix.ground.errors import GenerationError, UsageError
 from lmstrix.ground.types import Finished, Message, StreamEvent, ToolAnswered, ToolCall, ToolDefinition
 
@@ -104,14 +105,14 @@ async def act(
         if transcript.rounds > 1:
             prepared = await inference.fit(backend, acquired, current, options)
         finished: Finished | None = None
-        stream = cast(
-            "AsyncGenerator[StreamEvent]",
-            backend.stream(
-                prepared.instance.instance_id, inference.bounded(current, prepared), deadlines=options.deadlines
-            ),
+        events = streaming_manager(backend).events(
+            prepared.instance.instance_id,
+            inference.bounded(current, prepared),
+            deadlines=options.deadlines,
+            model_key=prepared.instance.model_key,
         )
-        async with aclosing(stream):
-            async for event in stream:
+        async with aclosing(events):
+            async for event in events:
                 if isinstance(event, Finished):
                     finished = event
                 else:

@@ -7,15 +7,16 @@ from __future__ import annotations
 
 import time
 from contextlib import aclosing
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import TYPE_CHECKING, Protocol
 
+from lmstrix.core.answers.streaming import StreamingManager, Streams
 from lmstrix.core.benchmark.timing import Trace, figures_of
 from lmstrix.core.context.verdict import Outcome, outcome_of
 from lmstrix.ground.errors import EmptyAnswerError, GenerationError, LMStrixError
 from lmstrix.ground.types import Finished, GenerationRequest, PromptProgress, TextDelta
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Callable
+    from collections.abc import Callable
 
     from lmstrix.core.benchmark.records import RequestFigures
     from lmstrix.ground.backend import LoadProgress
@@ -30,12 +31,8 @@ _WHILE_ANSWERING: dict[str, str] = {
 }
 
 
-class StreamingBackend(Protocol):
+class StreamingBackend(Streams, Protocol):
     """What is needed to measure a model that answers."""
-
-    def stream(
-        self, instance_id: str, request: GenerationRequest, *, deadlines: Deadlines | None = None
-    ) -> AsyncIterator[StreamEvent]: ...
 
     async def close(self) -> None: ...
 
@@ -65,11 +62,12 @@ class Progress(Protocol):
 
 
 async def trace_request(
-    backend: StreamingBackend,
+    backend: Streams,
     instance_id: str,
     request: GenerationRequest,
     trace: Trace,
     *,
+    model_key: str | None = None,
     deadlines: Deadlines | None = None,
     progress: Progress | None = None,
     clock: Callable[[], float] = time.perf_counter,
@@ -77,9 +75,9 @@ async def trace_request(
     """Stream one request into `trace`. Raises what the stream raises, and EmptyAnswerError for a silent success."""
     chars = 0
     told_at = trace.sent_at = clock()
-    stream = cast("AsyncGenerator[StreamEvent]", backend.stream(instance_id, request, deadlines=deadlines))
-    async with aclosing(stream):
-        async for event in stream:
+    events = StreamingManager(backend).events(instance_id, request, deadlines=deadlines, model_key=model_key)
+    async with aclosing(events):
+        async for event in events:
             now = clock()
             if trace.first_event_at is None:
                 trace.first_event_at = now
@@ -112,11 +110,12 @@ def _tell(progress: Progress, event: StreamEvent, trace: Trace, now: float) -> N
 
 
 async def measure_request(
-    backend: StreamingBackend,
+    backend: Streams,
     instance_id: str,
     request: GenerationRequest,
     trace: Trace,
     *,
+    model_key: str | None = None,
     latency_s: float | None,
     deadlines: Deadlines | None = None,
     progress: Progress | None = None,
@@ -125,7 +124,16 @@ async def measure_request(
     """The figures of one request; a failure is told in them, and returned for who has to act on it."""
     requested = request.max_tokens or 0
     try:
-        await trace_request(backend, instance_id, request, trace, deadlines=deadlines, progress=progress, clock=clock)
+        await trace_request(
+            backend,
+            instance_id,
+            request,
+            trace,
+            model_key=model_key,
+            deadlines=deadlines,
+            progress=progress,
+            clock=clock,
+        )
     except LMStrixError as exc:
         outcome: str = outcome_of(exc, "prefill")
         if trace.chunk_at:

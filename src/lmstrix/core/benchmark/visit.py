@@ -410,6 +410,7 @@ class Visitor:
             instance_id,
             request,
             trace,
+            model_key=state.cell.target.model_key,
             latency_s=latency_s,
             deadlines=self.request.deadlines,
             progress=state.teller.progress if tell else None,
