@@ -150,7 +150,7 @@ async def _probe(address: str, timeout_s: float) -> ServerInfo | str:
     """The server at `address`, or why there is none."""
     import httpx
 
-    from lmstrix.api.http_client import is_refused, open_http
+    from lmstrix.api.http_client import is_passing, is_refused, open_http
     from lmstrix.api.retry import with_retries
 
     async def greet() -> tuple[object, object]:
@@ -158,15 +158,14 @@ async def _probe(address: str, timeout_s: float) -> ServerInfo | str:
         ours = isinstance(greeting, dict) and greeting.get("lmstudio") is True
         return ours, await _json_at(client, "/lms-status") if ours else None
 
-    def broke(failure: BaseException) -> bool:
-        # Candidates are probed side by side, and a port nobody listens on must not hold up the others.
-        return isinstance(failure, httpx.NetworkError) and not isinstance(failure, httpx.ConnectError)
-
     try:
         async with open_http(f"http://{address}") as client:
-            ours, status = await with_retries(greet, passes=broke, limit_s=timeout_s)
+            # A port nobody listens on is asked once: it must not hold up the others, which are probed beside it.
+            ours, status = await with_retries(greet, passes=is_passing, limit_s=timeout_s)
     except TimeoutError:
         return "did not answer"
+    except httpx.ProtocolError:
+        return "is another program"
     except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as exc:
         return _REFUSED if is_refused(exc) else "cannot be reached"
     if not ours:
@@ -178,7 +177,7 @@ async def _probe(address: str, timeout_s: float) -> ServerInfo | str:
 
 
 async def _json_at(client: httpx.AsyncClient, path: str) -> object:
-    """The JSON a GET answers with; None when it is none, or no HTTP either."""
+    """The JSON a GET answers with; None when it is none."""
     import httpx
 
     content = b""
@@ -189,5 +188,5 @@ async def _json_at(client: httpx.AsyncClient, path: str) -> object:
                 if len(content) > _MOST_BYTES:
                     return None
             return json.loads(content) if response.status_code == 200 else None
-    except (httpx.ProtocolError, httpx.DecodingError, ValueError, RecursionError):
+    except (httpx.DecodingError, ValueError, RecursionError):
         return None

@@ -76,7 +76,8 @@ def _connection_lost(exc: Exception, asked: ServerRequest) -> BackendUnavailable
 
 _BROKEN = re.compile(
     r"httpx\.(?:ReadError|WriteError|CloseError|RemoteProtocolError)|unexpectedly disconnected|"
-    r"Failure while waiting for websocket message|Failed to send websocket message"
+    r"Failure while waiting for websocket message|Failed to send websocket message|"
+    r"not reachable at \S+\. Is LM Studio running"  # no cause is named: it broke between upgrade and greeting
 )
 
 

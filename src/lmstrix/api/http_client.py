@@ -55,10 +55,10 @@ async def read(client: httpx.AsyncClient, path: str, *, limit_s: float | None) -
             response.raise_for_status()
         return response
 
-    return await with_retries(get, passes=_passes, limit_s=limit_s)
+    return await with_retries(get, passes=is_passing, limit_s=limit_s)
 
 
-def _passes(failure: BaseException) -> bool:
+def is_passing(failure: BaseException) -> bool:
     """Whether another attempt may work. Nobody listens at once after nobody did: a connect error stays."""
     import httpx
 
