@@ -150,7 +150,8 @@ def test_a_load_that_failed_for_a_reason_of_its_own_is_no_evidence(body: dict[st
 
 
 def test_only_three_kinds_are_evidence_about_memory() -> None:
-    kinds = {kind for _, _, kind in TEXTS + CODES} | {errors.LoadTimeoutError, errors.StreamStalledError}
+    kinds: set[type[errors.LMStrixError]] = {kind for _, _, kind in TEXTS + CODES}
+    kinds |= {errors.LoadTimeoutError, errors.StreamStalledError}
     evidence = {errors.LoadRefusedError, errors.OutOfMemoryError, errors.EngineDiedError}
     assert {kind for kind in kinds if kind.memory_evidence} == evidence
 

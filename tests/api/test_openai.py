@@ -16,8 +16,9 @@ import pytest
 from lmstrix.api.openai import AsyncOpenAIBackend
 from lmstrix.api.openai_stream import MOST_EVENT_BYTES
 from lmstrix.core.answers.streaming import StreamingManager
+from lmstrix.core.benchmark.measuring import BenchServer
 from lmstrix.core.benchmark.records import BenchRequest, BenchTarget
-from lmstrix.core.benchmark.runner import BenchServer, run_bench
+from lmstrix.core.benchmark.runner import Bench
 from lmstrix.ground.errors import (
     AuthenticationError,
     BackendUnavailableError,
@@ -112,11 +113,12 @@ async def test_a_prompt_that_is_too_long_for_llama_server(llama_server: str) -> 
     await backend.close()
 
 
-def test_a_benchmark_agrees_with_llama_servers_timings(llama_server: str) -> None:
+async def test_a_benchmark_agrees_with_llama_servers_timings(llama_server: str) -> None:
     backend = AsyncOpenAIBackend(llama_server, deadlines=SHORT)
     server = BenchServer(streams=backend, loads=None, engine="openai", address=backend.address)
     target = BenchTarget(model_key="model", path="model")
-    report = run_bench(server, [target], BenchRequest(runs=3, tiers=(1024,), max_tokens=200), power_sources=())
+    report = await Bench(server, [target], BenchRequest(runs=3, tiers=(1024,), max_tokens=200), power_sources=()).run()
+    await backend.close()
     (cell,) = report.cells
     assert cell.outcome == "ok", cell.reason
     assert cell.loads == ()

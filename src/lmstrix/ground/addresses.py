@@ -1,18 +1,24 @@
-"""Whether an address is this machine's own."""
+"""Which addresses are this machine talking to itself. No name but localhost is looked up: it may change its address."""
 
 from __future__ import annotations
 
 from ipaddress import ip_address
 
 
-def is_loopback(address: str) -> bool:
-    """Whether a host, or host:port with IPv6 in brackets, is this machine talking to itself."""
-    for host in (address, address.rpartition(":")[0]):
-        name = host.removeprefix("[").removesuffix("]")
-        if name == "localhost":
-            return True
-        try:
-            return ip_address(name).is_loopback
-        except ValueError:
-            continue  # with a port after it, or a name: a name is looked up nowhere, it may change its address
-    return False
+def is_loopback(host: str) -> bool:
+    """Whether a host is this machine's own."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def is_local(address: str) -> bool:
+    """Whether `address` (host:port) is on this machine."""
+    return local_port(address) is not None
+
+
+def local_port(address: str) -> int | None:
+    """The port of an `address` (host:port) on this machine; None for another machine's."""
+    host, _, port = address.rpartition(":")
+    return int(port) if is_loopback(host.strip("[]")) and port.isdigit() else None

@@ -8,17 +8,18 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lmstrix.core.benchmark.memory_sampler import is_local
+from lmstrix.core.benchmark.measuring import BenchServer
 from lmstrix.core.benchmark.records import BenchReport, BenchRequest, BenchTarget, from_json
-from lmstrix.core.benchmark.runner import BenchServer, run_bench
+from lmstrix.core.benchmark.runner import Bench
 from lmstrix.core.benchmark.saved import find_unfinished, load_report
 from lmstrix.core.history import History
 from lmstrix.core.history.processes import host_name
+from lmstrix.ground.addresses import is_local
 from lmstrix.ground.errors import GgufError, LMStrixError, ModelNotFoundError, UsageError
 from lmstrix.loaders.gguf import read_header
 from lmstrix.reports.bench.files import REPORT_FILE, write_report
@@ -26,6 +27,7 @@ from lmstrix.reports.bench.files import REPORT_FILE, write_report
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from lmstrix.api.client import AsyncLMStudioBackend
     from lmstrix.api.openai import AsyncOpenAIBackend
     from lmstrix.core.benchmark.events import BenchEvent
     from lmstrix.core.history import BenchRun
@@ -74,13 +76,13 @@ def bench(
     with ExitStack() as stack:
         history = stack.enter_context(History(service.paths.history_file))
         stack.enter_context(history.journal.tester_lock("lmstrix bench"))
-        server, targets = _server(service, options.models)
+        backend, server, targets = _server(service, options.models)
         plan.plan_cells(targets, options.request, loads=server.loads is not None)  # refuses what makes no sense
         session = None
         if options.resume:
             session = find_unfinished(history.benches, options.request, [target.path for target in targets])
             service.notify(f"going on with {session}" if session else "nothing like it was interrupted; beginning anew")
-        report = run_bench(
+        measuring = Bench(
             server,
             targets,
             options.request,
@@ -90,7 +92,18 @@ def bench(
             host=host_name(),
             on_event=on_event,
         )
+        with suppress(KeyboardInterrupt):
+            asyncio.run(_run_and_close(measuring, backend))
+        report = measuring.report()
     return BenchOutcome(report=report, index=write_report(report, options.out or _folder(service, report)))
+
+
+async def _run_and_close(measuring: Bench, backend: AsyncLMStudioBackend | AsyncOpenAIBackend) -> None:
+    """The backend belongs to the event loop that ends with this."""
+    try:
+        await measuring.run()
+    finally:
+        await backend.close()
 
 
 def _folder(service: LMStrixService, report: BenchReport) -> Path:
@@ -103,7 +116,9 @@ def _folder(service: LMStrixService, report: BenchReport) -> Path:
     return folder
 
 
-def _server(service: LMStrixService, models: Sequence[str]) -> tuple[BenchServer, list[BenchTarget]]:
+def _server(
+    service: LMStrixService, models: Sequence[str]
+) -> tuple[AsyncLMStudioBackend | AsyncOpenAIBackend, BenchServer, list[BenchTarget]]:
     if service.settings.server.startswith(OPENAI):
         return _openai(service, models)
     from lmstrix.api.client import AsyncLMStudioBackend
@@ -120,10 +135,13 @@ def _server(service: LMStrixService, models: Sequence[str]) -> tuple[BenchServer
     connection = service.connection
     backend = AsyncLMStudioBackend(connection.server, api_token=service.settings.api_token)
     local = is_local(connection.server.address)
-    return BenchServer.of(backend), [_target(record, service.models_dir if local else None) for record in records]
+    targets = [_target(record, service.models_dir if local else None) for record in records]
+    return backend, BenchServer.of(backend), targets
 
 
-def _openai(service: LMStrixService, models: Sequence[str]) -> tuple[BenchServer, list[BenchTarget]]:
+def _openai(
+    service: LMStrixService, models: Sequence[str]
+) -> tuple[AsyncOpenAIBackend, BenchServer, list[BenchTarget]]:
     """A server that loads its models by itself, which are named as it names them."""
     from lmstrix.api.openai import AsyncOpenAIBackend
 
@@ -146,7 +164,7 @@ def _openai(service: LMStrixService, models: Sequence[str]) -> tuple[BenchServer
         )
     streams = backend()
     server = BenchServer(streams=streams, loads=None, engine="openai", address=streams.address)
-    return server, [BenchTarget(model_key=name, path=name) for name in models or names]
+    return streams, server, [BenchTarget(model_key=name, path=name) for name in models or names]
 
 
 def _target(record: ModelRecord, models_dir: Path | None) -> BenchTarget:

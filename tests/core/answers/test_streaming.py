@@ -180,7 +180,12 @@ def test_none_is_without_limit() -> None:
 
 def test_a_slow_reader_is_not_a_stalled_server() -> None:
     limits = Deadlines(between_tokens_s=5, silence_s=5)
-    events = [(4.0, PromptProgress(ratio=0.5)), (4.0, WORD), (4.0, WORD), (4.0, finished())]
+    events: list[tuple[float, StreamEvent]] = [
+        (4.0, PromptProgress(ratio=0.5)),
+        (4.0, WORD),
+        (4.0, WORD),
+        (4.0, finished()),
+    ]
     seen, failure, _ = run(events_of(Script(events), limits, reader_s=100.0))
     assert (len(seen), failure) == (4, None)
     _, failure, ended_at = run(events_of(Script([*events[:3], (6.0, finished())]), limits, reader_s=100.0))

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from lmstrix.core.benchmark.measuring import BenchServer
 from lmstrix.core.benchmark.records import BenchTarget
-from lmstrix.core.benchmark.runner import BenchServer
 from lmstrix.ground.errors import ContextOverflowError, LMStrixError, ModelNotFoundError
 from lmstrix.ground.types import (
     Finished,
@@ -24,6 +25,8 @@ from lmstrix.ground.types import (
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable
 
+    from lmstrix.core.benchmark.records import BenchReport
+    from lmstrix.core.benchmark.runner import Bench
     from lmstrix.ground.backend import LoadProgress
     from lmstrix.ground.types import Deadlines
 
@@ -154,6 +157,13 @@ class FakeBackend:
                 text=text, stats=stats, model_key=instance.model_key, instance_id=instance_id, context_length=4096
             )
         )
+
+
+def run_to_report(bench: Bench) -> BenchReport:
+    """As a command line does: Ctrl-C cancels the session, and what was measured is reported."""
+    with suppress(KeyboardInterrupt):
+        asyncio.run(bench.run())
+    return bench.report()
 
 
 def server_of(backend: FakeBackend) -> BenchServer:
