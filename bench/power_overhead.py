@@ -16,16 +16,11 @@ import tempfile
 import time
 from pathlib import Path
 
-from lmstrix.core.benchmark.energy import Channel
+from lmstrix.core.benchmark.energy import PowerChannel
 from lmstrix.core.benchmark.memory_sampler import MemorySampler
-from lmstrix.core.benchmark.power import PERIOD_S, PowerSampler
-from lmstrix.core.benchmark.power_sources import (
-    HwmonSource,
-    PowerSource,
-    RaplSource,
-    ReplaySource,
-    open_power_sources,
-)
+from lmstrix.core.benchmark.power import PERIOD_S, PowerSampler, PowerSource, ReplaySource
+from lmstrix.core.benchmark.power_linux import HwmonSource, RaplSource
+from lmstrix.core.benchmark.power_sources import open_power_sources
 
 BUDGET_PERCENT = 0.5
 PACKAGES = 2
@@ -85,7 +80,7 @@ def memory_percent(seconds: float) -> float:
 
 
 def main(seconds: float) -> int:
-    cards = [Channel(name=f"card {number}", part="gpu", unit="J") for number in range(CARDS)]
+    cards = [PowerChannel(name=f"card {number}", part="gpu", unit="J") for number in range(CARDS)]
     with tempfile.TemporaryDirectory() as folder:
         rows: list[tuple[str, float, float | None]] = []
         every: dict[str, list[PowerSource]] = {

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from lmstrix.api.client import AsyncLMStudioBackend
-from lmstrix.api.exchange import Patience
+from lmstrix.core.answers.streaming import StreamingManager
 from lmstrix.ground import errors
 from lmstrix.ground.types import (
     Deadlines,
@@ -280,7 +280,7 @@ async def test_unloading_twice_is_unloading(backend: AsyncLMStudioBackend, serve
 
 async def test_a_prediction_event_by_event(backend: AsyncLMStudioBackend, server: FaultyServer) -> None:
     await load(backend)
-    events = [event async for event in backend.stream("mine", ASK)]
+    events = [event async for event in StreamingManager(backend).events("mine", ASK)]
     progress = [event for event in events if isinstance(event, PromptProgress)]
     assert (progress[-1].ratio, progress[-1].total_tokens, progress[-1].cached_tokens) == (1.0, 3, 0)
     assert "".join(event.text for event in events if isinstance(event, TextDelta)) == FIVE
@@ -326,7 +326,7 @@ async def test_a_prediction_sends_exactly_what_was_asked(backend: AsyncLMStudioB
         tool_choice="required",
         enable_thinking=False,
     )
-    await backend.generate("mine", request)
+    await StreamingManager(backend).result("mine", request)
     sent = server.parameters("predict")
     assert sent["modelSpecifier"] == {"type": "instanceReference", "instanceReference": "ref-1"}
     assert collapse(sent["predictionConfigStack"]) == {
@@ -360,7 +360,7 @@ async def test_a_prediction_sends_exactly_what_was_asked(backend: AsyncLMStudioB
 
 async def test_raw_prompts_take_the_template_route(backend: AsyncLMStudioBackend, server: FaultyServer) -> None:
     await load(backend)
-    await backend.generate("mine", GenerationRequest(raw_prompt="2+3="))
+    await StreamingManager(backend).result("mine", GenerationRequest(raw_prompt="2+3="))
     sent = server.parameters("predict")
     assert [layer["layerName"] for layer in sent["predictionConfigStack"]["layers"]] == [
         "apiOverride",
@@ -376,13 +376,13 @@ async def test_images_are_uploaded_once_and_referred_to(
     picture.write_bytes(b"not really a picture")
     await load(backend)
     shown = Message(role="user", text="What is it?", images=(str(picture),))
-    await backend.generate("mine", GenerationRequest(messages=(shown, shown)))
+    await StreamingManager(backend).result("mine", GenerationRequest(messages=(shown, shown)))
     assert server.endpoints().count("uploadFileBase64") == 1
     part = server.parameters("predict")["history"]["messages"][0]["content"][1]
     assert part == {"type": "file", "name": "a.png", "identifier": "f-a.png", "fileType": "image", "sizeBytes": 21}
     missing = Message(role="user", images=(str(tmp_path / "b.png"),))
     with pytest.raises(errors.UsageError, match=r"b\.png cannot be read"):
-        await backend.generate("mine", GenerationRequest(messages=(missing,)))
+        await StreamingManager(backend).result("mine", GenerationRequest(messages=(missing,)))
 
 
 @pytest.mark.parametrize(
@@ -404,23 +404,12 @@ async def test_every_deadline_of_a_stream_fires_and_cancels(
     await load(backend)
     server.faults.predict = fault
     with pytest.raises(errors.StreamStalledError) as caught:
-        await backend.generate("mine", ASK, deadlines=limits)
+        await StreamingManager(backend).result("mine", ASK, deadlines=limits)
     assert (caught.value.stage, caught.value.waited_s, caught.value.partial_text) == (stage, 0.1, partial)
     assert server.cancelled == ["predict"]
     server.let_go()
     server.faults.predict = ""
-    assert (await backend.generate("mine", ASK)).text == FIVE
-
-
-async def test_progress_that_does_not_grow_is_silence() -> None:
-    patience = Patience(Deadlines(silence_s=60, between_tokens_s=None))
-    patience.note(PromptProgress(ratio=0.5))
-    until = patience.until()
-    await asyncio.sleep(0.01)
-    patience.note(PromptProgress(ratio=0.5))
-    assert patience.until() == until
-    patience.note(PromptProgress(ratio=0.6))
-    assert patience.until() > until
+    assert (await StreamingManager(backend).result("mine", ASK)).text == FIVE
 
 
 async def test_progress_of_the_prompt_does_not_put_off_the_first_token() -> None:
@@ -431,7 +420,9 @@ async def test_progress_of_the_prompt_does_not_put_off_the_first_token() -> None
         seen = []
 
         async def read() -> None:
-            async for event in patient.stream("mine", ASK, deadlines=Deadlines(first_token_s=0.2, between_tokens_s=9)):
+            async for event in StreamingManager(patient).events(
+                "mine", ASK, deadlines=Deadlines(first_token_s=0.2, between_tokens_s=9)
+            ):
                 seen.append(event)
                 await asyncio.sleep(0.1)  # three progress events, each well within the deadline
 
@@ -444,7 +435,7 @@ async def test_progress_of_the_prompt_does_not_put_off_the_first_token() -> None
 async def test_a_slow_reader_is_not_a_stalled_server(backend: AsyncLMStudioBackend) -> None:
     await load(backend)
     text = ""
-    async for event in backend.stream("mine", ASK, deadlines=Deadlines(between_tokens_s=0.05)):
+    async for event in StreamingManager(backend).events("mine", ASK, deadlines=Deadlines(between_tokens_s=0.05)):
         await asyncio.sleep(0.07)
         text += event.text if isinstance(event, TextDelta) else ""
     assert text == FIVE
@@ -456,7 +447,7 @@ async def test_leaving_a_stream_early_cancels_it(backend: AsyncLMStudioBackend, 
     server.faults.predict = "hang after 2 words"
 
     async def read() -> None:
-        async with contextlib.aclosing(backend.stream("mine", ASK)) as events:  # type: ignore[type-var]
+        async with contextlib.aclosing(StreamingManager(backend).events("mine", ASK)) as events:
             async for event in events:
                 if isinstance(event, TextDelta) and way == "leave":
                     break
@@ -495,11 +486,11 @@ async def test_a_prediction_that_fails(
     await load(backend)
     server.faults.predict = fault
     with pytest.raises(errors.LMStrixError) as caught:
-        await backend.generate("mine", ASK)
+        await StreamingManager(backend).result("mine", ASK)
     assert type(caught.value) is expected
     assert not caught.value.memory_evidence
     server.faults.predict = ""
-    assert (await backend.generate("mine", ASK)).text == FIVE
+    assert (await StreamingManager(backend).result("mine", ASK)).text == FIVE
 
 
 async def test_statistics_nobody_understands_do_not_cost_the_answer(
@@ -507,7 +498,7 @@ async def test_statistics_nobody_understands_do_not_cost_the_answer(
 ) -> None:
     await load(backend)
     server.faults.predict = "bad stats"
-    result = await backend.generate("mine", ASK)
+    result = await StreamingManager(backend).result("mine", ASK)
     assert result.text == FIVE
     assert (result.stats.stop_reason, result.stats.prompt_tokens, result.stats.completion_tokens) == (None, None, None)
     assert result.stats.total_tokens == 11
@@ -517,9 +508,11 @@ async def test_a_prompt_that_does_not_fit_is_refused_with_its_numbers(backend: A
     await load(backend, 50)
     long = Message(role="user", text="word " * 60)
     with pytest.raises(errors.ContextOverflowError) as caught:
-        await backend.generate("mine", GenerationRequest(messages=(long,)))
+        await StreamingManager(backend).result("mine", GenerationRequest(messages=(long,)))
     assert (caught.value.prompt_tokens, caught.value.context_length, caught.value.model_key) == (60, 50, TINY)
-    cut = await backend.generate("mine", GenerationRequest(messages=(long,), overflow_policy="truncateMiddle"))
+    cut = await StreamingManager(backend).result(
+        "mine", GenerationRequest(messages=(long,), overflow_policy="truncateMiddle")
+    )
     assert cut.stats.prompt_tokens is not None
     assert cut.stats.prompt_tokens < 50
 
@@ -532,22 +525,22 @@ async def test_an_instance_that_was_replaced_is_not_mistaken_for_ours(
     await stranger.unload("mine")
     await stranger.load(TINY, LoadConfig(context_length=1000), instance_id="mine")
     with pytest.raises(errors.ModelUnloadedError):
-        await backend.generate("mine", ASK)
+        await StreamingManager(backend).result("mine", ASK)
     other = AsyncLMStudioBackend(server.info)  # one that did not load it takes it as it is
-    assert (await other.generate("mine", ASK)).context_length == 1000
+    assert (await StreamingManager(other).result("mine", ASK)).context_length == 1000
     await asyncio.gather(stranger.close(), other.close())
 
 
 async def test_an_instance_nobody_loaded_is_not_found(backend: AsyncLMStudioBackend) -> None:
     with pytest.raises(errors.ModelNotFoundError, match="nowhere"):
-        await backend.generate("nowhere", ASK)
+        await StreamingManager(backend).result("nowhere", ASK)
     with pytest.raises(errors.ModelNotFoundError):
         await backend.count_tokens("nowhere", "text")
 
 
 async def test_a_hundred_streams_share_one_connection(backend: AsyncLMStudioBackend, server: FaultyServer) -> None:
     await load(backend)
-    results = await asyncio.gather(*(backend.generate("mine", ASK) for _ in range(100)))
+    results = await asyncio.gather(*(StreamingManager(backend).result("mine", ASK) for _ in range(100)))
     assert {result.text for result in results} == {FIVE}
     assert server.paths["/llm"] == 1
 
@@ -684,7 +677,7 @@ async def test_tool_calls_reasoning_and_garbled_calls(backend: AsyncLMStudioBack
         fragment("Done."),
     ]
     server.script = packets
-    events = [event async for event in backend.stream("mine", ASK)]
+    events = [event async for event in StreamingManager(backend).events("mine", ASK)]
     calls = [event.call for event in events if isinstance(event, ToolCallEvent)]
     assert [(call.name, call.arguments, call.call_id, call.error) for call in calls] == [
         ("zoom", {}, "c", None),

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lmstrix.api.discovery import find_server, find_server_async, parse_address
+from lmstrix.api.discovery import find_server, parse_address
 from lmstrix.ground.errors import BackendUnavailableError, UsageError
 from lmstrix.ground.paths import Paths
 from lmstrix.ground.types import ServerInfo
@@ -39,61 +39,63 @@ def write(file: Path, address: str) -> None:
     file.write_text(json.dumps({"host": host, "port": int(port), "pid": 1}))
 
 
-def test_an_address_is_looked_at_alone(server: FaultyServer, paths: Paths) -> None:
-    found = find_server(f"http://{server.address}/v1", ports=(), paths=paths, environ={})
+async def test_an_address_is_looked_at_alone(server: FaultyServer, paths: Paths) -> None:
+    found = await find_server(f"http://{server.address}/v1", ports=(), paths=paths, environ={})
     assert found == ServerInfo(address=server.address, engine="lmstudio", version="0.4.21", package="lmstudio")
     dead = f"127.0.0.1:{closed_port()}"
     with pytest.raises(BackendUnavailableError, match=f"{dead} refused.*--server") as caught:
-        find_server(dead, ports=(port_of(server.address),), paths=paths, environ={})
+        await find_server(dead, ports=(port_of(server.address),), paths=paths, environ={})
     assert caught.value.address == dead
 
 
 @pytest.mark.parametrize("variable", ["LMSTRIX_SERVER", "LMSTUDIO_BASE_URL"])
-def test_the_environment_may_name_it(server: FaultyServer, paths: Paths, variable: str) -> None:
+async def test_the_environment_may_name_it(server: FaultyServer, paths: Paths, variable: str) -> None:
     environ = {variable: server.address}
-    assert find_server(ports=(), paths=paths, environ=environ).address == server.address
+    assert (await find_server(ports=(), paths=paths, environ=environ)).address == server.address
     dead = f"127.0.0.1:{closed_port()}"
     with pytest.raises(BackendUnavailableError):  # an argument stands above it
-        find_server(dead, ports=(), paths=paths, environ=environ)
+        await find_server(dead, ports=(), paths=paths, environ=environ)
 
 
-def test_lm_studio_says_where_it_listens(server: FaultyServer, paths: Paths, tmp_path: Path) -> None:
+async def test_lm_studio_says_where_it_listens(server: FaultyServer, paths: Paths, tmp_path: Path) -> None:
     assert paths.lmstudio_home is not None
     write(paths.lmstudio_home / ".internal" / "http-server.json", server.address)
-    assert find_server("auto", ports=(closed_port(),), paths=paths, environ={}).address == server.address
+    assert (await find_server("auto", ports=(closed_port(),), paths=paths, environ={})).address == server.address
     elsewhere = tmp_path / "elsewhere.json"
     write(elsewhere, f"127.0.0.1:{closed_port()}")
     with pytest.raises(BackendUnavailableError):
-        find_server("lmstudio", ports=(), paths=paths, environ={"LMS_API_SERVER_INFO_PATH": str(elsewhere)})
+        await find_server("lmstudio", ports=(), paths=paths, environ={"LMS_API_SERVER_INFO_PATH": str(elsewhere)})
 
 
 @pytest.mark.parametrize(
     "content", ["", "[]", '{"port":"x"}', '{"host":"a b","port":1}', '{"host":1,"port":null}', "\xff"]
 )
-def test_files_that_make_no_sense_are_passed_over(server: FaultyServer, paths: Paths, content: str) -> None:
+async def test_files_that_make_no_sense_are_passed_over(server: FaultyServer, paths: Paths, content: str) -> None:
     assert paths.lmstudio_home is not None
     (paths.lmstudio_home / ".internal" / "http-server.json").write_text(content, encoding="latin-1")
     (paths.home / "engine.json").write_text(content, encoding="latin-1")
-    assert find_server("auto", ports=(port_of(server.address),), paths=paths, environ={}).address == server.address
+    assert (
+        await find_server("auto", ports=(port_of(server.address),), paths=paths, environ={})
+    ).address == server.address
 
 
-def test_the_sdk_ports_in_their_order(server: FaultyServer, paths: Paths) -> None:
+async def test_the_sdk_ports_in_their_order(server: FaultyServer, paths: Paths) -> None:
     with FaultyServer() as second:
         ports = (closed_port(), port_of(second.address), port_of(server.address))
-        assert find_server("auto", ports=ports, paths=paths, environ={}).address == second.address
+        assert (await find_server("auto", ports=ports, paths=paths, environ={})).address == second.address
 
 
-def test_an_embedded_engine_is_known_by_its_package(server: FaultyServer, paths: Paths) -> None:
+async def test_an_embedded_engine_is_known_by_its_package(server: FaultyServer, paths: Paths) -> None:
     with FaultyServer() as engine:
         engine.faults.pages["/lms-status"] = (200, '{"package":"lmstrix","version":"2.0"}')
         write(paths.home / "engine.json", engine.address)
         embedded = ServerInfo(address=engine.address, engine="embedded", version="2.0", package="lmstrix")
         lmstudio_port = (port_of(server.address),)
-        assert find_server("embedded", ports=lmstudio_port, paths=paths, environ={}) == embedded
-        assert find_server("auto", ports=(), paths=paths, environ={}) == embedded
-        assert find_server("auto", ports=lmstudio_port, paths=paths, environ={}).engine == "lmstudio"
+        assert await find_server("embedded", ports=lmstudio_port, paths=paths, environ={}) == embedded
+        assert await find_server("auto", ports=(), paths=paths, environ={}) == embedded
+        assert (await find_server("auto", ports=lmstudio_port, paths=paths, environ={})).engine == "lmstudio"
         with pytest.raises(BackendUnavailableError, match="is lmstrix"):
-            find_server("lmstudio", ports=(port_of(engine.address),), paths=paths, environ={})
+            await find_server("lmstudio", ports=(port_of(engine.address),), paths=paths, environ={})
 
 
 ODD_ANSWERS = {
@@ -111,12 +113,12 @@ ODD_ANSWERS = {
 
 
 @pytest.mark.parametrize("answer", ODD_ANSWERS.values(), ids=ODD_ANSWERS)
-def test_foreign_programs_on_a_port(server: FaultyServer, paths: Paths, answer: bytes) -> None:
+async def test_foreign_programs_on_a_port(server: FaultyServer, paths: Paths, answer: bytes) -> None:
     with listening(answer) as foreign:
-        found = find_server("auto", ports=(port_of(foreign), port_of(server.address)), paths=paths, environ={})
+        found = await find_server("auto", ports=(port_of(foreign), port_of(server.address)), paths=paths, environ={})
         assert found.address == server.address
         with pytest.raises(BackendUnavailableError, match=f"{foreign} (is another program|cannot be reached)"):
-            find_server(foreign, paths=paths, environ={})
+            await find_server(foreign, paths=paths, environ={})
 
 
 async def test_silent_ports_cost_one_bound_together(server: FaultyServer, paths: Paths) -> None:
@@ -125,24 +127,24 @@ async def test_silent_ports_cost_one_bound_together(server: FaultyServer, paths:
         ports = (port_of(silent), port_of(other), port_of(server.address))
         async with asyncio.timeout(5):
             with pytest.raises(BackendUnavailableError, match=f"{silent} did not answer, {other} did not answer"):
-                await find_server_async("auto", ports=ports, paths=paths, environ={}, timeout_s=0.2)
+                await find_server("auto", ports=ports, paths=paths, environ={}, timeout_s=0.2)
 
 
-def test_a_status_nobody_answers_does_not_matter(server: FaultyServer, paths: Paths) -> None:
+async def test_a_status_nobody_answers_does_not_matter(server: FaultyServer, paths: Paths) -> None:
     server.faults.pages["/lms-status"] = (200, '{"error":"Unexpected endpoint"}')
-    found = find_server(server.address, paths=paths, environ={})
+    found = await find_server(server.address, paths=paths, environ={})
     assert (found.engine, found.version, found.package) == ("lmstudio", None, None)
 
 
-def test_a_chunked_greeting_is_read(paths: Paths) -> None:
+async def test_a_chunked_greeting_is_read(paths: Paths) -> None:
     body = b'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n11\r\n{"lmstudio":true}\r\n0\r\n\r\n'
     with listening(body) as address:
-        assert find_server(address, paths=paths, environ={}).address == address
+        assert (await find_server(address, paths=paths, environ={})).address == address
 
 
-def test_nowhere_to_look(paths: Paths) -> None:
+async def test_nowhere_to_look(paths: Paths) -> None:
     with pytest.raises(BackendUnavailableError, match=r"no embedded engine is running; .*lmstrix engine start"):
-        find_server("embedded", paths=paths, environ={})
+        await find_server("embedded", paths=paths, environ={})
 
 
 @pytest.mark.parametrize(

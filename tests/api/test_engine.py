@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 import psutil
 import pytest
 
-from lmstrix.api.blocking import LMStudioBackend
 from lmstrix.api.client import AsyncLMStudioBackend
-from lmstrix.api.discovery import find_server, find_server_async
+from lmstrix.api.discovery import find_server
+from lmstrix.core.answers.streaming import StreamingManager
 from lmstrix.engine import EmbeddedEngine
 from lmstrix.ground import errors
 from lmstrix.ground.types import (
@@ -50,16 +50,8 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedEngine]
 
 
 @pytest.fixture
-def blocking(engine: EmbeddedEngine) -> Iterator[LMStudioBackend]:
-    with LMStudioBackend(find_server(engine.address)) as opened:
-        yield opened
-        for model in opened.list_loaded():
-            opened.unload(model.instance_id, kind=model.kind)
-
-
-@pytest.fixture
-async def asynchronous(engine: EmbeddedEngine) -> AsyncIterator[AsyncLMStudioBackend]:
-    async with asyncio.timeout(30), AsyncLMStudioBackend(await find_server_async(engine.address)) as opened:
+async def backend(engine: EmbeddedEngine) -> AsyncIterator[AsyncLMStudioBackend]:
+    async with asyncio.timeout(30), AsyncLMStudioBackend(await find_server(engine.address)) as opened:
         yield opened
         for model in await opened.list_loaded():
             await opened.unload(model.instance_id, kind=model.kind)
@@ -69,52 +61,60 @@ def user(text: str, **options: object) -> GenerationRequest:
     return GenerationRequest(messages=(Message(role="user", text=text),), **options)  # type: ignore[arg-type]
 
 
-def test_a_whole_life(blocking: LMStudioBackend) -> None:
-    assert blocking.server.engine == "embedded"
-    models = {model.model_key: model for model in blocking.list_downloaded()}
+async def test_a_whole_life(backend: AsyncLMStudioBackend) -> None:
+    assert backend.server.engine == "embedded"
+    models = {model.model_key: model for model in (await backend.list_downloaded())}
     assert {key: model.kind for key, model in models.items()} == {SCRIPTED: "llm", EMBEDDING: "embedding"}
     assert models[SCRIPTED].size_bytes > 0
     progress: list[float] = []
-    loaded = blocking.load(
+    loaded = await backend.load(
         SCRIPTED, LoadConfig(context_length=1000), instance_id="lmstrix-1", on_progress=progress.append
     )
     assert (loaded.instance_id, loaded.model_key, loaded.context_length) == ("lmstrix-1", SCRIPTED, 1000)
     assert progress[-1] == 1.0
-    assert [(model.instance_id, model.status) for model in blocking.list_loaded()] == [("lmstrix-1", "idle")]
-    result = blocking.generate("lmstrix-1", user("2+3=", max_tokens=20))
+    assert [(model.instance_id, model.status) for model in (await backend.list_loaded())] == [("lmstrix-1", "idle")]
+    result = await StreamingManager(backend).result("lmstrix-1", user("2+3=", max_tokens=20))
     assert "5" in result.text
     assert (result.stats.stop_reason, result.context_length) == ("eosFound", 1000)
-    template = blocking.apply_template("lmstrix-1", [Message(role="user", text="2+3=")])
-    assert result.stats.prompt_tokens == pytest.approx(blocking.count_tokens("lmstrix-1", template), abs=1)
-    assert len(blocking.tokenize("lmstrix-1", template)) == blocking.count_tokens("lmstrix-1", template)
-    assert "5" in blocking.generate("lmstrix-1", GenerationRequest(raw_prompt="2+3=", max_tokens=20)).text
-    blocking.unload("lmstrix-1")
-    blocking.unload("lmstrix-1")
-    assert blocking.list_loaded() == []
+    template = await backend.apply_template("lmstrix-1", [Message(role="user", text="2+3=")])
+    assert result.stats.prompt_tokens == pytest.approx((await backend.count_tokens("lmstrix-1", template)), abs=1)
+    assert len(await backend.tokenize("lmstrix-1", template)) == (await backend.count_tokens("lmstrix-1", template))
+    assert (
+        "5"
+        in (
+            await StreamingManager(backend).result("lmstrix-1", GenerationRequest(raw_prompt="2+3=", max_tokens=20))
+        ).text
+    )
+    (await backend.unload("lmstrix-1"))
+    (await backend.unload("lmstrix-1"))
+    assert (await backend.list_loaded()) == []
 
 
-def test_embeddings(blocking: LMStudioBackend) -> None:
-    blocking.load(EMBEDDING, LoadConfig(context_length=128), instance_id="vectors", kind="embedding")
-    first, second, again = blocking.embed("vectors", ["one", "two", "one"])
+async def test_embeddings(backend: AsyncLMStudioBackend) -> None:
+    (await backend.load(EMBEDDING, LoadConfig(context_length=128), instance_id="vectors", kind="embedding"))
+    first, second, again = await backend.embed("vectors", ["one", "two", "one"])
     assert first == again != second
     assert len(first) == len(second)
-    assert blocking.count_tokens("vectors", "one two") > 0
+    assert (await backend.count_tokens("vectors", "one two")) > 0
 
 
-def test_capabilities_over_rest(blocking: LMStudioBackend) -> None:
-    blocking.load(SCRIPTED, SMALL, instance_id="mine")
-    assert blocking.capabilities()[SCRIPTED].loaded == {"mine": 1024}
+async def test_capabilities_over_rest(backend: AsyncLMStudioBackend) -> None:
+    (await backend.load(SCRIPTED, SMALL, instance_id="mine"))
+    assert (await backend.capabilities())[SCRIPTED].loaded == {"mine": 1024}
 
 
-def test_reasoning_and_tool_calls(blocking: LMStudioBackend) -> None:
-    blocking.load(SCRIPTED, SMALL, instance_id="mine")
-    thought = blocking.generate("mine", user("think about 2+3", max_tokens=80))
+async def test_reasoning_and_tool_calls(backend: AsyncLMStudioBackend) -> None:
+    (await backend.load(SCRIPTED, SMALL, instance_id="mine"))
+    thought = await StreamingManager(backend).result("mine", user("think about 2+3", max_tokens=80))
     assert "five" in thought.text
     assert "Two plus three" in thought.reasoning
     assert "think>" not in thought.text + thought.reasoning
     parameters = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
     tool = ToolDefinition(name="get_weather", description="The weather", parameters=parameters)
-    events = list(blocking.stream("mine", user("What is the weather in Paris?", tools=(tool,), max_tokens=80)))
+    events = [
+        event
+        async for event in backend.stream("mine", user("What is the weather in Paris?", tools=(tool,), max_tokens=80))
+    ]
     calls = [event.call for event in events if isinstance(event, ToolCallEvent)]
     assert [(call.name, call.arguments) for call in calls] == [("get_weather", {"city": "Paris"})]
     finished = events[-1]
@@ -123,53 +123,53 @@ def test_reasoning_and_tool_calls(blocking: LMStudioBackend) -> None:
     assert finished.result.stats.stop_reason == "toolCalls"
 
 
-def test_limits_and_overflow(blocking: LMStudioBackend) -> None:
-    blocking.load(SCRIPTED, LoadConfig(context_length=256), instance_id="mine")
-    cut = blocking.generate("mine", user("Tell me a story", max_tokens=30))
+async def test_limits_and_overflow(backend: AsyncLMStudioBackend) -> None:
+    (await backend.load(SCRIPTED, LoadConfig(context_length=256), instance_id="mine"))
+    cut = await StreamingManager(backend).result("mine", user("Tell me a story", max_tokens=30))
     assert (cut.stats.stop_reason, cut.stats.completion_tokens) == ("maxPredictedTokensReached", 30)
-    full = blocking.generate("mine", user("Tell me a story"))
+    full = await StreamingManager(backend).result("mine", user("Tell me a story"))
     assert full.stats.stop_reason == "contextLengthReached"
     assert full.stats.total_tokens == pytest.approx(256, abs=2)
     with pytest.raises(errors.ContextOverflowError) as caught:
-        blocking.generate("mine", user("word " * 600))
+        (await StreamingManager(backend).result("mine", user("word " * 600)))
     assert caught.value.context_length == 256
     assert caught.value.prompt_tokens is not None
     assert caught.value.prompt_tokens > 600
 
 
-def test_memory_that_does_not_suffice(blocking: LMStudioBackend) -> None:
+async def test_memory_that_does_not_suffice(backend: AsyncLMStudioBackend) -> None:
     huge = LoadConfig(context_length=500_000_000)
-    fits, does_not = blocking.estimate(SCRIPTED, SMALL), blocking.estimate(SCRIPTED, huge)
+    fits, does_not = (await backend.estimate(SCRIPTED, SMALL)), (await backend.estimate(SCRIPTED, huge))
     assert (fits.passes_guardrails, does_not.passes_guardrails) == (True, False)
     with pytest.raises(errors.LoadRefusedError) as caught:
-        blocking.load(SCRIPTED, huge, instance_id="huge")
+        (await backend.load(SCRIPTED, huge, instance_id="huge"))
     assert caught.value.memory_evidence
-    assert blocking.list_loaded() == []
+    assert (await backend.list_loaded()) == []
 
 
-def test_names_nobody_knows(blocking: LMStudioBackend) -> None:
+async def test_names_nobody_knows(backend: AsyncLMStudioBackend) -> None:
     with pytest.raises(errors.ModelNotFoundError) as caught:
-        blocking.load("scriptd", SMALL, instance_id="mine")
+        (await backend.load("scriptd", SMALL, instance_id="mine"))
     assert SCRIPTED in " ".join(caught.value.suggestions)
     with pytest.raises(errors.ModelNotFoundError):
-        blocking.generate("nobody", user("2+3="))
+        (await StreamingManager(backend).result("nobody", user("2+3=")))
 
 
-async def test_deadlines_and_leaving_free_the_instance(asynchronous: AsyncLMStudioBackend) -> None:
-    await asynchronous.load(SCRIPTED, LoadConfig(context_length=4096), instance_id="mine")
+async def test_deadlines_and_leaving_free_the_instance(backend: AsyncLMStudioBackend) -> None:
+    await backend.load(SCRIPTED, LoadConfig(context_length=4096), instance_id="mine")
     with pytest.raises(errors.StreamStalledError) as caught:
-        await asynchronous.generate("mine", user("Tell me a story"), deadlines=Deadlines(total_s=0.05))
+        await StreamingManager(backend).result("mine", user("Tell me a story"), deadlines=Deadlines(total_s=0.05))
     assert caught.value.stage == "total"
-    async with contextlib.aclosing(asynchronous.stream("mine", user("Tell me a story"))) as events:  # type: ignore[type-var]
+    async with contextlib.aclosing(StreamingManager(backend).events("mine", user("Tell me a story"))) as events:
         async for event in events:
             if isinstance(event, TextDelta):
                 break
-    assert [model.status for model in await asynchronous.list_loaded()] == ["idle"]
+    assert [model.status for model in await backend.list_loaded()] == ["idle"]
 
 
-async def test_progress_of_a_long_prompt(asynchronous: AsyncLMStudioBackend) -> None:
-    await asynchronous.load(SCRIPTED, LoadConfig(context_length=20_000), instance_id="mine")
-    events = [event async for event in asynchronous.stream("mine", user("word " * 3000, max_tokens=4))]
+async def test_progress_of_a_long_prompt(backend: AsyncLMStudioBackend) -> None:
+    await backend.load(SCRIPTED, LoadConfig(context_length=20_000), instance_id="mine")
+    events = [event async for event in StreamingManager(backend).events("mine", user("word " * 3000, max_tokens=4))]
     progress = [event for event in events if isinstance(event, PromptProgress)]
     ratios = [event.ratio for event in progress]
     assert ratios == sorted(ratios)
@@ -178,13 +178,13 @@ async def test_progress_of_a_long_prompt(asynchronous: AsyncLMStudioBackend) -> 
     assert progress[-1].total_tokens == finished.result.stats.prompt_tokens
 
 
-async def test_a_killed_engine_is_told_from_a_lost_connection(asynchronous: AsyncLMStudioBackend) -> None:
+async def test_a_killed_engine_is_told_from_a_lost_connection(backend: AsyncLMStudioBackend) -> None:
     before = set(psutil.Process().children(recursive=True))
-    await asynchronous.load(SCRIPTED, LoadConfig(context_length=100_000), instance_id="mine")
+    await backend.load(SCRIPTED, LoadConfig(context_length=100_000), instance_id="mine")
     children = [child for child in psutil.Process().children(recursive=True) if child not in before]
 
     async def read() -> None:
-        async for event in asynchronous.stream("mine", user("Tell me a story")):
+        async for event in StreamingManager(backend).events("mine", user("Tell me a story")):
             if isinstance(event, TextDelta):
                 for child in children:
                     with contextlib.suppress(psutil.NoSuchProcess):
@@ -192,18 +192,20 @@ async def test_a_killed_engine_is_told_from_a_lost_connection(asynchronous: Asyn
 
     with pytest.raises(errors.EngineCrashedError):
         await read()
-    assert await asynchronous.list_loaded() == []
+    assert await backend.list_loaded() == []
 
 
-async def test_a_cancelled_load_leaves_nothing(asynchronous: AsyncLMStudioBackend) -> None:
+async def test_a_cancelled_load_leaves_nothing(backend: AsyncLMStudioBackend) -> None:
     with pytest.raises(errors.LoadTimeoutError):
-        await asynchronous.load(SCRIPTED, SMALL, instance_id="mine", deadlines=Deadlines(load_s=0.001))
-    assert await asynchronous.list_loaded() == []
+        await backend.load(SCRIPTED, SMALL, instance_id="mine", deadlines=Deadlines(load_s=0.001))
+    assert await backend.list_loaded() == []
 
 
-async def test_fifty_streams_at_once(asynchronous: AsyncLMStudioBackend) -> None:
-    await asynchronous.load(SCRIPTED, SMALL, instance_id="mine")
+async def test_fifty_streams_at_once(backend: AsyncLMStudioBackend) -> None:
+    await backend.load(SCRIPTED, SMALL, instance_id="mine")
     threads = threading.active_count()
-    results = await asyncio.gather(*(asynchronous.generate("mine", user("2+3=", max_tokens=20)) for _ in range(50)))
+    results = await asyncio.gather(
+        *(StreamingManager(backend).result("mine", user("2+3=", max_tokens=20)) for _ in range(50))
+    )
     assert {result.text for result in results} == {results[0].text}
     assert threading.active_count() <= threads

@@ -10,12 +10,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lmstrix.api.failures import Call, Operation, ServerFault, classify, read_fault, timed_out, translate, translated
+from lmstrix.api.failures import timed_out, translate, translated
+from lmstrix.api.fault_rules import classify
+from lmstrix.api.faults import Operation, ServerFault, ServerRequest, read_fault
 from lmstrix.ground import errors
 
 
-def call(operation: Operation) -> Call:
-    return Call(
+def call(operation: Operation) -> ServerRequest:
+    return ServerRequest(
         operation=operation,
         address="127.0.0.1:9",
         what="do that",
@@ -148,7 +150,8 @@ def test_a_load_that_failed_for_a_reason_of_its_own_is_no_evidence(body: dict[st
 
 
 def test_only_three_kinds_are_evidence_about_memory() -> None:
-    kinds = {kind for _, _, kind in TEXTS + CODES} | {errors.LoadTimeoutError, errors.StreamStalledError}
+    kinds: set[type[errors.LMStrixError]] = {kind for _, _, kind in TEXTS + CODES}
+    kinds |= {errors.LoadTimeoutError, errors.StreamStalledError}
     evidence = {errors.LoadRefusedError, errors.OutOfMemoryError, errors.EngineDiedError}
     assert {kind for kind in kinds if kind.memory_evidence} == evidence
 
@@ -250,7 +253,7 @@ def test_every_exception_of_the_sdk_becomes_ours(
 
 
 def test_a_request_about_no_model_fails_as_the_server_does() -> None:
-    listing = Call(operation="ask", address="127.0.0.1:9", what="list its models")
+    listing = ServerRequest(operation="ask", address="127.0.0.1:9", what="list its models")
     assert type(classify(ServerFault(title="Unknown endpoint"), listing)) is errors.BackendUnavailableError
 
 

@@ -13,9 +13,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from lmstrix.api.openai import MOST_EVENT_BYTES, AsyncOpenAIBackend
+from lmstrix.api.openai import AsyncOpenAIBackend
+from lmstrix.api.openai_stream import MOST_EVENT_BYTES
+from lmstrix.core.answers.streaming import StreamingManager
+from lmstrix.core.benchmark.measuring import BenchServer
 from lmstrix.core.benchmark.records import BenchRequest, BenchTarget
-from lmstrix.core.benchmark.runner import BenchServer, run_bench
+from lmstrix.core.benchmark.runner import Bench
 from lmstrix.ground.errors import (
     AuthenticationError,
     BackendUnavailableError,
@@ -70,7 +73,7 @@ def llama_server() -> Iterator[str]:
 
 
 async def events_of(backend: AsyncOpenAIBackend, request: GenerationRequest = ASKED) -> list[StreamEvent]:
-    return [event async for event in backend.stream("model", request)]
+    return [event async for event in StreamingManager(backend).events("model", request, deadlines=SHORT)]
 
 
 async def result_of(backend: AsyncOpenAIBackend, request: GenerationRequest = ASKED) -> GenerationResult:
@@ -110,11 +113,12 @@ async def test_a_prompt_that_is_too_long_for_llama_server(llama_server: str) -> 
     await backend.close()
 
 
-def test_a_benchmark_agrees_with_llama_servers_timings(llama_server: str) -> None:
+async def test_a_benchmark_agrees_with_llama_servers_timings(llama_server: str) -> None:
     backend = AsyncOpenAIBackend(llama_server, deadlines=SHORT)
     server = BenchServer(streams=backend, loads=None, engine="openai", address=backend.address)
     target = BenchTarget(model_key="model", path="model")
-    report = run_bench(server, [target], BenchRequest(runs=3, tiers=(1024,), max_tokens=200), power_sources=())
+    report = await Bench(server, [target], BenchRequest(runs=3, tiers=(1024,), max_tokens=200), power_sources=()).run()
+    await backend.close()
     (cell,) = report.cells
     assert cell.outcome == "ok", cell.reason
     assert cell.loads == ()
@@ -254,7 +258,7 @@ async def test_a_server_that_hangs_is_left(parts: tuple[bytes, ...], stage: str)
     async with answering(*parts, hang=True) as backend:
         limits = Deadlines(first_token_s=0.3, between_tokens_s=0.3)
         with pytest.raises(StreamStalledError) as caught:
-            async for _ in backend.stream("model", ASKED, deadlines=limits):
+            async for _ in StreamingManager(backend).events("model", ASKED, deadlines=limits):
                 pass
     assert caught.value.stage == stage
     assert caught.value.partial_text == ("a" if stage == "between tokens" else "")

@@ -113,7 +113,8 @@ class Faults:
     load: "refused", "out of memory", "died", "hang", "deaf" (hangs and ignores cancel until `let_go`), "close",
     "drop", "garbage". predict: "empty", "in-band error", "bad stats", "unloaded", "failed", and "hang", "deaf",
     "crash", "drop", "garbage", "close", each also with " after N words".
-    Endpoints in `mute` are never answered; `errors` and `answers` replace the answer of an endpoint.
+    Endpoints in `mute` are never answered; `errors` and `answers` replace the answer of an endpoint. `cuts` says how
+    many more times a connection is cut at an endpoint, at an HTTP path, or at "auth".
     """
 
     greeting: str = ""
@@ -125,6 +126,13 @@ class Faults:
     answers: dict[str, Any] = field(default_factory=dict)
     pages: dict[str, tuple[int, str]] = field(default_factory=dict)  # path -> status and body, for REST
     listed: list[Any] = field(default_factory=list)  # further entries of listDownloadedModels
+    cuts: dict[str, float] = field(default_factory=dict)
+
+    def cut(self, place: str) -> bool:
+        """Whether to cut here, this time."""
+        left = self.cuts.get(place, 0)
+        self.cuts[place] = left - 1
+        return left > 0
 
 
 @dataclass
@@ -270,6 +278,8 @@ class FaultyServer:
     async def _get(self, request: web.Request) -> web.StreamResponse:
         path = request.path
         self.paths[path] += 1
+        if self.faults.cut(path) and request.transport is not None:
+            request.transport.abort()
         if request.headers.get("Upgrade", "").lower() == "websocket":
             return await self._websocket(request)
         if path in self.faults.pages:
@@ -302,6 +312,9 @@ class FaultyServer:
         if message.type is not WSMsgType.TEXT:
             return False
         self.seen.append(("auth", json.loads(message.data)))
+        if self.faults.cut("auth"):
+            _cut(websocket)
+            return False
         if self.faults.auth == "silent":
             await self._let_go.wait()
         elif self.faults.auth == "garbage":
@@ -494,7 +507,7 @@ class FaultyServer:
         }
         if fault == "bad stats":
             stats |= {"stopReason": "tiredOfIt", "promptTokensCount": 7.5, "predictedTokensCount": "many"}
-        configs = {"loadModelConfig": {"fields": []}, "predictionConfig": {"fields": []}}
+        configs: dict[str, Any] = {"loadModelConfig": {"fields": []}, "predictionConfig": {"fields": []}}
         yield {"type": "success", "stats": stats, "modelInfo": instance.info(), **configs}
 
     def _prefill(self, instance: Instance, prompt_tokens: int) -> Iterator[dict[str, Any]]:
@@ -540,6 +553,9 @@ class _Session:
             cancelled.set()  # a client that hangs up has cancelled
 
     async def _handle(self, frame: dict[str, Any]) -> None:
+        if self._server.faults.cut(frame.get("endpoint", "")):
+            _cut(self._websocket)
+            return
         if frame["type"] == "rpcCall":
             await self._call(frame)
         elif frame["type"] == "channelCreate":

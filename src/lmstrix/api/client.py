@@ -1,8 +1,9 @@
-"""AsyncLMStudioBackend: LM Studio, or anything that speaks its wire, as an `ModelBackend`.
+"""AsyncLMStudioBackend: LM Studio, or anything that speaks its wire, as a `ModelBackend`.
 
-Every wait has a deadline. What passes it is cancelled on the server; a load that the server finishes all the same is
-unloaded when it does. Instances this backend loaded are addressed by their reference, so one that the server unloaded
-and loaded again by itself, with a context of its own choice, is never mistaken for ours.
+Every wait has a deadline, but for the events of a stream: those are the StreamingManager's. What passes its deadline is
+cancelled on the server; a load that the server finishes all the same is unloaded when it does. Instances this backend
+loaded are addressed by their reference, so one that the server unloaded and loaded again by itself, with a context of
+its own choice, is never mistaken for ours.
 """
 
 from __future__ import annotations
@@ -12,13 +13,16 @@ import base64
 import time
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from lmstrix.api import convert
-from lmstrix.api.exchange import Loading, Patience, next_event
-from lmstrix.api.failures import Call, timed_out, translated
+from lmstrix.api.failures import is_broken_connection, timed_out, translated
+from lmstrix.api.faults import ServerRequest
+from lmstrix.api.loading import Loading
 from lmstrix.api.prediction import PredictionReader
+from lmstrix.api.retry import with_retries
 from lmstrix.ground.errors import (
     LMStrixError,
     ModelNotFoundError,
@@ -29,7 +33,6 @@ from lmstrix.ground.types import (
     Deadlines,
     Finished,
     GenerationRequest,
-    GenerationResult,
     LoadConfig,
     LoadedModel,
     Message,
@@ -42,10 +45,10 @@ from lmstrix.ground.types import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Sequence
+    from collections.abc import AsyncGenerator, Callable, Sequence
     from types import TracebackType
 
-    from lmstrix.api.connection import Connection, Namespace
+    from lmstrix.api.connection import WireConnection, WireNamespace
     from lmstrix.api.convert import Json, JsonView
     from lmstrix.api.rest import ModelCapabilities
     from lmstrix.ground.backend import LoadProgress
@@ -76,7 +79,7 @@ class AsyncLMStudioBackend:
         self._server = server
         self._api_token = api_token
         self._deadlines = deadlines or Deadlines()
-        self._opened: Connection | None = None
+        self._opened: WireConnection | None = None
         self._known: dict[str, _Known] = {}
         self._kinds: dict[str, ModelKind] = {}
         self._strays: dict[asyncio.Task[None], Loading] = {}
@@ -113,20 +116,22 @@ class AsyncLMStudioBackend:
 
     # --- asking ---------------------------------------------------------------------------------------------------
 
-    async def _connection(self, namespace: Namespace) -> Connection:
+    async def _connection(self, namespace: WireNamespace) -> WireConnection:
         """The connection, with this namespace's session standing."""
-        from lmstrix.api.connection import Connection
+        from lmstrix.api.connection import WireConnection
 
         limit_s = self._deadlines.connect_s
         if self._opened is None:
-            self._opened = Connection(self._server.address, api_token=self._api_token, connect_s=limit_s)
-        with translated(Call(operation="connect", address=self._server.address, what="connect", limit_s=limit_s)):
+            self._opened = WireConnection(self._server.address, api_token=self._api_token, connect_s=limit_s)
+        with translated(
+            ServerRequest(operation="connect", address=self._server.address, what="connect", limit_s=limit_s)
+        ):
             await self._opened.session(namespace)
         return self._opened
 
     async def _ask(
         self,
-        namespace: Namespace,
+        namespace: WireNamespace,
         endpoint: str,
         parameters: Json | None,
         read: Callable[[Any], T],
@@ -134,13 +139,23 @@ class AsyncLMStudioBackend:
         what: str,
         model: str | None = None,
         limit_s: float | None = None,
+        again: bool = False,
     ) -> T:
-        """One request: what `read` makes of the answer. `what` completes "the server was asked to …"."""
+        """One request: what `read` makes of the answer. `what` completes "the server was asked to …".
+
+        `again` asks anew over a new connection when this one breaks: for what changes nothing at the server.
+        """
         limit_s = self._deadlines.request_s if limit_s is None else limit_s
         connection = await self._connection(namespace)
-        call = Call(operation="ask", address=self._server.address, what=what, model_key=model, limit_s=limit_s)
-        with translated(call):
-            return read(await connection.call(namespace, endpoint, parameters, limit_s=limit_s))
+        asked = ServerRequest(
+            operation="ask", address=self._server.address, what=what, model_key=model, limit_s=limit_s
+        )
+        call = partial(connection.call, namespace, endpoint, parameters)
+        with translated(asked):
+            if again:
+                return read(await with_retries(call, passes=is_broken_connection, limit_s=limit_s))
+            async with asyncio.timeout(limit_s):
+                return read(await call())
 
     def _specifier(self, instance_id: str) -> Json:
         known = self._known.get(instance_id)
@@ -157,7 +172,9 @@ class AsyncLMStudioBackend:
     async def list_downloaded(self) -> list[ModelInfo]:
         """The models on the server's own machine; kinds it alone knows are left out."""
         what = "list its models"
-        models = await self._ask("system", "listDownloadedModels", None, convert.downloaded_models, what=what)
+        models = await self._ask(
+            "system", "listDownloadedModels", None, convert.downloaded_models, what=what, again=True
+        )
         self._kinds = {model.model_key: model.kind for model in models}
         return models
 
@@ -179,14 +196,15 @@ class AsyncLMStudioBackend:
         return loaded
 
     async def _listing(self, kind: ModelKind) -> list[JsonView]:
-        return await self._ask(kind, "listLoaded", None, convert.local_instances, what="list its loaded models")
+        what = "list its loaded models"
+        return await self._ask(kind, "listLoaded", None, convert.local_instances, what=what, again=True)
 
     async def _state(self, entry: JsonView) -> JsonView | None:
         """What an instance is doing; older servers do not know the question, and never answer it."""
         if not self._tells_state:
             return None
         parameters = {"specifier": _by_reference(entry["instanceReference"]), "throwIfNotFound": False}
-        kind: Namespace = "embedding" if entry["type"] == "embedding" else "llm"
+        kind: WireNamespace = "embedding" if entry["type"] == "embedding" else "llm"
         try:
             return await self._ask(
                 kind,
@@ -219,7 +237,7 @@ class AsyncLMStudioBackend:
 
         A caller that stops waiting, by deadline, cancellation or a failing `on_progress`, leaves no instance behind.
         """
-        call = Call(
+        asked = ServerRequest(
             operation="load",
             address=self._server.address,
             what=f"load {model_key}",
@@ -230,18 +248,18 @@ class AsyncLMStudioBackend:
         parameters = convert.load_parameters(model_key, config, instance_id=instance_id, kind=kind, ttl_s=ttl_s)
         before = await self._references(instance_id, kind)
         loading = Loading(
-            await self._connection(kind), call, parameters, instance_id=instance_id, kind=kind, before=before
+            await self._connection(kind), asked, parameters, instance_id=instance_id, kind=kind, before=before
         )
         try:
-            async with asyncio.timeout(call.limit_s) as patience:
+            async with asyncio.timeout(asked.limit_s) as patience:
                 async for ratio in loading.progress():
                     if on_progress is not None:
                         on_progress(ratio)
-            loaded = await self._read_back(loading.result(), call)
+            loaded = await self._read_back(loading.result(), asked)
         except TimeoutError as exc:
             await self._abandon(loading)
             if patience.expired():
-                raise timed_out(call) from exc
+                raise timed_out(asked) from exc
             raise
         except BaseException:
             await self._abandon(loading)
@@ -249,12 +267,12 @@ class AsyncLMStudioBackend:
         self._known[instance_id] = _Known(kind, loaded.model_key, loaded.context_length, loaded.instance_reference)
         return loaded
 
-    async def _read_back(self, announced: LoadedModel, call: Call) -> LoadedModel:
+    async def _read_back(self, announced: LoadedModel, asked: ServerRequest) -> LoadedModel:
         """The instance as the server sees it now, not as it was announced."""
         parameters = {"specifier": _by_reference(announced.instance_reference), "throwIfNotFound": True}
         what = "describe the loaded model"
         return await self._ask(
-            announced.kind, "getModelInfo", parameters, convert.loaded_model, what=what, model=call.model_key
+            announced.kind, "getModelInfo", parameters, convert.loaded_model, what=what, model=asked.model_key
         )
 
     async def _abandon(self, loading: Loading) -> None:
@@ -292,39 +310,33 @@ class AsyncLMStudioBackend:
 
     # --- predicting -----------------------------------------------------------------------------------------------
 
-    async def stream(
-        self, instance_id: str, request: GenerationRequest, *, deadlines: Deadlines | None = None
-    ) -> AsyncIterator[StreamEvent]:
+    async def stream(self, instance_id: str, request: GenerationRequest) -> AsyncGenerator[StreamEvent]:
         """Events of one prediction; the last is `Finished`. Leaving early cancels it on the server."""
         known = self._known.get(instance_id)
-        call = Call(
+        asked = ServerRequest(
             operation="predict",
             address=self._server.address,
             what="answer",
             model_key=known.model_key if known else instance_id,
             context_length=known.context_length if known else None,
         )
-        patience = Patience(deadlines or self._deadlines)
         images = await self._upload_images(request.messages)
         parameters = convert.prediction_parameters(self._specifier(instance_id), request, images)
         connection = await self._connection("llm")
-        reader = PredictionReader(call, instance_id=instance_id, started_at=time.perf_counter())
-        with translated(call):
+        reader = PredictionReader(asked, instance_id=instance_id, started_at=time.perf_counter())
+        with translated(asked):
             async with connection.channel("llm", "predict", parameters) as channel:
                 try:
                     while not channel.ended:
-                        yield await next_event(channel, reader, patience)
+                        packet = await channel.receive()
+                        if packet is None:
+                            raise reader.closed_early()
+                        event = reader.read(packet, time.perf_counter())
+                        # Nobody waits for the close after the last packet: it would cost a round trip.
+                        channel.ended = isinstance(event, Finished)
+                        yield event
                 finally:
                     await channel.cancel(CANCEL_GRACE_S)
-
-    async def generate(
-        self, instance_id: str, request: GenerationRequest, *, deadlines: Deadlines | None = None
-    ) -> GenerationResult:
-        """The result of one prediction."""
-        async for event in self.stream(instance_id, request, deadlines=deadlines):
-            if isinstance(event, Finished):
-                return event.result
-        raise AssertionError("a stream ends with Finished, or raises")
 
     async def _upload_images(self, messages: Sequence[Message]) -> dict[str, Json]:
         """The file part of every image the messages show, by its path."""

@@ -4,6 +4,12 @@ The SDK's asynchronous client has no deadlines, connects five namespaces in a ro
 whose socket broke unusable. So its sessions are taken one by one, each connected when first needed and replaced when
 its socket is gone; requests and packets are plain JSON, as the SDK's typed ones drop fields. Exceptions are the SDK's
 own here.
+
+That takes names the SDK keeps private, in this module alone (and `_raw_error`, the server's error unread, in
+`api.failures`): the session classes `_Async…Session…` with their `_create_channel`; the client's `_task_manager`, and
+its `_auth_details` with `_format_auth_message`, since 1.5 knows no API token; `_lmsws._ws_handler._ws`, which tells
+whether a socket still stands; and what a `ChannelEndpoint` is made of. They are those of lmstudio 1.5 and may change in
+any 1.x: the dependency must not reach beyond the minor version the tests have seen.
 """
 
 from __future__ import annotations
@@ -11,6 +17,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 import lmstudio
@@ -24,6 +31,8 @@ from lmstudio.async_api import (
 )
 from lmstudio.json_api import ChannelEndpoint, ChannelFinishedEvent, ChannelRxEvent
 
+from lmstrix.api.failures import is_broken_connection
+from lmstrix.api.retry import with_retries
 from lmstrix.ground.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -33,7 +42,7 @@ if TYPE_CHECKING:
 
     from lmstrix.api.convert import Json, JsonView
 
-Namespace = Literal["llm", "embedding", "system", "files"]
+WireNamespace = Literal["llm", "embedding", "system", "files"]
 
 _SESSION_TYPES: Mapping[str, type[_AsyncSession]] = {
     "llm": _AsyncSessionLlm,
@@ -83,8 +92,8 @@ class RawEndpoint(ChannelEndpoint[dict[str, Any], ChannelRxEvent[Any], dict[str,
             self._result = event.arg
 
 
-class Channel:
-    """One open channel. `receive` may be given up at its deadline and called again.
+class ClientChannel:
+    """One open channel. `receive` may be cancelled and called again.
 
     `ended` is set once nothing more will come; who reads a last packet sets it too, as nobody waits for the close.
     """
@@ -94,12 +103,12 @@ class Channel:
         self._packets = channel.rx_stream()
         self.ended = False
 
-    async def receive(self, until: float | None) -> JsonView | None:
-        """The next packet, None once the server closed the channel; TimeoutError at loop time `until`."""
+    async def receive(self) -> JsonView | None:
+        """The next packet, None once the server closed the channel."""
         try:
-            async with asyncio.timeout_at(until):
-                packet = await anext(self._packets, None)
-        except (TimeoutError, asyncio.CancelledError):
+            packet = await anext(self._packets, None)
+        except asyncio.CancelledError:
+            # A generator ends with the wait that was cancelled in it, and what follows the cancel is yet to be read.
             self._packets = self._channel.rx_stream()
             raise
         except Exception:
@@ -120,16 +129,17 @@ class Channel:
             return
         until = asyncio.get_running_loop().time() + grace_s
         await self.ask_to_stop()
-        with suppress(lmstudio.LMStudioError, OSError):
-            while await self.receive(until) is not None:
-                pass
+        with suppress(lmstudio.LMStudioError, OSError):  # TimeoutError is an OSError
+            async with asyncio.timeout_at(until):
+                while await self.receive() is not None:
+                    pass
 
     async def aclose(self) -> None:
         """Stop reading; the SDK then ignores what still comes."""
         await cast("AsyncGenerator[Any]", self._packets).aclose()
 
 
-class Connection:
+class WireConnection:
     """The sessions to one server. Everything runs on the loop of the first call."""
 
     def __init__(self, address: str, *, api_token: str | None = None, connect_s: float | None = 5.0) -> None:
@@ -138,22 +148,26 @@ class Connection:
         self._client = lmstudio.AsyncClient(address)
         if api_token:
             self._client._auth_details = self._client._format_auth_message(*_split_token(api_token))
-        self._sessions: dict[Namespace, _AsyncSession] = {}
-        self._locks: dict[Namespace, asyncio.Lock] = {}
+        self._sessions: dict[WireNamespace, _AsyncSession] = {}
+        self._locks: dict[WireNamespace, asyncio.Lock] = {}
         for name in _SDK_LOGGERS:
             logger = logging.getLogger(name)
             if not logger.handlers:
                 logger.addHandler(logging.NullHandler())
 
-    async def session(self, namespace: Namespace) -> _AsyncSession:
+    async def session(self, namespace: WireNamespace) -> _AsyncSession:
         """A session whose socket stands, connected now if it does not."""
         session = self._sessions.get(namespace)
         if session is not None and _stands(session):
             return session
-        async with asyncio.timeout(self._connect_s), self._locks.setdefault(namespace, asyncio.Lock()):
+        connect = partial(self._connect, namespace)
+        return await with_retries(connect, passes=is_broken_connection, limit_s=self._connect_s)
+
+    async def _connect(self, namespace: WireNamespace) -> _AsyncSession:
+        async with self._locks.setdefault(namespace, asyncio.Lock()):
             session = self._sessions.get(namespace)
             if session is not None and _stands(session):
-                return session
+                return session  # connected by another call while this one waited for the lock
             if session is not None:
                 await _hang_up(session)
             if not self._client._task_manager.activated:
@@ -163,19 +177,18 @@ class Connection:
             self._sessions[namespace] = session
             return session
 
-    async def call(self, namespace: Namespace, endpoint: str, parameters: Json | None, *, limit_s: float | None) -> Any:
-        """The raw result of a remote call. TimeoutError after `limit_s`."""
+    async def call(self, namespace: WireNamespace, endpoint: str, parameters: Json | None) -> Any:
+        """The raw result of a remote call."""
         session = await self.session(namespace)
         packed = cast("AnyLMStudioStruct", _Parameters(parameters)) if parameters is not None else None
-        async with asyncio.timeout(limit_s):
-            return await session.remote_call(endpoint, packed)
+        return await session.remote_call(endpoint, packed)
 
     @asynccontextmanager
-    async def channel(self, namespace: Namespace, endpoint: str, parameters: Json) -> AsyncIterator[Channel]:
-        """An open channel; leaving it does not stop the server, `Channel.cancel` does."""
+    async def channel(self, namespace: WireNamespace, endpoint: str, parameters: Json) -> AsyncIterator[ClientChannel]:
+        """An open channel; leaving it does not stop the server, `ClientChannel.cancel` does."""
         session = await self.session(namespace)
         async with session._create_channel(RawEndpoint(endpoint, parameters)) as raw:
-            channel = Channel(raw)
+            channel = ClientChannel(raw)
             try:
                 yield channel
             finally:

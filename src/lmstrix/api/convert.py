@@ -237,12 +237,24 @@ def count_of(source: JsonView, name: str) -> int | None:
     return int(value) if value is not None and value >= 0 and value == int(value) else None
 
 
+def object_of(source: JsonView, name: str) -> JsonView:
+    """An object member, empty when absent or of another type."""
+    value = source.get(name)
+    return value if isinstance(value, Mapping) else {}
+
+
+def list_of(source: JsonView, name: str) -> list[object]:
+    """A list member, empty when absent or of another type."""
+    value = source.get(name)
+    return value if isinstance(value, list) else []
+
+
 def _kind_of(source: JsonView) -> ModelKind | None:
     kind = source.get("type")
     return cast("ModelKind", kind) if kind in ("llm", "embedding") else None
 
 
-def is_local(entry: object) -> bool:
+def is_on_this_machine(entry: object) -> bool:
     """Whether a listed entry is a model of a kind we know, on this machine rather than on a linked one."""
     return isinstance(entry, Mapping) and _kind_of(entry) is not None and entry.get("deviceIdentifier") is None
 
@@ -250,7 +262,7 @@ def is_local(entry: object) -> bool:
 def downloaded_models(listing: object) -> list[ModelInfo]:
     """The local models of a `listDownloadedModels` answer."""
     entries = listing if isinstance(listing, list) else []
-    return [model_info(entry) for entry in entries if is_local(entry) and text_of(entry, "modelKey")]
+    return [model_info(entry) for entry in entries if is_on_this_machine(entry) and text_of(entry, "modelKey")]
 
 
 def local_instances(listing: object) -> list[JsonView]:
@@ -260,7 +272,7 @@ def local_instances(listing: object) -> list[JsonView]:
     return [
         entry
         for entry in entries
-        if is_local(entry)
+        if is_on_this_machine(entry)
         and all(text_of(entry, name) for name in named)
         and count_of(entry, "contextLength") is not None
     ]
@@ -273,8 +285,7 @@ def mapping_or_none(answer: object) -> JsonView | None:
 
 def model_info(entry: JsonView) -> ModelInfo:
     """One downloaded model."""
-    quantization = entry.get("quantization")
-    quantization = quantization if isinstance(quantization, Mapping) else {}
+    quantization = object_of(entry, "quantization")
     model_key = text_of(entry, "modelKey") or ""
     return ModelInfo(
         model_key=model_key,

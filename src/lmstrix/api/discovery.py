@@ -1,4 +1,4 @@
-"""Which server to talk to. Standard library only, so that asking costs a command line nothing.
+"""Which server to talk to. httpx is imported only to ask, since the SDK that talks to the server needs it anyway.
 
 An address asked for is the only one looked at. "auto" looks at where LM Studio says it listens (`http-server.json`), at
 the ports its SDKs try, and at where a running embedded engine says it listens (`engine.json`); "lmstudio" and
@@ -22,6 +22,8 @@ from lmstrix.ground.types import ServerInfo
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
+
+    import httpx
 
     from lmstrix.ground.paths import Paths
 
@@ -133,46 +135,45 @@ def _reason(answer: ServerInfo | str) -> str:
 
 async def _probe(address: str, timeout_s: float) -> ServerInfo | str:
     """The server at `address`, or why there is none."""
-    status: object = None
+    import httpx
+
+    from lmstrix.api.http_client import is_passing, is_refused, open_http
+    from lmstrix.api.retry import with_retries
+
+    async def greet() -> tuple[object, object]:
+        greeting = await _json_at(client, "/lmstudio-greeting")
+        ours = isinstance(greeting, dict) and greeting.get("lmstudio") is True
+        return ours, await _json_at(client, "/lms-status") if ours else None
+
     try:
-        async with asyncio.timeout(timeout_s):
-            greeting = await _get_json(address, "/lmstudio-greeting")
-            if not isinstance(greeting, dict) or greeting.get("lmstudio") is not True:
-                return "is another program"
-            status = await _get_json(address, "/lms-status")
+        async with open_http(f"http://{address}") as client:
+            # A port nobody listens on is asked once: it must not hold up the others, which are probed beside it.
+            ours, status = await with_retries(greet, passes=is_passing, limit_s=timeout_s)
     except TimeoutError:
         return "did not answer"
-    except (OSError, EOFError) as exc:
-        return _REFUSED if isinstance(exc, ConnectionRefusedError) else "cannot be reached"
+    except httpx.ProtocolError:
+        return "is another program"
+    except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as exc:
+        return _REFUSED if is_refused(exc) else "cannot be reached"
+    if not ours:
+        return "is another program"
     status = status if isinstance(status, dict) else {}
     version, package = (told if isinstance(told := status.get(name), str) else None for name in ("version", "package"))
     embedded = package == EMBEDDED_PACKAGE
     return ServerInfo(address=address, engine="embedded" if embedded else "lmstudio", version=version, package=package)
 
 
-async def _get_json(address: str, path: str) -> object:
-    """The JSON a GET answers with, None when it is none. HTTP/1.0, so the answer is whole when the peer hangs up."""
-    host, _, port = address.rpartition(":")
-    reader, writer = await asyncio.open_connection(host.strip("[]"), int(port))
-    try:
-        writer.write(f"GET {path} HTTP/1.0\r\nHost: {address}\r\nConnection: close\r\n\r\n".encode())
-        answer = b""
-        while len(answer) < _MOST_BYTES and not _is_whole(answer) and (piece := await reader.read(_MOST_BYTES)):
-            answer += piece
-    finally:
-        writer.transport.abort()
-    head, _, body = answer.partition(b"\r\n\r\n")
-    if not re.match(rb"HTTP/1\.[01] 200\b", head):
-        return None
-    content = re.search(rb"[\[{].*[\]}]", body, re.DOTALL)
-    try:
-        return json.loads(content[0]) if content else None
-    except (ValueError, RecursionError):
-        return None
+async def _json_at(client: httpx.AsyncClient, path: str) -> object:
+    """The JSON a GET answers with; None when it is none."""
+    import httpx
 
-
-def _is_whole(answer: bytes) -> bool:
-    """Whether an answer that tells its length has come in wholly: a peer that stays on the line is not waited for."""
-    head, end, body = answer.partition(b"\r\n\r\n")
-    length = re.search(rb"\r\ncontent-length:\s*(\d+)", head, re.IGNORECASE)
-    return bool(end and length and len(body) >= int(length[1]))
+    content = b""
+    try:
+        async with client.stream("GET", path) as response:
+            async for piece in response.aiter_bytes():
+                content += piece
+                if len(content) > _MOST_BYTES:
+                    return None
+            return json.loads(content) if response.status_code == 200 else None
+    except (httpx.DecodingError, ValueError, RecursionError):
+        return None

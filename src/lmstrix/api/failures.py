@@ -1,403 +1,43 @@
-"""Every failure of the SDK or the server -> one exception of `ground.errors`. Pure; alone in reading error text.
-
-LM Studio has codes for "no such model" and the like, none for memory or an overflowing prompt: those are told apart by
-what the texts say, title, cause, suggestion and data searched together. The first rule of the table that fits decides,
-so particular ones stand before general ones. A failure no rule knows stays what the operation makes of it and never
-counts as evidence about memory.
-"""
+"""Every failure of the SDK, of a connection or of a deadline -> one exception of `ground.errors`."""
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from difflib import get_close_matches
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING
 
+from lmstrix.api.fault_rules import classify, refused_token
+from lmstrix.api.faults import ServerFault, ServerRequest, read_fault
 from lmstrix.ground.errors import (
-    AuthenticationError,
     BackendTimeoutError,
     BackendUnavailableError,
-    ContextOverflowError,
-    EngineCrashedError,
-    EngineDiedError,
-    GenerationError,
     LMStrixError,
-    LoadRefusedError,
     LoadTimeoutError,
-    ModelLoadError,
-    ModelNotFoundError,
-    ModelUnloadedError,
-    OutOfMemoryError,
-)
-from lmstrix.ground.units import parse_bytes
-
-Operation = Literal["connect", "ask", "load", "predict"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Call:
-    """What was being done when it failed. `ask` is any short request. `limit_s` is the deadline that applied."""
-
-    operation: Operation
-    address: str
-    what: str
-    model_key: str | None = None
-    context_length: int | None = None
-    limit_s: float | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ServerFault:
-    """An error as the server serialises it."""
-
-    title: str = ""
-    cause: str = ""
-    suggestion: str = ""
-    error_data: Mapping[str, Any] | None = None
-    display_data: Mapping[str, Any] | None = None
-
-    @property
-    def headline(self) -> str:
-        """Title and cause in one line, for people."""
-        parts = [" ".join(part.split()) for part in (self.title, self.cause) if part.strip()]
-        return ": ".join(part.rstrip(".:") for part in dict.fromkeys(parts)) or "the server gave no reason"
-
-    @property
-    def all_text(self) -> str:
-        """Everything the server said, for the rules."""
-        data = [json.dumps(part, default=str) for part in (self.error_data, self.display_data) if part]
-        return "\n".join([self.title, self.cause, self.suggestion, *data])
-
-
-def read_fault(error: object) -> ServerFault:
-    """The serialised error of a packet or body; members of the wrong type are left out, a bare text is the title."""
-    if not isinstance(error, Mapping):
-        return ServerFault(title=error if isinstance(error, str) else "")
-
-    def text(name: str) -> str:
-        value = error.get(name)
-        return value if isinstance(value, str) else ""
-
-    def data(name: str) -> Mapping[str, Any] | None:
-        value = error.get(name)
-        return value if isinstance(value, Mapping) else None
-
-    titles = [part for part in (text("rootTitle"), text("title"), text("message")) if part]
-    return ServerFault(
-        title=": ".join(dict.fromkeys(titles)),
-        cause=text("cause"),
-        suggestion=text("suggestion"),
-        error_data=data("errorData"),
-        display_data=data("displayData"),
-    )
-
-
-# --- what the texts look like ---------------------------------------------------------------------------------------
-
-_SMALLER = "try a shorter context, a smaller quantization or fewer loaded models"
-_MEMORY = (
-    r"unable to allocate|cudaMalloc failed|\bout of memory\b|failed to allocate|ErrorOutOfDeviceMemory|"
-    r"insufficient memory|cannot allocate memory|std::bad_alloc|aligned_malloc"
-)
-_BROKEN_FILE = (
-    r"corrupt(?:ed)? or incomplete|unknown model architecture|unsupported model|invalid magic|bad magic|"
-    r"not a (?:valid )?gguf|missing tensor|wrong number of tensors|failed to open|no such file"
-)
-_TOO_LONG = r"tokens of context were asked for"
-_DIED = r"exit code:|SIGABRT|SIGKILL|SIGSEGV|crashed without additional information|received load-error"
-_UNEXPLAINED = r"failed to load model|error loading model|model_load_failed"
-_OVERFLOW = (
-    r"exceeds the available context size|greater than the context length|\bn_keep\b|context length of only|"
-    r"tokens to keep from the initial prompt|keep the first \d+ tokens|exceed_context_size_error"
-)
-_FILLED = r"reached context length|mid-generation context overflow|context size has been exceeded"
-
-# --- what each kind of fault becomes ------------------------------------------------------------------------------
-
-
-def _model(call: Call) -> str:
-    return call.model_key or "the model"
-
-
-def _at(call: Call) -> str:
-    return f" at {call.context_length:,} tokens of context" if call.context_length else ""
-
-
-def _exit_status(fault: ServerFault) -> int | None:
-    """The engine's exit status as the server tells it; a signal is negative, however it was written."""
-    data = fault.error_data or {}
-    found = data.get("exitCode")
-    if not isinstance(found, int):
-        match = re.search(r"exit code:?\s*(-?\d+)", fault.all_text, re.IGNORECASE)
-        if match is None:
-            return None
-        found = int(match[1])
-    return 128 - found if 128 < found < 160 else found
-
-
-def _required_bytes(fault: ServerFault) -> int | None:
-    match = re.search(r"approximately\s+([\d.]+\s*[KMGT]i?B)\b", fault.all_text, re.IGNORECASE)
-    return parse_bytes(match[1]) if match else None
-
-
-def _load_failure(
-    kind: type[ModelLoadError], happened: str, remedy: str, *, reason: Callable[[ServerFault], str] | None = None
-) -> Callable[[ServerFault, Call], LMStrixError]:
-    def make(fault: ServerFault, call: Call) -> LMStrixError:
-        why = reason(fault) if reason is not None else fault.headline
-        return kind(
-            f"{_model(call)} {happened}{_at(call)} ({why}); {remedy}",
-            model_key=call.model_key,
-            context_length=call.context_length,
-            detail=fault.all_text.strip(),
-            exit_status=_exit_status(fault),
-            required_bytes=_required_bytes(fault),
-        )
-
-    return make
-
-
-def _need(fault: ServerFault) -> str:
-    """What a guardrail says, without its advice on an app's settings; all of it where it names no size."""
-    match = re.search(r"approximately\s+([\d.]+\s*[KMGT]i?B)\b", fault.all_text, re.IGNORECASE)
-    return f"it needs about {match[1]} and would overload the memory" if match else fault.headline
-
-
-def _generation_failure(
-    kind: type[GenerationError], happened: str, remedy: str
-) -> Callable[[ServerFault, Call], LMStrixError]:
-    def make(fault: ServerFault, call: Call) -> LMStrixError:
-        message = f"{_model(call)} {happened} ({fault.headline}); {remedy}"
-        return kind(message, model_key=call.model_key, detail=fault.all_text.strip())
-
-    return make
-
-
-def _crashed(fault: ServerFault, call: Call) -> LMStrixError:
-    return EngineCrashedError(
-        f"the engine of {_model(call)} ended while predicting ({fault.headline}); load it again with a shorter context",
-        model_key=call.model_key,
-        detail=fault.all_text.strip(),
-        exit_status=_exit_status(fault),
-    )
-
-
-_died = _load_failure(EngineDiedError, "ended its engine while loading", _SMALLER)
-_did_not_load = _load_failure(ModelLoadError, "did not load", "the server's log tells more")
-
-
-def _unexplained(fault: ServerFault, call: Call) -> LMStrixError:
-    """A load that failed: with nothing more said the engine died, any other reason is a failure of its own."""
-    match = re.search(rf"(?:{_UNEXPLAINED})(.*)", f"{fault.title}: {fault.cause}", re.IGNORECASE | re.DOTALL)
-    explained = match is not None and re.search(r"[a-z]", match[1], re.IGNORECASE)
-    return _did_not_load(fault, call) if explained else _died(fault, call)
-
-
-def _overflow(fault: ServerFault, call: Call) -> LMStrixError:
-    prompt_tokens, context_length = _overflow_numbers(fault)
-    context_length = context_length or call.context_length
-    wanted = f"{prompt_tokens} tokens" if prompt_tokens else "the prompt"
-    held = f"{context_length} tokens of context" if context_length else "the loaded context"
-    return ContextOverflowError(
-        f"{wanted} do not fit {held} of {_model(call)}; shorten the input or load the model with a longer context",
-        model_key=call.model_key,
-        detail=fault.all_text.strip(),
-        prompt_tokens=prompt_tokens,
-        context_length=context_length,
-    )
-
-
-_PROMPT_PATTERNS = (
-    r"request \((\d+) tokens\)",
-    r"prompt has (\d+) tokens",
-    r"keep the first (\d+) tokens",
-    r"n_prompt_tokens\W+(\d+)",
-    r"promptTokens\W+(\d+)",
-    r"n_keep:?\s*(\d+)",
-)
-_CONTEXT_PATTERNS = (
-    r"context size \((\d+)",
-    r"context length of only (\d+)",
-    r"n_ctx:?\W+(\d+)",
-    r"contextLength\W+(\d+)",
 )
 
-
-def _overflow_numbers(fault: ServerFault) -> tuple[int | None, int | None]:
-    text = fault.all_text
-    prompt, context = (
-        next((int(match[1]) for pattern in patterns if (match := re.search(pattern, text, re.IGNORECASE))), None)
-        for patterns in (_PROMPT_PATTERNS, _CONTEXT_PATTERNS)
-    )
-    return prompt, context
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
-def _not_found(fault: ServerFault, call: Call) -> LMStrixError:
-    display = fault.display_data or {}
-    sample = display.get("availablePathsSample") or display.get("loadedModelsSample") or []
-    known = [name for name in sample if isinstance(name, str)] if isinstance(sample, Sequence) else []
-    wanted = call.model_key or ""
-    suggestions = get_close_matches(wanted, known, n=3, cutoff=0.4) or known[:3]
-    hint = f"did you mean {', '.join(suggestions)}?" if suggestions else "`lmstrix list` shows the names"
-    place = "downloaded" if display.get("code") == "generic.pathNotFound" else "loaded"
-    message = f"no model named {wanted or '?'} is {place} at {call.address}; {hint}"
-    return ModelNotFoundError(message, model_key=call.model_key, suggestions=suggestions)
-
-
-def _refused_token(fault: ServerFault, call: Call) -> LMStrixError:
-    return AuthenticationError(
-        f"{call.address} refuses our API token ({fault.headline}); create one in LM Studio's developer settings "
-        "and set LM_API_TOKEN"
-    )
-
-
-# --- the table ----------------------------------------------------------------------------------------------------
-
-
-class Rule(NamedTuple):
-    """Faults whose display code is `code`, or whose text matches `pattern`, become what `make` says."""
-
-    operations: frozenset[Operation]
-    make: Callable[[ServerFault, Call], LMStrixError]
-    code: str = ""
-    pattern: str = ""
-
-
-_ANY: frozenset[Operation] = frozenset(("connect", "ask", "load", "predict"))
-_LOAD: frozenset[Operation] = frozenset(("load",))
-_PREDICT: frozenset[Operation] = frozenset(("predict", "ask"))
-
-RULES: tuple[Rule, ...] = (
-    Rule(
-        _ANY, _refused_token, pattern=r"authentication failed|invalid (?:api )?(?:token|passkey)|passkey does not match"
-    ),
-    Rule(
-        _ANY,
-        _generation_failure(ModelUnloadedError, "was unloaded meanwhile", "load it again"),
-        code="generic.specificModelUnloaded",
-    ),
-    Rule(_ANY, _not_found, code="generic.noModelMatchingQuery"),
-    Rule(_ANY, _not_found, code="generic.pathNotFound"),
-    Rule(_ANY, _not_found, code="generic.identifierNotFound"),
-    Rule(
-        _LOAD,
-        _load_failure(ModelLoadError, "is of another kind than asked for", "load it as what it is (llm or embedding)"),
-        code="generic.domainMismatch",
-    ),
-    Rule(
-        _LOAD,
-        _load_failure(ModelLoadError, "has no engine for its format", "install the runtime in LM Studio"),
-        code="generic.missingRuntimeExtension",
-    ),
-    Rule(
-        _LOAD,
-        _load_failure(
-            ModelLoadError, "asks for a feature its engine lacks", "update the runtime or leave the option out"
-        ),
-        code="generic.engineDoesNotSupportFeature",
-    ),
-    Rule(
-        _PREDICT,
-        _generation_failure(
-            GenerationError, "asks for a feature its engine lacks", "update the runtime or leave it out"
-        ),
-        code="generic.engineDoesNotSupportFeature",
-    ),
-    Rule(
-        _PREDICT,
-        _generation_failure(GenerationError, "was asked with an unknown preset", "choose one that LM Studio lists"),
-        code="generic.presetNotFound",
-    ),
-    # App-side: it could not look at the machine, which says nothing about the model.
-    Rule(
-        _LOAD,
-        _load_failure(
-            ModelLoadError, "did not load: LM Studio cannot read the system's resources", "restart LM Studio"
-        ),
-        pattern=r"snapshot of system resources failed",
-    ),
-    Rule(
-        _LOAD,
-        _load_failure(ModelLoadError, "did not load: the instance name is taken", "choose another or unload that one"),
-        pattern=r"already exists",
-    ),
-    Rule(
-        _LOAD,
-        _load_failure(
-            LoadRefusedError,
-            "was refused before loading",
-            f"{_SMALLER}, or raise the server's memory limit (LM Studio: guardrails; engine: --memory-limit)",
-            reason=_need,
-        ),
-        pattern=r"insufficient system resources|model loading guardrails|requires approximately .{1,40}? of memory|"
-        r"autofit selected .* below the required minimum",
-    ),
-    Rule(_LOAD, _load_failure(OutOfMemoryError, "ran out of memory while loading", _SMALLER), pattern=_MEMORY),
-    Rule(
-        _LOAD,
-        _load_failure(
-            ModelLoadError, "did not load: its file is not usable", "download it again or update the runtime"
-        ),
-        pattern=_BROKEN_FILE,
-    ),
-    Rule(
-        _LOAD,
-        _load_failure(ModelLoadError, "did not load: it is not made for that", "ask for no more than it declares"),
-        pattern=_TOO_LONG,
-    ),
-    Rule(_LOAD, _died, pattern=_DIED),
-    Rule(_LOAD, _unexplained, pattern=_UNEXPLAINED),
-    Rule(_PREDICT, _overflow, pattern=_OVERFLOW),
-    Rule(_PREDICT, _overflow, pattern=_FILLED),
-    Rule(
-        _PREDICT,
-        _generation_failure(ModelUnloadedError, "was unloaded meanwhile", "load it again"),
-        pattern=r"model is unloaded|already been unloaded|model was unloaded",
-    ),
-    Rule(_PREDICT, _load_failure(OutOfMemoryError, "ran out of memory while predicting", _SMALLER), pattern=_MEMORY),
-    Rule(_PREDICT, _crashed, pattern=rf"{_DIED}|{_UNEXPLAINED}|has crashed"),
-)
-_COMPILED = tuple((rule, re.compile(rule.pattern or r"(?!)", re.IGNORECASE | re.DOTALL)) for rule in RULES)
-
-
-def classify(fault: ServerFault, call: Call) -> LMStrixError:
-    """What a fault the server reported means."""
-    code = (fault.display_data or {}).get("code")
-    text = fault.all_text
-    for rule, pattern in _COMPILED:
-        if call.operation in rule.operations and ((code and rule.code == code) or pattern.search(text)):
-            return rule.make(fault, call)
-    if call.operation == "load":
-        return _did_not_load(fault, call)
-    if call.operation == "predict":
-        return _generation_failure(GenerationError, "failed to answer", "the server's log tells more")(fault, call)
-    message = f"{call.address} refused to {call.what} ({fault.headline}); check that the server is up to date"
-    if call.model_key:
-        return GenerationError(message, model_key=call.model_key, detail=fault.all_text.strip())
-    return BackendUnavailableError(message, address=call.address)
-
-
-def timed_out(call: Call) -> LMStrixError:
-    """What it means that `call` passed its deadline."""
-    waited = f"{call.limit_s:g} s" if call.limit_s is not None else "its deadline"
-    if call.operation == "load":
+def timed_out(asked: ServerRequest) -> LMStrixError:
+    """What it means that a request passed its deadline."""
+    waited = f"{asked.limit_s:g} s" if asked.limit_s is not None else "its deadline"
+    if asked.operation == "load":
         return LoadTimeoutError(
-            f"{_model(call)} did not load{_at(call)} within {waited}; the load was cancelled; raise the timeout or "
-            "try a shorter context",
-            model_key=call.model_key,
-            context_length=call.context_length,
+            f"{asked.model} did not load{asked.at_context} within {waited}; the load was cancelled; raise the timeout "
+            "or try a shorter context",
+            model_key=asked.model_key,
+            context_length=asked.context_length,
         )
     return BackendTimeoutError(
-        f"{call.address} did not {call.what} within {waited}; is it busy loading, or is another program on that port?",
-        address=call.address,
-        waited_s=call.limit_s,
+        f"{asked.address} did not {asked.what} within {waited}; is it busy loading, or is another program on that "
+        "port?",
+        address=asked.address,
+        waited_s=asked.limit_s,
     )
 
 
-def translate(exc: Exception, call: Call) -> LMStrixError:
+def translate(exc: Exception, asked: ServerRequest) -> LMStrixError:
     """Any exception out of the SDK, or of reading what came over it, as ours."""
     from lmstudio import LMStudioServerError, LMStudioWebsocketError
 
@@ -405,31 +45,49 @@ def translate(exc: Exception, call: Call) -> LMStrixError:
         return exc
     if isinstance(exc, LMStudioServerError):
         fault = read_fault(exc._raw_error) if exc._raw_error else ServerFault(title=str(exc))
-        if call.operation == "connect":
-            return _refused_token(fault, call)
-        return classify(fault, call)
+        if asked.operation == "connect":
+            return refused_token(fault, asked)
+        return classify(fault, asked)
     if isinstance(exc, TimeoutError):
-        return timed_out(call)
+        return timed_out(asked)
     if isinstance(exc, LMStudioWebsocketError | OSError):
-        return _connection_lost(exc, call)
-    if call.operation == "connect" and isinstance(exc, ValueError):
+        return _connection_lost(exc, asked)
+    if asked.operation == "connect" and isinstance(exc, ValueError):
         # The SDK trips over a refusal whose reason is a plain text, which is the form the protocol asks for.
-        return _refused_token(ServerFault(title="authentication failed"), call)
+        return refused_token(ServerFault(title="authentication failed"), asked)
     return BackendUnavailableError(
-        f"{call.address} sent an answer that cannot be read while asked to {call.what} "
+        f"{asked.address} sent an answer that cannot be read while asked to {asked.what} "
         f"({type(exc).__name__}: {_first_line(exc)}); is it LM Studio, and up to date?",
-        address=call.address,
+        address=asked.address,
     )
 
 
-def _connection_lost(exc: Exception, call: Call) -> BackendUnavailableError:
-    if call.operation == "connect":
+def _connection_lost(exc: Exception, asked: ServerRequest) -> BackendUnavailableError:
+    if asked.operation == "connect":
         message = (
-            f"no LM Studio answers at {call.address} ({_first_line(exc)}); start it, or name another with --server"
+            f"no LM Studio answers at {asked.address} ({_first_line(exc)}); start it, or name another with --server"
         )
     else:
-        message = f"the connection to {call.address} was lost while it was asked to {call.what}; is the server running?"
-    return BackendUnavailableError(message, address=call.address)
+        message = (
+            f"the connection to {asked.address} was lost while it was asked to {asked.what}; is the server running?"
+        )
+    return BackendUnavailableError(message, address=asked.address)
+
+
+_BROKEN = re.compile(
+    r"httpx\.(?:ReadError|WriteError|CloseError|RemoteProtocolError)|unexpectedly disconnected|"
+    r"Failure while waiting for websocket message|Failed to send websocket message|"
+    r"not reachable at \S+\. Is LM Studio running"  # no cause is named: it broke between upgrade and greeting
+)
+
+
+def is_broken_connection(exc: BaseException) -> bool:
+    """Whether a connection stood and then broke. The SDK tells that in the text of its one exception alone."""
+    from lmstudio import LMStudioWebsocketError
+
+    if isinstance(exc, LMStudioWebsocketError):
+        return _BROKEN.search(str(exc)) is not None
+    return isinstance(exc, ConnectionError) and not isinstance(exc, ConnectionRefusedError)
 
 
 def _first_line(exc: Exception) -> str:
@@ -438,7 +96,7 @@ def _first_line(exc: Exception) -> str:
 
 
 @contextmanager
-def translated(call: Call) -> Iterator[None]:
+def translated(asked: ServerRequest) -> Iterator[None]:
     """Let nothing but `lmstrix.ground.errors` out of the block."""
     from lmstudio import LMStudioError
 
@@ -447,4 +105,4 @@ def translated(call: Call) -> Iterator[None]:
     except LMStrixError:
         raise
     except (LMStudioError, OSError, ValueError, TypeError, LookupError) as exc:
-        raise translate(exc, call) from exc
+        raise translate(exc, asked) from exc

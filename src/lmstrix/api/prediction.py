@@ -9,13 +9,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import get_args
 
-from lmstrix.api.convert import JsonView, count_of, number_of, text_of
-from lmstrix.api.failures import Call, ServerFault, classify, read_fault
+from lmstrix.api.convert import JsonView, count_of, number_of, object_of, text_of
+from lmstrix.api.fault_rules import classify
+from lmstrix.api.faults import ServerFault, ServerRequest, read_fault
 from lmstrix.ground.errors import EmptyAnswerError, GenerationError, LMStrixError, ModelUnloadedError
 from lmstrix.ground.types import (
     Finished,
     GenerationResult,
     GenerationStats,
+    Heartbeat,
     PromptProgress,
     StopReason,
     StreamEvent,
@@ -33,8 +35,8 @@ _TOOL_PIECES = frozenset(
 class PredictionReader:
     """Reads one prediction. Times are seconds of one monotonic clock; `started_at` is when it was sent."""
 
-    def __init__(self, call: Call, *, instance_id: str, started_at: float) -> None:
-        self._call = call
+    def __init__(self, asked: ServerRequest, *, instance_id: str, started_at: float) -> None:
+        self._asked = asked
         self._instance_id = instance_id
         self._started_at = started_at
         self._first_at: float | None = None
@@ -47,7 +49,7 @@ class PredictionReader:
     @property
     def model(self) -> str:
         """What to call the model in messages."""
-        return self._call.model_key or self._instance_id
+        return self._asked.model_key or self._instance_id
 
     @property
     def text(self) -> str:
@@ -59,36 +61,36 @@ class PredictionReader:
         """Whether anything was generated yet, of any kind."""
         return self._first_at is not None
 
-    def read(self, packet: JsonView, at: float) -> tuple[StreamEvent | None, bool]:
-        """The event of a packet, if it is one, and whether it shows that generation goes on (or ended)."""
+    def read(self, packet: JsonView, at: float) -> StreamEvent:
+        """The event of a packet; a heartbeat where there is nothing to show."""
         kind = packet.get("type")
         if kind == "fragment":
             self._mark(at)
-            return self._fragment(packet.get("fragment")), True
+            return self._fragment(packet.get("fragment")) or Heartbeat(generating=True)
         if kind == "promptProcessingProgress":
-            return self._progress(packet), False
+            return self._progress(packet) or Heartbeat(generating=False)
         if kind == "success":
-            return Finished(result=self._result(packet, at)), True
+            return Finished(result=self._result(packet, at))
         if kind == "toolCallGenerationEnd" or kind == "toolCallGenerationFailed":
             self._mark(at)
-            return self._tool_call(packet), True
+            return self._tool_call(packet)
         if kind == "error":
-            raise classify(read_fault(packet.get("error")), self._call)
+            raise classify(read_fault(packet.get("error")), self._asked)
         if kind in _TOOL_PIECES:
             self._mark(at)
-            return None, True
-        return None, False
+            return Heartbeat(generating=True)
+        return Heartbeat(generating=False)
 
     def closed_early(self) -> LMStrixError:
         """What it means that the server ended the prediction without a result."""
         if not self.generated:
             return EmptyAnswerError(
-                f"{self.model} answered nothing and {self._call.address} gave no reason; look at the server's log",
-                model_key=self._call.model_key,
+                f"{self.model} answered nothing and {self._asked.address} gave no reason; look at the server's log",
+                model_key=self._asked.model_key,
             )
         return GenerationError(
-            f"{self._call.address} ended the answer of {self.model} without a result; look at the server's log",
-            model_key=self._call.model_key,
+            f"{self._asked.address} ended the answer of {self.model} without a result; look at the server's log",
+            model_key=self._asked.model_key,
             detail=self.text,
         )
 
@@ -114,8 +116,7 @@ class PredictionReader:
         ratio = number_of(packet, "progress")
         if ratio is None:
             return None
-        details = packet.get("details")
-        details = details if isinstance(details, Mapping) else {}
+        details = object_of(packet, "details")
         cached = count_of(details, "cachedTokenCount")
         self._cached_tokens = self._cached_tokens if cached is None else cached
         return PromptProgress(
@@ -141,16 +142,15 @@ class PredictionReader:
         return ToolCallEvent(call=call)
 
     def _result(self, packet: JsonView, at: float) -> GenerationResult:
-        given, info = (packet.get(name) for name in ("stats", "modelInfo"))
-        given, info = (part if isinstance(part, Mapping) else {} for part in (given, info))
-        stats = self._stats(given, at)
+        info = object_of(packet, "modelInfo")
+        stats = self._stats(object_of(packet, "stats"), at)
         model_key = text_of(info, "modelKey") or self.model
         if stats.stop_reason == "modelUnloaded":
             raise ModelUnloadedError(
                 f"{model_key} was unloaded while it answered; load it again", model_key=model_key, detail=self.text
             )
         if stats.stop_reason == "failed":
-            raise classify(ServerFault(title="the engine failed mid-way"), self._call)
+            raise classify(ServerFault(title="the engine failed mid-way"), self._asked)
         if stats.stop_reason is None and not self.generated:
             raise self.closed_early()
         return GenerationResult(
@@ -175,13 +175,16 @@ class PredictionReader:
             total_s=at - self._started_at,
             server_ttft_s=number_of(given, "timeToFirstTokenSec"),
             server_total_s=number_of(given, "totalTimeSec"),
-            decode_tokens_per_second=self._decode_rate(count_of(given, "predictedTokensCount")),
+            decode_tokens_per_second=decode_rate(
+                self._first_at, self._last_at, count_of(given, "predictedTokensCount")
+            ),
             stop_string=text_of(given, "stopString"),
         )
 
-    def _decode_rate(self, completion_tokens: int | None) -> float | None:
-        """Tokens after the first over the time they took; None when there is no such span."""
-        if self._first_at is None or self._last_at is None or not completion_tokens or completion_tokens < 2:
-            return None
-        span_s = self._last_at - self._first_at
-        return (completion_tokens - 1) / span_s if span_s > 0 else None
+
+def decode_rate(first_at: float | None, last_at: float | None, completion_tokens: int | None) -> float | None:
+    """Tokens per second after the first one; None where there is no such span."""
+    if first_at is None or last_at is None or not completion_tokens or completion_tokens < 2:
+        return None
+    span_s = last_at - first_at
+    return (completion_tokens - 1) / span_s if span_s > 0 else None

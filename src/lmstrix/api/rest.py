@@ -1,7 +1,7 @@
 """The REST listings, for what the SDK's wire does not tell: reasoning choices, and every instance's loaded context.
 
-`/api/v1/models` is asked, `/api/v0/models` where the server is too old for it. A connection that fails is tried again
-twice; an answer, however odd, is not. LM Studio reports errors with status 200 too, so bodies are what is judged.
+`/api/v1/models` is asked, `/api/v0/models` where the server is too old for it. LM Studio reports errors with status 200
+too, so bodies are what is judged.
 """
 
 from __future__ import annotations
@@ -10,17 +10,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from lmstrix.api.convert import JsonView, count_of, text_of
-from lmstrix.api.failures import Call, classify, read_fault
+from lmstrix.api.convert import JsonView, count_of, list_of, object_of, text_of
+from lmstrix.api.fault_rules import classify
+from lmstrix.api.faults import ServerRequest, read_fault
+from lmstrix.api.http_client import open_http, read
 from lmstrix.ground.errors import AuthenticationError, BackendTimeoutError, BackendUnavailableError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     import httpx
-
-_ATTEMPTS = 3
-_PASSING = frozenset((502, 503, 504))  # the server says to come back
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,40 +42,24 @@ async def fetch_capabilities(
     address: str, *, api_token: str | None = None, timeout_s: float | None = 5.0
 ) -> dict[str, ModelCapabilities]:
     """What the server's REST side says of every model it has, by model key."""
-    import httpx
-
-    headers = {"Authorization": f"Bearer {api_token}"} if api_token else {}
-    async with httpx.AsyncClient(
-        base_url=f"http://{address}", headers=headers, timeout=timeout_s, trust_env=False
-    ) as client:
-        body = await _get(client, "/api/v1/models", address)
+    async with open_http(f"http://{address}", token=api_token) as client:
+        body = await _get(client, "/api/v1/models", address, timeout_s)
         if isinstance(body.get("models"), list):
             return _by_key(_from_v1(entry) for entry in body["models"] if isinstance(entry, Mapping))
-        body = await _get(client, "/api/v0/models", address)
+        body = await _get(client, "/api/v0/models", address, timeout_s)
     if isinstance(body.get("data"), list):
         return _by_key(_from_v0(entry) for entry in body["data"] if isinstance(entry, Mapping))
-    call = Call(operation="ask", address=address, what="list its models over REST")
-    raise classify(read_fault(body.get("error")), call)
+    asked = ServerRequest(operation="ask", address=address, what="list its models over REST")
+    raise classify(read_fault(body.get("error")), asked)
 
 
-async def _get(client: httpx.AsyncClient, path: str, address: str) -> JsonView:
+async def _get(client: httpx.AsyncClient, path: str, address: str, timeout_s: float | None) -> JsonView:
     """The JSON object at `path`; an empty one when the server does not know the path."""
     import httpx
-    from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
-    retrying = AsyncRetrying(
-        stop=stop_after_attempt(_ATTEMPTS),
-        wait=wait_random_exponential(multiplier=0.05, max=0.5),
-        retry=retry_if_exception_type((httpx.TransportError, httpx.HTTPStatusError)),
-        reraise=True,
-    )
     try:
-        async for attempt in retrying:
-            with attempt:
-                response = await client.get(path)
-                if response.status_code in _PASSING:
-                    response.raise_for_status()
-    except httpx.TimeoutException as exc:
+        response = await read(client, path, limit_s=timeout_s)
+    except TimeoutError as exc:
         raise BackendTimeoutError(
             f"{address} did not answer {path} in time; is it busy, or is another program on that port?", address=address
         ) from exc
@@ -100,16 +83,16 @@ def _by_key(models: Iterable[ModelCapabilities]) -> dict[str, ModelCapabilities]
 
 
 def _from_v1(entry: JsonView) -> ModelCapabilities:
-    capabilities = _object(entry, "capabilities")
-    reasoning = _object(capabilities, "reasoning")
-    instances = [each for each in _list(entry, "loaded_instances") if isinstance(each, Mapping)]
-    lengths = ((text_of(each, "id"), count_of(_object(each, "config"), "context_length")) for each in instances)
+    capabilities = object_of(entry, "capabilities")
+    reasoning = object_of(capabilities, "reasoning")
+    instances = [each for each in list_of(entry, "loaded_instances") if isinstance(each, Mapping)]
+    lengths = ((text_of(each, "id"), count_of(object_of(each, "config"), "context_length")) for each in instances)
     return ModelCapabilities(
         model_key=text_of(entry, "key") or "",
         max_context_length=count_of(entry, "max_context_length"),
         vision=capabilities.get("vision") is True,
         trained_for_tool_use=capabilities.get("trained_for_tool_use") is True,
-        reasoning_options=tuple(each for each in _list(reasoning, "allowed_options") if isinstance(each, str)),
+        reasoning_options=tuple(each for each in list_of(reasoning, "allowed_options") if isinstance(each, str)),
         reasoning_default=text_of(reasoning, "default"),
         loaded={name: length for name, length in lengths if name is not None and length is not None},
     )
@@ -122,16 +105,6 @@ def _from_v0(entry: JsonView) -> ModelCapabilities:
         model_key=model_key,
         max_context_length=count_of(entry, "max_context_length"),
         vision=entry.get("type") == "vlm",
-        trained_for_tool_use="tool_use" in _list(entry, "capabilities"),
+        trained_for_tool_use="tool_use" in list_of(entry, "capabilities"),
         loaded={} if length is None else {model_key: length},
     )
-
-
-def _object(source: JsonView, name: str) -> JsonView:
-    value = source.get(name)
-    return value if isinstance(value, Mapping) else {}
-
-
-def _list(source: JsonView, name: str) -> list[object]:
-    value = source.get(name)
-    return value if isinstance(value, list) else []

@@ -6,14 +6,13 @@ exceptions of `ground.errors`. A call that passes its deadline is cancelled on t
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from lmstrix.ground.types import (
         Deadlines,
         GenerationRequest,
-        GenerationResult,
         LoadConfig,
         LoadedModel,
         Message,
@@ -53,14 +52,11 @@ class ModelBackend(Protocol):
 
     async def unload(self, instance_id: str, *, kind: ModelKind = "llm") -> None: ...
 
-    def stream(
-        self, instance_id: str, request: GenerationRequest, *, deadlines: Deadlines | None = None
-    ) -> AsyncIterator[StreamEvent]:
-        """Events of one prediction; the last is `Finished`. Leaving early cancels it on the server."""
+    def stream(self, instance_id: str, request: GenerationRequest) -> AsyncGenerator[StreamEvent]:
+        """Events of one prediction; the last is `Finished`. Leaving early cancels it on the server.
 
-    async def generate(
-        self, instance_id: str, request: GenerationRequest, *, deadlines: Deadlines | None = None
-    ) -> GenerationResult: ...
+        It waits for as long as the server takes: `core.answers.streaming` sets the deadlines.
+        """
 
     async def count_tokens(self, instance_id: str, text: str) -> int: ...
 

@@ -242,13 +242,23 @@ class ToolAnswered:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Heartbeat:
+    """The server goes on without anything to show: a piece of a tool call (`generating`), or a packet we do not know.
+
+    Deadlines go by it; `StreamingManager` keeps it from its callers.
+    """
+
+    generating: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Finished:
     """The last event of a stream."""
 
     result: GenerationResult
 
 
-StreamEvent = PromptProgress | TextDelta | ToolCallEvent | ToolAnswered | Finished
+StreamEvent = PromptProgress | TextDelta | ToolCallEvent | ToolAnswered | Heartbeat | Finished
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

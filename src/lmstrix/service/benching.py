@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lmstrix.core.benchmark import plan
-from lmstrix.core.benchmark.memory_sampler import is_local
+from lmstrix.core.benchmark.measuring import BenchServer
 from lmstrix.core.benchmark.records import BenchReport, BenchRequest, BenchTarget, from_json
-from lmstrix.core.benchmark.runner import Bench, BenchServer
+from lmstrix.core.benchmark.runner import Bench
 from lmstrix.core.benchmark.saved import find_unfinished, load_report
 from lmstrix.core.history import History
 from lmstrix.core.history.processes import host_name
+from lmstrix.ground.addresses import is_local
 from lmstrix.ground.errors import GgufError, LMStrixError, ModelNotFoundError, UsageError
 from lmstrix.loaders.gguf import read_header
 from lmstrix.reports.bench.files import REPORT_FILE, write_report

@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 from lmstrix.core.answers.inference import OWN_PREFIX
-from lmstrix.core.benchmark.memory_sampler import is_local
 from lmstrix.core.context.machine_belief import MachineBelief
 from lmstrix.core.context.report import ContextReport, ContextTestOptions, ModelTest, PlannedTest, Step, Subject
 from lmstrix.core.context.search import ContextSearch
@@ -18,6 +17,7 @@ from lmstrix.core.history import History
 from lmstrix.core.memory.host import read_host_memory
 from lmstrix.core.memory.prediction import breakdown, predicted_limit, shape_of
 from lmstrix.core.registry.results import Configuration, ContextResult
+from lmstrix.ground.addresses import is_local
 from lmstrix.ground.context_lengths import ALIGNMENT_TOKENS, UNKNOWN_DECLARED_TOKENS
 from lmstrix.ground.errors import LMStrixError, UsageError
 from lmstrix.ground.tasks import to_its_end

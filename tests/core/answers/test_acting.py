@@ -15,7 +15,7 @@ from lmstrix import AsyncLMStrix, ContextOverflowError, EmbeddedEngine, Generati
 from lmstrix.core.answers.acting import Transcript, act, tool_of, tools_of
 from lmstrix.core.answers.inference import Acquired, InferenceManager, InferenceOptions, PlannedAnswer, Prepared
 from lmstrix.core.answers.load_policy import ContextChoice
-from lmstrix.core.registry.registry import ModelRecord
+from lmstrix.core.registry.records import ModelRecord
 from lmstrix.ground.types import (
     Finished,
     GenerationRequest,
@@ -30,7 +30,7 @@ from lmstrix.ground.types import (
 from tests.support.tiny_gguf_scripted import scripted_model
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator
+    from collections.abc import AsyncGenerator, Callable, Iterator
 
     from lmstrix.ground.backend import ModelBackend
 
@@ -128,9 +128,7 @@ class Playing:
     async def count_tokens(self, instance_id: str, text: str) -> int:
         return len(text)
 
-    async def stream(
-        self, instance_id: str, request: GenerationRequest, *, deadlines: object
-    ) -> AsyncIterator[StreamEvent]:
+    async def stream(self, instance_id: str, request: GenerationRequest) -> AsyncGenerator[StreamEvent]:
         text, calls = self.results.pop(0)
         stats = GenerationStats(stop_reason="toolCalls" if calls else "eosFound")
         yield Finished(

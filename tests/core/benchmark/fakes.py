@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from lmstrix.core.benchmark.measuring import BenchServer
 from lmstrix.core.benchmark.records import BenchTarget
-from lmstrix.core.benchmark.runner import BenchServer
 from lmstrix.ground.errors import ContextOverflowError, LMStrixError, ModelNotFoundError
 from lmstrix.ground.types import (
     Finished,
@@ -22,8 +23,10 @@ from lmstrix.ground.types import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncGenerator, Callable
 
+    from lmstrix.core.benchmark.records import BenchReport
+    from lmstrix.core.benchmark.runner import Bench
     from lmstrix.ground.backend import LoadProgress
     from lmstrix.ground.types import Deadlines
 
@@ -114,9 +117,7 @@ class FakeBackend:
     async def unload(self, instance_id: str) -> None:
         del self.loaded[instance_id]
 
-    async def stream(
-        self, instance_id: str, request: GenerationRequest, *, deadlines: Deadlines | None = None
-    ) -> AsyncIterator[StreamEvent]:
+    async def stream(self, instance_id: str, request: GenerationRequest) -> AsyncGenerator[StreamEvent]:
         instance = self.loaded[instance_id]
         model = self.models[instance.model_key]
         self.requests.append((instance.model_key, request))
@@ -156,6 +157,13 @@ class FakeBackend:
                 text=text, stats=stats, model_key=instance.model_key, instance_id=instance_id, context_length=4096
             )
         )
+
+
+def run_to_report(bench: Bench) -> BenchReport:
+    """As a command line does: Ctrl-C cancels the session, and what was measured is reported."""
+    with suppress(KeyboardInterrupt):
+        asyncio.run(bench.run())
+    return bench.report()
 
 
 def server_of(backend: FakeBackend) -> BenchServer:

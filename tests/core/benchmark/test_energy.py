@@ -6,19 +6,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lmstrix.core.benchmark.energy import Channel, Series, energy_of_run, idle_power_w, measure_parts
+from lmstrix.core.benchmark.energy import PowerChannel, Series, energy_of_run, idle_power_w, measure_parts
 
 PERIOD_S = 0.1
 
 
 def gauge(watts: list[float], *, part: str = "gpu", start: float = 0.0) -> Series:
     at = [start + number * PERIOD_S for number in range(len(watts))]
-    return Series(Channel(name=part, part=part, unit="W"), at, watts, PERIOD_S)  # type: ignore[arg-type]
+    return Series(PowerChannel(name=part, part=part, unit="W"), at, watts, PERIOD_S)  # type: ignore[arg-type]
 
 
 def counter(joules: list[float], *, wraps_at_j: float | None = None, part: str = "cpu") -> Series:
     at = [number * PERIOD_S for number in range(len(joules))]
-    channel = Channel(name=part, part=part, unit="J", wraps_at_j=wraps_at_j)  # type: ignore[arg-type]
+    channel = PowerChannel(name=part, part=part, unit="J", wraps_at_j=wraps_at_j)  # type: ignore[arg-type]
     return Series(channel, at, joules, PERIOD_S)
 
 
@@ -52,7 +52,7 @@ def test_a_span_without_readings_around_it_has_no_figure(begin: float, end: floa
 
 def test_a_hole_in_the_readings_spoils_spans_over_it_only() -> None:
     at = [number * PERIOD_S for number in range(20)] + [5.0 + number * PERIOD_S for number in range(20)]
-    series = Series(Channel(name="g", part="gpu", unit="W"), at, [10.0] * 40, PERIOD_S)
+    series = Series(PowerChannel(name="g", part="gpu", unit="W"), at, [10.0] * 40, PERIOD_S)
     assert series.energy_j(1.0, 6.0) is None
     assert series.energy_j(5.5, 6.5) == pytest.approx(10.0)
 

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
 import signal
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import pytest
 
 from lmstrix.api.client import AsyncLMStudioBackend
+from lmstrix.core.benchmark.measuring import BenchServer
 from lmstrix.core.benchmark.records import BenchRequest, BenchTarget
-from lmstrix.core.benchmark.runner import BenchServer, run_bench
+from lmstrix.core.benchmark.runner import Bench
 from lmstrix.engine import EmbeddedEngine
 from lmstrix.ground.types import ServerInfo
 from tests.support.tiny_gguf_scripted import scripted_model
@@ -45,7 +48,17 @@ class Engine:
             tested_context_length=CONTEXT_LENGTH,
             files=(str(self.folder / PATH),),
         )
-        return run_bench(BenchServer.of(backend), [target], request, power_sources=(), on_event=on_event)  # type: ignore[arg-type]
+        bench = Bench(BenchServer.of(backend), [target], request, power_sources=(), on_event=on_event)  # type: ignore[arg-type]
+
+        async def run_and_close() -> None:
+            try:
+                await bench.run()
+            finally:
+                await backend.close()
+
+        with suppress(KeyboardInterrupt):
+            asyncio.run(run_and_close())
+        return bench.report()
 
 
 @pytest.fixture(scope="module")

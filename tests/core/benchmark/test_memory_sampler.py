@@ -11,7 +11,7 @@ import pytest
 
 from lmstrix.core.benchmark.bandwidth import memory_bandwidth_bound
 from lmstrix.core.benchmark.file_cache import cached_ratio, drop_cached
-from lmstrix.core.benchmark.memory_sampler import MemorySampler, is_local
+from lmstrix.core.benchmark.memory_sampler import MemorySampler
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -29,21 +29,6 @@ finally:
     child.kill()
 """
 MIB = 2**20
-
-
-@pytest.mark.parametrize(
-    ("address", "local"),
-    [
-        ("127.0.0.1:41343", True),
-        ("localhost:80", True),
-        ("[::1]:80", True),
-        ("192.0.2.7:41343", False),
-        ("example.org:80", False),
-        ("127.0.0.1", False),
-    ],
-)
-def test_which_addresses_are_here(address: str, local: bool) -> None:
-    assert is_local(address) is local
 
 
 def test_children_of_the_engine_count() -> None:

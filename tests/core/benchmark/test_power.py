@@ -9,26 +9,17 @@ from typing import TYPE_CHECKING, ClassVar
 
 import pytest
 
-from lmstrix.core.benchmark.energy import Channel
-from lmstrix.core.benchmark.power import PowerSampler
-from lmstrix.core.benchmark.power_sources import (
-    AppleSource,
-    HwmonSource,
-    MacmonSource,
-    NvmlSource,
-    PowermetricsSource,
-    PowerSource,
-    RaplSource,
-    ReplaySource,
-    describe_power,
-    open_power_sources,
-    rapl_state,
-)
+from lmstrix.core.benchmark.energy import PowerChannel
+from lmstrix.core.benchmark.power import PowerSampler, PowerSource, ReplaySource
+from lmstrix.core.benchmark.power_apple import AppleSource, MacmonSource, PowermetricsSource
+from lmstrix.core.benchmark.power_linux import HwmonSource, RaplSource
+from lmstrix.core.benchmark.power_nvidia import NvmlSource
+from lmstrix.core.benchmark.power_sources import describe_power, open_power_sources, rapl_state
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-GPU = Channel(name="card", part="gpu", unit="W")
+GPU = PowerChannel(name="card", part="gpu", unit="W")
 
 
 class Clock:

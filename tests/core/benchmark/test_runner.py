@@ -14,11 +14,11 @@ import pytest
 
 from lmstrix.core.benchmark.artefacts import page_of, safe_stem
 from lmstrix.core.benchmark.compare import compare
-from lmstrix.core.benchmark.energy import Channel
+from lmstrix.core.benchmark.energy import PowerChannel
 from lmstrix.core.benchmark.measuring import MOST_ANSWER_CHARS
-from lmstrix.core.benchmark.power_sources import ReplaySource
+from lmstrix.core.benchmark.power import ReplaySource
 from lmstrix.core.benchmark.records import BenchReport, BenchRequest, Cell, LoadRecord, from_json, series_of
-from lmstrix.core.benchmark.runner import Bench, run_bench
+from lmstrix.core.benchmark.runner import Bench
 from lmstrix.core.benchmark.saved import find_unfinished, load_report
 from lmstrix.core.history import History
 from lmstrix.ground.errors import (
@@ -30,13 +30,14 @@ from lmstrix.ground.errors import (
     UsageError,
 )
 from lmstrix.ground.types import TextDelta
-from tests.core.benchmark.fakes import FakeBackend, FakeModel, SteppedClock, server_of, target
+from tests.core.benchmark.fakes import FakeBackend, FakeModel, SteppedClock, run_to_report, server_of, target
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
     from lmstrix.core.benchmark.events import BenchEvent
+    from lmstrix.core.benchmark.records import FileCache
 
 QUICK = BenchRequest(runs=6, max_tokens=8, idle_s=0.0, settled_ratio=None)
 
@@ -202,7 +203,11 @@ async def cancel_in_the_middle(backend: FakeBackend, history: History) -> Bench:
         server_of(backend), [target(key) for key in backend.models], QUICK, session="s", history=history.benches
     )
     task = asyncio.create_task(session.run())
-    backend.on_hang = lambda: task.cancel() and None
+
+    def cancel() -> None:
+        task.cancel()
+
+    backend.on_hang = cancel
     with pytest.raises(asyncio.CancelledError):
         await task
     return session
@@ -224,7 +229,9 @@ def test_an_interrupt_keeps_what_was_measured_and_can_be_resumed(history: Histor
     assert find_unfinished(history.benches, QUICK, paths[:1]) is None
 
     backend = FakeBackend({"a": FakeModel(), "b": FakeModel()})
-    whole = run_bench(server_of(backend), [target("a"), target("b")], QUICK, session="s", history=history.benches)
+    whole = run_to_report(
+        Bench(server_of(backend), [target("a"), target("b")], QUICK, session="s", history=history.benches)
+    )
     assert outcomes(whole) == {"a": "ok", "b": "ok"}
     assert [len(cell.runs) for cell in whole.cells] == [6, 6]
     assert whole.cells[0].runs[:3] == report.cells[0].runs
@@ -237,12 +244,12 @@ def test_an_interrupt_keeps_what_was_measured_and_can_be_resumed(history: Histor
 def test_ctrl_c_ends_with_a_report() -> None:
     backend = FakeBackend({"a": FakeModel(hangs_at=4), "b": FakeModel()})
     backend.on_hang = lambda: signal.raise_signal(signal.SIGINT)
-    report = run_bench(server_of(backend), [target("a"), target("b")], QUICK)
+    report = run_to_report(Bench(server_of(backend), [target("a"), target("b")], QUICK))
     assert report.interrupted
     assert outcomes(report) == {"a": "interrupted", "b": "interrupted"}
     assert len(report.cells[0].runs) == 2  # the warm-up came first
     assert backend.loaded == {}
-    assert backend.closed
+    assert not backend.closed  # whoever opened it closes it
 
 
 def test_thoughts_come_before_the_answer() -> None:
@@ -261,9 +268,10 @@ def test_thoughts_come_before_the_answer() -> None:
 
 def test_cold_and_warm_loads_are_kept_apart() -> None:
     now = datetime.now(UTC)
+    labels: tuple[FileCache | None, ...] = ("cold", "warm", None, "warm")
     loads = tuple(
         LoadRecord(number=number, measured_at=now, load_s=float(number), context_length=1, file_cache=label)
-        for number, label in enumerate(("cold", "warm", None, "warm"), 1)
+        for number, label in enumerate(labels, 1)
     )
     assert series_of((), loads) == {"load_s": [1.0, 2.0, 3.0, 4.0], "cold_load_s": [1.0], "warm_load_s": [2.0, 4.0]}
 
@@ -286,10 +294,10 @@ def test_a_history_that_breaks_ends_saving_not_measuring(tmp_path: Path) -> None
 
 def test_power_is_split_at_the_first_token_and_idle_taken_off() -> None:
     """A card that takes 50 W all the time: gross is 50 W times the time, net is nothing. In real time."""
-    source = ReplaySource([Channel(name="card", part="gpu", unit="W")], [(50.0,)])
+    source = ReplaySource([PowerChannel(name="card", part="gpu", unit="W")], [(50.0,)])
     backend = FakeBackend({"a": FakeModel(prefill_s=0.5, token_s=0.12)})
     request = replace(QUICK, runs=1, idle_s=0.3, max_tokens=4)
-    report = run_bench(server_of(backend), [target("a")], request, power_sources=[source])
+    report = run_to_report(Bench(server_of(backend), [target("a")], request, power_sources=[source]))
     (run,) = report.cells[0].runs
     assert run.energy is not None
     assert run.energy.gross_j == pytest.approx(50 * run.span_s)

@@ -158,13 +158,23 @@ class InferenceManager:
 
     def ask(self, prepared: Prepared, planned: PlannedAnswer) -> AsyncGenerator[StreamEvent]:
         """The events of the answer; the last is Finished. Leaving early cancels it on the server."""
-        request, deadlines = _bounded(planned.request, prepared), planned.options.deadlines
-        return self._streaming.events(prepared.instance.instance_id, request, deadlines=deadlines)
+        instance, deadlines = prepared.instance, planned.options.deadlines
+        return self._streaming.events(
+            instance.instance_id,
+            _bounded(planned.request, prepared),
+            deadlines=deadlines,
+            model_key=instance.model_key,
+        )
 
     async def result(self, prepared: Prepared, planned: PlannedAnswer) -> GenerationResult:
         """The answer, whole."""
-        request, deadlines = _bounded(planned.request, prepared), planned.options.deadlines
-        return await self._streaming.result(prepared.instance.instance_id, request, deadlines=deadlines)
+        instance, deadlines = prepared.instance, planned.options.deadlines
+        return await self._streaming.result(
+            instance.instance_id,
+            _bounded(planned.request, prepared),
+            deadlines=deadlines,
+            model_key=instance.model_key,
+        )
 
     async def release(self, acquired: Acquired) -> None:
         """Unload an instance that was loaded for this call; one that was there before is never touched."""

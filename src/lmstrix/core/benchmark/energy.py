@@ -28,7 +28,7 @@ _HOLE_PERIODS = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Channel:
+class PowerChannel:
     """One thing a source measures. A counter wraps to 0 beyond `wraps_at_j`. "system" holds all the other parts."""
 
     name: str
@@ -41,7 +41,7 @@ class Channel:
 class Series:
     """The readings of one channel: moments, increasing, and values."""
 
-    channel: Channel
+    channel: PowerChannel
     at: Sequence[float]
     values: Sequence[float]
     period_s: float

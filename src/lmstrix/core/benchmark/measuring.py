@@ -1,4 +1,4 @@
-"""One request, streamed and timed: every event gets its moment as it arrives, and figures are made of them afterwards.
+"""Whom to measure; and one request, streamed and timed: every event gets its moment as it arrives, figures come later.
 
 Nothing else happens between two events, apart from telling a display a few times a second how far things are.
 """
@@ -7,18 +7,20 @@ from __future__ import annotations
 
 import time
 from contextlib import aclosing
-from typing import TYPE_CHECKING, Protocol, cast
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
 
+from lmstrix.core.answers.streaming import StreamingManager, Streams
 from lmstrix.core.benchmark.timing import Trace, figures_of
 from lmstrix.core.context.verdict import Outcome, outcome_of
 from lmstrix.ground.errors import EmptyAnswerError, GenerationError, LMStrixError
 from lmstrix.ground.types import Finished, GenerationRequest, PromptProgress, TextDelta
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Callable
+    from collections.abc import Callable
 
     from lmstrix.core.benchmark.records import RequestFigures
-    from lmstrix.ground.backend import LoadProgress
+    from lmstrix.ground.backend import LoadProgress, ModelBackend
     from lmstrix.ground.types import Deadlines, LoadConfig, LoadedModel, StreamEvent
 
 MOST_ANSWER_CHARS = 16 * 2**20
@@ -28,16 +30,6 @@ _WHILE_ANSWERING: dict[str, str] = {
     Outcome.PREFILL_FAILED: "answer failed",
     Outcome.DIED_AT_PREFILL: "engine died while answering",
 }
-
-
-class StreamingBackend(Protocol):
-    """What is needed to measure a model that answers."""
-
-    def stream(
-        self, instance_id: str, request: GenerationRequest, *, deadlines: Deadlines | None = None
-    ) -> AsyncIterator[StreamEvent]: ...
-
-    async def close(self) -> None: ...
 
 
 class LoadingBackend(Protocol):
@@ -64,43 +56,95 @@ class Progress(Protocol):
     ) -> None: ...
 
 
-async def trace_request(
-    backend: StreamingBackend,
-    instance_id: str,
-    request: GenerationRequest,
-    trace: Trace,
-    *,
-    deadlines: Deadlines | None = None,
-    progress: Progress | None = None,
-    clock: Callable[[], float] = time.perf_counter,
-) -> None:
-    """Stream one request into `trace`. Raises what the stream raises, and EmptyAnswerError for a silent success."""
-    chars = 0
-    told_at = trace.sent_at = clock()
-    stream = cast("AsyncGenerator[StreamEvent]", backend.stream(instance_id, request, deadlines=deadlines))
-    async with aclosing(stream):
-        async for event in stream:
-            now = clock()
-            if trace.first_event_at is None:
-                trace.first_event_at = now
-            if isinstance(event, TextDelta):
-                trace.chunk_at.append(now)
-                trace.chunk_tokens.append(event.tokens)
-                if trace.first_answer_at is None and event.text and not (event.reasoning or event.structural):
-                    trace.first_answer_at = now
-                chars += len(event.text)
-                if chars > MOST_ANSWER_CHARS:
-                    raise GenerationError(
-                        f"the answer grew beyond {MOST_ANSWER_CHARS:,} characters and was cancelled; "
-                        "the server ignores the limit it was given"
-                    )
-            elif isinstance(event, Finished):
-                trace.ended_at, trace.result = now, event.result
-            if progress is not None and now - told_at >= _TELL_EVERY_S:
-                told_at = now
-                _tell(progress, event, trace, now)
-    if trace.result is not None and not (trace.chunk_at or trace.result.stats.completion_tokens):
-        raise EmptyAnswerError("the server reported success and sent nothing; look at its log")
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BenchServer:
+    """Whom to measure. `loads` None: the server loads models by itself, and there are no load times.
+
+    `engine` names the kind in stored results ("lmstudio", "embedded", "openai"); `address` is host:port.
+    """
+
+    streams: Streams
+    loads: LoadingBackend | None
+    engine: str
+    address: str
+    version: str | None = None
+
+    @classmethod
+    def of(cls, backend: ModelBackend) -> BenchServer:
+        """LM Studio or the embedded engine."""
+        server = backend.server
+        return cls(streams=backend, loads=backend, engine=server.engine, address=server.address, version=server.version)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestTimer:
+    """Streams requests to one server, within its deadlines, and times them."""
+
+    streams: Streams
+    deadlines: Deadlines
+    clock: Callable[[], float] = time.perf_counter
+
+    async def trace(
+        self,
+        instance_id: str,
+        request: GenerationRequest,
+        trace: Trace,
+        *,
+        model_key: str | None = None,
+        progress: Progress | None = None,
+    ) -> None:
+        """Stream one request into `trace`. Raises what the stream raises, EmptyAnswerError for a silent success."""
+        chars = 0
+        clock = self.clock
+        told_at = trace.sent_at = clock()
+        events = StreamingManager(self.streams).events(
+            instance_id, request, deadlines=self.deadlines, model_key=model_key
+        )
+        async with aclosing(events):
+            async for event in events:
+                now = clock()  # before anything else is done with the event: this moment is what is measured
+                if trace.first_event_at is None:
+                    trace.first_event_at = now
+                if isinstance(event, TextDelta):
+                    trace.chunk_at.append(now)
+                    trace.chunk_tokens.append(event.tokens)
+                    if trace.first_answer_at is None and event.text and not (event.reasoning or event.structural):
+                        trace.first_answer_at = now
+                    chars += len(event.text)
+                    if chars > MOST_ANSWER_CHARS:
+                        raise GenerationError(
+                            f"the answer grew beyond {MOST_ANSWER_CHARS:,} characters and was cancelled; "
+                            "the server ignores the limit it was given"
+                        )
+                elif isinstance(event, Finished):
+                    trace.ended_at, trace.result = now, event.result
+                if progress is not None and now - told_at >= _TELL_EVERY_S:
+                    told_at = now
+                    _tell(progress, event, trace, now)
+        if trace.result is not None and not (trace.chunk_at or trace.result.stats.completion_tokens):
+            raise EmptyAnswerError("the server reported success and sent nothing; look at its log")
+
+    async def measure(
+        self,
+        instance_id: str,
+        request: GenerationRequest,
+        trace: Trace,
+        *,
+        model_key: str,
+        latency_s: float | None,
+        progress: Progress | None = None,
+    ) -> tuple[RequestFigures, LMStrixError | None]:
+        """The figures of one request; a failure is told in them, and returned for who has to act on it."""
+        requested = request.max_tokens or 0
+        try:
+            await self.trace(instance_id, request, trace, model_key=model_key, progress=progress)
+        except LMStrixError as exc:
+            outcome: str = outcome_of(exc, "prefill")
+            if trace.chunk_at:
+                outcome = _WHILE_ANSWERING.get(outcome, outcome)
+            figures = figures_of(trace, requested_tokens=requested, outcome=outcome, failure=one_line(exc))
+            return figures, exc
+        return figures_of(trace, requested_tokens=requested, latency_s=latency_s), None
 
 
 def _tell(progress: Progress, event: StreamEvent, trace: Trace, now: float) -> None:
@@ -109,30 +153,6 @@ def _tell(progress: Progress, event: StreamEvent, trace: Trace, now: float) -> N
     elif trace.chunk_at and now > trace.chunk_at[0]:
         tokens = sum(trace.chunk_tokens) or len(trace.chunk_at)
         progress(tokens=tokens, tokens_per_second=(tokens - 1) / (now - trace.chunk_at[0]))
-
-
-async def measure_request(
-    backend: StreamingBackend,
-    instance_id: str,
-    request: GenerationRequest,
-    trace: Trace,
-    *,
-    latency_s: float | None,
-    deadlines: Deadlines | None = None,
-    progress: Progress | None = None,
-    clock: Callable[[], float] = time.perf_counter,
-) -> tuple[RequestFigures, LMStrixError | None]:
-    """The figures of one request; a failure is told in them, and returned for who has to act on it."""
-    requested = request.max_tokens or 0
-    try:
-        await trace_request(backend, instance_id, request, trace, deadlines=deadlines, progress=progress, clock=clock)
-    except LMStrixError as exc:
-        outcome: str = outcome_of(exc, "prefill")
-        if trace.chunk_at:
-            outcome = _WHILE_ANSWERING.get(outcome, outcome)
-        figures = figures_of(trace, requested_tokens=requested, outcome=outcome, failure=one_line(exc))
-        return figures, exc
-    return figures_of(trace, requested_tokens=requested, latency_s=latency_s), None
 
 
 def one_line(failure: BaseException) -> str:

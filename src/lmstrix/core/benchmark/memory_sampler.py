@@ -13,8 +13,9 @@ from __future__ import annotations
 import threading
 from contextlib import suppress
 from dataclasses import dataclass
-from ipaddress import ip_address
 from typing import TYPE_CHECKING, Self
+
+from lmstrix.ground.addresses import local_port
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -48,7 +49,7 @@ class MemorySampler:
     """Watches the memory of the engine at `address` (host:port) and of the system, from entering to leaving."""
 
     def __init__(self, address: str, *, period_s: float = PERIOD_S) -> None:
-        self._port = _local_port(address)
+        self._port = local_port(address)
         self._period_s = period_s
         self._processes: list[psutil.Process] = []
         self._engine_peak: int | None = None
@@ -120,21 +121,6 @@ class MemorySampler:
                 self._engine_peak = max(engine, self._engine_peak or 0)
             self._system_peak = max(system, self._system_peak or 0)
         return engine, system
-
-
-def is_local(address: str) -> bool:
-    """Whether `address` (host:port) is on this machine."""
-    return _local_port(address) is not None
-
-
-def _local_port(address: str) -> int | None:
-    """The port of an engine on this machine; None for another machine's."""
-    host, _, port = address.rpartition(":")
-    host = host.strip("[]")
-    local = host == "localhost"
-    with suppress(ValueError):
-        local = local or ip_address(host).is_loopback
-    return int(port) if local and port.isdigit() else None
 
 
 def _engine_processes(port: int) -> list[psutil.Process]:

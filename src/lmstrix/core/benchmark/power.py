@@ -14,24 +14,60 @@ import threading
 import time
 from array import array
 from bisect import bisect_left
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Protocol, Self
 
 from lmstrix.core.benchmark.energy import Series
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
     from types import TracebackType
 
-    from lmstrix.core.benchmark.energy import Channel
-    from lmstrix.core.benchmark.power_sources import PowerSource
+    from lmstrix.core.benchmark.energy import PowerChannel
 
 PERIOD_S = 0.1
+Values = tuple[float | None, ...]
+
+
+class PowerSource(Protocol):
+    """Something that can be read for energy (J, counting up) or power (W), channel by channel."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def channels(self) -> tuple[PowerChannel, ...]: ...
+
+    def read(self) -> Values:
+        """The present value of every channel, in their order. Quick: called ten times a second."""
+
+    def close(self) -> None: ...
+
+
+class ReplaySource:
+    """Plays readings back, one a call and the last for ever: measurements recorded elsewhere, or a test's own."""
+
+    def __init__(self, channels: Sequence[PowerChannel], readings: Iterable[Values], *, name: str = "replay") -> None:
+        self.name = name
+        self.channels = tuple(channels)
+        self._readings = iter(readings)
+        self._last: Values = (None,) * len(self.channels)
+
+    def read(self) -> Values:
+        self._last = next(self._readings, self._last)
+        return self._last
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+def scaled(value: float | None, factor: float) -> float | None:
+    return None if value is None else value * factor
 
 
 class _Log:
     """The readings of one channel."""
 
-    def __init__(self, channel: Channel) -> None:
+    def __init__(self, channel: PowerChannel) -> None:
         self.channel = channel
         self.at = array("d")
         self.values = array("d")

@@ -1,9 +1,11 @@
 """Runs a benchmark session: visits its cells, keeps every record at once, ends with a report whatever happens.
 
-    report = run_bench(BenchServer.of(backend), targets, BenchRequest(runs=6), on_event=show)
+    bench = Bench(BenchServer.of(backend), targets, BenchRequest(runs=6), on_event=show)
+    report = await bench.run()          or bench.report(), after a cancellation
 
-A cell that fails keeps what it has, with the reason, and the next one is visited. Ctrl-C, or a cancellation, unloads
-what is loaded and leaves a report of what was measured; with a history, the session can be gone on with later.
+A cell that fails keeps what it has, with the reason, and the next one is visited. A cancellation unloads what is loaded
+and leaves a report of what was measured; with a history, the session can be gone on with later. The backend stays open:
+it is closed by whoever opened it.
 """
 
 from __future__ import annotations
@@ -17,22 +19,23 @@ from uuid import uuid4
 
 from lmstrix.core.benchmark import plan
 from lmstrix.core.benchmark.bandwidth import memory_bandwidth_bound
+from lmstrix.core.benchmark.cell_state import CellState
 from lmstrix.core.benchmark.events import BenchEvent, CellTeller
-from lmstrix.core.benchmark.memory_sampler import MemorySampler, is_local
+from lmstrix.core.benchmark.memory_sampler import MemorySampler
 from lmstrix.core.benchmark.power import PowerSampler
 from lmstrix.core.benchmark.power_sources import open_power_sources
 from lmstrix.core.benchmark.prompts import PromptWriter
 from lmstrix.core.benchmark.records import BenchReport, BenchRequest, BenchTarget
 from lmstrix.core.benchmark.saved import FINISHED, BenchJournal
-from lmstrix.core.benchmark.visit import BenchServer, CellState, Visitor
+from lmstrix.core.benchmark.visit import Visitor
+from lmstrix.ground.addresses import is_local
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from lmstrix.core.benchmark.power_sources import PowerSource
+    from lmstrix.core.benchmark.measuring import BenchServer
+    from lmstrix.core.benchmark.power import PowerSource
     from lmstrix.core.history import BenchHistory
-
-__all__ = ["Bench", "BenchServer", "run_bench"]
 
 _WORTH_A_BOUND_BYTES = 512 * 2**20
 _OUT_OF_TIME = "the time budget was spent"
@@ -97,38 +100,45 @@ class Bench:
 
     async def run(self) -> BenchReport:
         """Measure everything. A cancellation passes on, after our model is unloaded and the rows are closed."""
-        sources = self._power_sources
-        if sources is None:
-            sources = await asyncio.to_thread(open_power_sources) if is_local(self._server.address) else ()
-        with PowerSampler(sources) as power, MemorySampler(self._server.address) as memory:
-            bandwidth = await self._bandwidth_bound()
-            self._header = replace(
-                self._header,
-                power=", ".join(power.source_names) if power.measures else "no power source",
-                power_sources=power.source_names if power.measures else (),
-                memory_bandwidth_bytes_per_s=bandwidth,
-            )
-            self._take_up()
-            visitor = Visitor(
-                server=self._server,
-                request=self._request,
-                session=self._header.session,
-                journal=self._journal,
-                power=power,
-                memory=memory,
-                clock=self._clock,
-                bandwidth_bytes_per_s=bandwidth,
-            )
-            try:
-                await self._make_visits(visitor)
-            except asyncio.CancelledError:
-                self.interrupted = True
-                raise
-            finally:
-                self._close_rows()
-                for name, problem in power.failed.items():
-                    self._note(f"{name} could not be read any more ({problem})")
+        try:
+            sources = self._power_sources
+            if sources is None:
+                sources = await asyncio.to_thread(open_power_sources) if is_local(self._server.address) else ()
+            with PowerSampler(sources) as power, MemorySampler(self._server.address) as memory:
+                await self._measure(power, memory)
+        except asyncio.CancelledError:
+            self.interrupted = True  # before the first visit too: the report is to say so
+            raise
         return self.report()
+
+    async def _measure(self, power: PowerSampler, memory: MemorySampler) -> None:
+        bandwidth = await self._bandwidth_bound()
+        self._header = replace(
+            self._header,
+            power=", ".join(power.source_names) if power.measures else "no power source",
+            power_sources=power.source_names if power.measures else (),
+            memory_bandwidth_bytes_per_s=bandwidth,
+        )
+        self._take_up()
+        visitor = Visitor(
+            server=self._server,
+            request=self._request,
+            session=self._header.session,
+            journal=self._journal,
+            power=power,
+            memory=memory,
+            clock=self._clock,
+            bandwidth_bytes_per_s=bandwidth,
+        )
+        try:
+            await self._make_visits(visitor)
+        except asyncio.CancelledError:
+            self.interrupted = True  # the rows that are closed next say so
+            raise
+        finally:
+            self._close_rows()
+            for name, problem in power.failed.items():
+                self._note(f"{name} could not be read any more ({problem})")
 
     async def _bandwidth_bound(self) -> float | None:
         """Measured where it could tell anything: models larger than the processor's caches, on this machine."""
@@ -186,42 +196,3 @@ class Bench:
     def _note(self, text: str) -> None:
         self._notes.append(text)
         self._on_event(BenchEvent(kind="note", text=text))
-
-
-def run_bench(
-    server: BenchServer,
-    targets: Sequence[BenchTarget],
-    request: BenchRequest,
-    *,
-    session: str | None = None,
-    history: BenchHistory | None = None,
-    power_sources: Sequence[PowerSource] | None = None,
-    host: str | None = None,
-    on_event: Callable[[BenchEvent], None] | None = None,
-) -> BenchReport:
-    """Run a benchmark, blocking. Ctrl-C ends it early with what was measured, and with `interrupted` set.
-
-    The server's backend is closed in the end: it belongs to the event loop that ends with this call.
-    """
-    bench = Bench(
-        server,
-        targets,
-        request,
-        session=session,
-        history=history,
-        power_sources=power_sources,
-        host=host,
-        on_event=on_event,
-    )
-
-    async def run_and_close() -> None:
-        try:
-            await bench.run()
-        finally:
-            await server.streams.close()
-
-    try:
-        asyncio.run(run_and_close())
-    except KeyboardInterrupt:
-        bench.interrupted = True
-    return bench.report()

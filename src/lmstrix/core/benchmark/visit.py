@@ -17,21 +17,18 @@ from typing import TYPE_CHECKING
 
 from lmstrix.core.benchmark.energy import LEAST_PERIODS, energy_of_run, idle_power_w
 from lmstrix.core.benchmark.file_cache import COLD_RATIO, WARM_RATIO, cached_ratio, drop_cached
-from lmstrix.core.benchmark.measuring import LoadingBackend, StreamingBackend, measure_request, one_line, trace_request
+from lmstrix.core.benchmark.measuring import BenchServer, LoadingBackend, RequestTimer, one_line
 from lmstrix.core.benchmark.plan import has_time_for_another
 from lmstrix.core.benchmark.prompts import SAMPLE_CHARS, PromptWriter, nonce
 from lmstrix.core.benchmark.records import (
     BENCH_PREFIX,
     BenchRequest,
-    Cell,
-    CellResult,
     FileCache,
     LoadRecord,
     Mark,
     RequestFigures,
     RunRecord,
     series_of,
-    summaries_of,
 )
 from lmstrix.core.benchmark.stats import is_settled
 from lmstrix.core.benchmark.suspicion import marks_of
@@ -50,11 +47,10 @@ from lmstrix.ground.types import GenerationRequest, Message
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from lmstrix.core.benchmark.events import CellTeller
-    from lmstrix.core.benchmark.memory_sampler import MemoryReading, MemorySampler, MemoryUse
+    from lmstrix.core.benchmark.cell_state import CellState
+    from lmstrix.core.benchmark.memory_sampler import MemoryReading, MemorySampler
     from lmstrix.core.benchmark.power import PowerSampler
     from lmstrix.core.benchmark.saved import BenchJournal
-    from lmstrix.ground.backend import ModelBackend
 
 _WARMUP_TOKENS = 32
 _WARMUP_TRIES = 3
@@ -66,88 +62,11 @@ _FATAL = (EngineCrashedError, ModelUnloadedError, BackendUnavailableError)
 _SETTLED_BY = ("decode_tokens_per_second", "prefill_tokens_per_second")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BenchServer:
-    """Whom to measure. `loads` None: the server loads models by itself, and there are no load times.
-
-    `engine` names the kind in stored results ("lmstudio", "embedded", "openai"); `address` is host:port.
-    """
-
-    streams: StreamingBackend
-    loads: LoadingBackend | None
-    engine: str
-    address: str
-    version: str | None = None
-
-    @classmethod
-    def of(cls, backend: ModelBackend) -> BenchServer:
-        """LM Studio or the embedded engine."""
-        server = backend.server
-        return cls(streams=backend, loads=backend, engine=server.engine, address=server.address, version=server.version)
-
-
 class _CellFailed(Exception):  # noqa: N818 - ends a visit; the cell says why
     def __init__(self, outcome: str, reason: str) -> None:
         super().__init__(reason)
         self.outcome = outcome
         self.reason = reason
-
-
-@dataclass(slots=True)
-class CellState:
-    """A cell on its way, over all its visits. `closed`: it needs no more of them."""
-
-    cell: Cell
-    number: int
-    writer: PromptWriter
-    teller: CellTeller
-    outcome: str | None = None
-    reason: str = ""
-    loads: list[LoadRecord] = field(default_factory=list)
-    warmups: list[RunRecord] = field(default_factory=list)
-    runs: list[RunRecord] = field(default_factory=list)
-    memory: MemoryUse | None = None
-    marks: list[Mark] = field(default_factory=list)
-    closed: bool = False
-    out_of_time: bool = False
-    records: int = 0
-
-    def next_number(self) -> int:
-        self.records += 1
-        return self.records
-
-    @property
-    def worked(self) -> int:
-        """How many runs worked."""
-        return sum(not run.failed for run in self.runs)
-
-    @property
-    def last_failure(self) -> str:
-        """Why the last run that failed did."""
-        failures = [request.failure for run in self.runs for request in run.requests if request.failure is not None]
-        return failures[-1] if failures else ""
-
-    def take_up(self, earlier: CellResult) -> None:
-        """Go on from what an earlier start of the session has measured."""
-        self.loads, self.warmups, self.runs = list(earlier.loads), list(earlier.warmups), list(earlier.runs)
-        self.memory = earlier.memory
-        loads = (record.number for record in self.loads)
-        runs = (record.number for record in (*self.warmups, *self.runs))
-        self.records = max((*loads, *runs), default=0)
-
-    def result(self, default: str) -> CellResult:
-        runs, loads = tuple(self.runs), tuple(self.loads)
-        return CellResult(
-            cell=self.cell,
-            outcome=self.outcome or default,
-            reason=self.reason,
-            loads=loads,
-            warmups=tuple(self.warmups),
-            runs=runs,
-            memory=self.memory,
-            summaries=summaries_of(runs, loads),
-            marks=(*self.marks, *_gathered(runs)),
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,6 +91,10 @@ class Visitor:
     clock: Callable[[], float]
     bandwidth_bytes_per_s: float | None = None
     _raw_prompts: bool = True
+    _timer: RequestTimer = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._timer = RequestTimer(streams=self.server.streams, deadlines=self.request.deadlines, clock=self.clock)
 
     async def visit(self, state: CellState, runs: int, share_s: float | None) -> None:
         """Load, warm up, make up to `runs` runs within `share_s` seconds, unload."""
@@ -333,14 +256,7 @@ class Visitor:
         for request in (raw_prompt, chat) if self._raw_prompts else (chat,):
             trace = Trace(0.0)
             try:
-                await trace_request(
-                    self.server.streams,
-                    instance_id,
-                    request,
-                    trace,
-                    deadlines=self.request.deadlines,
-                    clock=self.clock,
-                )
+                await self._timer.trace(instance_id, request, trace)
             except (*_FATAL, StreamStalledError):
                 return None  # the run that follows will tell
             except LMStrixError:
@@ -405,15 +321,13 @@ class Visitor:
             temperature=self.request.temperature,
             seed=self.request.seed,
         )
-        return await measure_request(
-            self.server.streams,
+        return await self._timer.measure(
             instance_id,
             request,
             trace,
+            model_key=state.cell.target.model_key,
             latency_s=latency_s,
-            deadlines=self.request.deadlines,
             progress=state.teller.progress if tell else None,
-            clock=self.clock,
         )
 
     def _is_settled(self, state: CellState) -> bool:
@@ -464,14 +378,3 @@ def _label(ratio: float | None) -> FileCache | None:
 def _sum(counts: Sequence[int | None]) -> int | None:
     known = [count for count in counts if count is not None]
     return sum(known) if known else None
-
-
-def _gathered(runs: tuple[RunRecord, ...]) -> tuple[Mark, ...]:
-    """One mark a kind over all runs, with how many of them carry it."""
-    found: dict[str, list[Mark]] = {}
-    for run in runs:
-        for kind, mark in {mark.kind: mark for request in run.requests for mark in request.marks}.items():
-            found.setdefault(kind, []).append(mark)
-    return tuple(
-        Mark(kind=kind, text=f"{marks[0].text} ({len(marks)} of {len(runs)} runs)") for kind, marks in found.items()
-    )

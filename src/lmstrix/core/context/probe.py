@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from contextlib import aclosing
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, TypeVar, cast
+from typing import TYPE_CHECKING, TypeVar
 
+from lmstrix.core.answers.streaming import StreamingManager
 from lmstrix.core.context.verdict import Outcome, one_line, outcome_of
 from lmstrix.core.recall import scoring, tasks
 from lmstrix.core.recall.haystack import Haystack, HaystackFitter
@@ -26,10 +27,9 @@ from lmstrix.ground.types import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Generator
+    from collections.abc import Callable, Generator
 
     from lmstrix.ground.backend import ModelBackend
-    from lmstrix.ground.types import StreamEvent
 
 T = TypeVar("T")
 
@@ -190,10 +190,11 @@ class Prober:
 
     async def _answer(self, request: GenerationRequest) -> GenerationResult:
         """The result of one prediction, its progress told on the way."""
-        instance_id, deadlines = self._instance.instance_id, self._deadlines
-        stream = self._backend.stream(instance_id, request, deadlines=deadlines)
+        stream = StreamingManager(self._backend).events(
+            self._instance.instance_id, request, deadlines=self._deadlines, model_key=self._instance.model_key
+        )
         # Closed at once when the test is cancelled: left to the collector, the server would go on reading the prompt.
-        async with aclosing(cast("AsyncGenerator[StreamEvent]", stream)) as events:
+        async with aclosing(stream) as events:
             async for event in events:
                 if isinstance(event, PromptProgress) and self._on_progress is not None:
                     self._on_progress(event.ratio)

@@ -1,0 +1,192 @@
+"""What a Mac tells of its power: the chip's own counters, `macmon`, or Apple's `powermetrics`.
+
+    AppleSource          Apple silicon's own counters (IOReport), through zeus-apple-silicon; no privilege needed
+    MacmonSource         `macmon pipe`, where it is installed: the same, and the whole machine's watts
+    PowermetricsSource   Apple's tool, only when running as root already
+
+All three tell the same, so the first that works is used alone.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import threading
+from typing import TYPE_CHECKING, Any, Protocol
+
+from lmstrix.core.benchmark.energy import Part, PowerChannel
+from lmstrix.core.benchmark.power import PERIOD_S, Values, scaled
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from lmstrix.core.benchmark.power import PowerSource
+
+_STREAM_PERIOD_MS = round(PERIOD_S * 1000)  # a reading each time the sampler looks
+_STOP_GRACE_S = 2.0
+_POWERMETRICS_LINE = re.compile(r"^(CPU|GPU|ANE|DRAM) Power:\s*([\d.]+)\s*mW", re.MULTILINE)
+_POWERMETRICS_PARTS: dict[str, Part] = {"CPU": "cpu", "GPU": "gpu", "ANE": "accelerator", "DRAM": "memory"}
+
+
+class AppleMetrics(Protocol):
+    """What zeus-apple-silicon gives, in millijoules; None where the chip has no such counter."""
+
+    cpu_total_mj: int | None
+    gpu_mj: int | None
+    gpu_sram_mj: int | None
+    dram_mj: int | None
+    ane_mj: int | None
+
+
+class AppleMonitor(Protocol):
+    def get_cumulative_energy(self) -> AppleMetrics: ...
+
+
+class AppleSource:
+    """Apple silicon's energy counters. The values are the chip's own model of itself, in steps of 1 mJ."""
+
+    name = "Apple silicon counters"
+    _PARTS: tuple[tuple[str, Part], ...] = (
+        ("cpu_total_mj", "cpu"),
+        ("gpu_mj", "gpu"),
+        ("gpu_sram_mj", "gpu"),
+        ("dram_mj", "memory"),
+        ("ane_mj", "accelerator"),
+    )
+
+    def __init__(self, monitor: AppleMonitor) -> None:
+        self._monitor = monitor
+        first = monitor.get_cumulative_energy()
+        self._fields = tuple((field, part) for field, part in self._PARTS if _field(first, field) is not None)
+        self.channels = tuple(
+            PowerChannel(name=field.removesuffix("_mj"), part=part, unit="J") for field, part in self._fields
+        )
+
+    def read(self) -> Values:
+        metrics = self._monitor.get_cumulative_energy()
+        return tuple(scaled(_field(metrics, field), 1e-3) for field, _ in self._fields)
+
+    def close(self) -> None:
+        """The counters need no closing."""
+
+
+def _field(metrics: AppleMetrics, field: str) -> int | None:
+    value: int | None = getattr(metrics, field)
+    return value
+
+
+class _StreamSource:
+    """A program that prints readings. A thread keeps the last one; the program ends with the source."""
+
+    def __init__(self, name: str, command: Sequence[str], channels: Sequence[PowerChannel]) -> None:
+        self.name = name
+        self.channels = tuple(channels)
+        self._last: Values = (None,) * len(self.channels)
+        self._process = subprocess.Popen(
+            list(command), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+        )
+        self._reader = threading.Thread(target=self._follow, name=f"lmstrix-{name}", daemon=True)
+        self._reader.start()
+
+    def _follow(self) -> None:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            values = self._parse(line.decode("utf-8", "replace"))
+            if values is not None:
+                self._last = values
+        self._last = (None,) * len(self.channels)
+
+    def _parse(self, line: str) -> Values | None:
+        raise NotImplementedError
+
+    def read(self) -> Values:
+        return self._last
+
+    def close(self) -> None:
+        self._process.terminate()
+        try:
+            self._process.wait(_STOP_GRACE_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._reader.join(_STOP_GRACE_S)
+        if self._process.stdout is not None:
+            self._process.stdout.close()
+
+
+class MacmonSource(_StreamSource):
+    """`macmon pipe`: watts of the chip's parts and of the whole Mac, as lines of JSON."""
+
+    _FIELDS: tuple[tuple[str, Part], ...] = (
+        ("cpu_power", "cpu"),
+        ("gpu_power", "gpu"),
+        ("ane_power", "accelerator"),
+        ("ram_power", "memory"),
+        ("sys_power", "system"),
+    )
+
+    def __init__(self, command: Sequence[str] = ("macmon", "pipe", "-i", str(_STREAM_PERIOD_MS))) -> None:
+        channels = [PowerChannel(name=field, part=part, unit="W") for field, part in self._FIELDS]
+        super().__init__("macmon", command, channels)
+
+    def _parse(self, line: str) -> Values | None:
+        try:
+            record = json.loads(line)
+        except ValueError:
+            return None
+        return tuple(_number_in(record, field) for field, _ in self._FIELDS) if isinstance(record, dict) else None
+
+
+class PowermetricsSource(_StreamSource):
+    """Apple's `powermetrics`, which only root may run: one line a part, a group of lines a reading."""
+
+    _COMMAND = ("powermetrics", "--samplers", "cpu_power,gpu_power", "-i", str(_STREAM_PERIOD_MS), "-b", "0")
+
+    def __init__(self, command: Sequence[str] = _COMMAND) -> None:
+        self._present: dict[str, float] = {}
+        channels = [
+            PowerChannel(name=f"{label} power", part=part, unit="W") for label, part in _POWERMETRICS_PARTS.items()
+        ]
+        super().__init__("powermetrics", command, channels[:3])
+
+    def _parse(self, line: str) -> Values | None:
+        match = _POWERMETRICS_LINE.match(line.strip())
+        if match is None:
+            return None
+        self._present[match[1]] = float(match[2]) / 1000
+        return tuple(self._present.get(label) for label in ("CPU", "GPU", "ANE"))
+
+
+def _number_in(record: Mapping[str, Any], field: str) -> float | None:
+    value = record.get(field)
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+
+def open_apple() -> PowerSource | None:
+    """The first of the three that works here."""
+    return _open_counters() or _open_macmon() or _open_powermetrics()
+
+
+def _open_counters() -> PowerSource | None:
+    try:
+        from zeus_apple_silicon import AppleEnergyMonitor
+    except ImportError:
+        return None
+    try:
+        source = AppleSource(AppleEnergyMonitor())
+    except RuntimeError:
+        return None  # no such counters, in a virtual machine say
+    return source if source.channels else None
+
+
+def _open_macmon() -> PowerSource | None:
+    return MacmonSource() if shutil.which("macmon") else None
+
+
+def _open_powermetrics() -> PowerSource | None:
+    as_root = sys.platform != "win32" and os.geteuid() == 0
+    return PowermetricsSource() if as_root and shutil.which("powermetrics") else None
