@@ -35,7 +35,7 @@ def read_moment(value: Json) -> datetime | None:
     """A stored time as aware UTC."""
     try:
         return datetime.fromisoformat(value).astimezone(UTC)
-    except (TypeError, ValueError, OverflowError):
+    except (TypeError, ValueError, OverflowError, OSError):  # the last for years a system has no time zone for
         return None
 
 
