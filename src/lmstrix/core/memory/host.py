@@ -103,10 +103,10 @@ def cgroup_limit(root: Path) -> MemoryLimit | None:
     """The tightest memory limit of this process's control groups (version 2 or 1) under the file system at `root`."""
     limits = []
     for folder, names in _cgroup_folders(root):
-        limit = _number(folder / names[0])
+        limit = _file_number(folder / names[0])
         if limit is None or limit >= _UNLIMITED_BYTES:
             continue
-        used = _number(folder / names[1]) or 0
+        used = _file_number(folder / names[1]) or 0
         # Cached files count as used but are dropped when memory is short: models read from disk would seem to fill it.
         limits.append(MemoryLimit(limit, max(0, used - _reclaimable_bytes(folder / "memory.stat"))))
     return min(limits, key=lambda limit: limit.limit_bytes - limit.used_bytes, default=None)
@@ -115,7 +115,7 @@ def cgroup_limit(root: Path) -> MemoryLimit | None:
 def _cgroup_folders(root: Path) -> Iterable[tuple[Path, tuple[str, str]]]:
     """Folders of the memory controller from this process's group up to the top, with the names of their files."""
     mount = root / "sys/fs/cgroup"
-    for line in _text(root / "proc/self/cgroup").splitlines():
+    for line in _file_text(root / "proc/self/cgroup").splitlines():
         # Version 2 has one line without controllers; version 1 a line for each, of which one is for memory.
         _, controllers, group = line.split(":", 2)
         if controllers == "":
@@ -134,17 +134,17 @@ def _cgroup_folders(root: Path) -> Iterable[tuple[Path, tuple[str, str]]]:
 
 def _reclaimable_bytes(stat: Path) -> int:
     """Page cache the kernel gives back before it runs out."""
-    fields = dict(line.split(None, 1) for line in _text(stat).splitlines() if " " in line)
+    fields = dict(line.split(None, 1) for line in _file_text(stat).splitlines() if " " in line)
     value = fields.get("total_inactive_file", fields.get("inactive_file", "0")).strip()
     return int(value) if value.isdigit() else 0
 
 
-def _number(path: Path) -> int | None:
-    text = _text(path).strip()
+def _file_number(path: Path) -> int | None:
+    text = _file_text(path).strip()
     return int(text) if text.isdigit() else None
 
 
-def _text(path: Path) -> str:
+def _file_text(path: Path) -> str:
     try:
         return path.read_text(encoding="ascii", errors="replace")
     except OSError:

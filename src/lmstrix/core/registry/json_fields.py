@@ -35,7 +35,7 @@ def read_moment(value: Json) -> datetime | None:
     """A stored time as aware UTC."""
     try:
         return datetime.fromisoformat(value).astimezone(UTC)
-    except (TypeError, ValueError, OverflowError):
+    except (TypeError, ValueError, OverflowError, OSError):  # the last for years a system has no time zone for
         return None
 
 
@@ -45,6 +45,11 @@ _READERS: dict[object, Callable[[Json], Json]] = {
     "float | None": read_number,
     "bool": read_flag,
 }
+
+
+@cache  # worked out once, because a scan asks ten thousand times
+def _names(record: type) -> tuple[str, ...]:
+    return tuple(field.name for field in fields(record))
 
 
 @cache
@@ -58,11 +63,10 @@ def read_fields(record: type, raw: dict[str, Json]) -> dict[str, Json]:
 
     A field that `raw` does not know, or does not understand, is left out and so keeps its default.
     """
-    values = ((name, read(raw.get(name))) for name, read in _readers(record))
-    return {name: value for name, value in values if value is not None}
+    return {name: value for name, read in _readers(record) if (value := read(raw.get(name))) is not None}
 
 
 def known_fields(record: object) -> dict[str, Json]:
     """The fields of a record that are not None, in their order."""
-    values = ((field.name, getattr(record, field.name)) for field in fields(record))  # type: ignore[arg-type]
-    return {name: value for name, value in values if value is not None}
+    kind: type = type(record)
+    return {name: value for name in _names(kind) if (value := getattr(record, name)) is not None}

@@ -8,9 +8,9 @@ place here keep their names.
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from lmstrix.core.registry.json_fields import EPOCH, read_count, read_moment, read_number, read_text
 from lmstrix.core.registry.registry import ModelRegistry
 from lmstrix.core.registry.results import Configuration, ContextResult
 from lmstrix.ground.types import Provenance
@@ -77,27 +77,21 @@ def _result(old: dict[str, Any]) -> ContextResult | None:
         configuration=Configuration(engine="lmstudio"),
         outcome="ok" if good else "failed",
         conclusive=bool(good) or bad is not None,
-        tested_at=_date(old.get("context_test_date")),
+        # A local time without a zone. What cannot be read becomes the epoch, older than any test.
+        tested_at=read_moment(old.get("context_test_date")) or EPOCH,
         loadable_context_length=good or None,
         last_known_bad=bad,
         ttft_s=_positive(old.get("ttft_seconds")),
         decode_tokens_per_second=_positive(old.get("tps")),
-        error=old["error_msg"] if isinstance(old.get("error_msg"), str) and old["error_msg"] else None,
+        error=read_text(old.get("error_msg")),
         provenance=Provenance(engine="lmstudio", details={"imported_from": IMPORTED, "prefilled": False}),
     )
 
 
 def _tokens(value: object) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else None
+    return read_count(value) or None
 
 
 def _positive(value: object) -> float | None:
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) and value > 0 else None
-
-
-def _date(value: object) -> datetime:
-    """Earlier dates are local times without a zone; one that cannot be read becomes the epoch, older than any test."""
-    try:
-        return datetime.fromisoformat(str(value)).astimezone(UTC)
-    except (ValueError, OverflowError, OSError):
-        return datetime.fromtimestamp(0, UTC)
+    number = read_number(value)
+    return number if number is not None and number > 0 else None
