@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import signal
@@ -172,7 +173,7 @@ def test_following_the_log(home: Path) -> None:
 
 class TestRequirements:
     def test_missing_packages_are_named_with_the_remedy(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(requirements.importlib.util, "find_spec", lambda _name: None)
+        monkeypatch.setattr(importlib.util, "find_spec", lambda _name: None)
         with pytest.raises(EngineError, match=r'aiohttp and xllamacpp: pip install "lmstrix\[engine\]"'):
             requirements.check_requirements()
 

@@ -12,14 +12,20 @@ import ipaddress
 import re
 import secrets
 import string
-from typing import TYPE_CHECKING, Final
+from dataclasses import dataclass
+from typing import Final
 from urllib.parse import urlsplit
-
-if TYPE_CHECKING:
-    from lmstrix.engine.protocol.wire import AuthRequest
 
 _TOKEN: Final = re.compile(r"sk-lm-(?P<identifier>[A-Za-z0-9]{8}):(?P<passkey>[A-Za-z0-9]{20})")
 _ALPHABET: Final = string.ascii_letters + string.digits
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClientIdentity:
+    """What a websocket client says it is: the same for all its connections, and the two halves of a token if any."""
+
+    identifier: str
+    passkey: str
 
 
 def new_token() -> str:
@@ -41,7 +47,7 @@ def is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def frame_refusal(token: str | None, client: AuthRequest) -> str | None:
+def frame_refusal(token: str | None, client: ClientIdentity) -> str | None:
     """Why a websocket client is refused, or None. Clients send the two halves of a token as identity and passkey."""
     if token is None:
         return None

@@ -20,7 +20,8 @@ from os.path import commonpath
 from typing import TYPE_CHECKING, NamedTuple
 
 from lmstrix.core.memory.shape import ModelShape, shape_from_metadata
-from lmstrix.engine.records import CatalogEntry, EngineFault
+from lmstrix.engine.faults import EngineFault
+from lmstrix.engine.records import CatalogEntry
 from lmstrix.ground.errors import GgufError
 from lmstrix.ground.model_names import (
     NamedModel,

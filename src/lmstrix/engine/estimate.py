@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 from lmstrix.core.memory.fit import LoadBreakdown, load_breakdown
 from lmstrix.core.memory.host import read_host_memory
-from lmstrix.engine.records import CatalogEntry, EngineFault, LoadEstimate, LoadSettings
+from lmstrix.engine.faults import EngineFault
+from lmstrix.engine.records import CatalogEntry, LoadEstimate, LoadSettings
 
 if TYPE_CHECKING:
     from lmstrix.core.memory.shape import ModelShape

@@ -8,19 +8,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import inspect
 import os
 import shutil
 import tempfile
-import time
 from collections import defaultdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lmstrix.engine.estimate import effective_settings, estimate_load, gpu_layers, guardrail_fault
+from lmstrix.engine.faults import SAMPLE_SIZE, EngineFault, nothing_loaded_fault, unloaded_fault
 from lmstrix.engine.instance import Instance
 from lmstrix.engine.llama.process import Launch, LlamaProcess
-from lmstrix.engine.records import CatalogEntry, EngineFault, LoadEstimate, LoadSettings, LogEvent
+from lmstrix.engine.records import CatalogEntry, LoadEstimate, LoadSettings, LogEvent
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
@@ -29,9 +28,6 @@ if TYPE_CHECKING:
     from lmstrix.engine.llama.process import OnProgress
     from lmstrix.ground.types import ModelKind
 
-__all__ = ["Instance", "InstancePool"]
-
-_SAMPLE = 5
 _MAX_RUN_DIR_BYTES = 80
 """Longer, and the sockets in it would exceed what the system accepts as a socket's path (104 bytes on macOS)."""
 
@@ -114,7 +110,7 @@ class InstancePool:
         for instance in self._instances.values():
             if instance.reference == reference:
                 return instance
-        raise EngineFault("Model is unloaded.", kind="unloaded", display_data={"code": "generic.specificModelUnloaded"})
+        raise unloaded_fault()
 
     def estimate(self, model_key: str, settings: LoadSettings, *, kind: ModelKind | None = None) -> LoadEstimate:
         """What loading would take, and whether it would be allowed now."""
@@ -167,8 +163,8 @@ class InstancePool:
         *,
         kind: ModelKind | None = None,
         ttl_s: float | None = None,
-        on_start: Callable[[str, CatalogEntry], Awaitable[None] | None] | None = None,
-        on_evict: Callable[[Instance], Awaitable[None] | None] | None = None,
+        on_start: Callable[[str, CatalogEntry], Awaitable[None]] | None = None,
+        on_evict: Callable[[Instance], Awaitable[None]] | None = None,
         on_progress: OnProgress | None = None,
     ) -> tuple[Instance, bool]:
         """The instance that answers to `name`, loaded now if none does (then True). Its settings are not compared.
@@ -182,10 +178,10 @@ class InstancePool:
             with contextlib.suppress(EngineFault):
                 return self.find(entry.model_key, kind=kind), False
             if on_start:
-                await _finished(on_start(self._free_name(entry.model_key), entry))
-            for other in [other for other in self.list_loaded() if other.jit and not other.queued]:
+                await on_start(self._free_name(entry.model_key), entry)
+            for other in [other for other in self.list_loaded() if other.jit and not other.slots.queued]:
                 if on_evict:
-                    await _finished(on_evict(other))
+                    await on_evict(other)
                 await self._remove(other)
             instance = await self.load(
                 entry.model_key,
@@ -264,7 +260,6 @@ class InstancePool:
         self._on_log(
             LogEvent(
                 type="runtime.log",
-                time_ms=int(time.time() * 1000),
                 text=text,
                 level=level,  # type: ignore[arg-type]  # one of the four by construction
                 model_path=entry.path,
@@ -307,14 +302,14 @@ class InstancePool:
         """Start the idle clock again; it also runs while requests do, but then only looks and comes back."""
         if timer := self._timers.pop(instance, None):
             timer.cancel()
-        if instance.ttl_s is None or instance.unloaded:
+        if instance.ttl_s is None or instance.slots.unloaded:
             return
         loop = asyncio.get_running_loop()
         self._timers[instance] = loop.call_later(instance.ttl_s, self._expire, instance)
 
     def _expire(self, instance: Instance) -> None:
         self._timers.pop(instance, None)
-        if not instance.queued:  # else the end of the last request starts the clock again
+        if not instance.slots.queued:  # else the end of the last request starts the clock again
             self._keep(asyncio.create_task(self._remove(instance)))
 
     async def _remove(self, instance: Instance, *, crashed: bool = False) -> None:
@@ -324,21 +319,16 @@ class InstancePool:
         if timer := self._timers.pop(instance, None):
             timer.cancel()
         if not crashed:
-            instance.mark_unloaded()
+            instance.slots.close()
         await instance.process.stop()
 
     def _not_loaded(self, query: str | None, loaded: list[Instance]) -> EngineFault:
         names = [instance.identifier for instance in loaded]
-        return EngineFault(
+        return nothing_loaded_fault(
             f"No loaded model answers to {query}" if query else "No model is loaded",
-            kind="not_found",
-            suggestion=f"Loaded: {', '.join(names[:_SAMPLE])}" if names else "Load a model first.",
-            display_data={
-                "code": "generic.noModelMatchingQuery",
-                "query": {} if query is None else {"identifier": query},
-                "loadedModelsSample": names[:_SAMPLE],
-                "totalLoadedModels": len(names),
-            },
+            query={} if query is None else {"identifier": query},
+            loaded=names,
+            suggestion=f"Loaded: {', '.join(names[:SAMPLE_SIZE])}" if names else "Load a model first.",
         )
 
 
@@ -363,8 +353,3 @@ async def _check_context(process: LlamaProcess, context_length: int) -> None:
             cause=f"llama.cpp gives this model at most {effective} of the {context_length} tokens asked for.",
             error_data={"contextLength": context_length, "effectiveContextLength": effective},
         )
-
-
-async def _finished(result: Awaitable[None] | None) -> None:
-    if inspect.isawaitable(result):
-        await result

@@ -19,13 +19,14 @@ from typing import TYPE_CHECKING, Final
 
 from lmstrix.engine import access
 from lmstrix.engine.catalog import Catalog, CatalogProblem
+from lmstrix.engine.faults import EngineFault
+from lmstrix.engine.identity import PACKAGE
 from lmstrix.engine.pool import InstancePool
 from lmstrix.engine.protocol.endpoints import namespaces
 from lmstrix.engine.protocol.session import serve_websocket
-from lmstrix.engine.records import EngineFault, LogEvent
 from lmstrix.engine.rest import add_rest_routes
 from lmstrix.engine.rest.errors import error_response
-from lmstrix.engine.state import PACKAGE, EngineState, LogHub
+from lmstrix.engine.state import EngineState, LogHub
 from lmstrix.ground.errors import EngineError
 from lmstrix.ground.version import __version__
 
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from aiohttp import web
+
+    from lmstrix.engine.records import LogEvent
 
 MAX_MESSAGE_BYTES: Final = 64 * 2**20
 _SHUTDOWN_S: Final = 2.0

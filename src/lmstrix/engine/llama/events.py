@@ -9,8 +9,8 @@ import json
 import math
 from typing import TYPE_CHECKING, Any
 
+from lmstrix.engine.faults import EngineFault
 from lmstrix.engine.records import (
-    EngineFault,
     FragmentEvent,
     PredictionEvent,
     PredictionStats,
@@ -25,7 +25,8 @@ from lmstrix.engine.records import (
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from lmstrix.engine.llama.reasoning import ReasoningSplitter, ReasoningType
+    from lmstrix.engine.llama.reasoning import ReasoningSplitter
+    from lmstrix.engine.records import ReasoningType
     from lmstrix.ground.types import StopReason
 
 Json = dict[str, Any]

@@ -18,10 +18,13 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from lmstrix.engine.faults import EngineFault
 from lmstrix.engine.llama.client import LlamaClient
-from lmstrix.engine.records import EngineFault, LoadSettings
+
+if TYPE_CHECKING:
+    from lmstrix.engine.records import LoadSettings
 
 _CHILD = Path(__file__).with_name("child.py")
 _CHILD_ENVIRONMENT = {
@@ -47,7 +50,7 @@ _CHILD_OVERHEAD_BYTES = 400 * 2**20
 _THREAD_STACK_BYTES = 10 * 2**20
 """Address space of each further thread, touched or not."""
 
-OnProgress = Callable[[float], Awaitable[None] | None]
+OnProgress = Callable[[float], Awaitable[None]]
 OnLine = Callable[[str, str], None]
 
 
@@ -133,7 +136,7 @@ class LlamaProcess:
         if "ready" not in report:
             raise await self._load_fault(report.get("failed"))
         if on_progress:
-            await _call(on_progress, 1.0)
+            await on_progress(1.0)
         return str(report["ready"])
 
     async def _load_fault(self, reason: str | None) -> EngineFault:
@@ -273,13 +276,13 @@ async def _report_progress(pid: int, expected_bytes: int, on_progress: OnProgres
     """Resident memory over expected memory, rising only, repeated while nothing moves so that clients keep waiting."""
     loop = asyncio.get_running_loop()
     told, told_at = 0.0, loop.time()
-    await _call(on_progress, told)
+    await on_progress(told)
     while True:
         await asyncio.sleep(_PROGRESS_POLL_S)
         ratio = min(_ALMOST_LOADED, _resident_bytes(pid) / max(1, expected_bytes))
         if ratio >= told + _PROGRESS_STEP or loop.time() - told_at >= _PROGRESS_HEARTBEAT_S:
             told, told_at = max(told, ratio), loop.time()
-            await _call(on_progress, told)
+            await on_progress(told)
 
 
 def _resident_bytes(pid: int) -> int:
@@ -289,12 +292,6 @@ def _resident_bytes(pid: int) -> int:
         return int(psutil.Process(pid).memory_info().rss)
     except psutil.Error:
         return 0
-
-
-async def _call(on_progress: OnProgress, ratio: float) -> None:
-    result = on_progress(ratio)
-    if result is not None:
-        await result
 
 
 async def _end_task(task: asyncio.Task[None]) -> None:

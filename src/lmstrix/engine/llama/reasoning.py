@@ -6,9 +6,10 @@ may end anywhere, so what could be the beginning of a tag is held back until it 
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
-ReasoningType = Literal["none", "reasoning", "reasoningStartTag", "reasoningEndTag"]
+if TYPE_CHECKING:
+    from lmstrix.engine.records import ReasoningType
 
 
 class Piece(NamedTuple):

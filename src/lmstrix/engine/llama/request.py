@@ -6,12 +6,13 @@ import base64
 import json
 from typing import TYPE_CHECKING, Any
 
-from lmstrix.engine.records import ChatPart, ChatTurn, EngineFault, PredictionSettings
+from lmstrix.engine.faults import EngineFault
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from lmstrix.engine.files import FileStore
+    from lmstrix.engine.records import ChatPart, ChatTurn, PredictionSettings
+    from lmstrix.engine.uploads import FileStore
     from lmstrix.ground.types import OverflowPolicy
 
 _SAMPLING_FIELDS = {

@@ -7,9 +7,9 @@ import secrets
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
-from lmstrix.engine.protocol.presentation import ENGINE_NAME
+from lmstrix.engine.faults import EngineFault
+from lmstrix.engine.identity import ENGINE_NAME, llama_version
 from lmstrix.engine.records import (
-    EngineFault,
     FragmentEvent,
     PredictionDone,
     PredictionEvent,
@@ -17,7 +17,6 @@ from lmstrix.engine.records import (
     ToolCallEndEvent,
     ToolCallFailedEvent,
 )
-from lmstrix.engine.state import llama_version
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

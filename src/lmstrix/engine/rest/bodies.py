@@ -14,9 +14,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
-from lmstrix.engine.protocol.kv_config import read_bool, read_int, read_number, read_positive, read_text
-from lmstrix.engine.protocol.prediction_config import read_tools
-from lmstrix.engine.records import ChatPart, ChatTurn, EngineFault, PredictionSettings
+from lmstrix.engine.faults import EngineFault
+from lmstrix.engine.records import ChatPart, ChatTurn, PredictionSettings
+from lmstrix.engine.values import read_bool, read_int, read_number, read_positive, read_text, read_tools
 
 if TYPE_CHECKING:
     from lmstrix.ground.types import Role
@@ -149,7 +149,7 @@ def _with_tools(settings: PredictionSettings, body: Body) -> PredictionSettings:
     raise EngineFault("tool_choice must be none, auto, required or a function.", kind="invalid")
 
 
-def chat_turns(body: Body) -> tuple[ChatTurn, ...]:
+def message_turns(body: Body) -> tuple[ChatTurn, ...]:
     """The messages of a chat request."""
     messages = body.get("messages")
     if not isinstance(messages, list) or not messages:

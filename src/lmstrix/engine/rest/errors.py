@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
-from lmstrix.engine.records import EngineFault
+from lmstrix.engine.faults import EngineFault
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

@@ -10,7 +10,8 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from lmstrix.engine.records import EngineFault, LoadSettings, PredictionInput
+from lmstrix.engine.faults import EngineFault
+from lmstrix.engine.records import LoadSettings, PredictionInput
 from lmstrix.engine.rest import bodies
 from lmstrix.engine.rest.answers import Answer, finish_reason, gathered, usage, v0_details
 from lmstrix.engine.rest.errors import Handler, answering, error_body, read_body
@@ -94,7 +95,7 @@ class OpenAiRoutes:
     async def chat_completions(self, request: web.Request) -> web.StreamResponse:
         """Answer a chat."""
         body = await read_body(request)
-        prompt = PredictionInput(turns=bodies.chat_turns(body), settings=bodies.prediction_settings(body))
+        prompt = PredictionInput(turns=bodies.message_turns(body), settings=bodies.prediction_settings(body))
         return await self._predict(request, body, prompt, _CHAT)
 
     async def completions(self, request: web.Request) -> web.StreamResponse:
@@ -170,8 +171,8 @@ class OpenAiRoutes:
         packed = body.get("encoding_format") == "base64"
         rows, tokens = [], 0
         for index, text in enumerate(texts):
-            vector = await instance.embed(text)
-            tokens += await instance.count_tokens(text)
+            vector = await instance.model.embed(text)
+            tokens += await instance.model.count_tokens(text)
             rows.append({"object": "embedding", "index": index, "embedding": _packed(vector) if packed else vector})
         counts = {"prompt_tokens": tokens, "total_tokens": tokens}
         return web.json_response({"object": "list", "data": rows, "model": instance.identifier, "usage": counts})

@@ -8,12 +8,10 @@ from collections import OrderedDict
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, Final
 
-from lmstrix.engine.protocol.kv_config import read_bool, read_int, read_positive, read_text, unsupported
-from lmstrix.engine.protocol.presentation import prompt_progress
+from lmstrix.engine.faults import EngineFault
 from lmstrix.engine.records import (
     ChatPart,
     ChatTurn,
-    EngineFault,
     LoadSettings,
     PredictionInput,
     PredictionSettings,
@@ -23,6 +21,7 @@ from lmstrix.engine.rest import bodies
 from lmstrix.engine.rest.answers import Answer
 from lmstrix.engine.rest.errors import Handler, answering, error_body, read_body
 from lmstrix.engine.rest.sse import EventStream
+from lmstrix.engine.values import read_bool, read_int, read_positive, read_text, unsupported
 
 if TYPE_CHECKING:
     from aiohttp import web
@@ -200,7 +199,7 @@ class _Chat:
         """Turn an event of the prediction into events of the stream."""
         if isinstance(event, PromptProgressEvent):
             await self._enter("prompt_processing")
-            await self.send("prompt_processing.progress", progress=prompt_progress(event)["progress"])
+            await self.send("prompt_processing.progress", progress=event.ratio)
             return
         delta = self._answer.take(event) or {}
         for name, phase in (("reasoning_content", "reasoning"), ("content", "message")):

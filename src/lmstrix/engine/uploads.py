@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Literal
 
-from lmstrix.engine.records import EngineFault
+from lmstrix.engine.faults import EngineFault
 
 FileType = Literal["image", "text/plain", "application/pdf", "application/word", "text/other", "unknown"]
 
