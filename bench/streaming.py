@@ -31,7 +31,7 @@ from tests.support.tiny_gguf_scripted import RAMBLE, scripted_model
 from lmstrix import AsyncLMStrix, LMStrix
 from lmstrix.api.blocking import LMStudioBackend
 from lmstrix.engine.daemon import start_engine, stop_engine
-from lmstrix.engine.server import EngineOptions
+from lmstrix.engine.options import EngineOptions
 from lmstrix.ground.types import GenerationRequest, Message, ServerInfo, TextDelta
 
 if TYPE_CHECKING:

@@ -26,7 +26,7 @@ from lmstrix.engine.daemon import (
     start_engine,
     stop_engine,
 )
-from lmstrix.engine.server import EngineOptions
+from lmstrix.engine.options import EngineOptions
 from lmstrix.ground.errors import EngineError
 from tests.engine.conftest import SCRIPTED
 

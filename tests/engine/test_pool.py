@@ -170,7 +170,7 @@ async def test_a_model_is_loaded_once_for_all_who_want_it_just_in_time(models: P
         assert entry.model_key == SCRIPTED
 
     async with running_pool(models) as pool:
-        both = [pool.get_or_load(SCRIPTED, SMALL, kind="llm", on_start=on_start) for _ in range(2)]
+        both = [pool.get_or_load(SCRIPTED, SMALL, kind="llm", ttl_s=3600.0, on_start=on_start) for _ in range(2)]
         (first, loaded), (second, loaded_too) = await asyncio.gather(*both)
         assert first is second
         assert [loaded, loaded_too] == [True, False]

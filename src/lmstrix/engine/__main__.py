@@ -16,6 +16,7 @@ from lmstrix.engine.daemon import (
     start_engine,
     stop_engine,
 )
+from lmstrix.engine.options import DEFAULT_CONTEXT_LENGTH, DEFAULT_JIT_TTL_S, EngineOptions
 from lmstrix.ground.errors import LMStrixError
 from lmstrix.ground.paths import resolve_paths
 from lmstrix.ground.units import parse_bytes
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from lmstrix.engine.daemon import EngineStatus
-    from lmstrix.engine.server import EngineOptions
 
 _INTERRUPTED = 130
 
@@ -64,9 +64,14 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("--host", default="127.0.0.1", help="others than loopback need an API token")
         command.add_argument("--port", type=int, default=0, help="0 takes a free one")
         command.add_argument("--memory-limit", help="what all models together may take, such as 8GiB")
-        command.add_argument("--default-context", type=int, default=4096, help="context of a load that names none")
         command.add_argument(
-            "--jit-ttl", type=float, default=3600, help="idle seconds until a REST-loaded model goes; 0: never"
+            "--default-context", type=int, default=DEFAULT_CONTEXT_LENGTH, help="context of a load that names none"
+        )
+        command.add_argument(
+            "--jit-ttl",
+            type=float,
+            default=DEFAULT_JIT_TTL_S,
+            help="idle seconds until a REST-loaded model goes; 0: never",
         )
         command.add_argument("--cors", action="store_true", help="let web pages from elsewhere use the engine")
         command.add_argument("--api-token", help=f"token every client must send; better in ${TOKEN_VARIABLE}")
@@ -81,11 +86,6 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _options(arguments: argparse.Namespace) -> EngineOptions:
-    from lmstrix.engine.requirements import check_requirements
-
-    check_requirements()
-    from lmstrix.engine.server import EngineOptions
-
     limit = arguments.memory_limit
     return EngineOptions(
         models_dir=Path(arguments.models_dir) if arguments.models_dir else resolve_paths().models_dir,

@@ -20,6 +20,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from lmstrix.engine.options import EngineOptions, host_and_port
 from lmstrix.engine.requirements import check_requirements
 from lmstrix.ground.errors import EngineError
 from lmstrix.ground.version import __version__
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from lmstrix.engine.records import LogEvent
-    from lmstrix.engine.server import EngineOptions
 
 STATE_FILE: Final = "engine.json"
 TOKEN_VARIABLE: Final = "LMSTRIX_ENGINE_TOKEN"  # noqa: S105 - the name of a variable
@@ -60,7 +60,7 @@ class EngineStatus:
         """host:port, as clients want it."""
         if self.host is None or self.port is None:
             return None
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+        return host_and_port(self.host, self.port)
 
 
 def engine_log_path(home: Path) -> Path:

@@ -10,6 +10,8 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
+from lmstrix.engine.options import DEFAULT_CONTEXT_LENGTH, DEFAULT_JIT_TTL_S, EngineOptions
+from lmstrix.engine.requirements import check_requirements
 from lmstrix.ground.errors import EngineError
 
 if TYPE_CHECKING:
@@ -36,15 +38,11 @@ class EmbeddedEngine:
         port: int = 0,
         api_token: str | None = None,
         cors: bool = False,
-        default_context_length: int = 4096,
-        jit_ttl_s: float | None = 3600.0,
+        default_context_length: int = DEFAULT_CONTEXT_LENGTH,
+        jit_ttl_s: float | None = DEFAULT_JIT_TTL_S,
         on_log: Callable[[LogEvent], None] | None = None,
     ) -> None:
-        from lmstrix.engine.requirements import check_requirements
-
         check_requirements()
-        from lmstrix.engine.server import EngineOptions
-
         self._options = EngineOptions(
             models_dir=Path(models_dir),
             host=host,

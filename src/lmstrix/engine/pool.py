@@ -19,6 +19,7 @@ from lmstrix.engine.estimate import effective_settings, estimate_load, gpu_layer
 from lmstrix.engine.faults import SAMPLE_SIZE, EngineFault, nothing_loaded_fault, unloaded_fault
 from lmstrix.engine.instance import Instance
 from lmstrix.engine.llama.process import Launch, LlamaProcess
+from lmstrix.engine.options import DEFAULT_CONTEXT_LENGTH
 from lmstrix.engine.records import CatalogEntry, LoadEstimate, LoadSettings, LogEvent
 
 if TYPE_CHECKING:
@@ -40,15 +41,13 @@ class InstancePool:
         catalog: Catalog,
         *,
         memory_limit_bytes: int | None = None,
-        default_context_length: int = 4096,
-        default_ttl_s: float | None = 3600.0,
+        default_context_length: int = DEFAULT_CONTEXT_LENGTH,
         run_dir: Path,
         on_log: Callable[[LogEvent], None],
     ) -> None:
         self.catalog = catalog
         self.memory_limit_bytes = memory_limit_bytes
         self.default_context_length = default_context_length
-        self.default_ttl_s = default_ttl_s
         self._run_dir = run_dir
         self._on_log = on_log
         self._instances: dict[str, Instance] = {}
@@ -187,7 +186,7 @@ class InstancePool:
                 entry.model_key,
                 settings,
                 kind=kind,
-                ttl_s=self.default_ttl_s if ttl_s is None else ttl_s,
+                ttl_s=ttl_s,
                 on_progress=on_progress,
                 jit=True,
             )

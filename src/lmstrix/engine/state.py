@@ -91,8 +91,8 @@ class EngineState:
     catalog_ready: Callable[[], Awaitable[None]]
     open_http: Callable[[int | None, str, bool], Awaitable[None]]
     close_http: Callable[[], Awaitable[None]]
-    shut_down: Callable[[], None] | None = None
-    daemon: bool = False
-    jit_ttl_s: float | None = 3600.0
+    shut_down: Callable[[], None] | None
+    daemon: bool
+    jit_ttl_s: float | None
     files: ClientFiles = field(default_factory=ClientFiles)
     experiment_flags: set[str] = field(default_factory=set)

@@ -116,7 +116,7 @@ def _zip_names(data: bytes) -> list[str]:
 
 
 def _word_text(file: StoredFile) -> str:
-    """The paragraphs of the document body, one a line."""
+    """The paragraphs of the document body, one per line."""
     from xml.etree import ElementTree as ET
 
     fault = EngineFault(f"{file.name} is no readable Word document", kind="invalid")

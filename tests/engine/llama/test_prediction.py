@@ -269,8 +269,8 @@ async def test_any_json_is_an_object(instance: Instance) -> None:
 
 async def test_a_tool_call_in_all_its_steps(instance: Instance) -> None:
     events = await collect(instance.predict(asking("How is the weather?", tools=(WEATHER_TOOL,))))
-    kinds: list[object] = [type(e) for e in events if not isinstance(e, PromptProgressEvent | FragmentEvent)]
-    assert kinds[:2] == [ToolCallStartEvent, ToolCallNameEvent]
+    kinds = [type(e) for e in events if not isinstance(e, PromptProgressEvent | FragmentEvent)]
+    assert tuple(kinds[:2]) == (ToolCallStartEvent, ToolCallNameEvent)
     assert kinds[-2] is ToolCallEndEvent
     arguments = "".join(e.text for e in events if isinstance(e, ToolCallArgumentEvent))
     assert json.loads(arguments) == {"city": "Paris"}

@@ -10,10 +10,10 @@ import json
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
+import aiohttp
+
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
-
-    import aiohttp
 
 _EVENT_END = b"\n\n"
 _DATA = b"data: "
@@ -41,8 +41,6 @@ class LlamaClient:
     """Requests to the server at `address`, as xllamacpp reports it: unix:///path or http://host:port."""
 
     def __init__(self, address: str, *, api_key: str | None = None) -> None:
-        import aiohttp
-
         connector: aiohttp.BaseConnector
         if address.startswith("unix://"):
             connector = aiohttp.UnixConnector(path=address.removeprefix("unix://"), limit=0, force_close=True)
@@ -73,8 +71,6 @@ class LlamaClient:
         return await self._request("POST", path, body)
 
     async def _request(self, method: str, path: str, body: Mapping[str, Any] | None) -> Any:
-        import aiohttp
-
         data = None if body is None else json.dumps(body).encode()
         try:
             self._check_open()
@@ -90,8 +86,6 @@ class LlamaClient:
     @asynccontextmanager
     async def stream(self, path: str, body: Mapping[str, Any]) -> AsyncIterator[AsyncIterator[list[Json]]]:
         """The events answering a POST, in batches of what had arrived; leaving the context stops llama.cpp."""
-        import aiohttp
-
         try:
             self._check_open()
             response = await self._session.post(path, data=json.dumps(body).encode())

@@ -13,13 +13,13 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
 
+from aiohttp import WSMsgType, web
+
 from lmstrix.engine.faults import EngineFault
 from lmstrix.engine.protocol import wire
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
-
-    from aiohttp import web
 
     from lmstrix.engine.access import ClientIdentity
     from lmstrix.engine.records import FragmentEvent
@@ -232,8 +232,6 @@ async def serve_websocket(
 
     `authenticate` returns the reason for a refusal; `connected` is entered for as long as an accepted client stays.
     """
-    from aiohttp import WSMsgType
-
     client = await _read_auth(socket)
     if client is None:
         await socket.close()
@@ -256,8 +254,6 @@ async def serve_websocket(
 
 async def _read_auth(socket: web.WebSocketResponse) -> ClientIdentity | None:
     """The first readable authentication frame, or None when none comes in time; other frames are passed over."""
-    from aiohttp import WSMsgType
-
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(AUTH_TIMEOUT_S):
             async for message in socket:

@@ -210,7 +210,7 @@ def channel_send(channel_id: int, message: Mapping[str, Any]) -> str:
 
 
 def channel_fragment(channel_id: int, event: FragmentEvent, tokens: bool = False) -> str:
-    """A packet with generated text: what `channel_send` would make, pieced together by hand, being once a token."""
+    """A packet with generated text: what `channel_send` would make, put together by hand: one per token."""
     extra = f',"tokens":{json.dumps(list(event.tokens), separators=(",", ":"))}' if tokens else ""
     return (
         f'{{"type":"channelSend","channelId":{channel_id},"message":{{"type":"fragment","fragment":{{"content":'

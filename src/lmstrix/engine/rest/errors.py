@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
+from collections.abc import Awaitable, Callable
+from typing import Any, Final, Literal, TypeAlias
+
+from aiohttp import web
 
 from lmstrix.engine.faults import EngineFault
 
-if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
-
-    from aiohttp import web
-
 Family: TypeAlias = Literal["openai", "v1"]
-Handler: TypeAlias = "Callable[[web.Request], Awaitable[web.StreamResponse]]"
+Handler: TypeAlias = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 _STATUS: Final = {
     "not_found": 404,
@@ -67,15 +65,12 @@ def _type_of(fault: EngineFault, family: Family) -> str:
 
 def error_response(status: int, error_type: str, message: str, *, code: str | None = None) -> web.Response:
     """A failure that is not a model's."""
-    from aiohttp import web
-
     error = {"type": error_type, "message": message, **({"code": code} if code else {})}
     return web.json_response({"error": error}, status=status)
 
 
 def answering(family: Family, handler: Handler) -> Handler:
     """`handler`, with every failure turned into a body of its family."""
-    from aiohttp import web
 
     async def answer(request: web.Request) -> web.StreamResponse:
         try:

@@ -10,6 +10,8 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from aiohttp import web
+
 from lmstrix.engine.faults import EngineFault
 from lmstrix.engine.records import LoadSettings, PredictionInput
 from lmstrix.engine.rest import bodies
@@ -18,8 +20,6 @@ from lmstrix.engine.rest.errors import Handler, answering, error_body, read_body
 from lmstrix.engine.rest.sse import EventStream
 
 if TYPE_CHECKING:
-    from aiohttp import web
-
     from lmstrix.engine.instance import Instance
     from lmstrix.engine.state import EngineState
     from lmstrix.ground.types import ModelKind
@@ -71,14 +71,10 @@ class OpenAiRoutes:
 
     async def list_models(self, _request: web.Request) -> web.StreamResponse:
         """Loaded instances and, since they load when asked, models on disk."""
-        from aiohttp import web
-
         return web.json_response({"object": "list", "data": self.model_rows()})
 
     async def get_model(self, request: web.Request) -> web.StreamResponse:
         """One row of the list."""
-        from aiohttp import web
-
         name = request.match_info["model"]
         for row in self.model_rows():
             if row["id"] == name:
@@ -107,8 +103,6 @@ class OpenAiRoutes:
     async def _predict(
         self, request: web.Request, body: bodies.Body, prompt: PredictionInput, shape: _Shape
     ) -> web.StreamResponse:
-        from aiohttp import web
-
         stream = bodies.wants_stream(body)
         instance = await instance_for(self._state, body, "llm")
         head = {
@@ -163,8 +157,6 @@ class OpenAiRoutes:
 
     async def embeddings(self, request: web.Request) -> web.StreamResponse:
         """Vectors of texts."""
-        from aiohttp import web
-
         body = await read_body(request)
         texts = bodies.embedding_inputs(body)
         instance = await instance_for(self._state, body, "embedding")

@@ -8,6 +8,8 @@ from collections import OrderedDict
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, Final
 
+from aiohttp import web
+
 from lmstrix.engine.faults import EngineFault
 from lmstrix.engine.records import (
     ChatPart,
@@ -24,8 +26,6 @@ from lmstrix.engine.rest.sse import EventStream
 from lmstrix.engine.values import read_bool, read_int, read_positive, read_text, unsupported
 
 if TYPE_CHECKING:
-    from aiohttp import web
-
     from lmstrix.engine.instance import Instance
     from lmstrix.engine.records import CatalogEntry, PredictionEvent
     from lmstrix.engine.state import EngineState
@@ -61,8 +61,6 @@ class V1Routes:
 
     async def list_models(self, _request: web.Request) -> web.StreamResponse:
         """Every model on disk, with its loaded instances."""
-        from aiohttp import web
-
         pool = self._state.pool
         loaded = pool.list_loaded()
         rows = [
@@ -73,8 +71,6 @@ class V1Routes:
 
     async def load(self, request: web.Request) -> web.StreamResponse:
         """Load a further instance, and answer when it is there."""
-        from aiohttp import web
-
         body = await read_body(request)
         unknown = sorted(set(body) - _LOAD_FIELDS)
         if unknown:
@@ -94,8 +90,6 @@ class V1Routes:
 
     async def unload(self, request: web.Request) -> web.StreamResponse:
         """Unload an instance."""
-        from aiohttp import web
-
         identifier = _required_text(await read_body(request), "instance_id")
         await self._state.pool.unload(identifier)
         return web.json_response({"instance_id": identifier})
@@ -243,8 +237,6 @@ class _Chat:
 
     async def finish(self, result: dict[str, Any]) -> web.StreamResponse:
         """The last event, or the body."""
-        from aiohttp import web
-
         if self._events is None:
             return web.json_response(result)
         await self._enter(None)
