@@ -47,9 +47,11 @@ def main(words: Sequence[str] | None = None) -> int:
                 for line in engine_log_lines(home, lines=arguments.lines, follow=arguments.follow):
                     sys.stdout.write(line)
                     sys.stdout.flush()
+    # One line and a code: the parent of a background engine reads this line back from the log.
     except LMStrixError as exc:
         sys.stderr.write(f"error: {exc}\n")
         return exc.exit_code
+    # A reader such as `head` may close the pipe of `logs --follow`; that ends it like Ctrl-C, without a traceback.
     except (KeyboardInterrupt, BrokenPipeError):
         return _INTERRUPTED
     return 0
@@ -95,6 +97,7 @@ def _options(arguments: argparse.Namespace) -> EngineOptions:
         cors=arguments.cors,
         memory_limit_bytes=None if limit is None else parse_bytes(limit, what="--memory-limit"),
         default_context_length=arguments.default_context,
+        # On the command line 0 is the word for "never", which the options spell None.
         jit_ttl_s=arguments.jit_ttl or None,
     )
 

@@ -82,9 +82,11 @@ class EmbeddedEngine:
             raise EngineError("the engine is running already")
         self._started.clear()
         self._failure = None
+        # A daemon thread: a program that forgets to stop its engine must still be able to end.
         self._thread = threading.Thread(target=self._run, name="lmstrix-engine", daemon=True)
         self._thread.start()
         self._started.wait()
+        # Raised here and not in the thread, where nobody would see it.
         if self._failure is not None:
             self._thread.join()
             self._thread = None
@@ -117,6 +119,7 @@ class EmbeddedEngine:
         await server.start()
         try:
             self._server = server
+            # Whoever stops it does so from another thread, and events of a loop may be set on that loop only.
             self._stop = lambda: loop.call_soon_threadsafe(stopped.set)
             self._started.set()
             await stopped.wait()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from lmstrix.engine.faults import EngineFault
 from lmstrix.engine.llama.model import LlamaModel
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from lmstrix.engine.llama.process import LlamaProcess
-    from lmstrix.engine.records import CatalogEntry, LoadSettings, PredictionInput, PredictionStats
+    from lmstrix.engine.records import CatalogEntry, LoadSettings, LogType, PredictionInput, PredictionStats
     from lmstrix.engine.uploads import FileStore
 
 
@@ -53,14 +53,9 @@ class Instance:
         """Begin a prediction; iterate over what it returns."""
         if self.entry.kind != "llm":
             raise EngineFault(f"{self.entry.model_key} is an embedding model: it cannot predict", kind="invalid")
-        return Prediction(self.model, request, files, log=self._log)
+        return Prediction(self.model, request, files, self._log)
 
-    def _log(
-        self,
-        kind: Literal["llm.prediction.input", "llm.prediction.output"],
-        text: str,
-        stats: PredictionStats | None = None,
-    ) -> None:
+    def _log(self, kind: LogType, text: str, stats: PredictionStats | None) -> None:
         """Tell what goes in or came out."""
         self._on_log(
             LogEvent(

@@ -43,11 +43,13 @@ class EngineOptions:
 
     def check(self) -> None:
         """Raise EngineError for what must not be."""
+        # SDKs send a token in two halves, so one of another form could never match.
         if self.api_token is not None and not access.is_token(self.api_token):
             raise EngineError(
                 "the API token must look like sk-lm- followed by 8 letters or digits, a colon and 20 more; "
                 f"for example {access.new_token()}"
             )
+        # Whoever reaches the port can load models and read what others are told.
         if self.api_token is None and not access.is_loopback(self.host):
             raise EngineError(
                 f"listening on {self.host} lets others in: give an API token, for example {access.new_token()}"

@@ -63,6 +63,7 @@ class InstancePool:
         if len(os.fsencode(self._run_dir)) > _MAX_RUN_DIR_BYTES:
             self._run_dir = Path(tempfile.mkdtemp(prefix="lmstrix-"))
         self._run_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        # The directory may have been there; its sockets ask for no password, so its mode is what keeps others out.
         self._run_dir.chmod(0o700)
         await self.refresh()
 
@@ -73,6 +74,7 @@ class InstancePool:
     async def close(self) -> None:
         """End every child, those still loading included, and remove the directory."""
         self._closed = True
+        # Loads first, so that no child appears behind those that are being ended.
         for launch in list(self._launches):
             launch.cancel()
         await asyncio.gather(*self._launches, return_exceptions=True)
@@ -95,6 +97,7 @@ class InstancePool:
         else:
             wanted = query.lower()
             matching = (
+                # Exact before approximate: the name of one instance may begin the path of another.
                 [instance for instance in loaded if instance.identifier == query]
                 or [instance for instance in loaded if instance.identifier.lower() == wanted]
                 or [instance for instance in loaded if instance.entry.model_key.lower() == wanted]
@@ -134,6 +137,7 @@ class InstancePool:
         estimate = self._estimate(entry, effective)
         if not estimate.passes_guardrails:
             raise guardrail_fault(estimate)
+        # No await since the check, so nobody can have taken the same room or name in between.
         self._loading[name] = estimate.total_bytes
         try:
             process = await self._launched(self._launch(name, entry, effective, estimate, on_progress))
@@ -152,6 +156,7 @@ class InstancePool:
         finally:
             del self._loading[name]
         self._watch(instance)
+        # An instance nobody uses must expire too, so its clock runs from the load on.
         self._on_idle(instance)
         return instance
 
@@ -173,6 +178,7 @@ class InstancePool:
         with contextlib.suppress(EngineFault):
             return self.find(name, kind=kind), False
         entry = self.catalog.find(name, kind=kind)
+        # Of several requests for one model the first loads it; the others find it once they have the lock.
         async with self._locks[entry.model_key]:
             with contextlib.suppress(EngineFault):
                 return self.find(entry.model_key, kind=kind), False
@@ -229,6 +235,7 @@ class InstancePool:
     ) -> LlamaProcess:
         context_length = effective.context_length
         assert context_length is not None
+        # Without a shared cache llama.cpp divides the context among the slots; each is to have all that was asked for.
         slots = 1 if effective.unified_kv else effective.parallel_slots
         limit = estimate.limit_bytes
         launch = Launch(
@@ -273,6 +280,7 @@ class InstancePool:
         try:
             process = await task
         except asyncio.CancelledError:
+            # Cancelled by `close`: the caller asked for a model and gets a reason, not a cancellation it never sent.
             if self._closed and task.cancelled() and not _cancelling():
                 raise _closing_fault() from None
             raise
@@ -287,6 +295,7 @@ class InstancePool:
         """Forget the instance when its child ends on its own."""
 
         async def watch() -> None:
+            # Shielded: this task is cancelled when the pool closes, the wait for the child is not its own.
             await asyncio.shield(instance.process.exited)
             if self._instances.get(instance.identifier) is instance:
                 await self._remove(instance, crashed=True)
@@ -294,6 +303,7 @@ class InstancePool:
         self._keep(asyncio.create_task(watch()))
 
     def _keep(self, task: asyncio.Task[None]) -> None:
+        # A loop keeps only weak references to tasks; one without another holder may vanish half done.
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
@@ -314,9 +324,11 @@ class InstancePool:
     async def _remove(self, instance: Instance, *, crashed: bool = False) -> None:
         """Take the instance off the list at once, then free its memory."""
         if self._instances.get(instance.identifier) is instance:
+            # Only if it is still there: another may have taken the name since.
             del self._instances[instance.identifier]
         if timer := self._timers.pop(instance, None):
             timer.cancel()
+        # A crash is told as a crash to those who still wait, not as an unload.
         if not crashed:
             instance.slots.close()
         await instance.process.stop()

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from lmstrix.engine.faults import EngineFault
     from lmstrix.ground.types import CacheType, ModelKind, OverflowPolicy, Role, StopReason
 
+LogType = Literal["llm.prediction.input", "llm.prediction.output", "server.log", "runtime.log"]
 LogLevel = Literal["debug", "info", "warn", "error"]
 ReasoningType = Literal["none", "reasoning", "reasoningStartTag", "reasoningEndTag"]
 """What a piece of generated text is: "none" is the answer itself."""
@@ -62,6 +63,7 @@ class LoadSettings:
     seed: int | None = None
     context_checkpoints: int = 0
     chat_template: str | None = None
+    # Off: llama.cpp would drop the oldest tokens by itself and report an answer as if nothing had happened.
     context_shift: bool = False
 
 
@@ -108,6 +110,7 @@ class PredictionSettings:
     logit_bias: tuple[tuple[int, float], ...] = ()
     seed: int | None = None
     stop: tuple[str, ...] = ()
+    # LM Studio's own default; REST asks for "stopAtLimit" instead.
     overflow_policy: OverflowPolicy = "truncateMiddle"
     json_schema: Mapping[str, Any] | None = None
     json_any: bool = False
@@ -258,7 +261,7 @@ def now_ms() -> int:
 class LogEvent:
     """A line for `streamLogs`; the fields are those of its type, the rest stay None. `time_ms` is Unix time."""
 
-    type: Literal["llm.prediction.input", "llm.prediction.output", "server.log", "runtime.log"]
+    type: LogType
     text: str
     time_ms: int = field(default_factory=now_ms)
     level: LogLevel = "info"

@@ -62,6 +62,7 @@ class EngineServer:
         options.check()
         self._options = options
         self._logs = LogHub(on_log)
+        # The path of a socket may have about 100 bytes, so they cannot lie below the models or the home.
         self._run_dir = Path(tempfile.gettempdir()) / f"lmstrix-{secrets.token_hex(4)}"
         pool = InstancePool(
             Catalog(options.models_dir, on_problem=self._tell_problem),
@@ -107,6 +108,7 @@ class EngineServer:
             self.port = listener.getsockname()[1]
             if self._options.cors:
                 self._cors_ports.add(self.port)
+            # In a thread of its own: thousands of headers take seconds, and clients look for the port at once.
             self._scan = asyncio.create_task(asyncio.to_thread(self._state.pool.catalog.rescan))
             await self._state.pool.start()
             self._runner = web.AppRunner(
@@ -126,6 +128,7 @@ class EngineServer:
 
     async def close(self) -> None:
         """Stop answering and end every model."""
+        # Told before the socket breaks, so that clients report an end and not a failure.
         closing = [websocket.close(code=1001, message=b"the engine stops") for websocket in self._websockets]
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_SHUTDOWN_S):
@@ -138,6 +141,7 @@ class EngineServer:
 
     async def _open_http(self, port: int | None, host: str, cors: bool) -> None:
         """Answer on a further port (`lms server start`); the first one is never given up."""
+        # Clients ask for "the" server to start; it runs.
         if port in (None, self.port):
             return
         assert self._runner is not None
@@ -204,6 +208,7 @@ class EngineServer:
         )
         if refusal is not None:
             return error_response(403, "invalid_request", refusal)
+        # A browser asks first, without token, whether its page may ask at all.
         if cors and request.method == "OPTIONS":
             return web.Response(status=204)
         is_websocket = request.path.strip("/") in self._namespaces  # its token comes in its first frame
@@ -234,6 +239,7 @@ class EngineServer:
 
     async def _serve_namespace(self, request: web.Request) -> web.StreamResponse:
         websocket = web.WebSocketResponse(max_msg_size=MAX_MESSAGE_BYTES, compress=False)
+        # A plain GET, for example by someone who opens the address in a browser.
         if not websocket.can_prepare(request):
             return await self._refuse_path(request)
         await websocket.prepare(request)

@@ -32,6 +32,7 @@ class LogHub:
         """Pass a line on. Call it on the engine's loop."""
         self._sink(event)
         for queue in self._listeners:
+            # A reader that sleeps must not hold up those who work, nor fill the memory.
             if queue.full():
                 queue.get_nowait()
             queue.put_nowait(event)
@@ -66,6 +67,7 @@ class ClientFiles:
             yield
         finally:
             self._connections[client] -= 1
+            # SDKs open one socket per namespace; files live until the last of them closes.
             if not self._connections[client]:
                 del self._connections[client]
                 store = self._stores.pop(client, None)

@@ -56,6 +56,7 @@ class FileStore:
                 kind="invalid",
                 suggestion="Reconnect to drop earlier uploads.",
             )
+        # Never given back before the client goes: there is no way to delete a single file.
         self._room_bytes -= len(data)
         suffix = PurePath(name).suffix.lower()[:16]
         file = StoredFile(
@@ -97,6 +98,7 @@ def sniff(name: str, data: bytes) -> FileType:
     if data.startswith(b"%PDF-"):
         return "application/pdf"
     if data.startswith(b"PK\x03\x04"):
+        # Word files are zip archives; other archives are no documents.
         return "application/word" if _WORD_BODY in _zip_names(data) else "unknown"
     if b"\0" in data[:_SNIFFED_BYTES]:
         return "unknown"
@@ -122,6 +124,7 @@ def _word_text(file: StoredFile) -> str:
     fault = EngineFault(f"{file.name} is no readable Word document", kind="invalid")
     try:
         with zipfile.ZipFile(io.BytesIO(file.data)) as archive:
+            # A few kilobytes may unpack to gigabytes.
             if archive.getinfo(_WORD_BODY).file_size > _MAX_DOCUMENT_BYTES:
                 raise fault
             body = archive.read(_WORD_BODY)
@@ -130,5 +133,6 @@ def _word_text(file: StoredFile) -> str:
         root = ET.fromstring(body)  # noqa: S314 - without a DOCTYPE there are no entities to expand
     except (zipfile.BadZipFile, ET.ParseError, KeyError, OSError) as exc:
         raise fault from exc
+    # Tables and text boxes are paragraphs too, wherever they are nested.
     paragraphs = root.iter(f"{_WORD_NAMESPACE}p")
     return "\n".join("".join(text.text or "" for text in each.iter(f"{_WORD_NAMESPACE}t")) for each in paragraphs)

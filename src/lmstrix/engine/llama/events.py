@@ -60,10 +60,12 @@ class CompletionReader:
             self._count(event)
             if "completion_probabilities" in event:
                 out += self._fragments(event["content"], self._token_details(event["completion_probabilities"]))
+            # Nearly every token comes this way: what arrived together is joined before it becomes one event.
             elif self._splitter.settled:
                 texts.append(event["content"])
             else:
                 out += self._fragments(event["content"])
+            # The last event carries the reason and llama.cpp's timings.
             if event["stop"]:
                 self._end_round(event)
         if texts:
@@ -95,6 +97,7 @@ class CompletionReader:
         return self._fragments(text)
 
     def _progress(self, progress: Json) -> PromptProgressEvent:
+        # Of the first round only: the prompt of a later one is partly what this generation has said.
         if self.prompt_tokens is None:
             self.prompt_tokens, self.cached_tokens = progress["total"], progress["cache"]
         return PromptProgressEvent(
@@ -104,6 +107,7 @@ class CompletionReader:
     def _count(self, event: Json) -> None:
         self.round_tokens = event["tokens_predicted"]
         total = self._finished_rounds_tokens + self.round_tokens
+        # A token may be part of a character and bring no text yet; the next text counts it too.
         self._uncounted_tokens += total - self.predicted_tokens
         self.predicted_tokens = total
         self.round_text.append(event["content"])
@@ -119,11 +123,13 @@ class CompletionReader:
         events: list[PredictionEvent] = []
         for piece in self._splitter.feed(text):
             events.append(self._fragment(piece.text, piece.type, tokens))
+            # Probabilities go with the first piece; a token that a tag splits must not be told twice.
             tokens = ()
         return events
 
     def _fragment(self, text: str, kind: ReasoningType, tokens: tuple[Mapping[str, Any], ...] = ()) -> FragmentEvent:
         count, self._uncounted_tokens = self._uncounted_tokens, 0
+        # Tags count as reasoning: they are what the model spent on it.
         if kind != "none":
             self.reasoning_tokens += count
         structural = kind in ("reasoningStartTag", "reasoningEndTag")
@@ -222,6 +228,7 @@ class ToolStreamReader:
     def _read_call(self, call: Json) -> list[PredictionEvent]:
         out: list[PredictionEvent] = []
         function = call.get("function") or {}
+        # llama.cpp numbers the calls; another number means that the one before is complete.
         if self._call is None or self._call["index"] != call.get("index"):
             out += self._end_call()
             self._call = {"index": call.get("index"), "id": call.get("id"), "name": "", "arguments": ""}
@@ -239,6 +246,7 @@ class ToolStreamReader:
         if call is None:
             return []
         try:
+            # A function without parameters may come with no arguments at all.
             arguments = json.loads(call["arguments"] or "{}")
         except ValueError:
             arguments = None

@@ -12,7 +12,7 @@ from lmstrix.engine.llama.request import chat_messages, overflow_fault, template
 from lmstrix.engine.records import PredictionSettings
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Awaitable, Sequence
 
     from lmstrix.engine.llama.client import LlamaClient
     from lmstrix.engine.llama.process import LlamaProcess
@@ -80,11 +80,9 @@ class LlamaModel:
         if settings.tools:
             body |= {"tools": list(settings.tools), "tool_choice": settings.tool_choice}
         try:
-            return str((await self.client.post("/apply-template", body))["prompt"])
+            return str((await self._reached(self.client.post("/apply-template", body)))["prompt"])
         except LlamaRefusalError as exc:
             raise _template_fault(exc.message) from exc
-        except LlamaGoneError as exc:
-            raise await self.gone_fault() from exc
 
     async def embed(self, text: str) -> list[float]:
         """The embedding of `text`."""
@@ -100,15 +98,17 @@ class LlamaModel:
 
     async def _ask(self, path: str, body: dict[str, Any]) -> Any:
         try:
-            return await self.client.post(path, body)
+            return await self._reached(self.client.post(path, body))
         except LlamaRefusalError as exc:
             raise EngineFault(exc.message, kind="invalid" if exc.code < 500 else "internal") from exc
-        except LlamaGoneError as exc:
-            raise await self.gone_fault() from exc
 
     async def _properties(self) -> dict[str, Any]:
+        return dict(await self._reached(self.client.get("/props")))
+
+    async def _reached(self, answer: Awaitable[Any]) -> Any:
+        """The answer of a child that is still there to give one."""
         try:
-            return dict(await self.client.get("/props"))
+            return await answer
         except LlamaGoneError as exc:
             raise await self.gone_fault() from exc
 

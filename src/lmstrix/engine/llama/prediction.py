@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import time
 from collections import deque
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any
 
 from lmstrix.engine.faults import EngineFault
 from lmstrix.engine.llama.client import LlamaGoneError, LlamaRefusalError
@@ -26,10 +26,12 @@ from lmstrix.engine.records import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from lmstrix.engine.llama.events import CompletionReader, ToolStreamReader
     from lmstrix.engine.llama.model import LlamaModel
     from lmstrix.engine.llama.slots import Turn
-    from lmstrix.engine.records import PredictionInput
+    from lmstrix.engine.records import LogType, PredictionInput
     from lmstrix.engine.uploads import FileStore
     from lmstrix.ground.types import StopReason
 
@@ -39,17 +41,6 @@ _MERGED_TEXT = 4096
 """Characters up to which text that waits for a slow reader is joined into one event."""
 
 
-class LogPrediction(Protocol):
-    """Tells the log what went into a model, or came out."""
-
-    def __call__(
-        self,
-        kind: Literal["llm.prediction.input", "llm.prediction.output"],
-        text: str,
-        stats: PredictionStats | None = None,
-    ) -> None: ...
-
-
 class Prediction:
     """An asynchronous iterator of events, ending with `PredictionDone` or raising `EngineFault`.
 
@@ -57,7 +48,11 @@ class Prediction:
     """
 
     def __init__(
-        self, model: LlamaModel, request: PredictionInput, files: FileStore | None, *, log: LogPrediction
+        self,
+        model: LlamaModel,
+        request: PredictionInput,
+        files: FileStore | None,
+        log: Callable[[LogType, str, PredictionStats | None], None],
     ) -> None:
         self._model = model
         self._generation = Generation(model, request, files, self._emit)
@@ -135,7 +130,7 @@ class Prediction:
 
     async def _generate(self, turn: Turn) -> Ending:
         prompt = await self._generation.prepare()
-        self._log("llm.prediction.input", prompt.text)
+        self._log("llm.prediction.input", prompt.text, None)
         tokens = None if prompt.tokens is None else self._generation.fitted(prompt.tokens)
         if tokens is not None:
             # Before the slot is there: a client that queues sees that it was heard, and how long its prompt is.

@@ -103,6 +103,7 @@ class LlamaProcess:
         socket = None if launch.over_tcp else launch.run_dir / f"{secrets.token_hex(4)}.sock"
         api_key = None if socket else secrets.token_hex(24)
         process = await asyncio.create_subprocess_exec(
+            # A plain script, isolated (-I): importing this package there would cost each load its start-up time.
             sys.executable,
             "-I",
             str(_CHILD),
@@ -125,6 +126,7 @@ class LlamaProcess:
         stdin, stdout = self._process.stdin, self._process.stdout
         assert stdin is not None
         assert stdout is not None
+        # By stdin, because arguments of a process can be read by every user of the machine.
         stdin.write(json.dumps(options).encode() + b"\n")
         reporter = asyncio.create_task(_report_progress(self.pid, expected_bytes, on_progress)) if on_progress else None
         try:
@@ -132,6 +134,7 @@ class LlamaProcess:
         finally:
             if reporter:
                 await _end_task(reporter)
+        # No line at all: the child died, which its exit code will tell.
         report = json.loads(line) if line else {}
         if "ready" not in report:
             raise await self._load_fault(report.get("failed"))
@@ -143,6 +146,7 @@ class LlamaProcess:
         """The child is ending: collect what it said, and tell its refusal (`reason`) from its death (None)."""
         try:
             async with asyncio.timeout(_EXIT_GRACE_S):
+                # Shielded, since others wait for the same end and must not be cancelled with this wait.
                 status = exit_code(await asyncio.shield(self.exited))
         except TimeoutError:
             await self.stop()
@@ -155,6 +159,7 @@ class LlamaProcess:
                 cause=f"(Exit code: {status}). Unknown error. Try a different model and/or config.",
                 error_data={"exitCode": status},
             )
+        # The remedy is an installation, not another model.
         if reason.startswith(("ModuleNotFoundError", "ImportError")):
             return _runtime_missing(reason)
         return EngineFault("Failed to load model", kind="load_failed", cause=self.error_text() or reason)
@@ -181,6 +186,7 @@ class LlamaProcess:
         await asyncio.shield(self.exited)
         if self._client is not None:
             await self._client.close()
+        # The transport stays open otherwise, and asyncio complains when the loop ends.
         if self._process.stdin is not None:
             self._process.stdin.close()
         await self._stderr_reader
@@ -247,6 +253,7 @@ def _child_options(launch: Launch, socket: Path | None, api_key: str | None) -> 
         "n_gpu_layers": launch.gpu_layers,
     }
     params.update({name: value for name, value in optional.items() if value is not None})
+    # The limit on the address space counts code and stacks too, which are no bytes of the model.
     allowance = _CHILD_OVERHEAD_BYTES + _THREAD_STACK_BYTES * (launch.threads + params["n_threads_http"])
     return {
         "model": launch.model_file,
@@ -279,6 +286,7 @@ async def _report_progress(pid: int, expected_bytes: int, on_progress: OnProgres
     await on_progress(told)
     while True:
         await asyncio.sleep(_PROGRESS_POLL_S)
+        # llama.cpp reports no progress to us; how much of the file has become resident is close to it.
         ratio = min(_ALMOST_LOADED, _resident_bytes(pid) / max(1, expected_bytes))
         if ratio >= told + _PROGRESS_STEP or loop.time() - told_at >= _PROGRESS_HEARTBEAT_S:
             told, told_at = max(told, ratio), loop.time()

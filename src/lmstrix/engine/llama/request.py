@@ -45,6 +45,7 @@ def sampling_fields(settings: PredictionSettings, *, default_seed: int | None = 
         fields["logit_bias"] = [[token, bias] for token, bias in settings.logit_bias]
     if settings.stop:
         fields["stop"] = list(settings.stop)
+    # llama.cpp takes one constraint only; the most specific one wins.
     if settings.gbnf_grammar:
         fields["grammar"] = settings.gbnf_grammar
     elif settings.json_schema is not None:
@@ -67,6 +68,7 @@ def chat_messages(turns: Iterable[ChatTurn], files: FileStore | None) -> list[di
     """The history as OpenAI-style messages. Text files become text; images become parts of their own."""
     messages: list[dict[str, Any]] = []
     for turn in turns:
+        # One message of LM Studio may hold several results; OpenAI's form wants a message per result.
         results = [part for part in turn.parts if part.type == "toolCallResult"]
         messages += [_tool_result(part) for part in results]
         if len(results) < len(turn.parts) or not turn.parts:
@@ -82,6 +84,7 @@ def image_bytes(turns: Iterable[ChatTurn], files: FileStore | None) -> list[byte
 def _message(turn: ChatTurn, files: FileStore | None) -> dict[str, Any]:
     parts = [_content_part(part, files) for part in turn.parts if part.type in ("text", "file")]
     content: object = parts
+    # Many chat templates know text only and print a list of parts as a list.
     if all(part["type"] == "text" for part in parts):
         content = "".join(part["text"] for part in parts)
     message: dict[str, Any] = {"role": turn.role, "content": content}
@@ -95,6 +98,7 @@ def _content_part(part: ChatPart, files: FileStore | None) -> dict[str, Any]:
     if part.type == "text":
         return {"type": "text", "text": part.text}
     if _is_image(part):
+        # Whatever the image is: llama.cpp looks at the bytes, not at the type.
         url = "data:image/png;base64," + base64.b64encode(_content(part, files)).decode()
         return {"type": "image_url", "image_url": {"url": url}}
     if files is None or part.file_id is None:
@@ -132,6 +136,7 @@ def trimmed(tokens: Sequence[int], keep: int, policy: OverflowPolicy) -> list[in
     """At most `keep` of `tokens`: without their middle, or without the oldest (but the first, which may be BOS)."""
     if len(tokens) <= keep:
         return list(tokens)
+    # The first token may be BOS, without which many models talk nonsense.
     head = 1 if policy == "rollingWindow" else (keep + 1) // 2
     tail = keep - head
     return [*tokens[:head], *tokens[len(tokens) - tail :]]

@@ -137,6 +137,7 @@ def refuses(why: str, *harmless: object) -> Rule:
     """Accept only the values that ask for nothing."""
 
     def rule(key: str, value: object) -> Changes:
+        # SDKs send every default they know of, so a key that asks for nothing must pass.
         if value not in harmless:
             raise unsupported(key, why)
         return {}

@@ -164,6 +164,7 @@ def _tools(key: str, value: object) -> Changes:
             return {}
         case {"type": "toolArray", "tools": list(tools)}:
             return {"tools": read_tools(key, tools)}
+        # A list that is left out is an empty one.
         case {"type": "toolArray"}:
             return {}
     raise bad_value(key, "{type: none | toolArray}", value)
@@ -201,6 +202,7 @@ def _jinja_from_manual(key: str, parts: Mapping[str, object]) -> str:
         branches.append(
             f"{{%- {word} message['role'] == '{role.lower()}' %}}{{{{ {before} ~ message['content'] ~ {after} }}}}"
         )
+    # What stands before every answer also opens the one to come.
     opening = _jinja_text(read_text(key, parts.get("beforeAssistant", "")))
     return (
         "{%- for message in messages %}" + "".join(branches) + "{%- endif %}{%- endfor %}"
@@ -238,6 +240,7 @@ def _mirostat(key: str, value: object) -> Changes:
 def _logit_bias(key: str, value: object) -> Changes:
     try:
         pairs = tuple(
+            # JSON has no infinity, so SDKs write the word for "never this token".
             (read_int(key, token), float("-inf") if bias == "-inf" else read_number(key, bias))
             for token, bias in value  # type: ignore[attr-defined]  # TypeError is the check
         )
@@ -247,6 +250,7 @@ def _logit_bias(key: str, value: object) -> Changes:
 
 
 def _threads(key: str, value: object) -> Changes:
+    # A value that is wrong in itself is told as such first.
     read_positive(key, value)
     raise unsupported(key, "threads are fixed when a model loads (llm.load.llama.cpuThreadPoolSize)")
 

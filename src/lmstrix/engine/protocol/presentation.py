@@ -51,6 +51,7 @@ def model_info(entry: CatalogEntry) -> dict[str, Any]:
     }
     if entry.params is not None:
         info["paramsString"] = entry.params
+    # Clients want both or neither.
     if entry.quantization is not None and entry.bits is not None:
         info["quantization"] = {"name": entry.quantization, "bits": entry.bits}
     if entry.kind == "llm":
@@ -65,6 +66,7 @@ def instance_info(instance: Instance) -> dict[str, Any]:
         **model_info(instance.entry),
         "identifier": instance.identifier,
         "instanceReference": instance.reference,
+        # Clients accept integers only; seconds may be fractions.
         "ttlMs": None if instance.ttl_s is None else round(instance.ttl_s * 1000),
         "lastUsedTime": instance.slots.last_used_ms,
         "contextLength": instance.context_length,
@@ -104,6 +106,7 @@ def prediction_stats(stats: PredictionStats) -> dict[str, Any]:
     known = {
         name: value
         for name, value in figures.items()
+        # JSON has no word for these two, and clients drop the frame whole.
         if value is not None and not (isinstance(value, float) and not math.isfinite(value))
     }
     return {"stopReason": stats.stop_reason, **known}
@@ -130,6 +133,7 @@ def packet(event: PredictionEvent, tool_names: Mapping[str, str]) -> dict[str, A
             return {"type": "toolCallGenerationEnd", "toolCallRequest": request, **_raw(event.raw)}
         case ToolCallFailedEvent():
             return {"type": "toolCallGenerationFailed", "error": wire.serialized_error(event.fault), **_raw(event.raw)}
+        # Fragments are put together by hand for speed, and the end says more than an event knows.
         case FragmentEvent() | PredictionDone():
             return None
 

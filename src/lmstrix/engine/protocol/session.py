@@ -64,6 +64,7 @@ class ServerChannel:
 
     def on_stop(self, callback: Callable[[], object]) -> None:
         """RpcRequest back when the client says cancel or stop; at once when it already did."""
+        # A client may cancel before the handler has come as far as listening.
         self._on_stop = callback
         if self.stopped.is_set():
             callback()
@@ -134,6 +135,7 @@ class Session:
     async def _start_call(self, frame: wire.RpcCall) -> None:
         handler = self._namespace.calls.get(frame.endpoint)
         if handler is None:
+            # Both: the warning is for whoever reads the client's log, the error ends the call that waits.
             await self._warn_endpoint("rpc", frame.endpoint)
             await self._socket.send_str(wire.rpc_error(frame.call_id, _unknown_endpoint(frame.endpoint)))
             return
@@ -153,11 +155,13 @@ class Session:
         except EngineFault as fault:
             await self._socket.send_str(wire.channel_error(frame.channel_id, fault))
             return
+        # Before the task runs: a cancel in the very next frame must find the channel.
         self._channels[frame.channel_id] = channel
         self._spawn(self._run_channel(handler, channel, frame.channel_id))
 
     def _spawn(self, work: Any) -> None:
         task = asyncio.get_running_loop().create_task(work)
+        # A loop keeps only weak references to tasks.
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
@@ -182,6 +186,7 @@ class Session:
         except Exception as exc:  # noqa: BLE001 - as above
             last = wire.channel_error(channel_id, self._internal("channel", exc))
         finally:
+            # Before the last frame: a client may open the same number again as soon as it has read that.
             del self._channels[channel_id]
         await self._last_word(last)
 
@@ -202,6 +207,7 @@ class Session:
 
     async def _warn(self, text: str, kind: str = "unknown") -> None:
         self._log(f"warned a client: {text}")
+        # Clients print every warning; one that speaks a newer protocol would flood its user.
         if self._warnings_left > 0:
             self._warnings_left -= 1
             await self._socket.send_str(wire.warning(text, kind))
@@ -209,6 +215,7 @@ class Session:
 
 def _parameter(value: object) -> Mapping[str, Any]:
     """A parameter as an object; one that is absent or null is an empty one."""
+    # Some clients leave the field out, others send null; both mean a call without parameters.
     if value is wire.ABSENT or value is None:
         return {}
     if not isinstance(value, Mapping):
@@ -237,6 +244,7 @@ async def serve_websocket(
         await socket.close()
         return
     refusal = authenticate(client)
+    # Answered even when refused: the reason is what the SDK shows its user.
     await socket.send_str(wire.auth_result(refusal))
     if refusal is not None:
         log(f"refused client {client.identifier!r}: {refusal}")

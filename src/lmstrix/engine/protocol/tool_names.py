@@ -33,6 +33,7 @@ def renamed(tools: Tools, naming: str) -> tuple[Tools, dict[str, str]]:
     for tool in tools:
         original = tool["function"]["name"]
         name = TOOL_NAMINGS[naming](original)
+        # Two tools under one name could not be told apart when the model calls one.
         name = original if name in back else name
         back[name] = original
         shown.append(with_name(tool, name))

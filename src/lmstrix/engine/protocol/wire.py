@@ -101,6 +101,7 @@ def parse_auth(text: str) -> ClientIdentity:
     """The authentication frame, or FrameError."""
     found = _read_object(text)
     version = found.get("authVersion")
+    # True equals 1 in Python, and only there.
     if version != 1 or isinstance(version, bool):
         raise FrameError("expected an authentication frame with authVersion 1")
     identifier, passkey = found.get("clientIdentifier"), found.get("clientPasskey")
@@ -149,6 +150,7 @@ def parse_frame(text: str) -> Frame:
 def _read_object(text: str) -> dict[str, Any]:
     try:
         found = json.loads(text)
+    # Ten thousand opening brackets are valid so far and exhaust the stack of the parser.
     except (ValueError, RecursionError) as exc:
         raise FrameError("a frame must be JSON") from exc
     if not isinstance(found, dict):
@@ -183,6 +185,7 @@ def serialized_error(fault: EngineFault) -> dict[str, Any]:
 
 
 def _dump(frame: Mapping[str, Any]) -> str:
+    # NaN and Infinity are no JSON: better an error here, with a traceback, than a frame a client drops.
     return json.dumps(frame, separators=(",", ":"), allow_nan=False)
 
 

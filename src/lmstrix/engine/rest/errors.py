@@ -43,6 +43,7 @@ def error_body(fault: EngineFault, family: Family) -> dict[str, Any]:
     """The body of a failure. All that is known goes into the message: there is no other place clients show."""
     message = " ".join(text for text in (fault.title, fault.cause, fault.suggestion) if text)
     error: dict[str, Any] = {"type": _type_of(fault, family), "message": message}
+    # Only where OpenAI has a code for it: clients branch on those they know.
     if fault.kind in _CODE:
         error["code"] = _CODE[fault.kind]
     if fault.kind == "not_found":
@@ -56,6 +57,7 @@ def _type_of(fault: EngineFault, family: Family) -> str:
     status = status_of(fault)
     if fault.kind == "not_implemented":
         return "not_implemented"
+    # Each family has words of its own for the same two cases: whose fault it was.
     if family == "openai":
         return "invalid_request_error" if status < 500 else "server_error"
     if fault.kind == "not_found":

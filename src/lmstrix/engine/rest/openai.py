@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 async def instance_for(state: EngineState, body: bodies.Body, kind: ModelKind) -> Instance:
     """The model a request means: a loaded one, or one on disk, which is loaded now."""
     name = bodies.model_name(body)
+    # LM Studio answers with whatever is loaded when a body names no model.
     if name is None:
         return state.pool.find(None, kind=kind)
     ttl = bodies.ttl_s(body, state.jit_ttl_s)
@@ -85,6 +86,7 @@ class OpenAiRoutes:
         """The list."""
         loaded = [instance.identifier for instance in self._state.pool.list_loaded()]
         on_disk = [entry.model_key for entry in self._state.pool.catalog.entries]
+        # A loaded model and its file often have the same name; once is enough, loaded ones first.
         names = dict.fromkeys([*loaded, *on_disk])
         return [{"id": name, "object": "model", "owned_by": "organization_owner"} for name in names]
 
@@ -138,6 +140,7 @@ class OpenAiRoutes:
                 async for event in prediction:
                     delta = answer.take(event)
                     if delta is not None:
+                        # Only the first delta of a chat names the role.
                         first = {} if events.started or not shape.chat else {"role": "assistant"}
                         await events.send({**head, "choices": [_piece(shape, {**first, **delta})]})
             stats = answer.done
@@ -147,6 +150,7 @@ class OpenAiRoutes:
                 await events.send({**head, "choices": [], "usage": usage(stats)})
             await events.send("[DONE]")
         except EngineFault as fault:
+            # Nothing has gone out: the failure can still have its own status.
             if not events.started:
                 raise
             await events.send(error_body(fault, "openai"), event="error")
@@ -162,6 +166,7 @@ class OpenAiRoutes:
         instance = await instance_for(self._state, body, "embedding")
         packed = body.get("encoding_format") == "base64"
         rows, tokens = [], 0
+        # One after the other: together they would take slots from others that wait.
         for index, text in enumerate(texts):
             vector = await instance.model.embed(text)
             tokens += await instance.model.count_tokens(text)

@@ -20,6 +20,7 @@ def diagnostics_namespace(state: EngineState) -> EndpointNamespace:
     async def stream_logs(channel: ServerChannel) -> None:
         """Every line from now on, until the client says stop."""
         with state.logs.listen() as lines:
+            # A task of its own, since the word to stop comes while it waits for a line that may never come.
             streaming = asyncio.create_task(_stream(channel, lines))
             channel.on_stop(streaming.cancel)
             await asyncio.wait([streaming])

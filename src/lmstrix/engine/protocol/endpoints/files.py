@@ -45,6 +45,7 @@ class Files:
     async def upload_file_base64(self, request: RpcRequest) -> object:
         """Keep a file for as long as the client stays."""
         try:
+            # Strictly: lenient decoding would skip what is not base64 and store a damaged file.
             data = base64.b64decode(parameters.required_text(request.parameter, "contentBase64"), validate=True)
         except binascii.Error as exc:
             raise EngineFault("contentBase64 is not valid base64.", kind="invalid") from exc
@@ -58,6 +59,7 @@ class Files:
 
     async def get_document_parsing_library(self, request: RpcRequest) -> object:
         """What reads a document: we do."""
+        # An unknown file is an error here too, before a client asks for its text.
         self._store(request.client).get(parameters.required_text(request.parameter, "fileIdentifier"))
         return _PARSER
 

@@ -100,6 +100,7 @@ class Models:
         settings = self._load_settings(parameter)
         await self._state.catalog_ready()
         entry = self._pool.catalog.find(parameters.required_text(parameter, "modelKey"), kind=self._kind)
+        # Before the load begins, which may take minutes or fail.
         await channel.send({"type": "resolved", "info": model_info(entry)})
 
         async def progress(ratio: float) -> None:
@@ -205,6 +206,7 @@ class Models:
         try:
             return self._instance(parameter)
         except EngineFault as fault:
+            # Only this one failure is asked about; a malformed specifier fails in any case.
             if fault.kind == "not_found" and not parameters.flag(parameter, "throwIfNotFound", default=True):
                 return None
             raise
@@ -221,6 +223,7 @@ class Models:
     def _queried(self, query: Mapping[str, Any]) -> Instance:
         parameters.this_machine(query)
         domain, vision = query.get("domain"), query.get("vision")
+        # A namespace sees models of its kind only, so another domain can match nothing.
         if domain is not None and domain != self._kind:
             raise self._nothing_answers(query)
         name = parameters.optional_text(query, "identifier") or parameters.optional_text(query, "path")
@@ -249,6 +252,7 @@ class Models:
         self._state.logs.server(f"loaded {instance.identifier} with a context of {instance.context_length} tokens")
 
     def _tell_ignored(self, keys: tuple[str, ...]) -> None:
+        # A misspelt key would otherwise be a setting that silently does nothing.
         unknown = [key for key in keys if not is_custom_field(key)]
         if unknown:
             self._state.logs.server(f"ignored unknown settings: {', '.join(unknown)}", "warn")
@@ -311,6 +315,7 @@ class LanguageModels(Models):
         stats: PredictionStats | None = None
         prediction = instance.predict(prompt, files=self._state.files.of(channel.client))
         async with aclosing(prediction):
+            # A stop ends it regularly, with figures; only a client that goes cancels it.
             channel.on_stop(prediction.stop)
             async for event in prediction:
                 if isinstance(event, FragmentEvent):
@@ -321,6 +326,7 @@ class LanguageModels(Models):
                     message = packet(event, request.tool_names)
                     if message is not None:
                         await channel.send(message)
+        # A cancelled prediction ends without figures; nobody must take it for a success.
         if stats is None:
             raise EngineFault("The prediction ended without a result.", kind="internal")
         await channel.send(
@@ -368,6 +374,7 @@ async def _unless_cancelled(channel: ServerChannel, work: Coroutine[Any, Any, _T
         return await task
     except asyncio.CancelledError:
         current = asyncio.current_task()
+        # The engine may be closing at the same moment; that cancellation is not ours to swallow.
         if channel.stopped.is_set() and current is not None and not current.cancelling():
             raise EngineFault("Loading was cancelled by the client.", kind="cancelled") from None
         raise

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 _NO_HUB: Final = "The embedded engine has no model hub, no account and no LM Link."
 _NO_PLUGINS: Final = "The embedded engine has no plugins."
+# By name, not "all others": an endpoint of a future client should be warned about as unknown.
 _REPOSITORY_CALLS: Final = (
     "searchModels",
     "getModelDownloadOptions",

@@ -52,6 +52,7 @@ class System:
         """The files that share a model key up to its `@variant`."""
         await self._state.catalog_ready()
         entry = self._state.pool.catalog.find(parameters.required_text(request.parameter, "modelKey"))
+        # The catalog tells quantizations of one model apart by what follows the @.
         base = entry.model_key.partition("@")[0]
         variants = self._state.pool.catalog.entries
         return [model_info(other) for other in variants if other.model_key.partition("@")[0] == base]
@@ -92,6 +93,7 @@ class System:
         """End the engine, once the answer is out."""
         if self._state.shut_down is None:
             raise EngineFault("This engine belongs to a program that ends it itself.", kind="unsupported")
+        # The answer has to leave first, or the client would take its success for a lost connection.
         asyncio.get_running_loop().call_later(0.1, self._state.shut_down)
         return wire.ABSENT
 
