@@ -20,7 +20,7 @@ from os.path import commonpath
 from typing import TYPE_CHECKING, NamedTuple
 
 from lmstrix.core.memory.shape import ModelShape, shape_from_metadata
-from lmstrix.engine.faults import EngineFault
+from lmstrix.engine.faults import SAMPLE_SIZE, EngineFault
 from lmstrix.engine.records import CatalogEntry
 from lmstrix.ground.errors import GgufError
 from lmstrix.ground.model_names import (
@@ -43,7 +43,6 @@ if TYPE_CHECKING:
 
 # Deep enough for publisher/repository/folder/file; a models directory that is a home folder must not be walked whole.
 _MAX_DEPTH = 4
-_SAMPLE = 5
 # Nothing in a GGUF says that a model was trained for tools; a template that mentions them comes closest.
 _TOOL_MARKS = ("tools", "tool_call")
 
@@ -196,7 +195,7 @@ class Catalog:
 
     def _not_found(self, query: str) -> EngineFault:
         keys = list(self._entries)
-        close = difflib.get_close_matches(query, keys, n=_SAMPLE, cutoff=0.4) or keys[:_SAMPLE]
+        close = difflib.get_close_matches(query, keys, n=SAMPLE_SIZE, cutoff=0.4) or keys[:SAMPLE_SIZE]
         return EngineFault(
             f"Model not found: {query}",
             kind="not_found",

@@ -68,9 +68,7 @@ class FileStore:
     def get(self, identifier: str) -> StoredFile:
         """The file. Raises `EngineFault` "not_found"."""
         if identifier not in self._files:
-            raise EngineFault(
-                f"No uploaded file answers to {identifier}", kind="not_found", suggestion="Upload it first."
-            )
+            raise no_such_upload(identifier)
         return self._files[identifier]
 
     def text_of(self, identifier: str) -> str:
@@ -89,6 +87,11 @@ class FileStore:
     def close(self) -> None:
         """Forget every file."""
         self._files.clear()
+
+
+def no_such_upload(identifier: str | None) -> EngineFault:
+    """A message refers to a file that is not there."""
+    return EngineFault(f"No uploaded file answers to {identifier}", kind="not_found", suggestion="Upload it first.")
 
 
 def sniff(name: str, data: bytes) -> FileType:

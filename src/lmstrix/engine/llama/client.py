@@ -19,7 +19,7 @@ _EVENT_END = b"\n\n"
 _DATA = b"data: "
 _DONE = b"[DONE]"
 
-Json = dict[str, Any]
+JsonObject = dict[str, Any]
 
 
 class LlamaRefusalError(Exception):
@@ -87,7 +87,7 @@ class LlamaClient:
             raise ConnectionError("the model's connections are closed")
 
     @asynccontextmanager
-    async def stream(self, path: str, body: Mapping[str, Any]) -> AsyncIterator[AsyncIterator[list[Json]]]:
+    async def stream(self, path: str, body: Mapping[str, Any]) -> AsyncIterator[AsyncIterator[list[JsonObject]]]:
         """The events answering a POST, in batches of what had arrived; leaving the context stops llama.cpp."""
         try:
             self._check_open()
@@ -117,7 +117,7 @@ def _parsed(status: int, raw: bytes) -> Any:
     return body
 
 
-async def _event_batches(response: aiohttp.ClientResponse) -> AsyncIterator[list[Json]]:
+async def _event_batches(response: aiohttp.ClientResponse) -> AsyncIterator[list[JsonObject]]:
     """Split the stream at blank lines; comment lines (pings) carry nothing and are dropped."""
     rest = b""
     async for chunk in response.content.iter_any():

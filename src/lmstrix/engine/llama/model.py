@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from lmstrix.engine.records import CatalogEntry, ChatTurn, LoadSettings
     from lmstrix.engine.uploads import FileStore
 
-_EXIT_GRACE_S = 5.0
+_CRASH_GRACE_S = 5.0
 """How long a child whose connection broke may take to end before the breakage counts as something else."""
 
 
@@ -117,7 +117,7 @@ class LlamaModel:
         if self.slots.unloaded:
             return unloaded_fault()
         try:
-            async with asyncio.timeout(_EXIT_GRACE_S):
+            async with asyncio.timeout(_CRASH_GRACE_S):
                 return await self.process.crash_fault()
         except TimeoutError:
             return EngineFault("The connection to the model was lost", kind="internal", suggestion="Try again.")

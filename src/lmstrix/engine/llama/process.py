@@ -34,11 +34,15 @@ _CHILD_ENVIRONMENT = {
     "GGML_NO_BACKTRACE": "1",  # an abort would wait for a debugger first
 }
 _TAIL_LINES = 200
+"""Of stderr, kept to explain a failure."""
 _CAUSE_LINES = 3
 _MAX_HTTP_THREADS = 16
+"""Each one costs the address space of its stack."""
 _EXIT_GRACE_S = 10.0
+"""How long a child that has reported its failure may take to end."""
 _PROGRESS_POLL_S = 0.05
 _PROGRESS_HEARTBEAT_S = 10.0
+"""Clients give up after 60 s without a message."""
 _PROGRESS_STEP = 0.01
 _ALMOST_LOADED = 0.99
 _LOG_LINE = re.compile(r"^\d[\d.]*\.\d+ (?P<level>[DIWE]) (?P<text>.*)$")

@@ -7,12 +7,12 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from lmstrix.engine.faults import EngineFault
+from lmstrix.engine.uploads import FileStore, no_such_upload
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from lmstrix.engine.records import ChatPart, ChatTurn, PredictionSettings
-    from lmstrix.engine.uploads import FileStore
     from lmstrix.ground.types import OverflowPolicy
 
 _SAMPLING_FIELDS = {
@@ -102,7 +102,7 @@ def _content_part(part: ChatPart, files: FileStore | None) -> dict[str, Any]:
         url = "data:image/png;base64," + base64.b64encode(_content(part, files)).decode()
         return {"type": "image_url", "image_url": {"url": url}}
     if files is None or part.file_id is None:
-        raise _missing_file(part)
+        raise no_such_upload(part.file_id)
     return {"type": "text", "text": files.text_of(part.file_id)}
 
 
@@ -110,12 +110,8 @@ def _content(part: ChatPart, files: FileStore | None) -> bytes:
     if part.data is not None:
         return part.data
     if files is None or part.file_id is None:
-        raise _missing_file(part)
+        raise no_such_upload(part.file_id)
     return files.get(part.file_id).data
-
-
-def _missing_file(part: ChatPart) -> EngineFault:
-    return EngineFault(f"No uploaded file answers to {part.file_id}", kind="not_found", suggestion="Upload it first.")
 
 
 def _is_image(part: ChatPart) -> bool:

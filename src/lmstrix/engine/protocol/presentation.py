@@ -106,7 +106,7 @@ def prediction_stats(stats: PredictionStats) -> dict[str, Any]:
     known = {
         name: value
         for name, value in figures.items()
-        # JSON has no word for these two, and clients drop the frame whole.
+        # JSON has no word for infinity or NaN, and clients drop a frame that has one.
         if value is not None and not (isinstance(value, float) and not math.isfinite(value))
     }
     return {"stopReason": stats.stop_reason, **known}

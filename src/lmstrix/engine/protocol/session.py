@@ -63,7 +63,7 @@ class ServerChannel:
         await self._socket.send_str(wire.channel_fragment(self._id, event, tokens))
 
     def on_stop(self, callback: Callable[[], object]) -> None:
-        """RpcRequest back when the client says cancel or stop; at once when it already did."""
+        """Call back when the client says cancel or stop; at once when it already did."""
         # A client may cancel before the handler has come as far as listening.
         self._on_stop = callback
         if self.stopped.is_set():
