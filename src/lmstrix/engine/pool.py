@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from lmstrix.engine.catalog import Catalog
     from lmstrix.engine.llama.process import OnProgress
+    from lmstrix.engine.records import LogLevel
     from lmstrix.ground.types import ModelKind
 
 _MAX_RUN_DIR_BYTES = 80
@@ -188,15 +189,8 @@ class InstancePool:
                 if on_evict:
                     await on_evict(other)
                 await self._remove(other)
-            instance = await self.load(
-                entry.model_key,
-                settings,
-                kind=kind,
-                ttl_s=ttl_s,
-                on_progress=on_progress,
-                jit=True,
-            )
-            return instance, True
+            key = entry.model_key
+            return await self.load(key, settings, kind=kind, ttl_s=ttl_s, on_progress=on_progress, jit=True), True
 
     async def unload(self, identifier: str) -> None:
         """Unload the instance called exactly that."""
@@ -251,8 +245,9 @@ class InstancePool:
             gpu_layers=gpu_layers(self.catalog.shape(entry), effective.offload_ratio),
         )
 
-        def on_line(level: str, text: str) -> None:
-            self._log_runtime(name, entry, level, text)
+        def on_line(level: LogLevel, text: str) -> None:
+            event = LogEvent(type="runtime.log", text=text, level=level, model_path=entry.path, identifier=name)
+            self._on_log(event)
 
         process = await LlamaProcess.launch(launch, on_progress=on_progress, on_line=on_line)
         try:
@@ -261,17 +256,6 @@ class InstancePool:
             await process.stop()
             raise
         return process
-
-    def _log_runtime(self, name: str, entry: CatalogEntry, level: str, text: str) -> None:
-        self._on_log(
-            LogEvent(
-                type="runtime.log",
-                text=text,
-                level=level,  # type: ignore[arg-type]  # one of the four by construction
-                model_path=entry.path,
-                identifier=name,
-            )
-        )
 
     async def _launched(self, launch: Coroutine[Any, Any, LlamaProcess]) -> LlamaProcess:
         """The process, unless the pool closes first."""

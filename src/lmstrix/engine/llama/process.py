@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from lmstrix.engine.faults import EngineFault
 from lmstrix.engine.llama.client import LlamaClient
+from lmstrix.engine.records import LogLevel
 
 if TYPE_CHECKING:
     from lmstrix.engine.records import LoadSettings
@@ -46,7 +47,7 @@ _PROGRESS_HEARTBEAT_S = 10.0
 _PROGRESS_STEP = 0.01
 _ALMOST_LOADED = 0.99
 _LOG_LINE = re.compile(r"^\d[\d.]*\.\d+ (?P<level>[DIWE]) (?P<text>.*)$")
-_LEVELS = {"D": "debug", "I": "info", "W": "warn", "E": "error"}
+_LEVELS: dict[str, LogLevel] = {"D": "debug", "I": "info", "W": "warn", "E": "error"}
 _TELLING = re.compile(r"fail|error|insufficient|unable|terminate|corrupt|invalid|what\(\)", re.IGNORECASE)
 
 _CHILD_OVERHEAD_BYTES = 400 * 2**20
@@ -55,7 +56,7 @@ _THREAD_STACK_BYTES = 10 * 2**20
 """Address space of each further thread, touched or not."""
 
 OnProgress = Callable[[float], Awaitable[None]]
-OnLine = Callable[[str, str], None]
+OnLine = Callable[[LogLevel, str], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,7 +85,7 @@ class LlamaProcess:
 
     def __init__(self, process: asyncio.subprocess.Process, on_line: OnLine) -> None:
         self._process = process
-        self._tail: deque[tuple[str, str]] = deque(maxlen=_TAIL_LINES)
+        self._tail: deque[tuple[LogLevel | None, str]] = deque(maxlen=_TAIL_LINES)
         self._stderr_reader = asyncio.create_task(self._read_stderr(on_line))
         self._client: LlamaClient | None = None
         self._socket: Path | None = None
@@ -180,7 +181,8 @@ class LlamaProcess:
     def error_text(self) -> str:
         """The first lines of stderr that say what went wrong: the cause; those after it are consequences."""
         errors = [text for level, text in self._tail if level == "error"]
-        telling = errors or [text for level, text in self._tail if level == "plain" and _TELLING.search(text)]
+        # C++ libraries and the system write lines without a level; of those only some say what failed.
+        telling = errors or [text for level, text in self._tail if level is None and _TELLING.search(text)]
         return "\n".join(telling[:_CAUSE_LINES])
 
     async def stop(self) -> None:
@@ -211,10 +213,10 @@ class LlamaProcess:
     def _keep_line(self, raw: bytes, on_line: OnLine) -> None:
         line = raw.decode(errors="replace").rstrip()
         match = _LOG_LINE.match(line)
-        level, text = (_LEVELS[match["level"]], match["text"].strip()) if match else ("plain", line)
+        level, text = (_LEVELS[match["level"]], match["text"].strip()) if match else (None, line)
         if text:
             self._tail.append((level, text))
-            on_line("info" if level == "plain" else level, text)
+            on_line(level or "info", text)
 
 
 def exit_code(return_code: int) -> int:

@@ -38,6 +38,7 @@ from lmstrix.engine.values import read_tools
 
 if TYPE_CHECKING:
     from lmstrix.engine.instance import Instance
+    from lmstrix.engine.protocol.session import ChannelHandler, RpcHandler
     from lmstrix.engine.state import EngineState
     from lmstrix.ground.types import ModelKind
 
@@ -75,7 +76,7 @@ class Models:
         self._pool = state.pool
         self._kind = kind
 
-    def calls(self) -> dict[str, Any]:
+    def calls(self) -> dict[str, RpcHandler]:
         """Remote calls by name."""
         return {
             "unloadModel": self.unload_model,
@@ -89,7 +90,7 @@ class Models:
             "countTokens": self.count_tokens,
         }
 
-    def channels(self) -> dict[str, Any]:
+    def channels(self) -> dict[str, ChannelHandler]:
         """Channels by name."""
         return {"loadModel": self.load_model, "getOrLoad": self.get_or_load}
 
