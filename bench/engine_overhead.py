@@ -1,4 +1,4 @@
-"""What the engine costs over bare llama.cpp: time to the first token and tokens a second, by every way to ask it.
+"""What the engine costs over bare llama.cpp: time to the first token and tokens per second, by every way to ask it.
 
     python bench/engine_overhead.py [runs]
 
@@ -6,7 +6,7 @@ Bare is llama.cpp's own HTTP server in a child process of this script, asked for
 as a process of its own. The ways take turns, in an order that rotates, so that a busy machine troubles all alike;
 medians are shown. Two models that say the same: one as fast as llama.cpp gets, where the front is the limit, and one
 with the speed of a real model. Budgets: at most 3 ms more to the first token, at least 95 % of the rate of the real
-one, at least 5,000 tokens a second.
+one, at least 5,000 tokens per second.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from tests.support.tiny_gguf_scripted import RAMBLE, scripted_model
 
 from lmstrix.engine.daemon import start_engine, stop_engine
 from lmstrix.engine.estimate import default_threads
-from lmstrix.engine.server import EngineOptions
+from lmstrix.engine.options import EngineOptions
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
@@ -62,7 +62,7 @@ ENVIRONMENT = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "0"}
 
 
 class Timing(NamedTuple):
-    """One streamed answer. `front_us` is processor time of the engine's front, children apart, a token."""
+    """One streamed answer. `front_us` is processor time of the engine's front, children apart, per token."""
 
     ttft_ms: float
     tokens_per_second: float
@@ -169,7 +169,7 @@ async def measure(status: EngineStatus, file: Path, name: str, tokens: int, runs
         asynchronous = await stack.enter_async_context(lmstudio.AsyncClient(address))
         blocking = stack.enter_context(lmstudio.Client(address))
         channels = itertools.count()
-        config = {"contextLength": CONTEXT_LENGTH}
+        config: lmstudio.LlmLoadModelConfigDict = {"contextLength": CONTEXT_LENGTH}
         await asynchronous.llm.load_new_instance(name, config=config)
         ways: dict[str, Callable[[], Awaitable[Timing]]] = {
             BARE: lambda: http(bare, name, tokens),

@@ -36,7 +36,7 @@ from lmstrix import AsyncLMStrix, LMStrix
 from lmstrix.api.client import AsyncLMStudioBackend
 from lmstrix.core.answers.streaming import StreamingManager, Streams
 from lmstrix.engine.daemon import start_engine, stop_engine
-from lmstrix.engine.server import EngineOptions
+from lmstrix.engine.options import EngineOptions
 from lmstrix.ground.types import Deadlines, GenerationRequest, Message, ServerInfo, StreamEvent, TextDelta
 
 if TYPE_CHECKING:

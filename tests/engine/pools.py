@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from lmstrix.engine.catalog import Catalog
 from lmstrix.engine.pool import InstancePool
@@ -23,12 +23,13 @@ from tests.engine.children import own_children
 from tests.support.tiny_gguf_scripted import scripted_model
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
     from pathlib import Path
 
     from lmstrix.engine.llama.prediction import Prediction
 
 SCRIPTED = "scripted"
+_T = TypeVar("_T")
 
 
 def put(models: Path, source: Path, path: str = "acme/scripted-GGUF/scripted-f16.gguf") -> Path:
@@ -58,6 +59,15 @@ async def running_pool(
     finally:
         await pool.close()
     assert own_children() == []
+
+
+def noting(values: list[_T]) -> Callable[[_T], Awaitable[None]]:
+    """A callback that keeps what it is told."""
+
+    async def note(value: _T) -> None:
+        values.append(value)
+
+    return note
 
 
 def user(text: str) -> ChatTurn:

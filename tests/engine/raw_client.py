@@ -60,9 +60,11 @@ class RawClient:
         """Open a channel and read it out: (messages, terminal frame)."""
         return await (await self.open(endpoint, parameter)).rest()
 
-    async def load(self, key: str, identifier: str | None = None, **fields: Any) -> dict[str, Any]:
+    async def load(
+        self, key: str, fields: dict[str, Any] | None = None, *, identifier: str | None = None
+    ) -> dict[str, Any]:
         """Load a model on this namespace and return its info."""
-        parameter: dict[str, Any] = {"modelKey": key, "loadConfigStack": stack(fields)}
+        parameter: dict[str, Any] = {"modelKey": key, "loadConfigStack": stack(fields or {})}
         if identifier is not None:
             parameter["identifier"] = identifier
         messages, last = await self.channel("loadModel", parameter)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from lmstrix.engine.catalog import Catalog, CatalogProblem
-from lmstrix.engine.records import EngineFault
+from lmstrix.engine.faults import EngineFault
 from tests.engine.pools import put
 from tests.support.tiny_gguf import TinyShape, tiny_model, write_tiny
 

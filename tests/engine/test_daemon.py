@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import signal
@@ -25,7 +26,7 @@ from lmstrix.engine.daemon import (
     start_engine,
     stop_engine,
 )
-from lmstrix.engine.server import EngineOptions
+from lmstrix.engine.options import EngineOptions
 from lmstrix.ground.errors import EngineError
 from tests.engine.conftest import SCRIPTED
 
@@ -172,7 +173,7 @@ def test_following_the_log(home: Path) -> None:
 
 class TestRequirements:
     def test_missing_packages_are_named_with_the_remedy(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(requirements.importlib.util, "find_spec", lambda _name: None)
+        monkeypatch.setattr(importlib.util, "find_spec", lambda _name: None)
         with pytest.raises(EngineError, match=r'aiohttp and xllamacpp: pip install "lmstrix\[engine\]"'):
             requirements.check_requirements()
 

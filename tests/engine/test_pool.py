@@ -11,10 +11,12 @@ import psutil
 import pytest
 
 from lmstrix.engine.catalog import Catalog
-from lmstrix.engine.pool import Instance, InstancePool
-from lmstrix.engine.records import CatalogEntry, EngineFault, LoadSettings, LogEvent, PredictionSettings
+from lmstrix.engine.faults import EngineFault
+from lmstrix.engine.instance import Instance
+from lmstrix.engine.pool import InstancePool
+from lmstrix.engine.records import CatalogEntry, LoadSettings, LogEvent, PredictionSettings
 from tests.engine.children import own_children
-from tests.engine.pools import SCRIPTED, asking, collect, put, running_pool, scripted_models, stats_of, user
+from tests.engine.pools import SCRIPTED, asking, collect, noting, put, running_pool, scripted_models, stats_of, user
 from tests.support.tiny_gguf import tiny_model
 
 if TYPE_CHECKING:
@@ -49,12 +51,12 @@ async def ended(pid: int) -> None:
 async def test_load_find_unload(models: Path) -> None:
     ratios: list[float] = []
     async with running_pool(models) as pool:
-        instance = await pool.load(SCRIPTED, SMALL, kind="llm", on_progress=ratios.append)
+        instance = await pool.load(SCRIPTED, SMALL, kind="llm", on_progress=noting(ratios))
         assert pool.list_loaded() == [instance]
         assert pool.list_loaded("embedding") == []
         assert pool.find(None) is pool.find("SCRIPTED") is pool.find("acme/scripted") is instance
         assert pool.by_reference(instance.reference) is instance
-        assert (instance.status, instance.queued, instance.last_used_ms) == ("idle", 0, None)
+        assert (instance.slots.status, instance.slots.queued, instance.slots.last_used_ms) == ("idle", 0, None)
         assert ratios == sorted(ratios)
         assert ratios[-1] == 1.0
         with pytest.raises(EngineFault) as caught:
@@ -163,12 +165,12 @@ async def test_a_model_is_loaded_once_for_all_who_want_it_just_in_time(models: P
     put(models, tiny_model(), "acme/other-GGUF/other-f16.gguf")
     started: list[str] = []
 
-    def on_start(identifier: str, entry: CatalogEntry) -> None:
+    async def on_start(identifier: str, entry: CatalogEntry) -> None:
         started.append(identifier)
         assert entry.model_key == SCRIPTED
 
     async with running_pool(models) as pool:
-        both = [pool.get_or_load(SCRIPTED, SMALL, kind="llm", on_start=on_start) for _ in range(2)]
+        both = [pool.get_or_load(SCRIPTED, SMALL, kind="llm", ttl_s=3600.0, on_start=on_start) for _ in range(2)]
         (first, loaded), (second, loaded_too) = await asyncio.gather(*both)
         assert first is second
         assert [loaded, loaded_too] == [True, False]
@@ -177,7 +179,7 @@ async def test_a_model_is_loaded_once_for_all_who_want_it_just_in_time(models: P
         assert await pool.get_or_load("acme/scripted-GGUF", SMALL, kind="llm") == (first, False)
 
         evicted: list[Instance] = []
-        other, _ = await pool.get_or_load("other", SMALL, kind="llm", on_evict=evicted.append)
+        other, _ = await pool.get_or_load("other", SMALL, kind="llm", on_evict=noting(evicted))
         assert evicted == [first]
         assert pool.list_loaded() == [other]
 
@@ -232,7 +234,7 @@ async def test_progress_is_repeated_while_a_load_takes_long(models: Path, monkey
     monkeypatch.setattr("lmstrix.engine.llama.process._PROGRESS_HEARTBEAT_S", 0.0)
     ratios: list[float] = []
 
-    def hold_until_repeated(ratio: float) -> None:
+    async def hold_until_repeated(ratio: float) -> None:
         ratios.append(ratio)
         for child in own_children():
             child.send_signal(signal.SIGCONT if ratio == 1.0 or ratios[-3:] == [ratio] * 3 else signal.SIGSTOP)
@@ -266,7 +268,7 @@ async def test_a_crash_takes_one_instance_and_says_so(models: Path) -> None:
         assert pool.list_loaded() == [other]
         assert stats_of(await collect(other.predict(asking("What is 2+3=?")))).stop_reason == "eosFound"
         with pytest.raises(EngineFault, match="crashed"):
-            await doomed.count_tokens("late")
+            await doomed.model.count_tokens("late")
         assert (await pool.load(SCRIPTED, SMALL, kind="llm")).identifier == SCRIPTED
 
 
@@ -315,13 +317,13 @@ async def test_a_damaged_model_fails_alone(models: Path) -> None:
             await pool.load("broken", SMALL, kind="llm")
         assert caught.value.cause is not None
         assert "corrupted or incomplete" in caught.value.cause
-        assert (await pool.load(SCRIPTED, SMALL, kind="llm")).status == "idle"
+        assert (await pool.load(SCRIPTED, SMALL, kind="llm")).slots.status == "idle"
 
 
 async def test_a_long_run_dir_still_gets_sockets(models: Path, tmp_path: Path) -> None:
     pool = InstancePool(Catalog(models), run_dir=tmp_path / ("deep" * 30), on_log=lambda _: None)
     await pool.start()
-    assert (await pool.load(SCRIPTED, SMALL, kind="llm")).status == "idle"
+    assert (await pool.load(SCRIPTED, SMALL, kind="llm")).slots.status == "idle"
     await pool.close()
 
 
@@ -341,14 +343,14 @@ async def test_what_llama_cpp_says_is_logged(models: Path) -> None:
 async def test_templates_and_tokens(models: Path) -> None:
     async with running_pool(models) as pool:
         instance = await pool.load(SCRIPTED, SMALL, kind="llm")
-        text = await instance.apply_template([user("Hi there")])
+        text = await instance.model.apply_template([user("Hi there")])
         assert "<|im_start|>user\nHi there<|im_end|>" in text
-        assert await instance.count_tokens(text) == len(await instance.tokenize(text))
-        assert await instance.count_tokens("") == 0
+        assert await instance.model.count_tokens(text) == len(await instance.model.tokenize(text))
+        assert await instance.model.count_tokens("") == 0
         own = "{% for m in messages %}{{ m.content }}!{% endfor %}"
-        assert await instance.apply_template([user("Hi")], prompt_template=own) == "Hi!"
+        assert await instance.model.apply_template([user("Hi")], prompt_template=own) == "Hi!"
         with pytest.raises(EngineFault, match="jinja"):
-            await instance.render([user("Hi")], PredictionSettings(prompt_template="{{ nope( }}"), None)
+            await instance.model.render([user("Hi")], PredictionSettings(prompt_template="{{ nope( }}"), None)
 
 
 async def test_a_model_that_does_not_pool_is_averaged(models: Path) -> None:
@@ -362,7 +364,7 @@ async def test_a_model_that_does_not_pool_is_averaged(models: Path) -> None:
         vectors = []
         for key in ("text-embedding-pooled", "text-embedding-plain"):
             instance = await pool.load(key, LoadSettings(context_length=64), kind="embedding")
-            vectors.append(await instance.embed("one text"))
+            vectors.append(await instance.model.embed("one text"))
         assert vectors[1] == pytest.approx(vectors[0], abs=1e-4)
 
 
@@ -370,14 +372,14 @@ async def test_embeddings(models: Path) -> None:
     put(models, tiny_model("bert"), "acme/bert-GGUF/bert-f16.gguf")
     async with running_pool(models) as pool:
         instance = await pool.load("text-embedding-bert", LoadSettings(context_length=64), kind="embedding")
-        one, two, again = [await instance.embed(text) for text in ("one text", "another", "one text")]
+        one, two, again = [await instance.model.embed(text) for text in ("one text", "another", "one text")]
         assert one == again != two
         assert abs(sum(value * value for value in one) - 1) < 1e-3
         with pytest.raises(EngineFault) as caught:
-            await instance.embed("word " * 400)
+            await instance.model.embed("word " * 400)
         assert caught.value.kind == "overflow"
         with pytest.raises(EngineFault, match="embedding model"):
             instance.predict(asking("Hi"))
         llm = await pool.load(SCRIPTED, SMALL, kind="llm")
         with pytest.raises(EngineFault, match="no embedding model"):
-            await llm.embed("Hi")
+            await llm.model.embed("Hi")

@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING
 
 import lmstudio
 import pytest
-from lmstudio import LLM, AsyncClient, Chat, Client
+from lmstudio import LLM, AsyncClient, Chat, Client, LlmLoadModelConfig
 
 from tests.engine.conftest import EMBEDDING, SCRIPTED, TINY
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from lmstudio import LlmLoadModelConfigDict
 
     from lmstrix.engine import EmbeddedEngine
 
@@ -48,7 +50,7 @@ class TestModels:
 
     def test_load_with_a_config_and_unload(self, client: Client) -> None:
         seen: list[float] = []
-        config = {
+        config: LlmLoadModelConfigDict = {
             "contextLength": 640,
             "gpu": {"ratio": 0.5},
             "flashAttention": True,
@@ -62,6 +64,7 @@ class TestModels:
         assert seen[-1] == 1.0
         assert model.get_context_length() == 640
         loaded = model.get_load_config()
+        assert isinstance(loaded, LlmLoadModelConfig)
         assert (loaded.context_length, loaded.flash_attention, loaded.eval_batch_size) == (640, True, 64)
         assert loaded.llama_k_cache_quantization_type == "q8_0"
         assert [each.identifier for each in client.list_loaded_models()] == ["mine"]
@@ -83,6 +86,8 @@ class TestModels:
     def test_embeddings(self, client: Client) -> None:
         model = client.embedding.model(EMBEDDING, config={"contextLength": 128})
         one, other = model.embed(["hello", "world"])
+        assert isinstance(one, list)
+        assert isinstance(other, list)
         assert len(one) == len(other)
         assert one == model.embed("hello")
         assert model.get_context_length() == 128

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lmstrix.engine import EmbeddedEngine, access
-from lmstrix.engine.protocol.wire import AuthRequest
+from lmstrix.engine.access import ClientIdentity
 from lmstrix.ground.errors import EngineError
 from tests.engine.raw_client import connected
 
@@ -44,7 +44,7 @@ class TestTokens:
 
     @given(st.text(max_size=300), st.text(max_size=300))
     def test_only_the_two_halves_open(self, identifier: str, passkey: str) -> None:
-        client = AuthRequest(identifier=identifier, passkey=passkey)
+        client = ClientIdentity(identifier=identifier, passkey=passkey)
         refused = access.frame_refusal(TOKEN, client) is not None
         assert refused == (f"sk-lm-{identifier}:{passkey}" != TOKEN)
         assert access.frame_refusal(None, client) is None

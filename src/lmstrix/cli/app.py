@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
     from lmstrix.api.portal import Portal
     from lmstrix.engine.daemon import EngineStatus
-    from lmstrix.engine.server import EngineOptions
+    from lmstrix.engine.options import EngineOptions
     from lmstrix.ground.paths import Paths
     from lmstrix.ground.settings import Settings
     from lmstrix.reports.console import Console
@@ -1015,7 +1015,7 @@ class LMStrixCommands:
         api_token: str | None,
         cors: bool,
     ) -> EngineOptions:
-        from lmstrix.engine.server import EngineOptions
+        from lmstrix.engine.options import EngineOptions
 
         folder = models_dir or self._settings.models_dir
         return EngineOptions(

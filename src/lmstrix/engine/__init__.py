@@ -2,6 +2,19 @@
 
 with EmbeddedEngine(models_dir="models") as engine:
     client = lmstudio.Client(engine.address)
+
+Its modules form layers; each imports only what stands above it or to its left, and nothing imports this package itself:
+
+    faults records values identity      failures, records, readers of values: known to all and knowing none
+    access options uploads requirements who may ask, how it is run, clients' files, what has to be installed
+    llama/                              one model: its process, its client, its slots, generations and predictions
+    catalog estimate instance pool      the models on disk, what they take, which are loaded and under what names
+    state                               what all endpoints share
+    protocol/   rest/                   LM Studio's websocket protocol and its HTTP interfaces; neither knows the other
+    server                              one application out of both
+    embedded daemon __main__            the server in a thread, in a process of its own, and on the command line
+
+`server` and what it serves with load aiohttp, so the last row imports it only when an engine really starts.
 """
 
 from __future__ import annotations

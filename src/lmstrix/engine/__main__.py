@@ -16,6 +16,7 @@ from lmstrix.engine.daemon import (
     start_engine,
     stop_engine,
 )
+from lmstrix.engine.options import DEFAULT_JIT_TTL_S, EngineOptions
 from lmstrix.ground.context_lengths import SERVER_DEFAULT_CONTEXT_LENGTH
 from lmstrix.ground.errors import LMStrixError
 from lmstrix.ground.paths import resolve_paths
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from lmstrix.engine.daemon import EngineStatus
-    from lmstrix.engine.server import EngineOptions
 
 _INTERRUPTED = 130
 
@@ -48,9 +48,11 @@ def main(words: Sequence[str] | None = None) -> int:
                 for line in engine_log_lines(home, lines=arguments.lines, follow=arguments.follow):
                     sys.stdout.write(line)
                     sys.stdout.flush()
+    # One line and a code: the parent of a background engine reads this line back from the log.
     except LMStrixError as exc:
         sys.stderr.write(f"error: {exc}\n")
         return exc.exit_code
+    # A reader such as `head` may close the pipe of `logs --follow`; that ends it like Ctrl-C, without a traceback.
     except (KeyboardInterrupt, BrokenPipeError):
         return _INTERRUPTED
     return 0
@@ -72,7 +74,10 @@ def _parser() -> argparse.ArgumentParser:
             help="context of a load that names none",
         )
         command.add_argument(
-            "--jit-ttl", type=float, default=3600, help="idle seconds until a REST-loaded model goes; 0: never"
+            "--jit-ttl",
+            type=float,
+            default=DEFAULT_JIT_TTL_S,
+            help="idle seconds until a REST-loaded model goes; 0: never",
         )
         command.add_argument("--cors", action="store_true", help="let web pages from elsewhere use the engine")
         command.add_argument("--api-token", help=f"token every client must send; better in ${TOKEN_VARIABLE}")
@@ -87,11 +92,6 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _options(arguments: argparse.Namespace) -> EngineOptions:
-    from lmstrix.engine.requirements import check_requirements
-
-    check_requirements()
-    from lmstrix.engine.server import EngineOptions
-
     limit = arguments.memory_limit
     return EngineOptions(
         models_dir=Path(arguments.models_dir) if arguments.models_dir else resolve_paths().models_dir,
@@ -101,6 +101,7 @@ def _options(arguments: argparse.Namespace) -> EngineOptions:
         cors=arguments.cors,
         memory_limit_bytes=None if limit is None else parse_bytes(limit, what="--memory-limit"),
         default_context_length=arguments.default_context,
+        # On the command line 0 is the word for "never", which the options spell None.
         jit_ttl_s=arguments.jit_ttl or None,
     )
 

@@ -12,14 +12,20 @@ import ipaddress
 import re
 import secrets
 import string
-from typing import TYPE_CHECKING, Final
+from dataclasses import dataclass
+from typing import Final
 from urllib.parse import urlsplit
-
-if TYPE_CHECKING:
-    from lmstrix.engine.protocol.wire import AuthRequest
 
 _TOKEN: Final = re.compile(r"sk-lm-(?P<identifier>[A-Za-z0-9]{8}):(?P<passkey>[A-Za-z0-9]{20})")
 _ALPHABET: Final = string.ascii_letters + string.digits
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClientIdentity:
+    """What a websocket client says it is: the same for all its connections, and the two halves of a token if any."""
+
+    identifier: str
+    passkey: str
 
 
 def new_token() -> str:
@@ -41,7 +47,7 @@ def is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def frame_refusal(token: str | None, client: AuthRequest) -> str | None:
+def frame_refusal(token: str | None, client: ClientIdentity) -> str | None:
     """Why a websocket client is refused, or None. Clients send the two halves of a token as identity and passkey."""
     if token is None:
         return None
@@ -59,6 +65,7 @@ def header_refusal(token: str | None, authorization: str | None, api_key: str | 
 
 
 def _same(left: str, right: str) -> bool:
+    # In constant time: how long a wrong token takes must not tell how much of it was right.
     return hmac.compare_digest(left.encode(), right.encode())
 
 
@@ -68,13 +75,16 @@ def page_refusal(host: str | None, origin: str | None, *, own_name: str, cors: b
         return f"Host {host!r} is not a name of this engine; use its address"
     if origin is None or cors:
         return None
+    # A page that this very address served is not foreign, whatever the address is called.
     if host is not None and urlsplit(origin).netloc == host:
         return None
     return "Requests from other web pages are refused; start the engine with CORS allowed to accept them"
 
 
 def _is_own_name(host: str, own_name: str) -> bool:
+    # A literal address cannot be rebound, so only names other than our own are suspicious.
     name = urlsplit(f"//{host}").hostname or ""
+    # Browsers resolve every name under .localhost to this machine; nobody can register one.
     if name in ("localhost", own_name) or name.endswith(".localhost"):
         return True
     try:

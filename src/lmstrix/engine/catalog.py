@@ -20,7 +20,8 @@ from os.path import commonpath
 from typing import TYPE_CHECKING, NamedTuple
 
 from lmstrix.core.memory.shape import ModelShape, shape_from_metadata
-from lmstrix.engine.records import CatalogEntry, EngineFault
+from lmstrix.engine.faults import SAMPLE_SIZE, EngineFault
+from lmstrix.engine.records import CatalogEntry
 from lmstrix.ground.errors import GgufError
 from lmstrix.ground.model_names import (
     NamedModel,
@@ -35,13 +36,14 @@ from lmstrix.ground.model_names import (
 from lmstrix.loaders.gguf import GgufHeader, read_header
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable
     from pathlib import Path
 
     from lmstrix.ground.types import ModelKind
 
+# Deep enough for publisher/repository/folder/file; a models directory that is a home folder must not be walked whole.
 _MAX_DEPTH = 4
-_SAMPLE = 5
+# Nothing in a GGUF says that a model was trained for tools; a template that mentions them comes closest.
 _TOOL_MARKS = ("tools", "tool_call")
 
 
@@ -131,10 +133,12 @@ class Catalog:
 
     def refresh(self) -> None:
         """Walk the directories if one changed, unless another thread already does."""
+        # The first caller has to wait, or it would see an empty list; later ones read the list as it was.
         if not self._scanning.acquire(blocking=self._directories is None):
             return
         try:
-            if self._directories is None or self._directories != _directory_times(self._directories):
+            seen = self._directories
+            if seen is None or any(_changed_ns(path) != changed_ns for path, changed_ns in seen.items()):
                 self._scan()
         finally:
             self._scanning.release()
@@ -142,7 +146,9 @@ class Catalog:
     def _scan(self) -> None:
         scan = _walk(self.directory)
         self._facts = {
-            file: self._facts[file] if file in self._facts else _facts(self.directory, file) for file in scan.files
+            # Keyed by path, size and time: a header is read again only when one of them has changed.
+            file: self._facts[file] if file in self._facts else _facts(self.directory, file)
+            for file in scan.files
         }
         unreadable = [
             CatalogProblem(path=file.path, reason=facts)
@@ -155,10 +161,12 @@ class Catalog:
     def _build(self, problems: list[CatalogProblem]) -> None:
         """Turn the files' facts into entries: shards joined, projectors attached, keys settled."""
         usable = {file: facts for file, facts in self._facts.items() if not isinstance(facts, str)}
+        # Vision projectors lie beside their model and are no models of their own.
         projectors = [file for file, facts in usable.items() if facts.projector or is_mmproj(file.path)]
         models: dict[str, list[_File]] = {}
         for files in _models(file for file in usable if file not in projectors):
             shard = parse_shard(files[0].path)
+            # Told here with the remedy, not left to a load that fails later.
             if shard and len(files) < shard.total:
                 reason = f"{shard.total - len(files)} of {shard.total} parts are missing: download them again"
                 problems.append(CatalogProblem(path=files[0].path, reason=reason))
@@ -170,15 +178,15 @@ class Catalog:
         shapes: dict[str, ModelShape] = {}
         for path, key in sorted(keys.items(), key=lambda item: item[1]):
             projector = _projector_of(path, projectors)
-            parameter_count = sum(usable[file].parameter_count for file in models[path])
-            entries[key] = _entry(
-                self.directory, key, models[path], firsts[path], projector, params=_params_text(parameter_count)
-            )
+            params = firsts[path].params or _params_text(sum(usable[file].parameter_count for file in models[path]))
+            entries[key] = _entry(self.directory, key, models[path], firsts[path], projector, params=params)
             shapes[key] = _whole_shape(firsts[path].shape, models[path], projector)
+        # Replaced, never changed in place: a thread that lists the models meanwhile keeps a whole list.
         self._entries, self._shapes = entries, shapes
         self._tell(problems)
 
     def _tell(self, problems: list[CatalogProblem]) -> None:
+        # A rescan finds the same broken file each time; it is worth one line of log.
         known = set(self._problems)
         self._problems = tuple(sorted(problems, key=lambda problem: problem.path))
         for problem in self._problems:
@@ -187,7 +195,7 @@ class Catalog:
 
     def _not_found(self, query: str) -> EngineFault:
         keys = list(self._entries)
-        close = difflib.get_close_matches(query, keys, n=_SAMPLE, cutoff=0.4) or keys[:_SAMPLE]
+        close = difflib.get_close_matches(query, keys, n=SAMPLE_SIZE, cutoff=0.4) or keys[:SAMPLE_SIZE]
         return EngineFault(
             f"Model not found: {query}",
             kind="not_found",
@@ -214,14 +222,12 @@ def _wrong_kind(query: str, entry: CatalogEntry, kind: ModelKind | None) -> Engi
     )
 
 
-def _directory_times(directories: dict[str, int]) -> dict[str, int]:
-    times = {}
-    for path in directories:
-        try:
-            times[path] = os.stat(path).st_mtime_ns  # noqa: PTH116 - called for every listing
-        except OSError:
-            times[path] = -1
-    return times
+def _changed_ns(directory: str) -> int:
+    try:
+        return os.stat(directory).st_mtime_ns  # noqa: PTH116 - called for every listing
+    except OSError:
+        # A directory that went is a change too: this differs from every time it may have had.
+        return -1
 
 
 def _walk(top: Path) -> _Scan:
@@ -229,40 +235,43 @@ def _walk(top: Path) -> _Scan:
     scan = _Scan({}, [], [])
 
     def visit(directory: str, relative: str, depth: int) -> None:
+        # Before its children are listed: what comes while they are must count as a change.
+        scan.directories[directory] = _changed_ns(directory)
         try:
-            scan.directories[directory] = os.stat(directory).st_mtime_ns  # noqa: PTH116 - paths stay strings here
             children = sorted(os.scandir(directory), key=lambda child: child.name)
         except OSError as exc:
             scan.directories[directory] = -1
+            # The models directory itself may not be there yet, which is no problem of a file.
             if relative:
-                scan.problems.append(CatalogProblem(path=relative, reason=f"cannot be read ({exc.strerror})"))
+                scan.problems.append(_unreadable(relative, exc))
             return
         for child in children:
             path = f"{relative}/{child.name}" if relative else child.name
+            # Downloads under way and caches of other tools hide behind a dot.
             if child.name.startswith("."):
                 continue
             if child.is_dir() and depth < _MAX_DEPTH:
                 visit(child.path, path, depth + 1)
             elif child.name.lower().endswith(".gguf"):
-                scan.files.extend(_file(child, path, scan.problems))
+                try:
+                    status = child.stat()
+                    scan.files.append(_File(path, status.st_size, status.st_mtime_ns))
+                except OSError as exc:
+                    scan.problems.append(_unreadable(path, exc))
 
     visit(str(top), "", 1)
     return scan
 
 
-def _file(child: os.DirEntry[str], path: str, problems: list[CatalogProblem]) -> Iterator[_File]:
-    try:
-        status = child.stat()
-    except OSError as exc:
-        problems.append(CatalogProblem(path=path, reason=f"cannot be read ({exc.strerror})"))
-        return
-    yield _File(path, status.st_size, status.st_mtime_ns)
+def _unreadable(path: str, exc: OSError) -> CatalogProblem:
+    return CatalogProblem(path=path, reason=f"cannot be read ({exc.strerror})")
 
 
 def _facts(directory: Path, file: _File) -> _Facts | str:
     """The header's facts, or the reason why there are none."""
     try:
         header = read_header(directory / file.path)
+        # A download that stopped early has a good header and not all of its tensors.
         header.check_tensor_data()
         return _facts_of(header, file)
     except GgufError as exc:
@@ -327,7 +336,7 @@ def _entry(
         publisher=path.partition("/")[0] if "/" in path else "",
         display_name=facts.name or file_stem(path),
         architecture=facts.architecture,
-        params=facts.params or params,
+        params=params,
         quantization=facts.quantization,
         bits=bits_of(facts.quantization),
         max_context_length=facts.context_length,

@@ -20,6 +20,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from lmstrix.engine.options import EngineOptions, host_and_port
 from lmstrix.engine.requirements import check_requirements
 from lmstrix.ground.errors import EngineError
 from lmstrix.ground.files import write_whole
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from lmstrix.engine.records import LogEvent
-    from lmstrix.engine.server import EngineOptions
 
 STATE_FILE: Final = "engine.json"
 TOKEN_VARIABLE: Final = "LMSTRIX_ENGINE_TOKEN"  # noqa: S105 - the name of a variable
@@ -61,7 +61,7 @@ class EngineStatus:
         """host:port, as clients want it."""
         if self.host is None or self.port is None:
             return None
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+        return host_and_port(self.host, self.port)
 
 
 def engine_log_path(home: Path) -> Path:
@@ -73,6 +73,7 @@ def engine_status(home: Path) -> EngineStatus:
     """The engine whose state file is in `home`."""
     state = _read_state(home)
     log_file = engine_log_path(home)
+    # A file alone proves nothing: an engine that was killed leaves it behind.
     if state is None or not _is_alive(state):
         return EngineStatus(running=False, log_file=log_file)
     return EngineStatus(
@@ -94,12 +95,15 @@ def start_engine(home: Path, options: EngineOptions) -> EngineStatus:
     _refuse_second(home)
     log_file = engine_log_path(home)
     log_file.parent.mkdir(parents=True, exist_ok=True)
+    # Only between two engines: renaming the log of a running one would leave it writing to the old file.
     if log_file.exists() and log_file.stat().st_size > _MAX_LOG_BYTES:
         log_file.replace(log_file.with_suffix(".log.1"))
     with log_file.open("ab") as log:
+        # The log holds earlier runs as well; only what this one writes may be reported as its failure.
         log_start = log.tell()
         process = subprocess.Popen(
             [sys.executable, "-m", "lmstrix.engine", "run", "--home", str(home), *_arguments(options)],
+            # The terminal belongs to the parent; a background process that reads from it is stopped by the system.
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
@@ -111,6 +115,7 @@ def start_engine(home: Path, options: EngineOptions) -> EngineStatus:
         if process.poll() is not None:
             raise EngineError(_last_error(log_file, log_start) or f"the engine ended at once; see {log_file}")
         status = engine_status(home)
+        # Of two engines started at once the state file may be the other one's: the process id tells.
         if status.running and status.pid == process.pid and _answers(status):
             _let_go(process)
             return status
@@ -176,6 +181,7 @@ def engine_log_lines(home: Path, *, lines: int = 50, follow: bool = False) -> It
     log_file = engine_log_path(home)
     if not log_file.exists():
         if not follow:
+            # Following may begin before the engine does; without following there is nothing to show.
             raise EngineError(f"there is no log yet at {log_file}: lmstrix engine start writes one")
         log_file.parent.mkdir(parents=True, exist_ok=True)
         log_file.touch()
@@ -209,6 +215,7 @@ async def _serve(
         on_ready(engine_status(home))
         await stopped.wait()
     finally:
+        # First of all, so that nobody is sent to an engine that is closing its models.
         (home / STATE_FILE).unlink(missing_ok=True)
         await server.close()
 
@@ -217,6 +224,7 @@ def _on_stop_signals(stop: Callable[[], None]) -> None:
     loop = asyncio.get_running_loop()
     for name in ("SIGTERM", "SIGINT", "SIGHUP"):
         number = getattr(signal, name, None)
+        # Windows has no SIGHUP.
         if number is None:
             continue
         try:
@@ -243,6 +251,7 @@ def _arguments(options: EngineOptions) -> list[str]:
 
 
 def _environment(options: EngineOptions) -> dict[str, str]:
+    # A token of the caller's own environment must not guard an engine that was asked to be open.
     environment = {name: value for name, value in os.environ.items() if name != TOKEN_VARIABLE}
     return environment | ({TOKEN_VARIABLE: options.api_token} if options.api_token else {})
 
@@ -264,6 +273,7 @@ def _last_error(log_file: Path, start: int) -> str:
     with log_file.open("rb") as log:
         log.seek(start)
         lines = log.read().decode("utf-8", "replace").strip().splitlines()
+    # Warnings of llama.cpp and others surround it; what we report ourselves begins with this word.
     errors = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
     return (errors or lines or [""])[-1]
 
@@ -289,10 +299,12 @@ def _write_state(home: Path, host: str, port: int, models_dir: Path) -> None:
         "host": host,
         "port": port,
         "pid": os.getpid(),
+        # Not the time of writing: the same figure the system gives whoever checks whether we live.
         "process_started": psutil.Process().create_time(),
         "models_dir": str(models_dir.absolute()),
         "version": __version__,
     }
+    # A reader must see the old file or the new one, never half of it.
     write_whole(home / STATE_FILE, json.dumps(state, indent=2) + "\n", durable=False)
 
 

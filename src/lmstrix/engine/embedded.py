@@ -10,6 +10,8 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
+from lmstrix.engine.options import DEFAULT_JIT_TTL_S, EngineOptions
+from lmstrix.engine.requirements import check_requirements
 from lmstrix.ground.context_lengths import SERVER_DEFAULT_CONTEXT_LENGTH
 from lmstrix.ground.errors import EngineError
 
@@ -38,14 +40,10 @@ class EmbeddedEngine:
         api_token: str | None = None,
         cors: bool = False,
         default_context_length: int = SERVER_DEFAULT_CONTEXT_LENGTH,
-        jit_ttl_s: float | None = 3600.0,
+        jit_ttl_s: float | None = DEFAULT_JIT_TTL_S,
         on_log: Callable[[LogEvent], None] | None = None,
     ) -> None:
-        from lmstrix.engine.requirements import check_requirements
-
         check_requirements()
-        from lmstrix.engine.server import EngineOptions
-
         self._options = EngineOptions(
             models_dir=Path(models_dir),
             host=host,
@@ -85,9 +83,11 @@ class EmbeddedEngine:
             raise EngineError("the engine is running already")
         self._started.clear()
         self._failure = None
+        # A daemon thread: a program that forgets to stop its engine must still be able to end.
         self._thread = threading.Thread(target=self._run, name="lmstrix-engine", daemon=True)
         self._thread.start()
         self._started.wait()
+        # Raised here and not in the thread, where nobody would see it.
         if self._failure is not None:
             self._thread.join()
             self._thread = None
@@ -120,6 +120,7 @@ class EmbeddedEngine:
         await server.start()
         try:
             self._server = server
+            # Whoever stops it does so from another thread, and events of a loop may be set on that loop only.
             self._stop = lambda: loop.call_soon_threadsafe(stopped.set)
             self._started.set()
             await stopped.wait()

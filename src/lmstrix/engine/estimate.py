@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 from lmstrix.core.memory.fit import LoadBreakdown, load_breakdown
 from lmstrix.core.memory.host import read_host_memory
-from lmstrix.engine.records import CatalogEntry, EngineFault, LoadEstimate, LoadSettings
+from lmstrix.engine.faults import EngineFault
+from lmstrix.engine.records import CatalogEntry, LoadEstimate, LoadSettings
 
 if TYPE_CHECKING:
     from lmstrix.core.memory.shape import ModelShape
@@ -59,7 +60,9 @@ def default_threads(model_bytes: int) -> int:
 
     if model_bytes < _ONE_THREAD_BYTES:
         return 1
+    # A container or `taskset` may allow fewer processors than the machine has.
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    # Hyper-threads share the arithmetic units that decoding keeps busy, so they only add waiting.
     return max(1, min(usable, psutil.cpu_count(logical=False) or usable))
 
 
@@ -89,6 +92,7 @@ def estimate_load(
     """Bytes by part and the verdict. Without a limit, what the host has available is one."""
     parts = load_parts(shape, settings)
     assert settings.context_length is not None
+    # What loaded models take is already missing from what the host has available; from a limit it is not.
     room = _host_room_bytes() if limit_bytes is None else limit_bytes - in_use_bytes
     return LoadEstimate(
         model_bytes=parts.weights_bytes + parts.projector_bytes + parts.runtime_overhead_bytes,

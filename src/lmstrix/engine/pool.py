@@ -8,19 +8,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import inspect
 import os
 import shutil
 import tempfile
-import time
 from collections import defaultdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lmstrix.engine.estimate import effective_settings, estimate_load, gpu_layers, guardrail_fault
+from lmstrix.engine.faults import SAMPLE_SIZE, EngineFault, nothing_loaded_fault, unloaded_fault
 from lmstrix.engine.instance import Instance
 from lmstrix.engine.llama.process import Launch, LlamaProcess
-from lmstrix.engine.records import CatalogEntry, EngineFault, LoadEstimate, LoadSettings, LogEvent
+from lmstrix.engine.records import CatalogEntry, LoadEstimate, LoadSettings, LogEvent
 from lmstrix.ground.context_lengths import SERVER_DEFAULT_CONTEXT_LENGTH
 
 if TYPE_CHECKING:
@@ -28,11 +27,9 @@ if TYPE_CHECKING:
 
     from lmstrix.engine.catalog import Catalog
     from lmstrix.engine.llama.process import OnProgress
+    from lmstrix.engine.records import LogLevel
     from lmstrix.ground.types import ModelKind
 
-__all__ = ["Instance", "InstancePool"]
-
-_SAMPLE = 5
 _MAX_RUN_DIR_BYTES = 80
 """Longer, and the sockets in it would exceed what the system accepts as a socket's path (104 bytes on macOS)."""
 
@@ -46,14 +43,12 @@ class InstancePool:
         *,
         memory_limit_bytes: int | None = None,
         default_context_length: int = SERVER_DEFAULT_CONTEXT_LENGTH,
-        default_ttl_s: float | None = 3600.0,
         run_dir: Path,
         on_log: Callable[[LogEvent], None],
     ) -> None:
         self.catalog = catalog
         self.memory_limit_bytes = memory_limit_bytes
         self.default_context_length = default_context_length
-        self.default_ttl_s = default_ttl_s
         self._run_dir = run_dir
         self._on_log = on_log
         self._instances: dict[str, Instance] = {}
@@ -69,6 +64,7 @@ class InstancePool:
         if len(os.fsencode(self._run_dir)) > _MAX_RUN_DIR_BYTES:
             self._run_dir = Path(tempfile.mkdtemp(prefix="lmstrix-"))
         self._run_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        # The directory may have been there; its sockets ask for no password, so its mode is what keeps others out.
         self._run_dir.chmod(0o700)
         await self.refresh()
 
@@ -79,6 +75,7 @@ class InstancePool:
     async def close(self) -> None:
         """End every child, those still loading included, and remove the directory."""
         self._closed = True
+        # Loads first, so that no child appears behind those that are being ended.
         for launch in list(self._launches):
             launch.cancel()
         await asyncio.gather(*self._launches, return_exceptions=True)
@@ -101,6 +98,7 @@ class InstancePool:
         else:
             wanted = query.lower()
             matching = (
+                # Exact before approximate: the name of one instance may begin the path of another.
                 [instance for instance in loaded if instance.identifier == query]
                 or [instance for instance in loaded if instance.identifier.lower() == wanted]
                 or [instance for instance in loaded if instance.entry.model_key.lower() == wanted]
@@ -115,7 +113,7 @@ class InstancePool:
         for instance in self._instances.values():
             if instance.reference == reference:
                 return instance
-        raise EngineFault("Model is unloaded.", kind="unloaded", display_data={"code": "generic.specificModelUnloaded"})
+        raise unloaded_fault()
 
     def estimate(self, model_key: str, settings: LoadSettings, *, kind: ModelKind | None = None) -> LoadEstimate:
         """What loading would take, and whether it would be allowed now."""
@@ -140,6 +138,7 @@ class InstancePool:
         estimate = self._estimate(entry, effective)
         if not estimate.passes_guardrails:
             raise guardrail_fault(estimate)
+        # No await since the check, so nobody can have taken the same room or name in between.
         self._loading[name] = estimate.total_bytes
         try:
             process = await self._launched(self._launch(name, entry, effective, estimate, on_progress))
@@ -158,6 +157,7 @@ class InstancePool:
         finally:
             del self._loading[name]
         self._watch(instance)
+        # An instance nobody uses must expire too, so its clock runs from the load on.
         self._on_idle(instance)
         return instance
 
@@ -168,8 +168,8 @@ class InstancePool:
         *,
         kind: ModelKind | None = None,
         ttl_s: float | None = None,
-        on_start: Callable[[str, CatalogEntry], Awaitable[None] | None] | None = None,
-        on_evict: Callable[[Instance], Awaitable[None] | None] | None = None,
+        on_start: Callable[[str, CatalogEntry], Awaitable[None]] | None = None,
+        on_evict: Callable[[Instance], Awaitable[None]] | None = None,
         on_progress: OnProgress | None = None,
     ) -> tuple[Instance, bool]:
         """The instance that answers to `name`, loaded now if none does (then True). Its settings are not compared.
@@ -179,24 +179,18 @@ class InstancePool:
         with contextlib.suppress(EngineFault):
             return self.find(name, kind=kind), False
         entry = self.catalog.find(name, kind=kind)
+        # Of several requests for one model the first loads it; the others find it once they have the lock.
         async with self._locks[entry.model_key]:
             with contextlib.suppress(EngineFault):
                 return self.find(entry.model_key, kind=kind), False
             if on_start:
-                await _finished(on_start(self._free_name(entry.model_key), entry))
-            for other in [other for other in self.list_loaded() if other.jit and not other.queued]:
+                await on_start(self._free_name(entry.model_key), entry)
+            for other in [other for other in self.list_loaded() if other.jit and not other.slots.queued]:
                 if on_evict:
-                    await _finished(on_evict(other))
+                    await on_evict(other)
                 await self._remove(other)
-            instance = await self.load(
-                entry.model_key,
-                settings,
-                kind=kind,
-                ttl_s=self.default_ttl_s if ttl_s is None else ttl_s,
-                on_progress=on_progress,
-                jit=True,
-            )
-            return instance, True
+            key = entry.model_key
+            return await self.load(key, settings, kind=kind, ttl_s=ttl_s, on_progress=on_progress, jit=True), True
 
     async def unload(self, identifier: str) -> None:
         """Unload the instance called exactly that."""
@@ -235,6 +229,7 @@ class InstancePool:
     ) -> LlamaProcess:
         context_length = effective.context_length
         assert context_length is not None
+        # Without a shared cache llama.cpp divides the context among the slots; each is to have all that was asked for.
         slots = 1 if effective.unified_kv else effective.parallel_slots
         limit = estimate.limit_bytes
         launch = Launch(
@@ -250,8 +245,9 @@ class InstancePool:
             gpu_layers=gpu_layers(self.catalog.shape(entry), effective.offload_ratio),
         )
 
-        def on_line(level: str, text: str) -> None:
-            self._log_runtime(name, entry, level, text)
+        def on_line(level: LogLevel, text: str) -> None:
+            event = LogEvent(type="runtime.log", text=text, level=level, model_path=entry.path, identifier=name)
+            self._on_log(event)
 
         process = await LlamaProcess.launch(launch, on_progress=on_progress, on_line=on_line)
         try:
@@ -261,18 +257,6 @@ class InstancePool:
             raise
         return process
 
-    def _log_runtime(self, name: str, entry: CatalogEntry, level: str, text: str) -> None:
-        self._on_log(
-            LogEvent(
-                type="runtime.log",
-                time_ms=int(time.time() * 1000),
-                text=text,
-                level=level,  # type: ignore[arg-type]  # one of the four by construction
-                model_path=entry.path,
-                identifier=name,
-            )
-        )
-
     async def _launched(self, launch: Coroutine[Any, Any, LlamaProcess]) -> LlamaProcess:
         """The process, unless the pool closes first."""
         task = asyncio.create_task(launch)
@@ -280,6 +264,7 @@ class InstancePool:
         try:
             process = await task
         except asyncio.CancelledError:
+            # Cancelled by `close`: the caller asked for a model and gets a reason, not a cancellation it never sent.
             if self._closed and task.cancelled() and not _cancelling():
                 raise _closing_fault() from None
             raise
@@ -294,6 +279,7 @@ class InstancePool:
         """Forget the instance when its child ends on its own."""
 
         async def watch() -> None:
+            # Shielded: this task is cancelled when the pool closes, the wait for the child is not its own.
             await asyncio.shield(instance.process.exited)
             if self._instances.get(instance.identifier) is instance:
                 await self._remove(instance, crashed=True)
@@ -301,6 +287,7 @@ class InstancePool:
         self._keep(asyncio.create_task(watch()))
 
     def _keep(self, task: asyncio.Task[None]) -> None:
+        # A loop keeps only weak references to tasks; one without another holder may vanish half done.
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
@@ -308,38 +295,35 @@ class InstancePool:
         """Start the idle clock again; it also runs while requests do, but then only looks and comes back."""
         if timer := self._timers.pop(instance, None):
             timer.cancel()
-        if instance.ttl_s is None or instance.unloaded:
+        if instance.ttl_s is None or instance.slots.unloaded:
             return
         loop = asyncio.get_running_loop()
         self._timers[instance] = loop.call_later(instance.ttl_s, self._expire, instance)
 
     def _expire(self, instance: Instance) -> None:
         self._timers.pop(instance, None)
-        if not instance.queued:  # else the end of the last request starts the clock again
+        if not instance.slots.queued:  # else the end of the last request starts the clock again
             self._keep(asyncio.create_task(self._remove(instance)))
 
     async def _remove(self, instance: Instance, *, crashed: bool = False) -> None:
         """Take the instance off the list at once, then free its memory."""
         if self._instances.get(instance.identifier) is instance:
+            # Only if it is still there: another may have taken the name since.
             del self._instances[instance.identifier]
         if timer := self._timers.pop(instance, None):
             timer.cancel()
+        # A crash is told as a crash to those who still wait, not as an unload.
         if not crashed:
-            instance.mark_unloaded()
+            instance.slots.close()
         await instance.process.stop()
 
     def _not_loaded(self, query: str | None, loaded: list[Instance]) -> EngineFault:
         names = [instance.identifier for instance in loaded]
-        return EngineFault(
+        return nothing_loaded_fault(
             f"No loaded model answers to {query}" if query else "No model is loaded",
-            kind="not_found",
-            suggestion=f"Loaded: {', '.join(names[:_SAMPLE])}" if names else "Load a model first.",
-            display_data={
-                "code": "generic.noModelMatchingQuery",
-                "query": {} if query is None else {"identifier": query},
-                "loadedModelsSample": names[:_SAMPLE],
-                "totalLoadedModels": len(names),
-            },
+            query={} if query is None else {"identifier": query},
+            loaded=names,
+            suggestion=f"Loaded: {', '.join(names[:SAMPLE_SIZE])}" if names else "Load a model first.",
         )
 
 
@@ -364,8 +348,3 @@ async def _check_context(process: LlamaProcess, context_length: int) -> None:
             cause=f"llama.cpp gives this model at most {effective} of the {context_length} tokens asked for.",
             error_data={"contextLength": context_length, "effectiveContextLength": effective},
         )
-
-
-async def _finished(result: Awaitable[None] | None) -> None:
-    if inspect.isawaitable(result):
-        await result

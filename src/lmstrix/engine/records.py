@@ -1,40 +1,21 @@
-"""The records between the engine's edges (websocket, REST) and its core (catalogue, instances, predictions). Pure."""
+"""The records between the engine's edges (websocket, REST) and its core (catalog, instances, predictions)."""
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from lmstrix.engine.faults import EngineFault
     from lmstrix.ground.types import CacheType, Confidence, ModelKind, OverflowPolicy, Role, StopReason, ToolChoice
 
-
-class EngineFault(Exception):  # noqa: N818 - a failure to be shown, not one of our error classes
-    """A failure in the shape LM Studio shows it (protocol section 5.1); edges turn it into their own error bodies.
-
-    `kind` is ours, for REST status codes and tests: "not_found", "refused", "load_failed", "crashed", "overflow",
-    "unloaded", "invalid", "unsupported", "internal". `title` alone makes the message; `cause` is the engine's own text.
-    """
-
-    def __init__(
-        self,
-        title: str,
-        *,
-        kind: str,
-        cause: str | None = None,
-        suggestion: str | None = None,
-        error_data: Mapping[str, Any] | None = None,
-        display_data: Mapping[str, Any] | None = None,
-    ) -> None:
-        super().__init__(title)
-        self.title = title
-        self.kind = kind
-        self.cause = cause
-        self.suggestion = suggestion
-        self.error_data = error_data
-        self.display_data = display_data
+LogType = Literal["llm.prediction.input", "llm.prediction.output", "server.log", "runtime.log"]
+LogLevel = Literal["debug", "info", "warn", "error"]
+ReasoningType = Literal["none", "reasoning", "reasoningStartTag", "reasoningEndTag"]
+"""What a piece of generated text is: "none" is the answer itself."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,6 +63,7 @@ class LoadSettings:
     seed: int | None = None
     context_checkpoints: int = 0
     chat_template: str | None = None
+    # Off: llama.cpp would drop the oldest tokens by itself and report an answer as if nothing had happened.
     context_shift: bool = False
 
 
@@ -128,6 +110,7 @@ class PredictionSettings:
     logit_bias: tuple[tuple[int, float], ...] = ()
     seed: int | None = None
     stop: tuple[str, ...] = ()
+    # LM Studio's own default; REST asks for "stopAtLimit" instead.
     overflow_policy: OverflowPolicy = "truncateMiddle"
     json_schema: Mapping[str, Any] | None = None
     json_any: bool = False
@@ -153,11 +136,21 @@ class PredictionInput:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PromptProgressEvent:
-    """Prompt tokens in the cache so far."""
+    """Prompt tokens in the cache so far: those found there, and those processed since."""
 
     total_tokens: int
     cached_tokens: int
     processed_tokens: int
+
+    @property
+    def done_tokens(self) -> int:
+        """Both together."""
+        return self.cached_tokens + self.processed_tokens
+
+    @property
+    def ratio(self) -> float:
+        """Their share of the prompt, 0..1; an empty prompt is done."""
+        return min(1.0, self.done_tokens / self.total_tokens) if self.total_tokens else 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -166,7 +159,7 @@ class FragmentEvent:
 
     text: str
     tokens_count: int
-    reasoning_type: Literal["none", "reasoning", "reasoningStartTag", "reasoningEndTag"] = "none"
+    reasoning_type: ReasoningType = "none"
     structural: bool = False
     tokens: tuple[Mapping[str, Any], ...] = ()
 
@@ -259,14 +252,19 @@ class LoadEstimate:
     in_use_bytes: int = 0
 
 
+def now_ms() -> int:
+    """Unix time in milliseconds, as clients are told times."""
+    return time.time_ns() // 1_000_000
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LogEvent:
     """A line for `streamLogs`; the fields are those of its type, the rest stay None. `time_ms` is Unix time."""
 
-    type: Literal["llm.prediction.input", "llm.prediction.output", "server.log", "runtime.log"]
-    time_ms: int
+    type: LogType
     text: str
-    level: Literal["debug", "info", "warn", "error"] = "info"
+    time_ms: int = field(default_factory=now_ms)
+    level: LogLevel = "info"
     model_path: str | None = None
     identifier: str | None = None
     instance_reference: str | None = None

@@ -28,6 +28,7 @@ def check_requirements() -> None:
     missing = [name for name, spec in found.items() if spec is None]
     if missing:
         raise EngineError(f"the embedded engine needs {' and '.join(missing)}: {_INSTALL}")
+    # Other systems' wheels bring it along, and some Linux ones may too.
     if sys.platform == "linux" and not _brings_openmp(found["xllamacpp"]) and not _loads(_OPENMP):
         raise EngineError(f"llama.cpp needs {_OPENMP} of the system: apt install libgomp1 (or dnf install libgomp)")
 

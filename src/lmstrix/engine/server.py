@@ -13,27 +13,29 @@ import secrets
 import socket
 import tempfile
 import weakref
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from aiohttp import web
+
 from lmstrix.engine import access
 from lmstrix.engine.catalog import Catalog, CatalogProblem
+from lmstrix.engine.faults import EngineFault
+from lmstrix.engine.identity import PACKAGE
+from lmstrix.engine.options import EngineOptions, host_and_port
 from lmstrix.engine.pool import InstancePool
 from lmstrix.engine.protocol.endpoints import namespaces
 from lmstrix.engine.protocol.session import serve_websocket
-from lmstrix.engine.records import EngineFault, LogEvent
 from lmstrix.engine.rest import add_rest_routes
-from lmstrix.engine.rest.errors import error_response
-from lmstrix.engine.state import PACKAGE, EngineState, LogHub
-from lmstrix.ground.context_lengths import SERVER_DEFAULT_CONTEXT_LENGTH
+from lmstrix.engine.rest.errors import Handler, error_response
+from lmstrix.engine.state import EngineState, LogHub
 from lmstrix.ground.errors import EngineError
 from lmstrix.ground.version import __version__
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Callable
 
-    from aiohttp import web
+    from lmstrix.engine.records import LogEvent
 
 MAX_MESSAGE_BYTES: Final = 64 * 2**20
 _SHUTDOWN_S: Final = 2.0
@@ -44,45 +46,6 @@ _CORS_HEADERS: Final = {
     "Access-Control-Allow-Headers": "*",
     "Access-Control-Allow-Methods": "GET, POST, OPTIONS",
 }
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EngineOptions:
-    """How an engine is run.
-
-    Attributes:
-        models_dir: the models, laid out as `publisher/repository/file.gguf`.
-        host: address to listen on; others than loopback need an `api_token`.
-        port: port to listen on; 0 takes a free one.
-        api_token: a token (sk-lm-…) every client must send; None lets everyone on this machine in.
-        cors: whether scripts of web pages from elsewhere may use the engine.
-        memory_limit_bytes: what all models together may take; None leaves it to what the machine has free.
-        default_context_length: context of a load that names none.
-        jit_ttl_s: idle seconds after which a model that a REST request loaded is unloaded; None keeps it.
-    """
-
-    models_dir: Path
-    host: str = "127.0.0.1"
-    port: int = 0
-    api_token: str | None = None
-    cors: bool = False
-    memory_limit_bytes: int | None = None
-    default_context_length: int = SERVER_DEFAULT_CONTEXT_LENGTH
-    jit_ttl_s: float | None = 3600.0
-
-    def check(self) -> None:
-        """Raise EngineError for what must not be."""
-        if self.api_token is not None and not access.is_token(self.api_token):
-            raise EngineError(
-                "the API token must look like sk-lm- followed by 8 letters or digits, a colon and 20 more; "
-                f"for example {access.new_token()}"
-            )
-        if self.api_token is None and not access.is_loopback(self.host):
-            raise EngineError(
-                f"listening on {self.host} lets others in: give an API token, for example {access.new_token()}"
-            )
-        if not 0 <= self.port <= 65535:
-            raise EngineError(f"port {self.port} does not exist: choose one from 1 to 65535, or 0 for a free one")
 
 
 class EngineServer:
@@ -99,12 +62,12 @@ class EngineServer:
         options.check()
         self._options = options
         self._logs = LogHub(on_log)
+        # The path of a socket may have about 100 bytes, so they cannot lie below the models or the home.
         self._run_dir = Path(tempfile.gettempdir()) / f"lmstrix-{secrets.token_hex(4)}"
         pool = InstancePool(
             Catalog(options.models_dir, on_problem=self._tell_problem),
             memory_limit_bytes=options.memory_limit_bytes,
             default_context_length=options.default_context_length,
-            default_ttl_s=None,
             run_dir=self._run_dir,
             on_log=self._logs.publish,
         )
@@ -135,18 +98,17 @@ class EngineServer:
     @property
     def address(self) -> str:
         """host:port, as clients want it."""
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+        return host_and_port(self.host, self.port)
 
     async def start(self) -> None:
         """Listen. Raises EngineError when the address cannot be had."""
-        from aiohttp import web
-
         self._loop = asyncio.get_running_loop()
         listener = _listener(self._options.host, self._options.port)
         try:
             self.port = listener.getsockname()[1]
             if self._options.cors:
                 self._cors_ports.add(self.port)
+            # In a thread of its own: thousands of headers take seconds, and clients look for the port at once.
             self._scan = asyncio.create_task(asyncio.to_thread(self._state.pool.catalog.rescan))
             await self._state.pool.start()
             self._runner = web.AppRunner(
@@ -166,6 +128,7 @@ class EngineServer:
 
     async def close(self) -> None:
         """Stop answering and end every model."""
+        # Told before the socket breaks, so that clients report an end and not a failure.
         closing = [websocket.close(code=1001, message=b"the engine stops") for websocket in self._websockets]
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_SHUTDOWN_S):
@@ -178,8 +141,7 @@ class EngineServer:
 
     async def _open_http(self, port: int | None, host: str, cors: bool) -> None:
         """Answer on a further port (`lms server start`); the first one is never given up."""
-        from aiohttp import web
-
+        # Clients ask for "the" server to start; it runs.
         if port in (None, self.port):
             return
         assert self._runner is not None
@@ -221,15 +183,7 @@ class EngineServer:
             self._logs.server(line, "warn")
 
     def _application(self) -> web.Application:
-        from aiohttp import web
-
-        @web.middleware
-        async def guard(
-            request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
-        ) -> web.StreamResponse:
-            return await self._guard(request, handler)
-
-        application = web.Application(client_max_size=MAX_MESSAGE_BYTES, middlewares=[guard])
+        application = web.Application(client_max_size=MAX_MESSAGE_BYTES, middlewares=[self._guard])
         application.on_response_prepare.append(self._add_cors_headers)
         application.router.add_get("/lmstudio-greeting", self._greet)
         application.router.add_get("/lms-status", self._tell_status)
@@ -239,12 +193,9 @@ class EngineServer:
         application.router.add_route("*", "/{path:.*}", self._refuse_path)
         return application
 
-    async def _guard(
-        self, request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
-    ) -> web.StreamResponse:
+    @web.middleware
+    async def _guard(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         """Turn foreign web pages and missing tokens away, before anything else is looked at."""
-        from aiohttp import web
-
         cors = self._allows_pages(request)
         token = self._options.api_token
         headers = request.headers
@@ -257,6 +208,7 @@ class EngineServer:
         )
         if refusal is not None:
             return error_response(403, "invalid_request", refusal)
+        # A browser asks first, without token, whether its page may ask at all.
         if cors and request.method == "OPTIONS":
             return web.Response(status=204)
         is_websocket = request.path.strip("/") in self._namespaces  # its token comes in its first frame
@@ -276,25 +228,18 @@ class EngineServer:
             response.headers.update(_CORS_HEADERS)
 
     async def _greet(self, _request: web.Request) -> web.Response:
-        from aiohttp import web
-
         return web.json_response({"lmstudio": True})
 
     async def _tell_status(self, _request: web.Request) -> web.Response:
-        from aiohttp import web
-
         return web.json_response({"package": PACKAGE, "version": __version__})
 
     async def _refuse_path(self, request: web.Request) -> web.Response:
-        from aiohttp import web
-
         text = f"Unexpected endpoint or method. ({request.method} {request.path})"
         return web.json_response({"error": text}, status=404)
 
     async def _serve_namespace(self, request: web.Request) -> web.StreamResponse:
-        from aiohttp import web
-
         websocket = web.WebSocketResponse(max_msg_size=MAX_MESSAGE_BYTES, compress=False)
+        # A plain GET, for example by someone who opens the address in a browser.
         if not websocket.can_prepare(request):
             return await self._refuse_path(request)
         await websocket.prepare(request)

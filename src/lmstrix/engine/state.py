@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import time
 from dataclasses import dataclass, field
-from functools import cache
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Final
 
-from lmstrix.engine.files import FileStore
 from lmstrix.engine.records import LogEvent
+from lmstrix.engine.uploads import FileStore
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
 
+    from lmstrix.engine.access import ClientIdentity
     from lmstrix.engine.pool import InstancePool
-    from lmstrix.engine.protocol.wire import AuthRequest
+    from lmstrix.engine.records import LogLevel
 
-PACKAGE: Final = "lmstrix"
 _LOG_BACKLOG: Final = 10_000
 """Lines a slow reader of the log stream may be behind before it loses the oldest."""
 
@@ -34,13 +32,14 @@ class LogHub:
         """Pass a line on. Call it on the engine's loop."""
         self._sink(event)
         for queue in self._listeners:
+            # A reader that sleeps must not hold up those who work, nor fill the memory.
             if queue.full():
                 queue.get_nowait()
             queue.put_nowait(event)
 
-    def server(self, text: str, level: Literal["debug", "info", "warn", "error"] = "info") -> None:
+    def server(self, text: str, level: LogLevel = "info") -> None:
         """A line about the server itself."""
-        self.publish(LogEvent(type="server.log", time_ms=now_ms(), text=text, level=level))
+        self.publish(LogEvent(type="server.log", text=text, level=level))
 
     @contextlib.contextmanager
     def listen(self) -> Iterator[asyncio.Queue[LogEvent]]:
@@ -57,24 +56,25 @@ class ClientFiles:
     """A file store for each client, shared by its connections, forgotten with the last of them."""
 
     def __init__(self) -> None:
-        self._stores: dict[AuthRequest, FileStore] = {}
-        self._connections: dict[AuthRequest, int] = {}
+        self._stores: dict[ClientIdentity, FileStore] = {}
+        self._connections: dict[ClientIdentity, int] = {}
 
     @contextlib.contextmanager
-    def connected(self, client: AuthRequest) -> Iterator[None]:
+    def connected(self, client: ClientIdentity) -> Iterator[None]:
         """Count a connection of `client` for as long as it lasts."""
         self._connections[client] = self._connections.get(client, 0) + 1
         try:
             yield
         finally:
             self._connections[client] -= 1
+            # SDKs open one socket per namespace; files live until the last of them closes.
             if not self._connections[client]:
                 del self._connections[client]
                 store = self._stores.pop(client, None)
                 if store is not None:
                     store.close()
 
-    def of(self, client: AuthRequest) -> FileStore:
+    def of(self, client: ClientIdentity) -> FileStore:
         """The store of a connected client."""
         return self._stores.setdefault(client, FileStore())
 
@@ -93,21 +93,8 @@ class EngineState:
     catalog_ready: Callable[[], Awaitable[None]]
     open_http: Callable[[int | None, str, bool], Awaitable[None]]
     close_http: Callable[[], Awaitable[None]]
-    shut_down: Callable[[], None] | None = None
-    daemon: bool = False
-    jit_ttl_s: float | None = 3600.0
+    shut_down: Callable[[], None] | None
+    daemon: bool
+    jit_ttl_s: float | None
     files: ClientFiles = field(default_factory=ClientFiles)
     experiment_flags: set[str] = field(default_factory=set)
-
-
-@cache
-def llama_version() -> str:
-    """The version of the llama.cpp build in use."""
-    from importlib.metadata import version
-
-    return version("xllamacpp")
-
-
-def now_ms() -> int:
-    """Unix time in milliseconds."""
-    return time.time_ns() // 1_000_000

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from lmstrix.engine.faults import EngineFault
 from lmstrix.engine.records import (
     ChatPart,
     ChatTurn,
-    EngineFault,
     FragmentEvent,
     LoadSettings,
     PredictionDone,
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
     from lmstrix.engine.instance import Instance
     from lmstrix.engine.pool import InstancePool
+    from lmstrix.ground.types import OverflowPolicy
 
 CONTEXT = 600
 WEATHER_TOOL = {
@@ -71,7 +72,7 @@ async def test_an_answer_with_its_figures(instance: Instance) -> None:
     progress = [event for event in events if isinstance(event, PromptProgressEvent)]
     assert progress[0].processed_tokens == 0
     assert progress[-1].processed_tokens == progress[-1].total_tokens == stats.prompt_tokens
-    assert stats.prompt_tokens == await instance.count_tokens(await instance.apply_template([user("Hi")]))
+    assert stats.prompt_tokens == await instance.model.count_tokens(await instance.model.apply_template([user("Hi")]))
     assert stats.predicted_tokens is not None
     assert sum(e.tokens_count for e in events if isinstance(e, FragmentEvent)) <= stats.predicted_tokens
     assert stats.reasoning_tokens == 0
@@ -80,8 +81,8 @@ async def test_an_answer_with_its_figures(instance: Instance) -> None:
     assert 0 < stats.ttft_s <= stats.total_s
     assert stats.tokens_per_second is not None
     assert stats.prefill_tokens_per_second is not None
-    assert instance.last_used_ms is not None
-    assert (instance.status, instance.queued) == ("idle", 0)
+    assert instance.slots.last_used_ms is not None
+    assert (instance.slots.status, instance.slots.queued) == ("idle", 0)
 
 
 async def test_cached_tokens_are_told(instance: Instance) -> None:
@@ -203,7 +204,7 @@ class Recorder:
 
     def __init__(self, instance: Instance) -> None:
         self.finals: list[dict[str, Any]] = []
-        client, original = instance.client, instance.client.stream
+        client, original = instance.model.client, instance.model.client.stream
 
         def stream(path: str, body: dict[str, Any]) -> Any:
             return _Recorded(original(path, body), self.finals)
@@ -269,7 +270,7 @@ async def test_any_json_is_an_object(instance: Instance) -> None:
 async def test_a_tool_call_in_all_its_steps(instance: Instance) -> None:
     events = await collect(instance.predict(asking("How is the weather?", tools=(WEATHER_TOOL,))))
     kinds = [type(e) for e in events if not isinstance(e, PromptProgressEvent | FragmentEvent)]
-    assert kinds[:2] == [ToolCallStartEvent, ToolCallNameEvent]
+    assert tuple(kinds[:2]) == (ToolCallStartEvent, ToolCallNameEvent)
     assert kinds[-2] is ToolCallEndEvent
     arguments = "".join(e.text for e in events if isinstance(e, ToolCallArgumentEvent))
     assert json.loads(arguments) == {"city": "Paris"}
@@ -362,7 +363,9 @@ async def test_the_limit_is_that_asked_for_to_the_token(instance: Instance) -> N
 
 
 @pytest.mark.parametrize("policy", ["truncateMiddle", "rollingWindow"])
-async def test_other_policies_cut_the_prompt_and_go_on_past_the_context(instance: Instance, policy: str) -> None:
+async def test_other_policies_cut_the_prompt_and_go_on_past_the_context(
+    instance: Instance, policy: OverflowPolicy
+) -> None:
     request = PredictionInput(
         raw_prompt="1" * 3000, settings=PredictionSettings(overflow_policy=policy, max_tokens=2 * CONTEXT)
     )
@@ -389,7 +392,7 @@ async def test_stop_ends_regularly_with_what_there_is(instance: Instance) -> Non
     assert stats.predicted_tokens is not None
     assert stats.predicted_tokens > 0
     assert stats.prompt_tokens is not None
-    assert (instance.status, instance.queued) == ("idle", 0)
+    assert (instance.slots.status, instance.slots.queued) == ("idle", 0)
     after = await collect(instance.predict(asking("What is 2+3=?")))
     assert text_of(after) == "5"
 
@@ -424,13 +427,13 @@ async def test_leaving_stops_llama_cpp(instance: Instance, how: str) -> None:
         assert await collect(prediction) == []
     else:
         reading = asyncio.create_task(collect(prediction))
-        while instance.status != "generating":
+        while instance.slots.status != "generating":
             await asyncio.sleep(0.001)
         reading.cancel()
         with pytest.raises(asyncio.CancelledError):
             await reading
     async with asyncio.timeout(10):
-        while instance.queued or (await instance.client.get("/slots"))[0]["is_processing"]:
+        while instance.slots.queued or (await instance.model.client.get("/slots"))[0]["is_processing"]:
             await asyncio.sleep(0.01)
 
 
@@ -439,15 +442,15 @@ async def test_requests_queue_and_say_so(instance: Instance) -> None:
     await anext(first)
     others = [instance.predict(asking("What is 2+3=?")) for _ in range(2)]
     answers = [asyncio.create_task(collect(other)) for other in others]
-    while instance.status != "generating" or instance.queued < 3:
+    while instance.slots.status != "generating" or instance.slots.queued < 3:
         await asyncio.sleep(0.001)
-    assert instance.queued == 3
+    assert instance.slots.queued == 3
     await asyncio.sleep(0.05)
     assert not any(answer.done() for answer in answers)
     first.stop()
     await collect(first)
     assert [text_of(events) for events in await asyncio.gather(*answers)] == ["5", "5"]
-    assert instance.queued == 0
+    assert instance.slots.queued == 0
 
 
 async def test_slots_run_side_by_side(pool: InstancePool) -> None:
@@ -455,7 +458,7 @@ async def test_slots_run_side_by_side(pool: InstancePool) -> None:
     endless = instance.predict(asking("Tell me a story", overflow_policy="rollingWindow"))
     await anext(endless)
     assert text_of(await collect(instance.predict(asking("What is 2+3=?")))) == "5"
-    assert instance.queued == 1
+    assert instance.slots.queued == 1
     await endless.aclose()
 
 

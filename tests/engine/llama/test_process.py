@@ -14,10 +14,12 @@ from typing import TYPE_CHECKING
 import psutil
 import pytest
 
+from lmstrix.engine.faults import EngineFault
 from lmstrix.engine.llama.client import LlamaClient, LlamaGoneError, LlamaRefusalError
 from lmstrix.engine.llama.process import Launch, LlamaProcess, exit_code
-from lmstrix.engine.records import EngineFault, LoadSettings
+from lmstrix.engine.records import LoadSettings
 from tests.engine.children import own_children
+from tests.engine.pools import noting
 from tests.support.tiny_gguf import tiny_model
 from tests.support.tiny_gguf_scripted import scripted_model
 
@@ -65,7 +67,7 @@ async def test_a_child_answers_and_is_gone_after_stop(tmp_path: Path) -> None:
     ratios: list[float] = []
     lines: list[tuple[str, str]] = []
     launch = launch_of(scripted_model(), tmp_path / "run", n_ctx=1000)
-    process = await LlamaProcess.launch(launch, on_progress=ratios.append, on_line=lambda *line: lines.append(line))
+    process = await LlamaProcess.launch(launch, on_progress=noting(ratios), on_line=lambda *line: lines.append(line))
     assert (await process.client.get("/slots"))[0]["n_ctx"] == 1024
     assert ratios == sorted(ratios)
     assert ratios[-1] == 1.0

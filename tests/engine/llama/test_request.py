@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lmstrix.engine.files import FileStore
+from lmstrix.engine.faults import EngineFault
 from lmstrix.engine.llama.request import chat_messages, generation_room, image_bytes, sampling_fields, trimmed
-from lmstrix.engine.records import ChatPart, ChatTurn, EngineFault, PredictionSettings
+from lmstrix.engine.records import ChatPart, ChatTurn, PredictionSettings
+from lmstrix.engine.uploads import FileStore
 
 if TYPE_CHECKING:
     from lmstrix.ground.types import OverflowPolicy

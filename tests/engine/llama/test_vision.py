@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 from gguf import GGUFWriter
 
-from lmstrix.engine.files import FileStore
-from lmstrix.engine.records import ChatPart, ChatTurn, EngineFault, LoadSettings, PredictionInput, PredictionSettings
+from lmstrix.engine.faults import EngineFault
+from lmstrix.engine.records import ChatPart, ChatTurn, LoadSettings, PredictionInput, PredictionSettings
+from lmstrix.engine.uploads import FileStore
 from lmstrix.loaders.gguf import read_header
 from tests.engine.pools import SCRIPTED, collect, running_pool, scripted_models, stats_of, text_of
 

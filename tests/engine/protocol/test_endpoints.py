@@ -170,7 +170,7 @@ class TestModels:
         assert {place for model in models for place in nulls(model)} == {".deviceIdentifier"}
 
     async def test_5_6_instances(self, llm: RawClient) -> None:
-        info = await llm.load(SCRIPTED, **{"llm.load.contextLength": 777})
+        info = await llm.load(SCRIPTED, {"llm.load.contextLength": 777})
         assert info["contextLength"] == 777
         assert type(info["contextLength"]) is int
         assert set(nulls(info)) == {".deviceIdentifier", ".ttlMs", ".lastUsedTime"}
@@ -242,7 +242,7 @@ class TestModels:
     async def test_13_the_load_config_is_what_is_in_effect(self, llm: RawClient) -> None:
         await llm.load(
             SCRIPTED,
-            **{
+            {
                 "llm.load.contextLength": 600,
                 "llm.load.llama.kCacheQuantizationType": {"checked": True, "value": False},
                 "llm.load.llama.evalBatchSize": 128,
@@ -265,7 +265,7 @@ class TestModels:
         second = await llm.load(SCRIPTED)
         assert (first["identifier"], second["identifier"]) == (SCRIPTED, f"{SCRIPTED}:2")
         assert first["instanceReference"] != second["instanceReference"]
-        await llm.load(SCRIPTED, "mine")
+        await llm.load(SCRIPTED, identifier="mine")
         parameter = {"modelKey": SCRIPTED, "identifier": "mine", "loadConfigStack": stack({})}
         _, last = await llm.channel("loadModel", parameter)
         assert "already exists" in last["error"]["title"]
@@ -311,7 +311,7 @@ class TestModels:
         assert "specifier" in answer["error"]["title"]
 
     async def test_unloading_wants_the_exact_name(self, llm: RawClient) -> None:
-        await llm.load(SCRIPTED, "mine")
+        await llm.load(SCRIPTED, identifier="mine")
         for name in (SCRIPTED, "MINE", "acme"):
             answer = await llm.rpc("unloadModel", {"identifier": name})
             assert answer["error"]["displayData"]["code"] == "generic.noModelMatchingQuery"
@@ -427,7 +427,7 @@ class TestPredictions:
         assert not new[0].is_running()
 
     async def test_an_unload_ends_what_runs(self, llm: RawClient) -> None:
-        await llm.load(SCRIPTED, "doomed")
+        await llm.load(SCRIPTED, identifier="doomed")
         channel = await llm.open("predict", prediction("doomed", "a story", contextOverflowPolicy="rollingWindow"))
         while (await channel.next())["message"]["type"] != "fragment":
             continue
@@ -438,7 +438,7 @@ class TestPredictions:
 
     async def test_a_crash_is_told_and_takes_nothing_else_along(self, llm: RawClient) -> None:
         before = {child.pid for child in model_processes()}
-        await llm.load(SCRIPTED, "doomed")
+        await llm.load(SCRIPTED, identifier="doomed")
         (child,) = [child for child in model_processes() if child.pid not in before]
         channel = await llm.open("predict", prediction("doomed", "a story", contextOverflowPolicy="rollingWindow"))
         while (await channel.next())["message"]["type"] != "fragment":
@@ -492,7 +492,7 @@ class TestPredictions:
         assert info["lastUsedTime"] > 1_600_000_000_000
 
     async def test_17_too_long_a_prompt_fails_with_the_numbers(self, llm: RawClient) -> None:
-        await llm.load(SCRIPTED, "small", **{"llm.load.contextLength": 64})
+        await llm.load(SCRIPTED, {"llm.load.contextLength": 64}, identifier="small")
         long = prediction("small", "x " * 200, contextOverflowPolicy="stopAtLimit")
         messages, last = await llm.channel("predict", long)
         assert "success" not in [message["type"] for message in messages]
@@ -504,7 +504,7 @@ class TestPredictions:
         assert messages[-1]["type"] == "success"
 
     async def test_17_a_full_context_stops_the_answer(self, llm: RawClient) -> None:
-        await llm.load(SCRIPTED, "small", **{"llm.load.contextLength": 64})
+        await llm.load(SCRIPTED, {"llm.load.contextLength": 64}, identifier="small")
         story = prediction("small", "a story", contextOverflowPolicy="stopAtLimit")
         messages, _ = await llm.channel("predict", story)
         stats = messages[-1]["stats"]
@@ -597,7 +597,7 @@ def on(value: Any) -> dict[str, Any]:
 class TestOtherNamespaces:
     async def test_embeddings(self, engine: EmbeddedEngine) -> None:
         async with connected(engine.address, "embedding") as client:
-            await client.load(EMBEDDING, **{"embedding.load.contextLength": 128})
+            await client.load(EMBEDDING, {"embedding.load.contextLength": 128})
             specifier = query(EMBEDDING)
             answer = await client.rpc("embedString", {"modelSpecifier": specifier, "inputString": "hello"})
             vector = answer["result"]["embedding"]

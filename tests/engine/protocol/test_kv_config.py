@@ -8,9 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lmstrix.engine.protocol.kv_config import LOAD_KEYS, collapse, load_config, load_request
+from lmstrix.engine.faults import EngineFault
+from lmstrix.engine.protocol.kv_config import collapse
+from lmstrix.engine.protocol.load_config import LOAD_KEYS, load_config, load_request
 from lmstrix.engine.protocol.prediction_config import PREDICTION_KEYS, prediction_config, prediction_request
-from lmstrix.engine.records import EngineFault, LoadSettings, PredictionSettings
+from lmstrix.engine.records import LoadSettings, PredictionSettings
 
 
 def stack(fields: dict[str, Any], layer: str = "apiOverride", *more: dict[str, Any]) -> dict[str, Any]:
@@ -211,18 +213,20 @@ class TestLoad:
     )
     def test_what_is_reported_can_be_sent_back(self, settings: LoadSettings) -> None:
         assert settings.context_length is not None
-        reported = load_config(settings, settings.context_length, "llm")
+        reported = load_config(settings, "llm")
         again = load_request({"layers": [{"layerName": "apiOverride", "config": reported}]})
         assert again.ignored_keys == ()
         assert again.settings == settings
 
     def test_the_report_names_the_effective_context_and_no_fitting(self) -> None:
-        fields = {field["key"]: field["value"] for field in load_config(LoadSettings(), 777, "llm")["fields"]}
+        fields = {
+            field["key"]: field["value"] for field in load_config(LoadSettings(context_length=777), "llm")["fields"]
+        }
         assert fields["llm.load.contextLength"] == 777
         assert fields["llm.load.llama.autoFit"] is False
         assert fields["llm.load.numParallelSessions"] == 1
         assert fields["llm.load.llama.kCacheQuantizationType"] == off("f16")
-        embedding = load_config(LoadSettings(), 512, "embedding")["fields"]
+        embedding = load_config(LoadSettings(context_length=512), "embedding")["fields"]
         assert all(field["key"].startswith("embedding.load.") for field in embedding)
 
 

@@ -8,9 +8,11 @@ from typing import Any
 
 import pytest
 
+from lmstrix.engine.access import ClientIdentity
+from lmstrix.engine.faults import EngineFault
 from lmstrix.engine.protocol import wire
-from lmstrix.engine.protocol.session import Call, Channel, Namespace, Session
-from lmstrix.engine.records import EngineFault, FragmentEvent
+from lmstrix.engine.protocol.session import EndpointNamespace, RpcRequest, ServerChannel, Session
+from lmstrix.engine.records import FragmentEvent
 
 
 class Recorder:
@@ -44,37 +46,37 @@ class Rig:
             "broken": self.broken,
             "tokens": self.tokens,
         }
-        namespace = Namespace(calls=calls, channels=channels)
-        client = wire.AuthRequest(identifier="guest", passkey="")
+        namespace = EndpointNamespace(calls=calls, channels=channels)
+        client = ClientIdentity(identifier="guest", passkey="")
         self.session = Session(self.socket, namespace, client, self.log.append)
 
-    async def echo(self, call: Call) -> object:
+    async def echo(self, call: RpcRequest) -> object:
         for _ in range(call.parameter.get("turns", 0)):
             await asyncio.sleep(0)
         return dict(call.parameter)
 
-    async def void(self, _call: Call) -> object:
+    async def void(self, _call: RpcRequest) -> object:
         return wire.ABSENT
 
-    async def null(self, _call: Call) -> object:
+    async def null(self, _call: RpcRequest) -> object:
         return None
 
-    async def fail(self, _call: Call) -> object:
+    async def fail(self, _call: RpcRequest) -> object:
         raise EngineFault("no such thing", kind="not_found")
 
-    async def break_(self, _call: Call) -> object:
+    async def break_(self, _call: RpcRequest) -> object:
         raise ZeroDivisionError
 
-    async def count(self, channel: Channel) -> None:
+    async def count(self, channel: ServerChannel) -> None:
         for number in range(channel.parameter.get("to", 3)):
             await channel.send({"type": "number", "number": number})
             await asyncio.sleep(0)
 
-    async def tokens(self, channel: Channel) -> None:
+    async def tokens(self, channel: ServerChannel) -> None:
         for number in range(3):
             await channel.send_fragment(FragmentEvent(text=f"{number} ", tokens_count=1), tokens=False)
 
-    async def wait(self, channel: Channel) -> None:
+    async def wait(self, channel: ServerChannel) -> None:
         try:
             await channel.stopped.wait()
         except asyncio.CancelledError:
@@ -82,11 +84,11 @@ class Rig:
             raise
         await channel.send({"type": "stopped"})
 
-    async def fault(self, channel: Channel) -> None:
+    async def fault(self, channel: ServerChannel) -> None:
         await channel.send({"type": "begun"})
         raise EngineFault("halfway", kind="internal")
 
-    async def broken(self, _channel: Channel) -> None:
+    async def broken(self, _channel: ServerChannel) -> None:
         raise ZeroDivisionError
 
     async def say(self, **frame: Any) -> None:
@@ -186,7 +188,7 @@ async def test_the_word_to_stop_reaches_the_channel(rig: Rig, word: str) -> None
 
 
 async def test_stopping_before_anyone_listens_is_not_lost() -> None:
-    channel = Channel(Recorder(), 1, wire.AuthRequest(identifier="a", passkey=""), {})
+    channel = ServerChannel(Recorder(), 1, ClientIdentity(identifier="a", passkey=""), {})
     channel.receive({"type": "cancel"})
     heard = []
     channel.on_stop(lambda: heard.append(True))

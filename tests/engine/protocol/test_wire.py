@@ -9,8 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lmstrix.engine.access import ClientIdentity
+from lmstrix.engine.faults import EngineFault
 from lmstrix.engine.protocol import wire
-from lmstrix.engine.records import EngineFault, FragmentEvent
+from lmstrix.engine.records import FragmentEvent
 
 ids = st.integers(min_value=0, max_value=2**53)
 texts = st.text(max_size=40)
@@ -23,7 +25,7 @@ json_values = st.recursive(
 
 def test_auth_frame() -> None:
     text = '{"authVersion":1,"clientIdentifier":"guest:a","clientPasskey":"b","extra":0}'
-    assert wire.parse_auth(text) == wire.AuthRequest(identifier="guest:a", passkey="b")
+    assert wire.parse_auth(text) == ClientIdentity(identifier="guest:a", passkey="b")
 
 
 @pytest.mark.parametrize(

@@ -29,9 +29,12 @@ _LOG_GRACE_S = 0.15
 def main() -> NoReturn:
     """Load the model the parent describes, report, and serve until stdin ends."""
     options = json.loads(sys.stdin.buffer.readline())
+    # llama.cpp and its libraries print to stdout as they like; from here on that goes to stderr, and the
+    # report alone keeps the way to the parent.
     report_fd = os.dup(1)
     os.dup2(2, 1)
     _guard(options)
+    # Before the load, which may take minutes: a parent that dies meanwhile closes our stdin.
     threading.Thread(target=_exit_at_end_of_input, daemon=True).start()
     try:
         server = _serve(options)
@@ -60,6 +63,7 @@ def _guard(options: dict[str, Any]) -> None:
         import ctypes
 
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        # The parent may have died before the system was asked to tell us.
         if os.getppid() != options["parent_pid"]:
             os._exit(0)
         with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:  # noqa: PTH123 - 5 ms less
@@ -68,6 +72,7 @@ def _guard(options: dict[str, Any]) -> None:
     if limit is not None and sys.platform != "win32":
         import resource
 
+        # The system may allow less than asked for already; then its limit stands.
         with contextlib.suppress(OSError, ValueError):
             resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
 

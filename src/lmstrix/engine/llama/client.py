@@ -10,16 +10,16 @@ import json
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
+import aiohttp
+
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
-
-    import aiohttp
 
 _EVENT_END = b"\n\n"
 _DATA = b"data: "
 _DONE = b"[DONE]"
 
-Json = dict[str, Any]
+JsonObject = dict[str, Any]
 
 
 class LlamaRefusalError(Exception):
@@ -41,10 +41,9 @@ class LlamaClient:
     """Requests to the server at `address`, as xllamacpp reports it: unix:///path or http://host:port."""
 
     def __init__(self, address: str, *, api_key: str | None = None) -> None:
-        import aiohttp
-
         connector: aiohttp.BaseConnector
         if address.startswith("unix://"):
+            # No limit on connections: requests queue for llama.cpp's slots, not for a way to reach it.
             connector = aiohttp.UnixConnector(path=address.removeprefix("unix://"), limit=0, force_close=True)
             base_url = "http://llama"
         else:
@@ -53,8 +52,10 @@ class LlamaClient:
         self._session = aiohttp.ClientSession(
             base_url=base_url,
             connector=connector,
+            # A long prompt is silent for minutes; only connecting has a time by which it must be done.
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=10),
             headers={"Authorization": f"Bearer {api_key}"} if api_key else None,
+            # Large enough that a slow reader of ours rarely makes llama.cpp wait with a full socket.
             read_bufsize=2**20,
             auto_decompress=False,
             cookie_jar=aiohttp.DummyCookieJar(),
@@ -73,8 +74,6 @@ class LlamaClient:
         return await self._request("POST", path, body)
 
     async def _request(self, method: str, path: str, body: Mapping[str, Any] | None) -> Any:
-        import aiohttp
-
         data = None if body is None else json.dumps(body).encode()
         try:
             self._check_open()
@@ -88,10 +87,8 @@ class LlamaClient:
             raise ConnectionError("the model's connections are closed")
 
     @asynccontextmanager
-    async def stream(self, path: str, body: Mapping[str, Any]) -> AsyncIterator[AsyncIterator[list[Json]]]:
+    async def stream(self, path: str, body: Mapping[str, Any]) -> AsyncIterator[AsyncIterator[list[JsonObject]]]:
         """The events answering a POST, in batches of what had arrived; leaving the context stops llama.cpp."""
-        import aiohttp
-
         try:
             self._check_open()
             response = await self._session.post(path, data=json.dumps(body).encode())
@@ -104,6 +101,7 @@ class LlamaClient:
         except (aiohttp.ClientError, OSError) as exc:
             raise LlamaGoneError(str(exc)) from exc
         finally:
+            # Closing before the end is how llama.cpp learns to stop generating.
             response.close()
 
 
@@ -111,6 +109,7 @@ def _parsed(status: int, raw: bytes) -> Any:
     try:
         body = json.loads(raw)
     except ValueError as exc:
+        # Its HTTP library tells its own errors in plain text.
         raise LlamaRefusalError(status, {"message": raw[:500].decode(errors="replace")}) from exc
     if status != 200 or (isinstance(body, dict) and "error" in body):
         error = body.get("error", body) if isinstance(body, dict) else {}
@@ -118,10 +117,11 @@ def _parsed(status: int, raw: bytes) -> Any:
     return body
 
 
-async def _event_batches(response: aiohttp.ClientResponse) -> AsyncIterator[list[Json]]:
+async def _event_batches(response: aiohttp.ClientResponse) -> AsyncIterator[list[JsonObject]]:
     """Split the stream at blank lines; comment lines (pings) carry nothing and are dropped."""
     rest = b""
     async for chunk in response.content.iter_any():
+        # A chunk may end anywhere, also in the middle of a character; only whole events are decoded.
         *events, rest = (rest + chunk).split(_EVENT_END)
         batch = [json.loads(event[len(_DATA) :]) for event in events if _carries_json(event)]
         for event in batch:

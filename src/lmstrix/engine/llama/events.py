@@ -9,8 +9,8 @@ import json
 import math
 from typing import TYPE_CHECKING, Any
 
+from lmstrix.engine.faults import EngineFault
 from lmstrix.engine.records import (
-    EngineFault,
     FragmentEvent,
     PredictionEvent,
     PredictionStats,
@@ -25,10 +25,10 @@ from lmstrix.engine.records import (
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from lmstrix.engine.llama.reasoning import ReasoningSplitter, ReasoningType
+    from lmstrix.engine.llama.client import JsonObject
+    from lmstrix.engine.llama.reasoning import ReasoningSplitter
+    from lmstrix.engine.records import ReasoningType
     from lmstrix.ground.types import StopReason
-
-Json = dict[str, Any]
 
 
 class CompletionReader:
@@ -46,9 +46,9 @@ class CompletionReader:
         self.round_tokens = 0
         self.round_text: list[str] = []
         self.round_ids: list[int] = []
-        self.final: Json | None = None
+        self.final: JsonObject | None = None
 
-    def feed(self, batch: Iterable[Json]) -> list[PredictionEvent]:
+    def feed(self, batch: Iterable[JsonObject]) -> list[PredictionEvent]:
         """The events that `batch` brings."""
         out: list[PredictionEvent] = []
         texts: list[str] = []
@@ -59,10 +59,12 @@ class CompletionReader:
             self._count(event)
             if "completion_probabilities" in event:
                 out += self._fragments(event["content"], self._token_details(event["completion_probabilities"]))
+            # Nearly every token comes this way: what arrived together is joined before it becomes one event.
             elif self._splitter.settled:
                 texts.append(event["content"])
             else:
                 out += self._fragments(event["content"])
+            # The last event carries the reason and llama.cpp's timings.
             if event["stop"]:
                 self._end_round(event)
         if texts:
@@ -93,22 +95,24 @@ class CompletionReader:
         """Go on as if the model had said `text`."""
         return self._fragments(text)
 
-    def _progress(self, progress: Json) -> PromptProgressEvent:
+    def _progress(self, progress: JsonObject) -> PromptProgressEvent:
+        # Of the first round only: the prompt of a later one is partly what this generation has said.
         if self.prompt_tokens is None:
             self.prompt_tokens, self.cached_tokens = progress["total"], progress["cache"]
         return PromptProgressEvent(
             total_tokens=progress["total"], cached_tokens=progress["cache"], processed_tokens=progress["processed"]
         )
 
-    def _count(self, event: Json) -> None:
+    def _count(self, event: JsonObject) -> None:
         self.round_tokens = event["tokens_predicted"]
         total = self._finished_rounds_tokens + self.round_tokens
+        # A token may be part of a character and bring no text yet; the next text counts it too.
         self._uncounted_tokens += total - self.predicted_tokens
         self.predicted_tokens = total
         self.round_text.append(event["content"])
         self.round_ids += event["tokens"]
 
-    def _end_round(self, event: Json) -> None:
+    def _end_round(self, event: JsonObject) -> None:
         self.final = event
         self._finished_rounds_tokens = self.predicted_tokens
         if self.prompt_tokens is None:
@@ -118,17 +122,19 @@ class CompletionReader:
         events: list[PredictionEvent] = []
         for piece in self._splitter.feed(text):
             events.append(self._fragment(piece.text, piece.type, tokens))
+            # Probabilities go with the first piece; a token that a tag splits must not be told twice.
             tokens = ()
         return events
 
     def _fragment(self, text: str, kind: ReasoningType, tokens: tuple[Mapping[str, Any], ...] = ()) -> FragmentEvent:
         count, self._uncounted_tokens = self._uncounted_tokens, 0
+        # Tags count as reasoning: they are what the model spent on it.
         if kind != "none":
             self.reasoning_tokens += count
         structural = kind in ("reasoningStartTag", "reasoningEndTag")
         return FragmentEvent(text=text, tokens_count=count, reasoning_type=kind, structural=structural, tokens=tokens)
 
-    def _token_details(self, probabilities: list[Json]) -> tuple[Mapping[str, Any], ...]:
+    def _token_details(self, probabilities: list[JsonObject]) -> tuple[Mapping[str, Any], ...]:
         return tuple(
             {
                 "text": item["token"],
@@ -149,16 +155,16 @@ class ToolStreamReader:
     def __init__(self, *, start_tag: str | None, end_tag: str | None) -> None:
         self._start_tag, self._end_tag = start_tag, end_tag
         self._reasoning = False
-        self._call: Json | None = None
+        self._call: JsonObject | None = None
         self.prompt_tokens: int | None = None
         self.cached_tokens: int | None = None
         self.predicted_tokens = 0
         self.reasoning_tokens = 0
         self.called = False
         self.finish_reason: str | None = None
-        self.timings: Json = {}
+        self.timings: JsonObject = {}
 
-    def feed(self, batch: Iterable[Json]) -> list[PredictionEvent]:
+    def feed(self, batch: Iterable[JsonObject]) -> list[PredictionEvent]:
         """The events that `batch` brings."""
         out: list[PredictionEvent] = []
         for chunk in batch:
@@ -181,13 +187,13 @@ class ToolStreamReader:
         """Close what is open."""
         return self._end_reasoning() + self._end_call()
 
-    def _read_totals(self, chunk: Json) -> None:
+    def _read_totals(self, chunk: JsonObject) -> None:
         self.timings = chunk.get("timings") or self.timings
         if usage := chunk.get("usage"):
             self.prompt_tokens = usage.get("prompt_tokens", self.prompt_tokens)
             self.predicted_tokens = usage.get("completion_tokens", self.predicted_tokens)
 
-    def _delta(self, delta: Json) -> list[PredictionEvent]:
+    def _delta(self, delta: JsonObject) -> list[PredictionEvent]:
         out: list[PredictionEvent] = []
         if text := delta.get("reasoning_content"):
             out += self._begin_reasoning()
@@ -218,9 +224,10 @@ class ToolStreamReader:
         self._reasoning = False
         return [self._fragment(self._end_tag, "reasoningEndTag")] if self._end_tag else []
 
-    def _read_call(self, call: Json) -> list[PredictionEvent]:
+    def _read_call(self, call: JsonObject) -> list[PredictionEvent]:
         out: list[PredictionEvent] = []
         function = call.get("function") or {}
+        # llama.cpp numbers the calls; another number means that the one before is complete.
         if self._call is None or self._call["index"] != call.get("index"):
             out += self._end_call()
             self._call = {"index": call.get("index"), "id": call.get("id"), "name": "", "arguments": ""}
@@ -238,6 +245,7 @@ class ToolStreamReader:
         if call is None:
             return []
         try:
+            # A function without parameters may come with no arguments at all.
             arguments = json.loads(call["arguments"] or "{}")
         except ValueError:
             arguments = None
@@ -254,7 +262,9 @@ def garbled_call_fault(detail: str) -> EngineFault:
     return EngineFault("Failed to parse tool call", kind="invalid", cause=detail[:500] or None)
 
 
-def completion_stop(final: Json, *, predicted_tokens: int, max_tokens: int | None) -> tuple[StopReason, str | None]:
+def completion_stop(
+    final: JsonObject, *, predicted_tokens: int, max_tokens: int | None
+) -> tuple[StopReason, str | None]:
     """Why /completion ended, from its last event, and the stop string if that was it."""
     if final["stop_type"] == "word":
         return "stopStringFound", final["stopping_word"]
@@ -266,7 +276,7 @@ def completion_stop(final: Json, *, predicted_tokens: int, max_tokens: int | Non
 
 def stats_of(
     reader: CompletionReader | ToolStreamReader,
-    timings: Json,
+    timings: JsonObject,
     *,
     stop_reason: StopReason,
     stop_string: str | None = None,

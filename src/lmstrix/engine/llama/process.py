@@ -18,10 +18,14 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from lmstrix.engine.faults import EngineFault
 from lmstrix.engine.llama.client import LlamaClient
-from lmstrix.engine.records import EngineFault, LoadSettings
+from lmstrix.engine.records import LogLevel
+
+if TYPE_CHECKING:
+    from lmstrix.engine.records import LoadSettings
 
 _CHILD = Path(__file__).with_name("child.py")
 _CHILD_ENVIRONMENT = {
@@ -31,15 +35,19 @@ _CHILD_ENVIRONMENT = {
     "GGML_NO_BACKTRACE": "1",  # an abort would wait for a debugger first
 }
 _TAIL_LINES = 200
+"""Of stderr, kept to explain a failure."""
 _CAUSE_LINES = 3
 _MAX_HTTP_THREADS = 16
+"""Each one costs the address space of its stack."""
 _EXIT_GRACE_S = 10.0
+"""How long a child that has reported its failure may take to end."""
 _PROGRESS_POLL_S = 0.05
 _PROGRESS_HEARTBEAT_S = 10.0
+"""Clients give up after 60 s without a message."""
 _PROGRESS_STEP = 0.01
 _ALMOST_LOADED = 0.99
 _LOG_LINE = re.compile(r"^\d[\d.]*\.\d+ (?P<level>[DIWE]) (?P<text>.*)$")
-_LEVELS = {"D": "debug", "I": "info", "W": "warn", "E": "error"}
+_LEVELS: dict[str, LogLevel] = {"D": "debug", "I": "info", "W": "warn", "E": "error"}
 _TELLING = re.compile(r"fail|error|insufficient|unable|terminate|corrupt|invalid|what\(\)", re.IGNORECASE)
 
 _CHILD_OVERHEAD_BYTES = 400 * 2**20
@@ -47,8 +55,8 @@ _CHILD_OVERHEAD_BYTES = 400 * 2**20
 _THREAD_STACK_BYTES = 10 * 2**20
 """Address space of each further thread, touched or not."""
 
-OnProgress = Callable[[float], Awaitable[None] | None]
-OnLine = Callable[[str, str], None]
+OnProgress = Callable[[float], Awaitable[None]]
+OnLine = Callable[[LogLevel, str], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,7 +85,7 @@ class LlamaProcess:
 
     def __init__(self, process: asyncio.subprocess.Process, on_line: OnLine) -> None:
         self._process = process
-        self._tail: deque[tuple[str, str]] = deque(maxlen=_TAIL_LINES)
+        self._tail: deque[tuple[LogLevel | None, str]] = deque(maxlen=_TAIL_LINES)
         self._stderr_reader = asyncio.create_task(self._read_stderr(on_line))
         self._client: LlamaClient | None = None
         self._socket: Path | None = None
@@ -100,6 +108,7 @@ class LlamaProcess:
         socket = None if launch.over_tcp else launch.run_dir / f"{secrets.token_hex(4)}.sock"
         api_key = None if socket else secrets.token_hex(24)
         process = await asyncio.create_subprocess_exec(
+            # A plain script, isolated (-I): importing this package there would cost each load its start-up time.
             sys.executable,
             "-I",
             str(_CHILD),
@@ -122,6 +131,7 @@ class LlamaProcess:
         stdin, stdout = self._process.stdin, self._process.stdout
         assert stdin is not None
         assert stdout is not None
+        # By stdin, because arguments of a process can be read by every user of the machine.
         stdin.write(json.dumps(options).encode() + b"\n")
         reporter = asyncio.create_task(_report_progress(self.pid, expected_bytes, on_progress)) if on_progress else None
         try:
@@ -129,17 +139,19 @@ class LlamaProcess:
         finally:
             if reporter:
                 await _end_task(reporter)
+        # No line at all: the child died, which its exit code will tell.
         report = json.loads(line) if line else {}
         if "ready" not in report:
             raise await self._load_fault(report.get("failed"))
         if on_progress:
-            await _call(on_progress, 1.0)
+            await on_progress(1.0)
         return str(report["ready"])
 
     async def _load_fault(self, reason: str | None) -> EngineFault:
         """The child is ending: collect what it said, and tell its refusal (`reason`) from its death (None)."""
         try:
             async with asyncio.timeout(_EXIT_GRACE_S):
+                # Shielded, since others wait for the same end and must not be cancelled with this wait.
                 status = exit_code(await asyncio.shield(self.exited))
         except TimeoutError:
             await self.stop()
@@ -152,6 +164,7 @@ class LlamaProcess:
                 cause=f"(Exit code: {status}). Unknown error. Try a different model and/or config.",
                 error_data={"exitCode": status},
             )
+        # The remedy is an installation, not another model.
         if reason.startswith(("ModuleNotFoundError", "ImportError")):
             return _runtime_missing(reason)
         return EngineFault("Failed to load model", kind="load_failed", cause=self.error_text() or reason)
@@ -168,7 +181,8 @@ class LlamaProcess:
     def error_text(self) -> str:
         """The first lines of stderr that say what went wrong: the cause; those after it are consequences."""
         errors = [text for level, text in self._tail if level == "error"]
-        telling = errors or [text for level, text in self._tail if level == "plain" and _TELLING.search(text)]
+        # C++ libraries and the system write lines without a level; of those only some say what failed.
+        telling = errors or [text for level, text in self._tail if level is None and _TELLING.search(text)]
         return "\n".join(telling[:_CAUSE_LINES])
 
     async def stop(self) -> None:
@@ -178,6 +192,7 @@ class LlamaProcess:
         await asyncio.shield(self.exited)
         if self._client is not None:
             await self._client.close()
+        # The transport stays open otherwise, and asyncio complains when the loop ends.
         if self._process.stdin is not None:
             self._process.stdin.close()
         await self._stderr_reader
@@ -198,10 +213,10 @@ class LlamaProcess:
     def _keep_line(self, raw: bytes, on_line: OnLine) -> None:
         line = raw.decode(errors="replace").rstrip()
         match = _LOG_LINE.match(line)
-        level, text = (_LEVELS[match["level"]], match["text"].strip()) if match else ("plain", line)
+        level, text = (_LEVELS[match["level"]], match["text"].strip()) if match else (None, line)
         if text:
             self._tail.append((level, text))
-            on_line("info" if level == "plain" else level, text)
+            on_line(level or "info", text)
 
 
 def exit_code(return_code: int) -> int:
@@ -244,6 +259,7 @@ def _child_options(launch: Launch, socket: Path | None, api_key: str | None) -> 
         "n_gpu_layers": launch.gpu_layers,
     }
     params.update({name: value for name, value in optional.items() if value is not None})
+    # The limit on the address space counts code and stacks too, which are no bytes of the model.
     allowance = _CHILD_OVERHEAD_BYTES + _THREAD_STACK_BYTES * (launch.threads + params["n_threads_http"])
     return {
         "model": launch.model_file,
@@ -273,13 +289,14 @@ async def _report_progress(pid: int, expected_bytes: int, on_progress: OnProgres
     """Resident memory over expected memory, rising only, repeated while nothing moves so that clients keep waiting."""
     loop = asyncio.get_running_loop()
     told, told_at = 0.0, loop.time()
-    await _call(on_progress, told)
+    await on_progress(told)
     while True:
         await asyncio.sleep(_PROGRESS_POLL_S)
+        # llama.cpp reports no progress to us; how much of the file has become resident is close to it.
         ratio = min(_ALMOST_LOADED, _resident_bytes(pid) / max(1, expected_bytes))
         if ratio >= told + _PROGRESS_STEP or loop.time() - told_at >= _PROGRESS_HEARTBEAT_S:
             told, told_at = max(told, ratio), loop.time()
-            await _call(on_progress, told)
+            await on_progress(told)
 
 
 def _resident_bytes(pid: int) -> int:
@@ -289,12 +306,6 @@ def _resident_bytes(pid: int) -> int:
         return int(psutil.Process(pid).memory_info().rss)
     except psutil.Error:
         return 0
-
-
-async def _call(on_progress: OnProgress, ratio: float) -> None:
-    result = on_progress(ratio)
-    if result is not None:
-        await result
 
 
 async def _end_task(task: asyncio.Task[None]) -> None:

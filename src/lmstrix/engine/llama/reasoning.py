@@ -6,9 +6,10 @@ may end anywhere, so what could be the beginning of a tag is held back until it 
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
-ReasoningType = Literal["none", "reasoning", "reasoningStartTag", "reasoningEndTag"]
+if TYPE_CHECKING:
+    from lmstrix.engine.records import ReasoningType
 
 
 class Piece(NamedTuple):
@@ -54,6 +55,7 @@ class ReasoningSplitter:
         return [Piece(held, "reasoning" if self.inside else "none")] if held else []
 
     def _before(self, text: str) -> list[Piece]:
+        # White space before the tag is passed on, but does not yet decide that this is the answer.
         space = len(text) - len(text.lstrip())
         rest = text[space:]
         if rest.startswith(self._start):
@@ -63,6 +65,7 @@ class ReasoningSplitter:
                 Piece(self._start, "reasoningStartTag"),
                 *self._inside(rest[len(self._start) :]),
             ]
+        # Still undecided: this may become the tag.
         if self._start.startswith(rest):
             self._held = text
             return []
@@ -81,6 +84,7 @@ class ReasoningSplitter:
 
 def _partial_tag(text: str, tag: str) -> int:
     """How many characters at the end of `text` may be the beginning of `tag`."""
+    # The longest first: of a tag that repeats itself, a shorter match would hold back too little.
     for length in range(min(len(tag) - 1, len(text)), 0, -1):
         if text.endswith(tag[:length]):
             return length

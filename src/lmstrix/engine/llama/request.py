@@ -6,12 +6,13 @@ import base64
 import json
 from typing import TYPE_CHECKING, Any
 
-from lmstrix.engine.records import ChatPart, ChatTurn, EngineFault, PredictionSettings
+from lmstrix.engine.faults import EngineFault
+from lmstrix.engine.uploads import FileStore, no_such_upload
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from lmstrix.engine.files import FileStore
+    from lmstrix.engine.records import ChatPart, ChatTurn, PredictionSettings
     from lmstrix.ground.types import OverflowPolicy
 
 _SAMPLING_FIELDS = {
@@ -44,6 +45,7 @@ def sampling_fields(settings: PredictionSettings, *, default_seed: int | None = 
         fields["logit_bias"] = [[token, bias] for token, bias in settings.logit_bias]
     if settings.stop:
         fields["stop"] = list(settings.stop)
+    # llama.cpp takes one constraint only; the most specific one wins.
     if settings.gbnf_grammar:
         fields["grammar"] = settings.gbnf_grammar
     elif settings.json_schema is not None:
@@ -66,6 +68,7 @@ def chat_messages(turns: Iterable[ChatTurn], files: FileStore | None) -> list[di
     """The history as OpenAI-style messages. Text files become text; images become parts of their own."""
     messages: list[dict[str, Any]] = []
     for turn in turns:
+        # One message of LM Studio may hold several results; OpenAI's form wants a message per result.
         results = [part for part in turn.parts if part.type == "toolCallResult"]
         messages += [_tool_result(part) for part in results]
         if len(results) < len(turn.parts) or not turn.parts:
@@ -81,6 +84,7 @@ def image_bytes(turns: Iterable[ChatTurn], files: FileStore | None) -> list[byte
 def _message(turn: ChatTurn, files: FileStore | None) -> dict[str, Any]:
     parts = [_content_part(part, files) for part in turn.parts if part.type in ("text", "file")]
     content: object = parts
+    # Many chat templates know text only and print a list of parts as a list.
     if all(part["type"] == "text" for part in parts):
         content = "".join(part["text"] for part in parts)
     message: dict[str, Any] = {"role": turn.role, "content": content}
@@ -94,10 +98,11 @@ def _content_part(part: ChatPart, files: FileStore | None) -> dict[str, Any]:
     if part.type == "text":
         return {"type": "text", "text": part.text}
     if _is_image(part):
+        # Whatever the image is: llama.cpp looks at the bytes, not at the type.
         url = "data:image/png;base64," + base64.b64encode(_content(part, files)).decode()
         return {"type": "image_url", "image_url": {"url": url}}
     if files is None or part.file_id is None:
-        raise _missing_file(part)
+        raise no_such_upload(part.file_id)
     return {"type": "text", "text": files.text_of(part.file_id)}
 
 
@@ -105,12 +110,8 @@ def _content(part: ChatPart, files: FileStore | None) -> bytes:
     if part.data is not None:
         return part.data
     if files is None or part.file_id is None:
-        raise _missing_file(part)
+        raise no_such_upload(part.file_id)
     return files.get(part.file_id).data
-
-
-def _missing_file(part: ChatPart) -> EngineFault:
-    return EngineFault(f"No uploaded file answers to {part.file_id}", kind="not_found", suggestion="Upload it first.")
 
 
 def _is_image(part: ChatPart) -> bool:
@@ -131,6 +132,7 @@ def trimmed(tokens: Sequence[int], keep: int, policy: OverflowPolicy) -> list[in
     """At most `keep` of `tokens`: without their middle, or without the oldest (but the first, which may be BOS)."""
     if len(tokens) <= keep:
         return list(tokens)
+    # The first token may be BOS, without which many models talk nonsense.
     head = 1 if policy == "rollingWindow" else (keep + 1) // 2
     tail = keep - head
     return [*tokens[:head], *tokens[len(tokens) - tail :]]

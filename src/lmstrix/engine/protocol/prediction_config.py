@@ -6,29 +6,41 @@ that is absent: that leaves llama.cpp's default.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Final, TypeAlias, get_args
+from typing import Any, Final, get_args
 
 from lmstrix.engine.protocol.kv_config import (
+    Changes,
     Flat,
-    bad_value,
-    jinja_template,
+    Reader,
+    Rule,
+    apply_rules,
     kv_config,
     layers,
-    read_bool,
     read_checkbox,
+    read_checked_count,
     read_checked_number,
-    read_int,
     read_jinja_template,
+    refuses,
+    sets,
+    shown_checkbox,
+    shown_template,
+    without_effect,
+)
+from lmstrix.engine.protocol.tool_names import TOOL_NAMINGS, renamed, with_name
+from lmstrix.engine.records import PredictionSettings
+from lmstrix.engine.values import (
+    bad_value,
+    read_bool,
+    read_int,
     read_number,
     read_positive,
     read_text,
-    shown_checkbox,
+    read_texts,
+    read_tools,
     unsupported,
 )
-from lmstrix.engine.records import PredictionSettings
 from lmstrix.ground.types import OverflowPolicy
 
 _PREFIX: Final = "llm.prediction."
@@ -51,9 +63,6 @@ class PredictionRequest:
     ignored_keys: tuple[str, ...] = ()
 
 
-_Rule: TypeAlias = Callable[[str, Any], dict[str, Any]]
-
-
 def prediction_request(stack: object) -> PredictionRequest:
     """Read a stack of prediction settings. Raises EngineFault for a bad value or one that cannot be honoured."""
     flat: Flat = {}
@@ -61,48 +70,63 @@ def prediction_request(stack: object) -> PredictionRequest:
     for name, found in layers(stack):
         if name == _RAW_LAYER:
             raw = True
+            # This layer's template only glues the messages together, and text sent raw is not rendered at all.
             found.pop(f"{_PREFIX}promptTemplate", None)
         flat.update(found)
-    changes: dict[str, Any] = {}
-    ignored = []
-    for key, value in flat.items():
-        rule = _RULES.get(key)
-        if rule is None:
-            ignored.append(key)
-        else:
-            changes.update(rule(key, value))
+    changes, ignored = apply_rules(_RULES, flat)
+    # These three settle other fields and are no PredictionSettings of their own.
     system_prompt = changes.pop("system_prompt", "")
     naming = changes.pop("tool_naming", "passThrough")
     changes["stop"] = (*changes.get("stop", ()), *changes.pop("template_stop", ()))
-    tools, tool_names = _renamed(changes.get("tools", ()), naming)
+    changes["tools"], tool_names = renamed(changes.get("tools", ()), naming)
     return PredictionRequest(
-        settings=replace(PredictionSettings(), **(changes | {"tools": tools})),
+        settings=replace(PredictionSettings(), **changes),
         raw=raw,
         system_prompt=system_prompt,
         tool_names=tool_names,
-        ignored_keys=tuple(ignored),
+        ignored_keys=ignored,
     )
 
 
-# Readers that make changes to PredictionSettings.
+# Settings in one field each: (field, reader) by key, and the value that switches off those behind a checkbox.
+
+_PLAIN: Final[Mapping[str, tuple[str, Reader]]] = {
+    "temperature": ("temperature", read_number),
+    "topKSampling": ("top_k", read_int),
+    "reasoning.enableThinking": ("enable_thinking", read_bool),
+}
+_SWITCHES: Final[Mapping[str, tuple[str, float]]] = {
+    "topPSampling": ("top_p", 1.0),
+    "minPSampling": ("min_p", 0.0),
+    "repeatPenalty": ("repeat_penalty", 1.0),
+    "llama.presencePenalty": ("presence_penalty", 0.0),
+    "llama.frequencyPenalty": ("frequency_penalty", 0.0),
+    "llama.xtcProbability": ("xtc_probability", 0.0),
+    "llama.locallyTypicalSampling": ("typical_p", 1.0),
+}
+_COUNTS: Final[Mapping[str, tuple[str, int]]] = {
+    "seed": ("seed", -1),
+    "logProbs": ("log_probs", 0),
+    "reasoning.budgetTokens": ("reasoning_budget_tokens", 1024),
+}
+"""The value here is only shown beside an unchecked box: off means None."""
 
 
-def _sets(name: str, read: Callable[[str, object], Any]) -> _Rule:
-    return lambda key, value: {name: read(key, value)}
+# Rules for the others.
 
 
-def _switch(name: str, off: float | None) -> _Rule:
+def _switch(name: str, off: float) -> Rule:
     """A sampler behind a checkbox, `off` being the value that switches it off."""
 
-    def rule(key: str, value: object) -> dict[str, Any]:
+    def rule(key: str, value: object) -> Changes:
         number = read_checked_number(key, value)
         return {name: off if number is None else number}
 
     return rule
 
 
-def _refuses_checked(why: str) -> _Rule:
-    def rule(key: str, value: object) -> dict[str, Any]:
+def _refuses_checked(why: str) -> Rule:
+    def rule(key: str, value: object) -> Changes:
         if read_checkbox(key, value) is not None:
             raise unsupported(key, why)
         return {}
@@ -110,36 +134,9 @@ def _refuses_checked(why: str) -> _Rule:
     return rule
 
 
-def _refuses(why: str, *harmless: object) -> _Rule:
-    def rule(key: str, value: object) -> dict[str, Any]:
-        if value not in harmless:
-            raise unsupported(key, why)
-        return {}
-
-    return rule
-
-
-def _without_effect(_key: str, _value: object) -> dict[str, Any]:
-    return {}
-
-
-def _max_tokens(key: str, value: object) -> dict[str, Any]:
+def _max_tokens(key: str, value: object) -> Changes:
     number = read_checked_number(key, value)
-    return {"max_tokens": None if number is None or number == -1 else read_int(key, number, 0)}
-
-
-def _count_or_none(name: str) -> _Rule:
-    def rule(key: str, value: object) -> dict[str, Any]:
-        number = read_checked_number(key, value)
-        return {name: None if number is None or number < 0 else read_int(key, number)}
-
-    return rule
-
-
-def _texts(key: str, value: object) -> tuple[str, ...]:
-    if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
-        raise bad_value(key, "a list of texts", value)
-    return tuple(item for item in value if item)
+    return {"max_tokens": None if number is None or number == -1 else read_int(key, number)}
 
 
 def _overflow_policy(key: str, value: object) -> str:
@@ -148,7 +145,7 @@ def _overflow_policy(key: str, value: object) -> str:
     return str(value)
 
 
-def _structured(key: str, value: object) -> dict[str, Any]:
+def _structured(key: str, value: object) -> Changes:
     match value:
         case {"type": "none"}:
             return {}
@@ -161,43 +158,32 @@ def _structured(key: str, value: object) -> dict[str, Any]:
     raise bad_value(key, "{type: none | json | gbnf}", value)
 
 
-def _tools(key: str, value: object) -> dict[str, Any]:
+def _tools(key: str, value: object) -> Changes:
     match value:
         case {"type": "none"}:
             return {}
         case {"type": "toolArray", "tools": list(tools)}:
             return {"tools": read_tools(key, tools)}
+        # A list that is left out is an empty one.
         case {"type": "toolArray"}:
             return {}
     raise bad_value(key, "{type: none | toolArray}", value)
 
 
-def read_tools(key: str, value: object) -> tuple[Mapping[str, Any], ...]:
-    """Tool definitions in OpenAI's form, which is the one llama.cpp takes too."""
-    if not isinstance(value, list):
-        raise bad_value(key, "a list of tools", value)
-    for tool in value:
-        match tool:
-            case {"type": "function", "function": {"name": str()}}:
-                continue
-        raise bad_value(key, "function tools with a name", tool)
-    return tuple(value)
-
-
-def _tool_choice(key: str, value: object) -> dict[str, Any]:
+def _tool_choice(key: str, value: object) -> Changes:
     match value:
         case {"mode": "none" | "auto" | "required" as mode}:
             return {"tool_choice": mode}
     raise bad_value(key, "{type: generic, mode: none | auto | required}", value)
 
 
-def _tool_naming(key: str, value: object) -> dict[str, Any]:
-    if value not in _TOOL_NAMINGS:
-        raise bad_value(key, f"one of {', '.join(_TOOL_NAMINGS)}", value)
+def _tool_naming(key: str, value: object) -> Changes:
+    if value not in TOOL_NAMINGS:
+        raise bad_value(key, f"one of {', '.join(TOOL_NAMINGS)}", value)
     return {"tool_naming": value}
 
 
-def _prompt_template(key: str, value: object) -> dict[str, Any]:
+def _prompt_template(key: str, value: object) -> Changes:
     match value:
         case {"type": "jinja", **rest}:
             template = read_jinja_template(key, value)
@@ -205,7 +191,7 @@ def _prompt_template(key: str, value: object) -> dict[str, Any]:
             template = _jinja_from_manual(key, parts)
         case _:
             raise bad_value(key, "a jinja or a manual prompt template", value)
-    return {"prompt_template": template, "template_stop": _texts(key, rest.get("stopStrings", []))}
+    return {"prompt_template": template, "template_stop": read_texts(key, rest.get("stopStrings", []))}
 
 
 def _jinja_from_manual(key: str, parts: Mapping[str, object]) -> str:
@@ -216,6 +202,7 @@ def _jinja_from_manual(key: str, parts: Mapping[str, object]) -> str:
         branches.append(
             f"{{%- {word} message['role'] == '{role.lower()}' %}}{{{{ {before} ~ message['content'] ~ {after} }}}}"
         )
+    # What stands before every answer also opens the one to come.
     opening = _jinja_text(read_text(key, parts.get("beforeAssistant", "")))
     return (
         "{%- for message in messages %}" + "".join(branches) + "{%- endif %}{%- endfor %}"
@@ -228,7 +215,7 @@ def _jinja_text(text: str) -> str:
     return f"'{escaped}'"
 
 
-def _reasoning_parsing(key: str, value: object) -> dict[str, Any]:
+def _reasoning_parsing(key: str, value: object) -> Changes:
     match value:
         case {"enabled": False}:
             return {"reasoning_start": None, "reasoning_end": None}
@@ -237,7 +224,7 @@ def _reasoning_parsing(key: str, value: object) -> dict[str, Any]:
     raise bad_value(key, "{enabled, startString, endString}", value)
 
 
-def _mirostat(key: str, value: object) -> dict[str, Any]:
+def _mirostat(key: str, value: object) -> Changes:
     match value:
         case {"version": 0}:
             return {"mirostat": 0}
@@ -250,9 +237,10 @@ def _mirostat(key: str, value: object) -> dict[str, Any]:
     raise bad_value(key, "{version: 0 | 1 | 2, learningRate, targetEntropy}", value)
 
 
-def _logit_bias(key: str, value: object) -> dict[str, Any]:
+def _logit_bias(key: str, value: object) -> Changes:
     try:
         pairs = tuple(
+            # JSON has no infinity, so SDKs write the word for "never this token".
             (read_int(key, token), float("-inf") if bias == "-inf" else read_number(key, bias))
             for token, bias in value  # type: ignore[attr-defined]  # TypeError is the check
         )
@@ -261,90 +249,49 @@ def _logit_bias(key: str, value: object) -> dict[str, Any]:
     return {"logit_bias": pairs}
 
 
-def _threads(key: str, value: object) -> dict[str, Any]:
+def _threads(key: str, value: object) -> Changes:
+    # A value that is wrong in itself is told as such first.
     read_positive(key, value)
     raise unsupported(key, "threads are fixed when a model loads (llm.load.llama.cpuThreadPoolSize)")
 
 
-_DRAFT: Final = "speculative decoding is not available"
-_RULES: Final[Mapping[str, _Rule]] = {
+_NO_DRAFTS: Final = "speculative decoding is not available"
+_SCALED_BY_PROJECTOR: Final = "images are scaled by the model's own projector"
+_RULES: Final[Mapping[str, Rule]] = {
     _PREFIX + key: rule
     for key, rule in {
-        "temperature": _sets("temperature", read_number),
-        "topKSampling": _sets("top_k", read_int),
-        "topPSampling": _switch("top_p", 1.0),
-        "minPSampling": _switch("min_p", 0.0),
-        "repeatPenalty": _switch("repeat_penalty", 1.0),
+        **{key: sets(name, read) for key, (name, read) in _PLAIN.items()},
+        **{key: _switch(name, off) for key, (name, off) in _SWITCHES.items()},
+        **{key: sets(name, read_checked_count) for key, (name, _) in _COUNTS.items()},
         "maxPredictedTokens": _max_tokens,
-        "stopStrings": _sets("stop", _texts),
-        "toolCallStopStrings": _refuses("llama.cpp ends tool calls by itself", []),
+        "stopStrings": sets("stop", read_texts),
+        "toolCallStopStrings": refuses("llama.cpp ends tool calls by itself", []),
         "structured": _structured,
-        "contextOverflowPolicy": _sets("overflow_policy", _overflow_policy),
+        "contextOverflowPolicy": sets("overflow_policy", _overflow_policy),
         "tools": _tools,
         "toolChoice": _tool_choice,
         "toolNaming": _tool_naming,
         "promptTemplate": _prompt_template,
-        "systemPrompt": _sets("system_prompt", read_text),
-        "seed": _count_or_none("seed"),
-        "logProbs": _count_or_none("log_probs"),
-        "reasoning.enableThinking": _sets("enable_thinking", read_bool),
-        "reasoning.budgetTokens": _count_or_none("reasoning_budget_tokens"),
+        "systemPrompt": sets("system_prompt", read_text),
         "reasoning.parsing": _reasoning_parsing,
-        "vision.userMaxImageDimensionPixels": _refuses_checked("images are scaled by the model's own projector"),
-        "vision.ignoreModelPreferredMaxImageDimension": _refuses(
-            "images are scaled by the model's own projector", False
-        ),
+        "vision.userMaxImageDimensionPixels": _refuses_checked(_SCALED_BY_PROJECTOR),
+        "vision.ignoreModelPreferredMaxImageDimension": refuses(_SCALED_BY_PROJECTOR, False),
         "llama.cpuThreads": _threads,
-        "llama.presencePenalty": _switch("presence_penalty", 0.0),
-        "llama.frequencyPenalty": _switch("frequency_penalty", 0.0),
-        "llama.xtcProbability": _switch("xtc_probability", 0.0),
-        "llama.xtcThreshold": _switch("xtc_threshold", None),
+        "llama.xtcThreshold": sets("xtc_threshold", read_checked_number),
         "llama.tailFreeSampling": _refuses_checked("llama.cpp has dropped this sampler"),
-        "llama.locallyTypicalSampling": _switch("typical_p", 1.0),
         "llama.mirostatSampling": _mirostat,
         "llama.logitBias": _logit_bias,
-        "speculativeDecoding.draftModel": _refuses(_DRAFT, ""),
-        "speculativeDecoding.minDraftLengthToConsider": _without_effect,  # limits of what is not there
-        "speculativeDecoding.numReuseTokens": _without_effect,
-        "speculativeDecoding.minContinueDraftingProbability": _without_effect,
-        "speculativeDecoding.maxTokensToDraft": _without_effect,
-        "speculativeDecoding.numDraftTokensExact": _without_effect,
-        "contextPrefill": _refuses("write it into the history", []),
+        "speculativeDecoding.draftModel": refuses(_NO_DRAFTS, ""),
+        # Limits of what is not there.
+        "speculativeDecoding.minDraftLengthToConsider": without_effect,
+        "speculativeDecoding.numReuseTokens": without_effect,
+        "speculativeDecoding.minContinueDraftingProbability": without_effect,
+        "speculativeDecoding.maxTokensToDraft": without_effect,
+        "speculativeDecoding.numDraftTokensExact": without_effect,
+        "contextPrefill": refuses("write it into the history", []),
     }.items()
 }
 PREDICTION_KEYS: Final = frozenset(_RULES)
-
-
-# Tool names as the model sees them.
-
-
-def _camel(words: list[str]) -> str:
-    return "".join(word.lower() if index == 0 else word.capitalize() for index, word in enumerate(words))
-
-
-def _words(name: str) -> list[str]:
-    return re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+", name) or ["tool"]
-
-
-_TOOL_NAMINGS: Final[Mapping[str, Callable[[str], str]]] = {
-    "passThrough": str,
-    "removeSpecial": lambda name: re.sub(r"[^A-Za-z0-9_]+", "_", name),
-    "snakeCase": lambda name: "_".join(word.lower() for word in _words(name)),
-    "camelCase": lambda name: _camel(_words(name)),
-}
-
-
-def _renamed(tools: tuple[Mapping[str, Any], ...], naming: str) -> tuple[tuple[Mapping[str, Any], ...], dict[str, str]]:
-    """Tools with the names the model is shown, and the way back. A name two tools would share stays as it is."""
-    back: dict[str, str] = {}
-    shown = []
-    for tool in tools:
-        original = tool["function"]["name"]
-        name = _TOOL_NAMINGS[naming](original)
-        name = original if name in back else name
-        back[name] = original
-        shown.append({**tool, "function": {**tool["function"], "name": name}})
-    return tuple(shown), back
 
 
 # The way back.
@@ -365,32 +312,23 @@ def prediction_config(request: PredictionRequest) -> dict[str, Any]:
             "endString": settings.reasoning_end or "</think>",
         },
     }
-    plain = {
-        "temperature": settings.temperature,
-        "topKSampling": settings.top_k,
-        "reasoning.enableThinking": settings.enable_thinking,
-    }
-    fields.update({key: value for key, value in plain.items() if value is not None})
-    for key, value, off in _shown_switches(settings):
-        if value is not None:
+    for key, (name, _) in _PLAIN.items():
+        if (value := getattr(settings, name)) is not None:
+            fields[key] = value
+    for key, (name, off) in _SWITCHES.items():
+        if (value := getattr(settings, name)) is not None:
             fields[key] = {"checked": value != off, "value": value}
-    if settings.seed is not None:
-        fields["seed"] = shown_checkbox(settings.seed, -1)
-    if settings.log_probs is not None:
-        fields["logProbs"] = shown_checkbox(settings.log_probs, 0)
-    if settings.reasoning_budget_tokens is not None:
-        fields["reasoning.budgetTokens"] = shown_checkbox(settings.reasoning_budget_tokens, 1024)
+    for key, (name, unchecked) in _COUNTS.items():
+        if (value := getattr(settings, name)) is not None:
+            fields[key] = shown_checkbox(value, unchecked)
     if settings.tools:
-        originals = [_with_name(tool, request.tool_names) for tool in settings.tools]
+        # The client knows its tools by its own names, not by those the model was shown.
+        names = request.tool_names
+        originals = [with_name(tool, names.get(shown := tool["function"]["name"], shown)) for tool in settings.tools]
         fields["tools"] = {"type": "toolArray", "tools": originals}
     if settings.prompt_template is not None:
-        fields["promptTemplate"] = jinja_template(settings.prompt_template)
+        fields["promptTemplate"] = shown_template(settings.prompt_template)
     return kv_config({_PREFIX + key: value for key, value in fields.items()})
-
-
-def _with_name(tool: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
-    function = tool["function"]
-    return {**tool, "function": {**function, "name": names.get(function["name"], function["name"])}}
 
 
 def _shown_structured(settings: PredictionSettings) -> dict[str, Any]:
@@ -399,16 +337,3 @@ def _shown_structured(settings: PredictionSettings) -> dict[str, Any]:
     if settings.gbnf_grammar is not None:
         return {"type": "gbnf", "gbnfGrammar": settings.gbnf_grammar}
     return {"type": "json" if settings.json_any else "none"}
-
-
-def _shown_switches(settings: PredictionSettings) -> tuple[tuple[str, float | None, float], ...]:
-    """(key, value, value that means off) of every sampler behind a checkbox."""
-    return (
-        ("topPSampling", settings.top_p, 1.0),
-        ("minPSampling", settings.min_p, 0.0),
-        ("repeatPenalty", settings.repeat_penalty, 1.0),
-        ("llama.presencePenalty", settings.presence_penalty, 0.0),
-        ("llama.frequencyPenalty", settings.frequency_penalty, 0.0),
-        ("llama.xtcProbability", settings.xtc_probability, 0.0),
-        ("llama.locallyTypicalSampling", settings.typical_p, 1.0),
-    )

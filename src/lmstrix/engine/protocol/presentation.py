@@ -2,21 +2,18 @@
 
 JavaScript clients drop a packet that lacks a field or has null in an optional one, and then wait for ever, so: optional
 fields are left out when unknown; `deviceIdentifier`, `ttlMs` and `lastUsedTime` are always there, null where unknown;
-integers are integers. The reverse direction is here too: a chat history into turns.
+integers are integers.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any
 
+from lmstrix.engine.identity import ENGINE_NAME
 from lmstrix.engine.protocol import wire
 from lmstrix.engine.records import (
     CatalogEntry,
-    ChatPart,
-    ChatTurn,
-    EngineFault,
     FragmentEvent,
     LoadEstimate,
     LogEvent,
@@ -32,29 +29,9 @@ from lmstrix.engine.records import (
 )
 
 if TYPE_CHECKING:
-    from lmstrix.engine.records import LoadSettings
+    from collections.abc import Mapping
 
-ENGINE_NAME: Final = "llama.cpp"
-SAMPLE_SIZE: Final = 5
-
-
-class LoadedInstance(Protocol):
-    """The facts of a loaded instance that clients are shown."""
-
-    @property
-    def identifier(self) -> str: ...
-    @property
-    def reference(self) -> str: ...
-    @property
-    def entry(self) -> CatalogEntry: ...
-    @property
-    def settings(self) -> LoadSettings: ...
-    @property
-    def context_length(self) -> int: ...
-    @property
-    def ttl_s(self) -> float | None: ...
-    @property
-    def last_used_ms(self) -> int | None: ...
+    from lmstrix.engine.instance import Instance
 
 
 def model_info(entry: CatalogEntry) -> dict[str, Any]:
@@ -74,6 +51,7 @@ def model_info(entry: CatalogEntry) -> dict[str, Any]:
     }
     if entry.params is not None:
         info["paramsString"] = entry.params
+    # Clients want both or neither.
     if entry.quantization is not None and entry.bits is not None:
         info["quantization"] = {"name": entry.quantization, "bits": entry.bits}
     if entry.kind == "llm":
@@ -82,14 +60,15 @@ def model_info(entry: CatalogEntry) -> dict[str, Any]:
     return info
 
 
-def instance_info(instance: LoadedInstance) -> dict[str, Any]:
+def instance_info(instance: Instance) -> dict[str, Any]:
     """A loaded instance."""
     return {
         **model_info(instance.entry),
         "identifier": instance.identifier,
         "instanceReference": instance.reference,
+        # Clients accept integers only; seconds may be fractions.
         "ttlMs": None if instance.ttl_s is None else round(instance.ttl_s * 1000),
-        "lastUsedTime": instance.last_used_ms,
+        "lastUsedTime": instance.slots.last_used_ms,
         "contextLength": instance.context_length,
     }
 
@@ -127,6 +106,7 @@ def prediction_stats(stats: PredictionStats) -> dict[str, Any]:
     known = {
         name: value
         for name, value in figures.items()
+        # JSON has no word for infinity or NaN, and clients drop a frame that has one.
         if value is not None and not (isinstance(value, float) and not math.isfinite(value))
     }
     return {"stopReason": stats.stop_reason, **known}
@@ -153,6 +133,7 @@ def packet(event: PredictionEvent, tool_names: Mapping[str, str]) -> dict[str, A
             return {"type": "toolCallGenerationEnd", "toolCallRequest": request, **_raw(event.raw)}
         case ToolCallFailedEvent():
             return {"type": "toolCallGenerationFailed", "error": wire.serialized_error(event.fault), **_raw(event.raw)}
+        # Fragments are put together by hand for speed, and the end says more than an event knows.
         case FragmentEvent() | PredictionDone():
             return None
 
@@ -163,15 +144,14 @@ def _raw(raw: str | None) -> dict[str, Any]:
 
 def prompt_progress(event: PromptProgressEvent) -> dict[str, Any]:
     """How far the prompt is."""
-    done = event.cached_tokens + event.processed_tokens
     return {
         "type": "promptProcessingProgress",
-        "progress": min(1.0, done / event.total_tokens) if event.total_tokens else 1.0,
+        "progress": event.ratio,
         "details": {
             "cachedTokenCount": event.cached_tokens,
             "totalPromptTokenCount": event.total_tokens,
             "processedPromptTokenCount": event.processed_tokens,
-            "unprocessedPromptTokenCount": max(0, event.total_tokens - done),
+            "unprocessedPromptTokenCount": max(0, event.total_tokens - event.done_tokens),
         },
     }
 
@@ -202,74 +182,3 @@ def log_packet(event: LogEvent, engine_version: str) -> dict[str, Any]:
             }
             data |= {name: value for name, value in optional.items() if value is not None}
     return {"type": "log", "log": {"timestamp": event.time_ms, "data": data}}
-
-
-# From clients.
-
-
-def chat_turns(history: object, *, system_prompt: str = "") -> tuple[ChatTurn, ...]:
-    """A chat history as turns; `system_prompt` opens one that has no system message."""
-    try:
-        messages = history["messages"]  # type: ignore[index]  # TypeError for what has no keys is the check
-        turns = tuple(ChatTurn(role=_role(item["role"]), parts=_parts(item["content"])) for item in messages)
-    except (KeyError, TypeError, AttributeError) as exc:
-        raise EngineFault("A history must be {messages: [{role, content: [parts]}]}.", kind="invalid") from exc
-    if system_prompt and not any(turn.role == "system" for turn in turns):
-        opening = ChatTurn(role="system", parts=(ChatPart(type="text", text=system_prompt),))
-        return (opening, *turns)
-    return turns
-
-
-def _role(role: object) -> Any:
-    if role not in ("system", "user", "assistant", "tool"):
-        raise EngineFault(f"Unknown role {role!r} in a history.", kind="invalid")
-    return role
-
-
-def _parts(content: object) -> tuple[ChatPart, ...]:
-    if isinstance(content, str):
-        return (ChatPart(type="text", text=content),)
-    if not isinstance(content, Sequence):
-        raise TypeError
-    return tuple(_part(part) for part in content)
-
-
-def _part(part: Mapping[str, Any]) -> ChatPart:
-    match part:
-        case {"type": "text", "text": str(text)}:
-            return ChatPart(type="text", text=text)
-        case {"type": "file", "identifier": str(identifier)}:
-            return ChatPart(type="file", file_id=identifier, file_type=part.get("fileType"), name=part.get("name"))
-        case {"type": "toolCallRequest", "toolCallRequest": {"name": str(name)} as request}:
-            return ChatPart(
-                type="toolCallRequest",
-                name=name,
-                call_id=request.get("id"),
-                arguments=request.get("arguments") or {},
-            )
-        case {"type": "toolCallResult", "content": str(text)}:
-            return ChatPart(type="toolCallResult", text=text, call_id=part.get("toolCallId"), name=part.get("name"))
-    raise EngineFault(f"Unknown part {part.get('type')!r} in a history.", kind="invalid")
-
-
-def joined_text(turns: Sequence[ChatTurn]) -> str:
-    """All text of a history, one after the other: the prompt of a raw completion sent as a chat."""
-    return "".join(part.text for turn in turns for part in turn.parts if part.type == "text")
-
-
-# Faults that name what there is.
-
-
-def no_such_instance(query: Mapping[str, Any], title: str, loaded: Sequence[str]) -> EngineFault:
-    """No loaded model answers to a query."""
-    return EngineFault(
-        title,
-        kind="not_found",
-        suggestion="Load it first." if not loaded else f"Loaded models: {', '.join(loaded[:SAMPLE_SIZE])}",
-        display_data={
-            "code": "generic.noModelMatchingQuery",
-            "query": query,
-            "loadedModelsSample": list(loaded[:SAMPLE_SIZE]),
-            "totalLoadedModels": len(loaded),
-        },
-    )

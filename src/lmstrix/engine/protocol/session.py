@@ -13,13 +13,16 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
 
+from aiohttp import WSMsgType, web
+
+from lmstrix.engine.faults import EngineFault
 from lmstrix.engine.protocol import wire
-from lmstrix.engine.records import EngineFault, FragmentEvent
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
-    from aiohttp import web
+    from lmstrix.engine.access import ClientIdentity
+    from lmstrix.engine.records import FragmentEvent
 
 AUTH_TIMEOUT_S: Final = 10.0
 MAX_WARNINGS: Final = 5
@@ -33,17 +36,17 @@ class Socket(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Call:
+class RpcRequest:
     """What a remote call gets: who asks, and for what."""
 
-    client: wire.AuthRequest
+    client: ClientIdentity
     parameter: Mapping[str, Any]
 
 
-class Channel:
+class ServerChannel:
     """What a channel's handler gets: who asks, for what, a way to send packets, and the word to stop."""
 
-    def __init__(self, socket: Socket, channel_id: int, client: wire.AuthRequest, parameter: Mapping[str, Any]) -> None:
+    def __init__(self, socket: Socket, channel_id: int, client: ClientIdentity, parameter: Mapping[str, Any]) -> None:
         self.client = client
         self.parameter = parameter
         self.stopped = asyncio.Event()
@@ -61,6 +64,7 @@ class Channel:
 
     def on_stop(self, callback: Callable[[], object]) -> None:
         """Call back when the client says cancel or stop; at once when it already did."""
+        # A client may cancel before the handler has come as far as listening.
         self._on_stop = callback
         if self.stopped.is_set():
             callback()
@@ -73,12 +77,12 @@ class Channel:
                 self._on_stop()
 
 
-RpcHandler: TypeAlias = Callable[[Call], Awaitable[Any]]
-ChannelHandler: TypeAlias = Callable[[Channel], Awaitable[None]]
+RpcHandler: TypeAlias = Callable[[RpcRequest], Awaitable[Any]]
+ChannelHandler: TypeAlias = Callable[[ServerChannel], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Namespace:
+class EndpointNamespace:
     """The endpoints behind one path. A void call returns wire.ABSENT."""
 
     calls: Mapping[str, RpcHandler]
@@ -89,13 +93,13 @@ class Session:
     """Serves one authenticated client on one namespace until it leaves."""
 
     def __init__(
-        self, socket: Socket, namespace: Namespace, client: wire.AuthRequest, log: Callable[[str], None]
+        self, socket: Socket, namespace: EndpointNamespace, client: ClientIdentity, log: Callable[[str], None]
     ) -> None:
         self._socket = socket
         self._namespace = namespace
         self._client = client
         self._log = log
-        self._channels: dict[int, Channel] = {}
+        self._channels: dict[int, ServerChannel] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._warnings_left = MAX_WARNINGS
 
@@ -131,6 +135,7 @@ class Session:
     async def _start_call(self, frame: wire.RpcCall) -> None:
         handler = self._namespace.calls.get(frame.endpoint)
         if handler is None:
+            # Both: the warning is for whoever reads the client's log, the error ends the call that waits.
             await self._warn_endpoint("rpc", frame.endpoint)
             await self._socket.send_str(wire.rpc_error(frame.call_id, _unknown_endpoint(frame.endpoint)))
             return
@@ -146,21 +151,23 @@ class Session:
             await self._warn(f"channel {frame.channel_id} is already open", "channelAlreadyOpen")
             return
         try:
-            channel = Channel(self._socket, frame.channel_id, self._client, _parameter(frame.parameter))
+            channel = ServerChannel(self._socket, frame.channel_id, self._client, _parameter(frame.parameter))
         except EngineFault as fault:
             await self._socket.send_str(wire.channel_error(frame.channel_id, fault))
             return
+        # Before the task runs: a cancel in the very next frame must find the channel.
         self._channels[frame.channel_id] = channel
         self._spawn(self._run_channel(handler, channel, frame.channel_id))
 
     def _spawn(self, work: Any) -> None:
         task = asyncio.get_running_loop().create_task(work)
+        # A loop keeps only weak references to tasks.
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
     async def _run_call(self, handler: RpcHandler, frame: wire.RpcCall) -> None:
         try:
-            result = await handler(Call(client=self._client, parameter=_parameter(frame.parameter)))
+            result = await handler(RpcRequest(client=self._client, parameter=_parameter(frame.parameter)))
             answer = wire.rpc_result(frame.call_id, result)
         except EngineFault as fault:
             answer = wire.rpc_error(frame.call_id, fault)
@@ -168,7 +175,7 @@ class Session:
             answer = wire.rpc_error(frame.call_id, self._internal(frame.endpoint, exc))
         await self._last_word(answer)
 
-    async def _run_channel(self, handler: ChannelHandler, channel: Channel, channel_id: int) -> None:
+    async def _run_channel(self, handler: ChannelHandler, channel: ServerChannel, channel_id: int) -> None:
         try:
             await handler(channel)
             last = wire.channel_close(channel_id)
@@ -179,6 +186,7 @@ class Session:
         except Exception as exc:  # noqa: BLE001 - as above
             last = wire.channel_error(channel_id, self._internal("channel", exc))
         finally:
+            # Before the last frame: a client may open the same number again as soon as it has read that.
             del self._channels[channel_id]
         await self._last_word(last)
 
@@ -199,6 +207,7 @@ class Session:
 
     async def _warn(self, text: str, kind: str = "unknown") -> None:
         self._log(f"warned a client: {text}")
+        # Clients print every warning; one that speaks a newer protocol would flood its user.
         if self._warnings_left > 0:
             self._warnings_left -= 1
             await self._socket.send_str(wire.warning(text, kind))
@@ -206,6 +215,7 @@ class Session:
 
 def _parameter(value: object) -> Mapping[str, Any]:
     """A parameter as an object; one that is absent or null is an empty one."""
+    # Some clients leave the field out, others send null; both mean a call without parameters.
     if value is wire.ABSENT or value is None:
         return {}
     if not isinstance(value, Mapping):
@@ -219,23 +229,22 @@ def _unknown_endpoint(endpoint: str) -> EngineFault:
 
 async def serve_websocket(
     socket: web.WebSocketResponse,
-    namespace: Namespace,
+    namespace: EndpointNamespace,
     *,
-    authenticate: Callable[[wire.AuthRequest], str | None],
-    connected: Callable[[wire.AuthRequest], AbstractContextManager[None]],
+    authenticate: Callable[[ClientIdentity], str | None],
+    connected: Callable[[ClientIdentity], AbstractContextManager[None]],
     log: Callable[[str], None],
 ) -> None:
     """Run one websocket from its authentication frame to its end.
 
     `authenticate` returns the reason for a refusal; `connected` is entered for as long as an accepted client stays.
     """
-    from aiohttp import WSMsgType
-
     client = await _read_auth(socket)
     if client is None:
         await socket.close()
         return
     refusal = authenticate(client)
+    # Answered even when refused: the reason is what the SDK shows its user.
     await socket.send_str(wire.auth_result(refusal))
     if refusal is not None:
         log(f"refused client {client.identifier!r}: {refusal}")
@@ -251,10 +260,8 @@ async def serve_websocket(
             await session.close()
 
 
-async def _read_auth(socket: web.WebSocketResponse) -> wire.AuthRequest | None:
+async def _read_auth(socket: web.WebSocketResponse) -> ClientIdentity | None:
     """The first readable authentication frame, or None when none comes in time; other frames are passed over."""
-    from aiohttp import WSMsgType
-
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(AUTH_TIMEOUT_S):
             async for message in socket:

@@ -13,8 +13,11 @@ from dataclasses import dataclass
 from json.encoder import encode_basestring_ascii as _quote
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
+from lmstrix.engine.access import ClientIdentity
+
 if TYPE_CHECKING:
-    from lmstrix.engine.records import EngineFault, FragmentEvent
+    from lmstrix.engine.faults import EngineFault
+    from lmstrix.engine.records import FragmentEvent
 
 Json: TypeAlias = Mapping[str, Any] | Sequence[Any] | str | int | float | bool | None
 MAX_IDENTITY_LENGTH = 256
@@ -32,14 +35,6 @@ class _Absent:
 
 
 ABSENT: Final = _Absent()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AuthRequest:
-    """The first frame of a client."""
-
-    identifier: str
-    passkey: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,10 +97,11 @@ _IGNORED = frozenset(
 )
 
 
-def parse_auth(text: str) -> AuthRequest:
+def parse_auth(text: str) -> ClientIdentity:
     """The authentication frame, or FrameError."""
-    found = _object(text)
+    found = _read_object(text)
     version = found.get("authVersion")
+    # True equals 1 in Python, and only there.
     if version != 1 or isinstance(version, bool):
         raise FrameError("expected an authentication frame with authVersion 1")
     identifier, passkey = found.get("clientIdentifier"), found.get("clientPasskey")
@@ -114,32 +110,32 @@ def parse_auth(text: str) -> AuthRequest:
             raise FrameError(f"{name} must be text of at most {MAX_IDENTITY_LENGTH} characters")
     assert isinstance(identifier, str)
     assert isinstance(passkey, str)
-    return AuthRequest(identifier=identifier, passkey=passkey)
+    return ClientIdentity(identifier=identifier, passkey=passkey)
 
 
 def parse_frame(text: str) -> Frame:
     """One frame of an authenticated client, or FrameError."""
-    found = _object(text)
+    found = _read_object(text)
     kind = found.get("type")
     match kind:
         case "rpcCall":
             return RpcCall(
-                endpoint=_text(found, "endpoint"),
-                call_id=_id(found, "callId"),
+                endpoint=_text_field(found, "endpoint"),
+                call_id=_integer_field(found, "callId"),
                 parameter=found.get("parameter", ABSENT),
             )
         case "channelCreate":
             return ChannelCreate(
-                endpoint=_text(found, "endpoint"),
-                channel_id=_id(found, "channelId"),
+                endpoint=_text_field(found, "endpoint"),
+                channel_id=_integer_field(found, "channelId"),
                 parameter=found.get("creationParameter", ABSENT),
             )
         case "channelSend":
-            return ChannelSend(channel_id=_id(found, "channelId"), message=found.get("message"))
+            return ChannelSend(channel_id=_integer_field(found, "channelId"), message=found.get("message"))
         case "signalSubscribe" | "writableSignalSubscribe":
             return SignalSubscribe(
-                endpoint=_text(found, "endpoint"),
-                subscribe_id=_id(found, "subscribeId"),
+                endpoint=_text_field(found, "endpoint"),
+                subscribe_id=_integer_field(found, "subscribeId"),
                 error_type="signalError" if kind == "signalSubscribe" else "writableSignalError",
             )
         case "keepAlive":
@@ -151,9 +147,10 @@ def parse_frame(text: str) -> Frame:
     raise FrameError(f"unknown frame type {kind!r}")
 
 
-def _object(text: str) -> dict[str, Any]:
+def _read_object(text: str) -> dict[str, Any]:
     try:
         found = json.loads(text)
+    # Ten thousand opening brackets are valid so far and exhaust the stack of the parser.
     except (ValueError, RecursionError) as exc:
         raise FrameError("a frame must be JSON") from exc
     if not isinstance(found, dict):
@@ -161,14 +158,14 @@ def _object(text: str) -> dict[str, Any]:
     return found
 
 
-def _text(frame: Mapping[str, Any], name: str) -> str:
+def _text_field(frame: Mapping[str, Any], name: str) -> str:
     value = frame.get(name)
     if not isinstance(value, str):
         raise FrameError(f"{name} must be text")
     return value
 
 
-def _id(frame: Mapping[str, Any], name: str) -> int:
+def _integer_field(frame: Mapping[str, Any], name: str) -> int:
     value = frame.get(name)
     if not isinstance(value, int) or isinstance(value, bool):
         raise FrameError(f"{name} must be an integer")
@@ -188,6 +185,7 @@ def serialized_error(fault: EngineFault) -> dict[str, Any]:
 
 
 def _dump(frame: Mapping[str, Any]) -> str:
+    # NaN and Infinity are no JSON: better an error here, with a traceback, than a frame a client drops.
     return json.dumps(frame, separators=(",", ":"), allow_nan=False)
 
 
@@ -215,7 +213,7 @@ def channel_send(channel_id: int, message: Mapping[str, Any]) -> str:
 
 
 def channel_fragment(channel_id: int, event: FragmentEvent, tokens: bool = False) -> str:
-    """A packet with generated text: what `channel_send` would make, pieced together by hand, being once a token."""
+    """A packet with generated text: what `channel_send` would make, put together by hand: one per token."""
     extra = f',"tokens":{json.dumps(list(event.tokens), separators=(",", ":"))}' if tokens else ""
     return (
         f'{{"type":"channelSend","channelId":{channel_id},"message":{{"type":"fragment","fragment":{{"content":'

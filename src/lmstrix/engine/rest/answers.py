@@ -7,9 +7,9 @@ import secrets
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
-from lmstrix.engine.protocol.presentation import ENGINE_NAME
+from lmstrix.engine.faults import EngineFault
+from lmstrix.engine.identity import ENGINE_NAME, llama_version
 from lmstrix.engine.records import (
-    EngineFault,
     FragmentEvent,
     PredictionDone,
     PredictionEvent,
@@ -17,7 +17,6 @@ from lmstrix.engine.records import (
     ToolCallEndEvent,
     ToolCallFailedEvent,
 )
-from lmstrix.engine.state import llama_version
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -53,10 +52,12 @@ class Answer:
                 call = _tool_call(event)
                 self.tool_calls.append(call)
                 return {"tool_calls": [{"index": len(self.tool_calls) - 1, **call}]}
+            # OpenAI has no form for a garbled call; what the model wrote is at least shown as text.
             case ToolCallFailedEvent(raw=raw) if raw and not self.text:
                 self.text.append(raw)
                 return {"content": raw}
             case PredictionDone(stats=stats):
+                # None of OpenAI's reasons fits, and an answer cut off without a word looks whole.
                 if stats.stop_reason == "modelUnloaded":
                     raise EngineFault("The model was unloaded while it answered.", kind="unloaded")
                 self.stats = stats
@@ -81,6 +82,7 @@ class Answer:
 
 def _tool_call(event: ToolCallEndEvent) -> dict[str, Any]:
     return {
+        # Clients answer a call by its id; a model that gave none must not make that impossible.
         "id": event.call_id or f"call_{secrets.token_hex(8)}",
         "type": "function",
         "function": {"name": event.name, "arguments": json.dumps(event.arguments)},
@@ -120,6 +122,7 @@ def v0_details(instance: Instance, stats: PredictionStats) -> dict[str, Any]:
     figures = {
         "tokens_per_second": stats.tokens_per_second,
         "time_to_first_token": stats.ttft_s,
+        # Without the time to the first token, which is told beside it.
         "generation_time": None if stats.total_s is None else stats.total_s - (stats.ttft_s or 0.0),
         "stop_reason": stats.stop_reason,
     }

@@ -14,9 +14,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
-from lmstrix.engine.protocol.kv_config import read_bool, read_int, read_number, read_positive, read_text
-from lmstrix.engine.protocol.prediction_config import read_tools
-from lmstrix.engine.records import ChatPart, ChatTurn, EngineFault, PredictionSettings
+from lmstrix.engine.faults import EngineFault
+from lmstrix.engine.records import ChatPart, ChatTurn, PredictionSettings
+from lmstrix.engine.values import read_bool, read_int, read_number, read_positive, read_text, read_tools
 
 if TYPE_CHECKING:
     from lmstrix.ground.types import Role
@@ -87,6 +87,7 @@ def prediction_settings(body: Body) -> PredictionSettings:
     )
     settings = _with_response_format(settings, body.get("response_format"))
     settings = _with_tools(settings, body)
+    # llama.cpp's templates know thinking on or off; every effort but none means on.
     effort = field(body, "reasoning_effort", read_text)
     return settings if effort is None else replace(settings, enable_thinking=effort not in ("none", "off"))
 
@@ -101,6 +102,7 @@ def _refuse_extras(body: Body) -> None:
         ("echo", (False,), "the prompt is not repeated"),
     ):
         value = body.get(name)
+        # SDKs send defaults along, so a value that asks for nothing passes.
         if value is not None and value not in harmless:
             raise EngineFault(f"The embedded engine cannot honour {name}: {why}.", kind="unsupported")
 
@@ -141,6 +143,7 @@ def _with_tools(settings: PredictionSettings, body: Body) -> PredictionSettings:
             return replace(settings, tools=tools)
         case "none" | "auto" | "required" as mode:
             return replace(settings, tools=tools, tool_choice=mode)
+        # llama.cpp can be made to call some tool, not a certain one: so that one is all it is offered.
         case {"type": "function", "function": {"name": str(name)}}:
             wanted = tuple(tool for tool in tools if tool["function"]["name"] == name)
             if wanted:
@@ -149,7 +152,7 @@ def _with_tools(settings: PredictionSettings, body: Body) -> PredictionSettings:
     raise EngineFault("tool_choice must be none, auto, required or a function.", kind="invalid")
 
 
-def chat_turns(body: Body) -> tuple[ChatTurn, ...]:
+def message_turns(body: Body) -> tuple[ChatTurn, ...]:
     """The messages of a chat request."""
     messages = body.get("messages")
     if not isinstance(messages, list) or not messages:
@@ -160,6 +163,7 @@ def chat_turns(body: Body) -> tuple[ChatTurn, ...]:
 def _turn(message: object) -> ChatTurn:
     if not isinstance(message, Mapping) or message.get("role") not in _ROLES:
         raise EngineFault(f"Every message needs a role: {', '.join(_ROLES)}.", kind="invalid")
+    # The newer word "developer" has already become "system" here.
     role = _ROLES[message["role"]]
     content = message.get("content")
     if role == "tool":

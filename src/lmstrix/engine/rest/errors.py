@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
+from collections.abc import Awaitable, Callable
+from typing import Any, Final, Literal, TypeAlias
 
-from lmstrix.engine.records import EngineFault
+from aiohttp import web
 
-if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
-
-    from aiohttp import web
+from lmstrix.engine.faults import EngineFault
 
 Family: TypeAlias = Literal["openai", "v1"]
-Handler: TypeAlias = "Callable[[web.Request], Awaitable[web.StreamResponse]]"
+Handler: TypeAlias = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 _STATUS: Final = {
     "not_found": 404,
@@ -45,6 +43,7 @@ def error_body(fault: EngineFault, family: Family) -> dict[str, Any]:
     """The body of a failure. All that is known goes into the message: there is no other place clients show."""
     message = " ".join(text for text in (fault.title, fault.cause, fault.suggestion) if text)
     error: dict[str, Any] = {"type": _type_of(fault, family), "message": message}
+    # Only where OpenAI has a code for it: clients branch on those they know.
     if fault.kind in _CODE:
         error["code"] = _CODE[fault.kind]
     if fault.kind == "not_found":
@@ -58,6 +57,7 @@ def _type_of(fault: EngineFault, family: Family) -> str:
     status = status_of(fault)
     if fault.kind == "not_implemented":
         return "not_implemented"
+    # Each family has words of its own for the same two cases: whose fault it was.
     if family == "openai":
         return "invalid_request_error" if status < 500 else "server_error"
     if fault.kind == "not_found":
@@ -67,15 +67,12 @@ def _type_of(fault: EngineFault, family: Family) -> str:
 
 def error_response(status: int, error_type: str, message: str, *, code: str | None = None) -> web.Response:
     """A failure that is not a model's."""
-    from aiohttp import web
-
     error = {"type": error_type, "message": message, **({"code": code} if code else {})}
     return web.json_response({"error": error}, status=status)
 
 
 def answering(family: Family, handler: Handler) -> Handler:
     """`handler`, with every failure turned into a body of its family."""
-    from aiohttp import web
 
     async def answer(request: web.Request) -> web.StreamResponse:
         try:

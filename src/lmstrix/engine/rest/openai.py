@@ -10,15 +10,16 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from lmstrix.engine.records import EngineFault, LoadSettings, PredictionInput
+from aiohttp import web
+
+from lmstrix.engine.faults import EngineFault
+from lmstrix.engine.records import LoadSettings, PredictionInput
 from lmstrix.engine.rest import bodies
 from lmstrix.engine.rest.answers import Answer, finish_reason, gathered, usage, v0_details
 from lmstrix.engine.rest.errors import Handler, answering, error_body, read_body
 from lmstrix.engine.rest.sse import EventStream
 
 if TYPE_CHECKING:
-    from aiohttp import web
-
     from lmstrix.engine.instance import Instance
     from lmstrix.engine.state import EngineState
     from lmstrix.ground.types import ModelKind
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 async def instance_for(state: EngineState, body: bodies.Body, kind: ModelKind) -> Instance:
     """The model a request means: a loaded one, or one on disk, which is loaded now."""
     name = bodies.model_name(body)
+    # LM Studio answers with whatever is loaded when a body names no model.
     if name is None:
         return state.pool.find(None, kind=kind)
     ttl = bodies.ttl_s(body, state.jit_ttl_s)
@@ -70,14 +72,10 @@ class OpenAiRoutes:
 
     async def list_models(self, _request: web.Request) -> web.StreamResponse:
         """Loaded instances and, since they load when asked, models on disk."""
-        from aiohttp import web
-
         return web.json_response({"object": "list", "data": self.model_rows()})
 
     async def get_model(self, request: web.Request) -> web.StreamResponse:
         """One row of the list."""
-        from aiohttp import web
-
         name = request.match_info["model"]
         for row in self.model_rows():
             if row["id"] == name:
@@ -88,13 +86,14 @@ class OpenAiRoutes:
         """The list."""
         loaded = [instance.identifier for instance in self._state.pool.list_loaded()]
         on_disk = [entry.model_key for entry in self._state.pool.catalog.entries]
+        # A loaded model and its file often have the same name; once is enough, loaded ones first.
         names = dict.fromkeys([*loaded, *on_disk])
         return [{"id": name, "object": "model", "owned_by": "organization_owner"} for name in names]
 
     async def chat_completions(self, request: web.Request) -> web.StreamResponse:
         """Answer a chat."""
         body = await read_body(request)
-        prompt = PredictionInput(turns=bodies.chat_turns(body), settings=bodies.prediction_settings(body))
+        prompt = PredictionInput(turns=bodies.message_turns(body), settings=bodies.prediction_settings(body))
         return await self._predict(request, body, prompt, _CHAT)
 
     async def completions(self, request: web.Request) -> web.StreamResponse:
@@ -106,8 +105,6 @@ class OpenAiRoutes:
     async def _predict(
         self, request: web.Request, body: bodies.Body, prompt: PredictionInput, shape: _Shape
     ) -> web.StreamResponse:
-        from aiohttp import web
-
         stream = bodies.wants_stream(body)
         instance = await instance_for(self._state, body, "llm")
         head = {
@@ -143,6 +140,7 @@ class OpenAiRoutes:
                 async for event in prediction:
                     delta = answer.take(event)
                     if delta is not None:
+                        # Only the first delta of a chat names the role.
                         first = {} if events.started or not shape.chat else {"role": "assistant"}
                         await events.send({**head, "choices": [_piece(shape, {**first, **delta})]})
             stats = answer.done
@@ -152,6 +150,7 @@ class OpenAiRoutes:
                 await events.send({**head, "choices": [], "usage": usage(stats)})
             await events.send("[DONE]")
         except EngineFault as fault:
+            # Nothing has gone out: the failure can still have its own status.
             if not events.started:
                 raise
             await events.send(error_body(fault, "openai"), event="error")
@@ -162,16 +161,15 @@ class OpenAiRoutes:
 
     async def embeddings(self, request: web.Request) -> web.StreamResponse:
         """Vectors of texts."""
-        from aiohttp import web
-
         body = await read_body(request)
         texts = bodies.embedding_inputs(body)
         instance = await instance_for(self._state, body, "embedding")
         packed = body.get("encoding_format") == "base64"
         rows, tokens = [], 0
+        # One after the other: together they would take slots from others that wait.
         for index, text in enumerate(texts):
-            vector = await instance.embed(text)
-            tokens += await instance.count_tokens(text)
+            vector = await instance.model.embed(text)
+            tokens += await instance.model.count_tokens(text)
             rows.append({"object": "embedding", "index": index, "embedding": _packed(vector) if packed else vector})
         counts = {"prompt_tokens": tokens, "total_tokens": tokens}
         return web.json_response({"object": "list", "data": rows, "model": instance.identifier, "usage": counts})

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
-if TYPE_CHECKING:
-    from aiohttp import web
+from aiohttp import web
 
 _HEADERS: Final = {"Content-Type": "text/event-stream; charset=utf-8", "Cache-Control": "no-cache"}
 
@@ -15,8 +14,6 @@ class EventStream:
     """The events of one response."""
 
     def __init__(self, request: web.Request) -> None:
-        from aiohttp import web
-
         self._request = request
         self.response = web.StreamResponse(headers=_HEADERS)
 

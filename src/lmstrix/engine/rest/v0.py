@@ -27,6 +27,7 @@ class V0Routes(OpenAiRoutes):
 
 
 def _row(entry: CatalogEntry, instance: Instance | None) -> dict[str, Any]:
+    # This older interface has names of its own for the kinds.
     kind = "embeddings" if entry.kind == "embedding" else "vlm" if entry.vision else "llm"
     row: dict[str, Any] = {
         "id": entry.model_key if instance is None else instance.identifier,

@@ -8,12 +8,12 @@ from collections import OrderedDict
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, Final
 
-from lmstrix.engine.protocol.kv_config import read_bool, read_int, read_positive, read_text, unsupported
-from lmstrix.engine.protocol.presentation import prompt_progress
+from aiohttp import web
+
+from lmstrix.engine.faults import EngineFault
 from lmstrix.engine.records import (
     ChatPart,
     ChatTurn,
-    EngineFault,
     LoadSettings,
     PredictionInput,
     PredictionSettings,
@@ -23,10 +23,9 @@ from lmstrix.engine.rest import bodies
 from lmstrix.engine.rest.answers import Answer
 from lmstrix.engine.rest.errors import Handler, answering, error_body, read_body
 from lmstrix.engine.rest.sse import EventStream
+from lmstrix.engine.values import read_bool, read_int, read_positive, read_text, unsupported
 
 if TYPE_CHECKING:
-    from aiohttp import web
-
     from lmstrix.engine.instance import Instance
     from lmstrix.engine.records import CatalogEntry, PredictionEvent
     from lmstrix.engine.state import EngineState
@@ -62,8 +61,6 @@ class V1Routes:
 
     async def list_models(self, _request: web.Request) -> web.StreamResponse:
         """Every model on disk, with its loaded instances."""
-        from aiohttp import web
-
         pool = self._state.pool
         loaded = pool.list_loaded()
         rows = [
@@ -74,9 +71,8 @@ class V1Routes:
 
     async def load(self, request: web.Request) -> web.StreamResponse:
         """Load a further instance, and answer when it is there."""
-        from aiohttp import web
-
         body = await read_body(request)
+        # Unlike OpenAI's endpoints: a load that ignores a misspelt setting measures something else.
         unknown = sorted(set(body) - _LOAD_FIELDS)
         if unknown:
             raise EngineFault(f"Unknown fields: {', '.join(unknown)}.", kind="invalid")
@@ -95,8 +91,6 @@ class V1Routes:
 
     async def unload(self, request: web.Request) -> web.StreamResponse:
         """Unload an instance."""
-        from aiohttp import web
-
         identifier = _required_text(await read_body(request), "instance_id")
         await self._state.pool.unload(identifier)
         return web.json_response({"instance_id": identifier})
@@ -104,6 +98,7 @@ class V1Routes:
     async def chat(self, request: web.Request) -> web.StreamResponse:
         """Answer a message, in a conversation this engine remembers unless asked not to."""
         body = await read_body(request)
+        # Everything is read before the first event goes out, so that a bad body still gets a status.
         earlier, turns = self._conversation(body)
         settings = _chat_settings(body)
         events = EventStream(request) if bodies.wants_stream(body) else None
@@ -116,6 +111,7 @@ class V1Routes:
                     await chat.take(event)
             result = chat.result(instance)
         except EngineFault as fault:
+            # After the first event the status is gone; the failure follows as an event of its own.
             if events is None or not events.started:
                 raise
             await events.send({"type": "error", **error_body(fault, "v1")}, event="error")
@@ -141,6 +137,7 @@ class V1Routes:
             earlier = self._chats[previous]
         else:
             earlier = ()
+        # A new system prompt replaces the one the conversation was begun with.
         if system_prompt:
             opening = ChatTurn(role="system", parts=(ChatPart(type="text", text=system_prompt),))
             earlier = (opening, *(turn for turn in earlier if turn.role != "system"))
@@ -155,6 +152,7 @@ class V1Routes:
         async def start(identifier: str, _entry: CatalogEntry) -> None:
             await chat.send("chat.start", model_instance_id=identifier)
             await chat.send("model_load.start", model_instance_id=identifier)
+            # An answer that fails during the load still names the instance.
             chat.loading = identifier
 
         async def progress(ratio: float) -> None:
@@ -175,6 +173,7 @@ class V1Routes:
     def _remember(self, turns: tuple[ChatTurn, ...]) -> str:
         identifier = f"resp_{secrets.token_hex(16)}"
         self._chats[identifier] = turns
+        # The oldest goes: conversations are kept in memory, and clients never say that one is over.
         if len(self._chats) > _KEPT_CHATS:
             self._chats.popitem(last=False)
         return identifier
@@ -200,12 +199,13 @@ class _Chat:
         """Turn an event of the prediction into events of the stream."""
         if isinstance(event, PromptProgressEvent):
             await self._enter("prompt_processing")
-            await self.send("prompt_processing.progress", progress=prompt_progress(event)["progress"])
+            await self.send("prompt_processing.progress", progress=event.ratio)
             return
         delta = self._answer.take(event) or {}
         for name, phase in (("reasoning_content", "reasoning"), ("content", "message")):
             if delta.get(name):
                 await self._enter(phase)
+                # A phase is one item of the output, however many events it comes in.
                 self._output[-1]["content"] += delta[name]
                 await self.send(f"{phase}.delta", content=delta[name])
 
@@ -244,8 +244,6 @@ class _Chat:
 
     async def finish(self, result: dict[str, Any]) -> web.StreamResponse:
         """The last event, or the body."""
-        from aiohttp import web
-
         if self._events is None:
             return web.json_response(result)
         await self._enter(None)
@@ -280,6 +278,7 @@ def _load_settings(body: bodies.Body) -> LoadSettings:
     return LoadSettings(
         context_length=bodies.field(body, "context_length", read_positive),
         eval_batch_size=batch,
+        # llama.cpp does not take a physical batch larger than the logical one.
         physical_batch_size=min(batch, defaults.physical_batch_size),
         flash_attention=bodies.field(body, "flash_attention", read_bool),
         offload_kv_cache=bodies.field(body, "offload_kv_cache_to_gpu", read_bool, defaults.offload_kv_cache),

@@ -12,13 +12,13 @@ from lmstrix.engine.protocol.endpoints.runtime import runtime_namespace
 from lmstrix.engine.protocol.endpoints.system import system_namespace
 
 if TYPE_CHECKING:
-    from lmstrix.engine.protocol.session import Namespace
+    from lmstrix.engine.protocol.session import EndpointNamespace
     from lmstrix.engine.state import EngineState
 
 __all__ = ["namespaces"]
 
 
-def namespaces(state: EngineState) -> dict[str, Namespace]:
+def namespaces(state: EngineState) -> dict[str, EndpointNamespace]:
     """Every namespace by its name, which is its path without the slash."""
     return {
         "llm": llm_namespace(state),

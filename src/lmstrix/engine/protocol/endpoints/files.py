@@ -6,24 +6,24 @@ import base64
 import binascii
 from typing import TYPE_CHECKING, Final
 
+from lmstrix.engine.faults import EngineFault
+from lmstrix.engine.identity import PACKAGE
 from lmstrix.engine.protocol.endpoints import parameters
-from lmstrix.engine.protocol.session import Call, Channel, Namespace
-from lmstrix.engine.records import EngineFault
-from lmstrix.engine.state import PACKAGE
+from lmstrix.engine.protocol.session import EndpointNamespace, RpcRequest, ServerChannel
 from lmstrix.ground.version import __version__
 
 if TYPE_CHECKING:
-    from lmstrix.engine.files import FileStore
-    from lmstrix.engine.protocol.wire import AuthRequest
+    from lmstrix.engine.access import ClientIdentity
     from lmstrix.engine.state import EngineState
+    from lmstrix.engine.uploads import FileStore
 
 _PARSER: Final = {"library": PACKAGE, "version": __version__}
 
 
-def files_namespace(state: EngineState) -> Namespace:
+def files_namespace(state: EngineState) -> EndpointNamespace:
     """`/files`."""
     files = Files(state)
-    return Namespace(
+    return EndpointNamespace(
         calls={
             "uploadFileBase64": files.upload_file_base64,
             "getLocalFileAbsolutePath": files.get_local_file_absolute_path,
@@ -39,36 +39,38 @@ class Files:
     def __init__(self, state: EngineState) -> None:
         self._state = state
 
-    def _store(self, client: AuthRequest) -> FileStore:
+    def _store(self, client: ClientIdentity) -> FileStore:
         return self._state.files.of(client)
 
-    async def upload_file_base64(self, call: Call) -> object:
+    async def upload_file_base64(self, request: RpcRequest) -> object:
         """Keep a file for as long as the client stays."""
         try:
-            data = base64.b64decode(parameters.text(call.parameter, "contentBase64"), validate=True)
+            # Strictly: lenient decoding would skip what is not base64 and store a damaged file.
+            data = base64.b64decode(parameters.required_text(request.parameter, "contentBase64"), validate=True)
         except binascii.Error as exc:
             raise EngineFault("contentBase64 is not valid base64.", kind="invalid") from exc
-        stored = self._store(call.client).add(parameters.text(call.parameter, "name"), data)
+        stored = self._store(request.client).add(parameters.required_text(request.parameter, "name"), data)
         return {"identifier": stored.identifier, "fileType": stored.file_type, "sizeBytes": stored.size_bytes}
 
-    async def get_local_file_absolute_path(self, call: Call) -> object:
+    async def get_local_file_absolute_path(self, request: RpcRequest) -> object:
         """Refused: uploads are kept in memory."""
-        name = parameters.text(call.parameter, "fileName")
+        name = parameters.required_text(request.parameter, "fileName")
         raise EngineFault(f"{name} has no path: uploaded files are kept in memory.", kind="unsupported")
 
-    async def get_document_parsing_library(self, call: Call) -> object:
+    async def get_document_parsing_library(self, request: RpcRequest) -> object:
         """What reads a document: we do."""
-        self._store(call.client).get(parameters.text(call.parameter, "fileIdentifier"))
+        # An unknown file is an error here too, before a client asks for its text.
+        self._store(request.client).get(parameters.required_text(request.parameter, "fileIdentifier"))
         return _PARSER
 
-    async def parse_document(self, channel: Channel) -> None:
+    async def parse_document(self, channel: ServerChannel) -> None:
         """The text of a document."""
-        text = self._store(channel.client).text_of(parameters.text(channel.parameter, "fileIdentifier"))
+        text = self._store(channel.client).text_of(parameters.required_text(channel.parameter, "fileIdentifier"))
         await channel.send({"type": "parserLoaded", "parser": _PARSER})
         await channel.send({"type": "progress", "progress": 1})
         await channel.send({"type": "result", "content": text, "parser": _PARSER})
 
-    async def retrieve(self, _channel: Channel) -> None:
+    async def retrieve(self, _channel: ServerChannel) -> None:
         """Refused: there is no index to search."""
         raise EngineFault(
             "The embedded engine does not search in files.",

@@ -7,29 +7,26 @@ from collections.abc import Coroutine, Mapping
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from lmstrix.engine.faults import SAMPLE_SIZE, EngineFault, nothing_loaded_fault
 from lmstrix.engine.protocol import wire
 from lmstrix.engine.protocol.endpoints import parameters
-from lmstrix.engine.protocol.kv_config import is_custom_field, load_config, load_request
+from lmstrix.engine.protocol.history import history_turns, joined_text
+from lmstrix.engine.protocol.load_config import is_custom_field, load_config, load_request
 from lmstrix.engine.protocol.prediction_config import (
     PredictionRequest,
     prediction_config,
     prediction_request,
-    read_tools,
 )
 from lmstrix.engine.protocol.presentation import (
-    chat_turns,
     instance_info,
-    joined_text,
     model_info,
-    no_such_instance,
     packet,
     prediction_stats,
     resource_estimate,
 )
-from lmstrix.engine.protocol.session import Call, Channel, Namespace
+from lmstrix.engine.protocol.session import EndpointNamespace, RpcRequest, ServerChannel
 from lmstrix.engine.records import (
     CatalogEntry,
-    EngineFault,
     FragmentEvent,
     LoadSettings,
     PredictionDone,
@@ -37,19 +34,21 @@ from lmstrix.engine.records import (
     PredictionSettings,
     PredictionStats,
 )
+from lmstrix.engine.values import read_tools
 
 if TYPE_CHECKING:
     from lmstrix.engine.instance import Instance
+    from lmstrix.engine.protocol.session import ChannelHandler, RpcHandler
     from lmstrix.engine.state import EngineState
     from lmstrix.ground.types import ModelKind
 
 _T = TypeVar("_T")
 
 
-def llm_namespace(state: EngineState) -> Namespace:
+def llm_namespace(state: EngineState) -> EndpointNamespace:
     """`/llm`."""
     models = LanguageModels(state, "llm")
-    return Namespace(
+    return EndpointNamespace(
         calls={
             **models.calls(),
             "applyPromptTemplate": models.apply_prompt_template,
@@ -63,10 +62,10 @@ def llm_namespace(state: EngineState) -> Namespace:
     )
 
 
-def embedding_namespace(state: EngineState) -> Namespace:
+def embedding_namespace(state: EngineState) -> EndpointNamespace:
     """`/embedding`."""
     models = EmbeddingModels(state, "embedding")
-    return Namespace(calls={**models.calls(), "embedString": models.embed_string}, channels=models.channels())
+    return EndpointNamespace(calls={**models.calls(), "embedString": models.embed_string}, channels=models.channels())
 
 
 class Models:
@@ -77,7 +76,7 @@ class Models:
         self._pool = state.pool
         self._kind = kind
 
-    def calls(self) -> dict[str, Any]:
+    def calls(self) -> dict[str, RpcHandler]:
         """Remote calls by name."""
         return {
             "unloadModel": self.unload_model,
@@ -91,17 +90,18 @@ class Models:
             "countTokens": self.count_tokens,
         }
 
-    def channels(self) -> dict[str, Any]:
+    def channels(self) -> dict[str, ChannelHandler]:
         """Channels by name."""
         return {"loadModel": self.load_model, "getOrLoad": self.get_or_load}
 
-    async def load_model(self, channel: Channel) -> None:
+    async def load_model(self, channel: ServerChannel) -> None:
         """Load a further instance of a model."""
         parameter = channel.parameter
         parameters.this_machine(parameter)
         settings = self._load_settings(parameter)
         await self._state.catalog_ready()
-        entry = self._pool.catalog.find(parameters.text(parameter, "modelKey"), kind=self._kind)
+        entry = self._pool.catalog.find(parameters.required_text(parameter, "modelKey"), kind=self._kind)
+        # Before the load begins, which may take minutes or fail.
         await channel.send({"type": "resolved", "info": model_info(entry)})
 
         async def progress(ratio: float) -> None:
@@ -119,7 +119,7 @@ class Models:
         self._tell_loaded(instance)
         await channel.send({"type": "success", "info": instance_info(instance)})
 
-    async def get_or_load(self, channel: Channel) -> None:
+    async def get_or_load(self, channel: ServerChannel) -> None:
         """The instance that answers to a name, loaded when there is none."""
         parameter = channel.parameter
         parameters.this_machine(parameter)
@@ -135,7 +135,7 @@ class Models:
             await channel.send({"type": "loadProgress", "progress": ratio})
 
         finding = self._pool.get_or_load(
-            parameters.text(parameter, "identifier"),
+            parameters.required_text(parameter, "identifier"),
             self._load_settings(parameter),
             kind=self._kind,
             ttl_s=parameters.optional_seconds(parameter, "loadTtlMs"),
@@ -149,63 +149,68 @@ class Models:
         outcome = "loadSuccess" if loaded_now else "alreadyLoaded"
         await channel.send({"type": outcome, "info": instance_info(instance)})
 
-    async def unload_model(self, call: Call) -> object:
+    async def unload_model(self, request: RpcRequest) -> object:
         """Unload the instance of exactly that identifier."""
-        parameters.this_machine(call.parameter)
-        identifier = parameters.text(call.parameter, "identifier")
+        parameters.this_machine(request.parameter)
+        identifier = parameters.required_text(request.parameter, "identifier")
         await self._pool.unload(identifier)
         self._state.logs.server(f"unloaded {identifier}")
         return wire.ABSENT
 
-    async def list_loaded(self, _call: Call) -> object:
+    async def list_loaded(self, _request: RpcRequest) -> object:
         """Every loaded instance of this kind."""
         return [instance_info(instance) for instance in self._pool.list_loaded(self._kind)]
 
-    async def get_model_info(self, call: Call) -> object:
+    async def get_model_info(self, request: RpcRequest) -> object:
         """One instance; absent when there is none and the caller asked not to fail."""
-        try:
-            return instance_info(self._instance(call.parameter))
-        except EngineFault as fault:
-            if fault.kind == "not_found" and not parameters.flag(call.parameter, "throwIfNotFound", default=True):
-                return wire.ABSENT
-            raise
+        instance = self._instance_if_any(request.parameter)
+        return wire.ABSENT if instance is None else instance_info(instance)
 
-    async def get_load_config(self, call: Call) -> object:
+    async def get_load_config(self, request: RpcRequest) -> object:
         """The load settings in effect."""
-        return _load_config(self._instance(call.parameter))
+        return _load_config(self._instance(request.parameter))
 
-    async def get_base_prediction_config(self, call: Call) -> object:
+    async def get_base_prediction_config(self, request: RpcRequest) -> object:
         """The settings a prediction starts from."""
-        self._instance(call.parameter)
+        self._instance(request.parameter)
         return prediction_config(PredictionRequest(settings=PredictionSettings()))
 
-    async def get_instance_processing_state(self, call: Call) -> object:
+    async def get_instance_processing_state(self, request: RpcRequest) -> object:
         """What an instance does now; absent when there is none and the caller asked not to fail."""
-        try:
-            instance = self._instance(call.parameter)
-        except EngineFault as fault:
-            if fault.kind == "not_found" and not parameters.flag(call.parameter, "throwIfNotFound", default=True):
-                return wire.ABSENT
-            raise
-        return {"status": instance.status, "queued": instance.queued}
+        instance = self._instance_if_any(request.parameter)
+        if instance is None:
+            return wire.ABSENT
+        return {"status": instance.slots.status, "queued": instance.slots.queued}
 
-    async def estimate_model_usage(self, call: Call) -> object:
+    async def estimate_model_usage(self, request: RpcRequest) -> object:
         """What a load would take."""
-        parameters.this_machine(call.parameter)
+        parameters.this_machine(request.parameter)
         await self._state.catalog_ready()
-        entry = self._pool.catalog.find(parameters.text(call.parameter, "modelKey"), kind=self._kind)
-        estimate = self._pool.estimate(entry.model_key, self._load_settings(call.parameter))
+        entry = self._pool.catalog.find(parameters.required_text(request.parameter, "modelKey"), kind=self._kind)
+        estimate = self._pool.estimate(entry.model_key, self._load_settings(request.parameter))
         return resource_estimate(estimate, gpu=False)
 
-    async def tokenize(self, call: Call) -> object:
+    async def tokenize(self, request: RpcRequest) -> object:
         """The tokens of exactly this text."""
-        instance = self._instance(call.parameter)
-        return {"tokens": await instance.tokenize(parameters.text(call.parameter, "inputString"))}
+        instance = self._instance(request.parameter)
+        return {"tokens": await instance.model.tokenize(parameters.required_text(request.parameter, "inputString"))}
 
-    async def count_tokens(self, call: Call) -> object:
+    async def count_tokens(self, request: RpcRequest) -> object:
         """How many tokens exactly this text has."""
-        instance = self._instance(call.parameter)
-        return {"tokenCount": await instance.count_tokens(parameters.text(call.parameter, "inputString"))}
+        instance = self._instance(request.parameter)
+        return {
+            "tokenCount": await instance.model.count_tokens(parameters.required_text(request.parameter, "inputString"))
+        }
+
+    def _instance_if_any(self, parameter: Mapping[str, Any]) -> Instance | None:
+        """The loaded instance a specifier means; None when there is none and the caller asked not to fail."""
+        try:
+            return self._instance(parameter)
+        except EngineFault as fault:
+            # Only this one failure is asked about; a malformed specifier fails in any case.
+            if fault.kind == "not_found" and not parameters.flag(parameter, "throwIfNotFound", default=True):
+                return None
+            raise
 
     def _instance(self, parameter: Mapping[str, Any], name: str = "specifier") -> Instance:
         """The loaded instance a specifier means."""
@@ -219,6 +224,7 @@ class Models:
     def _queried(self, query: Mapping[str, Any]) -> Instance:
         parameters.this_machine(query)
         domain, vision = query.get("domain"), query.get("vision")
+        # A namespace sees models of its kind only, so another domain can match nothing.
         if domain is not None and domain != self._kind:
             raise self._nothing_answers(query)
         name = parameters.optional_text(query, "identifier") or parameters.optional_text(query, "path")
@@ -231,7 +237,12 @@ class Models:
 
     def _nothing_answers(self, query: Mapping[str, Any]) -> EngineFault:
         loaded = [instance.identifier for instance in self._pool.list_loaded(self._kind)]
-        return no_such_instance(query, "No loaded model answers to the query.", loaded)
+        return nothing_loaded_fault(
+            "No loaded model answers to the query.",
+            query=query,
+            loaded=loaded,
+            suggestion=f"Loaded models: {', '.join(loaded[:SAMPLE_SIZE])}" if loaded else "Load it first.",
+        )
 
     def _load_settings(self, parameter: Mapping[str, Any]) -> LoadSettings:
         request = load_request(parameter.get("loadConfigStack"))
@@ -242,6 +253,7 @@ class Models:
         self._state.logs.server(f"loaded {instance.identifier} with a context of {instance.context_length} tokens")
 
     def _tell_ignored(self, keys: tuple[str, ...]) -> None:
+        # A misspelt key would otherwise be a setting that silently does nothing.
         unknown = [key for key in keys if not is_custom_field(key)]
         if unknown:
             self._state.logs.server(f"ignored unknown settings: {', '.join(unknown)}", "warn")
@@ -250,11 +262,11 @@ class Models:
 class LanguageModels(Models):
     """Generating text."""
 
-    async def predict(self, channel: Channel) -> None:
+    async def predict(self, channel: ServerChannel) -> None:
         """Answer a chat, or continue a text sent as one with the raw formatting layer."""
         parameter = channel.parameter
         request = self._prediction_request(parameter)
-        turns = chat_turns(parameter.get("history"), system_prompt=request.system_prompt)
+        turns = history_turns(parameter.get("history"), system_prompt=request.system_prompt)
         prompt = (
             PredictionInput(raw_prompt=joined_text(turns), settings=request.settings)
             if request.raw
@@ -262,28 +274,30 @@ class LanguageModels(Models):
         )
         await self._run(channel, self._instance(parameter, "modelSpecifier"), request, prompt)
 
-    async def complete_raw_text(self, channel: Channel) -> None:
+    async def complete_raw_text(self, channel: ServerChannel) -> None:
         """Continue a text."""
         request = self._prediction_request(channel.parameter)
-        prompt = PredictionInput(raw_prompt=parameters.text(channel.parameter, "rawPrompt"), settings=request.settings)
+        prompt = PredictionInput(
+            raw_prompt=parameters.required_text(channel.parameter, "rawPrompt"), settings=request.settings
+        )
         await self._run(channel, self._instance(channel.parameter, "modelSpecifier"), request, prompt)
 
-    async def apply_prompt_template(self, call: Call) -> object:
+    async def apply_prompt_template(self, request: RpcRequest) -> object:
         """A chat as the text the model would see. It ends where the answer begins, so there is no EOS to omit."""
-        instance = self._instance(call.parameter)
-        request = self._prediction_request(call.parameter)
-        options = call.parameter.get("opts") or {}
+        instance = self._instance(request.parameter)
+        asked = self._prediction_request(request.parameter)
+        options = request.parameter.get("opts") or {}
         tools = read_tools("toolDefinitions", options.get("toolDefinitions") or [])
-        formatted = await instance.apply_template(
-            chat_turns(call.parameter.get("history"), system_prompt=request.system_prompt),
-            tools=tools or request.settings.tools,
+        formatted = await instance.model.apply_template(
+            history_turns(request.parameter.get("history"), system_prompt=asked.system_prompt),
+            tools=tools or asked.settings.tools,
             omit_bos=parameters.flag(options, "omitBosToken", default=False),
-            prompt_template=request.settings.prompt_template,
-            files=self._state.files.of(call.client),
+            prompt_template=asked.settings.prompt_template,
+            files=self._state.files.of(request.client),
         )
         return {"formatted": formatted}
 
-    async def preload_draft_model(self, _call: Call) -> object:
+    async def preload_draft_model(self, _request: RpcRequest) -> object:
         """Refused: there is no speculative decoding."""
         raise EngineFault("The embedded engine has no speculative decoding.", kind="unsupported")
 
@@ -296,12 +310,13 @@ class LanguageModels(Models):
         return request
 
     async def _run(
-        self, channel: Channel, instance: Instance, request: PredictionRequest, prompt: PredictionInput
+        self, channel: ServerChannel, instance: Instance, request: PredictionRequest, prompt: PredictionInput
     ) -> None:
         with_tokens = request.settings.log_probs is not None
         stats: PredictionStats | None = None
         prediction = instance.predict(prompt, files=self._state.files.of(channel.client))
         async with aclosing(prediction):
+            # A stop ends it regularly, with figures; only a client that goes cancels it.
             channel.on_stop(prediction.stop)
             async for event in prediction:
                 if isinstance(event, FragmentEvent):
@@ -312,6 +327,7 @@ class LanguageModels(Models):
                     message = packet(event, request.tool_names)
                     if message is not None:
                         await channel.send(message)
+        # A cancelled prediction ends without figures; nobody must take it for a success.
         if stats is None:
             raise EngineFault("The prediction ended without a result.", kind="internal")
         await channel.send(
@@ -328,14 +344,14 @@ class LanguageModels(Models):
 class EmbeddingModels(Models):
     """Turning text into vectors."""
 
-    async def embed_string(self, call: Call) -> object:
+    async def embed_string(self, request: RpcRequest) -> object:
         """The vector of one text."""
-        instance = self._instance(call.parameter, "modelSpecifier")
-        return {"embedding": await instance.embed(parameters.text(call.parameter, "inputString"))}
+        instance = self._instance(request.parameter, "modelSpecifier")
+        return {"embedding": await instance.model.embed(parameters.required_text(request.parameter, "inputString"))}
 
 
 def _load_config(instance: Instance) -> dict[str, Any]:
-    return load_config(instance.settings, instance.context_length, instance.entry.kind)
+    return load_config(instance.settings, instance.entry.kind)
 
 
 def _no_presets(preset: object) -> EngineFault:
@@ -351,7 +367,7 @@ def _no_presets(preset: object) -> EngineFault:
     )
 
 
-async def _unless_cancelled(channel: Channel, work: Coroutine[Any, Any, _T]) -> _T:
+async def _unless_cancelled(channel: ServerChannel, work: Coroutine[Any, Any, _T]) -> _T:
     """The result of `work`, which a cancel packet ends; the client is then told so."""
     task = asyncio.create_task(work)
     channel.on_stop(task.cancel)
@@ -359,6 +375,7 @@ async def _unless_cancelled(channel: Channel, work: Coroutine[Any, Any, _T]) -> 
         return await task
     except asyncio.CancelledError:
         current = asyncio.current_task()
+        # The engine may be closing at the same moment; that cancellation is not ours to swallow.
         if channel.stopped.is_set() and current is not None and not current.cancelling():
             raise EngineFault("Loading was cancelled by the client.", kind="cancelled") from None
         raise

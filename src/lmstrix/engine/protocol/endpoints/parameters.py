@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from lmstrix.engine.records import EngineFault
+from lmstrix.engine.faults import EngineFault
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
-def text(parameter: Mapping[str, Any], name: str) -> str:
+def required_text(parameter: Mapping[str, Any], name: str) -> str:
     """A text that must be there."""
     value = parameter.get(name)
     if not isinstance(value, str):
@@ -20,7 +20,7 @@ def text(parameter: Mapping[str, Any], name: str) -> str:
 
 def optional_text(parameter: Mapping[str, Any], name: str) -> str | None:
     """A text that may be absent or null."""
-    return None if parameter.get(name) is None else text(parameter, name)
+    return None if parameter.get(name) is None else required_text(parameter, name)
 
 
 def optional_seconds(parameter: Mapping[str, Any], name: str) -> float | None:

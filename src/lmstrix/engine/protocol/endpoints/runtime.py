@@ -6,19 +6,18 @@ import platform
 import sys
 from typing import Any, Final
 
+from lmstrix.engine.identity import ENGINE_NAME, llama_version
 from lmstrix.engine.protocol.endpoints.refusals import refusing
-from lmstrix.engine.protocol.presentation import ENGINE_NAME
-from lmstrix.engine.protocol.session import Call, Namespace
-from lmstrix.engine.state import llama_version
+from lmstrix.engine.protocol.session import EndpointNamespace, RpcRequest
 
 _WHY: Final = "The embedded engine has one runtime, installed with the Python package xllamacpp."
 _MACHINES: Final = {"AMD64": "x86_64", "x86_64": "x86_64", "arm64": "arm64", "aarch64": "arm64"}
 
 
-def runtime_namespace() -> Namespace:
+def runtime_namespace() -> EndpointNamespace:
     """`/runtime`."""
     refused = refusing(_WHY, calls=("selectEngine", "removeEngine", "surveyHardware", "searchRuntimeExtensions"))
-    return Namespace(
+    return EndpointNamespace(
         calls={**refused.calls, "listEngines": list_engines, "getEngineSelections": get_engine_selections},
         channels=refusing(_WHY, channels=("downloadRuntimeExtension",)).channels,
     )
@@ -29,7 +28,7 @@ def _specifier() -> dict[str, Any]:
     return {"name": f"{ENGINE_NAME}-{sys.platform}-{machine}-xllamacpp", "version": llama_version()}
 
 
-async def list_engines(_call: Call) -> object:
+async def list_engines(_request: RpcRequest) -> object:
     """The bundled llama.cpp."""
     return [
         {
@@ -42,6 +41,6 @@ async def list_engines(_call: Call) -> object:
     ]
 
 
-async def get_engine_selections(_call: Call) -> object:
+async def get_engine_selections(_request: RpcRequest) -> object:
     """A map from format to engine, in the one encoding of the protocol that is not plain JSON."""
     return {"json": [["GGUF", _specifier()]], "meta": {"values": ["map"]}}

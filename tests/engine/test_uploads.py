@@ -7,8 +7,8 @@ import zipfile
 
 import pytest
 
-from lmstrix.engine.files import FileStore, FileType, sniff
-from lmstrix.engine.records import EngineFault
+from lmstrix.engine.faults import EngineFault
+from lmstrix.engine.uploads import FileStore, FileType, sniff
 
 WORD = '<w:document xmlns:w="http://schemas.openxmlformats.org/wordprocessingml/2006/main"><w:body>{}</w:body></w:document>'
 

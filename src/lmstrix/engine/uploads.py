@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Literal
 
-from lmstrix.engine.records import EngineFault
+from lmstrix.engine.faults import EngineFault
 
 FileType = Literal["image", "text/plain", "application/pdf", "application/word", "text/other", "unknown"]
 
@@ -56,6 +56,7 @@ class FileStore:
                 kind="invalid",
                 suggestion="Reconnect to drop earlier uploads.",
             )
+        # Never given back before the client goes: there is no way to delete a single file.
         self._room_bytes -= len(data)
         suffix = PurePath(name).suffix.lower()[:16]
         file = StoredFile(
@@ -67,9 +68,7 @@ class FileStore:
     def get(self, identifier: str) -> StoredFile:
         """The file. Raises `EngineFault` "not_found"."""
         if identifier not in self._files:
-            raise EngineFault(
-                f"No uploaded file answers to {identifier}", kind="not_found", suggestion="Upload it first."
-            )
+            raise no_such_upload(identifier)
         return self._files[identifier]
 
     def text_of(self, identifier: str) -> str:
@@ -90,6 +89,11 @@ class FileStore:
         self._files.clear()
 
 
+def no_such_upload(identifier: str | None) -> EngineFault:
+    """A message refers to a file that is not there."""
+    return EngineFault(f"No uploaded file answers to {identifier}", kind="not_found", suggestion="Upload it first.")
+
+
 def sniff(name: str, data: bytes) -> FileType:
     """What `data` is, as LM Studio classes files."""
     if data.startswith(_IMAGE_MAGIC) or (data[:4] == b"RIFF" and data[8:12] == b"WEBP"):
@@ -97,6 +101,7 @@ def sniff(name: str, data: bytes) -> FileType:
     if data.startswith(b"%PDF-"):
         return "application/pdf"
     if data.startswith(b"PK\x03\x04"):
+        # Word files are zip archives; other archives are no documents.
         return "application/word" if _WORD_BODY in _zip_names(data) else "unknown"
     if b"\0" in data[:_SNIFFED_BYTES]:
         return "unknown"
@@ -116,12 +121,13 @@ def _zip_names(data: bytes) -> list[str]:
 
 
 def _word_text(file: StoredFile) -> str:
-    """The paragraphs of the document body, one a line."""
+    """The paragraphs of the document body, one per line."""
     from xml.etree import ElementTree as ET
 
     fault = EngineFault(f"{file.name} is no readable Word document", kind="invalid")
     try:
         with zipfile.ZipFile(io.BytesIO(file.data)) as archive:
+            # A few kilobytes may unpack to gigabytes.
             if archive.getinfo(_WORD_BODY).file_size > _MAX_DOCUMENT_BYTES:
                 raise fault
             body = archive.read(_WORD_BODY)
@@ -130,5 +136,6 @@ def _word_text(file: StoredFile) -> str:
         root = ET.fromstring(body)  # noqa: S314 - without a DOCTYPE there are no entities to expand
     except (zipfile.BadZipFile, ET.ParseError, KeyError, OSError) as exc:
         raise fault from exc
+    # Tables and text boxes are paragraphs too, wherever they are nested.
     paragraphs = root.iter(f"{_WORD_NAMESPACE}p")
     return "\n".join("".join(text.text or "" for text in each.iter(f"{_WORD_NAMESPACE}t")) for each in paragraphs)

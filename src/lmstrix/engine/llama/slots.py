@@ -1,0 +1,84 @@
+"""Who waits for a loaded model, who runs in one of llama.cpp's slots, and when it was last used."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from lmstrix.engine.faults import unloaded_fault
+from lmstrix.engine.records import now_ms
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterator
+
+Status = Literal["idle", "processingPrompt", "generating", "computingEmbedding"]
+
+_FURTHEST_FIRST: tuple[Status, ...] = ("generating", "processingPrompt", "computingEmbedding")
+
+
+@dataclass(slots=True, eq=False, kw_only=True)  # two requests are never the same one, whatever they do
+class Turn:
+    """One request on its way through a model: what it does now, and how to end it when the model goes."""
+
+    on_unload: Callable[[], None]
+    status: Status = "idle"
+
+
+class Slots:
+    """The `count` slots of one model. `on_idle` is called whenever its last request has been answered."""
+
+    def __init__(self, count: int, *, on_idle: Callable[[], None]) -> None:
+        self.unloaded = False
+        self.last_used_ms: int | None = None
+        self._on_idle = on_idle
+        # llama.cpp would queue as well, but nobody could tell then who waits and who runs.
+        self._free = asyncio.Semaphore(count)
+        self._running: set[Turn] = set()
+        self._unanswered = 0
+
+    @property
+    def status(self) -> Status:
+        """What the model does; with several requests, the furthest."""
+        running = {turn.status for turn in self._running}
+        return next((status for status in _FURTHEST_FIRST if status in running), "idle")
+
+    @property
+    def queued(self) -> int:
+        """Requests not yet answered, the running ones included."""
+        return self._unanswered
+
+    @contextmanager
+    def request(self, on_unload: Callable[[], None] = lambda: None) -> Iterator[Turn]:
+        """A request's turn; it counts as queued until the context is left."""
+        if self.unloaded:
+            raise unloaded_fault()
+        self._unanswered += 1
+        self.last_used_ms = now_ms()
+        try:
+            yield Turn(on_unload=on_unload)
+        finally:
+            self._unanswered -= 1
+            self.last_used_ms = now_ms()
+            if not self._unanswered:
+                self._on_idle()
+
+    @asynccontextmanager
+    async def slot(self, turn: Turn, status: Status = "processingPrompt") -> AsyncIterator[None]:
+        """One of the slots, in order of asking."""
+        async with self._free:
+            if self.unloaded:  # while it waited
+                raise unloaded_fault()
+            turn.status = status
+            self._running.add(turn)
+            try:
+                yield
+            finally:
+                self._running.discard(turn)
+
+    def close(self) -> None:
+        """Turn newcomers away, and end what runs as unloaded."""
+        self.unloaded = True
+        for turn in self._running:
+            turn.on_unload()
