@@ -57,7 +57,7 @@ class ModelInfo:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoadConfig:
-    """How to load a model. `context_length` in tokens. None leaves a choice to the server, its default context say.
+    """How to load a model. `context_length` in tokens. None leaves a choice to the server, such as its default context.
 
     `gpu_ratio` is the share of layers on the GPU, 0..1. Auto-fit is always switched off when this is sent.
     """
