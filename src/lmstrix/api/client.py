@@ -104,6 +104,7 @@ class AsyncLMStudioBackend:
 
     async def close(self) -> None:
         """Unload what cancelled loads have left, and hang up."""
+        # A cancelled load may still end as a loaded model, which nobody would ever unload again.
         strays = dict(self._strays)
         for task, loading in strays.items():
             task.cancel()
@@ -246,6 +247,7 @@ class AsyncLMStudioBackend:
             limit_s=(deadlines or self._deadlines).load_s,
         )
         parameters = convert.load_parameters(model_key, config, instance_id=instance_id, kind=kind, ttl_s=ttl_s)
+        # If this load fails, only what was not there before it is ours to unload.
         before = await self._references(instance_id, kind)
         loading = Loading(
             await self._connection(kind), asked, parameters, instance_id=instance_id, kind=kind, before=before
@@ -261,7 +263,7 @@ class AsyncLMStudioBackend:
             if patience.expired():
                 raise timed_out(asked) from exc
             raise
-        except BaseException:
+        except BaseException:  # an interrupt too must leave no model behind
             await self._abandon(loading)
             raise
         self._known[instance_id] = _Known(kind, loaded.model_key, loaded.context_length, loaded.instance_reference)
@@ -393,7 +395,7 @@ class AsyncLMStudioBackend:
         )
 
     async def embed(self, instance_id: str, texts: Sequence[str]) -> list[list[float]]:
-        """One vector a text."""
+        """One vector per text."""
         specifier = self._specifier(instance_id)
 
         async def embed_one(text: str) -> list[float]:
@@ -407,6 +409,7 @@ class AsyncLMStudioBackend:
             )
 
         vectors: list[list[float]] = []
+        # The wire takes one text per request: a few at once hide the round trips, all at once would flood the server.
         for start in range(0, len(texts), _EMBEDDINGS_AT_ONCE):
             vectors += await asyncio.gather(*map(embed_one, texts[start : start + _EMBEDDINGS_AT_ONCE]))
         return vectors

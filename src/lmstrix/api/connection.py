@@ -146,7 +146,7 @@ class WireConnection:
         self.address = address
         self._connect_s = connect_s
         self._client = lmstudio.AsyncClient(address)
-        if api_token:
+        if api_token:  # before the first connection: the SDK reads it when it connects
             self._client._auth_details = self._client._format_auth_message(*_split_token(api_token))
         self._sessions: dict[WireNamespace, _AsyncSession] = {}
         self._locks: dict[WireNamespace, asyncio.Lock] = {}
@@ -170,6 +170,7 @@ class WireConnection:
                 return session  # connected by another call while this one waited for the lock
             if session is not None:
                 await _hang_up(session)
+            # Its tasks belong to the loop that enters it, so it is entered here and not in the constructor.
             if not self._client._task_manager.activated:
                 await self._client._task_manager.__aenter__()
             session = _SESSION_TYPES[namespace](self._client)

@@ -57,7 +57,7 @@ async def find_server(
     found = await asyncio.gather(*(_probe(address, timeout_s) for address in candidates))
     servers = [answer for answer in found if isinstance(answer, ServerInfo)]
     wanted = {"lmstudio": ("lmstudio",), "embedded": ("embedded",)}.get(choice, ("lmstudio", "embedded"))
-    for engine in wanted:
+    for engine in wanted:  # "auto" prefers LM Studio, however the addresses were ordered
         for server in servers:
             if server.engine == engine:
                 return server

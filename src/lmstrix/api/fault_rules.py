@@ -64,7 +64,7 @@ def _exit_status(fault: ServerFault) -> int | None:
         if match is None:
             return None
         found = int(match[1])
-    return 128 - found if 128 < found < 160 else found
+    return 128 - found if 128 < found < 160 else found  # a shell writes signal 9 as 137
 
 
 def _required_bytes(fault: ServerFault) -> int | None:

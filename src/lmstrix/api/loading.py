@@ -78,7 +78,7 @@ class Loading:
         """Tell the server to stop, and give it `grace_s` to do so."""
         if self.ended:
             return
-        if self._channel is None:
+        if self._channel is None:  # the server has not been asked yet
             self._task.cancel()
         else:
             await self._channel.ask_to_stop()

@@ -118,7 +118,7 @@ class AsyncOpenAIBackend:
                 "is the server running?",
                 address=address,
             ) from exc
-        except (ValueError, RecursionError) as exc:
+        except (ValueError, RecursionError) as exc:  # no JSON, or JSON nested to break a reader
             raise BackendUnavailableError(
                 f"{address} sent an answer that cannot be read ({exc}); does it speak OpenAI's interface?",
                 address=address,

@@ -58,6 +58,7 @@ async def _lines(response: httpx.Response) -> AsyncGenerator[bytes]:
     pending: list[bytes] = []
     size = 0
     async for piece in response.aiter_bytes():
+        # Lines are cut by hand: httpx's own splitter also cuts at U+2028, which JSON allows within a string.
         head, newline, rest = piece.partition(b"\n")
         pending.append(head)
         size += len(head)
@@ -146,6 +147,7 @@ class OpenAIReader:
             raise EmptyAnswerError(
                 f"{self.model} answered nothing and the server gave no reason; look at its log", model_key=self.model
             )
+        # A stream that ends without a reason, a count or timings was cut, even if it closed politely.
         if self._finish is None and not self._usage and not self._timings:
             raise GenerationError(
                 f"the answer of {self.model} broke off; look at the server's log",

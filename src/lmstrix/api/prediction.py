@@ -106,7 +106,7 @@ class PredictionReader:
         role = fragment.get("reasoningType", "none")
         tag = role in ("reasoningStartTag", "reasoningEndTag") or fragment.get("isStructural") is True
         reasoning = role != "none"
-        if not tag:
+        if not tag:  # a tag is markup around the thoughts, part of neither text
             (self._reasoning if reasoning else self._text).append(content)
         return TextDelta(
             text=content, tokens=count_of(fragment, "tokensCount") or 0, reasoning=reasoning, structural=tag
@@ -151,6 +151,7 @@ class PredictionReader:
             )
         if stats.stop_reason == "failed":
             raise classify(ServerFault(title="the engine failed mid-way"), self._asked)
+        # A success that says nothing and sent nothing is how some servers report a failure.
         if stats.stop_reason is None and not self.generated:
             raise self.closed_early()
         return GenerationResult(

@@ -44,6 +44,7 @@ async def fetch_capabilities(
     """What the server's REST side says of every model it has, by model key."""
     async with open_http(f"http://{address}", token=api_token) as client:
         body = await _get(client, "/api/v1/models", address, timeout_s)
+        # Not by status: LM Studio answers 200 with an error in the body to paths it does not know.
         if isinstance(body.get("models"), list):
             return _by_key(_from_v1(entry) for entry in body["models"] if isinstance(entry, Mapping))
         body = await _get(client, "/api/v0/models", address, timeout_s)

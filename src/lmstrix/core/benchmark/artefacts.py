@@ -31,14 +31,14 @@ def page_of(answer: str) -> str | None:
         return max(fenced, key=len).strip() if fenced else None
     text = text[begin.start() :]
     ends = list(_PAGE_END.finditer(text))
-    if ends:
+    if ends:  # the last one: a script within the page may hold the same words
         return text[: ends[-1].end()]
     page, _, last_line = text.rstrip().rpartition("\n")
     return page if last_line.lstrip().startswith(_FENCES) else text.rstrip()
 
 
 def _fenced(text: str) -> list[str]:
-    """What stands between fences; the last one may be open. Line by line: a pattern would take for ever on some."""
+    """What stands between fences; the last one may be open. Line by line: a pattern would never end on some."""
     blocks: list[list[str]] = []
     fence: str | None = None
     for line in text.splitlines():

@@ -19,7 +19,7 @@ _MOST_THREADS = 8
 
 
 def memory_bandwidth_bound() -> float:
-    """Bytes a second that the fastest memory here cannot exceed."""
+    """Bytes per second that the fastest memory here cannot exceed."""
     return max(_measured_bytes_per_s() * _MARGIN, *_cards_bytes_per_s(), 0.0)
 
 
@@ -31,7 +31,7 @@ def _measured_bytes_per_s() -> float:
     ]
     fastest = 0.0
     with ThreadPoolExecutor(threads) as pool:
-        for _ in range(_COPIES):
+        for _ in range(_COPIES):  # the fastest counts: the first one still has the pages to map
             began = time.perf_counter()
             list(pool.map(lambda pair: ctypes.memmove(pair[0], pair[1], len(pair[0])), pairs))
             took_s = time.perf_counter() - began

@@ -71,7 +71,7 @@ class CellState:
 
 
 def _gathered(runs: tuple[RunRecord, ...]) -> tuple[Mark, ...]:
-    """One mark a kind over all runs, with how many of them carry it."""
+    """One mark per kind over all runs, with how many of them carry it."""
     found: dict[str, list[Mark]] = {}
     for run in runs:
         for kind, mark in {mark.kind: mark for request in run.requests for mark in request.marks}.items():

@@ -78,7 +78,7 @@ def _unwrapped(values: Sequence[float], wraps_at_j: float | None) -> list[float]
     unwrapped = [total]
     for before, value in pairwise(values):
         step = value - before
-        if step < 0:
+        if step < 0:  # it wrapped, or it was reset
             step = step + wraps_at_j if wraps_at_j is not None else value
         total += step
         unwrapped.append(total)
@@ -109,6 +109,7 @@ def measure_parts(series: Sequence[Series], measure: Callable[[Series], float | 
     """Apply `measure` to every channel and add up by part; None unless every channel has a figure."""
     if not series:
         return None
+    # All or nothing: a sum without one part would look like a saving.
     sums: dict[Part, float] = {}
     for one in series:
         value = measure(one)

@@ -93,7 +93,7 @@ def _too_long(target: BenchTarget, context_length: int, limit: int, concurrency:
 
 
 def _bare_context(request: BenchRequest) -> int:
-    """Context for the prompt alone: a token a byte is the worst case."""
+    """Context for the prompt alone: one token per byte is the worst case."""
     prompt_bytes = len(request.prompt.encode("utf-8", "replace")) if request.prompt else 0
     needed = prompt_bytes + request.max_tokens + 512
     return max(UNTESTED_CONTEXT_LENGTH, aligned_up(needed))

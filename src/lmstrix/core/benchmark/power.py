@@ -44,7 +44,7 @@ class PowerSource(Protocol):
 
 
 class ReplaySource:
-    """Plays readings back, one a call and the last for ever: measurements recorded elsewhere, or a test's own."""
+    """Plays readings back, one per call, and the last for ever: measurements recorded elsewhere, or a test's own."""
 
     def __init__(self, channels: Sequence[PowerChannel], readings: Iterable[Values], *, name: str = "replay") -> None:
         self.name = name
@@ -126,6 +126,7 @@ class PowerSampler:
         due = self._clock()
         while not self._stop.wait(max(0.0, due - self._clock())):
             self.sample()
+            # By the clock, so that a slow reading does not shift the next ones; missed ones are not made up for.
             due = max(due + self.period_s, self._clock())
 
     def sample(self) -> None:
@@ -142,6 +143,7 @@ class PowerSampler:
             at = self._clock()
             with self._guard:
                 for log, value in zip(logs, values, strict=True):
+                    # Interpolation needs moments that increase, and some clocks tick slower than this loop.
                     if value is not None and not (log.at and at <= log.at[-1]):
                         log.at.append(at)
                         log.values.append(value)

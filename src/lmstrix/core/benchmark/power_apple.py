@@ -98,7 +98,7 @@ class _StreamSource:
             values = self._parse(line.decode("utf-8", "replace"))
             if values is not None:
                 self._last = values
-        self._last = (None,) * len(self.channels)
+        self._last = (None,) * len(self.channels)  # the program ended: its last figure would stand for ever after
 
     def _parse(self, line: str) -> Values | None:
         raise NotImplementedError
@@ -142,7 +142,7 @@ class MacmonSource(_StreamSource):
 
 
 class PowermetricsSource(_StreamSource):
-    """Apple's `powermetrics`, which only root may run: one line a part, a group of lines a reading."""
+    """Apple's `powermetrics`, which only root may run: one line per part, a group of lines per reading."""
 
     _COMMAND = ("powermetrics", "--samplers", "cpu_power,gpu_power", "-i", str(_STREAM_PERIOD_MS), "-b", "0")
 
@@ -179,7 +179,7 @@ def _open_counters() -> PowerSource | None:
     try:
         source = AppleSource(AppleEnergyMonitor())
     except RuntimeError:
-        return None  # no such counters, in a virtual machine say
+        return None  # no such counters, as in a virtual machine
     return source if source.channels else None
 
 

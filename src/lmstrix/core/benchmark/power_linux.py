@@ -81,6 +81,7 @@ class HwmonSource:
         for chip in sorted(root.iterdir()) if root.is_dir() else ():
             label = _read_word(chip / "name")
             part = _HWMON_PARTS.get(label)
+            # Chips we do not know may measure a fan or the same power again.
             if part is None or part in without:
                 continue
             if (file := _whole_power(chip)) is None:

@@ -45,6 +45,7 @@ class NvmlSource:
             name = f"{index} {nvml.nvmlDeviceGetName(handle)}"
             counter = partial(nvml.nvmlDeviceGetTotalEnergyConsumption, handle)
             power = partial(nvml.nvmlDeviceGetPowerUsage, handle)
+            # The counter misses nothing between two readings; older cards have none.
             if self._try(counter) is not None:
                 channels.append(PowerChannel(name=name, part="gpu", unit="J"))
                 self._readers.append(counter)

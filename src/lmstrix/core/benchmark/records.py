@@ -50,7 +50,7 @@ class BenchTarget:
 class BenchRequest:
     """What to measure.
 
-    `tiers` are context lengths in tokens to fill, 0 for the bare prompt. At most `runs` runs a cell; fewer when the
+    `tiers` are context lengths in tokens to fill, 0 for the bare prompt. At most `runs` runs per cell; fewer when the
     interval of every rate is at most `settled_ratio` of its median wide, which takes six. `passes` None visits every
     cell twice, the second time in reverse order, where there are several. `cold` drops a model's files from the file
     cache before loading it, where the system can. `prompt` replaces the task's.
@@ -261,7 +261,7 @@ ENERGY_FIGURES = (
 
 
 def series_of(runs: tuple[RunRecord, ...], loads: tuple[LoadRecord, ...] = ()) -> dict[str, list[float]]:
-    """The values of every figure, one a run that worked (or a load), by name; figures nobody measured are left out."""
+    """The values of every figure by name, one per run that worked (or per load); what nobody measured is left out."""
     worked = [run for run in runs if not run.failed and not run.warmup]
     series = {name: [load.load_s for load in chosen if load.load_s is not None] for name, chosen in _by_cache(loads)}
     for name in REQUEST_FIGURES:

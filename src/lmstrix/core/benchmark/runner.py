@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
-from lmstrix.core.benchmark import plan
+from lmstrix.core.benchmark import plan, suspicion
 from lmstrix.core.benchmark.bandwidth import memory_bandwidth_bound
 from lmstrix.core.benchmark.cell_state import CellState
 from lmstrix.core.benchmark.events import BenchEvent, CellTeller
@@ -37,7 +37,6 @@ if TYPE_CHECKING:
     from lmstrix.core.benchmark.power import PowerSource
     from lmstrix.core.history import BenchHistory
 
-_WORTH_A_BOUND_BYTES = 512 * 2**20
 _OUT_OF_TIME = "the time budget was spent"
 
 
@@ -143,7 +142,7 @@ class Bench:
     async def _bandwidth_bound(self) -> float | None:
         """Measured where it could tell anything: models larger than the processor's caches, on this machine."""
         largest = max((state.cell.target.bytes_per_token or 0 for state in self._states), default=0)
-        if not is_local(self._server.address) or largest < _WORTH_A_BOUND_BYTES:
+        if not is_local(self._server.address) or largest < suspicion.LIMITS.in_caches_bytes:
             return None
         return await asyncio.to_thread(memory_bandwidth_bound)
 
@@ -171,7 +170,7 @@ class Bench:
                 state.out_of_time = True
                 continue
             await visitor.visit(state, visit.runs, plan.visit_share_s(left_s, len(visits) - place))
-            self._journal.end(state.result("interrupted"))  # until the session says otherwise
+            self._journal.end(state.result("interrupted"))  # until the session says otherwise: it may be killed
             state.teller.tell("cell", result=state.result("ok"))
 
     def _close_rows(self) -> None:

@@ -40,7 +40,7 @@ class BenchJournal:
         self._ids: dict[str, str] = {}
 
     def begin(self, report: BenchReport, *, engine: str) -> dict[str, CellResult]:
-        """Open a row a cell. Returns what an earlier start of the same session has measured, by the cell's name."""
+        """Open a row per cell. Returns what an earlier start of the same session has measured, by the cell's name."""
         if self._benches is None:
             return {}
         earlier: dict[str, CellResult] = {}

@@ -6,7 +6,7 @@ lies the true median with a probability that is binomial, whatever the distribut
 are equal, else by the normal approximation with corrections for ties and continuity; their difference is the
 Hodges-Lehmann estimate, whose interval belongs to the same test. Values far out are flagged, never dropped.
 
-Traded away: power. With six values a side nothing weaker than complete separation of almost all values shows.
+Traded away: power. With six values per side nothing weaker than complete separation of almost all values shows.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 CONFIDENCE = 0.95
 LEAST_FOR_INTERVAL = 6
 _FENCE = 1.5  # interquartile ranges beyond a quartile
-_MOST_EXACT = 50  # values a side: more are close enough to normal
+_MOST_EXACT = 50  # values per side: more are close enough to normal
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

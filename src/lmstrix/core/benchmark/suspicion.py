@@ -7,6 +7,7 @@ weights that each of them reads.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from lmstrix.core.benchmark.records import Mark
@@ -14,12 +15,20 @@ from lmstrix.core.benchmark.records import Mark
 if TYPE_CHECKING:
     from lmstrix.core.benchmark.records import Cell, RequestFigures
 
-_CACHED_TOKENS = 16  # what a chat template puts before the first word is cached by right
-_CACHED_RATIO = 0.02
-_LENGTH_RATIO = 0.10
-_PROMPT_RATIO = 0.05
-_IN_CACHES_BYTES = 512 * 2**20  # smaller weights may stay in the processor's caches
-ONE_PIECE_TOKENS = 2
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SuspicionLimits:
+    """From where on a figure is doubted."""
+
+    cached_tokens: int = 16  # what a chat template puts before the first word is cached by right
+    cached_ratio: float = 0.02  # of the prompt: less than this does not show in a prefill rate
+    length_ratio: float = 0.10  # of the tokens asked for: rates of much shorter answers are of another thing
+    prompt_ratio: float = 0.05  # of the prompt meant: prompts are made to 2 %, so the server cut or added something
+    one_piece_tokens: int = 2  # a single token has no decode rate to lose
+    in_caches_bytes: int = 512 * 2**20  # smaller weights may stay in the processor's caches
+
+
+LIMITS = SuspicionLimits()
 
 
 def marks_of(figures: RequestFigures, cell: Cell, *, bandwidth_bytes_per_s: float | None) -> tuple[Mark, ...]:
@@ -37,14 +46,14 @@ def marks_of(figures: RequestFigures, cell: Cell, *, bandwidth_bytes_per_s: floa
 
 
 def _one_piece(figures: RequestFigures) -> Mark | None:
-    if figures.chunks != 1 or (figures.completion_tokens or 0) < ONE_PIECE_TOKENS:
+    if figures.chunks != 1 or (figures.completion_tokens or 0) < LIMITS.one_piece_tokens:
         return None
     return Mark(kind="one piece", text="the whole answer came in one piece: no decode rate can be told")
 
 
 def _cache_hit(figures: RequestFigures) -> Mark | None:
     cached, prompt = figures.cached_tokens, figures.prompt_tokens
-    if not cached or not prompt or cached <= max(_CACHED_TOKENS, _CACHED_RATIO * prompt):
+    if not cached or not prompt or cached <= max(LIMITS.cached_tokens, LIMITS.cached_ratio * prompt):
         return None
     return Mark(kind="cache hit", text=f"{cached:,} of {prompt:,} prompt tokens came from the server's cache")
 
@@ -53,7 +62,7 @@ def _answer_length(figures: RequestFigures) -> Mark | None:
     asked, got = figures.requested_tokens, figures.completion_tokens
     if got is None:
         return Mark(kind="not counted", text="the server did not say how many tokens it generated")
-    if abs(got - asked) <= _LENGTH_RATIO * asked:
+    if abs(got - asked) <= LIMITS.length_ratio * asked:
         return None
     why = f" ({figures.stop_reason})" if figures.stop_reason else ""
     return Mark(kind="length mismatch", text=f"{asked:,} tokens were asked for, {got:,} were generated{why}")
@@ -61,14 +70,14 @@ def _answer_length(figures: RequestFigures) -> Mark | None:
 
 def _prompt_length(figures: RequestFigures, cell: Cell) -> Mark | None:
     wanted, read = cell.prompt_tokens, figures.prompt_tokens
-    if not wanted or read is None or abs(read - wanted) <= _PROMPT_RATIO * wanted:
+    if not wanted or read is None or abs(read - wanted) <= LIMITS.prompt_ratio * wanted:
         return None
     return Mark(kind="prompt mismatch", text=f"a prompt of {wanted:,} tokens was meant, the server read {read:,}")
 
 
 def _too_fast(figures: RequestFigures, cell: Cell, bandwidth_bytes_per_s: float | None) -> Mark | None:
     rate, read = figures.decode_tokens_per_second, cell.target.bytes_per_token
-    if rate is None or read is None or read < _IN_CACHES_BYTES or not bandwidth_bytes_per_s:
+    if rate is None or read is None or read < LIMITS.in_caches_bytes or not bandwidth_bytes_per_s:
         return None
     bound = bandwidth_bytes_per_s / read
     if rate <= bound:

@@ -52,14 +52,23 @@ if TYPE_CHECKING:
     from lmstrix.core.benchmark.power import PowerSampler
     from lmstrix.core.benchmark.saved import BenchJournal
 
-_WARMUP_TOKENS = 32
-_WARMUP_TRIES = 3
-_FAILURES_IN_A_ROW = 2
-_LENGTH_TOLERANCE = 0.02
-_UNLOAD_S = 15.0
 _LEAST_PROMPT = "x"  # one token; no chat begins with it
 _FATAL = (EngineCrashedError, ModelUnloadedError, BackendUnavailableError)
 _SETTLED_BY = ("decode_tokens_per_second", "prefill_tokens_per_second")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VisitLimits:
+    """What a visit goes by."""
+
+    warmup_tokens: int = 32  # enough for the kernels and caches a run will use; more only costs time
+    warmup_tries: int = 3  # a prompt that was too long teaches its length; twice is enough for any vocabulary
+    failures_in_a_row: int = 2  # one may be an accident
+    length_tolerance_ratio: float = 0.02  # of the prompt meant; the order of sentences alone changes less
+    unload_s: float = 15.0  # a server that takes longer is left to unload by itself
+
+
+LIMITS = VisitLimits()
 
 
 class _CellFailed(Exception):  # noqa: N818 - ends a visit; the cell says why
@@ -125,14 +134,14 @@ class Visitor:
             await self._measure(state, instance_id, runs, until)
             generated = await self._read_memory()
         finally:
-            state.memory = self.memory.use(baseline, loaded, generated)
+            state.memory = self.memory.use(baseline, loaded, generated)  # of a visit that failed too
 
     async def _read_memory(self) -> MemoryReading:
-        return await asyncio.to_thread(self.memory.read)
+        return await asyncio.to_thread(self.memory.read)  # looking for processes takes tens of milliseconds
 
     async def _load(self, loads: LoadingBackend, state: CellState) -> str:
         cell, request = state.cell, self.request
-        if request.cold:
+        if request.cold:  # asked for; whether it worked is seen in the ratio read next
             await asyncio.to_thread(drop_cached, cell.target.files)
         cached = await asyncio.to_thread(cached_ratio, cell.target.files)
         instance_id = f"{BENCH_PREFIX}{self.session[:8]}-{state.number}-{len(state.loads) + 1}"
@@ -171,19 +180,19 @@ class Visitor:
             sample = writer.of_chars(max(0, min(SAMPLE_CHARS, round(cell.prompt_tokens * 0.9) - len(writer.task) - 20)))
             figures, problem = await self._ask(state, instance_id, sample, 1, Trace(0.0), None)
             self._learn(writer, sample, figures, problem)
-        for attempt in range(_WARMUP_TRIES):
+        for attempt in range(LIMITS.warmup_tries):
             prompt = self._prompt(state)
             trace = Trace(0.0)
             figures, problem = await self._ask(
-                state, instance_id, prompt, min(cell.max_tokens, _WARMUP_TOKENS), trace, None
+                state, instance_id, prompt, min(cell.max_tokens, LIMITS.warmup_tokens), trace, None
             )
             if problem is None:
                 break
-            if attempt == _WARMUP_TRIES - 1 or cell.prompt_tokens is None:
+            if attempt == LIMITS.warmup_tries - 1 or cell.prompt_tokens is None:
                 raise _CellFailed(figures.outcome, figures.failure or "") from problem
             self._learn(writer, prompt, figures, problem)
         wanted, counted = cell.prompt_tokens, figures.prompt_tokens
-        if wanted and counted and abs(counted - wanted) > _LENGTH_TOLERANCE * wanted:
+        if wanted and counted and abs(counted - wanted) > LIMITS.length_tolerance_ratio * wanted:
             self._learn(writer, prompt, figures, None)  # else prompts stay as they are, in later visits too
         record = RunRecord(
             number=state.next_number(),
@@ -222,12 +231,13 @@ class Visitor:
                 if until is not None and not has_time_for_another(until - self.clock(), spans):
                     state.out_of_time = True
                     break
+                # Before each run, not once: a machine that gets warmer gets slower at this too.
                 latency_s = await self._latency(instance_id)
                 if latency_s is not None:
                     latencies.append(latency_s)
                 problem = await self._run_once(state, instance_id, median(latencies) if latencies else None, moments)
                 failures = failures + 1 if problem is not None else 0
-                if isinstance(problem, _FATAL) or failures == _FAILURES_IN_A_ROW:
+                if isinstance(problem, _FATAL) or failures == LIMITS.failures_in_a_row:
                     failed = next(each for each in state.runs[-1].requests if each.failure is not None)
                     raise _CellFailed(failed.outcome, failed.failure or "") from problem
                 if self._is_settled(state):
@@ -365,7 +375,7 @@ class Visitor:
 async def _unload(loads: LoadingBackend, instance_id: str) -> None:
     """Unload, also on the way out of a cancellation; what cannot be told to go is left to its server."""
     with suppress(LMStrixError, TimeoutError):
-        async with asyncio.timeout(_UNLOAD_S):
+        async with asyncio.timeout(LIMITS.unload_s):
             await loads.unload(instance_id)
 
 
