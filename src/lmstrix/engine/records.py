@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, Literal
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from lmstrix.ground.types import CacheType, ModelKind, OverflowPolicy, StopReason
+    from lmstrix.ground.choices import CacheType
+    from lmstrix.ground.types import ModelKind, OverflowPolicy, StopReason
 
 
 class EngineFault(Exception):  # noqa: N818 - a failure to be shown, not one of our error classes

@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
+from lmstrix.ground.choices import CacheType  # noqa: TC001 - pydantic resolves the annotations at run time
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
 
 ModelKind = Literal["llm", "embedding"]
 Role = Literal["system", "user", "assistant", "tool"]
-CacheType = Literal["f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "iq4_nl"]
 OverflowPolicy = Literal["stopAtLimit", "truncateMiddle", "rollingWindow"]
 StopReason = Literal[
     "eosFound",

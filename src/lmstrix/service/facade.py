@@ -12,7 +12,7 @@ from itertools import chain, count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from lmstrix.core.registry.listing import Listing, ScanReport, SortKey
+from lmstrix.core.registry.listing import Listing, ScanReport
 from lmstrix.core.registry.store import RegistryStore
 from lmstrix.service.call_log import LogFile
 
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from lmstrix.core.registry.defaults import SavedDefaults
     from lmstrix.core.registry.registry import ModelRecord, ModelRegistry
     from lmstrix.ground.backend import LoadProgress, ModelBackend
+    from lmstrix.ground.choices import SortKey, TestOrder
     from lmstrix.ground.paths import Paths
     from lmstrix.ground.settings import Settings
     from lmstrix.ground.types import LoadConfig, LoadedModel, StreamEvent
@@ -45,7 +46,7 @@ if TYPE_CHECKING:
     from lmstrix.service.benching import BenchOptions, BenchOutcome
     from lmstrix.service.connection import Connection
     from lmstrix.service.powering import PowerReport
-    from lmstrix.service.testing import ContextTestRequest, Order
+    from lmstrix.service.testing import ContextTestRequest
 
 Notify = Callable[[str], None]
 SORT_KEYS: dict[SortKey, Callable[[ModelRecord], Any]] = {
@@ -373,7 +374,7 @@ class LMStrixService:
         model: str | None,
         options: ContextTestRequest,
         *,
-        order: Order = "risk",
+        order: TestOrder = "risk",
         on_step: Callable[[Step], None] | None = None,
         on_model: Callable[[ModelRecord, int, int], None] | None = None,
     ) -> ContextReport:
@@ -382,7 +383,9 @@ class LMStrixService:
 
         return run_tests(self, model, options, order=order, on_step=on_step, on_model=on_model)
 
-    def plan_tests(self, model: str | None, options: ContextTestRequest, *, order: Order = "risk") -> list[PlannedTest]:
+    def plan_tests(
+        self, model: str | None, options: ContextTestRequest, *, order: TestOrder = "risk"
+    ) -> list[PlannedTest]:
         """What `test` would try, by arithmetic; touches nothing."""
         from lmstrix.service.testing import plan
 

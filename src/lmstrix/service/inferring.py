@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
     from lmstrix.core.answers.answer_schema import AnswerSchema
     from lmstrix.core.answers.inference import Prepared
-    from lmstrix.core.answers.recommend import Task
     from lmstrix.core.answers.request import InferRequest, Rehearsal
+    from lmstrix.ground.choices import WorkKind
     from lmstrix.ground.types import GenerationResult, StreamEvent
     from lmstrix.service.facade import LMStrixService
 
@@ -105,7 +105,7 @@ class Inferring:
         if self._words.request.model is not None:
             raise UsageError("give -m MODEL or --auto-model, not both")
         needed = needed_tokens(generation_request(request), InferenceOptions(out_ctx=request.out_ctx))
-        task: Task = "vision" if request.images else "tools" if request.tools else "chat"
+        task: WorkKind = "vision" if request.images else "tools" if request.tools else "chat"
         advice = self._service.recommend(Wish(task=task, min_context_length=needed))
         if not advice.ranked:
             raise ModelNotFoundError(f"no model serves this prompt: {advice.obstacles}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from lmstrix.core.answers.inference import OWN_PREFIX
 from lmstrix.core.context.machine_belief import MachineBelief
@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 
     from lmstrix.core.memory.shape import ModelShape
     from lmstrix.ground.backend import BlockingBackend
+    from lmstrix.ground.choices import Precision, TestOrder
     from lmstrix.service.facade import LMStrixService
 
-Order = Literal["risk", "id", "size", "ctx"]
 ALIGNMENT = 256
 SILENCE_S = 180.0
 
@@ -38,7 +38,7 @@ class ContextTestRequest:
 
     threshold: int | None = None
     context_length: int | None = None
-    precision: Literal["safe", "balanced", "tight", "exhaustive"] = "balanced"
+    precision: Precision = "balanced"
     fast: bool = False
     force: bool = False
     reset: bool = False
@@ -54,7 +54,7 @@ def run_tests(
     model: str | None,
     options: ContextTestRequest,
     *,
-    order: Order = "risk",
+    order: TestOrder = "risk",
     on_step: Callable[[Step], None] | None = None,
     on_model: Callable[[ModelRecord, int, int], None] | None = None,
 ) -> ContextReport:
@@ -81,7 +81,7 @@ def run_tests(
 
 
 def plan(
-    service: LMStrixService, model: str | None, options: ContextTestRequest, *, order: Order = "risk"
+    service: LMStrixService, model: str | None, options: ContextTestRequest, *, order: TestOrder = "risk"
 ) -> list[PlannedTest]:
     """What `test` would try, by arithmetic alone: no server is asked and nothing is loaded."""
     chosen, _ = _choose(service, model, options, order)
@@ -262,7 +262,7 @@ def configuration_of(load: LoadConfig, engine: str) -> Configuration:
 
 
 def _choose(
-    service: LMStrixService, model: str | None, options: ContextTestRequest, order: Order
+    service: LMStrixService, model: str | None, options: ContextTestRequest, order: TestOrder
 ) -> tuple[list[ModelRecord], list[ModelTest]]:
     """The models to test, in order, and those passed over with the reason."""
     if model is not None:
@@ -283,7 +283,7 @@ def _choose(
             chosen.append(record)
         else:
             skipped.append(ModelTest(record=record, skipped=reason))
-    keys: dict[Order, Callable[[ModelRecord], object]] = {
+    keys: dict[TestOrder, Callable[[ModelRecord], object]] = {
         "id": lambda r: r.model_key,
         "size": lambda r: r.size_bytes or 0,
         "ctx": lambda r: r.max_context_length or 0,

@@ -19,7 +19,7 @@ from lmstrix.core.context.search import ContextSearch
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from lmstrix.core.context.search import Precision
+    from lmstrix.ground.choices import Precision
 
 GIB = 2**30
 WEIGHTS = 5 * GIB

@@ -18,7 +18,7 @@ from __future__ import annotations
 import math
 from bisect import bisect_right
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from lmstrix.core.context.belief import Belief, Evidence, Prior, Reading
 from lmstrix.core.context.machine_belief import MachineBelief
@@ -27,9 +27,9 @@ from lmstrix.ground.units import format_bytes
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-__all__ = ["ContextSearch", "Precision"]
+    from lmstrix.ground.choices import Precision
 
-Precision = Literal["safe", "balanced", "tight", "exhaustive"]
+__all__ = ["ContextSearch"]
 
 STEP = 256
 """llama.cpp allocates cells in steps of this; so we ask."""

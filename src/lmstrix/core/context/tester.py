@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from lmstrix.ground.backend import BlockingBackend
+    from lmstrix.ground.choices import Precision
 
-Precision = Literal["safe", "balanced", "tight", "exhaustive"]
 INSTANCE_PREFIX = TESTED_PREFIX  # instances of any tester: what an earlier, killed run left is known by it
 FLOOR_TOKENS = 1024
 ALIGNMENT = 256

@@ -19,7 +19,7 @@ from lmstrix.core.memory.kv_cache import (
 
 if TYPE_CHECKING:
     from lmstrix.core.memory.shape import ModelShape
-    from lmstrix.ground.types import CacheType
+    from lmstrix.ground.choices import CacheType
 
 __all__ = [
     "LoadBreakdown",

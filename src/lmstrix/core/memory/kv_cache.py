@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from lmstrix.core.memory.shape import CacheLayers, ModelShape
-    from lmstrix.ground.types import CacheType
+    from lmstrix.ground.choices import CacheType
 
 __all__ = ["CELL_PADDING", "cells", "kv_cache_bytes", "padded", "recurrent_state_bytes", "sliding_cells"]
 

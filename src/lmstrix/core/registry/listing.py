@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from lmstrix.core.registry.registry import ModelRecord, ScanChanges
     from lmstrix.core.registry.scanner import ScanProblem
-
-SortKey = Literal["id", "name", "ctx", "tested", "size", "status", "date"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

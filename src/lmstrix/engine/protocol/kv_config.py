@@ -12,10 +12,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Final, TypeAlias, get_args
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, get_args
 
 from lmstrix.engine.records import EngineFault, LoadSettings
-from lmstrix.ground.types import CacheType, ModelKind
+from lmstrix.ground.choices import CacheType
+
+if TYPE_CHECKING:
+    from lmstrix.ground.types import ModelKind
 
 Flat: TypeAlias = dict[str, Any]
 CACHE_TYPES: Final = frozenset(get_args(CacheType))
