@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from lmstrix.core.answers.chat import overflow_hint
 from lmstrix.ground.errors import LMStrixError, UsageError
+from lmstrix.reports.answers import answer_json, show_stream
 
 if TYPE_CHECKING:
     from lmstrix.core.answers.chat import ChatSession
@@ -50,10 +51,11 @@ def _take(session: ChatSession, console: Console, text: str) -> None:
         for line in shown.splitlines():
             console.note(line)
         return
+    # // is how a question begins with a slash without being a command.
     question = text[1:] if text.startswith("//") else text
-    result = console.answer(session.say(question), live=not console.json)
+    result = show_stream(console, session.say(question), live=not console.json)
     if console.json:
-        console.answer_line("chat", result)
+        console.result_line("chat", answer_json(result))
     console.note(session.meter)
 
 
@@ -66,6 +68,7 @@ def _read(interactive: bool) -> str | None:
         return _fenced(line.strip()[len(FENCE) :], interactive)
     lines = [line]
     while lines[-1].endswith("\\"):
+        # The backslash said that the line goes on; it is no part of the question.
         lines[-1] = lines[-1][:-1]
         following = _line(MORE, interactive)
         if following is None:
@@ -90,6 +93,7 @@ def _line(prompt: str, interactive: bool) -> str | None:
     try:
         if interactive and sys.stdout.isatty():
             _enable_editing()
+            # Only input() edits with readline; where stdout is a file it would write the prompt into it.
             return input(prompt)
         if interactive:
             sys.stderr.write(prompt)
