@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from bench.simulated_worlds import Bench
 
     from lmstrix.core.context.machine_belief import MachineBelief
-    from lmstrix.ground.types import Precision
+    from lmstrix.ground.choices import Precision
 
     Peer = Callable[[Bench], int]
 

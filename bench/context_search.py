@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from bench.simulated_worlds import Scenario, World
 
     from lmstrix.core.context.machine_belief import MachineBelief
-    from lmstrix.ground.types import Precision
+    from lmstrix.ground.choices import Precision
 
 Fits = Literal["all", "part", "none"]
 """How much of the declared context a world has room for."""

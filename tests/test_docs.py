@@ -14,7 +14,7 @@ import pytest
 from tools import write_command_docs
 
 from lmstrix import EmbeddedEngine
-from lmstrix.cli.app import LMStrixCommands, command_functions
+from lmstrix.cli.app import COMMANDS
 from tests.support.tiny_gguf_scripted import scripted_model
 
 if TYPE_CHECKING:
@@ -43,16 +43,16 @@ def test_the_command_page_is_current() -> None:
 
 
 def test_every_command_has_a_summary_and_every_option_a_text() -> None:
-    from lmstrix.cli.words import describe
+    from lmstrix.cli.signatures import describe
 
-    for path, function in command_functions(LMStrixCommands).items():
+    for path, function in COMMANDS.items():
         command = describe(path, function)
         assert command.summary.endswith("."), path
         assert [p.name for p in command.parameters if not p.help] == [], path
 
 
 def test_readme_names_only_commands_there_are() -> None:
-    known = {path[0] for path in command_functions(LMStrixCommands)}
+    known = {path[0] for path in COMMANDS}
     for text in (ROOT / "README.md", ROOT / "docs" / "architecture.md"):
         named = re.findall(r"`?lmstrix ([a-z]+)", text.read_text(encoding="utf-8"))
         assert set(named) - known - {"import", "is"} == set(), text

@@ -5,20 +5,21 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from lmstrix.cli.app import LMStrixCommands, command_functions, common_parameters
-from lmstrix.cli.words import command_help, describe, overview
+from lmstrix.cli.app import COMMANDS, common_parameters
+from lmstrix.cli.help_text import command_help, overview
+from lmstrix.cli.signatures import describe
 
 PAGE = Path(__file__).parent.parent / "docs" / "commands.md"
 
 
 def page() -> str:
     """The whole page."""
-    functions, common = command_functions(LMStrixCommands), common_parameters()
+    common = common_parameters()
     parts = [
         "# Commands\n\nWritten by `tools/write_command_docs.py`; do not edit.\n",
-        _block(overview(functions, common)),
+        _block(overview(COMMANDS, common)),
     ]
-    for path, function in functions.items():
+    for path, function in COMMANDS.items():
         parts.append(f"## lmstrix {' '.join(path)}\n\n{_block(command_help(describe(path, function), common))}")
     return "\n".join(parts)
 

@@ -184,8 +184,8 @@ def test_an_interrupted_batch_goes_on(cli: Callable[..., Ran], here: Path) -> No
     (here / "ask.txt").write_text("hello", encoding="utf-8")
     (here / "tell.txt").write_text("a story", encoding="utf-8")
     with EmbeddedEngine(here / "models") as engine:
-        words = ("batch", "--prompts", "ask.txt", "--prompts", "tell.txt", "--models", "slow", "--out", "out")
-        words = (*words, "--server", engine.address)
+        asked = ("batch", "--prompts", "ask.txt", "--prompts", "tell.txt", "--models", "slow", "--out", "out")
+        words = (*asked, "--server", engine.address)
         running = start(*words, "--in-ctx", "32768")
         wait_until(lambda: (here / "out" / "slow" / "ask.txt").exists() or running.poll() is not None)
         running.send_signal(signal.SIGINT)

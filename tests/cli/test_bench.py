@@ -15,7 +15,7 @@ import pytest
 from lmstrix.core.benchmark.events import BenchEvent
 from lmstrix.core.benchmark.records import BenchReport, from_json
 from lmstrix.reports.bench.files import write_report
-from lmstrix.reports.bench.terminal import BenchProgress
+from lmstrix.reports.bench.terminal import BenchProgressLine
 from lmstrix.reports.console import Console
 from tests.cli.conftest import EMBEDDING, SCRIPTED, TINY, Ran, loaded_on
 from tests.cli.processes import finish, start
@@ -214,7 +214,7 @@ def test_a_server_of_openais_interface_is_measured(cli: Cli, engine: EmbeddedEng
 
 def test_a_terminal_shows_what_is_done_now(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     now = cell(target("\x1b[2Jevil [bold]"), runs=(run(1, decode=50, prefill=900),))
-    with BenchProgress(Console(), live=True) as progress:
+    with BenchProgressLine(Console(), live=True) as progress:
         for event in (
             BenchEvent(kind="load", cell=now.cell, cell_number=1, cells=2, ratio=0.5),
             BenchEvent(kind="answer", cell=now.cell, cell_number=1, cells=2, tokens=12, tokens_per_second=50.0),
@@ -222,7 +222,7 @@ def test_a_terminal_shows_what_is_done_now(monkeypatch: pytest.MonkeyPatch, caps
             BenchEvent(kind="note", text="a remark"),
         ):
             progress.show(event)
-    with BenchProgress(Console(), live=False) as progress:
+    with BenchProgressLine(Console(), live=False) as progress:
         progress.show(BenchEvent(kind="cell", cell=now.cell, cell_number=1, cells=1, result=now))
     err = capsys.readouterr().err
     assert "a remark" in err

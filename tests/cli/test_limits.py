@@ -35,7 +35,7 @@ def narrow_engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Embedded
     for name in ARCHITECTURES:
         repository = directory / "acme" / f"{name}-GGUF"
         repository.mkdir(parents=True)
-        shutil.copy(tiny_model(name, **DIMENSIONS), repository / f"{name}-f16.gguf")
+        shutil.copy(tiny_model(name, name=None, **DIMENSIONS), repository / f"{name}-f16.gguf")
     with EmbeddedEngine(directory, memory_limit=MEMORY_LIMIT) as engine:
         yield engine
 

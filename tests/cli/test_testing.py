@@ -16,7 +16,7 @@ from tests.cli.processes import finish, start, wait_until
 from tests.support.faulty_server import FaultyModel, FaultyServer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from pathlib import Path
 
     from lmstrix.engine import EmbeddedEngine
@@ -231,7 +231,7 @@ def test_two_testers_at_once(cli: Callable[..., Ran], limited: FaultyServer) -> 
 
 
 @pytest.fixture
-def defaults(cli: Callable[..., Ran], engine: EmbeddedEngine, home: Path) -> Iterator[Path]:
+def defaults(cli: Callable[..., Ran], engine: EmbeddedEngine, home: Path) -> Path:
     """LM Studio's file of defaults for `tiny`, which has a tested context of 4,096, with a setting of the user's."""
     cli("test", TINY, "--fast", "--quiet").ok()
     file = home / FOLDER / "acme/tiny-GGUF/tiny-f16.gguf.json"

@@ -8,7 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lmstrix.cli.words import Flag, Invocation, Port, Seconds, Tokens, TokensOrRatio, describe, parse
+from lmstrix.cli.kinds import Flag, Port, Seconds, Tokens, TokensOrRatio
+from lmstrix.cli.signatures import Commands, describe
+from lmstrix.cli.words import Invocation, parse
 from lmstrix.ground.errors import UsageError
 
 # original.md 4.11: every one of these was changed, dropped or refused by the earlier LMStrix.
@@ -58,7 +60,12 @@ def names_sort(by: str) -> None:
     """Sort."""
 
 
-COMMANDS = {("infer",): infer, ("engine", "start"): engine_start, ("names",): names, ("names", "sort"): names_sort}
+COMMANDS: Commands = {
+    ("infer",): infer,
+    ("engine", "start"): engine_start,
+    ("names",): names,
+    ("names", "sort"): names_sort,
+}
 COMMON = describe(("x",), common).parameters
 
 

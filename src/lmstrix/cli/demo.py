@@ -26,11 +26,13 @@ def run_demo(note: Note) -> None:
     """Start an engine that lets models take little memory, then scan, list, test, ask; clean everything up."""
     with tempfile.TemporaryDirectory(prefix="lmstrix-demo-") as folder, as_file(files("lmstrix") / "data") as data:
         models = Path(folder) / "models"
+        # A copy, so that nothing that serves or scans the folder can write into the installed package.
         shutil.copytree(data / "models", models, ignore=shutil.ignore_patterns("*.md"))
         _tell(Path(folder) / "home", models, note)
 
 
 def _tell(home: Path, models: Path, note: Note) -> None:
+    # The user's own settings must neither change what the demo shows nor be changed by it.
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("LMSTRIX_", "LMSTUDIO_"))}
     environment |= {"LMSTRIX_HOME": str(home), "LMSTRIX_SERVER": "embedded", "LMSTRIX_MODELS_DIR": str(models)}
 
@@ -57,6 +59,7 @@ def _tell(home: Path, models: Path, note: Note) -> None:
             say="Ask it. The prompt is counted against the tested context before it is sent.",
         )  # fmt: skip
     finally:
+        # Also after a failure or Ctrl-C: an engine left behind would hold its memory until somebody finds it.
         command("engine", "stop", say="Clean up.")
     note("")
     note("Done; nothing is left running. Next: lmstrix doctor, lmstrix scan, lmstrix test --all")

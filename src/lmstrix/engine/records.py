@@ -10,7 +10,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from lmstrix.engine.faults import EngineFault
-    from lmstrix.ground.types import CacheType, Confidence, ModelKind, OverflowPolicy, Role, StopReason, ToolChoice
+    from lmstrix.ground.choices import CacheType
+    from lmstrix.ground.types import Confidence, ModelKind, OverflowPolicy, Role, StopReason, ToolChoice
 
 LogType = Literal["llm.prediction.input", "llm.prediction.output", "server.log", "runtime.log"]
 LogLevel = Literal["debug", "info", "warn", "error"]

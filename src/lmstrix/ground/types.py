@@ -5,18 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
+from lmstrix.ground.choices import CacheType  # noqa: TC001 - pydantic resolves the annotations at run time
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
 
 ModelKind = Literal["llm", "embedding"]
 Role = Literal["system", "user", "assistant", "tool"]
-CacheType = Literal["f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "iq4_nl"]
 OverflowPolicy = Literal["stopAtLimit", "truncateMiddle", "rollingWindow"]
 ToolChoice = Literal["none", "auto", "required"]
 Confidence = Literal["high", "low"]
-Precision = Literal["safe", "balanced", "tight", "exhaustive"]
-"""How much a context test risks to come close to the limit."""
 AttemptKind = Literal["load", "prefill"]
 """What a context test tries at a length: to load a model so, or to fill its context with a prompt."""
 StopReason = Literal[

@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING, Any, TypedDict
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from lmstrix.core.answers.recommend import Preference
-    from lmstrix.core.answers.recommend import Task as WishTask
     from lmstrix.core.benchmark.records import Task as BenchTask
-    from lmstrix.ground.types import CacheType, Deadlines, LoadConfig, Message, Precision
+    from lmstrix.ground.choices import CacheType, Precision, Preference, WorkKind
+    from lmstrix.ground.types import Deadlines, LoadConfig, Message
 
 
 class SamplingOptions(TypedDict, total=False):
@@ -90,7 +89,7 @@ class ContextTestOptions(TypedDict, total=False):
 class WishOptions(TypedDict, total=False):
     """Fields of Wish."""
 
-    task: WishTask
+    task: WorkKind
     min_context_length: int | None
     max_memory_bytes: int | None
     budget_bytes: int | None

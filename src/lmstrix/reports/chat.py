@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from lmstrix.core.answers.chat import overflow_hint
 from lmstrix.ground.errors import LMStrixError, UsageError
+from lmstrix.reports.answers import answer_json, show_stream
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -19,11 +20,13 @@ if TYPE_CHECKING:
     from lmstrix.ground.types import StreamEvent
     from lmstrix.reports.console import Console
 
+    Say = Callable[[str], Iterator[StreamEvent]]  # asks a question of the session; the events of the answer
+
 PROMPT, MORE = "> ", ". "
 FENCE = '"""'
 
 
-def run_chat(session: ChatSession, console: Console, *, say: Callable[[str], Iterator[StreamEvent]]) -> None:
+def run_chat(session: ChatSession, console: Console, *, say: Say) -> None:
     """Read and answer until the end of input or /exit."""
     interactive = sys.stdin.isatty()
     if interactive:
@@ -47,16 +50,17 @@ def run_chat(session: ChatSession, console: Console, *, say: Callable[[str], Ite
         console.note("")
 
 
-def _take(session: ChatSession, console: Console, text: str, say: Callable[[str], Iterator[StreamEvent]]) -> None:
+def _take(session: ChatSession, console: Console, text: str, say: Say) -> None:
     if text.startswith("/") and not text.startswith("//"):
         shown = session.command(text)
         for line in shown.splitlines():
             console.note(line)
         return
+    # // is how a question begins with a slash without being a command.
     question = text[1:] if text.startswith("//") else text
-    result = console.answer(say(question), live=not console.json)
+    result = show_stream(console, say(question), live=not console.json)
     if console.json:
-        console.answer_line("chat", result)
+        console.result_line("chat", answer_json(result))
     console.note(session.meter)
 
 
@@ -69,6 +73,7 @@ def _read(interactive: bool) -> str | None:
         return _fenced(line.strip()[len(FENCE) :], interactive)
     lines = [line]
     while lines[-1].endswith("\\"):
+        # The backslash said that the line goes on; it is no part of the question.
         lines[-1] = lines[-1][:-1]
         following = _line(MORE, interactive)
         if following is None:
@@ -93,6 +98,7 @@ def _line(prompt: str, interactive: bool) -> str | None:
     try:
         if interactive and sys.stdout.isatty():
             _enable_editing()
+            # Only input() edits with readline; where stdout is a file it would write the prompt into it.
             return input(prompt)
         if interactive:
             sys.stderr.write(prompt)

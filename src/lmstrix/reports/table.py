@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+# Terminal escapes, and the marks that turn writing round: either can make a name look like another.
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 GAP = "  "
 
@@ -36,8 +37,16 @@ def clean(text: str) -> str:
     return text if text.isascii() and text.isprintable() else _CONTROL.sub("?", text)
 
 
+def harmless(text: str) -> str:
+    """Text for a terminal: line breaks and tabs stay, other control characters become "?"."""
+    if text.isprintable():
+        return text
+    return "".join(char if char in "\n\t" or char.isprintable() else clean(char) for char in text)
+
+
 def width_of(text: str) -> int:
     """Terminal cells the text takes: wide East Asian characters take two, combining marks none."""
+    # Nearly all cells are ASCII; the tables of Unicode are imported only for the others.
     if text.isascii():
         return len(text)
     from unicodedata import combining, east_asian_width
@@ -114,6 +123,7 @@ def _fit(columns: Sequence[Column], widths: list[int], max_width: int) -> None:
     for index in sorted((i for i, c in enumerate(columns) if c.shrink), key=lambda i: -widths[i]):
         if excess() > 0:
             widths[index] = max(columns[index].keep, widths[index] - excess())
+    # Last resort, on a terminal too narrow for the columns that must stay: all give way, the widest first.
     while excess() > 0 and max(widths) > 3:
         widest = max(range(len(widths)), key=lambda i: widths[i])
         widths[widest] -= 1

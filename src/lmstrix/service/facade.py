@@ -30,17 +30,18 @@ if TYPE_CHECKING:
     from lmstrix.core.history.calls import CallStatistics, LoggedCall
     from lmstrix.core.memory.estimate import EstimateReport
     from lmstrix.core.registry.defaults import SavedDefaults
-    from lmstrix.core.registry.listing import Listing, ScanReport, SortKey
+    from lmstrix.core.registry.listing import Listing, ScanReport
     from lmstrix.core.registry.records import ModelRecord
     from lmstrix.core.registry.registry import ModelRegistry
     from lmstrix.ground.backend import LoadProgress
+    from lmstrix.ground.choices import SortKey, TestOrder
     from lmstrix.ground.types import LoadConfig, LoadedModel, StreamEvent
     from lmstrix.service.batching import BatchRequest
     from lmstrix.service.benching import Benchmarking, BenchOptions
     from lmstrix.service.inferring import Inferring, InferWords
     from lmstrix.service.powering import PowerReport
     from lmstrix.service.scanning import Forget
-    from lmstrix.service.testing import ContextTestRequest, Order
+    from lmstrix.service.testing import ContextTestRequest
 
 
 class LMStrixService(Workspace):
@@ -200,7 +201,7 @@ class LMStrixService(Workspace):
         model: str | None,
         options: ContextTestRequest,
         *,
-        order: Order = "risk",
+        order: TestOrder = "risk",
         on_step: Callable[[Step], None] | None = None,
         on_model: Callable[[ModelRecord, int, int], None] | None = None,
     ) -> ContextReport:
@@ -216,7 +217,9 @@ class LMStrixService(Workspace):
             on_model=on_model and in_caller(on_model),
         )
 
-    def plan_tests(self, model: str | None, options: ContextTestRequest, *, order: Order = "risk") -> list[PlannedTest]:
+    def plan_tests(
+        self, model: str | None, options: ContextTestRequest, *, order: TestOrder = "risk"
+    ) -> list[PlannedTest]:
         """What `test` would try, by arithmetic; touches nothing."""
         from lmstrix.service.testing import plan
 

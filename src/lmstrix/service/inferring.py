@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
     from lmstrix.core.answers.answer_schema import AnswerSchema
     from lmstrix.core.answers.inference import Prepared
-    from lmstrix.core.answers.recommend import Task
     from lmstrix.core.answers.request import DryRun, InferRequest
+    from lmstrix.ground.choices import WorkKind
     from lmstrix.ground.types import GenerationResult, StreamEvent
     from lmstrix.service.workspace import Workspace
 
@@ -116,7 +116,7 @@ class Inferring:
         if self._words.request.model is not None:
             raise UsageError("give -m MODEL or --auto-model, not both")
         needed = needed_tokens(generation_request(request), InferenceOptions(out_ctx=request.out_ctx))
-        task: Task = "vision" if request.images else "tools" if request.tools else "chat"
+        task: WorkKind = "vision" if request.images else "tools" if request.tools else "chat"
         await known_models(self._workspace)
         advice = advise(self._workspace, Wish(task=task, min_context_length=needed))
         if not advice.ranked:

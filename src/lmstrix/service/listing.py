@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from lmstrix.core.registry.listing import Listing, SortKey
+from lmstrix.core.registry.listing import Listing
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from lmstrix.core.registry.records import ModelRecord
+    from lmstrix.ground.choices import SortKey
     from lmstrix.service.workspace import Workspace
 
 _SORTS: dict[SortKey, Callable[[ModelRecord], Any]] = {

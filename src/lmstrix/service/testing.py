@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from lmstrix.core.answers.inference import OWN_PREFIX
 from lmstrix.core.context.machine_belief import MachineBelief
@@ -21,7 +21,7 @@ from lmstrix.ground.addresses import is_local
 from lmstrix.ground.context_lengths import ALIGNMENT_TOKENS, UNKNOWN_DECLARED_TOKENS
 from lmstrix.ground.errors import LMStrixError, UsageError
 from lmstrix.ground.tasks import to_its_end
-from lmstrix.ground.types import DEFAULT_LOAD, Deadlines, LoadConfig, Precision, Provenance
+from lmstrix.ground.types import DEFAULT_LOAD, Deadlines, LoadConfig, Provenance
 from lmstrix.loaders.gguf import read_header
 from lmstrix.service.finding import known_models
 
@@ -32,9 +32,9 @@ if TYPE_CHECKING:
     from lmstrix.core.registry.records import ModelRecord
     from lmstrix.core.registry.registry import ModelRegistry
     from lmstrix.ground.backend import ModelBackend
+    from lmstrix.ground.choices import Precision, TestOrder
     from lmstrix.service.workspace import Workspace
 
-Order = Literal["risk", "id", "size", "ctx"]
 SILENCE_S = 180.0
 
 
@@ -60,7 +60,7 @@ async def run_tests(
     model: str | None,
     options: ContextTestRequest,
     *,
-    order: Order = "risk",
+    order: TestOrder = "risk",
     on_step: Callable[[Step], None] | None = None,
     on_model: Callable[[ModelRecord, int, int], None] | None = None,
 ) -> ContextReport:
@@ -91,7 +91,7 @@ async def run_tests(
 
 
 def plan(
-    workspace: Workspace, model: str | None, options: ContextTestRequest, *, order: Order = "risk"
+    workspace: Workspace, model: str | None, options: ContextTestRequest, *, order: TestOrder = "risk"
 ) -> list[PlannedTest]:
     """What `test` would try, by arithmetic alone: no server is asked and nothing is loaded."""
     chosen, _ = _choose(workspace, workspace.registry(), model, options, order)
@@ -271,7 +271,7 @@ async def _make_room(workspace: Workspace, backend: ModelBackend, *, all_models:
 
 
 def _choose(
-    workspace: Workspace, registry: ModelRegistry, model: str | None, options: ContextTestRequest, order: Order
+    workspace: Workspace, registry: ModelRegistry, model: str | None, options: ContextTestRequest, order: TestOrder
 ) -> tuple[list[ModelRecord], list[ModelTest]]:
     """The models to test, in order, and those passed over with the reason."""
     if model is not None:
@@ -292,7 +292,7 @@ def _choose(
             chosen.append(record)
         else:
             skipped.append(ModelTest(record=record, skipped=reason))
-    keys: dict[Order, Callable[[ModelRecord], object]] = {
+    keys: dict[TestOrder, Callable[[ModelRecord], object]] = {
         "id": lambda r: r.model_key,
         "size": lambda r: r.size_bytes or 0,
         "ctx": lambda r: r.max_context_length or 0,

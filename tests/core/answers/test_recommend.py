@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lmstrix.core.answers.recommend import Candidate, Preference, Wish, billions_of, recommend
+from lmstrix.core.answers.recommend import Candidate, Wish, billions_of, recommend
+
+if TYPE_CHECKING:
+    from lmstrix.ground.choices import Preference
 
 GIB = 2**30
 

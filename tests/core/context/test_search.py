@@ -20,7 +20,7 @@ from lmstrix.core.context.search import ContextSearch
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from lmstrix.ground.types import Precision
+    from lmstrix.ground.choices import Precision
 
 GIB = 2**30
 WEIGHTS = 5 * GIB

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from lmstrix.core.memory.kv_cache import cells, kv_cache_bytes, recurrent_state_bytes
 from lmstrix.core.memory.shape import CacheLayers, ModelShape
+from lmstrix.ground.choices import CacheType
 from lmstrix.ground.context_lengths import aligned_up
-from lmstrix.ground.types import CacheType
 from tests.support.fleet import fleet, fleet_shapes
 
 CACHE_TYPES = get_args(CacheType)

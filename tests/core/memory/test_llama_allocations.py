@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from lmstrix.ground.types import CacheType
+    from lmstrix.ground.choices import CacheType
 
 pytest.importorskip("xllamacpp", reason="llama.cpp is not installed: pip install lmstrix[engine]")
 

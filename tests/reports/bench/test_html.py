@@ -13,7 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lmstrix.reports.bench.html import boxed, data_element, policy, render_page, write_pages
+from lmstrix.reports.bench.html import render_page, write_pages
+from lmstrix.reports.bench.sandbox import boxed, data_element, policy
 from tests.reports.bench.bench_reports import cell, fleet_report, report, run, target
 
 if TYPE_CHECKING:

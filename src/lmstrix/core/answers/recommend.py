@@ -11,17 +11,15 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from lmstrix.ground.units import format_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from lmstrix.ground.choices import Preference, WorkKind
     from lmstrix.ground.types import ModelKind
-
-Task = Literal["chat", "code", "vision", "tools", "embedding"]
-Preference = Literal["speed", "balanced", "quality"]
 
 _QUALITY_SHARE: dict[Preference, float] = {"speed": 0.2, "balanced": 0.5, "quality": 0.85}
 _PROVEN_BONUS = 0.1
@@ -54,7 +52,7 @@ class Candidate:
 class Wish:
     """What the model is for. `budget_bytes` is what the machine has; None does not limit."""
 
-    task: Task = "chat"
+    task: WorkKind = "chat"
     min_context_length: int | None = None
     max_memory_bytes: int | None = None
     budget_bytes: int | None = None

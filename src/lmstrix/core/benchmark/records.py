@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from lmstrix.core.benchmark.energy import Energy  # noqa: TC001 - likewise
 from lmstrix.core.benchmark.memory_sampler import MemoryUse  # noqa: TC001 - likewise
 from lmstrix.core.benchmark.stats import Summary, summarize
+from lmstrix.ground.choices import BenchTask
 from lmstrix.ground.types import DEFAULT_LOAD, Deadlines, LoadConfig, StopReason
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 SCHEMA = "lmstrix.bench/1"
 BENCH_PREFIX = "lmstrix-bench-"  # instances of a benchmark are nobody else's to use
-Task = Literal["story", "html", "code", "summary", "qa", "custom"]
+Task = Literal[BenchTask, "custom"]
 FileCache = Literal["cold", "partly cached", "warm"]
 
 R = TypeVar("R")

@@ -14,7 +14,7 @@ from lmstrix.core.context.normal import Normal
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from lmstrix.ground.types import Precision
+    from lmstrix.ground.choices import Precision
 
 GIB = 2**30
 MIB = 2**20

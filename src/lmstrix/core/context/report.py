@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from lmstrix.core.context.verdict import Outcome
     from lmstrix.core.registry.records import ModelRecord
     from lmstrix.core.registry.results import Configuration, ContextResult
-    from lmstrix.ground.types import Precision
+    from lmstrix.ground.choices import Precision
 
 StepKind = Literal["load", "prefill", "recall"]
 

@@ -30,7 +30,7 @@ from lmstrix.ground.units import format_bytes
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from lmstrix.ground.types import Precision
+    from lmstrix.ground.choices import Precision
 
 __all__ = ["ContextSearch"]
 

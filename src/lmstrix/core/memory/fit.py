@@ -14,7 +14,7 @@ from lmstrix.ground.context_lengths import longest_aligned_below
 
 if TYPE_CHECKING:
     from lmstrix.core.memory.shape import ModelShape
-    from lmstrix.ground.types import CacheType
+    from lmstrix.ground.choices import CacheType
 
 __all__ = [
     "LoadBreakdown",

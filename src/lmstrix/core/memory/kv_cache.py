@@ -12,7 +12,7 @@ from lmstrix.ground.context_lengths import aligned_up
 
 if TYPE_CHECKING:
     from lmstrix.core.memory.shape import CacheLayers, ModelShape
-    from lmstrix.ground.types import CacheType
+    from lmstrix.ground.choices import CacheType
 
 __all__ = ["cells", "kv_cache_bytes", "recurrent_state_bytes", "sliding_cells"]
 

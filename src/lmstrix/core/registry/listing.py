@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from lmstrix.core.registry.records import ModelRecord
     from lmstrix.core.registry.registry import ScanChanges
     from lmstrix.core.registry.scanner import ScanProblem
-
-SortKey = Literal["id", "name", "ctx", "tested", "size", "status", "date"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

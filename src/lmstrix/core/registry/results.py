@@ -26,7 +26,7 @@ from lmstrix.ground.types import DEFAULT_LOAD, LoadConfig, Provenance
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from lmstrix.ground.types import CacheType
+    from lmstrix.ground.choices import CacheType
 
 _LOAD_FIELDS = ("k_cache_type", "v_cache_type", "flash_attention", "gpu_ratio", "parallel_slots")
 """The load settings that a result keeps, in the order of its JSON."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from operator import attrgetter
-from typing import Any, Final, NamedTuple, TypeAlias, get_args
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias, get_args
 
 from lmstrix.engine.protocol.kv_config import (
     Changes,
@@ -29,7 +29,10 @@ from lmstrix.engine.protocol.kv_config import (
 )
 from lmstrix.engine.records import LoadSettings
 from lmstrix.engine.values import bad_value, read_bool, read_int, read_number, read_positive, unsupported
-from lmstrix.ground.types import CacheType, ModelKind
+from lmstrix.ground.choices import CacheType
+
+if TYPE_CHECKING:
+    from lmstrix.ground.types import ModelKind
 
 _CACHE_TYPES: Final = frozenset(get_args(CacheType))
 _SHOWN_CACHE_TYPES: Final = _CACHE_TYPES - {"bf16"}

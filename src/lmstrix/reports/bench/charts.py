@@ -41,7 +41,7 @@ class Spot:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Line:
-    """One series. `slot` chooses colour and shape; `group` lets the page dim or hide it."""
+    """One series. `slot` chooses its colour and shape."""
 
     name: str
     slot: int
@@ -85,6 +85,7 @@ class Axis:
         low, high = self.low, self.high
         if self.logarithmic:
             value, low, high = math.log(max(value, low)), math.log(low), math.log(high)
+        # A single value has no range; it lies in the middle.
         ratio = (value - low) / (high - low) if high > low else 0.5
         return self.start + ratio * (self.end - self.start)
 
@@ -92,6 +93,7 @@ class Axis:
 def make_axis(values: Sequence[float], start: float, end: float, *, logarithmic: bool | None = None) -> Axis:
     """An axis that holds the values: from zero, or logarithmic where they spread over more than a factor of 40."""
     usable = [value for value in values if math.isfinite(value)]
+    # Zeros alone (no energy measured above idle) would leave an axis without length.
     top = max(usable, default=1.0) or 1.0
     positive = [value for value in usable if value > 0]
     least = min(positive, default=top)
@@ -119,6 +121,7 @@ def _log_ticks(low: float, high: float) -> tuple[float, ...]:
     factors = (1, 2, 5) if last - first <= 2 else (1,)
     step = 1 + (last - first) // 8
     all_ticks = [factor * 10.0**decade for decade in range(first, last + step, step) for factor in factors]
+    # A little slack: 10**-2 computed is not 0.01 written, and a tick on the edge must not be lost for it.
     below = max((tick for tick in all_ticks if tick <= low * (1 + 1e-9)), default=all_ticks[0])
     above = min((tick for tick in all_ticks if tick >= high * (1 - 1e-9)), default=all_ticks[-1])
     return tuple(tick for tick in all_ticks if below <= tick <= above)
@@ -177,7 +180,7 @@ def _context_axis(xs: Sequence[float]) -> Axis:
 def _line(line: Line, x_axis: Axis, y_axis: Axis) -> str:
     spots = sorted(line.spots, key=lambda spot: spot.x)
     places = [(x_axis.at(spot.x), y_axis.at(spot.median)) for spot in spots]
-    parts = [f'<g class="series s{line.slot % COLOURS}" data-model="{_text(line.name)}">']
+    parts = [f'<g class="series s{line.slot % COLOURS}" data-model="{_escaped(line.name)}">']
     banded = [
         (x_axis.at(s.x), y_axis.at(s.low), y_axis.at(s.high)) for s in spots if s.low is not None and s.high is not None
     ]
@@ -188,9 +191,11 @@ def _line(line: Line, x_axis: Axis, y_axis: Axis) -> str:
     parts += [f'<path class="whisker" d="M{x:.1f} {low:.1f}V{high:.1f}"/>' for x, low, high in banded]
     dots: list[str] = []
     for spot, (x, _) in zip(spots, places, strict=True):
+        # One path of strokes without length, drawn as round caps: a thousand circles would make the page slow.
         dots += [f"M{x:.1f} {y_axis.at(value):.1f}h0" for value in spot.values]
     parts.append(f'<path class="values" d="{"".join(dots)}"/>')
     if len(places) > 1:
+        # From the eleventh model on colours repeat; the dash tells the second round from the first.
         dash = ' stroke-dasharray="5 3"' if line.slot >= COLOURS else ""
         parts.append(f'<path class="line"{dash} d="M{"L".join(f"{x:.1f} {y:.1f}" for x, y in places)}"/>')
     for spot, (x, y) in zip(spots, places, strict=True):
@@ -207,8 +212,9 @@ def _mark(slot: int, x: float, y: float, label: str, size: float = 4.0) -> str:
         "diamond": _path(x, y - s * 1.2, "l{0} {0}l-{0} {0}l-{0} -{0}z".format(f"{s * 1.2:.1f}")),
         "triangle": _path(x, y - s * 1.15, f"l{s * 1.1:.1f} {s * 2:.1f}h{-s * 2.2:.1f}z"),
     }[_SHAPES[slot % len(_SHAPES)]]
+    # A finger is wider than a mark of eight units.
     reach = f'<circle class="reach" cx="{x:.1f}" cy="{y:.1f}" r="11"/>'
-    return f"<g>{drawn}{reach}<title>{_text(label)}</title></g>"
+    return f"<g>{drawn}{reach}<title>{_escaped(label)}</title></g>"
 
 
 def _path(x: float, y: float, rest: str) -> str:
@@ -230,7 +236,7 @@ def swatch(slot: int) -> str:
 
 
 def bar_chart(bars: Sequence[Bar], *, identifier: str, title: str, description: str) -> str:
-    """A row a model: its name over a bar of stacked parts."""
+    """One row per model: its name over a bar of stacked parts."""
     if not bars:
         return ""
     row = 40.0
@@ -238,15 +244,16 @@ def bar_chart(bars: Sequence[Bar], *, identifier: str, title: str, description: 
     body = []
     for index, bar in enumerate(bars):
         top = index * row + 4
-        body.append(f'<g class="series s{bar.slot % COLOURS}" data-model="{_text(bar.name)}">')
-        body.append(f'<text class="name" x="0" y="{top + 11:.0f}">{_text(shorten(clean(bar.name), 48))}</text>')
+        body.append(f'<g class="series s{bar.slot % COLOURS}" data-model="{_escaped(bar.name)}">')
+        body.append(f'<text class="name" x="0" y="{top + 11:.0f}">{_escaped(shorten(clean(bar.name), 48))}</text>')
         place = 0.0
         for weight, value, label in bar.parts:
+            # At least one unit, so that a small part can still be seen and pointed at.
             width = max(axis.at(value) - axis.at(0), 1.0)
-            title_text = _text(f"{bar.name}: {label}")
+            title_text = _escaped(f"{bar.name}: {label}")
             body.append(f"{_box(f'part p{weight}', place, top + 17, width)}><title>{title_text}</title></rect>")
             place += width
-        body.append(f'<text class="amount" x="{place + 7:.1f}" y="{top + 27:.0f}">{_text(bar.label)}</text></g>')
+        body.append(f'<text class="amount" x="{place + 7:.1f}" y="{top + 27:.0f}">{_escaped(bar.label)}</text></g>')
     return _svg(identifier, title, description, len(bars) * row + 6, body)
 
 
@@ -259,7 +266,7 @@ def dot_chart(
     x_format: Callable[[float], str] = short_number,
     write: Callable[[float], str] = short_number,
 ) -> str:
-    """A row a model, where there is but one length: its name over its values, their interval and the median."""
+    """One row per model, where there is but one length: its name over its values, their interval and the median."""
     rows = [(line, line.spots[0]) for line in lines if line.spots]
     if not rows:
         return ""
@@ -271,19 +278,23 @@ def dot_chart(
     for tick in axis.ticks:
         x = axis.at(tick)
         body.append(f'<path d="M{x:.1f} 2V{bottom:.0f}"/>')
-        body.append(f'<text x="{x:.1f}" y="{bottom + 15:.0f}" text-anchor="middle">{_text(x_format(tick))}</text>')
+        body.append(f'<text x="{x:.1f}" y="{bottom + 15:.0f}" text-anchor="middle">{_escaped(x_format(tick))}</text>')
     body.append("</g>")
     for index, (line, spot) in enumerate(rows):
         top = index * row + 4
         y = top + 23
-        body.append(f'<g class="series s{line.slot % COLOURS}" data-model="{_text(line.name)}">')
-        body.append(f'<text class="name halo" x="0" y="{top + 11:.0f}">{_text(shorten(clean(line.name), 48))}</text>')
+        body.append(f'<g class="series s{line.slot % COLOURS}" data-model="{_escaped(line.name)}">')
+        body.append(
+            f'<text class="name halo" x="0" y="{top + 11:.0f}">{_escaped(shorten(clean(line.name), 48))}</text>'
+        )
         if spot.low is not None and spot.high is not None:
             low, high = axis.at(spot.low), axis.at(spot.high)
             body.append(_box("band", low, y - 6, high - low) + "/>")
         body.append(f'<path class="values" d="{"".join(f"M{axis.at(v):.1f} {y:.0f}h0" for v in spot.values)}"/>')
         body.append(_mark(line.slot, axis.at(spot.median), y, f"{line.name}: {spot.label}"))
-        body.append(f'<text class="amount" x="{end + 12:.0f}" y="{y + 4:.0f}">{_text(write(spot.median))}</text></g>')
+        body.append(
+            f'<text class="amount" x="{end + 12:.0f}" y="{y + 4:.0f}">{_escaped(write(spot.median))}</text></g>'
+        )
     return _svg(identifier, title, description, bottom + 20, body)
 
 
@@ -315,14 +326,15 @@ def scatter_chart(
     for dot in dots:
         beaten = "" if dot in best else " beaten"
         mark = _mark(dot.slot, x_axis.at(dot.x), y_axis.at(dot.y), f"{dot.name}: {dot.label}", 5.5)
-        body.append(f'<g class="series s{dot.slot % COLOURS}{beaten}" data-model="{_text(dot.name)}">{mark}</g>')
+        body.append(f'<g class="series s{dot.slot % COLOURS}{beaten}" data-model="{_escaped(dot.name)}">{mark}</g>')
+    # More names than that cover each other; those of the front are what the chart is read for.
     named = dots if len(dots) <= 8 else best
     names = [shorten(clean(dot.name), _NAME_WIDTH) for dot in named]
     marks = [(x_axis.at(dot.x), y_axis.at(dot.y), name) for dot, name in zip(named, names, strict=True)]
     for dot, name, (x, y, anchor) in zip(named, names, _labels(marks), strict=True):
         body.append(
-            f'<text class="name halo" data-model="{_text(dot.name)}" x="{x:.1f}" y="{y:.1f}"'
-            f' text-anchor="{anchor}">{_text(name)}</text>'
+            f'<text class="name halo" data-model="{_escaped(dot.name)}" x="{x:.1f}" y="{y:.1f}"'
+            f' text-anchor="{anchor}">{_escaped(name)}</text>'
         )
     return _svg(identifier, title, description, _HEIGHT, body)
 
@@ -340,6 +352,7 @@ def _labels(marks: Sequence[tuple[float, float, str]]) -> list[tuple[float, floa
     """Where to write each name: beside its mark, moved up or down until it covers no other name and no other mark."""
     placed: list[tuple[float, float, str]] = [(0.0, 0.0, "start")] * len(marks)
     taken = [(x - 6, x + 6, y + 4) for x, y, _ in marks]
+    # From the top down, so that names which give way move away from those already placed.
     for index in sorted(range(len(marks)), key=lambda i: marks[i][1]):
         x, y, name = marks[index]
         width = _LETTER_WIDTH * len(name)
@@ -371,30 +384,30 @@ def _grid(
     for tick in y_axis.ticks:
         y = y_axis.at(tick)
         parts.append(f'<path d="M{_LEFT:.0f} {y:.1f}H{_RIGHT:.0f}"/>')
-        parts.append(f'<text x="{_LEFT - 7:.0f}" y="{y + 4:.1f}" text-anchor="end">{_text(y_format(tick))}</text>')
+        parts.append(f'<text x="{_LEFT - 7:.0f}" y="{y + 4:.1f}" text-anchor="end">{_escaped(y_format(tick))}</text>')
     for tick in x_axis.ticks:
         x = x_axis.at(tick)
         if upright:
             parts.append(f'<path d="M{x:.1f} {_TOP:.0f}V{_BOTTOM:.0f}"/>')
         else:
             parts.append(f'<path class="tick" d="M{x:.1f} {_BOTTOM:.0f}v4"/>')
-        parts.append(f'<text x="{x:.1f}" y="{_BOTTOM + 17:.0f}" text-anchor="middle">{_text(x_format(tick))}</text>')
+        parts.append(f'<text x="{x:.1f}" y="{_BOTTOM + 17:.0f}" text-anchor="middle">{_escaped(x_format(tick))}</text>')
     parts.append(f'<path class="base" d="M{_LEFT:.0f} {_BOTTOM:.0f}H{_RIGHT:.0f}"/></g>')
     return "".join(parts)
 
 
 def _axis_title(title: str) -> str:
-    return f'<text class="axis" x="{_RIGHT:.0f}" y="{_BOTTOM + 34:.0f}" text-anchor="end">{_text(title)}</text>'
+    return f'<text class="axis" x="{_RIGHT:.0f}" y="{_BOTTOM + 34:.0f}" text-anchor="end">{_escaped(title)}</text>'
 
 
 def _svg(identifier: str, title: str, description: str, height: float, body: Sequence[str]) -> str:
     return (
         f'<svg class="chart" viewBox="0 0 {_WIDTH:.0f} {height:.0f}" role="img"'
         f' aria-labelledby="{identifier}-t {identifier}-d">'
-        f'<title id="{identifier}-t">{_text(title)}</title><desc id="{identifier}-d">{_text(description)}</desc>'
+        f'<title id="{identifier}-t">{_escaped(title)}</title><desc id="{identifier}-d">{_escaped(description)}</desc>'
         f"{''.join(body)}</svg>"
     )
 
 
-def _text(text: str) -> str:
+def _escaped(text: str) -> str:
     return escape(clean(text))

@@ -1,4 +1,4 @@
-"""Benchmark runs as rows: one a request, with every figure and nothing summarised.
+"""Benchmark runs as rows: one per request, with every figure and nothing summarised.
 
 Spreadsheets run cells that begin with =, +, - or @ as formulas, so text that does gets an apostrophe in front; control
 characters become "?", since few readers agree on what ends a line.
@@ -61,6 +61,7 @@ def _rows(result: CellResult) -> Iterator[dict[str, Value]]:
         "outcome": result.outcome,
     }
     runs = (*result.warmups, *result.runs)
+    # A cell without runs stays in the table: what is missing silently is read as never asked for.
     if not runs:
         yield {**shared, "failure": result.reason}
     for run in runs:

@@ -1,4 +1,4 @@
-"""The folder of a benchmark report: everything as JSON, a model a file, all runs as CSV, Markdown, and the page."""
+"""The folder of a benchmark report: everything as JSON, one file per model, all runs as CSV, Markdown, and the page."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ def write_report(report: BenchReport, folder: Path) -> Path:
     """Write all files of a report, over those of the same names. Returns the page, index.html."""
     models = folder / "models"
     models.mkdir(parents=True, exist_ok=True)
+    # ASCII escapes: an answer may hold lone surrogates, which UTF-8 cannot, and nothing of it may be lost.
     write_whole(folder / REPORT_FILE, json.dumps(report.to_json()), durable=False)  # `bench --compare` may read it now
     for model in BenchView(report).models:
         alone = replace(report, cells=tuple(cell.result for cell in model.cells))

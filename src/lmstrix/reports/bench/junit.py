@@ -1,4 +1,4 @@
-"""A benchmark report as JUnit XML, for continuous integration: a suite a model, a case a cell.
+"""A benchmark report as JUnit XML, for continuous integration: one suite per model, one case per cell.
 
 A cell that failed is a failure, one that was skipped or not reached is skipped with its reason; medians are properties.
 """

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from lmstrix.reports.bench.view import ENERGY, METRICS, BenchView, CellView
+from lmstrix.reports.bench.view import BenchView, CellView
 from lmstrix.reports.table import clean
 
 if TYPE_CHECKING:
@@ -22,7 +22,6 @@ _SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|~&]|:(?=//))")
 def to_markdown(report: BenchReport) -> str:
     """The whole report."""
     view = BenchView(report)
-    metrics = [metric for metric in METRICS if metric is not ENERGY or view.measures_energy]
     lines = [
         f"# Benchmark {escape(report.session)}",
         "",
@@ -31,10 +30,12 @@ def to_markdown(report: BenchReport) -> str:
         f"- machine: {escape(report.host or 'not known')}",
         f"- power: {escape(report.power or 'no power source')}",
         "",
-        *_table(["Model", "Context", "At a time", *(metric.title for metric in metrics), "Memory", "Runs", "Outcome"]),
+        *_table(
+            ["Model", "Context", "At a time", *(metric.title for metric in view.metrics), "Memory", "Runs", "Outcome"]
+        ),
     ]
     for cell in view.cells:
-        figures = [cell.figure(metric) for metric in metrics]
+        figures = [cell.figure(metric) for metric in view.metrics]
         lines.append(
             _row(
                 [

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any
 
 from lmstrix.reports.bench.view import (
@@ -19,18 +18,16 @@ from lmstrix.reports.bench.view import (
     duration,
     three_figures,
 )
+from lmstrix.reports.json_form import json_form
+from lmstrix.reports.progress import ProgressLine
 from lmstrix.reports.table import Column, clean
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
-    from types import TracebackType
-
-    from rich.progress import Progress, TaskID
 
     from lmstrix.core.benchmark.compare import BenchComparison, Comparison
     from lmstrix.core.benchmark.events import BenchEvent
-    from lmstrix.core.benchmark.power_sources import SourceState
     from lmstrix.core.benchmark.records import BenchReport, RunRecord
     from lmstrix.core.history import BenchRun
     from lmstrix.reports.console import Console
@@ -48,6 +45,28 @@ _RESULT_COLUMNS = (
     Column(title="RUNS", right=True, drop=7),
     Column(title="OUTCOME", shrink=True, keep=16),
 )
+_HISTORY_COLUMNS = (
+    Column(title="SESSION", shrink=True, keep=12),
+    Column(title="STARTED"),
+    Column(title="MODEL", shrink=True, keep=12),
+    Column(title="CONTEXT", right=True, drop=2),
+    Column(title="DECODE T/S", right=True),
+    Column(title="RUNS", right=True, drop=3),
+    Column(title="OUTCOME", shrink=True, keep=10, drop=1),
+)
+_MAIN = tuple(metric.name for metric in (DECODE, PREFILL, TTFT, ENERGY, LOAD))
+# Shown whatever the figure: a difference that is real must not hide behind --verbose.
+_REAL = ("better", "worse")
+_COMPARISON_COLUMNS = (
+    Column(title="CELL", shrink=True, keep=12),
+    Column(title="FIGURE", shrink=True, keep=10),
+    Column(title="FIRST", right=True, drop=2),
+    Column(title="SECOND", right=True, drop=2),
+    Column(title="CHANGE", right=True),
+    Column(title="95 % INTERVAL", right=True, drop=1),
+    Column(title="P", right=True, drop=3),
+    Column(title="VERDICT"),
+)
 _FIGURES = {metric.name: metric for metric in (*METRICS, OUTPUT)}
 _FIGURE_NAMES = {
     "load_s": LOAD.title,
@@ -64,56 +83,21 @@ _FIGURE_NAMES = {
 }
 
 
-class BenchProgress:
-    """A live line on a terminal; where nothing can move or with --verbose, one line a finished cell (or run)."""
-
-    def __init__(self, console: Console, *, live: bool) -> None:
-        self._console = console
-        self._live = live
-        self._progress: Progress | None = None
-        self._task: TaskID | None = None
-        self._done: set[str] = set()
-
-    def __enter__(self) -> BenchProgress:
-        if self._live:
-            from rich.console import Console as RichConsole
-            from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-
-            self._progress = Progress(
-                SpinnerColumn("line"),
-                TextColumn("{task.description}", markup=False),
-                BarColumn(bar_width=24),
-                TimeElapsedColumn(),
-                console=RichConsole(stderr=True),
-                transient=True,
-            )
-            self._progress.start()
-            self._task = self._progress.add_task("starting", total=None)
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._progress is not None:
-            self._progress.stop()
+class BenchProgressLine(ProgressLine):
+    """What a benchmark does now; where no line is drawn a note for each cell, and with --verbose for each run too."""
 
     def show(self, event: BenchEvent) -> None:
         """Something happened."""
         if event.kind == "note":
             self._console.note(event.text)
+        if event.kind == "note" or event.cell is None:
             return
-        if event.cell is None:
-            return
-        name = clean(event.cell.name)
+        name = event.cell.name
         place = f"{name} ({event.cell_number}/{event.cells})" if event.cells > 1 else name
-        if self._progress is not None and self._task is not None:
-            total = 1.0 if event.ratio is not None else None
-            self._progress.update(
-                self._task, description=f"{place}: {_doing(event)}", total=total, completed=min(event.ratio or 0, 0.999)
-            )
+        self.update(f"{place}: {_doing(event)}", event.ratio)
         if event.kind == "run" and event.run is not None and self._console.verbose:
             self._console.note(f"{place}: run {event.run.number}: {_run_text(event.run)}")
-        if event.kind == "cell" and event.result is not None and (self._console.verbose or not self._live):
+        if event.kind == "cell" and event.result is not None and (self._console.verbose or not self.live):
             self._console.note(f"{place}: {_cell_text(event)}")
 
 
@@ -136,12 +120,14 @@ def _run_text(run: RunRecord) -> str:
     failures = [request.failure for request in run.requests if request.failure is not None]
     if failures:
         return clean(failures[0])
+    # Requests at a time share the machine, so what it does in all is their sum.
     rates = [r.decode_tokens_per_second for r in run.requests if r.decode_tokens_per_second is not None]
     return f"{three_figures(sum(rates))} t/s in {duration(run.span_s)}" if rates else duration(run.span_s)
 
 
 def _cell_text(event: BenchEvent) -> str:
     assert event.result is not None
+    # Place and colour do not matter to one line of text.
     view = CellView(event.result, 0, 0.0)
     figure = view.figure(DECODE)
     if view.state == "measured" and figure is not None:
@@ -153,6 +139,7 @@ def show_bench(console: Console, report: BenchReport, index: Path | None = None)
     """What a benchmark found: a table, or the whole report as JSON."""
     if console.json:
         value = report.to_json()
+        # The console writes the schema itself, first.
         value.pop("schema")
         console.result("bench", value | {"report": str(index) if index is not None else None})
         return
@@ -184,19 +171,8 @@ def _result_row(cell: CellView) -> tuple[str, ...]:
     )
 
 
-_HISTORY_COLUMNS = (
-    Column(title="SESSION", shrink=True, keep=12),
-    Column(title="STARTED"),
-    Column(title="MODEL", shrink=True, keep=12),
-    Column(title="CONTEXT", right=True, drop=2),
-    Column(title="DECODE T/S", right=True),
-    Column(title="RUNS", right=True, drop=3),
-    Column(title="OUTCOME", shrink=True, keep=10, drop=1),
-)
-
-
 def show_history(console: Console, runs: Sequence[BenchRun]) -> None:
-    """The benchmarks in the database, newest first, a line a cell."""
+    """The benchmarks in the database, newest first, one line per cell."""
     if console.json:
         console.result("bench-history", {"runs": [_history_json(run) for run in runs]})
         return
@@ -213,6 +189,7 @@ def show_history(console: Console, runs: Sequence[BenchRun]) -> None:
                 f"{run.context_length:,}" if run.context_length else "-",
                 three_figures(speed) if (speed := _median(run, DECODE.name)) is not None else "-",
                 str(count) if (count := _count(run, DECODE.name)) is not None else "-",
+                # A row without outcome was begun and never ended: the process was killed.
                 run.outcome or "cut off",
             )
             for run in runs
@@ -226,12 +203,7 @@ def _history_json(run: BenchRun) -> dict[str, Any]:
         "session": run.session,
         "model_key": run.model_key,
         "path": run.model_path,
-        "configuration": run.configuration,
-        "context_length": run.context_length,
-        "host": run.host,
-        "started_at": run.started_at.isoformat(),
-        "finished_at": run.finished_at.isoformat() if run.finished_at is not None else None,
-        "outcome": run.outcome,
+        **json_form(run, without=("bench_id", "session", "model_key", "model_path", "summary", "details")),
         "medians": {name: value["median"] for name, value in run.summary.get("summaries", {}).items()},
     }
 
@@ -246,24 +218,10 @@ def _count(run: BenchRun, name: str) -> int | None:
     return value
 
 
-_MAIN = tuple(metric.name for metric in (DECODE, PREFILL, TTFT, ENERGY, LOAD))
-_REAL = ("better", "worse")
-_COMPARISON_COLUMNS = (
-    Column(title="CELL", shrink=True, keep=12),
-    Column(title="FIGURE", shrink=True, keep=10),
-    Column(title="FIRST", right=True, drop=2),
-    Column(title="SECOND", right=True, drop=2),
-    Column(title="CHANGE", right=True),
-    Column(title="95 % INTERVAL", right=True, drop=1),
-    Column(title="P", right=True, drop=3),
-    Column(title="VERDICT"),
-)
-
-
 def show_comparison(console: Console, comparison: BenchComparison) -> None:
     """The main figures of both reports and all that really differ; with --verbose every one."""
     if console.json:
-        console.result("bench-compare", comparison_json(comparison))
+        console.result("bench-compare", _comparison_json(comparison))
         return
     shown = [one for one in comparison.comparisons if console.verbose or one.figure in _MAIN or one.verdict in _REAL]
     if shown:
@@ -275,27 +233,13 @@ def show_comparison(console: Console, comparison: BenchComparison) -> None:
             console.note(f"only in the {which}: {', '.join(names)}")
 
 
-def comparison_json(comparison: BenchComparison) -> dict[str, Any]:
-    """The comparison as JSON values."""
-    return {
-        "comparisons": [
-            {
-                "cell": one.cell,
-                "figure": one.figure,
-                "first": one.first,
-                "second": one.second,
-                "first_count": one.first_count,
-                "second_count": one.second_count,
-                "change_ratio": one.change_ratio,
-                "interval_ratio": [one.interval_ratio.low, one.interval_ratio.high] if one.interval_ratio else None,
-                "p_value": one.p_value,
-                "verdict": one.verdict,
-            }
-            for one in comparison.comparisons
-        ],
-        "only_first": list(comparison.only_first),
-        "only_second": list(comparison.only_second),
-    }
+def _comparison_json(comparison: BenchComparison) -> dict[str, Any]:
+    return json_form(comparison) | {"comparisons": [_figure_json(one) for one in comparison.comparisons]}
+
+
+def _figure_json(one: Comparison) -> dict[str, Any]:
+    interval = one.interval_ratio
+    return json_form(one) | {"interval_ratio": [interval.low, interval.high] if interval else None}
 
 
 def _comparison_row(one: Comparison) -> tuple[str, ...]:
@@ -312,54 +256,3 @@ def _comparison_row(one: Comparison) -> tuple[str, ...]:
         f"{one.p_value:.3f}",
         one.verdict,
     )
-
-
-def show_format(console: Console, report: BenchReport, *, format: str, out: Path | None) -> None:  # noqa: A002 - as the option
-    """The report as a file of some kind, on stdout or in `out`."""
-    if console.json and out is None:
-        show_bench(console, report)
-        return
-    text = _written(report, "json" if console.json else format)
-    if out is None:
-        console.text(text)
-        return
-    out.write_text(text, encoding="utf-8", errors="replace")
-    console.note(f"written: {out}")
-
-
-def _written(report: BenchReport, format: str) -> str:  # noqa: A002 - as the option
-    if format == "md":
-        from lmstrix.reports.bench.markdown import to_markdown
-
-        return to_markdown(report)
-    if format == "csv":
-        from lmstrix.reports.bench.csv import to_csv
-
-        return to_csv(report)
-    if format == "junit":
-        from lmstrix.reports.bench.junit import to_junit
-
-        return to_junit(report)
-    return json.dumps(report.to_json(), indent=1) + "\n"
-
-
-def show_power(
-    console: Console, states: Sequence[SourceState], channels: Sequence[tuple[str, float | None]], span_s: float
-) -> None:
-    """What the machine tells of its power, and remedies for what it does not."""
-    if console.json:
-        sources = [
-            {"name": s.name, "available": s.available, "measures": list(s.measures), "remedy": s.remedy} for s in states
-        ]
-        measured = [{"channel": name, "power_w": watts} for name, watts in channels]
-        console.result("power", {"span_s": span_s, "channels": measured, "sources": sources})
-        return
-    if channels:
-        columns = (Column(title="CHANNEL", shrink=True, keep=12), Column(title="POWER", right=True))
-        rows = [(name, f"{watts:.2f} W" if watts is not None else "-") for name, watts in channels]
-        console.table(columns, rows)
-    else:
-        console.note("this machine tells nothing of its power here; energy will be said not to be measured")
-    for state in states:
-        if not state.available:
-            console.note(f"{state.name}: not available" + (f"; {state.remedy}" if state.remedy else ""))

@@ -41,6 +41,7 @@ class Metric(NamedTuple):
 
 def three_figures(value: float) -> str:
     """ "1,234", "56.7", "1.20": three figures that count."""
+    # Zero has no magnitude to take a logarithm of.
     decimals = 2 - math.floor(math.log10(abs(value))) if value else 0
     return f"{value:,.{min(6, max(0, decimals))}f}"
 
@@ -118,6 +119,7 @@ def _memory(use: MemoryUse) -> MemoryView | None:
     start = before.engine_bytes if of_engine else before.system_used_bytes
     full = loaded.engine_bytes if of_engine else loaded.system_used_bytes
     peak = use.engine_peak_bytes if of_engine else use.system_peak_bytes
+    # The system may have freed more than the model took meanwhile; memory below zero would be no memory use.
     took = max(0, (full or 0) - (start or 0))
     gpu = max(0, (loaded.gpu_used_bytes or 0) - (before.gpu_used_bytes or 0))
     return MemoryView(
@@ -151,6 +153,7 @@ class CellView:
             return "skipped"
         if self.result.outcome in _OPEN:
             return "open"
+        # Every other outcome is the name of a failure, also one that a later version may bring.
         return "measured" if self.result.outcome == "ok" else "failed"
 
     @property
@@ -248,6 +251,7 @@ class BenchView:
         self.report = report
         slots: dict[str, int] = {}
         for result in report.cells:
+            # By path: two models may have one key, and must not share a colour.
             slots.setdefault(result.cell.target.path, len(slots))
         bare = _bare_length(report)
         self.cells = tuple(
@@ -284,9 +288,15 @@ class BenchView:
     def measures_energy(self) -> bool:
         return any(cell.figure(ENERGY) is not None for cell in self.cells)
 
+    @property
+    def metrics(self) -> tuple[Metric, ...]:
+        """The figures to show: a column of energy that nothing measured would say only that nothing did."""
+        return tuple(metric for metric in METRICS if metric is not ENERGY or self.measures_energy)
+
     @cached_property
     def cached(self) -> str:
         """What is known of prompt caches, the proof that prefill was measured and not skipped."""
+        # Of the runs that count only: a warm-up is there to fill caches.
         counts = [request.cached_tokens for cell in self.cells for request in cell.requests]
         known = [count for count in counts if count is not None]
         if not known:
@@ -311,6 +321,7 @@ def _bare_length(report: BenchReport) -> int:
         for request in run.requests
         if request.prompt_tokens is not None and request.completion_tokens is not None
     ]
+    # A chart over lengths is logarithmic, where the bare prompt's nominal zero has no place.
     return max(1, round(median(used))) if used else 1
 
 
@@ -318,6 +329,7 @@ def _artefact(model: ModelView, *, pages: bool) -> Artefact | None:
     answered = [request for cell in model.cells for request in cell.requests if request.answer.strip()]
     if not answered:
         return None
+    # One that ended by itself shows what a model can do; one cut off by a limit shows the limit.
     chosen = next((request for request in answered if request.stop_reason == "eosFound"), answered[0])
     tokens = f"{chosen.completion_tokens:,} tokens" if chosen.completion_tokens is not None else ""
     seconds = duration(chosen.e2e_s) if chosen.e2e_s is not None else ""

@@ -1,0 +1,345 @@
+# ruff: noqa: TC001 - describe() evaluates the annotations, so their names must exist at run time
+"""Commands that ask models, choose one to ask, or show what was asked before."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from lmstrix.cli.command_line import CommandLine
+from lmstrix.cli.kinds import ByteCount, Seconds, Tokens
+from lmstrix.cli.options import (
+    ContextOptions,
+    ConversationOptions,
+    SamplingOptions,
+    TimeoutOptions,
+    VariableOptions,
+    answer_request,
+)
+from lmstrix.cli.signatures import Only
+from lmstrix.ground.choices import Preference, WorkKind
+from lmstrix.ground.errors import LMStrixError, UsageError
+
+if TYPE_CHECKING:
+    from lmstrix.service.prompting import PromptWords
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PromptOptions:
+    """Where a prompt comes from, and what goes with it.
+
+    Args:
+        text: Fills {{text}} of the prompt file, or follows the prompt.
+        text_file: The same, read from a file.
+        context_file: A text file that goes before the prompt (may be repeated).
+        stdin: Read the prompt from stdin, or with a prompt file its {{text}}.
+    """
+
+    text: str | None = None
+    text_file: str | None = None
+    context_file: list[str] | None = None
+    stdin: bool = False
+
+
+def infer(
+    cli: CommandLine,
+    /,
+    prompt: str | None = None,
+    *,
+    model: str | None = None,
+    auto_model: bool = False,
+    stream: bool = False,
+    file_prompt: str | None = None,
+    fill: VariableOptions,
+    texts: PromptOptions,
+    opening: ConversationOptions,
+    image: list[str] | None = None,
+    context: ContextOptions,
+    dry_run: bool = False,
+    format: Literal["text", "json"] = "text",  # noqa: A002 - the option is --format
+    save_response: str | None = None,
+    schema: str | None = None,
+    tools: list[str] | None = None,
+    max_rounds: int = 10,
+    sampling: SamplingOptions,
+    cache: bool = False,
+    reload: bool = False,
+    raw: bool = False,
+    ttl: Seconds = 300.0,
+    timeouts: TimeoutOptions,
+) -> None:
+    """Ask a model. The prompt is counted against the real context before anything is sent.
+
+    Args:
+        prompt: The prompt; - reads it from stdin, @FILE.toml:NAME takes it from a prompt file. Text that begins
+            with - goes after --.
+        model: The model (default: the one used last).
+        auto_model: Let lmstrix recommend choose the model.
+        stream: Print the answer as it comes.
+        file_prompt: A TOML file of prompts; PROMPT then names one, or several joined with commas.
+        image: Show the model this image (may be repeated).
+        out_ctx: Most tokens to generate, or % of the context; auto or max, the default, is all that is left.
+        dry_run: Show the prompt and its size; send nothing.
+        format: text, or json as --json does.
+        save_response: Also write the answer to this file.
+        schema: Shape of the answer: a JSON schema file, or pydantic:MODULE:CLASS. It is checked.
+        tools: Python functions the model may call, MODULE:FUNCTION joined with commas (may be repeated).
+        max_rounds: With --tools: give up when the model calls tools for more rounds than this.
+        cache: Take the answer from an earlier call that was exactly the same, and keep this one.
+        reload: Load a fresh instance even if a loaded one would do.
+        raw: Plain completion without the chat template.
+        ttl: Keep an instance loaded here this long after its last use; 0 unloads it at once.
+    """
+    from lmstrix.reports.answers import show_answer, show_dry_run, show_fit, show_stream
+    from lmstrix.service.inferring import Inferring, InferWords, tools_of_words
+    from lmstrix.service.prompting import load_schema
+
+    console = cli.console
+    console.json = console.json or format == "json"
+    request = replace(
+        answer_request(context, sampling, timeouts),
+        model=model,
+        system_prompt=opening.system_prompt,
+        images=tuple(image or ()),
+        tools=tools_of_words(tools or ()),
+        max_rounds=max_rounds,
+        cache=cache,
+        reload=reload,
+        raw=raw,
+        ttl_s=ttl,
+    )
+    inferring = Inferring(
+        cli.service,
+        InferWords(
+            prompt=_prompt_words(prompt, file_prompt, fill, texts),
+            request=request,
+            auto_model=auto_model,
+            go_on=opening.go_on,
+            schema=load_schema(schema) if schema is not None else None,
+            save_response=Path(save_response).expanduser() if save_response is not None else None,
+        ),
+    )
+    if dry_run:
+        show_dry_run(console, cli.run(inferring.dry_run()))
+        return
+    # JSON is one object, which must not be mixed with the text as it comes.
+    live = stream and not console.json
+    events = inferring.events(on_prepared=lambda prepared: show_fit(console, prepared))
+    result = show_stream(console, cli.portal.iterate(events), live=live)
+    # First: an answer that does not fit its schema must fail the command, not be printed as if it were good.
+    inferring.keep(result)
+    show_answer(console, result, streamed=live)
+
+
+def _prompt_words(
+    prompt: str | None, file_prompt: str | None, fill: VariableOptions, texts: PromptOptions
+) -> PromptWords:
+    """What was said of the prompt; stdin is read here, as the prompt itself or as the text of a prompt file."""
+    from lmstrix.service.prompting import PromptWords
+
+    # With a prompt file the word is a name in it, and stdin is the text it is about.
+    named = file_prompt is not None or _is_reference(prompt)
+    piped = None
+    if texts.stdin:
+        if prompt is not None and not named:
+            raise UsageError("give the prompt as a word or on stdin (-), not both")
+        piped = _read_stdin()
+    if named and piped is not None and (texts.text is not None or texts.text_file is not None):
+        raise UsageError("the text comes from stdin or from --text or --text-file, not from two of them")
+    return PromptWords(
+        prompt=prompt if piped is None or named else piped,
+        file=file_prompt,
+        variables=fill.values(),
+        text=piped if named and piped is not None else texts.text,
+        text_file=texts.text_file,
+        context_files=tuple(texts.context_file or ()),
+        # A text that somebody pipes in may begin with @ and still be no prompt file of the user's.
+        literal=piped is not None and not named,
+    )
+
+
+def _is_reference(prompt: str | None) -> bool:
+    """Whether a prompt may name a prompt file; spares the others an import."""
+    if prompt is None or not prompt.lstrip().startswith("@"):
+        return False
+    from lmstrix.loaders.prompts import parse_reference
+
+    return parse_reference(prompt) is not None
+
+
+def _read_stdin() -> str:
+    # Bytes first: Python would decode by the locale, and a prompt must not change with it.
+    data = sys.stdin.buffer.read()
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError as exc:
+        raise UsageError(f"stdin is not valid UTF-8 (byte {exc.start}); convert it first") from exc
+
+
+def chat(
+    cli: CommandLine,
+    /,
+    *,
+    model: str | None = None,
+    opening: ConversationOptions,
+    conversation: str | None = None,
+    context: ContextOptions,
+    sampling: Annotated[SamplingOptions, Only("temperature", "seed")],
+    timeouts: Annotated[TimeoutOptions, Only("stream_timeout")],
+) -> None:
+    """Talk with a model. /help inside shows what else a line can do; over a pipe each line is a question.
+
+    Args:
+        model: The model (default: the one used last, or that of the conversation).
+        go_on: Continue the conversation of the last chat or infer.
+        conversation: Continue the conversation kept under this name.
+    """
+    from lmstrix.reports.chat import run_chat
+
+    if opening.go_on and conversation is not None:
+        raise UsageError("give --continue or --conversation NAME, not both")
+    session = cli.run(
+        cli.service.chat(
+            answer_request(context, sampling, timeouts),
+            model=model,
+            system_prompt=opening.system_prompt,
+            name=conversation,
+            latest=opening.go_on,
+        )
+    )
+    run_chat(session, cli.console, say=lambda text: cli.portal.iterate(session.say(text)))
+
+
+def batch(
+    cli: CommandLine,
+    /,
+    *,
+    prompts: list[str],
+    models: list[str],
+    out: str,
+    inputs: list[str] | None = None,
+    fill: VariableOptions,
+    skip_existing: bool = True,
+    parallel: int = 1,
+    system_prompt: str | None = None,
+    context: ContextOptions,
+    sampling: Annotated[SamplingOptions, Only("temperature", "seed")],
+    timeouts: TimeoutOptions,
+) -> None:
+    """Ask every prompt of every model about every input; one file an answer. Run again, it goes on where it was.
+
+    Args:
+        prompts: A prompt file, F.toml or F.toml:NAME,NAME, or a text file (may be repeated).
+        models: Models joined with commas (may be repeated), or all.
+        out: Folder for the answers and index.jsonl.
+        inputs: A text file, a folder or a pattern such as 'notes/*.md' (may be repeated); fills {{text}}.
+        variables: Variables of the prompt files: a=1,b='x, y'.
+        skip_existing: Skip what is answered already (--no-skip-existing asks again).
+        parallel: Requests in flight at a time; the model is loaded with as many slots, which share its context.
+        system_prompt: System prompt, where the prompt file has none.
+        first_token_timeout: Give up on an answer when no token came in this time.
+        stream_timeout: Give up on an answer when no token came for this long.
+    """
+    from lmstrix.reports.answers import BatchProgressLine, show_batch
+    from lmstrix.service.batching import BatchRequest
+
+    request = BatchRequest(
+        prompts=prompts,
+        models=models,
+        out=Path(out).expanduser(),
+        inputs=inputs or [],
+        variables=fill.values(),
+        parallel=parallel,
+        skip_existing=skip_existing,
+        request=replace(answer_request(context, sampling, timeouts), system_prompt=system_prompt),
+    )
+    with BatchProgressLine(cli.console) as progress:
+        progress.begin("asking")
+        report = cli.run(cli.service.batch(request, on_progress=progress.show))
+    show_batch(cli.console, report)
+    if report.failed:
+        first = report.failed[0]
+        raise LMStrixError(
+            f"{len(report.failed)} of {len(report.outcomes)} failed; the first, {first.item.file}: {first.error}"
+        )
+
+
+def embed(
+    cli: CommandLine, /, *texts: str, stdin: bool = False, model: str | None = None, ttl: Seconds = 300.0
+) -> None:
+    """Turn texts into vectors, one JSON array a line.
+
+    Args:
+        texts: The texts.
+        stdin: Read the texts from stdin, one a line.
+        model: The embedding model (default: the only one there is).
+        ttl: Keep a model loaded here this long after its last use; 0 unloads it at once.
+    """
+    from lmstrix.reports.answers import show_embedded
+
+    if bool(texts) == stdin:
+        raise UsageError("embed needs TEXTS, or --stdin to read one a line")
+    wanted = [line for line in _read_stdin().splitlines() if line.strip()] if stdin else list(texts)
+    embedded = cli.run(cli.service.embed(wanted, model=model, ttl_s=ttl))
+    show_embedded(cli.console, embedded)
+
+
+def recommend(
+    cli: CommandLine,
+    /,
+    *,
+    task: WorkKind = "chat",
+    min_ctx: Tokens | None = None,
+    max_memory: ByteCount | None = None,
+    prefer: Preference = "balanced",
+    top: int = 5,
+) -> None:
+    """Rank the models for some work, by tested limits, predicted memory and logged speeds.
+
+    Args:
+        task: chat, code, vision, tools (calling functions) or embedding.
+        min_ctx: Context it needs; a tested one counts, else the declared one.
+        max_memory: Most memory it may take, such as 8GiB (default: what this machine has).
+        prefer: What to rank by: speed, quality (size, that is) or balanced.
+        top: Show this many.
+    """
+    from lmstrix.core.answers.recommend import Wish
+    from lmstrix.reports.answers import show_advice
+
+    wish = Wish(task=task, min_context_length=min_ctx, max_memory_bytes=max_memory, prefer=prefer)
+    cli.know_models()
+    advice = cli.service.recommend(wish)
+    show_advice(cli.console, advice, top=max(1, top))
+    if not advice.ranked:
+        raise LMStrixError(f"no model serves: {advice.obstacles}")
+
+
+def logs(
+    cli: CommandLine,
+    /,
+    *,
+    search: str | None = None,
+    model: str | None = None,
+    last: int = 20,
+    stats: bool = False,
+) -> None:
+    """Show the calls made so far, newest first, or what they say of each model.
+
+    Args:
+        search: Only calls whose prompt or answer holds all these words, best match first.
+        model: Only calls to this model.
+        last: How many calls to show.
+        stats: Show calls, tokens and mean speed of each model instead.
+    """
+    from lmstrix.reports.logs import show_call_statistics, show_calls
+
+    if last < 1:
+        raise UsageError("--last: show at least 1 call")
+    if stats:
+        statistics = cli.service.call_statistics(model=model)
+        show_call_statistics(cli.console, statistics)
+    else:
+        calls = cli.service.logged_calls(search=search, model=model, last=last)
+        show_calls(cli.console, calls)

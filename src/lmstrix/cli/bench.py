@@ -1,0 +1,155 @@
+# ruff: noqa: TC001 - describe() evaluates the annotations, so their names must exist at run time
+"""Commands that measure: benchmarks, what becomes of their reports, and the power this machine tells of."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from lmstrix.cli.command_line import CommandLine
+from lmstrix.cli.kinds import AllModels, Counts, Percent, Seconds, TokenCounts, Tokens
+from lmstrix.cli.options import LoadOptions, prompt_text
+from lmstrix.cli.signatures import Only
+from lmstrix.ground.choices import BenchTask, ReportFormat
+from lmstrix.ground.errors import LMStrixError, UsageError
+
+
+def bench(
+    cli: CommandLine,
+    /,
+    *models: str,
+    all_models: AllModels = False,
+    runs: int = 6,
+    context_tiers: TokenCounts = (0,),
+    max_tokens: Tokens = 256,
+    task: BenchTask = "story",
+    prompt: str | None = None,
+    file_prompt: str | None = None,
+    concurrency: Counts = (1,),
+    power: bool = True,
+    cold: bool = False,
+    budget: Seconds | None = None,
+    temperature: float = 0.0,
+    seed: int = 0,
+    resume: bool = False,
+    out: str | None = None,
+    load: Annotated[LoadOptions, Only("k_cache_type", "v_cache_type", "flash_attention", "gpu")],
+) -> None:
+    """Measure models: load time, first token, speeds, memory, energy; writes a report with a page.
+
+    Also: bench compare A B, bench report NAME, bench history. A server that speaks OpenAI's interface is measured
+    with --server openai:http://127.0.0.1:8080/v1.
+
+    Args:
+        models: The models to measure.
+        all_models: Measure every model that generates text.
+        runs: Most runs of a cell (a model at one context and concurrency); an interval needs six.
+        context_tiers: Context lengths to fill, such as 0,4k,16k; 0 is the prompt alone.
+        max_tokens: Most tokens of an answer.
+        task: What to ask for; html makes a gallery of pages.
+        prompt: Ask this instead.
+        file_prompt: The same, read from a file.
+        concurrency: Requests at a time, such as 1,4.
+        power: Measure energy, where a source can be read (--no-power: do not look for one).
+        cold: Drop a model's files from the file cache before loading it, where the system can.
+        budget: Limit of the whole benchmark; what is not reached is told.
+        temperature: Sampling temperature.
+        seed: Seed of the prompts' texts.
+        resume: Go on with the last benchmark that asked the same and was interrupted.
+        out: Folder of the report; without it a new one in the LMStrix home.
+    """
+    from lmstrix.core.benchmark.records import BenchRequest
+    from lmstrix.reports.bench.terminal import BenchProgressLine, show_bench
+    from lmstrix.service.benching import BenchOptions
+
+    if bool(models) == all_models:
+        raise UsageError("bench needs MODELS or --all (lmstrix list shows the models)")
+    prompt = prompt_text(prompt, file_prompt)
+    request = BenchRequest(
+        runs=runs,
+        tiers=context_tiers,
+        concurrency=concurrency,
+        # A prompt of the user's own makes its report comparable with no other task's.
+        task=task if prompt is None else "custom",
+        prompt=prompt,
+        max_tokens=max_tokens,
+        temperature=temperature,
+        seed=seed,
+        budget_s=budget,
+        cold=cold,
+        load=load.config(),
+    )
+    folder = Path(out).expanduser() if out is not None else None
+    options = BenchOptions(models=models, request=request, out=folder, power=power, resume=resume)
+    with BenchProgressLine(cli.console) as progress:
+        outcome = cli.service.bench(options, on_event=progress.show).measure(cli.run)
+    show_bench(cli.console, outcome.report, outcome.index)
+    if outcome.report.interrupted:
+        raise KeyboardInterrupt  # what was measured is reported, and the process still ends as one interrupted: 130
+    if outcome.failed:
+        raise LMStrixError(f"{len(outcome.failed)} of {len(outcome.report.cells)} failed; {outcome.failed[0]}")
+
+
+def compare(cli: CommandLine, /, first: str, second: str, *, fail_on: Percent | None = None) -> None:
+    """Compare two benchmarks: differences with intervals, and whether the U test finds them real.
+
+    Args:
+        first: A report's folder, its report.json, its session (or the beginning of it), or last.
+        second: The one to hold against it.
+        fail_on: Exit with 1 if a figure is really worse by more than this, such as 5%.
+    """
+    from lmstrix.reports.bench.terminal import show_comparison
+
+    comparison = cli.service.compare_benches(first, second)
+    show_comparison(cli.console, comparison)
+    if fail_on is not None and (worse := comparison.regressions(fail_on)):
+        worst = max(worse, key=lambda one: one.worsening_ratio)
+        raise LMStrixError(
+            f"{len(worse)} figure(s) worse by more than {fail_on * 100:g}%: {worst.figure} of {worst.cell} by "
+            f"{worst.worsening_ratio:.1%}"
+        )
+
+
+def report(cli: CommandLine, /, name: str, *, format: ReportFormat = "html", out: str | None = None) -> None:  # noqa: A002 - the option is --format
+    """Write a benchmark's page again, or print it in another format.
+
+    Args:
+        name: A report's folder, its report.json, its session (or the beginning of it), or last.
+        format: html writes the whole folder; the others go to stdout.
+        out: Folder to write the page to, or file for the other formats.
+    """
+    from lmstrix.reports.bench.formats import show_format
+
+    place = Path(out).expanduser() if out is not None else None
+    # A page is a folder of files; it cannot go to stdout as the other formats do.
+    if format == "html" and not cli.common.json:
+        index = cli.service.rewrite_bench(name, place)
+        cli.console.note(f"report: {index}")
+        return
+    found = cli.service.find_bench(name)
+    show_format(cli.console, found, format=format, out=place)
+
+
+def history(cli: CommandLine, /, model: str | None = None, *, last: int = 20) -> None:
+    """List the benchmarks made here, newest first.
+
+    Args:
+        model: Only those of this model.
+        last: How many lines.
+    """
+    from lmstrix.reports.bench.terminal import show_history
+
+    runs = cli.service.bench_history(model=model, last=last)
+    show_history(cli.console, runs)
+
+
+def power(cli: CommandLine, /, *, watch: Seconds = 2.0) -> None:
+    """Show what this machine tells of its power, for so long, and what would make it tell more.
+
+    Args:
+        watch: How long to measure.
+    """
+    from lmstrix.reports.machine import show_power
+
+    report = cli.run(cli.service.power(watch))
+    show_power(cli.console, report.states, report.channels, report.span_s)

@@ -1,0 +1,79 @@
+"""What every command works with: console, paths, settings and the service, each made when a command first asks."""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
+    from lmstrix.api.portal import Portal
+    from lmstrix.cli.options import CommonOptions
+    from lmstrix.ground.paths import Paths
+    from lmstrix.ground.settings import Settings
+    from lmstrix.reports.console import Console
+    from lmstrix.service import LMStrixService
+
+T = TypeVar("T")
+
+
+class CommandLine:
+    """One run of `lmstrix`."""
+
+    def __init__(self, common: CommonOptions) -> None:
+        self.common = common
+
+    @functools.cached_property
+    def console(self) -> Console:
+        from lmstrix.reports.console import Console
+
+        common = self.common
+        return Console(json=common.json, verbose=common.verbose, quiet=common.quiet, color=common.color)
+
+    @functools.cached_property
+    def paths(self) -> Paths:
+        from lmstrix.ground.paths import resolve_paths
+
+        return resolve_paths()
+
+    @functools.cached_property
+    def settings(self) -> Settings:
+        from lmstrix.ground.settings import load_settings
+
+        common = self.common
+        return load_settings(
+            self.paths.home,
+            flags={"server": common.server, "timeout_s": common.timeout},
+            config_file=Path(common.config) if common.config else None,
+            profile=common.profile,
+        )
+
+    @functools.cached_property
+    def service(self) -> LMStrixService:
+        from lmstrix.service import LMStrixService
+
+        return LMStrixService(paths=self.paths, settings=self.settings, notify=self.console.note)
+
+    @functools.cached_property
+    def portal(self) -> Portal:
+        """Runs the steps that wait. A command without such steps imports no asyncio."""
+        from lmstrix.api.portal import Portal
+
+        return Portal()
+
+    def run(self, steps: Coroutine[Any, Any, T]) -> T:
+        """What a use case returns: `cli.run(cli.service.scan())`."""
+        return self.portal.run(steps)
+
+    def know_models(self) -> None:
+        """Scan first where the registry is empty, for commands that choose among models without asking a server."""
+        if not len(self.service.registry()):
+            self.run(self.service.known_models())
+
+    def close(self) -> None:
+        """Let go of the server, if a command needed one."""
+        # Asking for the property here would make a portal only to close it.
+        if "portal" in vars(self):
+            self.portal.close(last=self.service.close())

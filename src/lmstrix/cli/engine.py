@@ -1,0 +1,83 @@
+# ruff: noqa: TC001 - describe() evaluates the annotations, so their names must exist at run time
+"""Commands about the embedded engine: run, started, stopped, looked at."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lmstrix.cli.command_line import CommandLine
+from lmstrix.cli.options import ListenOptions
+
+if TYPE_CHECKING:
+    from lmstrix.engine.daemon import EngineStatus
+    from lmstrix.engine.options import EngineOptions
+
+
+def run(cli: CommandLine, /, *, listen: ListenOptions) -> None:
+    """Run the embedded engine in the foreground."""
+    from lmstrix.engine.daemon import run_engine
+
+    run_engine(cli.paths.home, _engine_options(cli, listen), on_ready=lambda status: _show(cli, status))
+
+
+def start(cli: CommandLine, /, *, listen: ListenOptions) -> None:
+    """Start the embedded engine in the background."""
+    from lmstrix.engine.daemon import start_engine
+
+    _show(cli, start_engine(cli.paths.home, _engine_options(cli, listen)))
+
+
+def stop(cli: CommandLine, /) -> None:
+    """Stop the background engine and unload its models."""
+    from lmstrix.engine.daemon import engine_status, stop_engine
+
+    # Asked before: afterwards nobody knows where the engine was.
+    before = engine_status(cli.paths.home)
+    after = stop_engine(cli.paths.home)
+    if before.running and not after.running:
+        cli.console.note(f"stopped the engine at {before.address}")
+    _show(cli, after)
+
+
+def status(cli: CommandLine, /) -> None:
+    """Show whether the embedded engine runs, where, and what it holds."""
+    from lmstrix.engine.daemon import engine_status
+
+    _show(cli, engine_status(cli.paths.home))
+
+
+def logs(cli: CommandLine, /, *, follow: bool = False, lines: int = 50) -> None:
+    """Show the background engine's log.
+
+    Args:
+        follow: Go on showing new lines until interrupted.
+        lines: How many of the last lines to show.
+    """
+    from lmstrix.engine.daemon import engine_log_lines
+
+    for line in engine_log_lines(cli.paths.home, lines=lines, follow=follow):
+        cli.console.text(line)
+
+
+def _engine_options(cli: CommandLine, listen: ListenOptions) -> EngineOptions:
+    from lmstrix.engine.options import EngineOptions
+
+    # Absolute: the state file tells it to later commands, which may run in another folder.
+    folder = listen.models_dir or cli.settings.models_dir
+    return EngineOptions(
+        models_dir=Path(folder).expanduser().absolute() if folder else cli.paths.models_dir,
+        host=listen.host,
+        port=listen.port,
+        api_token=listen.api_token,
+        cors=listen.cors,
+        memory_limit_bytes=listen.memory_limit,
+    )
+
+
+def _show(cli: CommandLine, status: EngineStatus) -> None:
+    from lmstrix.reports.machine import show_engine
+
+    show_engine(
+        cli.console, running=status.running, address=status.address, pid=status.pid, models_dir=status.models_dir
+    )

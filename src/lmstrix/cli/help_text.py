@@ -1,0 +1,88 @@
+"""The texts of --help: an overview of all commands, and one page per command. Pure."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from lmstrix.cli.signatures import Command, CommandFunction, Commands, Parameter
+
+SHORT_FLAGS = {"m": "model", "v": "verbose", "q": "quiet", "h": "help"}
+_WIDTH = 80
+_MAX_LEFT_WIDTH = 24
+
+
+def overview(commands: Commands, common: Sequence[Parameter]) -> str:
+    """The text of `lmstrix --help`."""
+    rows = [(" ".join(path), _summary(function)) for path, function in commands.items()]
+    return (
+        "LMStrix finds the real context limit of every local model, remembers it, and uses it.\n\n"
+        f"Usage: lmstrix COMMAND [WORDS] [OPTIONS]\n\nCommands:\n{_columns(rows)}\n\n"
+        f"Options of every command:\n{_columns(_option_rows(common))}\n\n"
+        "lmstrix COMMAND --help tells more. Exit codes: 0 done, 1 failed, 2 usage, 3 no server, 130 interrupted.\n"
+    )
+
+
+def group_overview(group: str, commands: Commands) -> str:
+    """The text of `lmstrix engine`, which is a group of commands and none itself."""
+    rows = [(path[1], _summary(function)) for path, function in commands.items() if path[0] == group]
+    return f"Usage: lmstrix {group} COMMAND\n\n{_columns(rows)}\n"
+
+
+def command_help(command: Command, common: Sequence[Parameter]) -> str:
+    """The text of `lmstrix COMMAND --help`."""
+    words = []
+    for parameter in command.parameters:
+        if parameter.positional:
+            word = parameter.flag.upper() + ("…" if parameter.variadic else "")
+            words.append(word if parameter.required else f"[{word}]")
+    parts = [f"Usage: lmstrix {' '.join([command.name, *words])} [OPTIONS]", command.summary]
+    if command.details:
+        parts.append(command.details)
+    positional = [(p.flag.upper(), p.help) for p in command.parameters if p.positional]
+    if positional:
+        parts.append("Words:\n" + _columns(positional))
+    options = _option_rows([p for p in command.parameters if not p.positional])
+    if options:
+        parts.append("Options:\n" + _columns(options))
+    parts.append("Also: " + " ".join(f"--{p.flag}" for p in common))
+    return "\n\n".join(parts) + "\n"
+
+
+def _summary(function: CommandFunction) -> str:
+    # The overview shows all commands and describes none: reading forty signatures would cost most of its budget.
+    return (function.__doc__ or "").partition("\n")[0]
+
+
+def _option_rows(parameters: Iterable[Parameter]) -> list[tuple[str, str]]:
+    rows = []
+    for parameter in parameters:
+        # The short form is known by the flag alone, so -m works in each command that has a --model.
+        short = next((f"-{letter}, " for letter, name in SHORT_FLAGS.items() if name == parameter.flag), "")
+        value = "" if parameter.switch else f" {parameter.kind.shown}"
+        rows.append((f"{short}--{parameter.flag}{value}", parameter.help))
+    return rows
+
+
+def _columns(rows: Sequence[tuple[str, str]]) -> str:
+    """Two columns in `_WIDTH`; a left side that is too long has a line of its own."""
+    width = min(_MAX_LEFT_WIDTH, max((len(left) for left, _ in rows), default=0))
+    lines = []
+    for left, right in rows:
+        first, *rest = _wrapped(right, _WIDTH - width - 4) or [""]
+        lines += [f"  {left:<{width}}  {first}"] if len(left) <= width else [f"  {left}", f"{'':{width + 4}}{first}"]
+        lines += [f"{'':{width + 4}}{line}" for line in rest]
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def _wrapped(text: str, width: int) -> list[str]:
+    # textwrap would do, and costs a millisecond of import at every start.
+    lines: list[str] = []
+    for word in text.split():
+        if lines and len(lines[-1]) + 1 + len(word) <= width:
+            lines[-1] += f" {word}"
+        else:
+            lines.append(word)
+    return lines

@@ -1,0 +1,204 @@
+# ruff: noqa: TC001 - describe() evaluates the annotations, so their names must exist at run time
+"""Commands about models: found, listed, loaded, predicted, and what is remembered of them saved or forgotten."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from lmstrix.cli.command_line import CommandLine
+from lmstrix.cli.kinds import AllModels, Seconds, Tokens, TokensOrRatio
+from lmstrix.cli.options import LoadOptions
+from lmstrix.cli.signatures import Only
+from lmstrix.ground.choices import SortKey
+from lmstrix.ground.errors import LMStrixError, UsageError
+
+if TYPE_CHECKING:
+    from lmstrix.service.scanning import Forget
+
+ListShape = Literal["table", "id", "path", "json", "csv"]
+
+
+def scan(
+    cli: CommandLine,
+    /,
+    *,
+    failed: bool = False,
+    reset: bool = False,
+    refresh: bool = False,
+    update: bool = True,
+    models_dir: str | None = None,
+) -> None:
+    """Find models on disk and on the server; merge them into the registry.
+
+    Test results are kept: a model that is gone is marked missing, one that moved is recognised.
+
+    Args:
+        failed: Forget the results of models whose test failed.
+        reset: Forget all test results.
+        refresh: Read every file header again, also of files that did not change.
+        update: Write the registry (--no-update only shows what would change).
+        models_dir: Look here instead of in LM Studio's models directory.
+    """
+    from lmstrix.reports.models import show_scan
+
+    directory = Path(models_dir) if models_dir else None
+    forget: Forget = "all" if reset else "failed" if failed else None
+    report = cli.run(cli.service.scan(models_dir=directory, refresh=refresh, write=update, forget=forget))
+    show_scan(cli.console, report)
+
+
+def list_(
+    cli: CommandLine,
+    /,
+    filter: str | None = None,  # noqa: A002 - the word is FILTER
+    *,
+    show: ListShape = "table",
+    sort: SortKey = "id",
+    reverse: bool = False,
+    header: bool = True,
+    max_width: int | None = None,
+) -> None:
+    """List the models of the registry. Reads only; never touches a server.
+
+    Args:
+        filter: Show only models whose key or path contains this text.
+        show: What to print: table, id, path, json or csv.
+        sort: id, name, ctx (declared), tested, size, status or date.
+        reverse: Sort the other way round.
+        header: The head line of the table (--no-header leaves it out).
+        max_width: Width of the table instead of the terminal's.
+    """
+    from lmstrix.reports.models import show_listing
+
+    listing = cli.service.list_models(containing=filter, sort=sort, reverse=reverse)
+    show_listing(cli.console, listing, show=show, header=header, max_width=max_width)
+
+
+def load(
+    cli: CommandLine,
+    /,
+    model: str,
+    *,
+    ctx: Tokens | None = None,
+    ttl: Seconds | None = None,
+    identifier: str | None = None,
+    load: Annotated[LoadOptions, Only("gpu", "k_cache_type", "v_cache_type", "flash_attention", "parallel_slots")],
+) -> None:
+    """Load a model at its tested context (or --ctx) and keep it loaded.
+
+    Args:
+        model: The model to load.
+        ctx: Context length; without it the tested one.
+        ttl: Unload after this long without use.
+        identifier: Name of the instance; without it one is made.
+    """
+    from lmstrix.reports.models import show_loaded
+    from lmstrix.reports.progress import ProgressLine
+
+    # The same words each time: they are how the line knows that the step is still the same.
+    doing = f"loading {model}"
+    with ProgressLine(cli.console) as progress:
+        progress.begin(doing)
+        loaded = cli.run(
+            cli.service.load(
+                model,
+                load.config(ctx),
+                ttl_s=ttl,
+                instance_id=identifier,
+                on_progress=lambda ratio: progress.update(doing, ratio),
+            )
+        )
+    show_loaded(cli.console, [loaded], command="load")
+
+
+def unload(cli: CommandLine, /, instance: str | None = None, *, all_models: AllModels = False) -> None:
+    """Unload a loaded model.
+
+    Args:
+        instance: The identifier that lmstrix ps shows, or the key of a model loaded once.
+        all_models: Unload everything that is loaded.
+    """
+    from lmstrix.reports.models import show_unloaded
+
+    if (instance is None) == (not all_models):
+        raise UsageError("unload needs an INSTANCE or --all (lmstrix ps shows them)")
+    unloaded = cli.run(cli.service.unload(instance))
+    show_unloaded(cli.console, unloaded)
+
+
+def ps(cli: CommandLine, /) -> None:
+    """Show the loaded models with their effective context lengths."""
+    from lmstrix.reports.models import show_loaded
+
+    loaded = cli.run(cli.service.ps())
+    show_loaded(cli.console, loaded, command="ps")
+
+
+def estimate(
+    cli: CommandLine,
+    /,
+    model: str,
+    *,
+    ctx: Tokens | None = None,
+    load: Annotated[LoadOptions, Only("k_cache_type", "v_cache_type", "flash_attention", "parallel_slots")],
+) -> None:
+    """Predict what a load takes and which context fits, by arithmetic. Loads nothing.
+
+    Args:
+        model: The model.
+        ctx: Context length; without it the declared one.
+    """
+    from lmstrix.reports.models import show_estimate
+
+    report = cli.run(cli.service.estimate(model, load.config(ctx)))
+    show_estimate(cli.console, report)
+
+
+def save(
+    cli: CommandLine,
+    /,
+    model: str | None = None,
+    *,
+    limit: TokensOrRatio | None = None,
+    flash: bool | None = None,
+    dry_run: bool = False,
+    restore: bool = False,
+) -> None:
+    """Write tested contexts into LM Studio's own per-model defaults, so that the app loads what works.
+
+    Args:
+        model: Only this model; without it all tested ones.
+        limit: Write no more than this many tokens, or this percentage of the tested context.
+        flash: Also switch flash attention on (--no-flash: off).
+        dry_run: Show what would change; write nothing.
+        restore: Put back what was there before the first save.
+    """
+    from lmstrix.reports.models import show_saved
+
+    saved = cli.service.save(model, limit=limit, flash_attention=flash, dry_run=dry_run, restore=restore)
+    show_saved(cli.console, saved, dry_run=dry_run, restore=restore)
+    # One model that cannot be saved keeps no other from it; the command fails in the end, and says of which.
+    problems = [item.problem for item in saved if item.problem]
+    if problems:
+        others = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+        raise LMStrixError(f"{problems[0]}{others}")
+
+
+def reset(cli: CommandLine, /, model: str | None = None, *, all_models: AllModels = False, yes: bool = False) -> None:
+    """Forget test results. What a model is stays known; only what was measured goes.
+
+    Args:
+        model: The model.
+        all_models: Forget the results of all models; needs --yes.
+        yes: Do it without asking.
+    """
+    from lmstrix.reports.models import show_reset
+
+    if (model is None) == (not all_models):
+        raise UsageError("reset needs a MODEL or --all")
+    # Results of many hours are gone with one word; a question would hang a script, so a second word it is.
+    if all_models and not yes:
+        raise UsageError("reset --all forgets every test result; add --yes to do it")
+    forgotten = cli.service.reset(model)
+    show_reset(cli.console, forgotten)

@@ -1,0 +1,225 @@
+"""Options that several commands share, each group once, with the help of each field. A command takes the whole record.
+
+What a group means further in (a LoadConfig, part of a request) it says itself.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from lmstrix.cli.kinds import ByteCount, Flag, Port, Seconds, TokensOrAll, TokensOrRatio
+from lmstrix.ground.choices import CacheType  # noqa: TC001 - describe() evaluates the annotations
+from lmstrix.ground.errors import UsageError
+
+if TYPE_CHECKING:
+    from lmstrix.core.answers.request import InferRequest
+    from lmstrix.ground.types import LoadConfig
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CommonOptions:
+    """Options of every command.
+
+    Args:
+        json: Print the result as JSON, with a schema name.
+        verbose: Say more on stderr.
+        quiet: Say nothing but results and errors.
+        debug: Show tracebacks and debug messages.
+        color: Colours (switch off with --no-color, or NO_COLOR in the environment).
+        emoji: No effect, for scripts of the earlier LMStrix: nothing here prints emoji.
+        server: auto, lmstudio, embedded, or an address such as 127.0.0.1:1234.
+        timeout: Limit of one whole answer, such as 90 or 10m.
+        config: A config file instead of config.toml in the LMStrix home.
+        profile: A [profiles.NAME] table of the config file.
+        help: Show help.
+    """
+
+    json: bool = False
+    verbose: bool = False
+    quiet: bool = False
+    debug: bool = False
+    color: bool = True
+    emoji: bool = True
+    server: str | None = None
+    timeout: Seconds | None = None
+    config: str | None = None
+    profile: str | None = None
+    help: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadOptions:
+    """How a model is loaded.
+
+    Args:
+        parallel_slots: Requests answered at the same time.
+        k_cache_type: Type of the K cache.
+        v_cache_type: Type of the V cache.
+        flash_attention: Flash attention on, or off with --no-flash-attention.
+        gpu: Share of layers on the GPU, 0 to 1.
+    """
+
+    parallel_slots: int = 1
+    k_cache_type: CacheType | None = None
+    v_cache_type: CacheType | None = None
+    flash_attention: bool | None = None
+    gpu: float | None = None
+
+    def config(self, context_length: int | None = None) -> LoadConfig:
+        """The load these options ask for, of so long a context."""
+        from lmstrix.ground.types import LoadConfig  # seventeen records, which --help can do without
+
+        return LoadConfig(
+            context_length=context_length,
+            gpu_ratio=self.gpu,
+            k_cache_type=self.k_cache_type,
+            v_cache_type=self.v_cache_type,
+            flash_attention=self.flash_attention,
+            parallel_slots=self.parallel_slots,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ContextOptions:
+    """How much context an answer gets, and how much of it the answer may take.
+
+    Args:
+        in_ctx: Context length to load, or % of the tested one; 0 is the server's default.
+        out_ctx: Most tokens of an answer, or % of the context; auto or max, the default, is all that is left.
+    """
+
+    in_ctx: TokensOrRatio | None = None
+    out_ctx: TokensOrAll = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SamplingOptions:
+    """How tokens are drawn.
+
+    Args:
+        temperature: Sampling temperature.
+        top_k: Sample among the K likeliest tokens.
+        top_p: Sample among tokens of this cumulative probability.
+        min_p: Drop tokens less likely than this share of the likeliest.
+        repeat_penalty: Penalty for repetition.
+        seed: Seed of the sampler.
+        stop: Stop at this text (may be repeated).
+    """
+
+    temperature: float | None = None
+    top_k: int | None = None
+    top_p: float | None = None
+    min_p: float | None = None
+    repeat_penalty: float | None = None
+    seed: int | None = None
+    stop: list[str] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TimeoutOptions:
+    """How long to wait for an answer.
+
+    Args:
+        first_token_timeout: Give up when no token came in this time.
+        stream_timeout: Give up when no token came for this long.
+    """
+
+    first_token_timeout: Seconds | None = None
+    stream_timeout: Seconds | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VariableOptions:
+    """What fills the placeholders of a prompt file.
+
+    Args:
+        variables: Variables of the prompt file: a=1,b='x, y'.
+        var: One variable, NAME=VALUE (may be repeated).
+    """
+
+    variables: Annotated[str | None, Flag("dict")] = None
+    var: list[str] | None = None
+
+    def values(self) -> dict[str, str]:
+        """All variables by name."""
+        if self.variables is None and not self.var:
+            return {}
+        from lmstrix.loaders.prompts import parse_dict, parse_variable
+
+        values = parse_dict(self.variables) if self.variables is not None else {}
+        for word in self.var or ():
+            name, value = parse_variable(word)
+            # Two values for one name is a slip in a long command line; taking the last would hide it.
+            if name in values:
+                raise UsageError(f"--var: {name!r} is given twice")
+            values[name] = value
+        return values
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConversationOptions:
+    """What goes before the question.
+
+    Args:
+        system_prompt: System prompt.
+        go_on: Continue the conversation of the last infer or chat.
+    """
+
+    system_prompt: str | None = None
+    go_on: Annotated[bool, Flag("continue")] = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListenOptions:
+    """Where the embedded engine listens, for whom, and what it serves.
+
+    Args:
+        models_dir: Directory of models (publisher/repo/file.gguf).
+        host: Address to listen on; anything but loopback needs --api-token.
+        port: Port to listen on; 0 takes a free one.
+        memory_limit: Most memory that models may take, such as 8GiB.
+        api_token: Ask clients for this token (sk-lm-XXXXXXXX:YYYYYYYYYYYYYYYYYYYY).
+        cors: Let web pages of other origins connect.
+    """
+
+    models_dir: str | None = None
+    host: str = "127.0.0.1"
+    port: Port = 0
+    memory_limit: ByteCount | None = None
+    api_token: str | None = None
+    cors: bool = False
+
+
+def answer_request(context: ContextOptions, sampling: SamplingOptions, timeouts: TimeoutOptions) -> InferRequest:
+    """What these three groups say of a request; its prompt and the rest are the command's."""
+    from lmstrix.core.answers.request import InferRequest
+
+    return InferRequest(
+        prompt="",
+        in_ctx=context.in_ctx,
+        out_ctx=context.out_ctx,
+        temperature=sampling.temperature,
+        top_k=sampling.top_k,
+        top_p=sampling.top_p,
+        min_p=sampling.min_p,
+        repeat_penalty=sampling.repeat_penalty,
+        seed=sampling.seed,
+        stop=tuple(sampling.stop or ()),
+        first_token_s=timeouts.first_token_timeout,
+        between_tokens_s=timeouts.stream_timeout,
+    )
+
+
+def prompt_text(prompt: str | None, file_prompt: str | None) -> str | None:
+    """The prompt given as a word or in a file, if any."""
+    if file_prompt is None:
+        return prompt
+    if prompt is not None:
+        raise UsageError("give --prompt or --file-prompt, not both")
+    try:
+        # UTF-8 always: by the locale the same file would be another prompt on another machine.
+        return Path(file_prompt).read_text(encoding="utf-8")
+    except UnicodeDecodeError as exc:
+        raise UsageError(f"{file_prompt} is not valid UTF-8 (byte {exc.start}); convert it first") from exc

@@ -1,0 +1,84 @@
+# ruff: noqa: TC001 - describe() evaluates the annotations, so their names must exist at run time
+"""The command that finds the real context limit of a model."""
+
+from __future__ import annotations
+
+from lmstrix.cli.command_line import CommandLine
+from lmstrix.cli.kinds import AllModels, Seconds, Tokens
+from lmstrix.cli.options import LoadOptions, prompt_text
+from lmstrix.ground.choices import Precision, TestOrder
+from lmstrix.ground.errors import LMStrixError, UsageError
+
+
+def run(
+    cli: CommandLine,
+    /,
+    model: str | None = None,
+    *,
+    all_models: AllModels = False,
+    threshold: Tokens | None = None,
+    ctx: Tokens | None = None,
+    precision: Precision = "balanced",
+    fast: bool = False,
+    force: bool = False,
+    reset: bool = False,
+    resume: bool = False,
+    dry_run: bool = False,
+    prompt: str | None = None,
+    file_prompt: str | None = None,
+    sort: TestOrder = "risk",
+    load_timeout: Seconds | None = None,
+    budget: Seconds | None = None,
+    load: LoadOptions,
+    unload_others: bool = False,
+) -> None:
+    """Find the real context limit of a model: load, fill for real, and ask what it remembers.
+
+    Args:
+        model: The model to test (its key, path, or an unambiguous beginning).
+        all_models: Test every model that has no result yet, smallest risk first.
+        threshold: Never try more than this many tokens.
+        ctx: Test exactly this context length instead of searching.
+        precision: How near to the edge: safe, balanced, tight or exhaustive (more failing loads for a smaller gap).
+        fast: Skip the recall questions; a filled context that answers anything passes.
+        force: Try sizes at or above one that failed before; with --all, test again what has a result.
+        reset: Start afresh; the old result is replaced only when the new one exists.
+        resume: Go on from the journal of an interrupted run (done automatically; kept for scripts).
+        dry_run: Show what would be tried, with predicted memory and risk; touch nothing.
+        prompt: Ask this instead of the recall questions; any answer passes.
+        file_prompt: The same, read from a file.
+        sort: Order of --all.
+        load_timeout: Limit of one load.
+        budget: Limit of one model's test in all.
+        parallel_slots: Slots to load with (the result is stored for this number).
+        unload_others: First unload the models that others have loaded.
+    """
+    del resume  # an interrupted run is always continued; the word is accepted for scripts that say it
+    from lmstrix.reports.tests import ContextTestProgressLine, show_test_plan, show_test_report
+    from lmstrix.service.testing import ContextTestRequest
+
+    if (model is None) == (not all_models):
+        raise UsageError("test needs a MODEL or --all (lmstrix list shows the models)")
+    options = ContextTestRequest(
+        threshold=threshold,
+        context_length=ctx,
+        precision=precision,
+        fast=fast,
+        force=force,
+        reset=reset,
+        prompt=prompt_text(prompt, file_prompt),
+        load_timeout_s=load_timeout,
+        budget_s=budget,
+        load=load.config(),
+        unload_others=unload_others,
+    )
+    if dry_run:
+        cli.know_models()
+        planned = cli.service.plan_tests(model, options, order=sort)
+        show_test_plan(cli.console, planned)
+        return
+    with ContextTestProgressLine(cli.console) as progress:
+        report = cli.run(cli.service.test(model, options, order=sort, on_step=progress.step, on_model=progress.model))
+    show_test_report(cli.console, report)
+    if report.failed:
+        raise LMStrixError(report.failure_line)

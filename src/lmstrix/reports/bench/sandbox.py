@@ -1,0 +1,52 @@
+"""The walls between what models wrote and whoever reads a report: escapes, content policies, and a box for pages.
+
+Text is escaped by the templates; data lies in a script element of type application/json, which no parser runs; a page
+is shown only inside `<iframe sandbox srcdoc>` with a policy of its own as its first bytes, and inherits the report's
+policy besides, under which no script runs but ours (by its hash) and nothing is fetched. Policies do not cover the
+connections that a browser makes ahead for links and frames, so these elements are disarmed.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+
+PREVIEW_BYTES = 100 * 1024
+
+_POLICY = {
+    "default-src": "'none'",
+    "style-src": "'unsafe-inline'",
+    "img-src": "data:",
+    "font-src": "data:",
+    "frame-src": "'none'",
+    "base-uri": "'none'",
+    "form-action": "'none'",
+}
+_STILL = '<meta http-equiv="Content-Security-Policy" content="{}"><meta name="referrer" content="no-referrer">'
+_UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+_REACHING = re.compile(r"<(?=(?:link|i?frame|fencedframe)[\s/>])", re.IGNORECASE)
+"""Elements for which a browser connects before it asks any policy. A parser makes them of nothing but these letters."""
+
+
+def policy(**directives: str) -> str:
+    """A content security policy that fetches nothing; `script_src` and the like are added."""
+    parts = _POLICY | {name.replace("_", "-"): value for name, value in directives.items()}
+    return "; ".join(f"{name} {value}" for name, value in parts.items())
+
+
+def boxed(page: str, content_policy: str) -> str:
+    """A model's page for `srcdoc`: with its policy as the first bytes, without links and frames, not too long."""
+    # Cut twice: by characters first, so that an answer of many megabytes is not encoded only to be thrown away.
+    data = page[:PREVIEW_BYTES].encode("utf-8", "replace")[:PREVIEW_BYTES]
+    return _STILL.format(content_policy) + _REACHING.sub("<x-", data.decode("utf-8", "ignore").replace("\x00", ""))
+
+
+def data_element(value: object) -> str:
+    """JSON for a script element: no character in it means anything to HTML."""
+    text = json.dumps(value, ensure_ascii=True, separators=(",", ":"), allow_nan=False)
+    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+
+
+def printable(page: str) -> str:
+    """Text that UTF-8 can hold and that neither a terminal nor a reader is fooled by."""
+    return _UNPRINTABLE.sub("\ufffd", page)

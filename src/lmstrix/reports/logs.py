@@ -1,0 +1,81 @@
+"""The log of calls on the terminal: the calls themselves, or what they say of each model."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+from lmstrix.ground.units import format_seconds, format_tokens
+from lmstrix.reports.json_form import json_form
+from lmstrix.reports.table import Column, clean, harmless, shorten
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from lmstrix.core.history.calls import CallStatistics, LoggedCall
+    from lmstrix.reports.console import Console
+
+_STATISTICS_COLUMNS = (
+    Column(title="MODEL", shrink=True, keep=12),
+    Column(title="CALLS", right=True),
+    Column(title="FAILED", right=True, drop=1),
+    Column(title="PROMPT", right=True, drop=4),
+    Column(title="ANSWERED", right=True, drop=3),
+    Column(title="FIRST TOKEN", right=True, drop=5),
+    Column(title="TOKENS/S", right=True),
+    Column(title="LAST", drop=2),
+)
+
+
+def show_calls(console: Console, entries: Sequence[LoggedCall]) -> None:
+    """Calls with the beginning of each text; with --verbose the whole texts."""
+    if console.json:
+        console.result("logs", {"calls": [_call_json(entry) for entry in entries]})
+        return
+    if not entries:
+        console.note("no calls in the log")
+    for entry in entries:
+        call = entry.call
+        when = entry.called_at.astimezone().strftime("%Y-%m-%d %H:%M:%S")
+        tokens = f"{format_tokens(call.prompt_tokens)} + {format_tokens(call.completion_tokens)} tokens"
+        state = tokens if call.outcome == "ok" else call.outcome
+        sys.stdout.write(f"{when}  {clean(call.model_key)}  {state}\n")
+        for mark, text in ((">", call.prompt), ("<", call.answer)):
+            if text:
+                # On one line: a log is skimmed, and the prompts in it may be whole books.
+                first = text if console.verbose else shorten(" ".join(text.split()), 100)
+                sys.stdout.write(f"  {mark} {harmless(first)}\n")
+
+
+def _call_json(entry: LoggedCall) -> dict[str, Any]:
+    return {"called_at": entry.called_at, **json_form(entry.call, without=("model_path", "details"))}
+
+
+def show_call_statistics(console: Console, statistics: Sequence[CallStatistics]) -> None:
+    """Calls, tokens and mean speed of each model."""
+    if console.json:
+        console.result("logs", {"models": [_statistics_json(item) for item in statistics]})
+        return
+    rows = [
+        (
+            item.model_key,
+            str(item.calls),
+            str(item.failures),
+            format_tokens(item.prompt_tokens),
+            format_tokens(item.completion_tokens),
+            format_seconds(item.mean_ttft_s),
+            "-" if item.mean_decode_tokens_per_second is None else f"{item.mean_decode_tokens_per_second:.1f}",
+            item.last_called_at.date().isoformat(),
+        )
+        for item in statistics
+    ]
+    if rows:
+        console.table(_STATISTICS_COLUMNS, rows)
+    else:
+        console.note("no calls in the log")
+
+
+def _statistics_json(item: CallStatistics) -> dict[str, Any]:
+    # Bytes per token serve our own estimates of prompts; no user asked for them.
+    figures = json_form(item, without=("model_path", "model_key", "prompt_bytes_per_token"))
+    return {"model_key": item.model_key, "path": item.model_path, **figures}

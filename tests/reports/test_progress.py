@@ -1,0 +1,61 @@
+"""The one moving line: what is done, how far it is, what is left, and nothing where nothing can move."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from lmstrix.core.context.tester import Step
+from lmstrix.core.context.verdict import Outcome
+from lmstrix.core.registry.registry import ModelRecord
+from lmstrix.reports.console import Console
+from lmstrix.reports.progress import ProgressLine
+from lmstrix.reports.tests import ContextTestProgressLine
+
+MODEL = ModelRecord("acme/tiny.gguf", {"model_key": "tiny"})
+
+
+def test_a_line_tells_what_is_done_and_how_long_it_will_take(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")  # else Rich sees no terminal, and draws nothing
+    monkeypatch.setenv("COLUMNS", "120")
+    now_s = 100.0
+    monkeypatch.setattr(time, "monotonic", lambda: now_s)
+    with ProgressLine(Console(), live=True) as line:
+        line.begin("planning")
+        line.update("loading \x1b[2Jtiny", 0.0)
+        now_s = 110.0
+        line.update("loading \x1b[2Jtiny", 0.25)
+    err = capsys.readouterr().err
+    assert "loading ?[2Jtiny" in err
+    assert "30 s left" in err
+    assert "\x1b[2J" not in err
+
+
+@pytest.mark.parametrize("console", [Console(quiet=True), Console(verbose=True), Console()])
+def test_where_nothing_can_move_nothing_is_drawn(console: Console, capsys: pytest.CaptureFixture[str]) -> None:
+    with ProgressLine(console) as line:
+        assert not line.live
+        line.begin("loading tiny")
+        line.update("loading tiny", 0.5)
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    ("console", "told"),
+    [
+        (Console(), "testing tiny (2/3)\n"),
+        (Console(verbose=True), f"testing tiny (2/3)\ntiny (2/3): loading 4,096: {Outcome.OK} (in 2 s)\n"),
+        (Console(quiet=True, verbose=True), ""),
+    ],
+)
+def test_a_test_tells_its_steps_in_notes_where_no_line_moves(
+    console: Console, told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with ContextTestProgressLine(console, live=False) as line:
+        line.model(MODEL, 2, 3)
+        line.step(Step(model_key="tiny", kind="load", context_length=4096, ratio=0.5))
+        line.step(Step(model_key="tiny", kind="load", context_length=4096, outcome=Outcome.OK, detail="in 2 s"))
+    assert capsys.readouterr().err == told
