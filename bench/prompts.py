@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING
 from minijinja import Environment
 from topl import resolve_placeholders
 
-from lmstrix.core.prompts.library import parse, render
+from lmstrix.core.prompts.parsing import parse
+from lmstrix.core.prompts.rendering import render
 
 if TYPE_CHECKING:
     from collections.abc import Callable

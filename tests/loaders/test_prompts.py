@@ -8,8 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lmstrix.core.prompts.library import PromptLibrary, parse, render
+from lmstrix.core.prompts.library import PromptLibrary
 from lmstrix.core.prompts.lint import lint
+from lmstrix.core.prompts.parsing import parse
+from lmstrix.core.prompts.rendering import render
 from lmstrix.ground.errors import PromptError, UsageError
 from lmstrix.loaders.prompts import (
     PromptReference,

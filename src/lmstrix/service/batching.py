@@ -29,7 +29,7 @@ from lmstrix.core.answers.batch import (
     plan_items,
 )
 from lmstrix.core.answers.inference import OWN_PREFIX, Acquired
-from lmstrix.core.prompts.library import render
+from lmstrix.core.prompts.rendering import render
 from lmstrix.ground.errors import BackendUnavailableError, LMStrixError, UsageError
 from lmstrix.ground.types import GenerationResult, LoadConfig
 from lmstrix.loaders.contexts import load_text

@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lmstrix.core.prompts import library as prompts
+from lmstrix.core.prompts import rendering
+from lmstrix.core.prompts.parsing import parse
 from lmstrix.ground.errors import UsageError
 from lmstrix.loaders.contexts import load_text
 from lmstrix.loaders.prompts import load_document, load_part, parse_names, parse_reference
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from lmstrix.core.answers.answer_schema import AnswerSchema
     from lmstrix.core.prompts.library import PromptLibrary, RenderedPrompt
     from lmstrix.core.prompts.lint import LintFinding
-    from lmstrix.core.prompts.logic import Value
+    from lmstrix.core.prompts.values import Value
 
 PARAGRAPH = "\n\n"
 
@@ -56,7 +57,7 @@ def compose(words: PromptWords) -> ComposedPrompt:
     path, names = _named(words)
     if path is not None:
         variables: dict[str, Value] = {**words.variables, **({} if text is None else {"text": text})}
-        rendered = prompts.render(open_library(path), names, variables)
+        rendered = rendering.render(open_library(path), names, variables)
         composed = ComposedPrompt(text=rendered.text, system_prompt=rendered.system_prompt, unused=rendered.unused)
     else:
         if words.prompt is None:
@@ -85,7 +86,7 @@ def open_library(path: Path | str) -> PromptLibrary:
     document = load_document(path)
     parts: dict[str, str] = {}
     while True:
-        library = prompts.parse(document.tables, source=document.source, parts=parts)
+        library = parse(document.tables, source=document.source, parts=parts)
         found = {name: text for name in library.missing_parts if (text := load_part(document.folder, name)) is not None}
         if not found:
             return library
@@ -94,7 +95,7 @@ def open_library(path: Path | str) -> PromptLibrary:
 
 def render(path: str, names: Sequence[str], variables: Mapping[str, str]) -> RenderedPrompt:
     """Fill the named prompts of a file."""
-    return prompts.render(open_library(path), names, dict(variables))
+    return rendering.render(open_library(path), names, dict(variables))
 
 
 def lint(path: str) -> list[LintFinding]:

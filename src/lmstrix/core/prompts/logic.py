@@ -6,25 +6,20 @@ filters that could make large texts out of small ones are replaced by bounded on
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from datetime import date, time
 from typing import TYPE_CHECKING
 
-from lmstrix.core.prompts.text import KEYWORDS, SPECIAL_VALUES, LogicText
+from lmstrix.core.prompts.checks import KEYWORDS
+from lmstrix.core.prompts.limits import LIMITS
+from lmstrix.core.prompts.text import SPECIAL_VALUES, LogicText
+from lmstrix.core.prompts.values import Value, to_json, to_text
 from lmstrix.ground.errors import PromptError
 
 if TYPE_CHECKING:
     from minijinja import Environment
 
-Value = str | int | float | bool | date | time | Sequence["Value"] | Mapping[str, "Value"]
-
-MAX_CHARACTERS = 128 * 2**20
-MAX_GROWN_CHARACTERS = 256 * 2**20
-FUEL = 1_000_000
-SMALLEST_FUEL = 2_000
 _LEFT_OUT = ("attr", "batch", "chain", "format", "pprint", "safe", "slice", "wordwrap")
 _CAUSE = re.compile(r"^(?:caused by: )?(.*) \(in (.*):(\d+)\)$", re.MULTILINE)
 _BUILT_IN = {"loop", "super", "self", "range", "dict", SPECIAL_VALUES}
@@ -32,25 +27,6 @@ _BUILT_IN = {"loop", "super", "self", "range", "dict", SPECIAL_VALUES}
 
 class UndefinedNameError(Exception):
     """The text printed a name that has no value."""
-
-
-def to_text(value: object) -> str:
-    """A value as it is printed: text as it is, booleans as TOML spells them, lists and tables as JSON."""
-    if isinstance(value, str):
-        return value
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, int | float):
-        return str(value)
-    if isinstance(value, date | time):
-        return value.isoformat()
-    if isinstance(value, Mapping | list | tuple):
-        return json.dumps(value, ensure_ascii=False, default=_plain)
-    raise PromptError(f"a value of type {type(value).__name__} cannot be printed in a prompt: give text or a number")
-
-
-def _plain(value: object) -> object:
-    return dict(value) if isinstance(value, Mapping) else to_text(value)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,7 +49,7 @@ class LogicProgram:
     def fuel(self) -> int:
         """Instructions it may run, fewer when each may print a long literal."""
         literals = [self.text.loop_literal, *(part.largest_literal for part in self.parts.values())]
-        return min(FUEL, max(SMALLEST_FUEL, MAX_CHARACTERS // max(1, *literals, 1)))
+        return min(LIMITS.fuel, max(LIMITS.smallest_fuel, LIMITS.characters // max(1, *literals, 1)))
 
     @property
     def printed(self) -> tuple[str, ...]:
@@ -114,7 +90,7 @@ def link(text: LogicText, parts: Mapping[str, LogicText]) -> LogicProgram:
 def run(program: LogicProgram, values: Mapping[str, Value]) -> str:
     """Render. `values` holds the needed names as nested tables. Raises UndefinedNameError or PromptError."""
     largest = max((_characters(value) for value in values.values()), default=0)
-    if largest * program.growth > MAX_GROWN_CHARACTERS:
+    if largest * program.growth > LIMITS.grown_characters:
         raise PromptError(
             f"its set, with and for tags could repeat a value of {largest:,} characters {program.growth:,} times: "
             "print values side by side ({{ a }}{{ b }}) instead of joining them"
@@ -194,12 +170,12 @@ class _Allowance:
 
     def __init__(self, what: str) -> None:
         self.what = what
-        self.left = MAX_CHARACTERS
+        self.left = LIMITS.characters
 
     def spend(self, characters: int) -> None:
         self.left -= characters
         if self.left < 0:
-            raise PromptError(f"{self.what} more than {MAX_CHARACTERS:,} characters: shorten its loops and texts")
+            raise PromptError(f"{self.what} more than {LIMITS.characters:,} characters: shorten its loops and texts")
 
     def text(self, value: object) -> str:
         """A value as text, paid for."""
@@ -236,6 +212,6 @@ class _Allowance:
         return (cut if killwords else cut.rsplit(" ", 1)[0]) + end
 
     def tojson(self, value: object, indent: int | None = None) -> str:
-        text = json.dumps(value, ensure_ascii=False, indent=indent and min(indent, 8), default=_plain)
+        text = to_json(value, indent and min(indent, 8))
         self.spend(len(text))
         return text
