@@ -32,13 +32,14 @@ from lmstrix.ground.model_names import (
     quantization_of,
     unique_keys,
 )
-from lmstrix.loaders.gguf import GgufHeader, read_header
+from lmstrix.loaders.gguf import read_header
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
     from lmstrix.ground.types import ModelKind
+    from lmstrix.loaders.gguf_header import GgufHeader
 
 _MAX_DEPTH = 4
 _SAMPLE = 5

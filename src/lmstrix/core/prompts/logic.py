@@ -74,12 +74,13 @@ def link(text: LogicText, parts: Mapping[str, LogicText]) -> LogicProgram:
     """Check the syntax of a text and its parts, and find what they need. Raises PromptError with the line."""
     environment = _environment(None, None)
     needs: set[str] = set()
-    for name, one in {"": text, **parts}.items():
+    for name, part in {"": text, **parts}.items():
         try:
-            environment.add_template(name, one.source)
-            needs |= environment.undeclared_variables_in_str(one.source, nested=True)
+            environment.add_template(name, part.source)
+            needs |= environment.undeclared_variables_in_str(part.source, nested=True)
         except RuntimeError as exc:
-            raise _failure(exc, name) from exc
+            raise _explained(exc, name) from exc
+    # minijinja takes a word of the language for a name where it expects one; it would be reported as missing.
     roots = {name.partition(".")[0] for name in needs}
     if reserved := roots & KEYWORDS:
         raise PromptError(f"{min(reserved)!r} is a word of the language; choose another name")
@@ -89,13 +90,14 @@ def link(text: LogicText, parts: Mapping[str, LogicText]) -> LogicProgram:
 
 def run(program: LogicProgram, values: Mapping[str, Value]) -> str:
     """Render. `values` holds the needed names as nested tables. Raises UndefinedNameError or PromptError."""
-    largest = max((_characters(value) for value in values.values()), default=0)
+    # Fuel counts instructions, and one assignment can double a value: the bound is checked before anything runs.
+    largest = max((_size_chars(value) for value in values.values()), default=0)
     if largest * program.growth > LIMITS.grown_characters:
         raise PromptError(
             f"its set, with and for tags could repeat a value of {largest:,} characters {program.growth:,} times: "
             "print values side by side ({{ a }}{{ b }}) instead of joining them"
         )
-    printed = _Allowance("it prints")
+    printed = _CharacterBudget("it prints")
     environment = _environment(printed.text, program.fuel)
     try:
         for name, part in program.parts.items():
@@ -104,22 +106,24 @@ def run(program: LogicProgram, values: Mapping[str, Value]) -> str:
     except RecursionError as exc:
         raise PromptError("a value is nested too deeply") from exc
     except RuntimeError as exc:
-        raise _failure(exc, "") from exc
+        raise _explained(exc, "") from exc
+    # What our Python filters raise on values of the wrong type comes through minijinja as it is.
     except (TypeError, ValueError, AttributeError, LookupError) as exc:
         raise PromptError(f"a filter was given what it cannot use: {exc}") from exc
 
 
-def _characters(value: object) -> int:
+def _size_chars(value: object) -> int:
     if isinstance(value, str):
         return len(value)
     if isinstance(value, Mapping):
-        return sum(len(str(key)) + _characters(item) for key, item in value.items())
+        return sum(len(str(key)) + _size_chars(item) for key, item in value.items())
     if isinstance(value, Iterable):
-        return sum(_characters(item) + 2 for item in value)
+        return sum(_size_chars(item) + 2 for item in value)
+    # A number or a date, which no filter prints longer.
     return 24
 
 
-def _failure(exc: RuntimeError, part: str) -> PromptError | UndefinedNameError:
+def _explained(exc: RuntimeError, part: str) -> PromptError | UndefinedNameError:
     """A failure of minijinja in our words. Its text has a line for each cause; the last says what happened."""
     what, name, line = (_CAUSE.findall(str(exc)) or [(str(exc).partition("\n")[0], "", "?")])[-1]
     if what.startswith("undefined value"):
@@ -134,7 +138,7 @@ def _environment(finalizer: Callable[[object], str] | None, fuel: int | None) ->
     """A fresh one for every run (40 µs), so that runs in several threads share nothing."""
     from minijinja import Environment
 
-    made = _Allowance("its filters make")
+    made = _CharacterBudget("its filters make")
     environment: Environment = Environment(  # type: ignore[call-overload]  # its stubs lack "semi_strict"
         undefined_behavior="semi_strict",
         auto_escape_callback=_never,
@@ -154,6 +158,7 @@ def _environment(finalizer: Callable[[object], str] | None, fuel: int | None) ->
             "string": made.text,
         },
     )
+    # These make text without a bound that we could set, reach into objects, or mean nothing where nothing is escaped.
     for name in _LEFT_OUT:
         environment.remove_filter(name)
     for name in ("cycler", "debug", "joiner", "namespace"):
@@ -165,8 +170,8 @@ def _never(_name: str) -> bool:
     return False
 
 
-class _Allowance:
-    """How much text one run may still make; every filter call and every printed value draws on one."""
+class _CharacterBudget:
+    """How much text one run may still make, spent by every filter call or by every printed value."""
 
     def __init__(self, what: str) -> None:
         self.what = what
@@ -178,13 +183,14 @@ class _Allowance:
             raise PromptError(f"{self.what} more than {LIMITS.characters:,} characters: shorten its loops and texts")
 
     def text(self, value: object) -> str:
-        """A value as text, paid for."""
+        """A value as text, spent."""
         text = to_text(value)
         self.spend(len(text))
         return text
 
     def replace(self, value: object, old: str, new: str) -> str:
         text = to_text(value)
+        # Counted before it is made: what is refused must not have taken the memory already.
         self.spend(len(text) + text.count(old) * max(0, len(new) - len(old)))
         return text.replace(old, new)
 
