@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 VOCABULARY_SIZE = 151_936
 MERGE_COUNT = 151_387
 PEER_RUNS = 2
-"""The peer takes seconds a run, so it gets fewer."""
+"""The peer takes seconds per run, so it gets fewer."""
 
 
 def write_model(path: Path) -> None:

@@ -1,9 +1,9 @@
-"""Prompt budgets: rendering 40 variables, a 10 MB text, and a file of 1,000 prompts, beside minijinja and toml-topl.
+"""Prompt budgets: rendering 40 variables or references, a 10 MB text, and a file of 1,000 prompts.
 
     python -m bench.prompts [runs]
 
-Prints one table of median times. Ours is the whole call: looking up names, references and sizes included. minijinja
-renders a template compiled before; toml-topl resolves the same file, which it has to do for every set of variables.
+Prints one table of median times. Ours is the whole call: looking up names, references and sizes included. Beside it
+stand the libraries it uses, alone: minijinja renders a template compiled before; toml-topl resolves the same file.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING
 from minijinja import Environment
 from topl import resolve_placeholders
 
-from lmstrix.core.prompts.library import parse, render
+from lmstrix.core.prompts.parsing import parse
+from lmstrix.core.prompts.rendering import render
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -50,11 +51,14 @@ def main() -> None:
     measure("40 variables, with logic", lambda: render(logic, ["p"], VARIABLES), runs, batch=100)
     peer = Environment(templates={"p": BODY})
     measure("40 variables, bare minijinja", lambda: peer.render_template("p", **VARIABLES), runs, batch=100)
-    measure("40 references, toml-topl", lambda: resolve_placeholders({"p": BODY, **VARIABLES}), runs, batch=10)
+    measure("40 references, bare toml-topl", lambda: resolve_placeholders({"p": BODY, **VARIABLES}), runs, batch=10)
 
     summary = parse({"p": "Sum this up:\n{{text}}\nBriefly.", "q": "{% if text %}{{ text }}{% endif %}"})
     measure("a text of 10 MB", lambda: render(summary, ["p"], {"text": TEXT}), runs)
     measure("a text of 10 MB, with logic", lambda: render(summary, ["q"], {"text": TEXT}), runs)
+
+    beside = parse({"p": "{{opening}}\n{{text}}", "opening": "Sum this up:"})
+    measure("a text of 10 MB beside a reference", lambda: render(beside, ["p"], {"text": TEXT}), runs)
 
     many = {f"prompt{number}": BODY for number in range(1000)}
     measure("parsing 1,000 prompts of 40 placeholders", lambda: parse(many), runs)

@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 
 from lmstrix.ground.errors import GgufError
 from lmstrix.ground.model_names import Shard, parse_shard
-from lmstrix.loaders.gguf import ArrayInfo, GgufHeader, read_header
+from lmstrix.loaders.gguf import read_header
+from lmstrix.loaders.gguf_header import ArrayInfo, GgufHeader
 from tests.support.tiny_gguf import ARCHITECTURES, tiny_model, write_tiny
 from tests.support.tiny_gguf_bytes import CODES, HeaderBytes
 
@@ -113,7 +114,8 @@ def test_long_arrays_are_read_on_request_only(tmp_path: Path) -> None:
     path = _written(tmp_path / "arrays.gguf", built)
 
     skipped = read_header(path).metadata
-    assert skipped["words"] == ArrayInfo("string", 2, built.data.index(b"\1" + bytes(7) + b"a"))
+    words_at = built.data.index(b"\1" + bytes(7) + b"a")
+    assert skipped["words"] == ArrayInfo(element_type="string", count=2, offset=words_at)
     assert (skipped["short"], skipped["after"]) == ((1, 2), 7)
     assert skipped["section"] == (True,) * 1024
     assert isinstance(skipped["long"], ArrayInfo)

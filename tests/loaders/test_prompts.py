@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lmstrix.core.prompts.library import PromptLibrary, parse, render
 from lmstrix.core.prompts.lint import lint
+from lmstrix.core.prompts.parsing import parse
+from lmstrix.core.prompts.rendering import render
 from lmstrix.ground.errors import PromptError, UsageError
 from lmstrix.loaders.prompts import (
     PromptReference,
@@ -20,6 +22,9 @@ from lmstrix.loaders.prompts import (
     parse_reference,
     parse_variable,
 )
+
+if TYPE_CHECKING:
+    from lmstrix.core.prompts.library import PromptLibrary
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "prompts"
 

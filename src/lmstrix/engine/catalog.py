@@ -33,13 +33,14 @@ from lmstrix.ground.model_names import (
     quantization_of,
     unique_keys,
 )
-from lmstrix.loaders.gguf import GgufHeader, read_header
+from lmstrix.loaders.gguf import read_header
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from pathlib import Path
 
     from lmstrix.ground.types import ModelKind
+    from lmstrix.loaders.gguf_header import GgufHeader
 
 # Deep enough for publisher/repository/folder/file; a models directory that is a home folder must not be walked whole.
 _MAX_DEPTH = 4

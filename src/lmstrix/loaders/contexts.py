@@ -8,7 +8,7 @@ from lmstrix.ground.errors import PromptError
 from lmstrix.ground.units import format_bytes
 
 MAX_TEXT_BYTES = 64 * 2**20
-_MARKS = {
+_FOREIGN_STARTS = {
     b"\xff\xfe": "UTF-16",
     b"\xfe\xff": "UTF-16",
     b"%PDF": "a PDF",
@@ -24,6 +24,7 @@ def load_text(path: Path | str, *, max_bytes: int = MAX_TEXT_BYTES) -> str:
     file = Path(path).expanduser()
     try:
         with file.open("rb") as stream:
+            # One byte more than allowed tells a file that is too large without reading the rest of it.
             data = stream.read(max_bytes + 1)
     except FileNotFoundError as exc:
         raise PromptError(f"no file at {file}") from exc
@@ -38,8 +39,9 @@ def load_text(path: Path | str, *, max_bytes: int = MAX_TEXT_BYTES) -> str:
 
 def decode_text(data: bytes, *, source: str) -> str:
     """Bytes as text, from a file or stdin; `source` names them in messages."""
-    for mark, kind in _MARKS.items():
-        if data.startswith(mark):
+    # Named before decoding is tried: "this is a PDF" helps more than a byte at an offset.
+    for start, kind in _FOREIGN_STARTS.items():
+        if data.startswith(start):
             raise PromptError(f"{source} is {kind}, not UTF-8 text; {_remedy(kind)}")
     try:
         text = data.decode("utf-8")

@@ -1,12 +1,12 @@
 """Read the header of a GGUF file, and nothing of the rest, in milliseconds.
 
-The file is mapped and walked once, front to back. Long arrays (the vocabulary, its scores and merges) are stepped over
-unless asked for, so the cost is one length field a token. Everything a length field claims is checked against the bytes
-that are there before anything is allocated, and the strings walked and bytes copied have a ceiling, so that no file,
-however hostile, costs more than about a second or a few hundred megabytes.
+The file is mapped and read once, front to back. Long arrays (the vocabulary, its scores and merges) are stepped over
+unless asked for, so the cost is one length field per token. Everything a length field claims is checked against the
+bytes that are there before anything is allocated, and the strings stepped over and the bytes copied have a ceiling, so
+that no file, however hostile, costs more than about a second or a few hundred megabytes.
 
-Traded away: a file that another process shortens while it is being read ends this one (SIGBUS), as with any mapping;
-and format version 1, which nothing has written since 2023.
+Traded away: a file that another process shortens while it is being read ends this process (SIGBUS), as with any
+mapping; and format version 1, which nothing has written since 2023.
 """
 
 from __future__ import annotations
@@ -14,40 +14,48 @@ from __future__ import annotations
 import mmap
 import stat
 import struct
+from dataclasses import dataclass
 from itertools import repeat
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Literal, NamedTuple
 
 from lmstrix.ground.errors import GgufError
-from lmstrix.loaders.gguf_header import (
-    ArrayInfo,
-    GgufHeader,
-    GgufValue,
-    Scalar,
-    TensorInfo,
-)
+from lmstrix.loaders.gguf_header import ArrayInfo, GgufHeader, GgufValue, Scalar, TensorInfo
 
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-__all__ = ["ArrayInfo", "GgufHeader", "GgufValue", "TensorInfo", "read_header"]
-
 _MAGIC = b"GGUF"
 _VERSIONS = (2, 3)
 _DEFAULT_ALIGNMENT = 32
-_MAX_DIMENSIONS = 4
 _STRING, _ARRAY = 8, 9
 
-_INLINE_ARRAY_COUNT = 1024
-"""Numeric arrays up to this long (one value a layer, or a section) are always read."""
-_MAX_METADATA = 65_536
-_MAX_TENSORS = 262_144
-_MAX_NAME_BYTES = 65_535
-_MAX_TEXT_BYTES = 16 * 2**20
-_MAX_STRINGS = 2_000_000
-_MAX_COPIED_BYTES = 128 * 2**20
-_NUMBER_BYTES = 32
-"""What one number of an array takes as a Python object."""
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GgufLimits:
+    """What a header may ask of its reader; real models stay far below."""
+
+    dimensions: int = 4
+    """GGML_MAX_DIMS of ggml."""
+    inline_array_count: int = 1024
+    """Numeric arrays up to this long (one value per layer, or per section) are always read."""
+    metadata_entries: int = 65_536
+    """Models have some dozens."""
+    tensors: int = 262_144
+    """The largest mixtures of experts have some thousands."""
+    name_bytes: int = 65_535
+    """What the format allows for a key."""
+    text_bytes: int = 16 * 2**20
+    """One text, such as a chat template: they have some kilobytes."""
+    strings: int = 2_000_000
+    """Strings in all arrays, 0.2 s to step over; the largest vocabularies have under a million with their merges."""
+    copied_bytes: int = 128 * 2**20
+    """Everything read into memory together."""
+    number_bytes: int = 32
+    """What one number of an array takes as a Python object, counted against `copied_bytes`."""
+
+
+_LIMITS = GgufLimits()
 
 
 class _ValueType(NamedTuple):
@@ -94,10 +102,10 @@ def _read_mapped(path: Path, file: BinaryIO, with_arrays: bool | Collection[str]
             f"{path}: byte 0: does not start with {_MAGIC.decode()}, so it is no GGUF file; download it again"
         )
     with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        return _Walk(path, data, with_arrays).header()
+        return _HeaderReader(path, data, with_arrays).header()
 
 
-class _Walk:
+class _HeaderReader:
     """A cursor over the mapped file; every method reads at `offset` and moves it on."""
 
     def __init__(self, path: Path, data: mmap.mmap, with_arrays: bool | Collection[str]) -> None:
@@ -106,8 +114,8 @@ class _Walk:
         self.size = len(data)
         self.with_arrays = with_arrays
         self.offset = len(_MAGIC)
-        self.strings_left = _MAX_STRINGS
-        self.bytes_left = _MAX_COPIED_BYTES
+        self.strings_left = _LIMITS.strings
+        self.bytes_left = _LIMITS.copied_bytes
         self.byte_order: Literal["little", "big"] = "little"
         self.order = "<"
 
@@ -117,8 +125,8 @@ class _Walk:
 
     def header(self) -> GgufHeader:
         version = self._version()
-        tensor_count = self._count("tensors", _MAX_TENSORS)
-        metadata_count = self._count("metadata entries", _MAX_METADATA)
+        tensor_count = self._count("tensors", _LIMITS.tensors)
+        metadata_count = self._count("metadata entries", _LIMITS.metadata_entries)
         metadata = self._metadata(metadata_count)
         alignment = self._alignment(metadata)
         tensors = self._tensors(tensor_count)
@@ -135,7 +143,8 @@ class _Walk:
 
     def _version(self) -> int:
         version = self._unpack("I", 4)
-        if version & 0xFFFF == 0 and version:  # a small number written the other way round
+        # A small number whose low bytes are zero was written the other way round, by a big-endian machine.
+        if version & 0xFFFF == 0 and version:
             self.byte_order, self.order = "big", ">"
             self.offset -= 4
             version = self._unpack("I", 4)
@@ -149,7 +158,7 @@ class _Walk:
         metadata: dict[str, GgufValue] = {}
         for _ in range(count):
             at = self.offset
-            key = self._text("key", _MAX_NAME_BYTES)
+            key = self._text("key", _LIMITS.name_bytes)
             if key in metadata:
                 raise self.fault(f"metadata key {key[:80]!r} appears twice", at=at)
             metadata[key] = self._value(key)
@@ -165,20 +174,22 @@ class _Walk:
         tensors: dict[str, TensorInfo] = {}
         for _ in range(count):
             at = self.offset
-            name = self._text("tensor name", _MAX_NAME_BYTES)
+            name = self._text("tensor name", _LIMITS.name_bytes)
             if name in tensors:
                 raise self.fault(f"tensor {name[:80]!r} appears twice", at=at)
             dimensions = self._unpack("I", 4)
-            if dimensions > _MAX_DIMENSIONS:
+            if dimensions > _LIMITS.dimensions:
                 raise self.fault(f"tensor {name[:80]!r} has {dimensions} dimensions", at=at)
             shape = tuple(self._unpack("Q", 8) for _ in range(dimensions))
-            tensors[name] = TensorInfo(name, shape, self._unpack("I", 4), self._unpack("Q", 8))
+            tensors[name] = TensorInfo(
+                name=name, shape=shape, type_id=self._unpack("I", 4), offset=self._unpack("Q", 8)
+            )
         return tuple(tensors.values())
 
     def _value(self, key: str) -> GgufValue:
         type_id = self._unpack("I", 4)
         if type_id == _STRING:
-            return self._text("text", _MAX_TEXT_BYTES)
+            return self._text("text", _LIMITS.text_bytes)
         if type_id == _ARRAY:
             return self._array(key)
         return self._scalar(self._value_type(type_id))
@@ -206,33 +217,36 @@ class _Walk:
             return self._strings(count) if wanted else self._skip_strings(count)
         value_type = self._value_type(type_id)
         count = self._count(f"values of type {value_type.name}", self.size, each_bytes=value_type.size)
-        if not wanted and count > _INLINE_ARRAY_COUNT:
-            info = ArrayInfo(value_type.name, count, self.offset)
+        if not wanted and count > _LIMITS.inline_array_count:
+            info = ArrayInfo(element_type=value_type.name, count=count, offset=self.offset)
             self.offset += count * value_type.size
             return info
         return self._numbers(value_type, count)
 
     def _numbers(self, value_type: _ValueType, count: int) -> tuple[Scalar, ...]:
-        self._copying(count * _NUMBER_BYTES)
+        self._spend_copied(count * _LIMITS.number_bytes)
         values = struct.unpack_from(f"{self.order}{count}{value_type.code}", self.data, self.offset)
         self.offset += count * value_type.size
         return values
 
     def _skip_strings(self, count: int) -> ArrayInfo:
+        # One unpacking per string and nothing else: this loop is most of the time that a header takes.
         offset, data, length_at = self.offset, self.data, struct.Struct(self.order + "Q").unpack_from
         try:
             for _ in repeat(None, count):
                 offset += length_at(data, offset)[0] + 8
+        # A length beyond the end is noticed by the next unpacking, so the loop itself needs no check.
         except (struct.error, OverflowError):
             offset = self.size + 1
         if offset > self.size:
             raise self.fault(f"an array of {count:,} strings reaches past the end")
-        info = ArrayInfo("string", count, self.offset)
+        info = ArrayInfo(element_type="string", count=count, offset=self.offset)
         self.offset = offset
         return info
 
     def _strings(self, count: int) -> tuple[str, ...]:
         data, length_at = self.data, struct.Struct(self.order + "Q").unpack_from
+        # Here the bytes are copied, so each end is checked against what the ceiling leaves before its string is made.
         strings, offset, room = [], self.offset, min(self.size, self.offset + self.bytes_left)
         for _ in repeat(None, count):
             begin = offset + 8
@@ -242,7 +256,7 @@ class _Walk:
                 strings.append(data[begin:offset].decode())
             except UnicodeDecodeError:
                 strings.append(data[begin:offset].decode("utf-8", "surrogateescape"))
-        self._copying(offset - self.offset)
+        self._spend_copied(offset - self.offset)
         self.offset = offset
         return tuple(strings)
 
@@ -252,7 +266,7 @@ class _Walk:
         if length > max_bytes:
             raise self.fault(f"a {what} of {length:,} bytes", at=at)
         self._require(length, what)
-        self._copying(length)
+        self._spend_copied(length)
         raw = self.data[self.offset : self.offset + length]
         self.offset += length
         try:
@@ -278,7 +292,7 @@ class _Walk:
         if size > self.size - self.offset:
             raise self.fault(f"the file ends inside {what}")
 
-    def _copying(self, size: int) -> None:
+    def _spend_copied(self, size: int) -> None:
         self.bytes_left -= size
         if self.bytes_left < 0:
-            raise self.fault(f"more than {_MAX_COPIED_BYTES // 2**20} MiB of metadata")
+            raise self.fault(f"more than {_LIMITS.copied_bytes // 2**20} MiB of metadata")

@@ -1,4 +1,4 @@
-"""What a GGUF header says, as records, and the facts other parts ask of it. Pure; `gguf.read_header` fills them.
+"""What a GGUF header says, as records, and the facts that others ask of it. Pure; `gguf.read_header` fills them.
 
 Facts are properties that answer None where the file is silent or holds another type than the key promises: a header
 comes from anywhere, and one odd key must not hide the rest.
@@ -29,9 +29,9 @@ _GENERATES_TEXT = 0
 """The pooling type of a model that does not pool its outputs into an embedding."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ArrayInfo:
-    """An array that was walked over, not read. `offset` is where its first element starts in the file."""
+    """An array that was stepped over, not read. `offset` is where its first element starts in the file."""
 
     element_type: str
     count: int
@@ -42,7 +42,7 @@ Scalar = int | float | bool | str
 GgufValue = Scalar | tuple[Scalar, ...] | ArrayInfo
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TensorInfo:
     """One tensor. `shape` is in ggml's order (fastest first); `offset` counts from the start of the tensor data."""
 
@@ -96,10 +96,11 @@ class GgufHeader:
         return f"{self.architecture}.{suffix}"
 
     def per_layer(self, suffix: str) -> tuple[int, ...] | None:
-        """An architecture key that holds an integer (or bool) for each layer, or one for all, spelled out per layer."""
+        """An architecture key that holds one integer (or bool) per layer, or one for all, spelled out per layer."""
         value = self.metadata.get(self.arch_key(suffix))
         if isinstance(value, tuple):
             return tuple(int(item) for item in value if isinstance(item, int))
+        # The layer count comes from the file too: a wild one must not make a tuple of billions.
         every, layers = _integer(value), self.block_count
         if every is None or layers is None or not 0 <= layers <= _MAX_LAYERS:
             return None
@@ -154,6 +155,7 @@ class GgufHeader:
         file_type = self.integer("general.file_type")
         if file_type is not None and (declared := FILE_TYPES.get(file_type & ~FILE_TYPE_GUESSED)):
             return declared
+        # By values, not by tensors: the many small norms of a quantized model are F32.
         values: Counter[str] = Counter()
         for tensor in self.tensors:
             values[tensor.type_name or ""] += prod(tensor.shape)
@@ -167,6 +169,7 @@ class GgufHeader:
     @property
     def is_embedding(self) -> bool:
         """Whether it makes embeddings, not text: by architecture, or because it pools its outputs."""
+        # Some decoders were converted to embed; only their pooling type tells them from those that write.
         pooling = self.integer(self.arch_key("pooling_type"))
         return self.architecture in EMBEDDING_ARCHITECTURES or (pooling is not None and pooling > _GENERATES_TEXT)
 

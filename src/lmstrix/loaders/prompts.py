@@ -1,4 +1,4 @@
-"""Prompt files from disk, and the words of the command line that go with them."""
+"""Prompt files from disk, and the words of the command line that name their prompts and fill them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ MAX_PROMPT_FILE_BYTES = 4 * 2**20
 
 _REFERENCE = re.compile(r"@(?P<path>[^\r\n]+?\.toml)(?::(?P<names>[^\r\n:/\\]+))?", re.IGNORECASE)
 _PART = re.compile(r"[^./\\:\0][^/\\:\0]*")
-_ENTRY = re.compile(
+_DICT_ENTRY = re.compile(
     r"""\s*(?P<key>[^=,\s](?:[^=,]*[^=,\s])?)\s*=\s*
         (?:"(?P<double>(?:\\.|[^"\\])*)"|'(?P<single>(?:\\.|[^'\\])*)'|(?P<bare>[^,]*))
         \s*(?:,|\Z)""",
@@ -63,6 +63,7 @@ def load_part(folder: Path, name: str) -> str | None:
     file = folder / name
     if not file.is_file():
         return None
+    # A prompt file may come from anybody: what it includes must not reach the rest of the disk through a link.
     if file.resolve().parent != folder.resolve():
         raise PromptError(f"include {name!r} is a link out of {folder}: put the file itself there")
     return load_text(file, max_bytes=MAX_PROMPT_FILE_BYTES)
@@ -89,7 +90,7 @@ def parse_dict(text: str) -> dict[str, str]:
     values: dict[str, str] = {}
     position = 0
     while position < len(text):
-        match = _ENTRY.match(text, position)
+        match = _DICT_ENTRY.match(text, position)
         if not match:
             rest = text[position : position + 40].strip()
             raise UsageError(f"--dict: {rest!r} is no name=value; write a=1,b='x, y' (quotes keep commas)")

@@ -19,7 +19,7 @@ def load_object(reference: str, *, folder: Path | None = None) -> object:
     place, colon, name = reference.rpartition(":")
     if not colon or not place or not all(part.isidentifier() for part in name.split(".")):
         raise UsageError(f"{reference!r} is no module:name, such as my_tools:get_weather or my_tools.py:get_weather")
-    found = _module(place, folder or Path.cwd())
+    found = _import_module(place, folder or Path.cwd())
     for part in name.split("."):
         if not hasattr(found, part):
             raise UsageError(f"{place} has no {name!r}")
@@ -27,11 +27,12 @@ def load_object(reference: str, *, folder: Path | None = None) -> object:
     return found
 
 
-def _module(place: str, folder: Path) -> object:
+def _import_module(place: str, folder: Path) -> object:
+    # Also for a file: it may import its neighbours.
     sys.path.insert(0, str(folder))
     try:
         if place.endswith(".py"):
-            return _file(folder / Path(place).expanduser())
+            return _import_file(folder / Path(place).expanduser())
         return importlib.import_module(place)
     except UsageError:
         raise
@@ -41,7 +42,7 @@ def _module(place: str, folder: Path) -> object:
         sys.path.remove(str(folder))
 
 
-def _file(path: Path) -> object:
+def _import_file(path: Path) -> object:
     if not path.is_file():
         raise UsageError(f"no file at {path}")
     spec = importlib.util.spec_from_file_location(path.stem, path)

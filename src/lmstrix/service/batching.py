@@ -28,7 +28,7 @@ from lmstrix.core.answers.batch import (
     plan_items,
 )
 from lmstrix.core.answers.inference import OWN_PREFIX, InferenceManager
-from lmstrix.core.prompts.library import render
+from lmstrix.core.prompts.rendering import render
 from lmstrix.ground.errors import BackendUnavailableError, LMStrixError, UsageError
 from lmstrix.ground.tasks import to_its_end
 from lmstrix.ground.types import GenerationResult, LoadConfig

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import json
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lmstrix.core.prompts import library as prompts
+from lmstrix.core.prompts import rendering
+from lmstrix.core.prompts.parsing import parse
 from lmstrix.ground.errors import UsageError
 from lmstrix.loaders.contexts import load_text
-from lmstrix.loaders.prompts import load_document, load_part, parse_names, parse_reference
+from lmstrix.loaders.prompts import PromptReference, load_document, load_part, parse_names, parse_reference
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -17,7 +19,6 @@ if TYPE_CHECKING:
     from lmstrix.core.answers.answer_schema import AnswerSchema
     from lmstrix.core.prompts.library import PromptLibrary, RenderedPrompt
     from lmstrix.core.prompts.lint import LintFinding
-    from lmstrix.core.prompts.logic import Value
 
 PARAGRAPH = "\n\n"
 
@@ -53,39 +54,36 @@ def compose(words: PromptWords) -> ComposedPrompt:
     if words.text is not None and words.text_file is not None:
         raise UsageError("give --text or --text-file, not both")
     text = load_text(words.text_file) if words.text_file is not None else words.text
-    path, names = _named(words)
-    if path is not None:
-        variables: dict[str, Value] = {**words.variables, **({} if text is None else {"text": text})}
-        rendered = prompts.render(open_library(path), names, variables)
+    reference = _reference(words)
+    if reference is not None:
+        variables = {**words.variables, **({} if text is None else {"text": text})}
+        rendered = rendering.render(open_library(reference.path), reference.names, variables)
         composed = ComposedPrompt(text=rendered.text, system_prompt=rendered.system_prompt, unused=rendered.unused)
+    elif words.prompt is None:
+        raise UsageError("infer needs a PROMPT (or - to read it from stdin)")
+    elif words.variables:
+        raise UsageError("--var and --dict fill prompt files: give --file-prompt F, or @F.toml:NAME as the prompt")
     else:
-        if words.prompt is None:
-            raise UsageError("infer needs a PROMPT (or - to read it from stdin)")
-        if words.variables:
-            raise UsageError("--var and --dict fill prompt files: give --file-prompt F, or @F.toml:NAME as the prompt")
         composed = ComposedPrompt(text=words.prompt if text is None else words.prompt + PARAGRAPH + text)
-    if not words.context_files:
-        return composed
-    context = PARAGRAPH.join(load_text(file) for file in words.context_files)
-    return ComposedPrompt(
-        text=context + PARAGRAPH + composed.text, system_prompt=composed.system_prompt, unused=composed.unused
-    )
+    contexts = [load_text(file) for file in words.context_files]
+    return replace(composed, text=PARAGRAPH.join([*contexts, composed.text]))
 
 
-def _named(words: PromptWords) -> tuple[Path | None, tuple[str, ...]]:
-    """The prompt file and the names in it, if the words name one."""
+def _reference(words: PromptWords) -> PromptReference | None:
+    """The prompts of a file, if the words name some."""
     if words.file is not None:
-        return Path(words.file), parse_names(words.prompt) if words.prompt else ()
-    reference = None if words.literal or words.prompt is None else parse_reference(words.prompt)
-    return (reference.path, reference.names) if reference else (None, ())
+        return PromptReference(path=Path(words.file), names=parse_names(words.prompt) if words.prompt else ())
+    # A literal prompt came through a pipe: it must not open files by looking like a name.
+    return None if words.literal or words.prompt is None else parse_reference(words.prompt)
 
 
 def open_library(path: Path | str) -> PromptLibrary:
     """A prompt file, with the texts its prompts include from the same folder."""
     document = load_document(path)
     parts: dict[str, str] = {}
+    # Included texts may include others, so the file is parsed again until nothing more is missing that there is.
     while True:
-        library = prompts.parse(document.tables, source=document.source, parts=parts)
+        library = parse(document.tables, source=document.source, parts=parts)
         found = {name: text for name in library.missing_parts if (text := load_part(document.folder, name)) is not None}
         if not found:
             return library
@@ -94,7 +92,7 @@ def open_library(path: Path | str) -> PromptLibrary:
 
 def render(path: str, names: Sequence[str], variables: Mapping[str, str]) -> RenderedPrompt:
     """Fill the named prompts of a file."""
-    return prompts.render(open_library(path), names, dict(variables))
+    return rendering.render(open_library(path), names, variables)
 
 
 def lint(path: str) -> list[LintFinding]:
@@ -106,6 +104,7 @@ def lint(path: str) -> list[LintFinding]:
 
 def load_schema(reference: str) -> AnswerSchema:
     """The schema that `file.json` or `pydantic:module:Class` names."""
+    # Imported here: few commands ask for a schema.
     from lmstrix.core.answers.answer_schema import schema_of_class, schema_of_mapping
 
     prefix, _, rest = reference.partition(":")
@@ -116,8 +115,6 @@ def load_schema(reference: str) -> AnswerSchema:
         if not isinstance(found, type):
             raise UsageError(f"{rest} is no class")
         return schema_of_class(found, name=rest)
-    import json
-
     try:
         schema: object = json.loads(load_text(reference))
     except ValueError as exc:

@@ -6,8 +6,8 @@ import tomllib
 
 import pytest
 
-from lmstrix.core.prompts.library import parse
 from lmstrix.core.prompts.lint import lint
+from lmstrix.core.prompts.parsing import parse
 
 
 def findings(toml: str) -> list[tuple[str, str, str]]:

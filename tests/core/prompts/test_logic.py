@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 
-from lmstrix.core.prompts.library import parse, render
-from lmstrix.core.prompts.logic import MAX_CHARACTERS
+from lmstrix.core.prompts.limits import LIMITS
+from lmstrix.core.prompts.parsing import parse
+from lmstrix.core.prompts.rendering import render
 from lmstrix.ground.errors import PromptError
 
+if TYPE_CHECKING:
+    from lmstrix.core.prompts.values import Value
 
-def filled(body: str, parts: dict[str, str] | None = None, /, **variables: object) -> str:
+
+def filled(body: str, parts: dict[str, str] | None = None, /, **variables: Value) -> str:
     return render(parse({"p": body}, parts=parts), ["p"], variables).text
 
 
-def refusal(body: str, parts: dict[str, str] | None = None, /, **variables: object) -> str:
+def refusal(body: str, parts: dict[str, str] | None = None, /, **variables: Value) -> str:
     with pytest.raises(PromptError) as caught:
         filled(body, parts, **variables)
     message = str(caught.value)
@@ -65,7 +71,13 @@ def test_logic(body: str, text: str) -> None:
     ],
 )
 def test_handlebars_spellings_are_translated(body: str, text: str | None) -> None:
-    values = {"x": "a", "no": "", "l": ["p", "q"], "people": [{"name": "Ada"}, {"name": "Al"}], "my-key": "K"}
+    values: dict[str, Value] = {
+        "x": "a",
+        "no": "",
+        "l": ["p", "q"],
+        "people": [{"name": "Ada"}, {"name": "Al"}],
+        "my-key": "K",
+    }
     if text is None:
         assert "is not offered" in refusal(body, {"part": "P {{x}}"}, **values)
     else:
@@ -189,7 +201,7 @@ def test_expansion_bombs_are_refused_with_the_prompt_named(body: str) -> None:
 def test_a_large_text_passes_through_logic() -> None:
     text = "é" * 10_000_000
     assert len(filled("{% if text %}<{{ text }}>{% endif %}", text=text)) == len(text) + 2
-    assert len(text) < MAX_CHARACTERS
+    assert len(text) < LIMITS.characters
 
 
 def test_a_bomb_of_includes_is_refused() -> None:

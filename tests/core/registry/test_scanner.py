@@ -13,11 +13,13 @@ from lmstrix.core.registry.registry import ModelRegistry
 from lmstrix.core.registry.scanner import DiskScan, merge_listing, scan_models_dir
 from lmstrix.ground.errors import GgufError
 from lmstrix.ground.types import ModelInfo
-from lmstrix.loaders.gguf import GgufHeader, read_header
+from lmstrix.loaders.gguf import read_header
 from tests.support.tiny_gguf_bytes import HeaderBytes
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from lmstrix.loaders.gguf_header import GgufHeader
 
 
 def gguf(path: Path, *, architecture: str = "llama", padding: bytes = b"", **metadata: str | int) -> Path:

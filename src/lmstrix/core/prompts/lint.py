@@ -7,11 +7,13 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from lmstrix.core.prompts.library import PromptLibrary, PromptTemplate, PromptText, fixed_text
+from lmstrix.core.prompts.rendering import fixed_text
 from lmstrix.ground.errors import PromptError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from lmstrix.core.prompts.library import PromptLibrary, PromptTemplate, PromptText
 
 _SINGLE_BRACES = re.compile(r"(?<![{$\\])\{([a-z_][a-z0-9_]*)\}(?!\})")
 _FIELDS = ("prompt", "system_prompt", "description", "defaults", "version", "tags")
@@ -36,14 +38,15 @@ def lint(library: PromptLibrary) -> list[LintFinding]:
     `syntax` and `resolution` (cycles, size, missing parts) are errors. `undeclared` lists what the caller has to give:
     a note, or a warning when the name is nearly one the file has. `unused-default` is a default no text asks for.
     """
-    return [finding for template in library.templates.values() for finding in _of(library, template)]
+    return [finding for template in library.templates.values() for finding in _findings(library, template)]
 
 
-def _of(library: PromptLibrary, template: PromptTemplate) -> Iterator[LintFinding]:
-    texts = _texts(library, template)
+def _findings(library: PromptLibrary, template: PromptTemplate) -> Iterator[LintFinding]:
+    texts = [library.texts[path] for path in template.paths]
     broken = [text for text in texts if text.problem]
     for text in broken:
         yield _finding("error", "syntax", template, f"{text.path}: {text.problem}")
+    # What a broken text lacks would only repeat that it is broken.
     if not broken:
         try:
             fixed_text(library, template.name)
@@ -51,15 +54,7 @@ def _of(library: PromptLibrary, template: PromptTemplate) -> Iterator[LintFindin
             yield _finding("error", "resolution", template, str(exc).removeprefix(f"{library.source}: "))
         yield from _undeclared(library, template, texts)
         yield from _unused_defaults(template, texts)
-    yield from _looks(library, template)
-
-
-def _texts(library: PromptLibrary, template: PromptTemplate) -> list[PromptText]:
-    path = library.aliases[template.name]
-    paths = [path]
-    if template.system_prompt is not None:
-        paths.append(".".join([*path.split(".")[:-1], "system_prompt"]))
-    return [library.texts[path] for path in paths]
+    yield from _slips(library, template)
 
 
 def _undeclared(library: PromptLibrary, template: PromptTemplate, texts: list[PromptText]) -> Iterator[LintFinding]:
@@ -67,7 +62,7 @@ def _undeclared(library: PromptLibrary, template: PromptTemplate, texts: list[Pr
     inputs = []
     for name in dict.fromkeys(name for text in texts for name in text.placeholders):
         root = name.partition(".")[0]
-        if name in known or root in template.defaults or name in _WELL_KNOWN or _in_file(library, name):
+        if name in known or root in template.defaults or _in_file(library, name):
             continue
         close = difflib.get_close_matches(name, known, n=1, cutoff=0.75)
         if close:
@@ -99,7 +94,7 @@ def _unused_defaults(template: PromptTemplate, texts: list[PromptText]) -> Itera
             )
 
 
-def _looks(library: PromptLibrary, template: PromptTemplate) -> Iterator[LintFinding]:
+def _slips(library: PromptLibrary, template: PromptTemplate) -> Iterator[LintFinding]:
     if not template.prompt.strip():
         yield _finding("warning", "empty", template, "the prompt is empty")
     single = sorted(set(_SINGLE_BRACES.findall(template.prompt)))
@@ -107,9 +102,10 @@ def _looks(library: PromptLibrary, template: PromptTemplate) -> Iterator[LintFin
         written = ", ".join(f"{{{name}}}" for name in single)
         meant = ", ".join(f"{{{{{name}}}}}" for name in single)
         yield _finding("warning", "single-braces", template, f"{written} is sent as it is; a placeholder is {meant}")
-    table, _, key = library.aliases[template.name].rpartition(".")
-    siblings = {library.aliases[name].rpartition(".")[0] for name in library.templates if library.aliases[name] != name}
-    if key not in _FIELDS and template.name == library.aliases[template.name] and table in siblings:
+    # A text beside a prompt's own, under nearly the name of one of its fields, is most likely that field misspelt.
+    table, _, key = template.path.rpartition(".")
+    tables = {other.path.rpartition(".")[0] for other in library.templates.values() if other.path != other.name}
+    if key not in _FIELDS and template.path == template.name and table in tables:
         close = difflib.get_close_matches(key, _FIELDS, n=1, cutoff=0.8)
         if close:
             yield _finding("warning", "field", template, f"{key!r} is taken as a prompt; did you mean {close[0]}?")

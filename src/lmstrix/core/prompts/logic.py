@@ -6,25 +6,20 @@ filters that could make large texts out of small ones are replaced by bounded on
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from datetime import date, time
 from typing import TYPE_CHECKING
 
-from lmstrix.core.prompts.text import KEYWORDS, SPECIAL_VALUES, LogicText
+from lmstrix.core.prompts.checks import KEYWORDS
+from lmstrix.core.prompts.limits import LIMITS
+from lmstrix.core.prompts.text import SPECIAL_VALUES, LogicText
+from lmstrix.core.prompts.values import Value, to_json, to_text
 from lmstrix.ground.errors import PromptError
 
 if TYPE_CHECKING:
     from minijinja import Environment
 
-Value = str | int | float | bool | date | time | Sequence["Value"] | Mapping[str, "Value"]
-
-MAX_CHARACTERS = 128 * 2**20
-MAX_GROWN_CHARACTERS = 256 * 2**20
-FUEL = 1_000_000
-SMALLEST_FUEL = 2_000
 _LEFT_OUT = ("attr", "batch", "chain", "format", "pprint", "safe", "slice", "wordwrap")
 _CAUSE = re.compile(r"^(?:caused by: )?(.*) \(in (.*):(\d+)\)$", re.MULTILINE)
 _BUILT_IN = {"loop", "super", "self", "range", "dict", SPECIAL_VALUES}
@@ -32,25 +27,6 @@ _BUILT_IN = {"loop", "super", "self", "range", "dict", SPECIAL_VALUES}
 
 class UndefinedNameError(Exception):
     """The text printed a name that has no value."""
-
-
-def to_text(value: object) -> str:
-    """A value as it is printed: text as it is, booleans as TOML spells them, lists and tables as JSON."""
-    if isinstance(value, str):
-        return value
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, int | float):
-        return str(value)
-    if isinstance(value, date | time):
-        return value.isoformat()
-    if isinstance(value, Mapping | list | tuple):
-        return json.dumps(value, ensure_ascii=False, default=_plain)
-    raise PromptError(f"a value of type {type(value).__name__} cannot be printed in a prompt: give text or a number")
-
-
-def _plain(value: object) -> object:
-    return dict(value) if isinstance(value, Mapping) else to_text(value)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,7 +49,7 @@ class LogicProgram:
     def fuel(self) -> int:
         """Instructions it may run, fewer when each may print a long literal."""
         literals = [self.text.loop_literal, *(part.largest_literal for part in self.parts.values())]
-        return min(FUEL, max(SMALLEST_FUEL, MAX_CHARACTERS // max(1, *literals, 1)))
+        return min(LIMITS.fuel, max(LIMITS.smallest_fuel, LIMITS.characters // max(1, *literals, 1)))
 
     @property
     def printed(self) -> tuple[str, ...]:
@@ -98,12 +74,13 @@ def link(text: LogicText, parts: Mapping[str, LogicText]) -> LogicProgram:
     """Check the syntax of a text and its parts, and find what they need. Raises PromptError with the line."""
     environment = _environment(None, None)
     needs: set[str] = set()
-    for name, one in {"": text, **parts}.items():
+    for name, part in {"": text, **parts}.items():
         try:
-            environment.add_template(name, one.source)
-            needs |= environment.undeclared_variables_in_str(one.source, nested=True)
+            environment.add_template(name, part.source)
+            needs |= environment.undeclared_variables_in_str(part.source, nested=True)
         except RuntimeError as exc:
-            raise _failure(exc, name) from exc
+            raise _explained(exc, name) from exc
+    # minijinja takes a word of the language for a name where it expects one; it would be reported as missing.
     roots = {name.partition(".")[0] for name in needs}
     if reserved := roots & KEYWORDS:
         raise PromptError(f"{min(reserved)!r} is a word of the language; choose another name")
@@ -113,13 +90,14 @@ def link(text: LogicText, parts: Mapping[str, LogicText]) -> LogicProgram:
 
 def run(program: LogicProgram, values: Mapping[str, Value]) -> str:
     """Render. `values` holds the needed names as nested tables. Raises UndefinedNameError or PromptError."""
-    largest = max((_characters(value) for value in values.values()), default=0)
-    if largest * program.growth > MAX_GROWN_CHARACTERS:
+    # Fuel counts instructions, and one assignment can double a value: the bound is checked before anything runs.
+    largest = max((_size_chars(value) for value in values.values()), default=0)
+    if largest * program.growth > LIMITS.grown_characters:
         raise PromptError(
             f"its set, with and for tags could repeat a value of {largest:,} characters {program.growth:,} times: "
             "print values side by side ({{ a }}{{ b }}) instead of joining them"
         )
-    printed = _Allowance("it prints")
+    printed = _CharacterBudget("it prints")
     environment = _environment(printed.text, program.fuel)
     try:
         for name, part in program.parts.items():
@@ -128,22 +106,24 @@ def run(program: LogicProgram, values: Mapping[str, Value]) -> str:
     except RecursionError as exc:
         raise PromptError("a value is nested too deeply") from exc
     except RuntimeError as exc:
-        raise _failure(exc, "") from exc
+        raise _explained(exc, "") from exc
+    # What our Python filters raise on values of the wrong type comes through minijinja as it is.
     except (TypeError, ValueError, AttributeError, LookupError) as exc:
         raise PromptError(f"a filter was given what it cannot use: {exc}") from exc
 
 
-def _characters(value: object) -> int:
+def _size_chars(value: object) -> int:
     if isinstance(value, str):
         return len(value)
     if isinstance(value, Mapping):
-        return sum(len(str(key)) + _characters(item) for key, item in value.items())
+        return sum(len(str(key)) + _size_chars(item) for key, item in value.items())
     if isinstance(value, Iterable):
-        return sum(_characters(item) + 2 for item in value)
+        return sum(_size_chars(item) + 2 for item in value)
+    # A number or a date, which no filter prints longer.
     return 24
 
 
-def _failure(exc: RuntimeError, part: str) -> PromptError | UndefinedNameError:
+def _explained(exc: RuntimeError, part: str) -> PromptError | UndefinedNameError:
     """A failure of minijinja in our words. Its text has a line for each cause; the last says what happened."""
     what, name, line = (_CAUSE.findall(str(exc)) or [(str(exc).partition("\n")[0], "", "?")])[-1]
     if what.startswith("undefined value"):
@@ -158,7 +138,7 @@ def _environment(finalizer: Callable[[object], str] | None, fuel: int | None) ->
     """A fresh one for every run (40 µs), so that runs in several threads share nothing."""
     from minijinja import Environment
 
-    made = _Allowance("its filters make")
+    made = _CharacterBudget("its filters make")
     environment: Environment = Environment(  # type: ignore[call-overload]  # its stubs lack "semi_strict"
         undefined_behavior="semi_strict",
         auto_escape_callback=_never,
@@ -178,6 +158,7 @@ def _environment(finalizer: Callable[[object], str] | None, fuel: int | None) ->
             "string": made.text,
         },
     )
+    # These make text without a bound that we could set, reach into objects, or mean nothing where nothing is escaped.
     for name in _LEFT_OUT:
         environment.remove_filter(name)
     for name in ("cycler", "debug", "joiner", "namespace"):
@@ -189,26 +170,27 @@ def _never(_name: str) -> bool:
     return False
 
 
-class _Allowance:
-    """How much text one run may still make; every filter call and every printed value draws on one."""
+class _CharacterBudget:
+    """How much text one run may still make, spent by every filter call or by every printed value."""
 
     def __init__(self, what: str) -> None:
         self.what = what
-        self.left = MAX_CHARACTERS
+        self.left = LIMITS.characters
 
     def spend(self, characters: int) -> None:
         self.left -= characters
         if self.left < 0:
-            raise PromptError(f"{self.what} more than {MAX_CHARACTERS:,} characters: shorten its loops and texts")
+            raise PromptError(f"{self.what} more than {LIMITS.characters:,} characters: shorten its loops and texts")
 
     def text(self, value: object) -> str:
-        """A value as text, paid for."""
+        """A value as text, spent."""
         text = to_text(value)
         self.spend(len(text))
         return text
 
     def replace(self, value: object, old: str, new: str) -> str:
         text = to_text(value)
+        # Counted before it is made: what is refused must not have taken the memory already.
         self.spend(len(text) + text.count(old) * max(0, len(new) - len(old)))
         return text.replace(old, new)
 
@@ -236,6 +218,6 @@ class _Allowance:
         return (cut if killwords else cut.rsplit(" ", 1)[0]) + end
 
     def tojson(self, value: object, indent: int | None = None) -> str:
-        text = json.dumps(value, ensure_ascii=False, indent=indent and min(indent, 8), default=_plain)
+        text = to_json(value, indent and min(indent, 8))
         self.spend(len(text))
         return text
