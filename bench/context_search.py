@@ -11,6 +11,7 @@ simulated_worlds.py says what is assumed.
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import time
 from collections import Counter
@@ -29,10 +30,11 @@ if TYPE_CHECKING:
     from bench.simulated_worlds import Scenario, World
 
     from lmstrix.core.context.machine_belief import MachineBelief
+    from lmstrix.core.context.search import Precision
 
 Fits = Literal["all", "part", "none"]
 """How much of the declared context a world has room for."""
-OURS = {
+OURS: dict[str, tuple[Precision, bool]] = {
     "belief search, safe": ("safe", True),
     "belief search, balanced": ("balanced", True),
     "belief search, tight": ("tight", True),
@@ -149,7 +151,7 @@ def plot(rows: Sequence[Row], algorithms: Sequence[str]) -> str:
         return left + (width - left - 20) * min(gap_percent, biggest_gap) / biggest_gap
 
     def y(failing: float) -> float:
-        return bottom - (bottom - 30) * (min(failing, biggest_failing) / biggest_failing) ** 0.5
+        return bottom - (bottom - 30) * math.sqrt(min(failing, biggest_failing) / biggest_failing)
 
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" font-family="sans-serif" '

@@ -169,7 +169,7 @@ async def measure(status: EngineStatus, file: Path, name: str, tokens: int, runs
         asynchronous = await stack.enter_async_context(lmstudio.AsyncClient(address))
         blocking = stack.enter_context(lmstudio.Client(address))
         channels = itertools.count()
-        config = {"contextLength": CONTEXT_LENGTH}
+        config: lmstudio.LlmLoadModelConfigDict = {"contextLength": CONTEXT_LENGTH}
         await asynchronous.llm.load_new_instance(name, config=config)
         ways: dict[str, Callable[[], Awaitable[Timing]]] = {
             BARE: lambda: http(bare, name, tokens),

@@ -78,7 +78,7 @@ def measure(address: str, home: Path, runs: int) -> dict[str, list[Timing]]:
         instance_id = lms.load(MODEL, CONTEXT_LENGTH).instance_id
         asynchronous = AsyncLMStrix(server=address, home=home)
         handle = sdk.llm.model(instance_id)
-        config = {"maxTokens": TOKENS, "temperature": 0}
+        config: lmstudio.LlmPredictionConfigDict = {"maxTokens": TOKENS, "temperature": 0}
         request = GenerationRequest(messages=(Message(role="user", text=QUESTION),), max_tokens=TOKENS, temperature=0)
         ways: dict[str, Callable[[], Timing]] = {
             RAW: lambda: timed(lambda: handle.respond_stream(QUESTION, config=config)),

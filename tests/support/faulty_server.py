@@ -494,7 +494,7 @@ class FaultyServer:
         }
         if fault == "bad stats":
             stats |= {"stopReason": "tiredOfIt", "promptTokensCount": 7.5, "predictedTokensCount": "many"}
-        configs = {"loadModelConfig": {"fields": []}, "predictionConfig": {"fields": []}}
+        configs: dict[str, Any] = {"loadModelConfig": {"fields": []}, "predictionConfig": {"fields": []}}
         yield {"type": "success", "stats": stats, "modelInfo": instance.info(), **configs}
 
     def _prefill(self, instance: Instance, prompt_tokens: int) -> Iterator[dict[str, Any]]:
