@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from lmstrix.core.benchmark.events import BenchEvent
+    from lmstrix.core.benchmark.records import FileCache
 
 QUICK = BenchRequest(runs=6, max_tokens=8, idle_s=0.0, settled_ratio=None)
 
@@ -202,7 +203,11 @@ async def cancel_in_the_middle(backend: FakeBackend, history: History) -> Bench:
         server_of(backend), [target(key) for key in backend.models], QUICK, session="s", history=history.benches
     )
     task = asyncio.create_task(session.run())
-    backend.on_hang = lambda: task.cancel() and None
+
+    def cancel() -> None:
+        task.cancel()
+
+    backend.on_hang = cancel
     with pytest.raises(asyncio.CancelledError):
         await task
     return session
@@ -261,9 +266,10 @@ def test_thoughts_come_before_the_answer() -> None:
 
 def test_cold_and_warm_loads_are_kept_apart() -> None:
     now = datetime.now(UTC)
+    labels: tuple[FileCache | None, ...] = ("cold", "warm", None, "warm")
     loads = tuple(
         LoadRecord(number=number, measured_at=now, load_s=float(number), context_length=1, file_cache=label)
-        for number, label in enumerate(("cold", "warm", None, "warm"), 1)
+        for number, label in enumerate(labels, 1)
     )
     assert series_of((), loads) == {"load_s": [1.0, 2.0, 3.0, 4.0], "cold_load_s": [1.0], "warm_load_s": [2.0, 4.0]}
 
