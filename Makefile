@@ -1,31 +1,43 @@
 # Everything a newcomer needs: `make demo` and `make test`. Both set up .venv by themselves.
 PYTHON ?= python3
+# A file of exact versions, for runs that must be repeatable: `make check CONSTRAINTS=constraints.txt`.
+CONSTRAINTS ?=
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+CODE := src tests bench tools examples
+PYTEST := $(BIN)/python -m pytest -q -n 2 --dist loadfile
 
-.PHONY: demo test check bench clean
+.PHONY: demo test check format bench dist clean
 
 demo: $(READY)
 	@$(BIN)/lmstrix demo
 
 test: $(READY)
-	@$(BIN)/python -m pytest -q -n 2 --dist loadfile
+	@$(PYTEST)
 
 check: $(READY)
-	$(BIN)/ruff format --check src tests bench tools examples
-	$(BIN)/ruff check src tests bench tools examples
+	$(BIN)/ruff format --check $(CODE)
+	$(BIN)/ruff check $(CODE)
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -q -n 2 --dist loadfile
+	$(PYTEST)
+
+format: $(READY)
+	$(BIN)/ruff format $(CODE)
+	$(BIN)/ruff check --fix $(CODE)
 
 bench: $(READY)
 	$(BIN)/python bench/run.py
 
+dist: $(READY)
+	rm -rf dist
+	$(BIN)/python -m hatchling build
+
 $(READY): pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "LMStrix needs Python 3.11 or newer; set PYTHON=python3.12, say"; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "LMStrix needs Python 3.11 or newer. To choose one that is installed, for example: make PYTHON=python3.12"; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "Installing LMStrix into $(VENV) (first time only) …"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[engine,dev]'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check $(addprefix --constraint ,$(CONSTRAINTS)) -e '.[engine,dev]'
 	@touch $(READY)
 
 clean:

@@ -6,6 +6,7 @@ import os
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -13,6 +14,10 @@ if TYPE_CHECKING:
 
 for _name in [name for name in os.environ if name.startswith(("LMSTRIX_", "LMSTUDIO_", "LM_API", "LMS_"))]:
     del os.environ[_name]
+
+# By default Hypothesis fails an example that takes 200 ms, which says how busy the machine is, not what the code does.
+settings.register_profile("unhurried", settings(deadline=None))
+settings.load_profile("unhurried")
 
 
 @pytest.fixture(autouse=True)

@@ -58,6 +58,19 @@ def test_readme_names_only_commands_there_are() -> None:
         assert set(named) - known - {"import", "is"} == set(), text
 
 
+@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "SECURITY.md", "docs/architecture.md"])
+def test_every_place_a_document_names_is_there(name: str) -> None:
+    """`folder/file.py` counts from the package or the repository; a folder is looked for where its first one is."""
+    roots = (ROOT / "src" / "lmstrix", ROOT)
+    named = re.findall(r"`([\w.-]+(?:/[\w.-]+)*/?)`", (ROOT / name).read_text(encoding="utf-8"))
+    places = [
+        word
+        for word in named
+        if word.endswith(".py") or ("/" in word and any((root / word.split("/")[0]).exists() for root in roots))
+    ]
+    assert [word for word in places if not any((root / word).exists() for root in roots)] == []
+
+
 def test_every_example_is_run() -> None:
     assert {path.name for path in (ROOT / "examples").glob("*.py")} == set(EXAMPLES)
 

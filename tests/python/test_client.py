@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from lmstrix.core.answers.batch import BatchProgress
+
 
 @pytest.fixture(scope="module")
 def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedEngine]:
@@ -47,7 +49,7 @@ def test_a_chat_remembers(engine: EmbeddedEngine) -> None:
 
 
 def test_a_batch_of_texts(engine: EmbeddedEngine, tmp_path: Path) -> None:
-    seen = []
+    seen: list[BatchProgress] = []
     with LMStrix(server=engine.address) as lms:
         report = lms.batch(
             {"sum": "2+3", "hello": "hello"}, ["scripted"], tmp_path, inputs={"a": "="}, on_progress=seen.append, seed=1

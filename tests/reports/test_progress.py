@@ -6,9 +6,9 @@ import time
 
 import pytest
 
-from lmstrix.core.context.tester import Step
+from lmstrix.core.context.report import Step
 from lmstrix.core.context.verdict import Outcome
-from lmstrix.core.registry.registry import ModelRecord
+from lmstrix.core.registry.records import ModelRecord
 from lmstrix.reports.console import Console
 from lmstrix.reports.progress import ProgressLine
 from lmstrix.reports.tests import ContextTestProgressLine

@@ -157,10 +157,10 @@ class NvmlError(Exception):
 class FakeNvml:
     """Two cards as the driver shows them: one counts joules, an old one knows its present power only."""
 
-    NVMLError: ClassVar[type[Exception]] = NvmlError
     names: ClassVar[list[str]] = ["H200", "GTX 1060"]
 
     def __init__(self) -> None:
+        self.NVMLError: type[Exception] = NvmlError
         self.running = False
         self.millijoules = 5_000
 

@@ -303,7 +303,10 @@ def test_power_is_split_at_the_first_token_and_idle_taken_off() -> None:
     assert run.energy.gross_j == pytest.approx(50 * run.span_s)
     assert run.energy.net_j == pytest.approx(0.0, abs=0.01)
     assert run.energy.idle_power_w == pytest.approx(50.0)
-    assert run.energy.prefill_gross_j == pytest.approx(25.0, rel=0.2)
+    (figures,) = run.requests
+    assert figures.ttft_s is not None
+    assert figures.ttft_s >= 0.5  # a busy machine makes it longer, and the energy of it larger by as much
+    assert run.energy.prefill_gross_j == pytest.approx(50 * figures.ttft_s)
     assert run.energy.decode_gross_j is not None
     assert report.power == "replay"
     assert report.cells[0].summaries["gross_j"].median == run.energy.gross_j
