@@ -11,6 +11,7 @@ is judged. Budgets: 3 % for each figure; the first millisecond before the first 
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
 import subprocess
@@ -26,15 +27,16 @@ from tests.support.tiny_gguf_scripted import scripted_model
 
 from lmstrix.api.client import AsyncLMStudioBackend
 from lmstrix.api.openai import AsyncOpenAIBackend
+from lmstrix.core.benchmark.measuring import BenchServer
 from lmstrix.core.benchmark.records import BenchRequest, BenchTarget
-from lmstrix.core.benchmark.runner import BenchServer, run_bench
+from lmstrix.core.benchmark.runner import Bench
 from lmstrix.engine import EmbeddedEngine
 from lmstrix.ground.types import ServerInfo
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from lmstrix.core.benchmark.records import RequestFigures
+    from lmstrix.core.benchmark.records import BenchReport, RequestFigures
     from lmstrix.engine.records import LogEvent
 
 BUDGET_RATIO = 0.03
@@ -77,10 +79,19 @@ def model_file() -> Path:
     return scripted_model(n_layers=4, feed_forward=768, context_length=CONTEXT_LENGTH)
 
 
-def requests_of(server: BenchServer, target: BenchTarget, runs: int) -> list[RequestFigures]:
+def requests_of(
+    backend: AsyncLMStudioBackend | AsyncOpenAIBackend, server: BenchServer, target: BenchTarget, runs: int
+) -> list[RequestFigures]:
     """What the benchmark measured, one request per run."""
     request = BenchRequest(runs=runs, tiers=(PROMPT_TOKENS,), max_tokens=MAX_TOKENS)
-    (cell,) = run_bench(server, [target], request, power_sources=()).cells
+
+    async def measure() -> BenchReport:
+        try:
+            return await Bench(server, [target], request, power_sources=()).run()
+        finally:
+            await backend.close()
+
+    (cell,) = asyncio.run(measure()).cells
     if cell.outcome != "ok":
         raise SystemExit(f"the benchmark failed: {cell.reason}")
     return [run.requests[0] for run in cell.runs]
@@ -96,7 +107,7 @@ def embedded(runs: int) -> list[Pair]:
         with EmbeddedEngine(Path(folder), memory_limit=2**30, on_log=log.append) as engine:
             backend = AsyncLMStudioBackend(ServerInfo(address=engine.address, engine="embedded"))
             target = BenchTarget(model_key="slow", path=PATH, tested_context_length=CONTEXT_LENGTH, files=(str(file),))
-            ours = requests_of(BenchServer.of(backend), target, runs)
+            ours = requests_of(backend, BenchServer.of(backend), target, runs)
     # Requests that only measure the way to the server are logged too; they answer with one token.
     theirs = [line.stats for line in log if line.stats is not None and (line.stats.predicted_tokens or 0) > 100]
     pairs = []
@@ -112,7 +123,7 @@ def llama_server(runs: int) -> list[Pair]:
     with running_llama_server() as url:
         backend = AsyncOpenAIBackend(url)
         server = BenchServer(streams=backend, loads=None, engine="openai", address=backend.address)
-        ours = requests_of(server, BenchTarget(model_key="model", path="model"), runs)
+        ours = requests_of(backend, server, BenchTarget(model_key="model", path="model"), runs)
     pairs = []
     for figures in ours:
         assert figures.server_ttft_s is not None

@@ -43,6 +43,7 @@ def _forget_output() -> None:
 
 def _run(words: list[str]) -> int:
     from lmstrix.ground.errors import LMStrixError
+    from lmstrix.ground.text import one_line
 
     debug = "--debug" in words
     try:
@@ -54,7 +55,7 @@ def _run(words: list[str]) -> int:
             raise
         from lmstrix.reports.table import clean
 
-        sys.stderr.write(f"lmstrix: {clean(' '.join(str(exc).split()))}\n")
+        sys.stderr.write(f"lmstrix: {clean(one_line(exc))}\n")
         return exc.exit_code
     except OSError as exc:
         if debug or (exc.filename is None and exc.errno in _OUTPUT_FAILURES):
@@ -64,7 +65,7 @@ def _run(words: list[str]) -> int:
     except Exception as exc:  # the process ends here: a fault of ours is one line too
         if debug:
             raise
-        sys.stderr.write(f"lmstrix: internal error, {type(exc).__name__}: {' '.join(str(exc).split())} (add --debug)\n")
+        sys.stderr.write(f"lmstrix: internal error, {type(exc).__name__}: {one_line(exc)} (add --debug)\n")
         return 1
 
 

@@ -26,11 +26,11 @@ TYPE_ERROR = re.compile(r"wrong_calls\.py:(\d+): error: .*\[([a-z-]+)\]$", re.MU
 @pytest.mark.parametrize(
     ("keywords", "record", "positional"),
     [
-        (options.AnswerOptions, InferRequest, {"prompt", "model", "tools", "max_rounds"}),
-        (options.LoadOptions, LoadConfig, {"context_length"}),
-        (options.ContextTestOptions, ContextTestRequest, set()),
-        (options.WishOptions, Wish, set()),
-        (options.BenchOptions, BenchRequest, set()),
+        (options.AnswerKeywords, InferRequest, {"prompt", "model", "tools", "max_rounds"}),
+        (options.LoadKeywords, LoadConfig, {"context_length"}),
+        (options.ContextTestKeywords, ContextTestRequest, set()),
+        (options.WishKeywords, Wish, set()),
+        (options.BenchKeywords, BenchRequest, set()),
     ],
 )
 def test_options_are_the_fields_of_their_record(keywords: type, record: type, positional: set[str]) -> None:

@@ -39,14 +39,6 @@ def is_token(text: str) -> bool:
     return _TOKEN.fullmatch(text) is not None
 
 
-def is_loopback(host: str) -> bool:
-    """Whether an address to listen on is reachable from this machine only."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
 def frame_refusal(token: str | None, client: ClientIdentity) -> str | None:
     """Why a websocket client is refused, or None. Clients send the two halves of a token as identity and passkey."""
     if token is None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from lmstrix.engine import access
+from lmstrix.ground.addresses import is_loopback
 from lmstrix.ground.context_lengths import SERVER_DEFAULT_CONTEXT_LENGTH
 from lmstrix.ground.errors import EngineError
 
@@ -49,7 +50,7 @@ class EngineOptions:
                 f"for example {access.new_token()}"
             )
         # Whoever reaches the port can load models and read what others are told.
-        if self.api_token is None and not access.is_loopback(self.host):
+        if self.api_token is None and not is_loopback(self.host):
             raise EngineError(
                 f"listening on {self.host} lets others in: give an API token, for example {access.new_token()}"
             )

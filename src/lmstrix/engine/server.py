@@ -29,6 +29,7 @@ from lmstrix.engine.protocol.session import serve_websocket
 from lmstrix.engine.rest import add_rest_routes
 from lmstrix.engine.rest.errors import Handler, error_response
 from lmstrix.engine.state import EngineState, LogHub
+from lmstrix.ground.addresses import is_loopback
 from lmstrix.ground.errors import EngineError
 from lmstrix.ground.version import __version__
 
@@ -145,7 +146,7 @@ class EngineServer:
         if port in (None, self.port):
             return
         assert self._runner is not None
-        if self._options.api_token is None and not access.is_loopback(host):
+        if self._options.api_token is None and not is_loopback(host):
             raise EngineFault(
                 f"Listening on {host} lets others in: start the engine with an API token for that.", kind="refused"
             )

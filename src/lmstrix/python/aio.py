@@ -34,12 +34,12 @@ if TYPE_CHECKING:
     from lmstrix.core.registry.records import ModelRecord
     from lmstrix.ground.types import LoadedModel, Message, StreamEvent
     from lmstrix.python.options import (
-        AnswerOptions,
-        BenchOptions,
-        ChatOptions,
-        ContextTestOptions,
-        LoadOptions,
-        WishOptions,
+        AnswerKeywords,
+        BenchKeywords,
+        ChatKeywords,
+        ContextTestKeywords,
+        LoadKeywords,
+        WishKeywords,
     )
     from lmstrix.python.results import InferenceResult
     from lmstrix.service import LMStrixService
@@ -90,12 +90,12 @@ class AsyncLMStrix:
         return list((await asyncio.to_thread(self._service.list_models, containing=filter)).records)
 
     async def estimate(
-        self, model: str, context_length: int | None = None, **load: Unpack[LoadOptions]
+        self, model: str, context_length: int | None = None, **load: Unpack[LoadKeywords]
     ) -> EstimateReport:
         """What a load takes and which context fits, by arithmetic."""
         return await self._service.estimate(model, LoadConfig(context_length=context_length, **load))
 
-    async def recommend(self, wish: Wish | None = None, **changes: Unpack[WishOptions]) -> Advice:
+    async def recommend(self, wish: Wish | None = None, **changes: Unpack[WishKeywords]) -> Advice:
         """The best models for a wish; `changes` are fields of Wish (task="code", min_context_length=…)."""
         from lmstrix.core.answers.recommend import Wish
 
@@ -104,7 +104,7 @@ class AsyncLMStrix:
         return await asyncio.to_thread(self._service.recommend, wanted)
 
     async def load(
-        self, model: str, context_length: int | None = None, *, ttl_s: float | None = None, **load: Unpack[LoadOptions]
+        self, model: str, context_length: int | None = None, *, ttl_s: float | None = None, **load: Unpack[LoadKeywords]
     ) -> LoadedModel:
         """Load a model at its tested context, or the one given, and keep it."""
         return await self._service.load(model, LoadConfig(context_length=context_length, **load), ttl_s=ttl_s)
@@ -120,7 +120,7 @@ class AsyncLMStrix:
     # Context limits
 
     async def test_model(
-        self, model: str, options: ContextTestRequest | None = None, **changes: Unpack[ContextTestOptions]
+        self, model: str, options: ContextTestRequest | None = None, **changes: Unpack[ContextTestKeywords]
     ) -> ContextOutcome:
         """Find one model's real context limit. `changes` are fields of ContextTestRequest (threshold=…, fast=True).
 
@@ -133,7 +133,7 @@ class AsyncLMStrix:
         return outcome
 
     async def test_all(
-        self, options: ContextTestRequest | None = None, **changes: Unpack[ContextTestOptions]
+        self, options: ContextTestRequest | None = None, **changes: Unpack[ContextTestKeywords]
     ) -> ContextReport:
         """Find the limits of all models that have no result yet, smallest risk first."""
         return await self._service.test(None, _test_request(options, changes))
@@ -141,16 +141,16 @@ class AsyncLMStrix:
     # Answers
 
     def events(
-        self, prompt: str, model: str | None = None, **options: Unpack[AnswerOptions]
+        self, prompt: str, model: str | None = None, **options: Unpack[AnswerKeywords]
     ) -> AsyncGenerator[StreamEvent]:
         """All events of one answer: prompt progress, text, reasoning, and the result at the end."""
         return self._service.stream(_request(prompt, model, options))
 
-    def stream(self, prompt: str, model: str | None = None, **options: Unpack[AnswerOptions]) -> AsyncGenerator[str]:
+    def stream(self, prompt: str, model: str | None = None, **options: Unpack[AnswerKeywords]) -> AsyncGenerator[str]:
         """The text of one answer as it comes; close it (contextlib.aclosing) when leaving early."""
         return texts_of(self.events(prompt, model, **options))
 
-    async def infer(self, prompt: str, model: str | None = None, **options: Unpack[AnswerOptions]) -> InferenceResult:
+    async def infer(self, prompt: str, model: str | None = None, **options: Unpack[AnswerKeywords]) -> InferenceResult:
         """One answer. `options` are fields of InferRequest: system_prompt, in_ctx, out_ctx, temperature, seed, …"""
         return await answer_of(self.events(prompt, model, **options))
 
@@ -161,7 +161,7 @@ class AsyncLMStrix:
         *,
         tools: Iterable[Callable[..., object]],
         max_rounds: int = 10,
-        **options: Unpack[AnswerOptions],
+        **options: Unpack[AnswerKeywords],
     ) -> ActResult:
         """An answer for which the model may call these Python functions, as often as `max_rounds` allows.
 
@@ -176,7 +176,7 @@ class AsyncLMStrix:
         return ActResult.acted(await result_of(self._service.stream(request, transcript=transcript)), transcript)
 
     def chat(
-        self, model: str | None = None, *, system_prompt: str | None = None, **options: Unpack[ChatOptions]
+        self, model: str | None = None, *, system_prompt: str | None = None, **options: Unpack[ChatKeywords]
     ) -> AsyncChat:
         """A conversation; `options` hold for each of its turns."""
         from lmstrix.core.answers.conversations import Conversation
@@ -197,7 +197,7 @@ class AsyncLMStrix:
         parallel: int = 1,
         skip_existing: bool = True,
         on_progress: Callable[[BatchProgress], None] | None = None,
-        **options: Unpack[AnswerOptions],
+        **options: Unpack[AnswerKeywords],
     ) -> BatchReport:
         """Prompts by models by inputs to files below `out`, one model loaded at a time; what exists is skipped.
 
@@ -227,7 +227,7 @@ class AsyncLMStrix:
     # Benchmarks
 
     async def bench(
-        self, models: str | Sequence[str], request: BenchRequest | None = None, **changes: Unpack[BenchOptions]
+        self, models: str | Sequence[str], request: BenchRequest | None = None, **changes: Unpack[BenchKeywords]
     ) -> BenchReport:
         """Measure models; the report's page is written to the LMStrix home. Keywords change fields of `request`.
 
@@ -237,7 +237,7 @@ class AsyncLMStrix:
         return (await self._benchmarking(models, request, changes).run()).report
 
     def _benchmarking(
-        self, models: str | Sequence[str], request: BenchRequest | None, changes: BenchOptions
+        self, models: str | Sequence[str], request: BenchRequest | None, changes: BenchKeywords
     ) -> Benchmarking:
         from lmstrix.core.benchmark.records import BenchRequest
         from lmstrix.service import benching
@@ -271,7 +271,7 @@ def _service(
     return LMStrixService(paths=paths, settings=load_settings(paths.home, flags=flags), notify=notify)
 
 
-def _request(prompt: str, model: str | None, options: AnswerOptions) -> InferRequest:
+def _request(prompt: str, model: str | None, options: AnswerKeywords) -> InferRequest:
     from lmstrix.core.answers.request import InferRequest
 
     stop = options.get("stop") or ()
@@ -279,7 +279,7 @@ def _request(prompt: str, model: str | None, options: AnswerOptions) -> InferReq
     return InferRequest(prompt=prompt, model=model, **values)
 
 
-def _test_request(options: ContextTestRequest | None, changes: ContextTestOptions) -> ContextTestRequest:
+def _test_request(options: ContextTestRequest | None, changes: ContextTestKeywords) -> ContextTestRequest:
     from lmstrix.service.testing import ContextTestRequest
 
     return replace(options or ContextTestRequest(), **changes)

@@ -29,12 +29,12 @@ if TYPE_CHECKING:
     from lmstrix.core.registry.records import ModelRecord
     from lmstrix.ground.types import LoadedModel, StreamEvent
     from lmstrix.python.options import (
-        AnswerOptions,
-        BenchOptions,
-        ChatOptions,
-        ContextTestOptions,
-        LoadOptions,
-        WishOptions,
+        AnswerKeywords,
+        BenchKeywords,
+        ChatKeywords,
+        ContextTestKeywords,
+        LoadKeywords,
+        WishKeywords,
     )
     from lmstrix.python.results import ActResult, InferenceResult
     from lmstrix.service.testing import ContextTestRequest
@@ -85,16 +85,16 @@ class LMStrix:
         """The registry's models, by key."""
         return self._portal.run(self._lms.list_models(filter))
 
-    def estimate(self, model: str, context_length: int | None = None, **load: Unpack[LoadOptions]) -> EstimateReport:
+    def estimate(self, model: str, context_length: int | None = None, **load: Unpack[LoadKeywords]) -> EstimateReport:
         """What a load takes and which context fits, by arithmetic."""
         return self._portal.run(self._lms.estimate(model, context_length, **load))
 
-    def recommend(self, wish: Wish | None = None, **changes: Unpack[WishOptions]) -> Advice:
+    def recommend(self, wish: Wish | None = None, **changes: Unpack[WishKeywords]) -> Advice:
         """The best models for a wish; `changes` are fields of Wish (task="code", min_context_length=…)."""
         return self._portal.run(self._lms.recommend(wish, **changes))
 
     def load(
-        self, model: str, context_length: int | None = None, *, ttl_s: float | None = None, **load: Unpack[LoadOptions]
+        self, model: str, context_length: int | None = None, *, ttl_s: float | None = None, **load: Unpack[LoadKeywords]
     ) -> LoadedModel:
         """Load a model at its tested context, or the one given, and keep it."""
         return self._portal.run(self._lms.load(model, context_length, ttl_s=ttl_s, **load))
@@ -110,7 +110,7 @@ class LMStrix:
     # Context limits
 
     def test_model(
-        self, model: str, options: ContextTestRequest | None = None, **changes: Unpack[ContextTestOptions]
+        self, model: str, options: ContextTestRequest | None = None, **changes: Unpack[ContextTestKeywords]
     ) -> ContextOutcome:
         """Find one model's real context limit. `changes` are fields of ContextTestRequest (threshold=…, fast=True).
 
@@ -119,22 +119,22 @@ class LMStrix:
         return self._portal.run(self._lms.test_model(model, options, **changes))
 
     def test_all(
-        self, options: ContextTestRequest | None = None, **changes: Unpack[ContextTestOptions]
+        self, options: ContextTestRequest | None = None, **changes: Unpack[ContextTestKeywords]
     ) -> ContextReport:
         """Find the limits of all models that have no result yet, smallest risk first."""
         return self._portal.run(self._lms.test_all(options, **changes))
 
     # Answers
 
-    def infer(self, prompt: str, model: str | None = None, **options: Unpack[AnswerOptions]) -> InferenceResult:
+    def infer(self, prompt: str, model: str | None = None, **options: Unpack[AnswerKeywords]) -> InferenceResult:
         """One answer. `options` are fields of InferRequest: system_prompt, in_ctx, out_ctx, temperature, seed, …"""
         return self._portal.run(self._lms.infer(prompt, model, **options))
 
-    def stream(self, prompt: str, model: str | None = None, **options: Unpack[AnswerOptions]) -> Iterator[str]:
+    def stream(self, prompt: str, model: str | None = None, **options: Unpack[AnswerKeywords]) -> Iterator[str]:
         """The text of one answer as it comes; leaving early cancels it on the server."""
         return self._portal.iterate(self._lms.stream(prompt, model, **options))
 
-    def events(self, prompt: str, model: str | None = None, **options: Unpack[AnswerOptions]) -> Iterator[StreamEvent]:
+    def events(self, prompt: str, model: str | None = None, **options: Unpack[AnswerKeywords]) -> Iterator[StreamEvent]:
         """All events of one answer: prompt progress, text, reasoning, and the result at the end."""
         return self._portal.iterate(self._lms.events(prompt, model, **options))
 
@@ -145,7 +145,7 @@ class LMStrix:
         *,
         tools: Iterable[Callable[..., object]],
         max_rounds: int = 10,
-        **options: Unpack[AnswerOptions],
+        **options: Unpack[AnswerKeywords],
     ) -> ActResult:
         """An answer for which the model may call these Python functions, as often as `max_rounds` allows.
 
@@ -159,7 +159,7 @@ class LMStrix:
         return self._portal.run(self._lms.act(prompt, model, tools=functions, max_rounds=max_rounds, **options))
 
     def chat(
-        self, model: str | None = None, *, system_prompt: str | None = None, **options: Unpack[ChatOptions]
+        self, model: str | None = None, *, system_prompt: str | None = None, **options: Unpack[ChatKeywords]
     ) -> Chat:
         """A conversation; `options` hold for each of its turns."""
         return Chat(self._portal, self._lms.chat(model, system_prompt=system_prompt, **options))
@@ -175,7 +175,7 @@ class LMStrix:
         parallel: int = 1,
         skip_existing: bool = True,
         on_progress: Callable[[BatchProgress], None] | None = None,
-        **options: Unpack[AnswerOptions],
+        **options: Unpack[AnswerKeywords],
     ) -> BatchReport:
         """Prompts by models by inputs to files below `out`, one model loaded at a time; what exists is skipped.
 
@@ -204,7 +204,7 @@ class LMStrix:
     # Benchmarks
 
     def bench(
-        self, models: str | Sequence[str], request: BenchRequest | None = None, **changes: Unpack[BenchOptions]
+        self, models: str | Sequence[str], request: BenchRequest | None = None, **changes: Unpack[BenchKeywords]
     ) -> BenchReport:
         """Measure models; the report's page is written to the LMStrix home. Keywords change fields of `request`.
 

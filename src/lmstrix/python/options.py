@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from lmstrix.ground.types import Deadlines, LoadConfig, Message
 
 
-class SamplingOptions(TypedDict, total=False):
+class SamplingKeywords(TypedDict, total=False):
     """How the answer is drawn; what is not given is the server's choice."""
 
     temperature: float | None
@@ -28,7 +28,7 @@ class SamplingOptions(TypedDict, total=False):
     json_schema: Mapping[str, Any] | None
 
 
-class ChatOptions(SamplingOptions, total=False):
+class ChatKeywords(SamplingKeywords, total=False):
     """Fields of InferRequest that hold for every turn of a chat, every question of a batch.
 
     `in_ctx` and `out_ctx`: tokens, or a float as share of the context. Times in seconds; `ttl_s` 0 unloads at once.
@@ -46,14 +46,14 @@ class ChatOptions(SamplingOptions, total=False):
     total_s: float | None
 
 
-class AnswerOptions(ChatOptions, total=False):
+class AnswerKeywords(ChatKeywords, total=False):
     """Fields of InferRequest. `messages` is a whole chat in place of the prompt."""
 
     messages: tuple[Message, ...]
     system_prompt: str | None
 
 
-class LoadOptions(TypedDict, total=False):
+class LoadKeywords(TypedDict, total=False):
     """Fields of LoadConfig beside the context length. None leaves the choice to the server."""
 
     gpu_ratio: float | None
@@ -70,7 +70,7 @@ class LoadOptions(TypedDict, total=False):
     seed: int | None
 
 
-class ContextTestOptions(TypedDict, total=False):
+class ContextTestKeywords(TypedDict, total=False):
     """Fields of ContextTestRequest. Lengths in tokens, times in seconds."""
 
     threshold: int | None
@@ -86,7 +86,7 @@ class ContextTestOptions(TypedDict, total=False):
     unload_others: bool
 
 
-class WishOptions(TypedDict, total=False):
+class WishKeywords(TypedDict, total=False):
     """Fields of Wish."""
 
     task: WorkKind
@@ -96,7 +96,7 @@ class WishOptions(TypedDict, total=False):
     prefer: Preference
 
 
-class BenchOptions(TypedDict, total=False):
+class BenchKeywords(TypedDict, total=False):
     """Fields of BenchRequest. `tiers` are context lengths in tokens."""
 
     runs: int

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from lmstrix.core.answers.chat import overflow_hint
 from lmstrix.ground.errors import LMStrixError, UsageError
+from lmstrix.ground.text import one_line
 from lmstrix.reports.answers import answer_json, show_stream
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ def run_chat(session: ChatSession, console: Console, *, say: Say) -> None:
         except LMStrixError as exc:
             if not interactive:
                 raise
-            console.note(f"{' '.join(str(exc).split())}{overflow_hint(exc)}")
+            console.note(f"{one_line(exc)}{overflow_hint(exc)}")
     if interactive:
         console.note("")
 

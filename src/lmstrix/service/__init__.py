@@ -1,6 +1,5 @@
-"""The use cases: `LMStrixService` has one method each, returns records and prints nothing."""
+"""The use cases: one module each, functions of a Workspace; LMStrixService has them all by name."""
 
-from lmstrix.core.answers.request import InferRequest
 from lmstrix.service.facade import LMStrixService
 
-__all__ = ["InferRequest", "LMStrixService"]
+__all__ = ["LMStrixService"]

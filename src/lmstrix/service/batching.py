@@ -31,6 +31,7 @@ from lmstrix.core.answers.inference import OWN_PREFIX, InferenceManager
 from lmstrix.core.prompts.rendering import render
 from lmstrix.ground.errors import BackendUnavailableError, LMStrixError, UsageError
 from lmstrix.ground.tasks import to_its_end
+from lmstrix.ground.text import one_line
 from lmstrix.ground.types import GenerationResult, LoadConfig
 from lmstrix.loaders.contexts import load_text
 from lmstrix.loaders.prompts import parse_reference
@@ -216,7 +217,7 @@ class _BatchRun:
         self._workspace.call_log.answered(planned, result)
 
     async def _failed(self, item: BatchItem, failure: LMStrixError) -> None:
-        error = " ".join(str(failure).split())
+        error = one_line(failure)
         await self._indexed(BatchOutcome(item=item, outcome=type(failure).__name__, error=error))
 
     async def _indexed(self, outcome: BatchOutcome) -> None:

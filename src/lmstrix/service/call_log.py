@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from lmstrix.ground.errors import HistoryError
+from lmstrix.ground.text import one_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 PRUNE_EVERY = 50  # calls
 
 
-class CallLog:
+class CallRecorder:
     """The log of calls in the database at `path`, opened when it is first written to and again after a failure."""
 
     def __init__(self, path: Path, settings: Settings, notify: Callable[[str], None]) -> None:
@@ -66,7 +67,7 @@ class CallLog:
                 model_key=planned.record.model_key,
                 outcome=type(failure).__name__,
                 prompt=prompt_text(planned),
-                details={"error": " ".join(str(failure).split())},
+                details={"error": one_line(failure)},
             )
         )
 

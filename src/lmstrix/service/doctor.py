@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from lmstrix.core.health import Check, DoctorReport
 from lmstrix.ground.errors import BackendUnavailableError, LMStrixError
+from lmstrix.ground.text import one_line
 from lmstrix.ground.units import format_bytes
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ def _checked(check: Callable[[Workspace], Check], workspace: Workspace) -> Check
 
 
 def _failed(name: str, failure: Exception) -> Check:
-    return Check(name=name.strip("_"), state="problem", found=" ".join(str(failure).split()))
+    return Check(name=name.strip("_"), state="problem", found=one_line(failure))
 
 
 def _python(_workspace: Workspace) -> Check:
@@ -116,7 +117,7 @@ async def _server(workspace: Workspace) -> Check:
         connection = await connect_running(workspace.paths, workspace.settings)
     except BackendUnavailableError as exc:
         remedy = "start LM Studio and its server (lms server start), or lmstrix engine start"
-        found = " ".join(str(exc).split()).partition("; ")[0]
+        found = one_line(exc).partition("; ")[0]
         return Check(name="server", state="note", found=found, remedy=remedy)
     except (LMStrixError, OSError) as exc:
         return _failed("server", exc)

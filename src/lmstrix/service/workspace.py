@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from lmstrix.core.registry.store import RegistryStore
 from lmstrix.ground.callbacks import in_caller
-from lmstrix.service.call_log import CallLog
+from lmstrix.service.call_log import CallRecorder
 
 if TYPE_CHECKING:
     import asyncio
@@ -35,7 +35,7 @@ class Workspace:
         self.paths = paths
         self.settings = settings
         self.notify: Callable[[str], None] = in_caller(notify) if notify is not None else _say_nothing
-        self.call_log = CallLog(paths.history_file, settings, self.notify)
+        self.call_log = CallRecorder(paths.history_file, settings, self.notify)
         self._connection: Connection | None = None
         self._connecting: asyncio.Lock | None = None
 

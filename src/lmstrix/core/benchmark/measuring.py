@@ -14,6 +14,7 @@ from lmstrix.core.answers.streaming import StreamingManager, Streams
 from lmstrix.core.benchmark.timing import Trace, figures_of
 from lmstrix.core.context.verdict import Outcome, outcome_of
 from lmstrix.ground.errors import EmptyAnswerError, GenerationError, LMStrixError
+from lmstrix.ground.text import one_line
 from lmstrix.ground.types import Finished, GenerationRequest, PromptProgress, TextDelta
 
 if TYPE_CHECKING:
@@ -153,7 +154,3 @@ def _tell(progress: Progress, event: StreamEvent, trace: Trace, now: float) -> N
     elif trace.chunk_at and now > trace.chunk_at[0]:
         tokens = sum(trace.chunk_tokens) or len(trace.chunk_at)
         progress(tokens=tokens, tokens_per_second=(tokens - 1) / (now - trace.chunk_at[0]))
-
-
-def one_line(failure: BaseException) -> str:
-    return " ".join(str(failure).split())

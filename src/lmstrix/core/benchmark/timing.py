@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 
 from lmstrix.core.benchmark.records import RequestFigures
 from lmstrix.core.benchmark.stats import percentile
+from lmstrix.ground.text import storable
 
 if TYPE_CHECKING:
     from lmstrix.ground.types import GenerationResult
@@ -71,7 +72,7 @@ def figures_of(
     stats = trace.result.stats
     itl_s = _itl_s(trace, stats.completion_tokens)
     gaps = _token_gaps(trace, stats.completion_tokens)
-    answer, reasoning = _storable(trace.result.text), _storable(trace.result.reasoning)
+    answer, reasoning = storable(trace.result.text), storable(trace.result.reasoning)
     return replace(
         figures,
         prompt_tokens=stats.prompt_tokens,
@@ -128,8 +129,3 @@ def _prefill_rate(
     rest_s = ttft_s - latency_s
     fresh = prompt_tokens - (cached_tokens or 0)
     return fresh / rest_s if fresh > 0 and rest_s > _LEAST_PREFILL_SHARE * latency_s else None
-
-
-def _storable(text: str) -> str:
-    """Text as UTF-8 can hold it: half surrogate pairs become question marks."""
-    return text.encode("utf-8", "replace").decode("utf-8")

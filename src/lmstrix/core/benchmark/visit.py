@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from lmstrix.core.benchmark.energy import LEAST_PERIODS, energy_of_run, idle_power_w
 from lmstrix.core.benchmark.file_cache import COLD_RATIO, WARM_RATIO, cached_ratio, drop_cached
-from lmstrix.core.benchmark.measuring import BenchServer, LoadingBackend, RequestTimer, one_line
+from lmstrix.core.benchmark.measuring import BenchServer, LoadingBackend, RequestTimer
 from lmstrix.core.benchmark.plan import has_time_for_another
 from lmstrix.core.benchmark.prompts import SAMPLE_CHARS, PromptWriter, nonce
 from lmstrix.core.benchmark.records import (
@@ -42,6 +42,7 @@ from lmstrix.ground.errors import (
     ModelUnloadedError,
     StreamStalledError,
 )
+from lmstrix.ground.text import one_line
 from lmstrix.ground.types import GenerationRequest, Message
 
 if TYPE_CHECKING:

@@ -7,9 +7,10 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from lmstrix.core.context.verdict import Ending, EndOfTest, Outcome, one_line, outcome_of
+from lmstrix.core.context.verdict import Ending, EndOfTest, Outcome, outcome_of
 from lmstrix.ground.context_lengths import ALIGNMENT_TOKENS, FLOOR_TOKENS
 from lmstrix.ground.errors import LMStrixError
+from lmstrix.ground.text import one_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -12,7 +12,7 @@ from lmstrix.core.context.prior import Evidence
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from lmstrix.core.context.prior import MemoryReading, Prior
+    from lmstrix.core.context.prior import LoadReading, Prior
 
 __all__ = ["Hypothesis", "weigh"]
 
@@ -60,7 +60,7 @@ def weigh(prior: Prior, evidence: Evidence) -> list[Hypothesis]:
     return _normalized(_cut(prior, Evidence(), _weighed_slopes(prior, (), 1.0), 1.0))
 
 
-def _weighed_slopes(prior: Prior, readings: Sequence[MemoryReading], doubt: float) -> list[_WeighedSlope]:
+def _weighed_slopes(prior: Prior, readings: Sequence[LoadReading], doubt: float) -> list[_WeighedSlope]:
     """Every slope and overhead regime, after the readings."""
     log_weights = []
     for slope, slope_weight in prior.slopes(fine=bool(readings)):
@@ -77,7 +77,7 @@ def _weighed_slopes(prior: Prior, readings: Sequence[MemoryReading], doubt: floa
 
 
 def _read(
-    prior: Prior, readings: Sequence[MemoryReading], slope: float, overhead: Normal, doubt: float
+    prior: Prior, readings: Sequence[LoadReading], slope: float, overhead: Normal, doubt: float
 ) -> tuple[float, Normal]:
     """Log evidence of the readings under `slope`, and the overhead they leave."""
     log_evidence = 0.0

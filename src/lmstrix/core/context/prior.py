@@ -1,4 +1,4 @@
-"""Where a belief about memory starts, and what may be observed: `Prior`, `MemoryReading`, `Evidence`. Pure.
+"""Where a belief about memory starts, and what may be observed: `Prior`, `LoadReading`, `Evidence`. Pure.
 
 `belief` says what the quantities are and how evidence moves them; `constants` where the numbers come from.
 """
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 
     from lmstrix.core.context.machine_belief import BudgetHistory, MachineBelief
 
-__all__ = ["Evidence", "MemoryReading", "Prior", "WeightedBudget", "WeightedSlope"]
+__all__ = ["Evidence", "LoadReading", "Prior", "WeightedBudget", "WeightedSlope"]
 
 
-class MemoryReading(NamedTuple):
+class LoadReading(NamedTuple):
     """Memory the model was seen to take, at a growth; `filled` when its context had been prefilled."""
 
     growth: float
@@ -32,7 +32,7 @@ class MemoryReading(NamedTuple):
 class Evidence:
     """What was observed, in bytes of growth; `remembered` held in an earlier test."""
 
-    readings: tuple[MemoryReading, ...] = ()
+    readings: tuple[LoadReading, ...] = ()
     held_load: float | None = None
     held_prefill: float | None = None
     failed_load: float | None = None

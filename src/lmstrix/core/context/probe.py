@@ -12,10 +12,11 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeVar
 
 from lmstrix.core.answers.streaming import StreamingManager
-from lmstrix.core.context.verdict import Outcome, one_line, outcome_of
+from lmstrix.core.context.verdict import Outcome, outcome_of
 from lmstrix.core.recall import scoring, tasks
 from lmstrix.core.recall.haystack import Haystack, HaystackFitter
 from lmstrix.ground.errors import LMStrixError, UsageError
+from lmstrix.ground.text import one_line
 from lmstrix.ground.types import (
     Deadlines,
     Finished,

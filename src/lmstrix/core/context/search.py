@@ -22,7 +22,7 @@ from lmstrix.core.context.candidates import Limits, Span, most_worth
 from lmstrix.core.context.constants import BELIEF, SEARCH
 from lmstrix.core.context.curve import CostCurve, aligned_below
 from lmstrix.core.context.machine_belief import MachineBelief
-from lmstrix.core.context.prior import MemoryReading, Prior
+from lmstrix.core.context.prior import LoadReading, Prior
 from lmstrix.core.context.strategy import EagerStrategy, LazyStrategy, Observations
 from lmstrix.ground.context_lengths import FLOOR_TOKENS, aligned_up
 from lmstrix.ground.units import format_bytes
@@ -173,7 +173,7 @@ class ContextSearch:
             return
         growth = self._curve.growth(actual)
         if not self._is_blind(growth, memory_bytes):
-            self._seen.readings.append(MemoryReading(growth, float(memory_bytes)))
+            self._seen.readings.append(LoadReading(growth, float(memory_bytes)))
         elif self._is_judged(growth):
             # Loads prove nothing here: a longer one would hold too, and fall only when it is filled. Stay with this.
             self._strategy = LazyStrategy(self._seen)
@@ -193,7 +193,7 @@ class ContextSearch:
         self._seen.prefill_held(n)
         growth = self._curve.growth(n)
         if memory_bytes is not None and not self._is_blind(growth, memory_bytes):
-            self._seen.readings.append(MemoryReading(growth, float(memory_bytes), filled=True))
+            self._seen.readings.append(LoadReading(growth, float(memory_bytes), filled=True))
 
     def learned(self) -> MachineBelief:
         """What this model and those before it taught about the machine: for the next search, and to be kept."""

@@ -11,7 +11,7 @@ import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from lmstrix.core.context.prior import Evidence, MemoryReading
+from lmstrix.core.context.prior import Evidence, LoadReading
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
@@ -34,7 +34,7 @@ class Observations:
     prefilled: set[int] = field(default_factory=set)
     failed_loads: set[int] = field(default_factory=set)
     failed_prefills: set[int] = field(default_factory=set)
-    readings: list[MemoryReading] = field(default_factory=list)
+    readings: list[LoadReading] = field(default_factory=list)
 
     @property
     def best(self) -> int:

@@ -16,11 +16,12 @@ from lmstrix.core.context.attempts import LoadAttempts, TimeBudget
 from lmstrix.core.context.logbook import Logbook
 from lmstrix.core.context.report import ContextOutcome
 from lmstrix.core.context.search import ContextSearch
-from lmstrix.core.context.verdict import Ending, EndOfTest, Outcome, one_line, outcome_of
+from lmstrix.core.context.verdict import Ending, EndOfTest, Outcome, outcome_of
 from lmstrix.core.context.verification import Verification
 from lmstrix.core.registry.results import ContextResult
 from lmstrix.ground.context_lengths import FLOOR_TOKENS
 from lmstrix.ground.errors import LMStrixError
+from lmstrix.ground.text import one_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable

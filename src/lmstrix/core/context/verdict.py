@@ -77,11 +77,6 @@ class EndOfTest(Exception):  # noqa: N818 - no error: what is known so far is th
         self.ending = Ending(outcome, detail)
 
 
-def one_line(failure: BaseException) -> str:
-    """What a failure says, as one line of a table or a journal row."""
-    return " ".join(str(failure).split())
-
-
 def outcome_of(failure: BaseException, stage: AttemptKind) -> Outcome:
     """The outcome an exception of `lmstrix.ground.errors` stands for, at the stage it was raised."""
     for kind, outcome in _OUTCOMES[stage]:

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from lmstrix.core.history.rows import record_of, row_of, time_text
+from lmstrix.ground.text import storable
 
 if TYPE_CHECKING:
     import sqlite3
@@ -73,8 +74,8 @@ class CallLog:
         """Log a call; without `keep_texts` its prompt and answer are left out. Returns its id."""
         columns = row_of(call) | {
             "called_at": time_text(called_at or datetime.now(UTC)),
-            "prompt": _storable(call.prompt) if keep_texts else None,
-            "answer": _storable(call.answer) if keep_texts else None,
+            "prompt": storable(call.prompt) if keep_texts else None,
+            "answer": storable(call.answer) if keep_texts else None,
             # Also where the prompt itself is not kept: the bytes per token of real prompts come from it.
             "prompt_bytes": len(call.prompt.encode("utf-8", "surrogatepass")),
         }
@@ -92,7 +93,7 @@ class CallLog:
     def search(self, words: str, *, limit: int = 20) -> list[LoggedCall]:
         """The calls whose prompt or answer holds all the words, best first. Any text is a valid search."""
         # Quoted word by word, so that AND, NEAR, * and the like are only words.
-        plain = _storable(words).replace('"', " ").replace("\x00", " ")  # neither can stand inside a quoted term
+        plain = storable(words).replace('"', " ").replace("\x00", " ")  # neither can stand inside a quoted term
         terms = " ".join(f'"{word}"' for word in plain.split())
         if not terms:
             return []
@@ -132,11 +133,6 @@ class CallLog:
             {"model": model_path},
         )
         return [record_of(CallStatistics, row) for row in rows]
-
-
-def _storable(text: str) -> str:
-    """Text as SQLite takes it: half surrogate pairs, which no UTF-8 can hold, become question marks."""
-    return text.encode("utf-8", "replace").decode("utf-8")
 
 
 def _logged(row: sqlite3.Row) -> LoggedCall:

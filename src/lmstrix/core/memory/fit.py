@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "LoadBreakdown",
-    "LoadOptions",
+    "LoadTerms",
     "compute_buffer_bytes",
     "load_breakdown",
     "load_bytes",
@@ -109,7 +109,7 @@ def runtime_overhead_bytes(shape: ModelShape) -> int:
     return _RUNTIME_BASE_BYTES + _RUNTIME_BYTES_PER_VOCABULARY_ENTRY * shape.n_vocab
 
 
-class LoadOptions(TypedDict, total=False):
+class LoadTerms(TypedDict, total=False):
     """How a model is loaded, as far as memory is concerned; the defaults are those of `load_breakdown`."""
 
     k_type: CacheType
@@ -162,13 +162,13 @@ def load_breakdown(
     )
 
 
-def load_bytes(shape: ModelShape, context_length: int, **options: Unpack[LoadOptions]) -> int:
+def load_bytes(shape: ModelShape, context_length: int, **options: Unpack[LoadTerms]) -> int:
     """Bytes a load takes in all: weights, cache, state, compute buffer, projector and the runtime's own."""
     return load_breakdown(shape, context_length, **options).total_bytes
 
 
 def longest_context(
-    shape: ModelShape, budget_bytes: int, *, ceiling: int | None = None, **options: Unpack[LoadOptions]
+    shape: ModelShape, budget_bytes: int, *, ceiling: int | None = None, **options: Unpack[LoadTerms]
 ) -> int:
     """The longest context, a multiple of 256 or `ceiling` itself, whose `load_bytes` stays within `budget_bytes`.
 

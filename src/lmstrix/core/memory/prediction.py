@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING, Protocol
 
-from lmstrix.core.memory.fit import LoadBreakdown, LoadOptions, load_breakdown, longest_context
+from lmstrix.core.memory.fit import LoadBreakdown, LoadTerms, load_breakdown, longest_context
 from lmstrix.core.memory.kv_cache import kv_cache_bytes
 from lmstrix.core.memory.shape import ModelShape, shape_from_listing, shape_from_metadata
 from lmstrix.ground.context_lengths import ALIGNMENT_TOKENS, UNKNOWN_DECLARED_TOKENS
@@ -67,7 +67,7 @@ def kv_bytes_per_token(shape: ModelShape, context_length: int, load: LoadConfig)
     return (longer - kv_cache_bytes(shape, context_length, k_type=k_type, v_type=v_type)) / _STEP_TOKENS
 
 
-def _options(load: LoadConfig) -> LoadOptions:
+def _options(load: LoadConfig) -> LoadTerms:
     """The settings that memory depends on. What is left to the server counts as what LM Studio does on its own."""
     return {
         "k_type": load.k_cache_type or "f16",

@@ -53,7 +53,7 @@ class Prompt:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Ending:
+class GenerationEnd:
     """Why a generation ended. `timings` are llama.cpp's own, None if it gave none; `garbled_call` is its complaint."""
 
     stop_reason: StopReason
@@ -111,13 +111,13 @@ class Generation:
         room = generation_room(self._context_length, self._settings.max_tokens)
         return trimmed(tokens, self._context_length - room, policy)
 
-    async def run(self, prompt: Prompt, tokens: list[int] | None) -> Ending:
+    async def run(self, prompt: Prompt, tokens: list[int] | None) -> GenerationEnd:
         """Generate from `prompt`, whose fitted `tokens` are known unless it has images."""
         if self._offers_tools:
             return await self._call_tools(None if tokens is None else len(tokens))
         return await self._complete(prompt, tokens)
 
-    async def _complete(self, prompt: Prompt, tokens: list[int] | None) -> Ending:
+    async def _complete(self, prompt: Prompt, tokens: list[int] | None) -> GenerationEnd:
         settings = self._settings
         reader = self.reader = CompletionReader(self._splitter(prompt.text), candidates=settings.log_probs)
         body = {
@@ -130,7 +130,7 @@ class Generation:
             await self._stream_round(reader, {**body, **self._prompt_fields(prompt, tokens, reader)})
             final = reader.final
             if final is None:  # images: the context asked for was reached before llama.cpp's own
-                return Ending(stop_reason="contextLengthReached")
+                return GenerationEnd(stop_reason="contextLengthReached")
             stop_reason, stop_string = completion_stop(
                 final, predicted_tokens=reader.predicted_tokens, max_tokens=settings.max_tokens
             )
@@ -138,7 +138,7 @@ class Generation:
             if tokens is not None and stop_reason == "contextLengthReached" and not self._constrained:
                 following = await self._continuation(reader, tokens)
             if following is None:
-                return Ending(stop_reason=stop_reason, stop_string=stop_string, timings=final["timings"])
+                return GenerationEnd(stop_reason=stop_reason, stop_string=stop_string, timings=final["timings"])
             tokens = following
             reader.begin_round()
 
@@ -213,7 +213,7 @@ class Generation:
                 return True
         return False
 
-    async def _call_tools(self, prompt_tokens: int | None) -> Ending:
+    async def _call_tools(self, prompt_tokens: int | None) -> GenerationEnd:
         """A round that may end in tool calls: llama.cpp renders, constrains and parses."""
         settings, model = self._settings, self._model
         reader = self.reader = ToolStreamReader(start_tag=settings.reasoning_start, end_tag=settings.reasoning_end)
@@ -242,9 +242,9 @@ class Generation:
             # llama.cpp parses while it streams, and breaks off with an error at a call it cannot read.
             if not any(mark in exc.message for mark in _GARBLED_CALL_MARKS):
                 raise
-            return Ending(stop_reason="failed", timings=reader.timings, garbled_call=exc.message)
+            return GenerationEnd(stop_reason="failed", timings=reader.timings, garbled_call=exc.message)
         self._emit(reader.flush())  # the last call is complete only now, and decides how this ended
-        return Ending(stop_reason=self._tool_stop(reader), timings=reader.timings)
+        return GenerationEnd(stop_reason=self._tool_stop(reader), timings=reader.timings)
 
     def _tool_stop(self, reader: ToolStreamReader) -> StopReason:
         if reader.called:

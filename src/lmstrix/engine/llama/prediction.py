@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from lmstrix.engine.faults import EngineFault
 from lmstrix.engine.llama.client import LlamaGoneError, LlamaRefusalError
 from lmstrix.engine.llama.events import garbled_call_fault, stats_of
-from lmstrix.engine.llama.generation import Ending, Generation, is_context_full, refusal_fault
+from lmstrix.engine.llama.generation import Generation, GenerationEnd, is_context_full, refusal_fault
 from lmstrix.engine.records import (
     FragmentEvent,
     PredictionDone,
@@ -124,11 +124,11 @@ class Prediction:
                 if self._first_at is None or not is_context_full(exc):
                     raise refusal_fault(exc, self._model.context_length) from exc
                 # Slots that share a context can fill it together.
-                self._finish(Ending(stop_reason="contextLengthReached"))
+                self._finish(GenerationEnd(stop_reason="contextLengthReached"))
             except LlamaGoneError as exc:
                 raise await self._model.gone_fault() from exc
 
-    async def _generate(self, turn: Turn) -> Ending:
+    async def _generate(self, turn: Turn) -> GenerationEnd:
         prompt = await self._generation.prepare()
         self._log("llm.prediction.input", prompt.text, None)
         tokens = None if prompt.tokens is None else self._generation.fitted(prompt.tokens)
@@ -161,7 +161,7 @@ class Prediction:
         """The last word, however the task ended."""
         if task.cancelled():
             if self._stop_reason is not None:
-                self._finish(Ending(stop_reason=self._stop_reason))
+                self._finish(GenerationEnd(stop_reason=self._stop_reason))
         elif (error := task.exception()) is not None:
             self._fault = (
                 error if isinstance(error, EngineFault) else EngineFault(f"Internal error: {error!r}", kind="internal")
@@ -169,7 +169,7 @@ class Prediction:
         self._ended = True
         self._wake.set()
 
-    def _finish(self, ending: Ending) -> None:
+    def _finish(self, ending: GenerationEnd) -> None:
         if self._finished:  # stopped in the very moment it ended by itself
             return
         self._finished = True
