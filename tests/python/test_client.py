@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from lmstrix import AsyncLMStrix, ContextOverflowError, EmbeddedEngine, LMStrix, TextDelta, UsageError
+from lmstrix import (
+    AsyncLMStrix,
+    BackendUnavailableError,
+    ContextOverflowError,
+    EmbeddedEngine,
+    LMStrix,
+    TextDelta,
+    UsageError,
+)
 from tests.support.tiny_gguf import tiny_model
 from tests.support.tiny_gguf_scripted import GREETING, scripted_model
 
@@ -22,7 +30,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="module")
 def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedEngine]:
-    folder = tmp_path_factory.mktemp("toolkit-models")
+    folder = tmp_path_factory.mktemp("client-models")
     for name, file in (("scripted", scripted_model(context_length=8192)), ("embed", tiny_model("bert"))):
         target = folder / "acme" / f"{name}-GGUF" / f"{name}-f16.gguf"
         target.parent.mkdir(parents=True)
@@ -83,8 +91,50 @@ async def test_the_same_on_a_loop(engine: EmbeddedEngine, tmp_path: Path) -> Non
         assert report.count("ok") == 1
 
 
-async def test_blocking_calls_work_where_a_loop_runs(engine: EmbeddedEngine, tmp_path: Path) -> None:
+def test_callers_are_told_and_tools_run_in_the_thread_that_waits(engine: EmbeddedEngine, tmp_path: Path) -> None:
+    here = threading.current_thread()
+    elsewhere: list[bool] = []
+    told: list[str] = []
+
+    def note(line: str) -> None:
+        told.append(line)
+        elsewhere.append(threading.current_thread() is not here)
+
+    def get_weather(city: str) -> str:
+        """The weather now."""
+        note(f"asked for {city}")
+        return f"21 degrees in {city}"
+
+    with LMStrix(server=engine.address, notify=note) as lms:
+        lms.unload()
+        assert "21 degrees" in lms.act("the weather?", "scripted", tools=[get_weather], ttl_s=0).text
+        lms.batch({"sum": "2+3="}, ["scripted"], tmp_path, on_progress=lambda progress: note(progress.latest.outcome))
+    assert told[-1] == "ok"
+    assert "asked for Paris" in told
+    assert any("loading scripted" in line for line in told)
+    assert not any(elsewhere)
+
+
+def test_leaving_an_answer_early_unloads_what_was_loaded_for_it(engine: EmbeddedEngine) -> None:
     with LMStrix(server=engine.address) as lms:
+        lms.unload()
+        for _ in range(5):
+            assert any(isinstance(event, TextDelta) for event in lms.events("a story", "scripted", ttl_s=0))
+            assert lms.ps() == []
+
+
+def test_a_closed_client_says_so(engine: EmbeddedEngine) -> None:
+    lms = LMStrix(server=engine.address)
+    assert len(lms.list_models()) >= 0
+    lms.close()
+    lms.close()
+    with pytest.raises(BackendUnavailableError, match="was closed"):
+        lms.infer("2+3=", "scripted")
+
+
+async def test_blocking_calls_work_where_a_loop_runs(engine: EmbeddedEngine, tmp_path: Path) -> None:
+    with LMStrix(server=engine.address, home=tmp_path / "home") as lms:
+        assert lms.bench("scripted", runs=1, max_tokens=8, idle_s=0.0).cells[0].outcome == "ok"
         assert lms.infer("2+3=", "scripted", ttl_s=0).text == "5"
         assert lms.batch({"sum": "2+3="}, ["scripted"], tmp_path).count("ok") == 1
 
