@@ -7,7 +7,6 @@ together with the time that process started: an id that was given to another pro
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import json
 import os
@@ -150,6 +149,8 @@ def run_engine(
     on_log: Callable[[LogEvent], None] | None = None,
 ) -> None:
     """Run an engine here until SIGTERM or SIGINT. Raises EngineError when it cannot start."""
+    import asyncio  # here, as asking for the status needs no loop
+
     from filelock import FileLock, Timeout
 
     check_requirements()
@@ -204,6 +205,8 @@ async def _serve(
     on_ready: Callable[[EngineStatus], None],
     on_log: Callable[[LogEvent], None],
 ) -> None:
+    import asyncio
+
     from lmstrix.engine.server import EngineServer
 
     stopped = asyncio.Event()
@@ -221,6 +224,8 @@ async def _serve(
 
 
 def _on_stop_signals(stop: Callable[[], None]) -> None:
+    import asyncio
+
     loop = asyncio.get_running_loop()
     for name in ("SIGTERM", "SIGINT", "SIGHUP"):
         number = getattr(signal, name, None)

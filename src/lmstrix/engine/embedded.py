@@ -5,7 +5,6 @@ The thread lives as long as the engine: on Linux a child process ends when the t
 
 from __future__ import annotations
 
-import asyncio
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
@@ -104,6 +103,8 @@ class EmbeddedEngine:
         self._thread = None
 
     def _run(self) -> None:
+        import asyncio  # here and below, as everything that asks for an engine's status imports this module
+
         try:
             asyncio.run(self._serve())
         except BaseException as exc:  # noqa: BLE001 - handed to the thread that waits for the start
@@ -113,6 +114,8 @@ class EmbeddedEngine:
             self._started.set()
 
     async def _serve(self) -> None:
+        import asyncio
+
         from lmstrix.engine.server import EngineServer
 
         loop, stopped = asyncio.get_running_loop(), asyncio.Event()
@@ -136,9 +139,13 @@ class EmbeddedEngine:
         self.stop()
 
     async def __aenter__(self) -> Self:
+        import asyncio
+
         return await asyncio.to_thread(self.start)
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        import asyncio
+
         await asyncio.to_thread(self.stop)

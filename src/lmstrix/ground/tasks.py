@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
@@ -16,6 +15,8 @@ async def to_its_end(clean_up: Coroutine[Any, Any, T]) -> T:
 
     Without it, somebody who leaves an answer while its model is being unloaded leaves the model loaded.
     """
+    import asyncio  # here, as modules that a dry run imports know this one
+
     task = asyncio.ensure_future(clean_up)
     try:
         return await asyncio.shield(task)

@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lmstrix.core.answers.inference import (
-    OWN_PREFIX,
     InferenceManager,
     InferenceOptions,
     PlannedAnswer,
     Prepared,
     user_message,
 )
+from lmstrix.core.answers.load_policy import OWN_PREFIX
 from lmstrix.ground.errors import LMStrixError, UsageError
 from lmstrix.ground.tasks import to_its_end
 from lmstrix.ground.types import Deadlines, Finished, GenerationRequest, TextDelta

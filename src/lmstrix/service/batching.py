@@ -27,7 +27,8 @@ from lmstrix.core.answers.batch import (
     ComposedText,
     plan_items,
 )
-from lmstrix.core.answers.inference import OWN_PREFIX, InferenceManager
+from lmstrix.core.answers.inference import InferenceManager
+from lmstrix.core.answers.load_policy import OWN_PREFIX
 from lmstrix.core.prompts.rendering import render
 from lmstrix.ground.errors import BackendUnavailableError, LMStrixError, UsageError
 from lmstrix.ground.tasks import to_its_end

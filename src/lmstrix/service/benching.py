@@ -1,40 +1,35 @@
-"""`bench`: which models on which server, a report in a folder of its own, and reports found again by name.
-
-A report is named by its folder, by its report.json, by the beginning of its session, or by `last`.
-"""
+"""`bench`: which models on which server, measured into a report in a folder of its own."""
 
 from __future__ import annotations
 
-import json
 import re
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lmstrix.core.benchmark import plan
 from lmstrix.core.benchmark.measuring import BenchServer
-from lmstrix.core.benchmark.records import BenchReport, BenchRequest, BenchTarget, from_json
+from lmstrix.core.benchmark.records import BenchReport, BenchRequest, BenchTarget
 from lmstrix.core.benchmark.runner import Bench
-from lmstrix.core.benchmark.saved import find_unfinished, load_report
+from lmstrix.core.benchmark.saved import find_unfinished
 from lmstrix.core.history import History
 from lmstrix.core.history.processes import host_name
 from lmstrix.ground.addresses import is_local
-from lmstrix.ground.errors import GgufError, LMStrixError, ModelNotFoundError, UsageError
+from lmstrix.ground.errors import GgufError, ModelNotFoundError, UsageError
 from lmstrix.loaders.gguf import read_header
-from lmstrix.reports.bench.files import REPORT_FILE, write_report
+from lmstrix.reports.bench.files import write_report
+from lmstrix.service.bench_reports import new_folder
 from lmstrix.service.finding import known_models
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Sequence
+    from pathlib import Path
 
     from lmstrix.core.benchmark.events import BenchEvent
-    from lmstrix.core.history import BenchRun
     from lmstrix.core.registry.records import ModelRecord
     from lmstrix.service.workspace import Workspace
 
 OPENAI = "openai:"
-LAST = "last"
 _PART = re.compile(r"-(\d{5})-of-(\d{5})\.gguf$")
 _WEIGHTS = ("*.safetensors", "*.gguf")
 
@@ -119,18 +114,8 @@ class Benchmarking:
         return session
 
     def _written(self, report: BenchReport) -> BenchOutcome:
-        folder = self._options.out or _folder(self._workspace, report)
+        folder = self._options.out or new_folder(self._workspace, report)
         return BenchOutcome(report=report, index=write_report(report, folder))
-
-
-def _folder(workspace: Workspace, report: BenchReport) -> Path:
-    """A new folder named after the time the benchmark began."""
-    reports = workspace.paths.home / "reports"
-    name = f"lmstrix-bench-{report.started_at.astimezone():%Y%m%d-%H%M%S}"
-    folder, number = reports / name, 2
-    while folder.exists():
-        folder, number = reports / f"{name}-{number}", number + 1
-    return folder
 
 
 async def _server(
@@ -209,51 +194,3 @@ def _is_dense(file: Path) -> bool:
     except GgufError:
         return False
     return not any(key.endswith(".expert_count") and value for key, value in metadata.items())
-
-
-def find_report(workspace: Workspace, name: str) -> BenchReport:
-    """A report by its folder, its file, its session or the beginning of it, or `last`."""
-    path = Path(name).expanduser()
-    if path.is_dir():
-        path = path / REPORT_FILE
-    if path.is_file():
-        return _read(path)
-    if not workspace.paths.history_file.exists():
-        raise UsageError(
-            f"{name!r} is no report: no such folder, and there is no history yet (lmstrix bench makes one)"
-        )
-    with History(workspace.paths.history_file) as history:
-        sessions = list(dict.fromkeys(run.session for run in history.benches.runs()))
-        found = sessions[:1] if name == LAST else [session for session in sessions if session.startswith(name)]
-        if len(found) != 1:
-            what = "is no folder or session of a benchmark" if not found else "is the beginning of several sessions"
-            raise UsageError(f"{name!r} {what}; lmstrix bench history lists them")
-        return load_report(history.benches, found[0])
-
-
-def _read(path: Path) -> BenchReport:
-    try:
-        report = from_json(BenchReport, json.loads(path.read_bytes()))
-    except (ValueError, RecursionError) as exc:
-        raise LMStrixError(f"{path} is no report of lmstrix bench: {str(exc).splitlines()[0]}") from exc
-    if not report.cells:
-        raise LMStrixError(f"{path} is a report without any cell; measure again with lmstrix bench")
-    return report
-
-
-def rewrite(workspace: Workspace, name: str, folder: Path | None) -> Path:
-    """Write a report's files anew, into `folder`, or the folder it was named by, or a new one. Returns its page."""
-    report = find_report(workspace, name)
-    if folder is None:
-        path = Path(name).expanduser()
-        folder = path if path.is_dir() else path.parent if path.is_file() else _folder(workspace, report)
-    return write_report(report, folder)
-
-
-def history_runs(workspace: Workspace, *, model: str | None = None, last: int = 20) -> list[BenchRun]:
-    """The benchmarks in the history, newest first, a row a cell."""
-    if not workspace.paths.history_file.exists():
-        return []
-    path = workspace.find(model).path if model is not None else None
-    with History(workspace.paths.history_file) as history:
-        return history.benches.runs(model_path=path, limit=last)

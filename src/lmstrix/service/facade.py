@@ -235,7 +235,7 @@ class LMStrixService(Workspace):
 
     def find_bench(self, name: str) -> BenchReport:
         """A benchmark by its folder, its file, its session or `last`."""
-        from lmstrix.service.benching import find_report
+        from lmstrix.service.bench_reports import find_report
 
         return find_report(self, name)
 
@@ -247,13 +247,13 @@ class LMStrixService(Workspace):
 
     def rewrite_bench(self, name: str, folder: Path | None = None) -> Path:
         """Write a benchmark's files anew; returns its page."""
-        from lmstrix.service.benching import rewrite
+        from lmstrix.service.bench_reports import rewrite
 
         return rewrite(self, name, folder)
 
     def bench_history(self, *, model: str | None = None, last: int = 20) -> list[BenchRun]:
         """The benchmarks made here, newest first, one entry per cell."""
-        from lmstrix.service.benching import history_runs
+        from lmstrix.service.bench_reports import history_runs
 
         return history_runs(self, model=model, last=last)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -12,6 +11,8 @@ if TYPE_CHECKING:
 
 async def known_models(workspace: Workspace) -> ModelRegistry:
     """The registry, filled by a scan when it is empty. Read in a worker thread: thousands of models take a while."""
+    import asyncio  # here, as a dry run of a test imports this module and needs no loop
+
     registry = await asyncio.to_thread(workspace.registry)
     if len(registry):
         return registry

@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from lmstrix.core.answers.inference import OWN_PREFIX
+from lmstrix.core.answers.load_policy import OWN_PREFIX
 from lmstrix.core.context.machine_belief import MachineBelief
 from lmstrix.core.context.report import ContextReport, ContextTestOptions, ModelTest, PlannedTest, Step, Subject
 from lmstrix.core.context.search import ContextSearch

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from lmstrix.ground.backend import LoadProgress, ModelBackend
     from lmstrix.ground.types import GenerationResult, StreamEvent
 
-OWN_PREFIX = "lmstrix-infer-"
 ROUGH_BYTES_PER_TOKEN = 3
 
 
@@ -135,7 +134,7 @@ class InferenceManager:
             replace(options.load, context_length=choice.context_length),
             await self._backend.list_loaded(),
             model_key=record.model_key,
-            own_prefix=OWN_PREFIX,
+            own_prefix=load_policy.OWN_PREFIX,
             reload=options.reload,
             needed_tokens=needed_tokens,
         )

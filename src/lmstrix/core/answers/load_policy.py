@@ -16,6 +16,7 @@ from lmstrix.ground.types import LoadConfig, LoadedModel
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+OWN_PREFIX = "lmstrix-infer-"  # what answers loaded for themselves, and may unload for each other
 TESTED_PREFIX = "lmstrix-test-"
 MEASURED_PREFIXES = (TESTED_PREFIX, "lmstrix-bench-")  # what is being measured is nobody else's to use
 ContextSource = Literal["asked", "tested", "untested", "server default"]

@@ -11,7 +11,6 @@ from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeVar
 
-from lmstrix.core.answers.streaming import StreamingManager
 from lmstrix.core.context.verdict import Outcome, outcome_of
 from lmstrix.core.recall import scoring, tasks
 from lmstrix.core.recall.haystack import Haystack, HaystackFitter
@@ -191,6 +190,9 @@ class Prober:
 
     async def _answer(self, request: GenerationRequest) -> GenerationResult:
         """The result of one prediction, its progress told on the way."""
+        # Here, as a dry run imports this module and needs no event loop.
+        from lmstrix.core.answers.streaming import StreamingManager
+
         stream = StreamingManager(self._backend).events(
             self._instance.instance_id, request, deadlines=self._deadlines, model_key=self._instance.model_key
         )

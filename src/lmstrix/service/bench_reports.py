@@ -1,0 +1,81 @@
+"""Reports of benchmarks, found again by name, written anew, and listed.
+
+A report is named by its folder, by its report.json, by the beginning of its session, or by `last`.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lmstrix.core.benchmark.records import BenchReport, from_json
+from lmstrix.core.benchmark.saved import load_report
+from lmstrix.ground.errors import LMStrixError, UsageError
+from lmstrix.reports.bench.files import REPORT_FILE, write_report
+
+if TYPE_CHECKING:
+    from lmstrix.core.history import BenchRun
+    from lmstrix.service.workspace import Workspace
+
+LAST = "last"
+
+
+def new_folder(workspace: Workspace, report: BenchReport) -> Path:
+    """A new folder named after the time the benchmark began."""
+    reports = workspace.paths.home / "reports"
+    name = f"lmstrix-bench-{report.started_at.astimezone():%Y%m%d-%H%M%S}"
+    folder, number = reports / name, 2
+    while folder.exists():
+        folder, number = reports / f"{name}-{number}", number + 1
+    return folder
+
+
+def find_report(workspace: Workspace, name: str) -> BenchReport:
+    """A report by its folder, its file, its session or the beginning of it, or `last`."""
+    path = Path(name).expanduser()
+    if path.is_dir():
+        path = path / REPORT_FILE
+    if path.is_file():
+        return _read(path)
+    opened = workspace.history()
+    if opened is None:
+        raise UsageError(
+            f"{name!r} is no report: no such folder, and there is no history yet (lmstrix bench makes one)"
+        )
+    with opened as history:
+        sessions = list(dict.fromkeys(run.session for run in history.benches.runs()))
+        found = sessions[:1] if name == LAST else [session for session in sessions if session.startswith(name)]
+        if len(found) != 1:
+            what = "is no folder or session of a benchmark" if not found else "is the beginning of several sessions"
+            raise UsageError(f"{name!r} {what}; lmstrix bench history lists them")
+        return load_report(history.benches, found[0])
+
+
+def _read(path: Path) -> BenchReport:
+    try:
+        report = from_json(BenchReport, json.loads(path.read_bytes()))
+    except (ValueError, RecursionError) as exc:
+        raise LMStrixError(f"{path} is no report of lmstrix bench: {str(exc).splitlines()[0]}") from exc
+    if not report.cells:
+        raise LMStrixError(f"{path} is a report without any cell; measure again with lmstrix bench")
+    return report
+
+
+def rewrite(workspace: Workspace, name: str, folder: Path | None) -> Path:
+    """Write a report's files anew, into `folder`, or the folder it was named by, or a new one. Returns its page."""
+    report = find_report(workspace, name)
+    if folder is None:
+        path = Path(name).expanduser()
+        folder = path if path.is_dir() else path.parent if path.is_file() else new_folder(workspace, report)
+    return write_report(report, folder)
+
+
+def history_runs(workspace: Workspace, *, model: str | None = None, last: int = 20) -> list[BenchRun]:
+    """The benchmarks in the history, newest first, a row a cell."""
+    opened = workspace.history()
+    if opened is None:
+        return []
+    with opened as history:
+        path = workspace.find(model).path if model is not None else None
+        return history.benches.runs(model_path=path, limit=last)

@@ -1,0 +1,48 @@
+"""What a command imports: those that need no server import no event loop and no SDK, which would double their start."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from lmstrix.engine import EmbeddedEngine
+    from tests.cli.conftest import Ran
+
+CODE = """
+import sys
+from lmstrix.cli.app import run
+
+run(sys.argv[1:])
+sys.stderr.write(" ".join(name for name in ("asyncio", "lmstudio", "aiohttp", "httpx") if name in sys.modules))
+"""
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "list",
+        "recommend",
+        "test scripted --dry-run",
+        "logs",
+        "logs --stats",
+        "reset scripted",
+        "save --dry-run",
+        "bench history",
+        "engine status",
+        "version",
+    ],
+)
+def test_a_command_that_needs_no_server_imports_no_event_loop(
+    cli: Callable[..., Ran], engine: EmbeddedEngine, words: str
+) -> None:
+    cli("scan").ok()
+    done = subprocess.run(
+        [sys.executable, "-c", CODE, *words.split(), "--quiet"], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert done.stderr == ""
