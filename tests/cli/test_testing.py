@@ -143,6 +143,23 @@ def test_all_models_in_one_go(cli: Callable[..., Ran], monkeypatch: pytest.Monke
         assert server.instances == {}
 
 
+def test_all_models_of_an_empty_registry_are_looked_for_first(cli: Callable[..., Ran], limited: FaultyServer) -> None:
+    ran = cli("test", "--all", "--fast").ok()
+    assert "scanning" in ran.err
+    assert MODEL in ran.out
+
+
+def test_a_threshold_that_leaves_nothing_to_test_is_refused(cli: Callable[..., Ran], limited: FaultyServer) -> None:
+    cli("test", MODEL, "--fast").ok()
+    before = listed(cli, MODEL)
+    loads = limited.endpoints().count("loadModel")
+    ran = cli("test", MODEL, "--force", "--fast", "--threshold", "10")
+    assert ran.code == 2
+    assert ran.lines == ["lmstrix: --threshold 10 leaves no context to test; give 256 tokens or more"]
+    assert listed(cli, MODEL) == before
+    assert limited.endpoints().count("loadModel") == loads
+
+
 def test_beside_a_model_of_the_user(cli: Callable[..., Ran], limited: FaultyServer) -> None:
     cli("test", MODEL, "--ctx", "5000", "--fast").ok()
     cli("load", MODEL, "--ctx", "1024", "--identifier", "the-users").ok()

@@ -65,7 +65,7 @@ async def run_tests(
     on_model: Callable[[ModelRecord, int, int], None] | None = None,
 ) -> ContextReport:
     """Test one model, or with None all that have no result yet. `on_model` hears each, its place, the count."""
-    registry = await known_models(workspace) if model is not None else workspace.registry()
+    registry = await known_models(workspace)
     chosen, skipped = _choose(workspace, registry, model, options, order)
     purpose = f"lmstrix test {model or '--all'}"
     done: list[ModelTest] = []
@@ -274,6 +274,11 @@ def _choose(
     workspace: Workspace, registry: ModelRegistry, model: str | None, options: ContextTestRequest, order: TestOrder
 ) -> tuple[list[ModelRecord], list[ModelTest]]:
     """The models to test, in order, and those passed over with the reason."""
+    # Below one step of a context nothing is measured: such a result would only stand in the way of a true one.
+    if options.threshold is not None and options.threshold < ALIGNMENT_TOKENS:
+        raise UsageError(
+            f"--threshold {options.threshold:,} leaves no context to test; give {ALIGNMENT_TOKENS} tokens or more"
+        )
     if model is not None:
         record = registry.find(model)
         if record.kind == "embedding":
