@@ -234,6 +234,24 @@ def test_ctrl_c_leaves_nothing_behind(
     assert listed(cli)["status"] == "untested"
 
 
+def test_ctrl_c_among_all_models_shows_what_was_found(cli: Callable[..., Ran], monkeypatch: pytest.MonkeyPatch) -> None:
+    def only_once(asked: int) -> int:
+        server.faults.load = "hang"  # from the next load on
+        return asked
+
+    models = [FaultyModel(key="a", declared=2048, effective=only_once), FaultyModel(key="b", declared=2048)]
+    with FaultyServer(*models) as server:
+        monkeypatch.setenv("LMSTRIX_SERVER", server.address)
+        cli("scan", "--quiet").ok()
+        process = start("test", "--all", "--fast", "--sort", "id", "--json")
+        wait_until(lambda: server.endpoints().count("loadModel") > 1)
+        process.send_signal(signal.SIGINT)
+        code, out, err = finish(process)
+        assert (code, err.splitlines()[-1]) == (130, "lmstrix: interrupted")
+        assert [(m["model_key"], m["tested_context_length"]) for m in json.loads(out)["models"]] == [("a", 2048)]
+        assert server.instances == {}
+
+
 def test_two_testers_at_once(cli: Callable[..., Ran], limited: FaultyServer) -> None:
     cli("scan", "--quiet").ok()
     limited.faults.load = "hang"

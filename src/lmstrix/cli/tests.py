@@ -77,8 +77,17 @@ def run(
         planned = cli.service.plan_tests(model, options, order=sort)
         show_test_plan(cli.console, planned)
         return
+    interrupted = False
     with ContextTestProgressLine(cli.console) as progress:
-        report = cli.run(cli.service.test(model, options, order=sort, on_step=progress.step, on_model=progress.model))
-    show_test_report(cli.console, report)
+        testing = cli.service.test(model, options, order=sort, on_step=progress.step, on_model=progress.model)
+        try:
+            report = cli.run(testing.run())
+        except KeyboardInterrupt:
+            # What was found until now is in the registry; it is shown as well, and then the interrupt goes on.
+            interrupted, report = True, testing.so_far()
+    if report.models or not interrupted:
+        show_test_report(cli.console, report)
+    if interrupted:
+        raise KeyboardInterrupt
     if report.failed:
         raise LMStrixError(report.failure_line)

@@ -126,7 +126,7 @@ class AsyncLMStrix:
 
         The outcome's `result.tested_context_length` is the context to use, None if nothing was proven.
         """
-        report = await self._service.test(model, _test_request(options, changes))
+        report = await self._service.test(model, _test_request(options, changes)).run()
         outcome = report.models[0].outcome
         if outcome is None:
             raise LMStrixError(f"{model} was not tested")
@@ -136,7 +136,7 @@ class AsyncLMStrix:
         self, options: ContextTestRequest | None = None, **changes: Unpack[ContextTestKeywords]
     ) -> ContextReport:
         """Find the limits of all models that have no result yet, smallest risk first."""
-        return await self._service.test(None, _test_request(options, changes))
+        return await self._service.test(None, _test_request(options, changes)).run()
 
     # Answers
 

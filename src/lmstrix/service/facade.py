@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from lmstrix.core.benchmark.compare import BenchComparison
     from lmstrix.core.benchmark.events import BenchEvent
     from lmstrix.core.benchmark.records import BenchReport
-    from lmstrix.core.context.report import ContextReport, PlannedTest, Step
+    from lmstrix.core.context.report import PlannedTest, Step
     from lmstrix.core.health import DoctorReport
     from lmstrix.core.history import BenchRun
     from lmstrix.core.history.calls import CallStatistics, LoggedCall
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from lmstrix.service.inferring import Inferring, InferWords
     from lmstrix.service.powering import PowerReport
     from lmstrix.service.scanning import Forget
-    from lmstrix.service.testing import ContextTestRequest
+    from lmstrix.service.testing import ContextTesting, ContextTestRequest
 
 
 class LMStrixService(Workspace):
@@ -196,7 +196,7 @@ class LMStrixService(Workspace):
 
     # Context limits
 
-    async def test(
+    def test(
         self,
         model: str | None,
         options: ContextTestRequest,
@@ -204,11 +204,11 @@ class LMStrixService(Workspace):
         order: TestOrder = "risk",
         on_step: Callable[[Step], None] | None = None,
         on_model: Callable[[ModelRecord, int, int], None] | None = None,
-    ) -> ContextReport:
-        """Find the real context limit of one model, or with None of all that have no result yet."""
-        from lmstrix.service.testing import run_tests
+    ) -> ContextTesting:
+        """A search for the real context limit of one model, or with None of all without a result; ready to be run."""
+        from lmstrix.service.testing import ContextTesting
 
-        return await run_tests(
+        return ContextTesting(
             self,
             model,
             options,

@@ -26,7 +26,7 @@ from lmstrix.loaders.gguf import read_header
 from lmstrix.service.finding import known_models
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from lmstrix.core.memory.shape import ModelShape
     from lmstrix.core.registry.records import ModelRecord
@@ -55,39 +55,63 @@ class ContextTestRequest:
     unload_others: bool = False
 
 
-async def run_tests(
-    workspace: Workspace,
-    model: str | None,
-    options: ContextTestRequest,
-    *,
-    order: TestOrder = "risk",
-    on_step: Callable[[Step], None] | None = None,
-    on_model: Callable[[ModelRecord, int, int], None] | None = None,
-) -> ContextReport:
-    """Test one model, or with None all that have no result yet. `on_model` hears each, its place, the count."""
-    registry = await known_models(workspace)
-    chosen, skipped = _choose(workspace, registry, model, options, order)
-    purpose = f"lmstrix test {model or '--all'}"
-    done: list[ModelTest] = []
-    with History(workspace.paths.history_file) as history:
-        if history.set_aside is not None:
-            workspace.notify(f"lmstrix.db was damaged and is set aside as {history.set_aside}")
-        with history.journal.tester_lock(purpose):
-            backend = (await workspace.connect()).backend
-            _settle_unfinished(workspace, history)
-            alone = await _make_room(workspace, backend, all_models=options.unload_others)
-            run = _TestRun(workspace, history, options, backend, on_step, alone=alone)
-            try:
-                for place, record in enumerate(chosen, 1):
-                    if on_model is not None:
-                        on_model(record, place, len(chosen))
-                    tested = await run.test(record)
-                    done.append(tested)
-                    if tested.outcome is not None and Outcome(tested.outcome.result.outcome).ends_the_run:
-                        break
-            finally:
-                await to_its_end(run.close())
-    return ContextReport(models=(*done, *skipped))
+class ContextTesting:
+    """One `test`: of one model, or with `model` None of all that have no result yet.
+
+    `run` tests; interrupted, `so_far` tells what was found until then. `on_model` hears each model, its place, and how
+    many there are.
+    """
+
+    def __init__(
+        self,
+        workspace: Workspace,
+        model: str | None,
+        options: ContextTestRequest,
+        *,
+        order: TestOrder = "risk",
+        on_step: Callable[[Step], None] | None = None,
+        on_model: Callable[[ModelRecord, int, int], None] | None = None,
+    ) -> None:
+        self._workspace = workspace
+        self._model = model
+        self._options = options
+        self._order = order
+        self._on_step = on_step
+        self._on_model = on_model
+        self._tested: list[ModelTest] = []
+        self._skipped: list[ModelTest] = []
+
+    def so_far(self) -> ContextReport:
+        """The models whose test has ended; each result is in the registry already."""
+        return ContextReport(models=(*self._tested, *self._skipped))
+
+    async def run(self) -> ContextReport:
+        """Test them one after the other, until one ends in a way that all others would. Cancelled, it cleans up."""
+        workspace, options = self._workspace, self._options
+        registry = await known_models(workspace)
+        chosen, self._skipped = _choose(workspace, registry, self._model, options, self._order)
+        with History(workspace.paths.history_file) as history:
+            if history.set_aside is not None:
+                workspace.notify(f"lmstrix.db was damaged and is set aside as {history.set_aside}")
+            with history.journal.tester_lock(f"lmstrix test {self._model or '--all'}"):
+                backend = (await workspace.connect()).backend
+                _settle_unfinished(workspace, history)
+                alone = await _make_room(workspace, backend, all_models=options.unload_others)
+                run = _TestRun(workspace, history, options, backend, self._on_step, alone=alone)
+                try:
+                    await self._test(run, chosen)
+                finally:
+                    await to_its_end(run.close())
+        return self.so_far()
+
+    async def _test(self, run: _TestRun, chosen: Sequence[ModelRecord]) -> None:
+        for place, record in enumerate(chosen, 1):
+            if self._on_model is not None:
+                self._on_model(record, place, len(chosen))
+            tested = await run.test(record)
+            self._tested.append(tested)
+            if tested.outcome is not None and Outcome(tested.outcome.result.outcome).ends_the_run:
+                return
 
 
 def plan(
