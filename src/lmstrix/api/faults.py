@@ -48,6 +48,7 @@ class ServerFault:
     def headline(self) -> str:
         """Title and cause in one line, for people."""
         parts = [" ".join(part.split()) for part in (self.title, self.cause) if part.strip()]
+        # Each part once: servers often repeat the title as the cause.
         return ": ".join(part.rstrip(".:") for part in dict.fromkeys(parts)) or "the server gave no reason"
 
     @property

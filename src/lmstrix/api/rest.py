@@ -1,7 +1,7 @@
 """The REST listings, for what the SDK's wire does not tell: reasoning choices, and every instance's loaded context.
 
 `/api/v1/models` is asked, `/api/v0/models` where the server is too old for it. LM Studio reports errors with status 200
-too, so bodies are what is judged.
+too, so the body decides.
 """
 
 from __future__ import annotations

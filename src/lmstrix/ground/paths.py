@@ -65,7 +65,7 @@ def find_models_dir(home: Path) -> Path:
     try:
         settings = json.loads((home / "settings.json").read_text(encoding="utf-8-sig"))
     except (OSError, ValueError, RecursionError):
-        settings = None
+        settings = None  # another program's file: damage to it must not keep us from starting
     folder = settings.get("downloadsFolder") if isinstance(settings, dict) else None
     if isinstance(folder, str) and folder.strip():
         return home / Path(folder.strip()).expanduser()

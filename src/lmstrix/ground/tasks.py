@@ -16,7 +16,7 @@ async def to_its_end(clean_up: Coroutine[Any, Any, T]) -> T:
 
     Without it, somebody who leaves an answer while its model is being unloaded leaves the model loaded.
     """
-    task = asyncio.ensure_future(clean_up)
+    task = asyncio.ensure_future(clean_up)  # a task of its own, which a cancellation of this one does not reach
     try:
         return await asyncio.shield(task)
     except asyncio.CancelledError:
