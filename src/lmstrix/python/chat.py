@@ -47,6 +47,7 @@ class AsyncChat:
 
     async def events(self, text: str) -> AsyncGenerator[StreamEvent]:
         """Say something; all events of the answer."""
+        # The conversation as it is now: turns added while this answer comes are not part of what was asked.
         question, conversation = Message(role="user", text=text), self._conversation
         asked = self._ask(text, conversation.asking(question), conversation.model_key)
         async with aclosing(asked) as events:

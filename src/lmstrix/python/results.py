@@ -53,7 +53,7 @@ class InferenceResult(Mapping[str, Any]):
 
     def _as_mapping(self) -> dict[str, Any]:
         return {
-            "succeeded": True,
+            "succeeded": True,  # a failure raises; earlier scripts still look
             "response": self.text,
             "tokens_used": self.stats.total_tokens,
             "inference_time": self.stats.total_s,

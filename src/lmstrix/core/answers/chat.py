@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from lmstrix.core.answers.conversations import Conversation, ConversationStore
-from lmstrix.ground.errors import LMStrixError, UsageError
+from lmstrix.ground.errors import ContextOverflowError, LMStrixError, UsageError
 from lmstrix.ground.types import Finished, Message
 from lmstrix.ground.units import format_seconds
 
@@ -59,6 +59,7 @@ class ChatSession:
     async def say(self, text: str) -> AsyncGenerator[StreamEvent]:
         """Ask, with all that was said before; what is left early or fails leaves the conversation as it was."""
         question = Message(role="user", text=text)
+        # Held here: a command given meanwhile must not change what this answer belongs to.
         conversation = self.conversation
         asked = replace(
             self._request, prompt=text, model=conversation.model_key, messages=conversation.asking(question)
@@ -124,6 +125,7 @@ class ChatSession:
             return "\n".join(self._tools.store.names()) or "no conversation is kept yet"
         found = self._tools.store.load(name)
         model_key = found.model_key or self.conversation.model_key
+        # The last answer belongs to the conversation that is left: its token count must not be shown for this one.
         self.conversation, self.last = replace(found, model_key=model_key), None
         return f"{name}: {found.exchanges} exchanges with {model_key or 'the model used last'}"
 
@@ -161,6 +163,4 @@ class ChatSession:
 
 def overflow_hint(failure: LMStrixError) -> str:
     """What to do in a chat about a question that failed."""
-    from lmstrix.ground.errors import ContextOverflowError
-
     return "; /trim forgets the oldest exchange" if isinstance(failure, ContextOverflowError) else ""
