@@ -3,7 +3,7 @@
     python bench/engine_overhead.py [runs]
 
 Bare is llama.cpp's own HTTP server in a child process of this script, asked for the same streamed chat. The engine runs
-as a process of its own. The ways take turns, in an order that rotates, so that a busy machine troubles all alike;
+as a process of its own. The ways take turns, in an order that rotates, so that a busy machine slows all alike;
 medians are shown. Two models that say the same: one as fast as llama.cpp gets, where the front is the limit, and one
 with the speed of a real model. Budgets: at most 3 ms more to the first token, at least 95 % of the rate of the real
 one, at least 5,000 tokens per second.

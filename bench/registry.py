@@ -64,7 +64,7 @@ def run(home: Path, *words: str) -> Cost:
 
 
 def apart(work: Callable[..., None], *arguments: object) -> None:
-    """Do work in another process: a measured one starts as a copy of this one, and its peak memory with it."""
+    """Do work in another process: a measured process starts as a copy of this one, which must therefore stay small."""
     process = multiprocessing.get_context("spawn").Process(target=work, args=arguments)
     process.start()
     process.join()

@@ -9,7 +9,7 @@ it sends. The server runs as a process of its own. The model has the speed of a 
 the first token, at most 3 % more time in all.
 
 Then what the deadlines cost per event, in processor time over a stream in memory. Budget: 3 microseconds, which is 3 %
-of the time between two tokens at 10,000 a second.
+of the time between two tokens at 10,000 tokens per second.
 """
 
 from __future__ import annotations
@@ -117,7 +117,7 @@ async def texts(backend: Streams, instance_id: str, request: GenerationRequest) 
 
 
 class InMemory:
-    """A stream of pieces that are there already, eight in a packet."""
+    """A stream of pieces that are there already, eight per packet."""
 
     async def stream(
         self,

@@ -171,6 +171,7 @@ def _not_found(fault: ServerFault, asked: ServerRequest) -> LMStrixError:
     sample = display.get("availablePathsSample") or display.get("loadedModelsSample") or []
     known = [name for name in sample if isinstance(name, str)] if isinstance(sample, Sequence) else []
     wanted = asked.model_key or ""
+    # A server sends only a sample of its names: when none is close, any of them shows what they look like.
     suggestions = get_close_matches(wanted, known, n=3, cutoff=0.4) or known[:3]
     hint = f"did you mean {', '.join(suggestions)}?" if suggestions else "`lmstrix list` shows the names"
     place = "downloaded" if display.get("code") == "generic.pathNotFound" else "loaded"

@@ -41,7 +41,7 @@ class LMStrixError(Exception):
     """
 
     exit_code = 1
-    memory_evidence = False
+    memory_evidence = False  # the safe default: a failure not understood must not lower a limit
 
 
 class UsageError(LMStrixError):

@@ -52,6 +52,7 @@ class AsyncChat:
         asked = self._ask(text, conversation.asking(question), conversation.model_key)
         async with aclosing(asked) as events:
             async for event in events:
+                # Kept before it is handed on, so that a caller who stops at the last event has it in the chat.
                 if isinstance(event, Finished):
                     answer = Message(role="assistant", text=event.result.text)
                     model_key = event.result.model_key

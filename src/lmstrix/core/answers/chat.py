@@ -102,6 +102,7 @@ class ChatSession:
         answer = Message(role="assistant", text=result.text)
         self.conversation = conversation.answered(question, (answer,), model_key=result.model_key)
         self.last = result
+        # After each answer, so that a chat that is killed can be continued.
         if self._tools.keep:
             self._tools.store.save(self.conversation)
 
@@ -152,12 +153,13 @@ class ChatSession:
         return ", ".join(parts if speed is None else [*parts, f"{speed:.1f} tokens/s"])
 
     def _clear(self, _: str) -> str:
+        # Under a new name: the conversation so far stays on the disk.
         fresh = Conversation(name=self._tools.store.new_name(), model_key=self.conversation.model_key)
         self.conversation, self.last = fresh.with_system_prompt(self.conversation.system_prompt), None
         return "a new conversation"
 
     def _exit(self, _: str) -> str:
-        self.ended = True
+        self.ended = True  # looked at by the loop that reads the lines
         return ""
 
 

@@ -126,6 +126,7 @@ class ConversationStore:
 
 
 def _entry(message: Message) -> dict[str, Any]:
+    # Most messages have no images or calls: empty fields would make the file hard to read.
     return {key: value for key, value in asdict(message).items() if key in ("role", "text") or value}
 
 
