@@ -70,7 +70,7 @@ class Timing(NamedTuple):
 
 
 def timing(began_at: float, first_at: float, last_at: float, tokens: int) -> Timing:
-    """From the moments of sending, of the first and of the last token."""
+    """The figures, from the moments of sending, of the first token and of the last."""
     return Timing((first_at - began_at) * 1000, (tokens - 1) / (last_at - first_at))
 
 
@@ -155,7 +155,7 @@ def bare_server(file: Path, threads: int) -> Iterator[str]:
 
 
 async def measure(status: EngineStatus, file: Path, name: str, tokens: int, runs: int) -> dict[str, list[Timing]]:
-    """Every way, in turns."""
+    """Measure every way, in turns."""
     found: dict[str, list[Timing]] = {}
     threads = default_threads(file.stat().st_size)
     address, front = str(status.address), psutil.Process(status.pid)

@@ -37,7 +37,7 @@ VOCABULARY_SIZE = 151_936
 
 
 class Cost(NamedTuple):
-    """One process: wall time, time on the processor, peak resident memory."""
+    """What one process took: wall time, processor time, peak resident memory."""
 
     wall_s: float
     cpu_s: float

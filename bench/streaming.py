@@ -56,7 +56,7 @@ class Timing(NamedTuple):
 
 
 def timed(pieces: Callable[[], Iterable[object]]) -> Timing:
-    """From asking to the first piece and to the end."""
+    """Time from asking to the first piece, and to the end."""
     began_at = time.perf_counter()
     first_at = 0.0
     for _ in pieces():
@@ -65,7 +65,7 @@ def timed(pieces: Callable[[], Iterable[object]]) -> Timing:
 
 
 async def timed_async(pieces: AsyncIterator[object]) -> Timing:
-    """The same on a loop."""
+    """The same for an asynchronous stream."""
     began_at = time.perf_counter()
     first_at = 0.0
     async for _ in pieces:
@@ -74,7 +74,7 @@ async def timed_async(pieces: AsyncIterator[object]) -> Timing:
 
 
 def measure(address: str, home: Path, runs: int) -> dict[str, list[Timing]]:
-    """Every way, as often as the others."""
+    """Measure every way, each as often as the others."""
     with ExitStack() as stack:
         runner = stack.enter_context(asyncio.Runner())
         sdk = stack.enter_context(lmstudio.Client(address))

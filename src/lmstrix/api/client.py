@@ -310,7 +310,7 @@ class AsyncLMStudioBackend:
         return frozenset(entry["instanceReference"] for entry in entries if entry["identifier"] == instance_id)
 
     async def unload(self, instance_id: str, *, kind: ModelKind = "llm") -> None:
-        """Unload one instance; one that is gone already is as good as unloaded."""
+        """Unload one instance; no error when it is gone already."""
         parameters = {"identifier": instance_id}
         with suppress(ModelNotFoundError):
             await self._ask(kind, "unloadModel", parameters, _nothing, what="unload a model", model=instance_id)

@@ -118,7 +118,7 @@ class ClientChannel:
         return packet
 
     async def ask_to_stop(self) -> None:
-        """Tell the server to cancel. A connection that fails at this is reported by whoever reads it."""
+        """Tell the server to cancel. A connection that breaks here is reported to the next reader of the channel."""
         with suppress(lmstudio.LMStudioError, OSError):
             async with asyncio.timeout(_HANG_UP_S):
                 await self._channel.cancel()

@@ -333,7 +333,7 @@ def loaded_model(entry: JsonView, state: JsonView | None = None) -> LoadedModel:
 
 
 def _moment(unix_ms: float | None) -> datetime | None:
-    """A time of the wire; None when there is none, or none that a calendar has."""
+    """A time of the wire; None when there is none, or when it is outside the calendar."""
     try:
         return None if unix_ms is None else datetime.fromtimestamp(unix_ms / 1000, UTC)
     except (OverflowError, OSError, ValueError):

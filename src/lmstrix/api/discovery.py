@@ -49,7 +49,7 @@ async def find_server(
 ) -> ServerInfo:
     """The server `choice` means: "auto", "lmstudio", "embedded" or an address; None asks the environment, then "auto".
 
-    Raises BackendUnavailableError naming what was tried, UsageError for an address that is none.
+    Raises BackendUnavailableError naming what was tried, UsageError for a text that is not an address.
     """
     environ = os.environ if environ is None else environ
     choice = choice or next((environ[name] for name in _VARIABLES if environ.get(name)), "auto")
@@ -165,7 +165,7 @@ async def _probe(address: str, timeout_s: float) -> ServerInfo | str:
 
 
 async def _json_at(client: httpx.AsyncClient, path: str) -> object:
-    """The JSON a GET answers with; None when it is none."""
+    """The JSON that a GET answers with; None when the answer is not JSON."""
     import httpx
 
     content = b""

@@ -12,8 +12,9 @@ Operation = Literal["connect", "ask", "load", "predict"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerRequest:
-    """What was asked of the server, for the text of a failure. `ask` is any short request, `what` completes "was asked
-    to …"; `limit_s` is the deadline that applied.
+    """What was asked of the server, for the text of a failure.
+
+    The operation `ask` is any short request; `what` completes "was asked to …"; `limit_s` is the deadline that applied.
     """
 
     operation: Operation

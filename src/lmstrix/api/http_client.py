@@ -67,7 +67,7 @@ def is_passing(failure: BaseException) -> bool:
 
 
 def is_refused(failure: BaseException | None) -> bool:
-    """Whether nobody listens there; the reason of a connect error lies some causes further down."""
+    """Whether the port refused the connection; a connect error carries the reason some causes further down."""
     while failure is not None:
         if isinstance(failure, ConnectionRefusedError):
             return True

@@ -60,7 +60,7 @@ def parse_shard(path: str) -> Shard | None:
 
 
 def is_mmproj(path: str) -> bool:
-    """Whether the file name is that of a vision projector, which belongs to a model and is none itself."""
+    """Whether the file name is that of a vision projector, which belongs to a model and is not one itself."""
     return _MMPROJ.search(file_stem(path)) is not None
 
 
@@ -75,7 +75,7 @@ def quantization_of(path: str) -> str | None:
 
 
 def bits_of(quantization: str | None) -> int | None:
-    """The rough bits a weight takes, from a quantization's name: "Q4_K_M" -> 4, "BF16" -> 16, "8bit" -> 8."""
+    """About how many bits per weight a quantization has, from its name: "Q4_K_M" -> 4, "BF16" -> 16, "8bit" -> 8."""
     match = re.search(r"\d+", quantization or "")
     return int(match[0]) if match else None
 

@@ -1,8 +1,8 @@
 """Where things are: LMStrix's own folder, LM Studio's folder, and the models.
 
-`LMSTRIX_HOME` decides alone when it is set: then nobody's home directory is looked at. Otherwise LM Studio's home is
-used when there is one (its pointer file, then its two defaults, symlinks resolved), else the platform's data folder.
-Nothing is created here.
+`LMSTRIX_HOME`, when it is set, decides alone: then the user's home directory is not looked at. Otherwise LM Studio's
+home is used when there is one (its pointer file, then its two defaults, symlinks resolved), else the platform's data
+folder. Nothing is created here.
 """
 
 from __future__ import annotations

@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 
 
 class AsyncLMStrix:
-    """LMStrix for asyncio: answers run side by side on one loop, without a thread each.
+    """LMStrix for asyncio: answers run side by side on one loop, not in one thread per answer.
 
     `server` is "auto", "lmstudio", "embedded" or an address; `home` is where the registry lives; what is not given
     comes from the configuration files and the environment. `notify` receives one-line remarks. Belongs to the event

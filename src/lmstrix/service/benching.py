@@ -245,7 +245,7 @@ def _read(path: Path) -> BenchReport:
 
 
 def rewrite(workspace: Workspace, name: str, folder: Path | None) -> Path:
-    """Write a report's files anew, into `folder`, or the folder it was named by, or a new one. Returns its page."""
+    """Write a report's files again, into `folder`, or the folder it was named by, or a new one. Returns its page."""
     report = find_report(workspace, name)
     if folder is None:
         path = Path(name).expanduser()

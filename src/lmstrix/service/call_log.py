@@ -97,7 +97,7 @@ class CallRecorder:
             if settings.log_keep_days is not None and number % PRUNE_EVERY == 0:
                 calls.prune(before=datetime.now(UTC) - timedelta(days=settings.log_keep_days))
         except HistoryError as exc:
-            self.close()  # the next call opens it anew: the file may have been replaced or repaired
+            self.close()  # the next call opens it again: the file may have been replaced or repaired
             self._notify(f"the call was not logged: {exc}")
 
 

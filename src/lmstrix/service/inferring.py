@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InferWords:
-    """What one `infer` was told; `request` lacks only its prompt, which `prompt` spells."""
+    """What one `infer` was told. `request` is complete except for its prompt, which `prompt` describes."""
 
     prompt: PromptWords
     request: InferRequest

@@ -32,7 +32,7 @@ def save(
 ) -> list[SavedDefaults]:
     """Write the tested context of one model, or of all tested ones. `limit` caps it: tokens, or a ratio as float.
 
-    One model's trouble does not keep the others from being written.
+    A failure with one model does not keep the others from being written.
     """
     home = workspace.paths.lmstudio_home or workspace.paths.home
     defaults = ModelDefaults(home)

@@ -35,7 +35,7 @@ class Tool:
 
 @dataclass(slots=True)
 class Transcript:
-    """The turns of an acted answer as they come about: calls, what the tools said, the answer."""
+    """The turns of an answer with tools, added as they end: calls, what the tools said, the answer."""
 
     messages: list[Message] = field(default_factory=list)
     rounds: int = 0
@@ -103,7 +103,7 @@ async def act(
 ) -> AsyncGenerator[StreamEvent]:
     """The events of all rounds, with one Finished at the end.
 
-    Plain functions run in the thread that waits for the answer, or in a worker thread where nobody blocks.
+    Plain functions run in the thread that waits for the answer, or in a worker thread where none waits.
     """
     known = {tool.definition.name: tool for tool in tools}
     transcript = transcript or Transcript()

@@ -24,7 +24,7 @@ class AnswerSchema:
 
 
 def schema_of_mapping(schema: object, *, name: str) -> AnswerSchema:
-    """A JSON schema. Raises UsageError when it is none."""
+    """The shape that a JSON schema gives. Raises UsageError when `schema` is not a valid one."""
     from jsonschema import SchemaError, validators
     from referencing import Registry
 

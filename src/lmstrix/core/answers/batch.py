@@ -55,7 +55,7 @@ class BatchItem:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BatchOutcome:
-    """What became of an item. `outcome` is "ok", "skipped" or the name of the failure."""
+    """How an item ended. `outcome` is "ok", "skipped" or the name of the failure."""
 
     item: BatchItem
     outcome: str
@@ -91,7 +91,7 @@ class BatchReport:
     elapsed_s: float
 
     def count(self, outcome: str) -> int:
-        """How many ended so."""
+        """How many items ended with this outcome."""
         return sum(item.outcome == outcome for item in self.outcomes)
 
     @property

@@ -77,7 +77,7 @@ class ConversationStore:
         return [file.stem for file in files]
 
     def load(self, name: str) -> Conversation:
-        """One conversation. Raises UsageError when there is none of this name."""
+        """One conversation. Raises UsageError when none has this name."""
         file = self._file(name)
         try:
             found = json.loads(file.read_text(encoding="utf-8"))

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 TESTED_PREFIX = "lmstrix-test-"
-MEASURED_PREFIXES = (TESTED_PREFIX, "lmstrix-bench-")  # what is being measured is nobody else's to use
+MEASURED_PREFIXES = (TESTED_PREFIX, "lmstrix-bench-")  # an instance that is being measured must not answer others
 ContextSource = Literal["asked", "tested", "untested", "server default"]
 
 
