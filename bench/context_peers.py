@@ -26,7 +26,7 @@ GIB = 2**30
 
 
 def ours(bench: Bench, learned: MachineBelief | None, precision: Precision = "balanced") -> tuple[int, MachineBelief]:
-    """The belief search, and what it learnt for the next model."""
+    """The belief search; returns the length, and what it learnt for the next model."""
     world = bench.world
     search = ContextSearch(
         cost=world.formula,

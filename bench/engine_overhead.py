@@ -3,7 +3,7 @@
     python bench/engine_overhead.py [runs]
 
 Bare is llama.cpp's own HTTP server in a child process of this script, asked for the same streamed chat. The engine runs
-as a process of its own. The ways take turns, in an order that rotates, so that a busy machine troubles all alike;
+as a process of its own. The ways take turns, in an order that rotates, so that a busy machine slows all alike;
 medians are shown. Two models that say the same: one as fast as llama.cpp gets, where the front is the limit, and one
 with the speed of a real model. Budgets: at most 3 ms more to the first token, at least 95 % of the rate of the real
 one, at least 5,000 tokens per second.
@@ -70,7 +70,7 @@ class Timing(NamedTuple):
 
 
 def timing(began_at: float, first_at: float, last_at: float, tokens: int) -> Timing:
-    """From the moments of sending, of the first and of the last token."""
+    """The figures, from the moments of sending, of the first token and of the last."""
     return Timing((first_at - began_at) * 1000, (tokens - 1) / (last_at - first_at))
 
 
@@ -155,7 +155,7 @@ def bare_server(file: Path, threads: int) -> Iterator[str]:
 
 
 async def measure(status: EngineStatus, file: Path, name: str, tokens: int, runs: int) -> dict[str, list[Timing]]:
-    """Every way, in turns."""
+    """Measure every way, in turns."""
     found: dict[str, list[Timing]] = {}
     threads = default_threads(file.stat().st_size)
     address, front = str(status.address), psutil.Process(status.pid)

@@ -4,7 +4,7 @@
 
 The main thread sleeps, so all processor time of this process is the samplers'. System files are read for real, from a
 folder laid out as the kernel does where this machine has none; a driver's call is a plain function here. Budget: 0.5 %
-of one core for the power sampler at 10 readings a second.
+of one core for the power sampler at 10 readings per second.
 """
 
 from __future__ import annotations

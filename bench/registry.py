@@ -37,7 +37,7 @@ VOCABULARY_SIZE = 151_936
 
 
 class Cost(NamedTuple):
-    """One process: wall time, time on the processor, peak resident memory."""
+    """What one process took: wall time, processor time, peak resident memory."""
 
     wall_s: float
     cpu_s: float
@@ -64,7 +64,7 @@ def run(home: Path, *words: str) -> Cost:
 
 
 def apart(work: Callable[..., None], *arguments: object) -> None:
-    """Do work in another process: a measured one starts as a copy of this one, and its peak memory with it."""
+    """Do work in another process: a measured process starts as a copy of this one, which must therefore stay small."""
     process = multiprocessing.get_context("spawn").Process(target=work, args=arguments)
     process.start()
     process.join()

@@ -33,7 +33,7 @@ RAM_GIB = (8, 16, 24, 32, 64, 96, 128)
 SHORTEST = 1024
 """A model that does not run at this length does not fit the machine."""
 FAILURE_S = 20.0
-"""What a failing load or prefill costs beside its own time: cleaning up, a new process."""
+"""What a failing load or prefill costs beside its own time: the clean-up and a new process."""
 
 
 @functools.cache

@@ -9,7 +9,7 @@ it sends. The server runs as a process of its own. The model has the speed of a 
 the first token, at most 3 % more time in all.
 
 Then what the deadlines cost per event, in processor time over a stream in memory. Budget: 3 microseconds, which is 3 %
-of the time between two tokens at 10,000 a second.
+of the time between two tokens at 10,000 tokens per second.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class Timing(NamedTuple):
 
 
 def timed(pieces: Callable[[], Iterable[object]]) -> Timing:
-    """From asking to the first piece and to the end."""
+    """Time from asking to the first piece, and to the end."""
     began_at = time.perf_counter()
     first_at = 0.0
     for _ in pieces():
@@ -65,7 +65,7 @@ def timed(pieces: Callable[[], Iterable[object]]) -> Timing:
 
 
 async def timed_async(pieces: AsyncIterator[object]) -> Timing:
-    """The same on a loop."""
+    """The same for an asynchronous stream."""
     began_at = time.perf_counter()
     first_at = 0.0
     async for _ in pieces:
@@ -74,7 +74,7 @@ async def timed_async(pieces: AsyncIterator[object]) -> Timing:
 
 
 def measure(address: str, home: Path, runs: int) -> dict[str, list[Timing]]:
-    """Every way, as often as the others."""
+    """Measure every way, each as often as the others."""
     with ExitStack() as stack:
         runner = stack.enter_context(asyncio.Runner())
         sdk = stack.enter_context(lmstudio.Client(address))
@@ -117,7 +117,7 @@ async def texts(backend: Streams, instance_id: str, request: GenerationRequest) 
 
 
 class InMemory:
-    """A stream of pieces that are there already, eight in a packet."""
+    """A stream of pieces that are there already, eight per packet."""
 
     async def stream(
         self,

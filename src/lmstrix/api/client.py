@@ -1,9 +1,9 @@
 """AsyncLMStudioBackend: LM Studio, or anything that speaks its wire, as a `ModelBackend`.
 
-Every wait has a deadline, but for the events of a stream: those are the StreamingManager's. What passes its deadline is
-cancelled on the server; a load that the server finishes all the same is unloaded when it does. Instances this backend
-loaded are addressed by their reference, so one that the server unloaded and loaded again by itself, with a context of
-its own choice, is never mistaken for ours.
+Every wait has a deadline, except the wait for the next event of a stream: the StreamingManager limits that one. What
+passes its deadline is cancelled on the server; a load that the server finishes all the same is unloaded when it does.
+Instances that this backend loaded are addressed by their reference: the server may unload one and load it again by
+itself, with a context of its own choice, and that one must not be mistaken for ours.
 """
 
 from __future__ import annotations
@@ -54,8 +54,8 @@ if TYPE_CHECKING:
     from lmstrix.ground.backend import LoadProgress
 
 CANCEL_GRACE_S = 0.2  # how long a cancelled load or prediction may take to say it has ended
-_CHECK_S = 0.2  # and the look for strays after it
-_STATE_S = 1.0
+_CHECK_S = 0.2  # how long the search for what it left behind may then take
+_STATE_S = 1.0  # short, because older servers never answer the question, and a listing waits for it
 _EMBEDDINGS_AT_ONCE = 16
 _KINDS: tuple[ModelKind, ...] = ("llm", "embedding")
 
@@ -73,7 +73,7 @@ class _Known:
 
 
 class AsyncLMStudioBackend:
-    """See `lmstrix.ground.backend.ModelBackend`. Connects when first used; one event loop for its whole life."""
+    """See `lmstrix.ground.backend.ModelBackend`. Connects when first used, and stays on the event loop of that use."""
 
     def __init__(self, server: ServerInfo, *, api_token: str | None = None, deadlines: Deadlines | None = None) -> None:
         self._server = server
@@ -83,7 +83,7 @@ class AsyncLMStudioBackend:
         self._known: dict[str, _Known] = {}
         self._kinds: dict[str, ModelKind] = {}
         self._strays: dict[asyncio.Task[None], Loading] = {}
-        self._tells_state = True
+        self._tells_state = True  # until the server once fails to answer
 
     async def __aenter__(self) -> Self:
         await self.connect()
@@ -118,7 +118,7 @@ class AsyncLMStudioBackend:
     # --- asking ---------------------------------------------------------------------------------------------------
 
     async def _connection(self, namespace: WireNamespace) -> WireConnection:
-        """The connection, with this namespace's session standing."""
+        """The connection, with this namespace's session connected."""
         from lmstrix.api.connection import WireConnection
 
         limit_s = self._deadlines.connect_s
@@ -142,9 +142,10 @@ class AsyncLMStudioBackend:
         limit_s: float | None = None,
         again: bool = False,
     ) -> T:
-        """One request: what `read` makes of the answer. `what` completes "the server was asked to …".
+        """Send one request; return what `read` makes of the answer. `what` completes "the server was asked to …".
 
-        `again` asks anew over a new connection when this one breaks: for what changes nothing at the server.
+        `again` repeats the request over a new connection when this one breaks. It is only for requests that change
+        nothing on the server.
         """
         limit_s = self._deadlines.request_s if limit_s is None else limit_s
         connection = await self._connection(namespace)
@@ -152,6 +153,7 @@ class AsyncLMStudioBackend:
             operation="ask", address=self._server.address, what=what, model_key=model, limit_s=limit_s
         )
         call = partial(connection.call, namespace, endpoint, parameters)
+        # `read` runs inside too: an answer of an unexpected shape is a failure of the server, not of the caller.
         with translated(asked):
             if again:
                 return read(await with_retries(call, passes=is_broken_connection, limit_s=limit_s))
@@ -176,6 +178,7 @@ class AsyncLMStudioBackend:
         models = await self._ask(
             "system", "listDownloadedModels", None, convert.downloaded_models, what=what, again=True
         )
+        # Kept for `estimate`, whose request goes to the namespace of the model's kind.
         self._kinds = {model.model_key: model.kind for model in models}
         return models
 
@@ -193,6 +196,7 @@ class AsyncLMStudioBackend:
         states = await asyncio.gather(*map(self._state, entries))
         loaded = [convert.loaded_model(entry, state) for entry, state in zip(entries, states, strict=True)]
         for model in loaded:
+            # Not over an instance of our own, whose reference would be lost.
             self._known.setdefault(model.instance_id, _Known(model.kind, model.model_key, model.context_length, None))
         return loaded
 
@@ -218,7 +222,7 @@ class AsyncLMStudioBackend:
         except (ModelNotFoundError, ModelUnloadedError):
             return None  # gone since it was listed
         except LMStrixError:
-            self._tells_state = False
+            self._tells_state = False  # each further question would wait for its whole deadline
             return None
 
     # --- loading --------------------------------------------------------------------------------------------------
@@ -260,6 +264,7 @@ class AsyncLMStudioBackend:
             loaded = await self._read_back(loading.result(), asked)
         except TimeoutError as exc:
             await self._abandon(loading)
+            # Only our own deadline becomes LoadTimeoutError: `on_progress` may raise a TimeoutError too.
             if patience.expired():
                 raise timed_out(asked) from exc
             raise
@@ -284,6 +289,7 @@ class AsyncLMStudioBackend:
             async with asyncio.timeout(_CHECK_S):
                 await self._unload_what_came_of(loading)
         if not loading.ended:
+            # The server goes on. Nobody else would unload the model that comes of it.
             stray = asyncio.create_task(self._clean_up(loading))
             self._strays[stray] = loading
             stray.add_done_callback(self._strays.pop)
@@ -294,7 +300,7 @@ class AsyncLMStudioBackend:
             await self._unload_what_came_of(loading)
 
     async def _unload_what_came_of(self, loading: Loading) -> None:
-        """Unload an instance of the wanted name, unless it stood before: a name that was taken is somebody else's."""
+        """Unload the instance of the wanted name, unless it was there before: then it is somebody else's."""
         if await self._references(loading.instance_id, loading.kind) - loading.before:
             await self.unload(loading.instance_id, kind=loading.kind)
 
@@ -304,7 +310,7 @@ class AsyncLMStudioBackend:
         return frozenset(entry["instanceReference"] for entry in entries if entry["identifier"] == instance_id)
 
     async def unload(self, instance_id: str, *, kind: ModelKind = "llm") -> None:
-        """Unload one instance; one that is gone already is as good as unloaded."""
+        """Unload one instance; no error when it is gone already."""
         parameters = {"identifier": instance_id}
         with suppress(ModelNotFoundError):
             await self._ask(kind, "unloadModel", parameters, _nothing, what="unload a model", model=instance_id)
@@ -322,6 +328,7 @@ class AsyncLMStudioBackend:
             model_key=known.model_key if known else instance_id,
             context_length=known.context_length if known else None,
         )
+        # Images go first: the request names them by the handles that the server gives for them.
         images = await self._upload_images(request.messages)
         parameters = convert.prediction_parameters(self._specifier(instance_id), request, images)
         connection = await self._connection("llm")

@@ -2,8 +2,8 @@
 
 The SDK's asynchronous client has no deadlines, connects five namespaces in a row where two do, and leaves a session
 whose socket broke unusable. So its sessions are taken one by one, each connected when first needed and replaced when
-its socket is gone; requests and packets are plain JSON, as the SDK's typed ones drop fields. Exceptions are the SDK's
-own here.
+its socket is gone; requests and packets are plain JSON, because the SDK's typed ones drop fields. Exceptions leave this
+module as the SDK raises them.
 
 That takes names the SDK keeps private, in this module alone (and `_raw_error`, the server's error unread, in
 `api.failures`): the session classes `_Async…Session…` with their `_create_channel`; the client's `_task_manager`, and
@@ -95,7 +95,7 @@ class RawEndpoint(ChannelEndpoint[dict[str, Any], ChannelRxEvent[Any], dict[str,
 class ClientChannel:
     """One open channel. `receive` may be cancelled and called again.
 
-    `ended` is set once nothing more will come; who reads a last packet sets it too, as nobody waits for the close.
+    `ended` is set once nothing more will come. Whoever reads the last packet sets it too: nobody waits for the close.
     """
 
     def __init__(self, channel: AsyncChannel[Any]) -> None:
@@ -118,7 +118,7 @@ class ClientChannel:
         return packet
 
     async def ask_to_stop(self) -> None:
-        """Tell the server to cancel. A connection that fails at this is reported by whoever reads it."""
+        """Tell the server to cancel. A connection that breaks here is reported to the next reader of the channel."""
         with suppress(lmstudio.LMStudioError, OSError):
             async with asyncio.timeout(_HANG_UP_S):
                 await self._channel.cancel()
@@ -196,7 +196,7 @@ class WireConnection:
                 await channel.aclose()
 
     async def close(self) -> None:
-        """Hang up everywhere."""
+        """Close every session."""
         sessions, self._sessions = list(self._sessions.values()), {}
         await asyncio.gather(*(_hang_up(session) for session in sessions))
         with suppress(lmstudio.LMStudioError, OSError):

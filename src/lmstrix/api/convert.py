@@ -40,7 +40,7 @@ def _plain(value: Any) -> Any:
 
 
 def _switched(value: Any) -> Json:
-    """A value with a checkbox before it."""
+    """A value that LM Studio's settings show behind a checkbox."""
     return {"checked": True, "value": value}
 
 
@@ -149,6 +149,7 @@ def load_parameters(
         "loadConfigStack": load_config_stack(config, kind),
     }
     if ttl_s is not None:
+        # The wire takes whole milliseconds from 1 up.
         parameters["ttlMs"] = max(1, round(ttl_s * 1000))
     return parameters
 
@@ -226,6 +227,7 @@ def text_of(source: JsonView, name: str) -> str | None:
 def number_of(source: JsonView, name: str) -> float | None:
     """A finite number member, else None."""
     value = source.get(name)
+    # `true` is an int to Python. Its JSON reader also takes NaN and Infinity, which are no sizes or times.
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     return float(value) if value == value and abs(value) != float("inf") else None
@@ -331,7 +333,7 @@ def loaded_model(entry: JsonView, state: JsonView | None = None) -> LoadedModel:
 
 
 def _moment(unix_ms: float | None) -> datetime | None:
-    """A time of the wire; None when there is none, or none that a calendar has."""
+    """A time of the wire; None when there is none, or when it is outside the calendar."""
     try:
         return None if unix_ms is None else datetime.fromtimestamp(unix_ms / 1000, UTC)
     except (OverflowError, OSError, ValueError):
@@ -353,6 +355,7 @@ def resource_estimate(answer: JsonView) -> ResourceEstimate:
         context_bytes=size("contextBytes"),
         total_bytes=size("totalBytes"),
         gpu_total_bytes=size("totalVramBytes"),
+        # Only an explicit refusal counts: a server that says nothing is not taken to refuse.
         passes_guardrails=answer.get("passesGuardrails") is not False,
         confidence="high" if memory.get("confidence") == "high" else "low",
     )

@@ -1,4 +1,4 @@
-"""Which server to talk to. httpx is imported only to ask, since the SDK that talks to the server needs it anyway.
+"""Which server to talk to. httpx, which the SDK needs anyway, is imported only when a server is asked.
 
 An address asked for is the only one looked at. "auto" looks at where LM Studio says it listens (`http-server.json`), at
 the ports its SDKs try, and at where a running embedded engine says it listens (`engine.json`); "lmstudio" and
@@ -34,7 +34,7 @@ EMBEDDED_PACKAGE: Final = "lmstrix"  # `package` of /lms-status, where LM Studio
 
 _SERVER_FILE_VARIABLE = "LMS_API_SERVER_INFO_PATH"
 _VARIABLES = ("LMSTRIX_SERVER", "LMSTUDIO_BASE_URL")
-_MOST_BYTES = 64 * 1024
+_MOST_BYTES = 64 * 1024  # any program may answer at these ports, and send without end
 _REMEDY = "start LM Studio's server, run `lmstrix engine start`, or name an address with --server"
 _REFUSED = "refused"
 
@@ -49,7 +49,7 @@ async def find_server(
 ) -> ServerInfo:
     """The server `choice` means: "auto", "lmstudio", "embedded" or an address; None asks the environment, then "auto".
 
-    Raises BackendUnavailableError naming what was tried, UsageError for an address that is none.
+    Raises BackendUnavailableError naming what was tried, UsageError for a text that is not an address.
     """
     environ = os.environ if environ is None else environ
     choice = choice or next((environ[name] for name in _VARIABLES if environ.get(name)), "auto")
@@ -114,6 +114,7 @@ def _file_address(file: Path) -> str | None:
     try:
         content = json.loads(file.read_text(encoding="utf-8-sig"))
         port = int(content["port"])
+        # A server that listens on every address writes one that cannot be connected to.
         host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(content["host"], content["host"])  # noqa: S104 - read, not bound
         return parse_address(f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
     except (OSError, ValueError, LookupError, TypeError, UsageError):
@@ -164,7 +165,7 @@ async def _probe(address: str, timeout_s: float) -> ServerInfo | str:
 
 
 async def _json_at(client: httpx.AsyncClient, path: str) -> object:
-    """The JSON a GET answers with; None when it is none."""
+    """The JSON that a GET answers with; None when the answer is not JSON."""
     import httpx
 
     content = b""

@@ -48,6 +48,7 @@ def translate(exc: Exception, asked: ServerRequest) -> LMStrixError:
         if asked.operation == "connect":
             return refused_token(fault, asked)
         return classify(fault, asked)
+    # Before OSError, of which TimeoutError is one.
     if isinstance(exc, TimeoutError):
         return timed_out(asked)
     if isinstance(exc, LMStudioWebsocketError | OSError):
@@ -104,5 +105,6 @@ def translated(asked: ServerRequest) -> Iterator[None]:
         yield
     except LMStrixError:
         raise
+    # The last three are what reading an answer of an unexpected shape raises.
     except (LMStudioError, OSError, ValueError, TypeError, LookupError) as exc:
         raise translate(exc, asked) from exc

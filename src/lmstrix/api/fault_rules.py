@@ -1,4 +1,4 @@
-"""Every error a server reports -> one exception of `ground.errors`. Pure; alone in reading error text.
+"""Every error LM Studio's wire reports -> one exception of `ground.errors`. Pure; no other module reads its texts.
 
 LM Studio has codes for "no such model" and the like, none for memory or an overflowing prompt: those are told apart by
 what the texts say, title, cause, suggestion and data searched together. The first rule of the table that fits decides,
@@ -43,6 +43,7 @@ _BROKEN_FILE = (
     r"corrupt(?:ed)? or incomplete|unknown model architecture|unsupported model|invalid magic|bad magic|"
     r"not a (?:valid )?gguf|missing tensor|wrong number of tensors|failed to open|no such file"
 )
+# The embedded engine's own words: a context beyond what the model declares.
 _TOO_LONG = r"tokens of context were asked for"
 _DIED = r"exit code:|SIGABRT|SIGKILL|SIGSEGV|crashed without additional information|received load-error"
 _UNEXPLAINED = r"failed to load model|error loading model|model_load_failed"
@@ -51,6 +52,7 @@ _OVERFLOW = (
     r"tokens to keep from the initial prompt|keep the first \d+ tokens|exceed_context_size_error"
 )
 _FILLED = r"reached context length|mid-generation context overflow|context size has been exceeded"
+_NEEDED_SIZE = re.compile(r"approximately\s+([\d.]+\s*[KMGT]i?B)\b", re.IGNORECASE)
 
 # --- what each kind of fault becomes ------------------------------------------------------------------------------
 
@@ -68,7 +70,7 @@ def _exit_status(fault: ServerFault) -> int | None:
 
 
 def _required_bytes(fault: ServerFault) -> int | None:
-    match = re.search(r"approximately\s+([\d.]+\s*[KMGT]i?B)\b", fault.all_text, re.IGNORECASE)
+    match = _NEEDED_SIZE.search(fault.all_text)
     return parse_bytes(match[1]) if match else None
 
 
@@ -91,7 +93,7 @@ def _load_failure(
 
 def _need(fault: ServerFault) -> str:
     """What a guardrail says, without its advice on an app's settings; all of it where it names no size."""
-    match = re.search(r"approximately\s+([\d.]+\s*[KMGT]i?B)\b", fault.all_text, re.IGNORECASE)
+    match = _NEEDED_SIZE.search(fault.all_text)
     return f"it needs about {match[1]} and would overload the memory" if match else fault.headline
 
 
@@ -169,6 +171,7 @@ def _not_found(fault: ServerFault, asked: ServerRequest) -> LMStrixError:
     sample = display.get("availablePathsSample") or display.get("loadedModelsSample") or []
     known = [name for name in sample if isinstance(name, str)] if isinstance(sample, Sequence) else []
     wanted = asked.model_key or ""
+    # A server sends only a sample of its names: when none is close, any of them shows what they look like.
     suggestions = get_close_matches(wanted, known, n=3, cutoff=0.4) or known[:3]
     hint = f"did you mean {', '.join(suggestions)}?" if suggestions else "`lmstrix list` shows the names"
     place = "downloaded" if display.get("code") == "generic.pathNotFound" else "loaded"
@@ -197,6 +200,7 @@ class Rule(NamedTuple):
 
 _ANY: frozenset[Operation] = frozenset(("connect", "ask", "load", "predict"))
 _LOAD: frozenset[Operation] = frozenset(("load",))
+# Counting tokens and applying a template fail as predictions do: they need the loaded model too.
 _PREDICT: frozenset[Operation] = frozenset(("predict", "ask"))
 
 RULES: tuple[Rule, ...] = (
@@ -277,10 +281,10 @@ RULES: tuple[Rule, ...] = (
         _load_failure(ModelLoadError, "did not load: it is not made for that", "ask for no more than it declares"),
         pattern=_TOO_LONG,
     ),
+    # After the reasons above: servers put "failed to load model" before any of them.
     Rule(_LOAD, _died, pattern=_DIED),
     Rule(_LOAD, _unexplained, pattern=_UNEXPLAINED),
-    Rule(_PREDICT, _overflow, pattern=_OVERFLOW),
-    Rule(_PREDICT, _overflow, pattern=_FILLED),
+    Rule(_PREDICT, _overflow, pattern=rf"{_OVERFLOW}|{_FILLED}"),
     Rule(
         _PREDICT,
         _generation_failure(ModelUnloadedError, "was unloaded meanwhile", "load it again"),
@@ -289,6 +293,7 @@ RULES: tuple[Rule, ...] = (
     Rule(_PREDICT, _load_failure(OutOfMemoryError, "ran out of memory while predicting", _SMALLER), pattern=_MEMORY),
     Rule(_PREDICT, _crashed, pattern=rf"{_DIED}|{_UNEXPLAINED}|has crashed"),
 )
+# `(?!)` matches nothing: a rule without a pattern goes by its code alone.
 _COMPILED = tuple((rule, re.compile(rule.pattern or r"(?!)", re.IGNORECASE | re.DOTALL)) for rule in RULES)
 
 

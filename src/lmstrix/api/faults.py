@@ -12,8 +12,9 @@ Operation = Literal["connect", "ask", "load", "predict"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerRequest:
-    """What was asked of the server, for the text of a failure. `ask` is any short request, `what` completes "was asked
-    to …"; `limit_s` is the deadline that applied.
+    """What was asked of the server, for the text of a failure.
+
+    The operation `ask` is any short request; `what` completes "was asked to …"; `limit_s` is the deadline that applied.
     """
 
     operation: Operation
@@ -48,6 +49,7 @@ class ServerFault:
     def headline(self) -> str:
         """Title and cause in one line, for people."""
         parts = [" ".join(part.split()) for part in (self.title, self.cause) if part.strip()]
+        # Each part once: servers often repeat the title as the cause.
         return ": ".join(part.rstrip(".:") for part in dict.fromkeys(parts)) or "the server gave no reason"
 
     @property

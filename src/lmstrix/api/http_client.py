@@ -17,11 +17,11 @@ _COME_BACK = frozenset((502, 503, 504))  # the server says that it is not ready 
 def open_http(
     base_url: str, *, token: str | None = None, connect_s: float | None = None, proxies: bool = False
 ) -> httpx.AsyncClient:
-    """A client for one server; close it. Its requests wait without limit once connected: callers set their own.
+    """A client for one server; close it. Once connected, its requests have no time limit: callers set their own.
 
-    `proxies` goes through what the environment names, except to this machine. Each request to this machine has a
-    connection of its own, because servers close idle ones on their side; to others they are kept, which spares a
-    handshake.
+    With `proxies`, requests go through the proxies that the environment names, except to this machine. Each request to
+    this machine has a connection of its own, because servers close idle ones on their side; to other machines they are
+    kept, which spares a handshake.
     """
     import ssl
 
@@ -59,7 +59,7 @@ async def read(client: httpx.AsyncClient, path: str, *, limit_s: float | None) -
 
 
 def is_passing(failure: BaseException) -> bool:
-    """Whether another attempt may work. Nobody listens at once after nobody did: a connect error stays."""
+    """Whether another attempt may work. A connect error stays: a port that refused has no listener a moment later."""
     import httpx
 
     lost = isinstance(failure, httpx.TransportError) and not isinstance(failure, httpx.ConnectError)
@@ -67,7 +67,7 @@ def is_passing(failure: BaseException) -> bool:
 
 
 def is_refused(failure: BaseException | None) -> bool:
-    """Whether nobody listens there; the reason of a connect error lies some causes further down."""
+    """Whether the port refused the connection; a connect error carries the reason some causes further down."""
     while failure is not None:
         if isinstance(failure, ConnectionRefusedError):
             return True

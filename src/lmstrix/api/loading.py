@@ -50,10 +50,12 @@ class Loading:
     async def _read(self, connection: WireConnection, kind: ModelKind, parameters: Json) -> LoadedModel:
         highest = -1.0
         with translated(self._asked):
+            # Kept as an attribute, because `cancel` asks the server to stop over this channel.
             async with connection.channel(kind, "loadModel", parameters) as self._channel:
                 while (packet := await self._channel.receive()) is not None:
                     if packet.get("type") == "success":
                         return loaded_model(packet["info"])
+                    # Servers may repeat a ratio or go back; callers are promised that it grows.
                     ratio = number_of(packet, "progress")
                     if ratio is not None and ratio > highest:
                         highest = ratio

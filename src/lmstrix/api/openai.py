@@ -38,6 +38,7 @@ class AsyncOpenAIBackend:
         parts = urlsplit(self._url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise UsageError(f"{url!r} is no server's URL; write it like openai:http://127.0.0.1:8080/v1")
+        # People give the host and port that a server prints; the interface is below /v1.
         if not parts.path.strip("/"):
             self._url += "/v1"
         self._host = parts.hostname
@@ -133,13 +134,13 @@ class AsyncOpenAIBackend:
 
 
 def _body(model: str, request: GenerationRequest) -> Json:
-    """The request as the interface wants it; what was left to the server is left out."""
+    """The request as the interface wants it, without what is left to the server."""
     if request.tools or any(message.images for message in request.messages):
         raise UsageError("tools and images are not offered to servers that are measured by URL; leave them out")
     fields: Json = {
         "model": model,
         "stream": True,
-        "stream_options": {"include_usage": True},
+        "stream_options": {"include_usage": True},  # without it a stream carries no token counts
         "return_progress": True,  # llama-server; others ignore it
         "max_tokens": request.max_tokens,
         "temperature": request.temperature,

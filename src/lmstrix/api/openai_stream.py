@@ -34,7 +34,7 @@ _STOP_REASONS: Mapping[str, StopReason] = {
     "tool_calls": "toolCalls",
 }
 _OVERFLOW_MARKS = ("exceed_context_size", "context_length_exceeded", "context size", "maximum context length")
-_NOT_READY = frozenset((429, 502, 503, 504))
+_NOT_READY = frozenset((429, 502, 503, 504))  # busy, or still loading its model
 _ERROR_CHARS = 300
 
 
@@ -100,6 +100,7 @@ class OpenAIReader:
 
     def read(self, event: JsonView, at: float) -> list[StreamEvent]:
         """The stream events of one event of the server."""
+        # A failure can come inside a stream that began with status 200.
         if "error" in event:
             content = json.dumps(event).encode()
             raise openai_failure(error_message(content), content.decode(), self.model, "the server")
@@ -127,6 +128,7 @@ class OpenAIReader:
 
     def _deltas(self, choice: JsonView) -> list[TextDelta]:
         delta = object_of(choice, "delta")
+        # Servers disagree on the name: llama-server says reasoning_content, others reasoning.
         reasoning = text_of(delta, "reasoning_content") or text_of(delta, "reasoning")
         text = text_of(delta, "content") or text_of(choice, "text")
         deltas = []
@@ -141,7 +143,7 @@ class OpenAIReader:
     def result(self, at: float) -> GenerationResult:
         """What the whole came to. Raises EmptyAnswerError for a stream that ended without anything."""
         completion_tokens = count_of(self._usage, "completion_tokens")
-        if completion_tokens is None:
+        if completion_tokens is None:  # llama-server sends timings even where it sends no usage
             completion_tokens = count_of(self._timings, "predicted_n")
         if not self.generated and not completion_tokens:
             raise EmptyAnswerError(

@@ -119,7 +119,7 @@ async def _pump(source: AsyncGenerator[T], inbox: queue.SimpleQueue[object]) -> 
 
 
 class _Callback:
-    """A call to be made in the waiting thread; told from items by its class."""
+    """A call to be made in the waiting thread; its class tells it from an item."""
 
     __slots__ = ("call",)
 

@@ -66,6 +66,7 @@ class PredictionReader:
         kind = packet.get("type")
         if kind == "fragment":
             self._mark(at)
+            # A fragment that cannot be read still shows that the model generates: deadlines must hear of it.
             return self._fragment(packet.get("fragment")) or Heartbeat(generating=True)
         if kind == "promptProcessingProgress":
             return self._progress(packet) or Heartbeat(generating=False)
@@ -165,6 +166,7 @@ class PredictionReader:
         )
 
     def _stats(self, given: JsonView, at: float) -> GenerationStats:
+        # A reason that a newer server adds must not spoil the answer.
         stop_reason = given.get("stopReason")
         return GenerationStats(
             stop_reason=stop_reason if stop_reason in _STOP_REASONS else None,
@@ -187,5 +189,6 @@ def decode_rate(first_at: float | None, last_at: float | None, completion_tokens
     """Tokens per second after the first one; None where there is no such span."""
     if first_at is None or last_at is None or not completion_tokens or completion_tokens < 2:
         return None
+    # The first token's time is the prefill's: n tokens have n - 1 steps between them.
     span_s = last_at - first_at
     return (completion_tokens - 1) / span_s if span_s > 0 else None

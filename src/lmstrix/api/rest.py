@@ -1,7 +1,7 @@
 """The REST listings, for what the SDK's wire does not tell: reasoning choices, and every instance's loaded context.
 
 `/api/v1/models` is asked, `/api/v0/models` where the server is too old for it. LM Studio reports errors with status 200
-too, so bodies are what is judged.
+too, so the body decides.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ async def _get(client: httpx.AsyncClient, path: str, address: str, timeout_s: fl
         raise BackendUnavailableError(
             f"{address} answers {path} with something that is not JSON; is it LM Studio?", address=address
         ) from exc
-    return body if isinstance(body, dict) else {}
+    return body if isinstance(body, dict) else {}  # without any of our keys, it leads to the older path
 
 
 def _by_key(models: Iterable[ModelCapabilities]) -> dict[str, ModelCapabilities]:
@@ -101,6 +101,7 @@ def _from_v1(entry: JsonView) -> ModelCapabilities:
 
 def _from_v0(entry: JsonView) -> ModelCapabilities:
     model_key = text_of(entry, "id") or ""
+    # The older listing has a row per model, so its key stands for the one instance.
     length = count_of(entry, "loaded_context_length") if entry.get("state") == "loaded" else None
     return ModelCapabilities(
         model_key=model_key,

@@ -1,7 +1,7 @@
 """Asking again, where that is safe: connecting, and reads that change nothing. Nothing else is ever asked twice.
 
-A prediction, a load or an unload that broke off may have happened all the same. A server nobody listens for, a refusal
-and an odd answer stay what they are a moment later, and a deadline is spent when it has passed.
+A prediction, a load or an unload that broke off may have happened all the same. A port without a listener, a refusal
+and an unreadable answer would be the same a moment later, and a deadline that has passed leaves no time.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ LIMITS = RetryLimits()
 async def with_retries(
     attempt: Callable[[], Awaitable[T]], *, passes: Callable[[BaseException], bool], limit_s: float | None
 ) -> T:
-    """What the first attempt that works returns. `passes` tells the failures that may be over in a moment.
+    """What the first attempt that works returns. `passes` says which failures may be over in a moment.
 
     All attempts together take at most `limit_s`. Raises the last failure, or TimeoutError where none came before it.
     """

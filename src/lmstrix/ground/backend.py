@@ -1,7 +1,7 @@
-"""How `core` reaches models. `api` implements both protocols over the lmstudio SDK; tests implement them in memory.
+"""How `core` reaches models: the protocol that `api` implements over the lmstudio SDK, and tests in memory.
 
-The asynchronous one is the real one; the synchronous one runs it on a loop of its own. Every call raises only
-exceptions of `ground.errors`. A call that passes its deadline is cancelled on the server before the error is raised.
+Every call raises only exceptions of `ground.errors`. A call that passes its deadline is cancelled on the server before
+the error is raised.
 """
 
 from __future__ import annotations
@@ -50,6 +50,7 @@ class ModelBackend(Protocol):
     ) -> LoadedModel:
         """Load a new instance with exactly this config; return it with its effective context length read back."""
 
+    # The kind is a parameter because servers keep llm and embedding instances in namespaces of their own.
     async def unload(self, instance_id: str, *, kind: ModelKind = "llm") -> None: ...
 
     def stream(self, instance_id: str, request: GenerationRequest) -> AsyncGenerator[StreamEvent]:

@@ -18,7 +18,7 @@ CALLER: ContextVar[Relay | None] = ContextVar("lmstrix_caller", default=None)
 
 
 def in_caller(callback: Callable[P, object]) -> Callable[P, None]:
-    """`callback`, called in the thread that waits for the present steps; on the spot where nobody waits.
+    """`callback`, called in the thread that waits for the present steps; called directly where no thread waits.
 
     What it raises ends the steps, and comes out where they were started.
     """
@@ -34,13 +34,14 @@ def in_caller(callback: Callable[P, object]) -> Callable[P, None]:
 
 
 async def run_in_caller(function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
-    """What a function of the user's returns, run in the thread that waits; in a worker thread where nobody waits."""
+    """Run a function of the user's in the thread that waits, or in a worker thread where none waits; its result."""
     import asyncio
 
     relay = CALLER.get()
     if relay is None:
         return await asyncio.to_thread(function, *args, **kwargs)
     loop = asyncio.get_running_loop()
+    # The function runs in another thread, and a future may be set on its own loop only.
     outcome: asyncio.Future[T] = loop.create_future()
 
     def call() -> None:

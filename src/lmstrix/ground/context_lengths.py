@@ -32,7 +32,7 @@ def aligned_up(tokens: int) -> int:
 def longest_aligned_below(ceiling: int, fits: Callable[[int], bool]) -> int:
     """The longest aligned length under `ceiling` that `fits`, by bisection; 0 when none does.
 
-    `fits` must turn false once on the way up. `ceiling` itself is not tried.
+    Once `fits` is false for a length, it must be false for all longer ones. `ceiling` itself is not tried.
     """
     good, bad = 0, aligned_up(ceiling)
     while bad - good > ALIGNMENT_TOKENS:

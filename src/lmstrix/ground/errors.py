@@ -15,7 +15,7 @@ LMStrixError
 ├── GenerationError               a prediction failed
 │   ├── ContextOverflowError      the prompt does not fit the loaded context
 │   ├── EngineCrashedError        the engine process ended while predicting
-│   ├── StreamStalledError        a deadline passed: first token, between tokens, or total
+│   ├── StreamStalledError        a deadline passed: first token, between tokens, silence or total
 │   ├── EmptyAnswerError          the server reported success and sent nothing
 │   └── ModelUnloadedError        the model was unloaded meanwhile
 ├── RegistryError                 lmstrix.json cannot be read or written
@@ -41,7 +41,7 @@ class LMStrixError(Exception):
     """
 
     exit_code = 1
-    memory_evidence = False
+    memory_evidence = False  # the safe default: a failure not understood must not lower a limit
 
 
 class UsageError(LMStrixError):
@@ -167,7 +167,10 @@ class EngineCrashedError(GenerationError):
 
 
 class StreamStalledError(GenerationError):
-    """A deadline passed. `stage` is "first token", "between tokens" or "total"; the prediction was cancelled."""
+    """A deadline passed; the prediction was cancelled.
+
+    `stage` is "first token", "between tokens", "silence" or "total".
+    """
 
     def __init__(
         self,

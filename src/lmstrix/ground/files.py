@@ -17,7 +17,8 @@ def write_whole(path: Path, data: bytes | str, *, mode: int | None = None, durab
     content outlast a power cut, for some milliseconds. Raises OSError; the old file is then as it was.
     """
     content = data.encode() if isinstance(data, str) else data
-    # Beside the file, for a rename is one step only within a file system; random, for two writers must not share one.
+    # Beside the file, because a rename is one step only within a file system. The name is random, because two writers
+    # must not share a file.
     temporary = path.with_name(f".{path.name}.{os.urandom(4).hex()}.tmp")
 
     def create(name: str, flags: int) -> int:
@@ -46,7 +47,7 @@ def write_whole(path: Path, data: bytes | str, *, mode: int | None = None, durab
 def _sync_folder(folder: Path) -> None:
     """Make a rename outlast a power cut, where folders can be opened."""
     if os.name == "nt":
-        return
+        return  # Windows opens no folders
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -19,6 +19,6 @@ def configure(level: Level) -> None:
         format="{level.name:<7} {message}",
         colorize=False,
         backtrace=False,
-        diagnose=False,
+        diagnose=False,  # it would print the values of variables, which may be prompts or tokens
         catch=True,
     )

@@ -55,11 +55,12 @@ def parse_shard(path: str) -> Shard | None:
     if match is None:
         return None
     shard = Shard(match["base"], int(match["number"]), int(match["total"]))
+    # A number out of range belongs to a name that only looks like a shard's.
     return shard if 1 <= shard.number <= shard.total else None
 
 
 def is_mmproj(path: str) -> bool:
-    """Whether the file name is that of a vision projector, which belongs to a model and is none itself."""
+    """Whether the file name is that of a vision projector, which belongs to a model and is not one itself."""
     return _MMPROJ.search(file_stem(path)) is not None
 
 
@@ -69,11 +70,12 @@ def quantization_of(path: str) -> str | None:
     if match is None:
         return None
     name = match["name"].upper()
+    # File names have both spellings; the header of a file says F16 and F32, and the two must agree.
     return {"FP16": "F16", "FP32": "F32"}.get(name, name)
 
 
 def bits_of(quantization: str | None) -> int | None:
-    """The rough bits a weight takes, from a quantization's name: "Q4_K_M" -> 4, "BF16" -> 16, "8bit" -> 8."""
+    """About how many bits per weight a quantization has, from its name: "Q4_K_M" -> 4, "BF16" -> 16, "8bit" -> 8."""
     match = re.search(r"\d+", quantization or "")
     return int(match[0]) if match else None
 
@@ -117,7 +119,7 @@ def unique_keys(models: Iterable[NamedModel]) -> dict[str, str]:
 
 
 def match_names(query: str, names: Iterable[tuple[str, str]]) -> list[str]:
-    """The paths, of (path, key) pairs, that `query` may mean: those the strictest rule that finds any finds.
+    """The paths, of (path, key) pairs, that `query` may mean: those found by the strictest rule that finds any.
 
     Rules: the exact path or key; the same in any case; the key without its `@variant`, the path without its ending, or
     the file name; the beginning of any of these. One path found is an answer, several ask back.

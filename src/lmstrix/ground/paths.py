@@ -1,8 +1,8 @@
 """Where things are: LMStrix's own folder, LM Studio's folder, and the models.
 
-`LMSTRIX_HOME` decides alone when it is set: then nobody's home directory is looked at. Otherwise LM Studio's home is
-used when there is one (its pointer file, then its two defaults, symlinks resolved), else the platform's data folder.
-Nothing is created here.
+`LMSTRIX_HOME`, when it is set, decides alone: then the user's home directory is not looked at. Otherwise LM Studio's
+home is used when there is one (its pointer file, then its two defaults, symlinks resolved), else the platform's data
+folder. Nothing is created here.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def find_models_dir(home: Path) -> Path:
     try:
         settings = json.loads((home / "settings.json").read_text(encoding="utf-8-sig"))
     except (OSError, ValueError, RecursionError):
-        settings = None
+        settings = None  # another program's file: damage to it must not keep us from starting
     folder = settings.get("downloadsFolder") if isinstance(settings, dict) else None
     if isinstance(folder, str) and folder.strip():
         return home / Path(folder.strip()).expanduser()

@@ -82,10 +82,10 @@ def load_settings(
         layer(profiles[profile], f"{file} [profiles.{profile}]")
     project_file = (project_dir or Path.cwd()) / PROJECT_FILE
     if project_file.is_file():
-        # Profiles are chosen by the user, and a project is not to redefine them.
+        # The user chooses a profile, and a project must not redefine what that means.
         layer({k: v for k, v in _read(project_file).items() if k != "profiles"}, str(project_file))
     environ = os.environ if environ is None else environ
-    # From last to first: of two variables for one setting the first named wins.
+    # From last to first, so that of two variables for one setting the first in the table wins.
     for variable, key in reversed(_VARIABLES.items()):
         if environ.get(variable):
             layer({key: environ[variable]}, f"${variable}")

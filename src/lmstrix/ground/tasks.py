@@ -17,7 +17,7 @@ async def to_its_end(clean_up: Coroutine[Any, Any, T]) -> T:
     """
     import asyncio  # here, as modules that a dry run imports know this one
 
-    task = asyncio.ensure_future(clean_up)
+    task = asyncio.ensure_future(clean_up)  # a task of its own, which a cancellation of this one does not reach
     try:
         return await asyncio.shield(task)
     except asyncio.CancelledError:

@@ -17,7 +17,7 @@ OverflowPolicy = Literal["stopAtLimit", "truncateMiddle", "rollingWindow"]
 ToolChoice = Literal["none", "auto", "required"]
 Confidence = Literal["high", "low"]
 AttemptKind = Literal["load", "prefill"]
-"""What a context test tries at a length: to load a model so, or to fill its context with a prompt."""
+"""What a context test tries at a length: to load a model at it, or to fill the loaded context with a prompt."""
 StopReason = Literal[
     "eosFound",
     "stopStringFound",
@@ -72,6 +72,7 @@ class LoadConfig:
     k_cache_type: CacheType | None = None
     v_cache_type: CacheType | None = None
     flash_attention: bool | None = None
+    # Never left to the server: LM Studio's default is 4, and each slot takes memory of its own.
     parallel_slots: int = 1
     unified_kv: bool | None = None
     eval_batch_size: int | None = None
@@ -162,6 +163,7 @@ class GenerationRequest:
     frequency_penalty: float | None = None
     seed: int | None = None
     stop: tuple[str, ...] = ()
+    # Not the SDK's default, truncateMiddle, which drops part of a long prompt and does not say so.
     overflow_policy: OverflowPolicy = "stopAtLimit"
     json_schema: Mapping[str, Any] | None = None
     gbnf_grammar: str | None = None

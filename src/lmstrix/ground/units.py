@@ -6,6 +6,7 @@ import re
 
 from lmstrix.ground.errors import UsageError
 
+# Context lengths are powers of two: 32k means 32,768 tokens.
 _TOKEN_FACTORS = {"": 1, "k": 1024, "m": 1024 * 1024}
 _BYTE_FACTORS = {
     "": 1,
@@ -55,7 +56,7 @@ def parse_tokens_or_ratio(text: str, *, what: str = "tokens", minimum: int = 0) 
     number, unit = _split(text, what, "50%")
     if unit != "%" or not 0 < number <= 100:
         raise UsageError(f"{what}: {text} is not between 0% and 100%")
-    return number / 100.0
+    return number / 100.0  # always a float: callers tell 1.0, the whole, from 1, a token, by the type
 
 
 def parse_bytes(text: str, *, what: str = "bytes") -> int:

@@ -52,7 +52,7 @@ def decode_text(data: bytes, *, source: str) -> str:
     zero = text.find("\0")
     if zero >= 0:
         raise PromptError(f"{source} is binary: a zero byte at character {zero:,}; give a text file")
-    return text.removeprefix("\ufeff")
+    return text.removeprefix("\ufeff")  # the byte order mark: Windows editors write it, and no prompt means it
 
 
 def _remedy(kind: str) -> str:

@@ -88,6 +88,7 @@ def read_header(path: Path | str, *, with_arrays: bool | Collection[str] = False
     """
     path = Path(path)
     try:
+        # Before opening: opening a pipe would wait for somebody to write into it.
         if not stat.S_ISREG(path.stat().st_mode):
             raise GgufError(f"{path}: not a regular file; give the path of a .gguf file")
         with path.open("rb") as file:
@@ -97,6 +98,7 @@ def read_header(path: Path | str, *, with_arrays: bool | Collection[str] = False
 
 
 def _read_mapped(path: Path, file: BinaryIO, with_arrays: bool | Collection[str]) -> GgufHeader:
+    # Before mapping, which refuses an empty file with a message of its own.
     if file.read(len(_MAGIC)) != _MAGIC:
         raise GgufError(
             f"{path}: byte 0: does not start with {_MAGIC.decode()}, so it is no GGUF file; download it again"
@@ -165,6 +167,7 @@ class _HeaderReader:
         return metadata
 
     def _alignment(self, metadata: dict[str, GgufValue]) -> int:
+        # The start of the tensor data is rounded up to it, so a zero or a wild value is refused here.
         alignment = metadata.get("general.alignment", _DEFAULT_ALIGNMENT)
         if not isinstance(alignment, int) or not 0 < alignment <= 2**31 or alignment & (alignment - 1):
             raise self.fault(f"general.alignment is {str(alignment)[:40]}, not a power of two")
@@ -209,6 +212,7 @@ class _HeaderReader:
     def _array(self, key: str) -> GgufValue:
         type_id = self._unpack("I", 4)
         if type_id == _ARRAY:
+            # No writer makes them, and reading them would need a recursion that a file could make deep.
             raise self.fault("an array of arrays", at=self.offset - 4)
         wanted = self.with_arrays if isinstance(self.with_arrays, bool) else key in self.with_arrays
         if type_id == _STRING:
@@ -224,6 +228,7 @@ class _HeaderReader:
         return self._numbers(value_type, count)
 
     def _numbers(self, value_type: _ValueType, count: int) -> tuple[Scalar, ...]:
+        # Before unpacking: a byte in the file becomes an object of many in memory.
         self._spend_copied(count * _LIMITS.number_bytes)
         values = struct.unpack_from(f"{self.order}{count}{value_type.code}", self.data, self.offset)
         self.offset += count * value_type.size
@@ -254,7 +259,7 @@ class _HeaderReader:
                 raise self.fault(f"an array of {count:,} strings reaches past the end or is longer than a vocabulary")
             try:
                 strings.append(data[begin:offset].decode())
-            except UnicodeDecodeError:
+            except UnicodeDecodeError:  # byte-level vocabularies have entries that are parts of characters
                 strings.append(data[begin:offset].decode("utf-8", "surrogateescape"))
         self._spend_copied(offset - self.offset)
         self.offset = offset

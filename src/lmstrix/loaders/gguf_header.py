@@ -98,7 +98,7 @@ class GgufHeader:
     def per_layer(self, suffix: str) -> tuple[int, ...] | None:
         """An architecture key that holds one integer (or bool) per layer, or one for all, spelled out per layer."""
         value = self.metadata.get(self.arch_key(suffix))
-        if isinstance(value, tuple):
+        if isinstance(value, tuple):  # models whose layers differ, such as hybrids, have an entry per layer
             return tuple(int(item) for item in value if isinstance(item, int))
         # The layer count comes from the file too: a wild one must not make a tuple of billions.
         every, layers = _integer(value), self.block_count

@@ -14,6 +14,7 @@ class TensorType(NamedTuple):
     block_bytes: int
 
 
+# The numbers left out are types that ggml has removed: no file of today has them.
 TENSOR_TYPES = MappingProxyType(
     {
         0: TensorType("F32", 1, 4),

@@ -13,6 +13,7 @@ from lmstrix.loaders.contexts import load_text
 MAX_PROMPT_FILE_BYTES = 4 * 2**20
 
 _REFERENCE = re.compile(r"@(?P<path>[^\r\n]+?\.toml)(?::(?P<names>[^\r\n:/\\]+))?", re.IGNORECASE)
+# No separators, no drive letters, and no dot at the beginning: a part lies beside its prompt file.
 _PART = re.compile(r"[^./\\:\0][^/\\:\0]*")
 _DICT_ENTRY = re.compile(
     r"""\s*(?P<key>[^=,\s](?:[^=,]*[^=,\s])?)\s*=\s*
@@ -71,6 +72,7 @@ def load_part(folder: Path, name: str) -> str | None:
 
 def parse_reference(text: str) -> PromptReference | None:
     """`@file.toml`, `@file.toml:name` or `@file.toml:a,b.c`; None when the text is a prompt itself."""
+    # The whole text must be a reference: a prompt that only begins with @ is sent as it is.
     match = _REFERENCE.fullmatch(text.strip())
     if not match:
         return None

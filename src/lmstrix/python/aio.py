@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 
 
 class AsyncLMStrix:
-    """LMStrix for asyncio: answers run side by side on one loop, without a thread each.
+    """LMStrix for asyncio: answers run side by side on one loop, not in one thread per answer.
 
     `server` is "auto", "lmstudio", "embedded" or an address; `home` is where the registry lives; what is not given
     comes from the configuration files and the environment. `notify` receives one-line remarks. Belongs to the event
@@ -100,7 +100,7 @@ class AsyncLMStrix:
         from lmstrix.core.answers.recommend import Wish
 
         wanted = replace(wish or Wish(), **changes)
-        await self._service.known_models()
+        await self._service.known_models()  # scans when the registry is empty: without models there is no advice
         return await asyncio.to_thread(self._service.recommend, wanted)
 
     async def load(
@@ -207,7 +207,7 @@ class AsyncLMStrix:
 
         request = BatchRequest(
             prompts=prompts,
-            models=[models] if isinstance(models, str) else models,
+            models=[models] if isinstance(models, str) else models,  # a text is a sequence of its letters
             out=Path(out),
             request=_request("", None, options),
             inputs=inputs,
@@ -261,6 +261,7 @@ def _service(
     from lmstrix.ground.settings import load_settings
     from lmstrix.service import LMStrixService
 
+    # A home that the caller names counts as LMSTRIX_HOME does: LM Studio's own folder is then not looked for.
     paths = resolve_paths({HOME_VARIABLE: str(home)} if home is not None else None)
     flags = {
         "server": server,
@@ -274,6 +275,7 @@ def _service(
 def _request(prompt: str, model: str | None, options: AnswerKeywords) -> InferRequest:
     from lmstrix.core.answers.request import InferRequest
 
+    # A single stop text is taken too; as a sequence it would be its letters.
     stop = options.get("stop") or ()
     values: dict[str, Any] = {**options, "stop": (stop,) if isinstance(stop, str) else tuple(stop)}
     return InferRequest(prompt=prompt, model=model, **values)

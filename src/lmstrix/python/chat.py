@@ -47,10 +47,12 @@ class AsyncChat:
 
     async def events(self, text: str) -> AsyncGenerator[StreamEvent]:
         """Say something; all events of the answer."""
+        # The conversation as it is now: turns added while this answer comes are not part of what was asked.
         question, conversation = Message(role="user", text=text), self._conversation
         asked = self._ask(text, conversation.asking(question), conversation.model_key)
         async with aclosing(asked) as events:
             async for event in events:
+                # Kept before it is handed on, so that a caller who stops at the last event has it in the chat.
                 if isinstance(event, Finished):
                     answer = Message(role="assistant", text=event.result.text)
                     model_key = event.result.model_key

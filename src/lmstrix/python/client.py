@@ -155,6 +155,7 @@ class LMStrix:
         """
         from lmstrix.core.answers.acting import refuse_coroutines
 
+        # Refused here, because AsyncLMStrix below takes them.
         functions = refuse_coroutines(tools)
         return self._portal.run(self._lms.act(prompt, model, tools=functions, max_rounds=max_rounds, **options))
 
@@ -213,4 +214,5 @@ class LMStrix:
         Raises:
             BackendUnavailableError: no server to measure.
         """
+        # Not through AsyncLMStrix.bench: an interrupt comes to this thread, where it must end in a report.
         return self._lms._benchmarking(models, request, changes).measure(self._portal.run).report

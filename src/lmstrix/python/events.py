@@ -19,6 +19,7 @@ async def texts_of(answer: AsyncGenerator[StreamEvent]) -> AsyncGenerator[str]:
     """The pieces of the answer's text, without reasoning."""
     async with aclosing(answer) as events:
         async for event in events:
+            # A structural piece is the tag around reasoning, which is no text of the answer either.
             if isinstance(event, TextDelta) and not event.reasoning and not event.structural:
                 yield event.text
 

@@ -24,7 +24,7 @@ class SamplingKeywords(TypedDict, total=False):
     min_p: float | None
     repeat_penalty: float | None
     seed: int | None
-    stop: str | Sequence[str] | None
+    stop: str | Sequence[str] | None  # one text or several; the record holds a tuple
     json_schema: Mapping[str, Any] | None
 
 

@@ -19,7 +19,7 @@ class InferenceResult(Mapping[str, Any]):
 
     Attributes:
         text: the answer, without reasoning.
-        reasoning: what the model thought aloud, if it did.
+        reasoning: the model's reasoning before the answer, empty if there was none.
         stats: token counts, times in seconds, stop reason.
         model_key: which model answered.
         context_length: tokens of context of the instance that answered.
@@ -53,7 +53,7 @@ class InferenceResult(Mapping[str, Any]):
 
     def _as_mapping(self) -> dict[str, Any]:
         return {
-            "succeeded": True,
+            "succeeded": True,  # a failure raises; earlier scripts still look
             "response": self.text,
             "tokens_used": self.stats.total_tokens,
             "inference_time": self.stats.total_s,
@@ -66,7 +66,7 @@ class ActResult(InferenceResult):
     """The answer of a call with tools. `stats` are those of the last round.
 
     Attributes:
-        messages: what came about on the way: the model's calls, what the tools answered, the answer.
+        messages: the turns after the prompt: the model's calls, what the tools answered, the answer.
         rounds: how often the model was asked.
     """
 

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Watch:
-    """What a caller wants to hear of beside the events, all optional."""
+    """What a caller wants to be told beside the events, all optional."""
 
     on_prepared: Callable[[Prepared], None] | None = None
     on_progress: LoadProgress | None = None
@@ -48,6 +48,7 @@ class Watch:
 async def answer(workspace: Workspace, asked: InferRequest, watch: Watch) -> AsyncGenerator[StreamEvent]:
     """The events of one answer. The prompt is counted, and refused if it cannot fit, before it is sent."""
     planned = await _planned(workspace, asked)
+    # Before connecting: an answer that is kept needs no server.
     known = await asyncio.to_thread(_cached, workspace, planned) if asked.cache else None
     if known is not None:
         yield TextDelta(text=known.text)
@@ -65,6 +66,7 @@ async def answer(workspace: Workspace, asked: InferRequest, watch: Watch) -> Asy
             watch.on_prepared(prepared)
         async with aclosing(_events(manager, prepared, planned, asked, watch)) as events:
             async for event in events:
+                # Kept before the caller gets it, who may leave the stream with this event.
                 if isinstance(event, Finished):
                     await asyncio.to_thread(_keep, workspace, planned, event.result, cache=asked.cache)
                 yield event
@@ -72,6 +74,7 @@ async def answer(workspace: Workspace, asked: InferRequest, watch: Watch) -> Asy
         await asyncio.to_thread(workspace.call_log.failed, planned, exc)
         raise
     finally:
+        # With a time to live the server unloads it, so that the next answer finds it loaded.
         if planned.options.ttl_s == 0:
             with suppress(LMStrixError):  # the answer is there; a server that is gone has nothing loaded either
                 await to_its_end(manager.release(prepared.acquired))
@@ -124,7 +127,7 @@ def generation_request(asked: InferRequest) -> GenerationRequest:
 
 
 def announce(workspace: Workspace, record: ModelRecord) -> Callable[[ContextChoice], None]:
-    """Says that a model is being loaded, and at which context."""
+    """A callback that says that a model is being loaded, and at which context."""
 
     def loading(choice: ContextChoice) -> None:
         key = record.model_key
@@ -150,6 +153,7 @@ def _events(
 ) -> AsyncGenerator[StreamEvent]:
     if not asked.tools:
         return manager.ask(prepared, planned)
+    # Imported here, because few answers call tools.
     from lmstrix.core.answers.acting import act
 
     return act(manager, prepared, planned, tools=asked.tools, max_rounds=asked.max_rounds, transcript=watch.transcript)
@@ -185,7 +189,7 @@ def _cache(workspace: Workspace, planned: PlannedAnswer) -> tuple[ResponseCache,
     from lmstrix.core.answers.cache import ResponseCache, request_key
 
     record = planned.record
-    # The same path may hold another file by now.
+    # The path alone is not enough: it may hold another file by now.
     model = f"{record.path} {record.content_hash or record.mtime_ns}"
     key = request_key(planned.request, model=model, limit=planned.options.out_ctx)
     return ResponseCache(workspace.paths.home / "cache" / "answers"), key

@@ -60,7 +60,7 @@ ALL_MODELS = "all"
 class BatchRequest:
     """What a batch is told. `request` has the sampling and limits of every question; its prompt is not used.
 
-    `prompts` are prompt files (with :NAME,NAME for some of their prompts) or text files, or texts by name; `inputs`
+    `prompts` are prompt files (with :NAME,NAME for some of their prompts) or text files, or texts by name. `inputs` are
     files, folders or patterns, or texts by name. `models` are names, or "all".
     """
 
@@ -138,7 +138,7 @@ class _BatchRun:
         try:
             acquired = await self._acquire(record, planned)
         except BackendUnavailableError:
-            raise
+            raise  # no other model could be asked either
         except LMStrixError as exc:
             for item in open_items:
                 await self._failed(item, exc)
@@ -150,6 +150,7 @@ class _BatchRun:
                 await to_its_end(self._manager.release(acquired))
 
     async def _acquire(self, record: ModelRecord, planned: Sequence[PlannedAnswer]) -> Acquired:
+        # For the longest question: a load per question would take longer than the answers.
         needed = max(one.needed_tokens for one in planned)
         acquired = await self._manager.acquire(
             planned[0],
@@ -170,6 +171,7 @@ class _BatchRun:
         try:
             await asyncio.gather(*workers)
         finally:
+            # When one fails, gather leaves the others running: they would go on asking a model that is unloaded.
             for task in workers:
                 task.cancel()
             await asyncio.gather(*workers, return_exceptions=True)
@@ -208,6 +210,7 @@ class _BatchRun:
             model=record.model_key,
         )
         planned = plan_answer(self._workspace.settings, asked, record)
+        # As many slots as requests: with fewer, the server would queue what is meant to run side by side.
         load = LoadConfig(context_length=None, parallel_slots=self._asked.parallel)
         return replace(planned, options=replace(planned.options, load=load))
 
@@ -230,6 +233,7 @@ class _BatchRun:
             "input": outcome.item.input,
             **{name: value for name, value in asdict(outcome).items() if name != "item"},
         }
+        # Written as each question ends, so that a batch that is killed leaves an index of what it did.
         with (self._asked.out / INDEX).open("a", encoding="utf-8") as index:
             index.write(json.dumps(line) + "\n")
         self._ended(outcome)
@@ -239,6 +243,7 @@ class _BatchRun:
         if self._on_progress is None:
             return
         done, elapsed_s = len(self.outcomes), time.perf_counter() - self.started_at
+        # By answers, not by items: skipped ones cost no time and would promise too early an end.
         remaining_s = elapsed_s / self._answered * (self._total - done) if self._answered else None
         self._on_progress(BatchProgress(latest=outcome, done=done, total=self._total, remaining_s=remaining_s))
 
@@ -262,6 +267,7 @@ def _models(registry: ModelRegistry, words: Sequence[str]) -> list[ModelRecord]:
     for record in chosen:
         if record.kind == "embedding":
             raise UsageError(f"{record.model_key} is an embedding model and answers no prompts")
+    # Two names may mean the same model.
     unique = {record.path: record for record in chosen}
     if not unique:
         raise UsageError("there are no models yet; lmstrix scan finds them")
@@ -274,6 +280,7 @@ def _prompts(asked: BatchRequest) -> Iterator[BatchPrompt]:
             yield BatchPrompt(name=name, compose=partial(_plain, text))
         return
     for word in asked.prompts:
+        # On the command line a prompt file may be written without its @.
         reference = parse_reference(word if word.startswith("@") else f"@{word}")
         if reference is None:
             text = load_text(word)

@@ -1,4 +1,4 @@
-"""Reports of benchmarks, found again by name, written anew, and listed.
+"""Reports of benchmarks, found by name, written again, and listed.
 
 A report is named by its folder, by its report.json, by the beginning of its session, or by `last`.
 """
@@ -25,6 +25,7 @@ def new_folder(workspace: Workspace, report: BenchReport) -> Path:
     """A new folder named after the time the benchmark began."""
     reports = workspace.paths.home / "reports"
     name = f"lmstrix-bench-{report.started_at.astimezone():%Y%m%d-%H%M%S}"
+    # Two benchmarks may begin in the same second, and a report is never overwritten.
     folder, number = reports / name, 2
     while folder.exists():
         folder, number = reports / f"{name}-{number}", number + 1
@@ -55,7 +56,7 @@ def find_report(workspace: Workspace, name: str) -> BenchReport:
 def _read(path: Path) -> BenchReport:
     try:
         report = from_json(BenchReport, json.loads(path.read_bytes()))
-    except (ValueError, RecursionError) as exc:
+    except (ValueError, RecursionError) as exc:  # a report may come from anybody, nested to any depth
         raise LMStrixError(f"{path} is no report of lmstrix bench: {str(exc).splitlines()[0]}") from exc
     if not report.cells:
         raise LMStrixError(f"{path} is a report without any cell; measure again with lmstrix bench")
@@ -63,7 +64,7 @@ def _read(path: Path) -> BenchReport:
 
 
 def rewrite(workspace: Workspace, name: str, folder: Path | None) -> Path:
-    """Write a report's files anew, into `folder`, or the folder it was named by, or a new one. Returns its page."""
+    """Write a report's files again, into `folder`, or the folder it was named by, or a new one. Returns its page."""
     report = find_report(workspace, name)
     if folder is None:
         path = Path(name).expanduser()
@@ -72,7 +73,7 @@ def rewrite(workspace: Workspace, name: str, folder: Path | None) -> Path:
 
 
 def history_runs(workspace: Workspace, *, model: str | None = None, last: int = 20) -> list[BenchRun]:
-    """The benchmarks in the history, newest first, a row a cell."""
+    """The benchmarks in the history, newest first, a row per cell."""
     opened = workspace.history()
     if opened is None:
         return []

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -16,6 +15,7 @@ from lmstrix.core.history import History
 from lmstrix.core.history.processes import host_name
 from lmstrix.ground.addresses import is_local
 from lmstrix.ground.errors import GgufError, ModelNotFoundError, UsageError
+from lmstrix.ground.model_names import parse_shard
 from lmstrix.loaders.gguf import read_header
 from lmstrix.reports.bench.files import write_report
 from lmstrix.service.bench_reports import new_folder
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from lmstrix.service.workspace import Workspace
 
 OPENAI = "openai:"
-_PART = re.compile(r"-(\d{5})-of-(\d{5})\.gguf$")
 _WEIGHTS = ("*.safetensors", "*.gguf")
 
 
@@ -54,7 +53,7 @@ class BenchOutcome:
 
     @property
     def failed(self) -> tuple[str, ...]:
-        """What failed, a line a cell."""
+        """What failed, a line per cell."""
         fine = ("ok", "skipped", "not reached", "interrupted")
         return tuple(
             f"{one.cell.name}: {one.reason or one.outcome}" for one in self.report.cells if one.outcome not in fine
@@ -62,7 +61,7 @@ class BenchOutcome:
 
 
 class Benchmarking:
-    """One `bench`: measured by `run`; interrupted, `so_far` reports what was measured until then."""
+    """One `bench`. `run` measures it; after an interrupt `so_far` reports what was measured until then."""
 
     def __init__(
         self, workspace: Workspace, options: BenchOptions, *, on_event: Callable[[BenchEvent], None] | None = None
@@ -77,6 +76,7 @@ class Benchmarking:
         workspace, options = self._workspace, self._options
         async with AsyncExitStack() as stack:
             history = stack.enter_context(History(workspace.paths.history_file))
+            # Two measurements at once would measure each other.
             stack.enter_context(history.journal.tester_lock("lmstrix bench"))
             server, targets = await _server(workspace, options.models, stack)
             plan.plan_cells(targets, options.request, loads=server.loads is not None)  # refuses what makes no sense
@@ -134,6 +134,7 @@ async def _server(
         if not records:
             raise ModelNotFoundError("there are no models to measure; `lmstrix scan` finds them", model_key="")
     connection = await workspace.connect()
+    # Another machine's files cannot be looked at: what depends on them stays unknown.
     models_dir = workspace.models_dir if is_local(connection.server.address) else None
     return BenchServer.of(connection.backend), [_target(record, models_dir) for record in records]
 
@@ -165,6 +166,7 @@ def _target(record: ModelRecord, models_dir: Path | None) -> BenchTarget:
         size_bytes=record.size_bytes,
         max_context_length=record.max_context_length,
         tested_context_length=record.tested_context_length,
+        # Only a dense model reads all its weights for each token; for mixtures of experts the figure would mislead.
         bytes_per_token=record.size_bytes if files and _is_dense(files[0]) else None,
         files=tuple(map(str, files)),
     )
@@ -177,12 +179,12 @@ def _files(models_dir: Path, record: ModelRecord) -> list[Path]:
         return sorted(file for pattern in _WEIGHTS for file in first.glob(pattern))
     if not first.is_file():
         return []
-    part = _PART.search(first.name)
-    if part is None:
+    shard = parse_shard(first.name)
+    if shard is None:
         return [first]
-    stem, total = first.name[: part.start()], int(part[2])
-    parts = [first.with_name(f"{stem}-{number:05d}-of-{total:05d}.gguf") for number in range(1, total + 1)]
-    return [file for file in parts if file.is_file()]
+    numbers = range(1, shard.total + 1)
+    shards = [first.with_name(f"{shard.base}-{number:05d}-of-{shard.total:05d}.gguf") for number in numbers]
+    return [file for file in shards if file.is_file()]
 
 
 def _is_dense(file: Path) -> bool:

@@ -1,6 +1,6 @@
-"""Every call into lmstrix.db, unless switched off. Losing a log line never fails a call: it is a remark.
+"""Writes every call to lmstrix.db, unless that is switched off. A call never fails because it was not logged.
 
-The file stays open from the first call on, since opening and closing it costs more than a short answer takes.
+The file stays open from the first call on, because opening and closing it costs more time than a short answer takes.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from lmstrix.ground.settings import Settings
     from lmstrix.ground.types import GenerationResult
 
-PRUNE_EVERY = 50  # calls
+PRUNE_EVERY = 50  # calls: old ones may stay a little longer, and an answer seldom waits for the deletion
 
 
 class CallRecorder:
@@ -32,7 +32,7 @@ class CallRecorder:
         self._path = path
         self._settings = settings
         self._notify = notify
-        self._guard = threading.Lock()
+        self._guard = threading.Lock()  # answers are logged from worker threads, several at once
         self._history: History | None = None
 
     def answered(self, planned: PlannedAnswer, result: GenerationResult) -> None:
@@ -83,6 +83,7 @@ class CallRecorder:
 
         with self._guard:
             if self._history is None:
+                # A log line lost in a power cut is worth less than the wait for the disk after each answer.
                 self._history = History(self._path, durable=False)
             return self._history
 
@@ -96,7 +97,7 @@ class CallRecorder:
             if settings.log_keep_days is not None and number % PRUNE_EVERY == 0:
                 calls.prune(before=datetime.now(UTC) - timedelta(days=settings.log_keep_days))
         except HistoryError as exc:
-            self.close()
+            self.close()  # the next call opens it again: the file may have been replaced or repaired
             self._notify(f"the call was not logged: {exc}")
 
 

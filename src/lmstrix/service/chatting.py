@@ -40,6 +40,6 @@ async def chat(
     )
     session = ChatSession(tools, request, conversation)
     if model is not None:
-        await known_models(workspace)  # so that a first chat finds its model
+        await known_models(workspace)  # fills an empty registry, so that a first chat finds its model
         session.command(f"/model {model}")
     return session

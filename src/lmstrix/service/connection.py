@@ -1,7 +1,7 @@
-"""Which server, and a backend on it.
+"""Finds the server in use and connects a backend to it.
 
-"auto": LM Studio if it answers, else a running embedded engine, else one of our own for as long as the command runs,
-when the extra is installed and there are models to serve.
+"auto" is LM Studio if it answers, else a running embedded engine. Where neither runs, an engine of our own serves while
+the command runs, if the extra is installed and there is a models folder.
 """
 
 from __future__ import annotations
@@ -37,13 +37,14 @@ class Connection:
 
     @property
     def name(self) -> str:
-        """How to call the server before people."""
+        """What to call the server in messages."""
         kind = "LM Studio" if self.server.engine == "lmstudio" else "the embedded engine"
         return f"{kind} at {self.server.address}"
 
     async def close(self) -> None:
         """Hang up, and end an engine of our own."""
         await self.backend.close()
+        # After the backend, which may still have something to unload there.
         if self.own_engine is not None:
             await asyncio.to_thread(self.own_engine.stop)
 
@@ -56,7 +57,7 @@ async def connect(paths: Paths, settings: Settings, *, notify: Callable[[str], N
         return await connect_running(paths, settings)
     except BackendUnavailableError as exc:
         if settings.server not in ("auto", "embedded"):
-            raise
+            raise  # an address, or LM Studio, was asked for: another server must not answer in its place
         directory = Path(settings.models_dir or paths.models_dir)
         if not directory.is_dir():
             raise

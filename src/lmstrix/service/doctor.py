@@ -1,4 +1,4 @@
-"""Doctor: what works on this machine and what to do about what does not. Every check stands alone; none raises."""
+"""Doctor: what works on this machine, and what to do about the rest. Every check is independent; none raises."""
 
 from __future__ import annotations
 
@@ -57,6 +57,7 @@ def _python(_workspace: Workspace) -> Check:
 
 def _home(workspace: Workspace) -> Check:
     home = workspace.paths.home
+    # A home that is not there yet is made in the nearest folder that is.
     existing = next(folder for folder in (home, *home.parents) if folder.exists())
     if os.access(existing, os.W_OK):
         return Check(name="home", state="ok", found=str(home))
@@ -76,7 +77,7 @@ def _registry(workspace: Workspace) -> Check:
 
 def _history(workspace: Workspace) -> Check:
     file = workspace.paths.history_file
-    if not file.exists():
+    if not file.exists():  # opening would make it: an examination leaves nothing behind
         return Check(name="history", state="note", found="no lmstrix.db yet; the first test makes it")
     from lmstrix.core.history import History
 
@@ -122,6 +123,7 @@ async def _server(workspace: Workspace) -> Check:
     except (LMStrixError, OSError) as exc:
         return _failed("server", exc)
     try:
+        # A greeting needs no token and a listing does, so only this tells whether the server serves us.
         loaded = await connection.backend.list_loaded()
         return Check(name="server", state="ok", found=f"{connection.name}, {len(loaded)} model(s) loaded")
     except LMStrixError as exc:
@@ -138,6 +140,7 @@ def _engine_extra(_workspace: Workspace) -> Check:
     except PackageNotFoundError as exc:
         remedy = 'pip install "lmstrix[engine]"'
         return Check(name="embedded engine", state="note", found=f"{exc.name} is not installed", remedy=remedy)
+    # In another process: a native library that does not fit this machine may end the process that imports it.
     probe = subprocess.run([sys.executable, "-c", "import xllamacpp"], capture_output=True, text=True, check=False)
     if probe.returncode == 0:
         return Check(name="embedded engine", state="ok", found=found)

@@ -1,4 +1,4 @@
-"""`infer --dry-run`: the prompt as it would be sent and what it counts, without sending it or needing a server.
+"""`infer --dry-run`: the prompt as it would be sent and its tokens, without sending it or needing a server.
 
 The count is exact when the model is loaded somewhere already; nothing is loaded for it.
 """
@@ -30,7 +30,7 @@ async def dry_run(workspace: Workspace, asked: InferRequest) -> DryRun:
     record = await _record(workspace, asked.model)
     request = generation_request(asked)
     count = await _count_loaded(workspace, record, request) if record else None
-    count = count or estimate_tokens(_text(request), bytes_per_token=_learnt(workspace, record))
+    count = count or estimate_tokens(_text(request), bytes_per_token=_earlier_bytes_per_token(workspace, record))
     context_length = None
     if record is not None:
         wanted = asked.out_ctx if isinstance(asked.out_ctx, int) else 0
@@ -72,7 +72,7 @@ async def _count_loaded(workspace: Workspace, record: ModelRecord, request: Gene
     return None
 
 
-def _learnt(workspace: Workspace, record: ModelRecord | None) -> float | None:
+def _earlier_bytes_per_token(workspace: Workspace, record: ModelRecord | None) -> float | None:
     """Bytes per token in earlier prompts to this model."""
     if record is None:
         return None

@@ -25,6 +25,7 @@ async def embed(
     workspace: Workspace, texts: Sequence[str], *, model: str | None = None, ttl_s: float | None = 300.0
 ) -> Embedded:
     """Embed texts. Without a model, the only embedding model there is. `ttl_s` 0 unloads what was loaded for it."""
+    # Before a model is loaded for it.
     for number, text in enumerate(texts, 1):
         if not text:
             raise UsageError(f"text {number} is empty; an empty text has no vector")
@@ -33,7 +34,7 @@ async def embed(
     loaded = next(
         (m for m in await backend.list_loaded() if m.model_key == record.model_key and m.kind == "embedding"), None
     )
-    own = None
+    own = None  # only an instance loaded here may be unloaded here
     if loaded is None:
         workspace.notify(f"loading {record.model_key}")
         loaded = own = await backend.load(

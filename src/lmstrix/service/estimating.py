@@ -1,4 +1,4 @@
-"""What a load will take and how long a context fits, by arithmetic, beside what the server itself estimates."""
+"""What a load takes and how long a context fits, by arithmetic, beside what the server itself estimates."""
 
 from __future__ import annotations
 

@@ -246,7 +246,7 @@ class LMStrixService(Workspace):
         return compare(self.find_bench(first), self.find_bench(second))
 
     def rewrite_bench(self, name: str, folder: Path | None = None) -> Path:
-        """Write a benchmark's files anew; returns its page."""
+        """Write a benchmark's files again; returns its page."""
         from lmstrix.service.bench_reports import rewrite
 
         return rewrite(self, name, folder)

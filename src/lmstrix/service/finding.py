@@ -16,6 +16,7 @@ async def known_models(workspace: Workspace) -> ModelRegistry:
     registry = await asyncio.to_thread(workspace.registry)
     if len(registry):
         return registry
+    # Imported here, because most registries have been filled before.
     from lmstrix.service.scanning import scan
 
     workspace.notify("the registry is empty; scanning")

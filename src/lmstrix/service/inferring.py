@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InferWords:
-    """What one `infer` was told; `request` lacks only its prompt, which `prompt` spells."""
+    """What one `infer` was told. `request` is complete except for its prompt, which `prompt` describes."""
 
     prompt: PromptWords
     request: InferRequest
@@ -53,6 +53,7 @@ class Inferring:
         composed = compose(words.prompt)
         for name in composed.unused:
             workspace.notify(f"{name} is given, but the prompt does not ask for it")
+        # Now rather than after minutes of answering.
         if words.save_response is not None and not words.save_response.absolute().parent.is_dir():
             raise UsageError(f"--save-response: there is no folder {words.save_response.absolute().parent}")
         if not composed.text.strip():
@@ -67,6 +68,7 @@ class Inferring:
             prompt=composed.text,
             model=request.model or (self._earlier.model_key if words.go_on else None),
             system_prompt=self._earlier.system_prompt,
+            # Without the images, which `request` has already; the conversation keeps them with the question.
             messages=() if request.raw else self._earlier.asking(replace(self._question, images=())),
             json_schema=words.schema.json_schema if words.schema else None,
         )
@@ -86,6 +88,7 @@ class Inferring:
 
     def keep(self, result: GenerationResult) -> None:
         """Check the answer against its schema, and write it where it was asked for and where `--continue` looks."""
+        # First: an answer that does not match must not replace an earlier one that did.
         if self._words.schema is not None:
             self._words.schema.read(result.text)
         if self._words.save_response is not None:
@@ -95,7 +98,7 @@ class Inferring:
             kept = self._earlier.answered(self._question, turns, model_key=result.model_key)
             try:
                 self._workspace.conversations.save(kept)
-            except OSError as exc:
+            except OSError as exc:  # the answer is there: a full disk must not make it a failure
                 self._workspace.notify(f"the conversation was not kept: {exc}")
 
     def _conversation(self, request: InferRequest) -> Conversation:
@@ -117,7 +120,7 @@ class Inferring:
             raise UsageError("give -m MODEL or --auto-model, not both")
         needed = needed_tokens(generation_request(request), InferenceOptions(out_ctx=request.out_ctx))
         task: WorkKind = "vision" if request.images else "tools" if request.tools else "chat"
-        await known_models(self._workspace)
+        await known_models(self._workspace)  # an empty registry has nothing to recommend
         advice = advise(self._workspace, Wish(task=task, min_context_length=needed))
         if not advice.ranked:
             raise ModelNotFoundError(f"no model serves this prompt: {advice.obstacles}")

@@ -36,6 +36,7 @@ async def load(
         raise UsageError(
             f"{record.model_key} declares {declared:,} tokens; --ctx {config.context_length:,} is beyond that"
         )
+    # Only a server that runs already: an engine of our own would end, and the model with it, when this command does.
     backend = (await workspace.connect_running()).backend
     if config.context_length is None:
         choice = choose_context(None, declared=declared or UNKNOWN_DECLARED_TOKENS, tested=record.tested_context_length)
@@ -57,6 +58,7 @@ async def unload(workspace: Workspace, instance: str | None) -> list[LoadedModel
     backend = (await workspace.connect_running()).backend
     loaded = await backend.list_loaded()
     chosen = [m for m in loaded if instance is None or instance == m.instance_id]
+    # An identifier is unique and counts first; a key may have several instances.
     if instance is not None and not chosen:
         chosen = [m for m in loaded if instance == m.model_key]
     if instance is not None and len(chosen) != 1:

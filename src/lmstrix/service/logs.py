@@ -20,7 +20,7 @@ def logged_calls(
     with history:
         if search is None:
             return history.calls.latest(model_path=path, limit=last)
-        # The index knows no models: enough is found for some of it to be of this one.
+        # The text index does not know models: more is asked for than is wanted, and this model's calls are kept.
         found = history.calls.search(search, limit=last if path is None else 10 * last)
         return [entry for entry in found if path is None or entry.call.model_path == path][:last]
 

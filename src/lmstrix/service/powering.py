@@ -10,7 +10,7 @@ from lmstrix.core.benchmark.energy import LEAST_PERIODS
 from lmstrix.core.benchmark.power import PERIOD_S, PowerSampler
 from lmstrix.core.benchmark.power_sources import SourceState, describe_power, open_power_sources
 
-_LEAST_S = (LEAST_PERIODS + 3) * PERIOD_S
+_LEAST_S = (LEAST_PERIODS + 3) * PERIOD_S  # a little longer than a span must be to be measured at all
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +30,7 @@ async def measure_power(watch_s: float) -> PowerReport:
         return PowerReport(states=states, span_s=0.0, channels=())
     span_s = max(watch_s, _LEAST_S)
     with PowerSampler(sources) as sampler:
+        # The span needs a reading before its beginning and one after its end.
         await asyncio.sleep(2 * PERIOD_S)
         begin = time.perf_counter()
         await asyncio.sleep(span_s)

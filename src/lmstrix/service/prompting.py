@@ -81,7 +81,7 @@ def open_library(path: Path | str) -> PromptLibrary:
     """A prompt file, with the texts its prompts include from the same folder."""
     document = load_document(path)
     parts: dict[str, str] = {}
-    # Included texts may include others, so the file is parsed again until nothing more is missing that there is.
+    # Included texts may include others, so the file is parsed again until no missing text can be found any more.
     while True:
         library = parse(document.tables, source=document.source, parts=parts)
         found = {name: text for name in library.missing_parts if (text := load_part(document.folder, name)) is not None}
@@ -104,7 +104,7 @@ def lint(path: str) -> list[LintFinding]:
 
 def load_schema(reference: str) -> AnswerSchema:
     """The schema that `file.json` or `pydantic:module:Class` names."""
-    # Imported here: few commands ask for a schema.
+    # Imported here, because few commands ask for a schema.
     from lmstrix.core.answers.answer_schema import schema_of_class, schema_of_mapping
 
     prefix, _, rest = reference.partition(":")

@@ -17,11 +17,12 @@ if TYPE_CHECKING:
     from lmstrix.core.registry.records import ModelRecord
     from lmstrix.service.workspace import Workspace
 
-ASSUMED_CONTEXT_LENGTH = 8192
+ASSUMED_CONTEXT_LENGTH = 8192  # for models without a tested one: a declared 128k would rule most of them out
 
 
 def advise(workspace: Workspace, wish: Wish) -> Advice:
     """Rank the models that are there for a wish; this machine's memory limits them unless the wish says otherwise."""
+    # An address may be another machine, whose memory is not known here.
     if wish.budget_bytes is None and workspace.settings.server in ("auto", "lmstudio", "embedded"):
         wish = replace(wish, budget_bytes=read_host_memory().model_budget_bytes)
     speeds = {item.model_path: item.mean_decode_tokens_per_second for item in call_statistics(workspace)}

@@ -17,6 +17,7 @@ def reset(workspace: Workspace, model: str | None) -> list[ModelRecord]:
     history = workspace.history()
     if history is not None:
         with history:
+            # All of them, also without a result: the journal may still hold a size against a model.
             for path in paths:
                 history.journal.forget_tests(path)
     return [record for record in records if record.path in done]

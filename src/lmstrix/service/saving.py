@@ -32,7 +32,7 @@ def save(
 ) -> list[SavedDefaults]:
     """Write the tested context of one model, or of all tested ones. `limit` caps it: tokens, or a ratio as float.
 
-    One model's trouble does not keep the others from being written.
+    A failure with one model does not keep the others from being written.
     """
     home = workspace.paths.lmstudio_home or workspace.paths.home
     defaults = ModelDefaults(home)
@@ -51,6 +51,7 @@ def save(
                 )
             continue
         length = capped(tested, limit)
+        # With auto-fit on, LM Studio would choose a context of its own instead of this one.
         fields: dict[str, object] = {CONTEXT_LENGTH: length, AUTO_FIT: False}
         if flash_attention is not None and record.format == "gguf":
             fields[FLASH_ATTENTION] = flash_attention
@@ -75,6 +76,7 @@ def capped(tested: int, limit: float | None) -> int:
     length = tested
     if limit is not None:
         length = int(tested * limit) if isinstance(limit, float) else min(tested, limit)
+    # A likely slip: 75 tokens where 75% was meant.
     if length < min(LEAST_CONTEXT_LENGTH, tested):
         raise UsageError(
             f"--limit would write a context of {length:,} tokens; the least that makes sense is"
@@ -92,5 +94,6 @@ def _has_backup(defaults: ModelDefaults, record: ModelRecord) -> bool:
 
 
 def _restored(defaults: ModelDefaults, record: ModelRecord, dry_run: bool) -> SavedDefaults:
+    # The original is put back as a file, so there are no fields to compare.
     change = DefaultsChange(model_path=record.path, file=defaults.file_for(record.path), before={}, after={}, text="")
     return SavedDefaults(record=record, change=change, written=not dry_run and defaults.restore(record.path))

@@ -47,7 +47,10 @@ async def scan(
 
 
 async def _listing(workspace: Workspace) -> _ServerListing | None:
-    """On a connection of its own: what is in use may be an engine of ours, which serves what is on the disk anyway."""
+    """The listing of a running server, None where none runs.
+
+    On a connection of its own: the one in use may be an engine of ours, which serves what is on the disk anyway.
+    """
     from lmstrix.service.connection import connect_running
 
     settings = workspace.settings
@@ -55,7 +58,7 @@ async def _listing(workspace: Workspace) -> _ServerListing | None:
         connection = await connect_running(workspace.paths, settings)
     except BackendUnavailableError:
         if settings.server not in ("auto", "embedded"):
-            raise
+            raise  # asked for by name or address: the disk alone would be another answer
         workspace.notify("no server is running; reading the models directory alone")
         return None
     try:
@@ -82,6 +85,7 @@ def _merge(
     disk = DiskScan(models=(), problems=(), headers_read=0)
     sources = [listing.name] if listing else []
     if directory.is_dir():
+        # With the facts known so far, only files that are new or changed have their headers read.
         known: dict[str, ModelFacts] = {} if refresh else registry.known_facts()
         disk = scan_models_dir(directory, known=known, read_header=read_header)
         sources.append(str(directory))
@@ -91,9 +95,10 @@ def _merge(
             "or name the directory with --models-dir"
         )
     found = merge_listing(disk.models, listing.models) if listing else list(disk.models)
-    # What lies there and cannot be read now is not gone: its results stay.
+    # A file that is there but cannot be read now is not gone: its results stay.
     unreadable = [problem.path for problem in disk.problems if problem.kind != "not a model"]
 
+    # On the registry as it is when it is locked: another process may have written since it was loaded above.
     def change(current: ModelRegistry) -> tuple[ScanChanges, tuple[str, ...]]:
         changes = current.merge_scan(found, unreadable=unreadable)
         return changes, _forget(current, forget)

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from lmstrix.ground.choices import Precision, TestOrder
     from lmstrix.service.workspace import Workspace
 
-SILENCE_S = 180.0
+SILENCE_S = 180.0  # without progress: a prefill of a long prompt may take many minutes, but it advances
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -189,6 +189,7 @@ class _TestRun:
     async def test(self, record: ModelRecord) -> ModelTest:
         """Test one model, and keep what it teaches for the next."""
         subject = await self._subject(record)
+        # On disk before the first load: a test that takes the machine down leaves a trace of what it tried.
         self._workspace.store.update(lambda registry: registry.mark_testing(record.path))
         options = self._options
         outcome = await self._tester.test(
@@ -211,6 +212,7 @@ class _TestRun:
         )
         self._history.journal.finish_model(self._run_id, record.path, outcome.result.outcome)
         self._learned = outcome.learned
+        # Beside other models less memory was free: that says nothing about the machine.
         if self._alone:
             self._history.beliefs.save(self._machine, self._engine, outcome.learned.to_json())
         stored = self._workspace.store.load().get(record.path) or record
@@ -225,6 +227,7 @@ class _TestRun:
             self._history.journal.end_run(self._run_id, "done")
 
     def _save(self, subject: Subject, result: ContextResult) -> None:
+        # Earlier results go only once there is a new one that says something.
         reset = self._options.reset and result.conclusive
 
         def change(registry: ModelRegistry) -> None:
@@ -237,6 +240,7 @@ class _TestRun:
         configuration = Configuration(engine=self._engine, load=options.load)
         shape = _shape_of(self._workspace, record)
         ceiling = _ceiling(record, options)
+        # A length that the user names is tried as it is, and the refusal reported.
         if options.context_length is None:
             guardrail = await _guardrail_limit(self._backend, record.model_key, options.load, ceiling)
             if guardrail is not None:
@@ -256,7 +260,7 @@ class _TestRun:
             budget_bytes=read_host_memory().model_budget_bytes if self._local else None,
             configuration=configuration,
             approximate=shape.approximate,
-            lazy=record.format != "gguf",
+            lazy=record.format != "gguf",  # MLX takes the KV cache as the prompt grows: a load alone proves nothing
             architecture=record.architecture,
             known_bad=known_bad,
             alone=self._alone,
@@ -264,7 +268,7 @@ class _TestRun:
 
 
 def _settle_unfinished(workspace: Workspace, history: History) -> None:
-    """What a killed run has begun and not ended counts against its size."""
+    """Hold a size against its model where a killed run began it and did not end it."""
     for intent in history.journal.settle_unfinished():
         workspace.notify(
             f"an earlier test ended while it tried {intent.context_length:,} tokens of {intent.model_path}; "
@@ -385,6 +389,7 @@ def _provenance(backend: ModelBackend, machine: str, load: LoadConfig) -> Proven
 
 
 def _seed(path: str) -> int:
+    """The same numbers for the same model each time, so that a repeated test asks the same questions."""
     import zlib
 
     return zlib.crc32(path.encode())

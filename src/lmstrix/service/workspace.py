@@ -1,7 +1,7 @@
 """Workspace: what every use case needs and none should look for itself.
 
-Where things lie, the settings, the registry, the histories, the server in use, and somebody to tell remarks to. The
-server is connected to by the first use case that needs one; a workspace that only lists models never imports the SDK.
+It holds the folders, the settings, the registry, the histories, the server in use and a callback for remarks. The first
+use case that needs a server connects to it; a workspace that only lists models never imports the SDK.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Workspace:
         self.notify: Callable[[str], None] = in_caller(notify) if notify is not None else _say_nothing
         self.call_log = CallRecorder(paths.history_file, settings, self.notify)
         self._connection: Connection | None = None
-        self._connecting: asyncio.Lock | None = None
+        self._connecting: asyncio.Lock | None = None  # made when first needed: commands without a server skip asyncio
 
     async def close(self) -> None:
         """Leave the server; stop an engine that was started for this workspace alone."""
@@ -127,7 +127,7 @@ class Workspace:
 
 
 def new_run_id() -> str:
-    """A short name for one run, unique enough to tell its instances from others'."""
+    """A short name for one run, different enough to tell its instances from those of other runs."""
     import secrets
 
     return f"{int(time.time()) % 10**6:06d}{secrets.token_hex(2)}"

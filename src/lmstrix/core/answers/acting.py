@@ -35,7 +35,7 @@ class Tool:
 
 @dataclass(slots=True)
 class Transcript:
-    """The turns of an acted answer as they come about: calls, what the tools said, the answer."""
+    """The turns of an answer with tools, added as they end: calls, what the tools said, the answer."""
 
     messages: list[Message] = field(default_factory=list)
     rounds: int = 0
@@ -49,6 +49,7 @@ def tool_of(function: Callable[..., object]) -> Tool:
     name = getattr(function, "__name__", "")
     if not callable(function) or not name.isidentifier():
         raise UsageError(f"{function!r} is no named function; a tool is a function with annotated parameters")
+    # A model gives arguments as a JSON object, by name.
     refused = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
     for parameter in inspect.signature(function).parameters.values():
         if parameter.kind in refused:
@@ -58,12 +59,11 @@ def tool_of(function: Callable[..., object]) -> Tool:
         checked = validate_call(function)
     except (PydanticUserError, NameError) as exc:
         raise UsageError(f"tool {name}: its parameters have no JSON schema: {exc}") from exc
-    parameters = {key: value for key, value in schema.items() if key != "title"}
     return Tool(
         definition=ToolDefinition(
             name=name,
             description=inspect.getdoc(function) or "",
-            parameters={"type": "object", "properties": {}, **parameters},
+            parameters={"type": "object", "properties": {}, **schema},
         ),
         call=checked,
         is_async=inspect.iscoroutinefunction(function),
@@ -101,8 +101,10 @@ async def act(
     max_rounds: int = DEFAULT_ROUNDS,
     transcript: Transcript | None = None,
 ) -> AsyncGenerator[StreamEvent]:
-    """The events of all rounds, with one Finished at the end. Plain functions run where the caller waits, or beside
-    the event loop."""
+    """The events of all rounds, with one Finished at the end.
+
+    Plain functions run in the thread that waits for the answer, or in a worker thread where none waits.
+    """
     known = {tool.definition.name: tool for tool in tools}
     transcript = transcript or Transcript()
     messages = list(planned.request.messages)
@@ -114,6 +116,7 @@ async def act(
         finished: Finished | None = None
         async with aclosing(manager.ask(prepared, current)) as events:
             async for event in events:
+                # Held back: only the last round's may end the stream.
                 if isinstance(event, Finished):
                     finished = event
                 else:
@@ -126,6 +129,7 @@ async def act(
             async for answered in _answers(known, result.tool_calls):
                 yield answered
                 new.append(Message(role="tool", text=answered.text, tool_call_id=answered.call.call_id))
+        # Together, once all tools have answered: a transcript must not hold a call without its answer.
         messages += new
         transcript.messages += new
         if not result.tool_calls:

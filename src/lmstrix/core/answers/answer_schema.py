@@ -24,7 +24,7 @@ class AnswerSchema:
 
 
 def schema_of_mapping(schema: object, *, name: str) -> AnswerSchema:
-    """A JSON schema. Raises UsageError when it is none."""
+    """The shape that a JSON schema gives. Raises UsageError when `schema` is not a valid one."""
     from jsonschema import SchemaError, validators
     from referencing import Registry
 
@@ -35,6 +35,7 @@ def schema_of_mapping(schema: object, *, name: str) -> AnswerSchema:
         kind.check_schema(dict(schema))
     except SchemaError as exc:
         raise UsageError(f"{name} is no valid JSON schema: {exc.json_path}: {exc.message}") from exc
+    # An empty registry follows no reference out of the schema, not even to a URL: checking must not use the network.
     validator = kind(dict(schema), registry=Registry())
 
     def read(text: str) -> object:
@@ -61,7 +62,7 @@ def schema_of_class(kind: type[Any], *, name: str) -> AnswerSchema:
         raise UsageError(f"{name} is no class that pydantic can describe: {exc}") from exc
 
     def read(text: str) -> object:
-        _parsed(text, name)
+        _parsed(text, name)  # its message for text that is no JSON names the likely reasons; pydantic's does not
         try:
             value: object = adapter.validate_json(text)
         except ValidationError as exc:

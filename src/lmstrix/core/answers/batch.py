@@ -1,4 +1,4 @@
-"""A batch: each prompt to each model about each input, one file an answer. Pure; service/batching.py asks and writes.
+"""A batch: each prompt to each model about each input, one file per answer. Pure; service/batching.py asks and writes.
 
 An answer's file is OUT/MODEL/PROMPT[__INPUT].txt. A name that not every file system takes is cleaned and gets a short
 hash of itself, so that the same batch always names the same files: what is there is done.
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-MAX_NAME = 80
+MAX_NAME = 80  # characters; a prompt's and an input's name, their hashes and the ending together stay below 255
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,7 +55,7 @@ class BatchItem:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BatchOutcome:
-    """What became of an item. `outcome` is "ok", "skipped" or the name of the failure."""
+    """How an item ended. `outcome` is "ok", "skipped" or the name of the failure."""
 
     item: BatchItem
     outcome: str
@@ -91,7 +91,7 @@ class BatchReport:
     elapsed_s: float
 
     def count(self, outcome: str) -> int:
-        """How many ended so."""
+        """How many items ended with this outcome."""
         return sum(item.outcome == outcome for item in self.outcomes)
 
     @property
@@ -127,7 +127,9 @@ def file_names(named: Iterable[tuple[str, str]]) -> list[str]:
 
     pairs = list(named)
     clean = [sanitize_filename(name.strip(), replacement_text="_", platform="universal") for name, _ in pairs]
+    # Two underscores separate a prompt's name from an input's.
     clean = [name.replace("__", "_")[:MAX_NAME].strip(" .") for name in clean]
+    # Without case, because some file systems do not tell "Story" from "story".
     often = Counter(name.casefold() for name in clean)
     return [
         safe

@@ -1,7 +1,7 @@
 """Answers of earlier calls, for calls that are exactly the same: model file, messages, images, sampling and limits.
 
-One JSON file an answer, named by the hash of all of these. Only used where asked for: sampled answers differ by nature,
-and a cached one never does. Losing an entry costs nothing, so a file that cannot be read or written is no error.
+One JSON file per answer, named by the hash of all of these. Only used where asked for: sampled answers differ each
+time, and a cached one never does. Losing an entry costs nothing, so a file that cannot be read or written is no error.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 def request_key(request: GenerationRequest, *, model: str, limit: float | None) -> str:
     """The name of a request. `model` identifies the file, `limit` the room for the answer as it was asked for."""
+    # By content: the same path may hold another picture by now.
     images = {path: hashlib.sha256(Path(path).read_bytes()).hexdigest() for m in request.messages for path in m.images}
     described = json.dumps([model, limit, asdict(request), images], sort_keys=True)
     return hashlib.sha256(described.encode("utf-8", "surrogatepass")).hexdigest()
@@ -37,12 +38,13 @@ class ResponseCache:
         """The answer kept under `key`, or None."""
         try:
             found = json.loads(self._file(key).read_text(encoding="utf-8"))
+            # A file of an earlier version with other fields raises TypeError, and is no hit.
             return GenerationResult(**{**found, "stats": GenerationStats(**found["stats"])})
         except (OSError, ValueError, TypeError, KeyError):
             return None
 
     def write(self, key: str, result: GenerationResult) -> None:
-        """Keep an answer."""
+        """Keep an answer. One that calls tools is never cached, so there are no tool calls to keep."""
         kept = {name: value for name, value in asdict(result).items() if name != "tool_calls"}
         with contextlib.suppress(OSError):
             self.folder.mkdir(parents=True, exist_ok=True)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from lmstrix.core.answers.conversations import Conversation, ConversationStore
-from lmstrix.ground.errors import LMStrixError, UsageError
+from lmstrix.ground.errors import ContextOverflowError, LMStrixError, UsageError
 from lmstrix.ground.types import Finished, Message
 from lmstrix.ground.units import format_seconds
 
@@ -59,6 +59,7 @@ class ChatSession:
     async def say(self, text: str) -> AsyncGenerator[StreamEvent]:
         """Ask, with all that was said before; what is left early or fails leaves the conversation as it was."""
         question = Message(role="user", text=text)
+        # Held here: a command given meanwhile must not change what this answer belongs to.
         conversation = self.conversation
         asked = replace(
             self._request, prompt=text, model=conversation.model_key, messages=conversation.asking(question)
@@ -101,6 +102,7 @@ class ChatSession:
         answer = Message(role="assistant", text=result.text)
         self.conversation = conversation.answered(question, (answer,), model_key=result.model_key)
         self.last = result
+        # After each answer, so that a chat that is killed can be continued.
         if self._tools.keep:
             self._tools.store.save(self.conversation)
 
@@ -124,6 +126,7 @@ class ChatSession:
             return "\n".join(self._tools.store.names()) or "no conversation is kept yet"
         found = self._tools.store.load(name)
         model_key = found.model_key or self.conversation.model_key
+        # The last answer belongs to the conversation that is left: its token count must not be shown for this one.
         self.conversation, self.last = replace(found, model_key=model_key), None
         return f"{name}: {found.exchanges} exchanges with {model_key or 'the model used last'}"
 
@@ -150,17 +153,16 @@ class ChatSession:
         return ", ".join(parts if speed is None else [*parts, f"{speed:.1f} tokens/s"])
 
     def _clear(self, _: str) -> str:
+        # Under a new name: the conversation so far stays on the disk.
         fresh = Conversation(name=self._tools.store.new_name(), model_key=self.conversation.model_key)
         self.conversation, self.last = fresh.with_system_prompt(self.conversation.system_prompt), None
         return "a new conversation"
 
     def _exit(self, _: str) -> str:
-        self.ended = True
+        self.ended = True  # looked at by the loop that reads the lines
         return ""
 
 
 def overflow_hint(failure: LMStrixError) -> str:
     """What to do in a chat about a question that failed."""
-    from lmstrix.ground.errors import ContextOverflowError
-
     return "; /trim forgets the oldest exchange" if isinstance(failure, ContextOverflowError) else ""

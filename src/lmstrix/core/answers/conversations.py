@@ -1,7 +1,7 @@
 """Conversations: the turns of a chat, kept as one JSON file each under LMSTRIX_HOME/conversations.
 
 `infer` keeps its last exchange under one name, so that `--continue` has something to go on with; a chat has a name of
-its own. Nothing is ever trimmed but on request: `without_oldest` drops whole exchanges and keeps the system prompt.
+its own. Turns are dropped on request only: `without_oldest` drops whole exchanges and keeps the system prompt.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 SCHEMA = "lmstrix.conversation/1"
 LAST_EXCHANGE = "infer"
+# Names become file names: no slash, and no dot at the beginning, so that none leads out of the folder.
 _NAME = re.compile(r"[\w][\w .-]{0,99}")
 
 
@@ -57,6 +58,7 @@ class Conversation:
 
     def without_oldest(self, count: int) -> Conversation:
         """The same without its first `count` questions and all that was said to them."""
+        # Whole exchanges, so that no answer or tool result is left without its question.
         questions = [place for place, message in enumerate(self.messages) if message.role == "user"]
         start = questions[count] if count < len(questions) else len(self.messages)
         head = self.messages[:1] if self.system_prompt is not None else ()
@@ -75,7 +77,7 @@ class ConversationStore:
         return [file.stem for file in files]
 
     def load(self, name: str) -> Conversation:
-        """One conversation. Raises UsageError when there is none of this name."""
+        """One conversation. Raises UsageError when none has this name."""
         file = self._file(name)
         try:
             found = json.loads(file.read_text(encoding="utf-8"))
@@ -124,6 +126,7 @@ class ConversationStore:
 
 
 def _entry(message: Message) -> dict[str, Any]:
+    # Most messages have no images or calls: empty fields would make the file hard to read.
     return {key: value for key, value in asdict(message).items() if key in ("role", "text") or value}
 
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from lmstrix.ground.backend import LoadProgress, ModelBackend
     from lmstrix.ground.types import GenerationResult, StreamEvent
 
-ROUGH_BYTES_PER_TOKEN = 3
+ROUGH_BYTES_PER_TOKEN = 3  # prose has about four; too high an estimate costs memory, too low a one loads too little
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,6 +110,7 @@ class InferenceManager:
         try:
             return await self.fit(acquired, planned)
         except LMStrixError:
+            # An instance loaded for a prompt that it cannot answer would only take memory.
             await self.release(acquired)
             raise
 
@@ -130,6 +131,7 @@ class InferenceManager:
             tested=record.tested_context_length,
             needed_tokens=needed_tokens,
         )
+        # Asked each time: what was loaded a moment ago may be unloaded, or loaded again at another context.
         decision = load_policy.decide(
             replace(options.load, context_length=choice.context_length),
             await self._backend.list_loaded(),
@@ -212,9 +214,11 @@ async def count_prompt(backend: ModelBackend, instance_id: str, request: Generat
 
 
 def needed_tokens(request: GenerationRequest, options: InferenceOptions) -> int:
-    """An estimate from above for prose of prompt and answer, to choose a context before a model is there to count."""
+    """The tokens of prompt and answer, estimated rather too high, to choose a context before a model can count."""
     texts = [request.raw_prompt or "", *(message.text for message in request.messages)]
-    prompt = sum(len(text.encode(errors="surrogatepass")) for text in texts) // ROUGH_BYTES_PER_TOKEN + 64
+    prompt = (
+        sum(len(text.encode(errors="surrogatepass")) for text in texts) // ROUGH_BYTES_PER_TOKEN + 64
+    )  # for the chat template's own tokens
     return prompt + (options.out_ctx if isinstance(options.out_ctx, int) else 0)
 
 

@@ -30,7 +30,7 @@ class LastUsed:
     def write(self, model_key: str) -> None:
         """Remember a key; the file is written only when it changes."""
         if self.read() == model_key:
-            return
+            return  # most answers come from the same model: reading costs less than writing
         with contextlib.suppress(OSError):
             self._file.parent.mkdir(parents=True, exist_ok=True)
             write_whole(self._file, json.dumps({"last_used_model": model_key}) + "\n", durable=False)

@@ -1,7 +1,7 @@
 """Which context to load a model at, and whether a loaded instance will do. Pure.
 
-A loaded instance serves only if its *own* context holds what was asked: LM Studio hands out any loaded instance of a
-name whatever its context, which is how an answer silently runs at 4,096 tokens.
+A loaded instance serves only if its *own* context holds what was asked. LM Studio hands out any loaded instance of the
+model, whatever its context: that is how an answer runs at 4,096 tokens without anybody noticing.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 OWN_PREFIX = "lmstrix-infer-"  # what answers loaded for themselves, and may unload for each other
 TESTED_PREFIX = "lmstrix-test-"
-MEASURED_PREFIXES = (TESTED_PREFIX, "lmstrix-bench-")  # what is being measured is nobody else's to use
+MEASURED_PREFIXES = (TESTED_PREFIX, "lmstrix-bench-")  # an instance that is being measured must not answer others
 ContextSource = Literal["asked", "tested", "untested", "server default"]
 
 
@@ -63,6 +63,7 @@ def choose_context(asked: float | None, *, declared: int, tested: int | None, ne
         return ContextChoice(context_length=max(1, wanted), source="asked")
     if tested:
         return ContextChoice(context_length=tested, source="tested")
+    # The prompt decides only upwards: a short one still gets the modest default, which later calls can reuse.
     roomy = max(UNTESTED_CONTEXT_LENGTH, aligned_up(needed_tokens))
     return ContextChoice(context_length=min(declared, roomy), source="untested")
 
@@ -79,11 +80,13 @@ def decide(
     """Reuse an instance whose context serves, else load. Special cache types or slots always get an own instance."""
     same = [m for m in loaded if m.model_key == model_key and not m.instance_id.startswith(MEASURED_PREFIXES)]
     ours = tuple(instance for instance in same if instance.instance_id.startswith(own_prefix))
+    # A listing does not tell an instance's cache types or slots, so a special one is never recognised.
     plain = wanted == LoadConfig(context_length=wanted.context_length)
     if plain and not reload:
         floor = wanted.context_length or needed_tokens
         fitting = [instance for instance in same if instance.context_length >= floor]
         if fitting:
+            # The smallest that serves: larger ones stay free for calls that need them.
             return Reuse(instance=min(fitting, key=lambda instance: instance.context_length))
     return Load(config=wanted, replaces=ours)
 

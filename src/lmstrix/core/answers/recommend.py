@@ -3,7 +3,7 @@
 What a wish asks for outright (the kind of work, context, memory) rules models out, each with its reason. Those left are
 ranked by two guesses scaled to 0..1 among themselves: quality, which grows with the logarithm of parameters and shrinks
 with coarse quantisation; and speed, measured where the log has it, else as if all weights were read for each token. A
-proven context counts a little on top. Traded away: no benchmark of answers stands behind "quality", it is size alone.
+proven context counts a little on top. Traded away: "quality" is size alone, no benchmark of answers stands behind it.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _CODE_BONUS = 0.3
 _CODE_NAMES = re.compile(r"cod(e|er|ing)|devstral|starcoder|codestral", re.IGNORECASE)
 _PARAMS = re.compile(r"(?<![A-Za-z\d.])(\d+(?:\.\d+)?)\s*([BM])", re.IGNORECASE)
 _ASSUMED_BYTES_PER_SECOND = 40e9
-"""Memory bandwidth of a plain machine: only the order of unmeasured models hangs on it."""
+"""Memory bandwidth of a plain machine: only the order of unmeasured models depends on it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,6 +96,7 @@ def recommend(candidates: Iterable[Candidate], wish: Wish) -> Advice:
         else:
             ruled_out.append((candidate.model_key, obstacle))
     qualities = _scaled([_quality(candidate) for candidate in serving])
+    # Logarithms: twice as fast counts the same between slow models as between fast ones.
     speeds = _scaled([math.log(_speed(candidate)) for candidate in serving])
     share = _QUALITY_SHARE[wish.prefer]
     ranked = [
@@ -108,6 +109,7 @@ def recommend(candidates: Iterable[Candidate], wish: Wish) -> Advice:
         )
         for candidate, quality, speed in zip(serving, qualities, speeds, strict=True)
     ]
+    # By name where scores are equal, so that the order is the same each time.
     ranked.sort(key=lambda item: (-item.score, item.candidate.model_key))
     return Advice(ranked=tuple(ranked), ruled_out=tuple(ruled_out))
 
@@ -141,7 +143,7 @@ def billions_of(params: str | None) -> float | None:
 
 
 def _quality(candidate: Candidate) -> float:
-    bits = min(candidate.bits or 4, 8)
+    bits = min(candidate.bits or 4, 8)  # eight bits lose nothing that shows; four are what most downloads have
     billions = billions_of(candidate.params) or max(candidate.size_bytes, 1) * 8 / bits / 1e9
     return math.log2(billions) - 1.5 * 2.0 ** (2 - bits)  # two bits cost as much as losing two thirds of the size
 

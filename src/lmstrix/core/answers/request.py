@@ -61,7 +61,7 @@ class DryRun:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Embedded:
-    """One vector a text, in the order of the texts."""
+    """One vector per text, in the order of the texts."""
 
     vectors: tuple[tuple[float, ...], ...]
     model_key: str

@@ -68,6 +68,7 @@ class StreamingManager:
                         event = await anext(stream, None)
                     if event is None:
                         return
+                    # At once, before the caller gets the event: what it then takes is its own time.
                     patience.note(event, clock())
                     if isinstance(event, Heartbeat):
                         continue
@@ -76,6 +77,7 @@ class StreamingManager:
                     yield event
                     patience.resume(clock())
         except TimeoutError as exc:
+            # The backend's own TimeoutError is not a deadline of ours.
             if not alarm.rang:
                 raise
             raise _stalled(model_key or instance_id, patience, "".join(text)) from exc
@@ -114,7 +116,6 @@ class Patience:
     """Until when to wait for the next event. Pure; moments are those of one monotonic clock, handed in."""
 
     def __init__(self, limits: Deadlines, at: float) -> None:
-        self._limits = limits
         self._asked_at = self._heard_at = self._advanced_at = self._piece_at = at
         self._generating = False
         self._ratio = -1.0
@@ -138,6 +139,7 @@ class Patience:
 
     def resume(self, at: float) -> None:
         """The reader waits again: the time it took over the last event is not the server's."""
+        # Moved on, not set: progress that a server only repeats must not restart the wait for more.
         self._advanced_at += at - self._heard_at
         self._piece_at = at
 

@@ -1,9 +1,9 @@
-"""How many tokens a text is, as well as it can be known here; a count always says whether it is exact.
+"""How many tokens a text has, as far as it can be known here; a count always says whether it is exact.
 
 Only the loaded model counts exactly. Without one the count is an estimate, by the first of these that is at hand:
 tiktoken's vocabulary (wrong for a local model, yet close for prose and code), the bytes per token that this model's
 earlier prompts had, four bytes per token. tiktoken downloads its vocabulary when it is missing or damaged and can hang
-at that, so it is asked only after the file has been found whole where tiktoken will look.
+while it does, so it is asked only after the file has been found whole where tiktoken will look.
 """
 
 from __future__ import annotations
@@ -54,6 +54,7 @@ def cached_vocabulary(environ: Mapping[str, str]) -> Path | None:
     folder = environ.get("TIKTOKEN_CACHE_DIR", environ.get("DATA_GYM_CACHE_DIR"))
     if folder == "":
         return None  # caching is switched off: tiktoken would download
+    # tiktoken names the file so, and looks in these places.
     name = hashlib.sha1(_ENCODING_URL.encode(), usedforsecurity=False).hexdigest()
     file = Path(folder or Path(tempfile.gettempdir()) / "data-gym-cache") / name
     try:
