@@ -1,4 +1,4 @@
-"""What a benchmark tells while it runs, for progress displays; and the tellers of one cell's events."""
+"""The events of a running benchmark, for progress displays, and what sends the events of one cell."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class BenchEvent:
 
 @dataclass(frozen=True, slots=True)
 class CellTeller:
-    """Tells of one cell: its events carry it, and its place among all."""
+    """Sends the events of one cell; each carries the cell and its place among all."""
 
     on_event: Callable[[BenchEvent], None]
     cell: Cell

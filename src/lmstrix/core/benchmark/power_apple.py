@@ -1,10 +1,10 @@
-"""What a Mac tells of its power: the chip's own counters, `macmon`, or Apple's `powermetrics`.
+"""What a Mac reports of its power use: the chip's own counters, `macmon`, or Apple's `powermetrics`.
 
     AppleSource          Apple silicon's own counters (IOReport), through zeus-apple-silicon; no privilege needed
     MacmonSource         `macmon pipe`, where it is installed: the same, and the whole machine's watts
     PowermetricsSource   Apple's tool, only when running as root already
 
-All three tell the same, so the first that works is used alone.
+All three report the same power, so the first that works is used alone.
 """
 
 from __future__ import annotations
@@ -61,6 +61,7 @@ class AppleSource:
     def __init__(self, monitor: AppleMonitor) -> None:
         self._monitor = monitor
         first = monitor.get_cumulative_energy()
+        # Which counters there are differs from chip to chip.
         self._fields = tuple((field, part) for field, part in self._PARTS if _field(first, field) is not None)
         self.channels = tuple(
             PowerChannel(name=field.removesuffix("_mj"), part=part, unit="J") for field, part in self._fields
@@ -107,6 +108,7 @@ class _StreamSource:
         return self._last
 
     def close(self) -> None:
+        # The program would go on measuring after us; one that ignores the request is killed.
         self._process.terminate()
         try:
             self._process.wait(_STOP_GRACE_S)

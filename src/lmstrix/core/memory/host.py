@@ -77,6 +77,7 @@ def read_host_memory(*, with_gpus: bool = True) -> HostMemory:
     memory = psutil.virtual_memory()
     total, available = int(memory.total), int(memory.available)
     limit = cgroup_limit(Path("/")) if sys.platform == "linux" else None
+    # A limit above what the machine has limits nothing.
     limited = limit is not None and limit.limit_bytes < total
     if limit is not None and limited:
         total, available = limit.limit_bytes, max(0, min(available, limit.limit_bytes - limit.used_bytes))
@@ -94,6 +95,7 @@ def _working_set_bytes(total_bytes: int) -> int | None:
     if sys.platform != "darwin" or platform.machine() != "arm64":
         return None
     wired_limit_mb = _command_output("/usr/sbin/sysctl", "-n", "iogpu.wired_limit_mb").strip()
+    # 0 means that nobody has set it.
     if wired_limit_mb.isdigit() and int(wired_limit_mb) > 0:
         return int(wired_limit_mb) * 2**20
     return total_bytes * 2 // 3 if total_bytes <= _SMALL_MAC_BYTES else total_bytes * 3 // 4
@@ -175,9 +177,11 @@ def _nvidia_cards() -> tuple[GpuMemory, ...]:
 
 
 def _cards_of_nvidia_smi() -> tuple[GpuMemory, ...]:
+    # The driver brings this tool along, so it is there without the `power` extra; starting it takes longer than NVML.
     output = _command_output("nvidia-smi", "--query-gpu=name,memory.total,memory.free", "--format=csv,noheader,nounits")
     cards = []
     for line in output.splitlines():
+        # From the right: a card's name may hold commas, and figures it does not have are "[N/A]".
         name, *numbers = (field.strip() for field in line.rsplit(",", 2))
         if len(numbers) == 2 and all(number.isdigit() for number in numbers):
             total, free = (int(number) * 2**20 for number in numbers)

@@ -103,6 +103,7 @@ class ModelRegistry:
                 continue
             was_missing = raw.pop("missing_since", None) is not None
             differs = _update_facts(raw, facts)
+            # A move is reported as one, not as a change or a return as well.
             if path in new_paths:
                 continue
             if was_missing:

@@ -207,6 +207,7 @@ class _Walk:
             except _Problem as exc:
                 self._problem(parts[0].path, exc.kind, str(exc))
                 continue
+            # A projector under another name, which only its header tells: it too gives vision to those beside it.
             if facts is None:
                 vision = True
             else:
@@ -266,6 +267,7 @@ class _Walk:
     def _take_mlx(self, folder: _FoundFolder) -> None:
         weights = [file for file in folder.files if file.path.endswith(".safetensors")]
         config = next((file for file in folder.files if file.path.rpartition("/")[2] == "config.json"), None)
+        # In the models directory itself files are loose ones; a model is named by the folder it lies in.
         if config is None or not folder.path:
             return
         size_bytes, mtime_ns = sum(f.size_bytes for f in weights), max(f.mtime_ns for f in [config, *weights])
@@ -311,6 +313,7 @@ class _Walk:
         try:
             with open(file.location, "rb") as content:  # noqa: PTH123 - the walk gives plain strings
                 digest.update(content.read(_HASHED_END_BYTES))
+                # A shorter file is read to its end: from its middle on, both ends would be the same bytes.
                 if file.size_bytes > 2 * _HASHED_END_BYTES:
                     content.seek(-_HASHED_END_BYTES, os.SEEK_END)
                 digest.update(content.read())
@@ -332,6 +335,7 @@ def _models_of(files: list[_FoundFile]) -> list[list[_FoundFile]]:
 
 
 def _read_config(file: _FoundFile) -> dict[str, Any]:
+    # Every folder with weights is looked into, and a file of gigabytes under this name must not fill the memory.
     if file.size_bytes > _MAX_CONFIG_BYTES:
         raise _Problem("corrupt", "config.json is too big to be one")
     try:
