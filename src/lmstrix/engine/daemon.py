@@ -168,7 +168,7 @@ def run_engine(
 
 
 def log_to_stderr(event: LogEvent) -> None:
-    """Write the lines that matter to an operator; what people ask models is nobody's business here."""
+    """Write the lines that matter to an operator; what people ask models is private and stays out of the log."""
     if event.type == "server.log" or (event.type == "runtime.log" and event.level in ("warn", "error")):
         stamp = datetime.fromtimestamp(event.time_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S")
         source = f"{event.identifier}: " if event.identifier else ""

@@ -116,7 +116,7 @@ class MemorySampler:
         sizes = [size for process in processes if (size := _resident_bytes(process)) is not None]
         engine = sum(sizes) if sizes else None
         memory = psutil.virtual_memory()
-        # What is not available, rather than "used": file cache counts as used but is given back on demand.
+        # Total less available: what the system gives back on demand, such as file cache, is not in use.
         system = int(memory.total - memory.available)
         with self._guard:
             if engine is not None:

@@ -1,6 +1,6 @@
 """The search for the longest context that loads and prefills: ask, observe, ask again. Pure: no clock, no I/O.
 
-Every question goes to the belief (belief.py). A candidate length n is worth
+Every question goes to the belief (`belief`). A candidate length n is worth
 
     holds(n) * (n - best) / likely - price * (1 - holds(n) + 4 * severe(n))
 

@@ -40,13 +40,11 @@ class GpuMemory:
 class HostMemory:
     """Main memory as this process may use it, and the graphics cards beside it.
 
-    `working_set_bytes` is the share a GPU without memory of its own may use; None where there is none. `limited` says
-    that a control group, not the machine, sets `total_bytes`.
+    `working_set_bytes` is the share a GPU without memory of its own may use; None where there is none.
     """
 
     total_bytes: int
     available_bytes: int
-    limited: bool = False
     working_set_bytes: int | None = None
     gpus: tuple[GpuMemory, ...] = ()
 
@@ -78,13 +76,11 @@ def read_host_memory(*, with_gpus: bool = True) -> HostMemory:
     total, available = int(memory.total), int(memory.available)
     limit = cgroup_limit(Path("/")) if sys.platform == "linux" else None
     # A limit above what the machine has limits nothing.
-    limited = limit is not None and limit.limit_bytes < total
-    if limit is not None and limited:
+    if limit is not None and limit.limit_bytes < total:
         total, available = limit.limit_bytes, max(0, min(available, limit.limit_bytes - limit.used_bytes))
     return HostMemory(
         total_bytes=total,
         available_bytes=available,
-        limited=limited,
         working_set_bytes=_working_set_bytes(total),
         gpus=_nvidia_cards() if with_gpus else (),
     )

@@ -2,7 +2,7 @@
 
 Every text of the document is a prompt, named by its keys joined with dots. A table with a `prompt` (or `template`) text
 is one too, named by the table; beside the text it may carry `system_prompt`, `description`, `defaults`, `version`,
-`tags` and `name`. `parsing.py` reads a document into these records, `rendering.py` fills them.
+`tags` and `name`. `parsing` reads a document into these records, `rendering` fills them.
 """
 
 from __future__ import annotations

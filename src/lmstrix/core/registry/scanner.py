@@ -313,7 +313,7 @@ class _Walk:
         try:
             with open(file.location, "rb") as content:  # noqa: PTH123 - the walk gives plain strings
                 digest.update(content.read(_HASHED_END_BYTES))
-                # A shorter file is read to its end: from its middle on, both ends would be the same bytes.
+                # A shorter file is simply read to its end: its two ends would overlap.
                 if file.size_bytes > 2 * _HASHED_END_BYTES:
                     content.seek(-_HASHED_END_BYTES, os.SEEK_END)
                 digest.update(content.read())

@@ -1,4 +1,4 @@
-"""One child process that hosts one model: launched, watched, killed, and its failures told as LM Studio tells them.
+"""One child process that hosts one model: launched, watched, killed, its failures worded as LM Studio words them.
 
 A load that llama.cpp refuses ends the child with its reason on stderr; an abort, a kill by the kernel or a truncated
 file end it by a signal. Both become an `EngineFault` here, so that callers see one kind of failure. Killing is how a
@@ -186,7 +186,7 @@ class LlamaProcess:
         return "\n".join(telling[:_CAUSE_LINES])
 
     async def stop(self) -> None:
-        """Kill the child and free all it had."""
+        """Kill the child and free everything it used."""
         with contextlib.suppress(ProcessLookupError):
             self._process.kill()
         await asyncio.shield(self.exited)

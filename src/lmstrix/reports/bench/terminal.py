@@ -90,6 +90,7 @@ class BenchProgressLine(ProgressLine):
         """Something happened."""
         if event.kind == "note":
             self._console.note(event.text)
+        # Only events of a cell move the line.
         if event.kind == "note" or event.cell is None:
             return
         name = event.cell.name
