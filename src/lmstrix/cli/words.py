@@ -36,7 +36,7 @@ class Invocation:
 
 def suggestion(word: str, known: Iterable[str]) -> str:
     """ "; did you mean 'x'?", or nothing."""
-    import difflib  # only for who mistyped: at the top it would slow every start
+    import difflib  # only a typing error needs it: at the top it would slow every start
 
     close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
     return f"; did you mean {close[0]!r}?" if close else ""

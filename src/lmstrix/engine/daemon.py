@@ -115,7 +115,7 @@ def start_engine(home: Path, options: EngineOptions) -> EngineStatus:
         if process.poll() is not None:
             raise EngineError(_last_error(log_file, log_start) or f"the engine ended at once; see {log_file}")
         status = engine_status(home)
-        # Of two engines started at once the state file may be the other one's: the process id tells.
+        # The state file may be that of another engine started at the same time: the process id tells them apart.
         if status.running and status.pid == process.pid and _answers(status):
             _let_go(process)
             return status
@@ -299,7 +299,7 @@ def _write_state(home: Path, host: str, port: int, models_dir: Path) -> None:
         "host": host,
         "port": port,
         "pid": os.getpid(),
-        # Not the time of writing: the same figure the system gives whoever checks whether we live.
+        # The process's own start, not the time of writing: it is what others compare to see whether we still run.
         "process_started": psutil.Process().create_time(),
         "models_dir": str(models_dir.absolute()),
         "version": __version__,

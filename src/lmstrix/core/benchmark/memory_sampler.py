@@ -110,7 +110,7 @@ class MemorySampler:
     def _sample(self) -> tuple[int | None, int]:
         import psutil
 
-        # Copied, so that reading sizes, which takes a while, does not hold up who sets them.
+        # Copied, so that reading sizes, which takes a while, does not make `read` wait for the lock.
         with self._guard:
             processes = list(self._processes)
         sizes = [size for process in processes if (size := _resident_bytes(process)) is not None]

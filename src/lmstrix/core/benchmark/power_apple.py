@@ -16,13 +16,14 @@ import shutil
 import subprocess
 import sys
 import threading
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from lmstrix.core.benchmark.energy import Part, PowerChannel
 from lmstrix.core.benchmark.power import PERIOD_S, Values, scaled
+from lmstrix.core.registry.json_fields import read_number
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from lmstrix.core.benchmark.power import PowerSource
 
@@ -99,7 +100,7 @@ class _StreamSource:
             values = self._parse(line.decode("utf-8", "replace"))
             if values is not None:
                 self._last = values
-        self._last = (None,) * len(self.channels)  # the program ended: its last figure would stand for ever after
+        self._last = (None,) * len(self.channels)  # the program ended: its last figure would be read again and again
 
     def _parse(self, line: str) -> Values | None:
         raise NotImplementedError
@@ -140,7 +141,7 @@ class MacmonSource(_StreamSource):
             record = json.loads(line)
         except ValueError:
             return None
-        return tuple(_number_in(record, field) for field, _ in self._FIELDS) if isinstance(record, dict) else None
+        return tuple(read_number(record.get(field)) for field, _ in self._FIELDS) if isinstance(record, dict) else None
 
 
 class PowermetricsSource(_StreamSource):
@@ -161,11 +162,6 @@ class PowermetricsSource(_StreamSource):
             return None
         self._present[match[1]] = float(match[2]) / 1000
         return tuple(self._present.get(label) for label in ("CPU", "GPU", "ANE"))
-
-
-def _number_in(record: Mapping[str, Any], field: str) -> float | None:
-    value = record.get(field)
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
 
 
 def open_apple() -> PowerSource | None:

@@ -261,7 +261,7 @@ class Visitor:
         return begin, begin + rest_s
 
     async def _latency(self, instance_id: str) -> float | None:
-        """The time of one token after next to no prompt; None when that cannot be had."""
+        """The time of one token after an almost empty prompt; None when it cannot be measured."""
         asked = GenerationRequest(max_tokens=1, temperature=0.0)
         raw_prompt = replace(asked, raw_prompt=_LEAST_PROMPT)
         chat = replace(asked, messages=(Message(role="user", text=nonce()),))
@@ -310,7 +310,7 @@ class Visitor:
             latency_s=latency_s,
             output_tokens_per_second=sum(counted) / span_s if len(counted) == len(produced) and span_s > 0 else None,
         )
-        # Of several requests some read while others answer, so energy cannot be split by phase.
+        # With several requests some read while others answer, so energy cannot be split by phase.
         first = traces[0].chunk_at[0] if cell.concurrency == 1 and traces[0].chunk_at else None
         moments[record.number] = _Moments(began_at, first, ended_at)
         state.runs.append(record)

@@ -137,5 +137,5 @@ class LoadAttempts:
             # A server that does not answer must not hide what the test found; `unload_strays` looks again at the end.
             with suppress(LMStrixError):
                 await self._backend.unload(self.instance.instance_id, kind=self.instance.kind)
-            # Forgotten only now: cancelled while it unloads, the instance is still in hand for who cleans up.
+            # Forgotten only now: cancelled while it unloads, the instance is still known to whoever cleans up.
             self.instance = None

@@ -47,7 +47,7 @@ class Run:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Intent:
-    """One attempt. `outcome` is None while it is under way, or for ever when its process or (`machine_went_down`) the
+    """One attempt. `outcome` is None while it is under way; it stays None when its process or (`machine_went_down`) the
     machine ended before it did.
     """
 
@@ -89,7 +89,7 @@ class Journal:
     # Runs
 
     def begin_run(self, kind: str, *, details: Mapping[str, Any] = _NOTHING) -> str:
-        """Open a run of this process; `details` may hold its plan, for a later run to go on with. Returns its id."""
+        """Open a run of this process; `details` may hold its plan, for a later run to continue it. Returns its id."""
         run_id = uuid4().hex
         self._database.insert(
             "runs",

@@ -22,7 +22,7 @@ def parse(
 ) -> PromptLibrary:
     """Understand a TOML document. `parts` are texts that prompts may include by name beside the file's own.
 
-    A text that is no valid template is kept with its problem, and only rendering it fails. `missing_parts` of the
+    A text that is not a valid template is kept with its problem, and only rendering it fails. `missing_parts` of the
     result names includes found neither in the file nor in `parts`. Raises PromptError on a document of wrong shape.
     """
     return _Parser(source, document, parts or {}).parse()

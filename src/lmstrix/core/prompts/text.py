@@ -45,7 +45,7 @@ class PlainText:
 class LogicText:
     """Text with logic, rewritten for minijinja with its lines kept.
 
-    `placeholders` are the names printed as they are; `special` those of them that are no minijinja names; `tested` what
+    `placeholders` are the names printed as they are; `special` those of them that minijinja cannot spell; `tested` what
     the text asks about before it prints; `includes` the parts it names. `growth` bounds how often a value may come to
     be repeated inside one expression; `loop_literal` and `largest_literal` are in characters.
     """
@@ -61,7 +61,7 @@ class LogicText:
 
 
 def compile_text(text: str) -> PlainText | LogicText:
-    """Understand one text. Raises PromptError on what is no valid placeholder, tag or expression."""
+    """Understand one text. Raises PromptError on an invalid placeholder, tag or expression."""
     if needs_logic(text):
         return compile_part(text)
     literals, names = split_placeholders(text)

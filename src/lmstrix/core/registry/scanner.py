@@ -61,7 +61,7 @@ class ModelHeader(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScanProblem:
-    """A file or folder that is no usable model. `path` is relative to the models directory; `detail` says why."""
+    """A file or folder that is not a usable model. `path` is relative to the models directory; `detail` says why."""
 
     path: str
     kind: ProblemKind
@@ -155,7 +155,7 @@ class _Walk:
             path, location = pending.pop()
             try:
                 identity = os.stat(location)  # noqa: PTH116 - plain strings: a thousand Path objects cost more than the stats
-                # A link to a folder above would otherwise be walked for ever.
+                # A link to a folder above would otherwise be walked forever.
                 if (identity.st_dev, identity.st_ino) in seen:
                     continue
                 seen.add((identity.st_dev, identity.st_ino))
@@ -363,7 +363,7 @@ def _twin(info: ModelInfo, unlisted: Iterable[ModelFacts]) -> ModelFacts | None:
 
 
 def _listed_facts(info: ModelInfo, facts: ModelFacts | None) -> ModelFacts:
-    # What the server says goes before what the file says, but for the size: the next scan compares that with the files.
+    # The server's word goes before the file's, except for the size: the next scan compares that with the files.
     known = facts or ModelFacts(path=info.path, model_key=info.model_key, size_bytes=info.size_bytes)
     return replace(
         known,

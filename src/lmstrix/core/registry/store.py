@@ -192,7 +192,7 @@ class RegistryStore:
 
 
 class _UnreadableError(Exception):
-    """The content is no registry; the message says why."""
+    """The content is not a registry; the message says why."""
 
 
 def _parse(content: bytes) -> _Document:

@@ -259,7 +259,7 @@ def _child_options(launch: Launch, socket: Path | None, api_key: str | None) -> 
         "n_gpu_layers": launch.gpu_layers,
     }
     params.update({name: value for name, value in optional.items() if value is not None})
-    # The limit on the address space counts code and stacks too, which are no bytes of the model.
+    # The limit on the address space counts code and stacks too, which are not part of the model.
     allowance = _CHILD_OVERHEAD_BYTES + _THREAD_STACK_BYTES * (launch.threads + params["n_threads_http"])
     return {
         "model": launch.model_file,
