@@ -44,7 +44,7 @@ class PowerSource(Protocol):
 
 
 class ReplaySource:
-    """Plays readings back, one per call, and then repeats the last: measurements recorded elsewhere, or a test's own."""
+    """Plays readings back, one per call, then the last of them always: recorded elsewhere, or made by a test."""
 
     def __init__(self, channels: Sequence[PowerChannel], readings: Iterable[Values], *, name: str = "replay") -> None:
         self.name = name
