@@ -98,6 +98,7 @@ def find(library: PromptLibrary, name: str) -> PromptTemplate:
     """The prompt of this name, or of the text under this dotted path. Raises PromptError with suggestions."""
     if name in library.templates:
         return library.templates[name]
+    # Messages name texts by their path (`review.prompt`), and what they name must be found.
     for template in library.templates.values():
         if template.path == name:
             return template

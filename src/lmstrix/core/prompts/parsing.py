@@ -107,6 +107,7 @@ class _Parser:
 
     def link(self, text: LogicText, path: str) -> LogicProgram:
         """Put a text together with the parts it includes, and with what those include."""
+        # The text's own name begins the chain, so that a text which includes itself is found out as well.
         parts: dict[str, LogicText] = {}
         self.gather_parts(text, parts, (self.prompt_names.get(path, path),))
         return link(text, parts)
