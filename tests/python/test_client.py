@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="module")
 def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedEngine]:
-    folder = tmp_path_factory.mktemp("client-models")
+    folder = tmp_path_factory.mktemp("python-models")
     for name, file in (("scripted", scripted_model(context_length=8192)), ("embed", tiny_model("bert"))):
         target = folder / "acme" / f"{name}-GGUF" / f"{name}-f16.gguf"
         target.parent.mkdir(parents=True)

@@ -2,7 +2,7 @@
 
     with FaultyServer(FaultyModel(loadable=9000)) as server:
         server.faults.predict = "hang after 2 words"
-        backend = LMStudioBackend(server.info)
+        backend = AsyncLMStudioBackend(server.info)
 
 A token is a word. A model answers "n. <key> is <code>" for each numbered key of the question, with the code of the
 "access code" sentence when that is among the words it can recall; asked nothing of the kind it gives its `answer`. The

@@ -1,7 +1,7 @@
 """The metadata and random tensors that make a tiny model of each architecture llama.cpp loads.
 
-One builder an architecture, each the least that its loader asks for. Shapes are written as numpy has them (rows first),
-the reverse of ggml's.
+One builder per architecture, each the least that its loader asks for. Shapes are written as numpy has them (rows
+first), the reverse of ggml's.
 """
 
 from __future__ import annotations

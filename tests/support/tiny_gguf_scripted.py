@@ -96,7 +96,7 @@ _TEMPLATE = """\
 
 
 SCRIPTED_SHAPE = TinyShape(n_layers=1, n_heads=1, n_kv_heads=1, head_dim=32, feed_forward=32)
-"""The least work a token: over 10,000 tokens a second. The width follows from the vocabulary; to slow a model down,
+"""The least work per token: over 10,000 tokens per second. The width follows from the vocabulary; to slow a model down,
 give it more layers and a larger `feed_forward`."""
 
 

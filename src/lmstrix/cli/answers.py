@@ -128,7 +128,7 @@ def infer(
     live = stream and not console.json
     events = inferring.events(on_prepared=lambda prepared: show_fit(console, prepared))
     result = show_stream(console, cli.portal.iterate(events), live=live)
-    # First: an answer that does not fit its schema must fail the command, not be printed as if it were good.
+    # Before it is shown: an answer that does not fit its schema must fail the command, not be printed as good.
     inferring.keep(result)
     show_answer(console, result, streamed=live)
 
@@ -136,7 +136,7 @@ def infer(
 def _prompt_words(
     prompt: str | None, file_prompt: str | None, fill: VariableOptions, texts: PromptOptions
 ) -> PromptWords:
-    """What was said of the prompt; stdin is read here, as the prompt itself or as the text of a prompt file."""
+    """What the words say of the prompt; stdin is read here, as the prompt itself or as the text of a prompt file."""
     from lmstrix.service.prompting import PromptWords
 
     # With a prompt file the word is a name in it, and stdin is the text it is about.
@@ -255,6 +255,7 @@ def batch(
         skip_existing=skip_existing,
         request=replace(answer_request(context, sampling, timeouts), system_prompt=system_prompt),
     )
+    # The line ends before the counts are printed, or both would stand in one row of the terminal.
     with BatchProgressLine(cli.console) as progress:
         progress.begin("asking")
         report = cli.run(cli.service.batch(request, on_progress=progress.show))

@@ -1,4 +1,4 @@
-"""The commands by the words that call them, and the run of one: words read, Fire dispatches, everything closed.
+"""All commands by the words that call them, and running one: read the words, let Fire dispatch, close everything.
 
 A command is a function that calls the service and shows the result. Commands return None: what they show goes through
 `reports.console`, results to stdout and everything else to stderr.
@@ -64,7 +64,7 @@ def common_parameters() -> tuple[Parameter, ...]:
 
 
 def run(words: list[str]) -> int:
-    """Read the words, then let Fire dispatch to a command that needs no more of them."""
+    """Read the words, then let Fire dispatch to a command that needs no further words."""
     invocation = parse(words, COMMANDS, common_parameters())
     if invocation.command is None:
         sys.stdout.write(invocation.help_text)
@@ -80,6 +80,7 @@ def run(words: list[str]) -> int:
     try:
         _dispatch(invocation, cli)
     finally:
+        # Also after an error or Ctrl-C: an engine started for this command alone would keep its models in memory.
         cli.close()
     return 0
 
@@ -97,6 +98,7 @@ def _dispatch(invocation: Invocation, cli: CommandLine) -> None:
     assert command is not None
     function, arguments = COMMANDS[command.path], command.arguments(invocation.options)
 
+    # Positionals and options were converted by `parse`, so Fire is handed a function that takes no words at all.
     # A function, not functools.partial: Fire reads a partial's signature by tokenizing it, which takes milliseconds.
     def call() -> None:
         function(cli, *invocation.positionals, **arguments)

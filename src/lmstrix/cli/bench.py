@@ -1,5 +1,5 @@
 # ruff: noqa: TC001 - describe() evaluates the annotations, so their names must exist at run time
-"""Commands that measure: benchmarks, what becomes of their reports, and the power this machine tells of."""
+"""Commands that measure: benchmarks, their reports and history, and the power this machine uses."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""What every command works with: console, paths, settings and the service, each made when a command first asks."""
+"""What every command works with: console, paths, settings and the service, each made when it is first used.
+
+Each import stands in the property that needs it: a command pays, at every start, only for what it really uses.
+"""
 
 from __future__ import annotations
 

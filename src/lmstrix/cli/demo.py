@@ -1,4 +1,4 @@
-"""`lmstrix demo`: the whole story, on the embedded engine and the bundled model, in a temporary home.
+"""`lmstrix demo`: scan, list, test and ask, on the embedded engine and the bundled model, in a temporary home.
 
 It runs the very commands a user would type, one process each, so what it shows is what they will see.
 """

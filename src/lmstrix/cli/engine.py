@@ -1,5 +1,5 @@
 # ruff: noqa: TC001 - describe() evaluates the annotations, so their names must exist at run time
-"""Commands about the embedded engine: run, started, stopped, looked at."""
+"""Commands about the embedded engine: run it, start it, stop it, look at it."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ def run(cli: CommandLine, /, *, listen: ListenOptions) -> None:
     """Run the embedded engine in the foreground."""
     from lmstrix.engine.daemon import run_engine
 
+    # The address is shown while it runs: this call returns only when the engine has ended.
     run_engine(cli.paths.home, _engine_options(cli, listen), on_ready=lambda status: _show(cli, status))
 
 

@@ -26,7 +26,7 @@ def overview(commands: Commands, common: Sequence[Parameter]) -> str:
 
 
 def group_overview(group: str, commands: Commands) -> str:
-    """The text of `lmstrix engine`, which is a group of commands and none itself."""
+    """The text of `lmstrix engine`, which names a group of commands and is not a command itself."""
     rows = [(path[1], _summary(function)) for path, function in commands.items() if path[0] == group]
     return f"Usage: lmstrix {group} COMMAND\n\n{_columns(rows)}\n"
 
@@ -47,6 +47,7 @@ def command_help(command: Command, common: Sequence[Parameter]) -> str:
     options = _option_rows([p for p in command.parameters if not p.positional])
     if options:
         parts.append("Options:\n" + _columns(options))
+    # By name only: their texts stand in the overview, and would make up half of every page.
     parts.append("Also: " + " ".join(f"--{p.flag}" for p in common))
     return "\n\n".join(parts) + "\n"
 

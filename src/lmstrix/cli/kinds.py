@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """How a word becomes a value: `convert(word, what)`; `shown` stands for it in help."""
+    """How a word becomes a value: `convert(word, what)`; help shows `shown` in its place."""
 
     shown: str
     convert: Callable[[str, str], object]
@@ -89,6 +89,7 @@ def _percent(word: str, what: str) -> float:
     try:
         ratio = float(word.removesuffix("%")) / 100.0
     except ValueError:
+        # Refused below, in the same words as a negative percentage.
         ratio = -1.0
     if not 0.0 <= ratio < float("inf"):
         raise UsageError(f"{what}: {word!r} is not a percentage such as 5%")

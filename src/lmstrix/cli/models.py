@@ -1,5 +1,5 @@
 # ruff: noqa: TC001 - describe() evaluates the annotations, so their names must exist at run time
-"""Commands about models: found, listed, loaded, predicted, and what is remembered of them saved or forgotten."""
+"""Commands about models: find, list, load and predict them, and save or forget their test results."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Options that several commands share, each group once, with the help of each field. A command takes the whole record.
 
-What a group means further in (a LoadConfig, part of a request) it says itself.
+Each group makes itself what the layers below take: a LoadConfig, variables by name, part of a request.
 """
 
 from __future__ import annotations
@@ -193,7 +193,7 @@ class ListenOptions:
 
 
 def answer_request(context: ContextOptions, sampling: SamplingOptions, timeouts: TimeoutOptions) -> InferRequest:
-    """What these three groups say of a request; its prompt and the rest are the command's."""
+    """What these three groups say of a request; the command adds the prompt and the rest."""
     from lmstrix.core.answers.request import InferRequest
 
     return InferRequest(

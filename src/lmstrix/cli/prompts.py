@@ -1,5 +1,5 @@
 # ruff: noqa: TC001 - describe() evaluates the annotations, so their names must exist at run time
-"""Commands about prompt files: shown, filled, checked."""
+"""Commands about prompt files: list their prompts, fill them, check them."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
 Positional-or-keyword parameters are words in order (each also usable as --name), keyword-only parameters are options,
 `bool` is a switch (--x / --no-x), `list[str]` may be repeated, `*names` takes the remaining words. A positional-only
-parameter is what the command works with; no word of the user's reaches it.
+parameter is what the command works with; the user's words never reach it.
 
 A keyword-only parameter of a frozen record is an option group: each field is an option, its help stands in the record's
 own docstring, and the command receives the whole record. A command that takes part of a group says which with `Only`;
@@ -52,6 +52,7 @@ class Parameter:
 
     def convert(self, word: str) -> Any:
         what = f"--{self.flag}" if not self.positional else self.flag.upper()
+        # Choices have no kind of their own: their words are the values.
         if self.choices:
             if word not in self.choices:
                 raise UsageError(f"{what}: {word!r} is not one of {', '.join(self.choices)}")
@@ -126,6 +127,7 @@ def _parameter(parameter: inspect.Parameter, hint: Any, text: str) -> Parameter:
     hint, marks = _unwrapped(hint)
     kind = next((mark for mark in marks if isinstance(mark, Kind)), None)
     flag = next((mark.name for mark in marks if isinstance(mark, Flag)), parameter.name.replace("_", "-"))
+    # A list is an option that may be repeated, so its kind is that of one item.
     many = typing.get_origin(hint) is list
     if many:
         (hint,) = typing.get_args(hint)
@@ -154,6 +156,7 @@ def _unwrapped(hint: Any) -> tuple[Any, list[Any]]:
             marks += found
         elif typing.get_origin(hint) in (typing.Union, types.UnionType):
             rest = [part for part in typing.get_args(hint) if part is not type(None)]
+            # A union of several kinds (`int | float`) stays whole: the mark beside it says how to read the word.
             if len(rest) != 1:
                 return hint, marks
             (hint,) = rest

@@ -73,6 +73,7 @@ def run(
         unload_others=unload_others,
     )
     if dry_run:
+        # A dry run asks no server for its models, so the registry must know some.
         cli.know_models()
         planned = cli.service.plan_tests(model, options, order=sort)
         show_test_plan(cli.console, planned)

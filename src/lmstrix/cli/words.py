@@ -1,4 +1,4 @@
-"""Words to values: argv checked and coerced against the commands' signatures, before Fire dispatches. Pure.
+"""Words to values: argv checked and converted by the commands' signatures, before Fire dispatches. Pure.
 
 Fire reads words as Python literals, runs a command before it notices an unknown flag, and prints help to stderr. So the
 words are read here: a prompt stays the exact string it was, every flag is known and its value converted before anything
@@ -36,14 +36,14 @@ class Invocation:
 
 def suggestion(word: str, known: Iterable[str]) -> str:
     """ "; did you mean 'x'?", or nothing."""
-    import difflib  # only for who mistyped: at the top it would slow every start
+    import difflib  # only a typing error needs it: at the top it would slow every start
 
     close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
     return f"; did you mean {close[0]!r}?" if close else ""
 
 
 def parse(words: Sequence[str], commands: Commands, common: Sequence[Parameter]) -> Invocation:
-    """Check and coerce all words. Raises UsageError naming the word that is wrong and what to do."""
+    """Check and convert all words. Raises UsageError naming the word that is wrong and what to do."""
     words = list(words)
     found: dict[str, Any] = {}
     # Options of every command may also stand before the command: lmstrix --json list.
@@ -101,6 +101,7 @@ def _parse_command(
             found = {name: value for name, value in both.items() if name not in own}
         else:
             taken.append(words.pop(0))
+    # Before words are assigned: who asks for help need not give what the command requires.
     if found.pop("help", False):
         return Invocation(command=None, help_text=command_help(command, common), common=found)
     positionals = _assign(command, taken, options)
@@ -130,6 +131,7 @@ def _take_option(words: list[str], known: Sequence[Parameter], found: dict[str, 
             f"{where + ': ' if where else ''}unknown option {word.partition('=')[0]}{suggestion('--' + name, flags)}"
             " (text that begins with - goes after --)"
         )
+    # --no-x=false says x; a switch never takes the word after it, which may be the prompt.
     if parameter.switch:
         found[parameter.name] = _switch_value(parameter, value if has_value else "true") != negated
         return rest

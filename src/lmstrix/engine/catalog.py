@@ -87,7 +87,7 @@ class _Facts:
 
 
 class Catalog:
-    """The models under `directory`. `on_problem` hears of each unusable file once."""
+    """The models under `directory`. `on_problem` is called once for each unusable file."""
 
     def __init__(self, directory: Path, *, on_problem: Callable[[CatalogProblem], None] = lambda _: None) -> None:
         self.directory = directory
@@ -107,7 +107,7 @@ class Catalog:
 
     @property
     def problems(self) -> tuple[CatalogProblem, ...]:
-        """Every file that is no usable model."""
+        """Every file that is not a usable model."""
         self.refresh()
         return self._problems
 
@@ -162,7 +162,7 @@ class Catalog:
     def _build(self, problems: list[CatalogProblem]) -> None:
         """Turn the files' facts into entries: shards joined, projectors attached, keys settled."""
         usable = {file: facts for file, facts in self._facts.items() if not isinstance(facts, str)}
-        # Vision projectors lie beside their model and are no models of their own.
+        # Vision projectors lie beside their model and are not models themselves.
         projectors = [file for file, facts in usable.items() if facts.projector or is_mmproj(file.path)]
         models: dict[str, list[_File]] = {}
         for files in _models(file for file in usable if file not in projectors):

@@ -114,7 +114,7 @@ def start_engine(home: Path, options: EngineOptions) -> EngineStatus:
         if process.poll() is not None:
             raise EngineError(_last_error(log_file, log_start) or f"the engine ended at once; see {log_file}")
         status = engine_status(home)
-        # Of two engines started at once the state file may be the other one's: the process id tells.
+        # The state file may be that of another engine started at the same time: the process id tells them apart.
         if status.running and status.pid == process.pid and _answers(status):
             _let_go(process)
             return status
@@ -169,7 +169,7 @@ def run_engine(
 
 
 def log_to_stderr(event: LogEvent) -> None:
-    """Write the lines that matter to an operator; what people ask models is nobody's business here."""
+    """Write the lines that matter to an operator; what people ask models is private and stays out of the log."""
     if event.type == "server.log" or (event.type == "runtime.log" and event.level in ("warn", "error")):
         stamp = datetime.fromtimestamp(event.time_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S")
         source = f"{event.identifier}: " if event.identifier else ""
@@ -304,7 +304,7 @@ def _write_state(home: Path, host: str, port: int, models_dir: Path) -> None:
         "host": host,
         "port": port,
         "pid": os.getpid(),
-        # Not the time of writing: the same figure the system gives whoever checks whether we live.
+        # The process's own start, not the time of writing: it is what others compare to see whether we still run.
         "process_started": psutil.Process().create_time(),
         "models_dir": str(models_dir.absolute()),
         "version": __version__,

@@ -1,4 +1,4 @@
-"""What a load will take, whether that is allowed, and the settings a load really gets. Pure but for looks at the host.
+"""What a load will take, whether that is allowed, and the settings a load really gets. Pure, but it looks at the host.
 
 The limit is on arithmetic, not on what a process happens to use: every loaded model counts with its predicted bytes, so
 that the longest context that loads is well defined, the same each time, and grows with the limit.

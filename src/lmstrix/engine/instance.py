@@ -1,4 +1,4 @@
-"""A loaded model under a name: what clients are told of it, how long it stays, and its predictions."""
+"""A loaded model under a name: what clients see of it, how long it stays, and its predictions."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Instance:
         on_log: Callable[[LogEvent], None],
     ) -> None:
         self.identifier = identifier
-        # An identifier may be given to another instance later; a reference means this one for ever.
+        # An identifier may be given to another instance later; a reference always means this one.
         self.reference = f"i-{secrets.token_hex(12)}"
         self.slots = Slots(settings.parallel_slots, on_idle=lambda: on_idle(self))
         self.model = LlamaModel(entry, settings, process, self.slots)

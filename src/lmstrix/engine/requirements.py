@@ -1,7 +1,7 @@
 """Whether the engine can run here at all, told in one line with the remedy.
 
-xllamacpp itself is not imported here: it is large, and only the processes of the models need it. What its wheel leaves
-to the system, the OpenMP library on Linux, is looked for by name.
+xllamacpp itself is not imported here: it is large, and only the processes of the models need it. The OpenMP library,
+which its wheel leaves to the system on Linux, is looked for by name.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def json_form(record: DataclassInstance, *, without: Collection[str] = ()) -> dict[str, Any]:
-    """The fields of a record in their order, but for those `without`: internal ones, or shown under another name."""
+    """The fields of a record in their order, without some: internal ones, or those shown under another name."""
     # asdict would copy everything inside too, mappings and models' whole answers, only to have it written and dropped.
     return {
         field.name: getattr(record, field.name) for field in dataclasses.fields(record) if field.name not in without

@@ -1,4 +1,4 @@
-"""This machine on the terminal: what doctor found, the embedded engine, what tells of power, the version."""
+"""This machine on the terminal: what doctor found, the embedded engine, power sources, the version."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def show_engine(
 def show_power(
     console: Console, states: Sequence[SourceState], channels: Sequence[tuple[str, float | None]], span_s: float
 ) -> None:
-    """What the machine tells of its power, and remedies for what it does not."""
+    """What the machine reports of its power use, and remedies for what it does not."""
     if console.json:
         measured = [{"channel": name, "power_w": watts} for name, watts in channels]
         sources = [json_form(state) for state in states]

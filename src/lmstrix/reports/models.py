@@ -109,6 +109,7 @@ def show_listing(
 
 
 def _write_csv(rows: Sequence[dict[str, Any]]) -> None:
+    # The columns are those of the first row; without one there is nothing to name them by.
     if not rows:
         return
     import csv
@@ -132,6 +133,7 @@ def _show_recall_curves(records: Sequence[ModelRecord]) -> None:
 
 def record_json(record: ModelRecord) -> dict[str, Any]:
     """A registry record as `list --json` shows it."""
+    # A list shows one configuration, the default one; `list --verbose` draws the curves of all.
     best = record.best_result
     return {
         "model_key": record.model_key,

@@ -1,7 +1,7 @@
-"""What is done now, as one moving line on a terminal's stderr: words, how far it is, since when, how long it will take.
+"""What is done now, as one moving line on a terminal's stderr: words, how far it is, time spent and time left.
 
-Where nothing can move (over a pipe, with --quiet) and with --verbose, whose messages would tear the line, nothing is
-drawn; whoever drives a line then tells the finished steps in notes of its own.
+Nothing is drawn where nothing can move (over a pipe, with --quiet) and with --verbose, whose messages would tear the
+line; the subclass that drives a line then shows the finished steps as notes.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _LEAST_TOLD_S = 1.0  # less is over before it is read
 
 
 class ProgressLine:
-    """The line; use as a context manager. What a subject tells of its steps is a subclass beside that subject."""
+    """The line; use as a context manager. How the steps of a subject are worded is a subclass in its own module."""
 
     def __init__(self, console: Console, *, live: bool | None = None) -> None:
         self._console = console
@@ -56,6 +56,7 @@ class ProgressLine:
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
+        # Also when an error passes: a terminal whose cursor stays hidden looks broken.
         if self._drawn is not None:
             self._drawn[0].stop()
 

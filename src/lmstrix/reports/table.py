@@ -108,6 +108,7 @@ def _kept(columns: Sequence[Column], widths: Sequence[int], max_width: int) -> l
     """The columns there is room for."""
     least = [min(width, column.keep) if column.shrink else width for column, width in zip(columns, widths, strict=True)]
     kept = list(range(len(columns)))
+    # One at a time: a column goes only while the others, at their narrowest, still do not fit.
     for index in sorted((i for i in kept if columns[i].drop), key=lambda i: -columns[i].drop):
         if sum(least[i] for i in kept) + len(GAP) * (len(kept) - 1) > max_width:
             kept.remove(index)

@@ -58,6 +58,7 @@ class ContextTestProgressLine(ProgressLine):
     def step(self, step: Step) -> None:
         """Something began, went on, or ended."""
         doing = f"{self._label}: {_STEPS[step.kind]} {step.context_length:,}"
+        # A load of unknown progress begins at 0, which also starts the estimate of its time anew.
         self.update(doing, step.ratio or 0.0)
         if step.outcome is not None and self._console.verbose:
             detail = f" ({step.detail})" if step.detail and step.detail != step.outcome else ""

@@ -63,7 +63,7 @@ class Engine:
 
 @pytest.fixture(scope="module")
 def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
-    """One model of about a thousand tokens a second, so that what is around llama.cpp does not outweigh it."""
+    """One model of about a thousand tokens per second, so that what is around llama.cpp does not outweigh it."""
     folder = tmp_path_factory.mktemp("models")
     file = folder / PATH
     file.parent.mkdir(parents=True)

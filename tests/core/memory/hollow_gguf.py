@@ -1,7 +1,7 @@
 """Writes GGUF files that are whole to llama.cpp and nearly nothing on disk: real headers, tensor data left as a hole.
 
 What llama.cpp allocates for a model depends on its header alone, so models of true width can be loaded here; what they
-would say is noise. Weights are IQ1_S (1.6 bits a value, no repacking), everything with one dimension F32.
+would say is noise. Weights are IQ1_S (1.6 bits per value, no repacking), everything with one dimension F32.
 """
 
 from __future__ import annotations

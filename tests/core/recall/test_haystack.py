@@ -1,3 +1,5 @@
+"""Haystacks: where needles stand, that shorter texts begin longer ones, and how lengths are fitted to token counts."""
+
 from __future__ import annotations
 
 import re

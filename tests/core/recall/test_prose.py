@@ -1,3 +1,5 @@
+"""Prose and keys: the same seed gives the same text, and no word of the prose or digit can be taken for a code."""
+
 from __future__ import annotations
 
 import random

@@ -1,3 +1,5 @@
+"""Answers read into codes, in whatever form models write them, and what the scores say about a length."""
+
 from __future__ import annotations
 
 import json

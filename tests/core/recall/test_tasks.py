@@ -1,3 +1,5 @@
+"""The questions about a haystack, and the lengths at which they are asked."""
+
 from __future__ import annotations
 
 from itertools import pairwise

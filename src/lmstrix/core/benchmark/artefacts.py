@@ -25,6 +25,7 @@ _STEM_CHARS = 60
 def page_of(answer: str) -> str | None:
     """The HTML page in a model's answer, without thoughts, fences or talk around it; None when there is none."""
     text = _THOUGHTS.sub("", answer)
+    # Thoughts are gone by now: a model that plans a page there would else be judged by its draft.
     begin = _PAGE_START.search(text)
     if begin is None:
         fenced = [block for block in _fenced(text) if _CLOSING_TAG.search(block)]
@@ -33,6 +34,7 @@ def page_of(answer: str) -> str | None:
     ends = list(_PAGE_END.finditer(text))
     if ends:  # the last one: a script within the page may hold the same words
         return text[: ends[-1].end()]
+    # Cut off before its end: browsers show such a page too, but not the fence that may follow it.
     page, _, last_line = text.rstrip().rpartition("\n")
     return page if last_line.lstrip().startswith(_FENCES) else text.rstrip()
 

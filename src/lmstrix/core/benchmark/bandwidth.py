@@ -1,8 +1,8 @@
 """An upper bound of memory bandwidth, to tell impossible decode rates: each token of a dense model reads its weights.
 
-Measured in a moment by copying a large block on several threads at once (ctypes lets them run together), reading and
-writing counted, and doubled: a bound that is wrong must be wrong upwards. NVIDIA cards are not measured but calculated
-from bus width and clock.
+It is measured in a moment by copying a large block on several threads at once (ctypes lets them run together), reads
+and writes both counted. The result is doubled, because a bound that is wrong must be too high. The bandwidth of NVIDIA
+cards is not measured but calculated from bus width and clock.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ def memory_bandwidth_bound() -> float:
 
 def _measured_bytes_per_s() -> float:
     threads = max(1, min(_MOST_THREADS, os.cpu_count() or 1))
+    # Larger than any processor's cache, and split, because one core alone cannot fill the bus.
     pairs = [
         (ctypes.create_string_buffer(_BLOCK_BYTES // threads), ctypes.create_string_buffer(_BLOCK_BYTES // threads))
         for _ in range(threads)

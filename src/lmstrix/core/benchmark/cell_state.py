@@ -1,4 +1,4 @@
-"""A cell on its way: what its visits have measured so far, and what that comes to."""
+"""A cell while it is measured: what its visits have found so far, and the result this gives."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class CellState:
-    """A cell on its way, over all its visits. `closed`: it needs no more of them."""
+    """A cell while it is measured, over all its visits. `closed`: it needs no more of them."""
 
     cell: Cell
     number: int
@@ -51,6 +51,7 @@ class CellState:
         """Go on from what an earlier start of the session has measured."""
         self.loads, self.warmups, self.runs = list(earlier.loads), list(earlier.warmups), list(earlier.runs)
         self.memory = earlier.memory
+        # Go on counting after the highest number: one given again would replace an earlier record in the history.
         loads = (record.number for record in self.loads)
         runs = (record.number for record in (*self.warmups, *self.runs))
         self.records = max((*loads, *runs), default=0)

@@ -1,9 +1,9 @@
 """Two benchmark reports against each other: for each figure the difference, its interval, and whether it is real. Pure.
 
 A figure has regressed when it is worse by more than a limit *and* the U test finds the two series different at 5 %.
-Loads count as they are, runs with their medians, as in the summaries. Cells are paired by model, tier and concurrency;
-where each report is of a single model, its name does not matter, so engines that name models differently can be
-compared.
+Each load counts with its time and each run with its median, as in the summaries. Cells are paired by model, tier and
+concurrency; where each report is of a single model, its name does not matter, so engines that name models differently
+can be compared.
 
 Many figures are compared at once: one in twenty that differs by chance will look real.
 """
@@ -119,6 +119,7 @@ def _compare_series(cell: str, figure: str, left: Sequence[float], right: Sequen
     shift, interval = difference(left, right)
     test = mann_whitney_u(left, right)
     assert test is not None  # both series have values
+    # As shares of the first median: a limit such as 5 % must mean the same for seconds and for tokens per second.
     scaled = None
     if interval is not None and base:
         scaled = Interval(low=interval.low / base, high=interval.high / base, coverage_ratio=interval.coverage_ratio)

@@ -50,6 +50,7 @@ class Series:
         """Joules between two moments."""
         if end - begin < LEAST_PERIODS * self.period_s or not self._covers(begin, end):
             return None
+        # From the reading before the span to the one after it: its ends are interpolated between these.
         first = max(0, bisect_right(self.at, begin) - 1)
         last = min(len(self.at) - 1, bisect_left(self.at, end))
         at, values = self.at[first : last + 1], self.values[first : last + 1]
@@ -116,6 +117,7 @@ def measure_parts(series: Sequence[Series], measure: Callable[[Series], float | 
         if value is None:
             return None
         sums[one.channel.part] = sums.get(one.channel.part, 0.0) + value
+    # Kept apart: the whole machine holds the other parts, so adding it would count them twice.
     system = sums.pop("system", None)
     return PartPower(parts=tuple(sorted(sums.items())), system=system)
 
@@ -160,6 +162,7 @@ def energy_of_run(
     if whole is None or whole.total is None:
         return None
     span_s = ended_at - sent_at
+    # Either phase may be too short to measure while the whole run is not.
     prefill = decode = None
     if first_token_at is not None:
         split = first_token_at

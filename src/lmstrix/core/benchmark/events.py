@@ -1,4 +1,4 @@
-"""What a benchmark tells while it runs, for progress displays; and the tellers of one cell's events."""
+"""The events of a running benchmark, for progress displays, and what sends the events of one cell."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class BenchEvent:
 
 @dataclass(frozen=True, slots=True)
 class CellTeller:
-    """Tells of one cell: its events carry it, and its place among all."""
+    """Sends the events of one cell; each carries the cell and its place among all."""
 
     on_event: Callable[[BenchEvent], None]
     cell: Cell
@@ -47,6 +47,8 @@ class CellTeller:
         kind: EventKind,
         *,
         ratio: float | None = None,
+        tokens: int | None = None,
+        tokens_per_second: float | None = None,
         run: RunRecord | None = None,
         result: CellResult | None = None,
         text: str = "",
@@ -59,6 +61,8 @@ class CellTeller:
                 cell_number=self.number,
                 cells=self.cells,
                 ratio=ratio,
+                tokens=tokens,
+                tokens_per_second=tokens_per_second,
                 run=run,
                 result=result,
                 text=text,
@@ -69,14 +73,5 @@ class CellTeller:
         self, *, prompt_ratio: float | None = None, tokens: int | None = None, tokens_per_second: float | None = None
     ) -> None:
         """How far a request is; see `measuring.Progress`."""
-        self.on_event(
-            BenchEvent(
-                kind="prompt" if tokens is None else "answer",
-                cell=self.cell,
-                cell_number=self.number,
-                cells=self.cells,
-                ratio=prompt_ratio,
-                tokens=tokens,
-                tokens_per_second=tokens_per_second,
-            )
-        )
+        kind: EventKind = "prompt" if tokens is None else "answer"
+        self.tell(kind, ratio=prompt_ratio, tokens=tokens, tokens_per_second=tokens_per_second)

@@ -1,4 +1,4 @@
-"""How much of a model's files lies in memory already, which is what makes a load warm; and dropping it for a cold one.
+"""How much of a model's files is in memory already, which is what makes a load warm; and dropping it for a cold one.
 
 The system says which pages of a mapped file are resident (mincore, Linux and macOS) and can be advised to drop clean
 ones (Linux). Elsewhere nothing is known, and a load carries no label rather than a guess.
@@ -62,6 +62,7 @@ def drop_cached(files: Iterable[str]) -> bool:
             descriptor = os.open(file, os.O_RDONLY)
         except OSError:
             return False
+        # Advice only, and for clean pages only: what it did is seen by asking `cached_ratio` afterwards.
         try:
             os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
         finally:

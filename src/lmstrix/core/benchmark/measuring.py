@@ -1,6 +1,6 @@
-"""Whom to measure; and one request, streamed and timed: every event gets its moment as it arrives, figures come later.
+"""The server to measure, and one request streamed and timed: events get their times as they arrive, figures come later.
 
-Nothing else happens between two events, apart from telling a display a few times a second how far things are.
+Nothing else happens between two events, except that a display is told a few times per second how far the request is.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _WHILE_ANSWERING: dict[str, str] = {
 
 
 class LoadingBackend(Protocol):
-    """What is needed to load it first."""
+    """The part of a backend that loads models, where the server does not do it by itself."""
 
     async def load(
         self,
@@ -59,7 +59,7 @@ class Progress(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BenchServer:
-    """Whom to measure. `loads` None: the server loads models by itself, and there are no load times.
+    """The server to measure. `loads` None: the server loads models by itself, and there are no load times.
 
     `engine` names the kind in stored results ("lmstudio", "embedded", "openai"); `address` is host:port.
     """
@@ -135,12 +135,13 @@ class RequestTimer:
         latency_s: float | None,
         progress: Progress | None = None,
     ) -> tuple[RequestFigures, LMStrixError | None]:
-        """The figures of one request; a failure is told in them, and returned for who has to act on it."""
+        """The figures of one request. They name a failure, which is also returned to whoever has to act on it."""
         requested = request.max_tokens or 0
         try:
             await self.trace(instance_id, request, trace, model_key=model_key, progress=progress)
         except LMStrixError as exc:
             outcome: str = outcome_of(exc, "prefill")
+            # Tokens came, so the prompt had been read: the failure is one of answering.
             if trace.chunk_at:
                 outcome = _WHILE_ANSWERING.get(outcome, outcome)
             figures = figures_of(trace, requested_tokens=requested, outcome=outcome, failure=one_line(exc))

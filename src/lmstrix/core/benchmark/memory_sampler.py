@@ -1,9 +1,9 @@
-"""How much memory a model takes: of the engine's process tree and of the whole system, at three moments and at most.
+"""How much memory a model takes: of the engine's process tree and of the whole system, at three moments and at peak.
 
 The engine is whoever listens on its port on this machine, with all its children; this process itself is left out, so an
-engine inside it counts with its children alone. A thread reads the resident sizes a few times a second, and looks for
-new processes at the three moments only, because that look is what costs. Video memory is read at the moments too. Of an
-engine on another machine nothing is known.
+engine inside it counts with its children alone. A thread reads the resident sizes a few times per second. It looks for
+new processes at the three moments only, because that is the expensive part. Video memory is read at the moments too.
+Nothing is known of an engine on another machine.
 
 Traded away: peaks between two readings, and how much of the resident memory is shared between processes.
 """
@@ -110,12 +110,13 @@ class MemorySampler:
     def _sample(self) -> tuple[int | None, int]:
         import psutil
 
-        # Copied, so that reading sizes, which takes a while, does not hold up who sets them.
+        # Copied, so that reading sizes, which takes a while, does not make `read` wait for the lock.
         with self._guard:
             processes = list(self._processes)
         sizes = [size for process in processes if (size := _resident_bytes(process)) is not None]
         engine = sum(sizes) if sizes else None
         memory = psutil.virtual_memory()
+        # Total less available: what the system gives back on demand, such as file cache, is not in use.
         system = int(memory.total - memory.available)
         with self._guard:
             if engine is not None:
@@ -132,6 +133,7 @@ def _engine_processes(port: int) -> list[psutil.Process]:
 
     tree: list[psutil.Process] = []
     for process in psutil.process_iter():
+        # Processes of other users refuse to tell, and some end while they are asked.
         with suppress(psutil.Error):
             listening = [c for c in process.net_connections("tcp") if c.status == psutil.CONN_LISTEN]
             if any(connection.laddr.port == port for connection in listening):

@@ -1,9 +1,9 @@
 """What to measure, in which order, for how long. Pure.
 
-A tier is the whole context in use at the end of an answer: the model is loaded with that much for each request at a
-time, and the prompt fills what the answer leaves. Cells are visited in order and then in reverse order (A B C, C B A),
-half the runs each time, so that a machine which gets warmer or busier troubles all of them alike. Of a time budget each
-visit gets an equal share of what is left, so early cells cannot starve late ones.
+A tier is the whole context in use at the end of an answer: the model is loaded with that much for each of the requests
+made at the same time, and the prompt fills what the answer leaves. Cells are visited in order and then in reverse order
+(A B C, C B A), half the runs each time, so that a machine which gets warmer or busier affects all of them alike. Each
+visit gets an equal share of what is left of a time budget, so early cells cannot starve late ones.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 LEAST_TIER = 128
 _SPARE_TOKENS = 16  # the nonce and the order of sentences change the length a little, and none may overflow for it
-_SPARE_SHARE = 64  # one token in so many
+_SPARE_SHARE = 64  # one spare token per so many tokens of the tier
 _LEAST_RUNS_TO_SPLIT = 4
 
 
@@ -57,8 +57,10 @@ def _cell(target: BenchTarget, request: BenchRequest, tier: int, concurrency: in
     max_tokens = min(request.max_tokens, tier // 2) if tier else request.max_tokens
     wanted = tier or _bare_context(request)
     context_length, skipped = wanted * concurrency, None
+    # Requests at the same time share one context, so the load is that many times a tier.
     limit = _limit(target)
     if loads and limit is not None and context_length > limit:
+        # The bare prompt asks for no length: it makes do with less, as long as answers and prompts have half each.
         if tier or limit < max_tokens * concurrency * 2:
             skipped = _too_long(target, context_length, limit, concurrency)
         context_length = limit
@@ -110,6 +112,7 @@ def plan_visits(cells: Sequence[Cell], request: BenchRequest, *, done: Sequence[
     for number in range(passes):
         order = open_cells if number % 2 == 0 else open_cells[::-1]
         for index in order:
+            # Rounded up: the earlier pass takes the odd run, and the last one takes what is left.
             runs = -(-left[index] // (passes - number))
             left[index] -= runs
             if runs > 0:

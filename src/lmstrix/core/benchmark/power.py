@@ -38,13 +38,13 @@ class PowerSource(Protocol):
     def channels(self) -> tuple[PowerChannel, ...]: ...
 
     def read(self) -> Values:
-        """The present value of every channel, in their order. Quick: called ten times a second."""
+        """The present value of every channel, in their order. Quick: called ten times per second."""
 
     def close(self) -> None: ...
 
 
 class ReplaySource:
-    """Plays readings back, one per call, and the last for ever: measurements recorded elsewhere, or a test's own."""
+    """Plays readings back, one per call, then the last of them always: recorded elsewhere, or made by a test."""
 
     def __init__(self, channels: Sequence[PowerChannel], readings: Iterable[Values], *, name: str = "replay") -> None:
         self.name = name
@@ -108,6 +108,7 @@ class PowerSampler:
             return dict(self._failed)
 
     def __enter__(self) -> Self:
+        # A machine without sources gets no thread that wakes ten times per second for nothing.
         if self.measures:
             self._thread = threading.Thread(target=self._run, name="lmstrix-power", daemon=True)
             self._thread.start()
@@ -150,6 +151,7 @@ class PowerSampler:
 
     def series(self, since: float = float("-inf")) -> list[Series]:
         """A copy of the readings from just before `since`, of every channel that gave any."""
+        # One reading more than asked for: a span is measured only when readings lie on both sides of it.
         with self._guard:
             return [
                 Series(log.channel, log.at[first:], log.values[first:], self.period_s)

@@ -1,10 +1,10 @@
-"""What a Mac tells of its power: the chip's own counters, `macmon`, or Apple's `powermetrics`.
+"""What a Mac reports of its power use: the chip's own counters, `macmon`, or Apple's `powermetrics`.
 
     AppleSource          Apple silicon's own counters (IOReport), through zeus-apple-silicon; no privilege needed
     MacmonSource         `macmon pipe`, where it is installed: the same, and the whole machine's watts
     PowermetricsSource   Apple's tool, only when running as root already
 
-All three tell the same, so the first that works is used alone.
+All three report the same power, so the first that works is used alone.
 """
 
 from __future__ import annotations
@@ -16,13 +16,14 @@ import shutil
 import subprocess
 import sys
 import threading
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from lmstrix.core.benchmark.energy import Part, PowerChannel
 from lmstrix.core.benchmark.power import PERIOD_S, Values, scaled
+from lmstrix.core.registry.json_fields import read_number
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from lmstrix.core.benchmark.power import PowerSource
 
@@ -61,6 +62,7 @@ class AppleSource:
     def __init__(self, monitor: AppleMonitor) -> None:
         self._monitor = monitor
         first = monitor.get_cumulative_energy()
+        # Which counters there are differs from chip to chip.
         self._fields = tuple((field, part) for field, part in self._PARTS if _field(first, field) is not None)
         self.channels = tuple(
             PowerChannel(name=field.removesuffix("_mj"), part=part, unit="J") for field, part in self._fields
@@ -98,7 +100,7 @@ class _StreamSource:
             values = self._parse(line.decode("utf-8", "replace"))
             if values is not None:
                 self._last = values
-        self._last = (None,) * len(self.channels)  # the program ended: its last figure would stand for ever after
+        self._last = (None,) * len(self.channels)  # the program ended: its last figure would be read again and again
 
     def _parse(self, line: str) -> Values | None:
         raise NotImplementedError
@@ -107,6 +109,7 @@ class _StreamSource:
         return self._last
 
     def close(self) -> None:
+        # The program would go on measuring after us; one that ignores the request is killed.
         self._process.terminate()
         try:
             self._process.wait(_STOP_GRACE_S)
@@ -138,7 +141,7 @@ class MacmonSource(_StreamSource):
             record = json.loads(line)
         except ValueError:
             return None
-        return tuple(_number_in(record, field) for field, _ in self._FIELDS) if isinstance(record, dict) else None
+        return tuple(read_number(record.get(field)) for field, _ in self._FIELDS) if isinstance(record, dict) else None
 
 
 class PowermetricsSource(_StreamSource):
@@ -159,11 +162,6 @@ class PowermetricsSource(_StreamSource):
             return None
         self._present[match[1]] = float(match[2]) / 1000
         return tuple(self._present.get(label) for label in ("CPU", "GPU", "ANE"))
-
-
-def _number_in(record: Mapping[str, Any], field: str) -> float | None:
-    value = record.get(field)
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
 
 
 def open_apple() -> PowerSource | None:

@@ -1,4 +1,4 @@
-"""What Linux tells of power in /sys, without a library.
+"""What Linux reports of power use in /sys, without a library.
 
 RaplSource    powercap: processor packages and memory, where the files may be read
 HwmonSource   power sensors: AMD graphics cards, processors without powercap, whole machines
@@ -43,6 +43,7 @@ class RaplSource:
         self._files: list[Path] = []
         channels = []
         for zone, part in _rapl_zones(root):
+            # Linux lets only root read it by default, as it leaks what others compute; `closed_counters` names such.
             file = zone / "energy_uj"
             if _read_number(file) is None:
                 continue

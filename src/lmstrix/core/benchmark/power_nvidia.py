@@ -1,4 +1,4 @@
-"""What NVIDIA cards tell of their power: their energy counter, or their watts where they have none."""
+"""What NVIDIA cards report of their power use: their energy counter, or their watts where they have none."""
 
 from __future__ import annotations
 
@@ -80,5 +80,6 @@ def open_nvml() -> PowerSource | None:
         return None
     if source.channels:
         return source
+    # Nobody will close a source that is not handed out.
     source.close()
     return None

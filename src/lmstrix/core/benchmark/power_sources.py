@@ -1,4 +1,4 @@
-"""Which power sources this machine has, and what would make it tell more.
+"""Which power sources this machine has, and what would let it report more.
 
 None of them asks for privileges: `describe_power` says which command would grant them.
 """
@@ -32,7 +32,7 @@ class SourceState:
 
 
 def open_power_sources() -> list[PowerSource]:
-    """The sources to use together here; no two measure the same thing. Empty where the machine tells nothing."""
+    """The sources to use together here; no two measure the same thing. Empty where the machine reports nothing."""
     found: list[PowerSource | None]
     if sys.platform == "darwin":
         found = [open_apple()]
@@ -44,7 +44,7 @@ def open_power_sources() -> list[PowerSource]:
 
 
 def describe_power(sources: Sequence[PowerSource] | None = None) -> list[SourceState]:
-    """What this machine can tell of its power, and what would make it tell more."""
+    """What this machine can report of its power use, and what would let it report more."""
     opened = open_power_sources() if sources is None else list(sources)
     states = [
         SourceState(
@@ -54,13 +54,14 @@ def describe_power(sources: Sequence[PowerSource] | None = None) -> list[SourceS
         )
         for source in opened
     ]
+    # Only those opened here: sources handed in are still measured with.
     if sources is None:
         for source in opened:
             source.close()
     missing = _mac_remedies() if sys.platform == "darwin" else _other_remedies()
     names = {state.name for state in states}
     if sys.platform == "darwin" and names:
-        return states  # the three ways of a Mac tell the same
+        return states  # the three ways of a Mac report the same
     return states + [state for state in missing if state.name not in names]
 
 

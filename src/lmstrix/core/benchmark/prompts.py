@@ -39,7 +39,7 @@ _OVER_TEXT = {
     "summary": "Summarise the text above in many paragraphs, leaving out nothing of importance.",
     "qa": "Who does what in the text above? Answer in a long list, one person a line, with the place and the reason.",
 }
-FIRST_GUESS_CHARS = 4.2  # English prose a token, for the vocabularies in use
+FIRST_GUESS_CHARS = 4.2  # characters of English prose per token, for the vocabularies in use
 SAMPLE_CHARS = 2400
 _LEAST_LEARNT_TOKENS = 64
 _SHORTEST_SENTENCE = 16  # the prose has none; a shorter one was cut
@@ -83,7 +83,8 @@ class PromptWriter:
         return f"{nonce()}\n{self._prose(chars)}\n\n{self.task}"
 
     def learn(self, prompt: str, prompt_tokens: int) -> None:
-        """The server counted `prompt_tokens` for `prompt`. Two lengths apart give the slope, one more the offset."""
+        """The server counted `prompt_tokens` for `prompt`: characters per token, and the tokens of the template."""
+        # One prompt alone cannot tell the two apart; a second of another length gives the slope, and so the rest.
         chars = len(prompt)
         if self._learnt is None:
             self.chars_per_token = chars / max(1, prompt_tokens)

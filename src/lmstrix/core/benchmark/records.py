@@ -28,6 +28,7 @@ Task = Literal[BenchTask, "custom"]
 FileCache = Literal["cold", "partly cached", "warm"]
 
 R = TypeVar("R")
+# Made once per kind: building an adapter costs far more than reading a record with it.
 _ADAPTERS: dict[object, TypeAdapter[Any]] = {}
 
 
@@ -218,7 +219,7 @@ def from_json(kind: type[R], raw: Mapping[str, Any]) -> R:
 
 
 def _adapter(kind: type[R]) -> TypeAdapter[R]:
-    """What reads and writes records of one kind; making it takes longer than using it."""
+    """What reads and writes records of one kind."""
     from pydantic import TypeAdapter
 
     if kind not in _ADAPTERS:
@@ -231,6 +232,7 @@ def _finite(value: Any) -> Any:
         return {name: _finite(part) for name, part in value.items()}
     if isinstance(value, list):
         return [_finite(part) for part in value]
+    # JSON has no NaN and no infinity, and readers refuse a file that holds one.
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
@@ -267,6 +269,7 @@ def series_of(runs: tuple[RunRecord, ...], loads: tuple[LoadRecord, ...] = ()) -
     series = {name: [load.load_s for load in chosen if load.load_s is not None] for name, chosen in _by_cache(loads)}
     for name in REQUEST_FIGURES:
         per_run = [[getattr(request, name) for request in run.requests] for run in worked]
+        # One value per run: requests at the same time disturb each other, so they are not independent measurements.
         medians = [summarize([value for value in values if value is not None]) for values in per_run]
         series[name] = [summary.median for summary in medians if summary is not None]
     rates = [run.output_tokens_per_second for run in worked]

@@ -1,11 +1,11 @@
-"""Runs a benchmark session: visits its cells, keeps every record at once, ends with a report whatever happens.
+"""Runs a benchmark session: visits its cells, saves every record at once, ends with a report whatever happens.
 
     bench = Bench(BenchServer.of(backend), targets, BenchRequest(runs=6), on_event=show)
     report = await bench.run()          or bench.report(), after a cancellation
 
 A cell that fails keeps what it has, with the reason, and the next one is visited. A cancellation unloads what is loaded
-and leaves a report of what was measured; with a history, the session can be gone on with later. The backend stays open:
-it is closed by whoever opened it.
+and leaves a report of what was measured; with a history, the session can be continued later. The backend stays open:
+whoever opened it closes it.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _OUT_OF_TIME = "the time budget was spent"
 class Bench:
     """One session. `report()` may be asked for at any time, after an interrupt too.
 
-    `session` goes on with one that is in the `history`. `power_sources` None opens those of this machine, if the server
+    `session` continues one that is in the `history`. `power_sources` None opens those of this machine, if the server
     runs on it. `on_event` is called on the event loop: it must be quick.
     """
 
@@ -135,6 +135,7 @@ class Bench:
             self.interrupted = True  # the rows that are closed next say so
             raise
         finally:
+            # Whatever ended the visits: a row left open is read as a cell whose process was killed.
             self._close_rows()
             for name, problem in power.failed.items():
                 self._note(f"{name} could not be read any more ({problem})")
@@ -163,6 +164,7 @@ class Bench:
         visits = plan.plan_visits([state.cell for state in self._states], self._request, done=done)
         for place, visit in enumerate(visits):
             state = self._states[visit.cell]
+            # Settled or failed on its first visit: its time goes to the visits left.
             if state.closed:
                 continue
             left_s = None if budget_s is None else budget_s - (self._clock() - started)

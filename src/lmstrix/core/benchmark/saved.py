@@ -1,7 +1,7 @@
 """Benchmarks in lmstrix.db: every record the moment it is measured, and whole reports read back from there.
 
-Each cell of a session is a row from the start of the session, so that one which was never reached can be told from one
-that was never asked for; that is what resuming goes by.
+Each cell of a session has a row from the start of the session, so that a cell which was never reached can be told from
+one that was never asked for; resuming depends on that.
 """
 
 from __future__ import annotations
@@ -91,12 +91,14 @@ class BenchJournal:
             self._give_up(exc)
 
     def _give_up(self, problem: HistoryError) -> None:
+        # A full disk must not end hours of measuring: the report is made from memory anyway.
         self._benches = None
         self._notify(f"measurements are not saved from here on: {problem}")
 
 
 def load_report(benches: BenchHistory, session: str) -> BenchReport:
     """A session as it is in the database. Raises UsageError for one that is not there."""
+    # Newest first from the database; a report shows its cells in the order of the plan.
     rows = benches.runs(session=session)[::-1]
     if not rows:
         raise UsageError(f"no benchmark {session!r} is in the history; `lmstrix bench history` lists them")

@@ -1,8 +1,8 @@
 """Statistics for few measurements that follow no known distribution. Pure.
 
-The median is the figure and order statistics give its interval: between the k-th smallest and the k-th largest value
-lies the true median with a probability that is binomial, whatever the distribution. Six values are the fewest with a
-95 % interval (their whole range, 96.9 %). Two series are compared by the Mann-Whitney U test, exact where no values
+The median is the figure and order statistics give its interval: the true median lies between the k-th smallest and the
+k-th largest value with a probability that is binomial, whatever the distribution. Six values are the fewest with a 95 %
+interval (their whole range, 96.9 %). Two series are compared by the Mann-Whitney U test, exact where no values
 are equal, else by the normal approximation with corrections for ties and continuity; their difference is the
 Hodges-Lehmann estimate, whose interval belongs to the same test. Values far out are flagged, never dropped.
 
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 CONFIDENCE = 0.95
-LEAST_FOR_INTERVAL = 6
 _FENCE = 1.5  # interquartile ranges beyond a quartile
 _MOST_EXACT = 50  # values per side: more are close enough to normal
 
@@ -138,6 +137,7 @@ def _approximate(n: int, m: int, u: float, ties: Sequence[int]) -> float:
     variance = n * m / 12 * (total + 1 - correction)
     if variance <= 0:
         return 1.0  # all values are equal
+    # U moves in steps; half a step less is the continuity correction.
     distance = max(u, n * m - u) - n * m / 2 - 0.5
     return min(1.0, math.erfc(distance / math.sqrt(2 * variance)))
 

@@ -100,6 +100,7 @@ def _since(sent: float, at: float | None) -> float | None:
 def _itl_s(trace: Trace, completion_tokens: int | None) -> float | None:
     if completion_tokens is None or len(trace.chunk_at) < 2:
         return None
+    # The first piece's tokens came together at its start, so no time passed for them in the span.
     later_tokens = completion_tokens - max(1, trace.chunk_tokens[0])
     span_s = trace.chunk_at[-1] - trace.chunk_at[0]
     return span_s / later_tokens if later_tokens > 0 and span_s > 0 else None
@@ -113,6 +114,7 @@ def _token_gaps(trace: Trace, completion_tokens: int | None) -> list[float]:
     gaps: list[float] = []
     waited_s = 0.0
     for (before, at), count in zip(pairwise(trace.chunk_at), tokens[1:], strict=True):
+        # Pieces without tokens (an empty one that ends the stream) pass their time on to the next that has some.
         waited_s += at - before
         if count:
             gaps += [waited_s / count] * count

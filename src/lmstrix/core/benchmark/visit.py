@@ -109,6 +109,7 @@ class Visitor:
     async def visit(self, state: CellState, runs: int, share_s: float | None) -> None:
         """Load, warm up, make up to `runs` runs within `share_s` seconds, unload."""
         until = None if share_s is None else self.clock() + share_s
+        # The last model's peak would else be this one's.
         self.memory.restart()
         baseline = await self._read_memory()
         loads, instance_id = self.server.loads, state.cell.target.model_key
@@ -260,7 +261,7 @@ class Visitor:
         return begin, begin + rest_s
 
     async def _latency(self, instance_id: str) -> float | None:
-        """The time of one token after next to no prompt; None when that cannot be had."""
+        """The time of one token after an almost empty prompt; None when it cannot be measured."""
         asked = GenerationRequest(max_tokens=1, temperature=0.0)
         raw_prompt = replace(asked, raw_prompt=_LEAST_PROMPT)
         chat = replace(asked, messages=(Message(role="user", text=nonce()),))
@@ -285,6 +286,7 @@ class Visitor:
         cell = state.cell
         traces = [Trace(0.0) for _ in range(cell.concurrency)]
         moment = datetime.now(UTC)
+        # All at once, and waited for together: a run is as long as its slowest request. One of them shows progress.
         answers = await asyncio.gather(
             *(
                 self._ask(state, instance_id, self._prompt(state), cell.max_tokens, trace, latency_s, tell=place == 0)
@@ -308,6 +310,7 @@ class Visitor:
             latency_s=latency_s,
             output_tokens_per_second=sum(counted) / span_s if len(counted) == len(produced) and span_s > 0 else None,
         )
+        # With several requests some read while others answer, so energy cannot be split by phase.
         first = traces[0].chunk_at[0] if cell.concurrency == 1 and traces[0].chunk_at else None
         moments[record.number] = _Moments(began_at, first, ended_at)
         state.runs.append(record)
@@ -370,11 +373,12 @@ class Visitor:
             if energy is not None:
                 state.runs[place] = replace(run, energy=energy)
                 self.journal.add(state.cell, state.runs[place])
+        # Hours of readings ten times per second would add up; those before now belong to runs already done.
         self.power.forget(self.clock())
 
 
 async def _unload(loads: LoadingBackend, instance_id: str) -> None:
-    """Unload, also on the way out of a cancellation; what cannot be told to go is left to its server."""
+    """Unload, also when a cancellation ends the visit; an instance that stays too long is left to its server."""
     with suppress(LMStrixError, TimeoutError):
         async with asyncio.timeout(LIMITS.unload_s):
             await loads.unload(instance_id)

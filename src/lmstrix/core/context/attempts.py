@@ -1,4 +1,4 @@
-"""Loads instances of our own to be tested, one at a time, each announced in the journal before it is tried."""
+"""Loads our own instances for the test, one at a time; the journal announces each load before it is tried."""
 
 from __future__ import annotations
 
@@ -101,6 +101,7 @@ class LoadAttempts:
         self.loads += 1
         instance_id = self._new_instance_id()
         self._logbook.step("load", length)
+        # Memory is read only around loads large enough for the difference to mean something.
         telling = self._subject.cost(length) >= LEAST_READABLE_BYTES
         free_before = self._read_memory() if telling else None
         with self._logbook.intent("load", length) as intent:
@@ -136,5 +137,5 @@ class LoadAttempts:
             # A server that does not answer must not hide what the test found; `unload_strays` looks again at the end.
             with suppress(LMStrixError):
                 await self._backend.unload(self.instance.instance_id, kind=self.instance.kind)
-            # Forgotten only now: cancelled while it unloads, the instance is still in hand for who cleans up.
+            # Forgotten only now: cancelled while it unloads, the instance is still known to whoever cleans up.
             self.instance = None

@@ -1,4 +1,4 @@
-"""Which length of a range is worth most to try: candidates, their odds, and their worth. Pure."""
+"""Which length of a range is most worth trying: candidates, their odds, and their worth. Pure."""
 
 from __future__ import annotations
 
@@ -7,14 +7,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from lmstrix.core.context.constants import SEARCH
-from lmstrix.core.context.curve import aligned_above, aligned_below
+from lmstrix.core.context.curve import CostCurve, aligned_above, aligned_below
 from lmstrix.ground.context_lengths import ALIGNMENT_TOKENS, aligned_down
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from lmstrix.core.context.belief import Belief
-from lmstrix.core.context.curve import CostCurve
 
 __all__ = ["LengthRange", "Limits", "Span", "most_worth"]
 
@@ -63,7 +62,7 @@ class Span:
 
 
 def most_worth(belief: Belief, curve: CostCurve, lengths: LengthRange, *, above: int, limits: Limits) -> WeighedLength:
-    """The candidate worth most over `above`; the lowest one, with no worth, if all break a limit.
+    """The candidate above `above` that is worth most; the lowest one, with no worth, if all break a limit.
 
     Candidates are aligned, unless they are an end of the range, and spread where the odds turn from safe to hopeless.
     """

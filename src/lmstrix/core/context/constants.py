@@ -154,7 +154,7 @@ class SearchConstants:
     appetites: Mapping[Precision, Appetite] = field(default_factory=lambda: _APPETITES)
     """By precision: chosen for the loads, failures and gaps that docs/optimizer.md shows for each."""
     severe_factor: float = 4.0
-    """What a severe overshoot costs beside a plain failure: a frozen machine takes the user's work with it. Chosen."""
+    """What a severe overshoot costs, in plain failures: a frozen machine takes the user's work with it. Chosen."""
     severe_limit: float = 0.02
     """A length this likely to be severe is never asked, whatever it promises."""
     most_share: float = 1.1

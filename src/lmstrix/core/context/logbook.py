@@ -1,4 +1,4 @@
-"""What is written down while one model is tested: intents and probes in the journal, steps for who watches."""
+"""What is written down while one model is tested: intents and probes in the journal, steps for a progress display."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ class Logbook:
         outcome: Outcome | None = None,
         detail: str = "",
     ) -> None:
-        """Tell who watches; what has an outcome is part of the report too."""
+        """Tell the progress display; a step with an outcome is part of the report too."""
         step = Step(
             model_key=self._subject.model_key,
             kind=kind,

@@ -1,4 +1,4 @@
-"""What a test of context limits is asked, what it does, and what it gives back: for one model, then for all of them."""
+"""The records of a context test: what it is asked, its steps, and its results, for one model and then for all."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """The search for the longest context that loads and prefills: ask, observe, ask again. Pure: no clock, no I/O.
 
-Every question goes to the belief (belief.py). A candidate length n is worth
+Every question goes to the belief (`belief`). A candidate length n is worth
 
     holds(n) * (n - best) / likely - price * (1 - holds(n) + 4 * severe(n))
 
@@ -117,7 +117,7 @@ class ContextSearch:
     def next_prefill(self) -> int | None:
         """The next length to prefill: the longest that loaded, after a failure what the belief says. None: done.
 
-        On a lazy backend lengths grow from one the belief calls safe, until no more is worth its risk.
+        On a lazy backend lengths grow from one the belief calls safe, until no longer one is worth its risk.
         """
         self._loading = False
         if self.refused or not self._seen.loads or len(self._seen.failed_prefills) >= self._appetite.max_loads:

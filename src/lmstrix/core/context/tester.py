@@ -281,4 +281,4 @@ def _search(subject: Subject, options: ContextTestOptions, learned: MachineBelie
 
 
 def _ignore(*_: object) -> None:
-    """For callers that do not want to know."""
+    """The default for callers that want no events."""

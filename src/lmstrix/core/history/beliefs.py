@@ -20,6 +20,7 @@ class Beliefs:
         self._database = database
 
     def save(self, machine: str, engine: str, belief: Mapping[str, Any]) -> None:
+        # The old row goes: a belief already holds what every earlier test taught.
         learned = {"machine": machine, "engine": engine, "belief": json.dumps(dict(belief)), "learned_at": now()}
         self._database.insert("beliefs", learned, replace=True)
 

@@ -1,7 +1,7 @@
-"""Benchmark history: a row per run of one model, and every raw measurement behind it.
+"""Benchmark history: one row per run of one model, and every raw measurement behind it.
 
-Raw figures and summaries are JSON objects: what is measured grows with the benchmark, and comparing dates needs only to
-find the runs. Nothing measured is averaged away here.
+Raw figures and summaries are JSON objects, because new figures must need no new column and queries only have to find
+the runs. Nothing measured is averaged away here.
 """
 
 from __future__ import annotations
@@ -80,6 +80,7 @@ class BenchHistory:
                 "context_length": context_length,
                 "host": host_name(),
                 "started_at": now(),
+                # Empty until the run ends; whoever reads it later tells by it a run that was cut off.
                 "summary": "{}",
                 "details": json.dumps(dict(details)),
             },
@@ -101,6 +102,7 @@ class BenchHistory:
         self, *, session: str | None = None, model_path: str | None = None, limit: int | None = None
     ) -> list[BenchRun]:
         """Runs, newest first."""
+        # By rowid too: the cells of a session begin together, and a report shows them in the order of its plan.
         rows = self._database.rows(
             "SELECT * FROM bench_runs WHERE (:session IS NULL OR session = :session)"
             " AND (:model IS NULL OR model_path = :model) ORDER BY started_at DESC, rowid DESC LIMIT :limit",

@@ -41,7 +41,7 @@ class CallRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoggedCall:
-    """A call as it lies in the log. Its texts are empty when they were not kept."""
+    """A call as the log holds it. Its texts are empty when they were not kept."""
 
     call_id: int
     called_at: datetime
@@ -107,6 +107,7 @@ class CallLog:
     def prune(self, *, before: datetime | None = None, keep: int | None = None) -> int:
         """Delete calls older than a moment, and all but the newest `keep`; returns how many went."""
         removed = 0
+        # One transaction: a crash in between must not leave a log pruned by half the rule.
         with self._database.transaction():
             if before is not None:
                 removed += self._database.execute("DELETE FROM calls WHERE called_at < ?", (time_text(before),))
@@ -119,6 +120,8 @@ class CallLog:
 
     def statistics(self, *, model_path: str | None = None) -> list[CallStatistics]:
         """What the log says of each model, most used first."""
+        # Bytes per token is one sum over another: in a mean of ratios short prompts, which are mostly chat template,
+        # would count as much as long ones. The key is any of those the path was called by.
         rows = self._database.rows(
             """SELECT model_path, max(model_key) AS model_key, count(*) AS calls, sum(outcome != 'ok') AS failures,
                 cast(total(prompt_tokens) AS INTEGER) AS prompt_tokens,

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _BUSY_TIMEOUT_S = 10.0
-_PRIMARY_CODE = 0xFF
+_PRIMARY_CODE = 0xFF  # extended codes (disk full while writing, while syncing, …) keep the primary one in this byte
 _DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 _REMEDIES = {
     sqlite3.SQLITE_FULL: "free some disk space",
@@ -47,7 +47,7 @@ class Database:
         self.path = path
         self._durable = durable
         self.set_aside: Path | None = None
-        self._lock = threading.RLock()
+        self._lock = threading.RLock()  # reentrant: the statements inside a transaction take it again
         with self._reported():
             try:
                 self._connection = self._open()
@@ -92,6 +92,7 @@ class Database:
                 with self._reported():
                     self._connection.execute("COMMIT")
             finally:
+                # Also when COMMIT itself failed (disk full): left open, it would lock out every other process.
                 if self._connection.in_transaction:
                     self._connection.rollback()
 
@@ -106,11 +107,13 @@ class Database:
             connection.execute("PRAGMA foreign_keys=ON")
             self._migrate(connection)
         except BaseException:
+            # A damaged file is moved aside next, and Windows moves no file that is open.
             connection.close()
             raise
         return connection
 
     def _migrate(self, connection: sqlite3.Connection) -> None:
+        # The usual start only reads: taking the write lock would make it wait for every other process.
         if _version(connection) == len(MIGRATIONS):
             return
         connection.execute("BEGIN IMMEDIATE")

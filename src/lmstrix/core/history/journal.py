@@ -47,7 +47,7 @@ class Run:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Intent:
-    """One attempt. `outcome` is None while it is under way, or for ever when its process or (`machine_went_down`) the
+    """One attempt. `outcome` is None while it is under way; it stays None when its process or (`machine_went_down`) the
     machine ended before it did.
     """
 
@@ -89,7 +89,7 @@ class Journal:
     # Runs
 
     def begin_run(self, kind: str, *, details: Mapping[str, Any] = _NOTHING) -> str:
-        """Open a run of this process; `details` may hold its plan, for a later run to go on with. Returns its id."""
+        """Open a run of this process; `details` may hold its plan, for a later run to continue it. Returns its id."""
         run_id = uuid4().hex
         self._database.insert(
             "runs",
@@ -160,6 +160,7 @@ class Journal:
 
     def settle(self, intent_id: int, outcome: str, *, proves: Proves, details: Mapping[str, Any] = _NOTHING) -> None:
         """Write down how an attempt ended, and whether that says its size is good, bad, or nothing about it."""
+        # Details are merged: what was known before the attempt stays beside how it ended.
         self._database.execute(
             "UPDATE intents SET finished_at = ?, outcome = ?, proves = ?, details = json_patch(details, ?)"
             " WHERE id = ?",
@@ -168,6 +169,7 @@ class Journal:
 
     def unfinished(self) -> list[Intent]:
         """Attempts of this host that never ended because their process is gone, oldest first."""
+        # Of this host only: whether a process of another one still runs cannot be told from here.
         rows = self._database.rows(
             "SELECT intents.*, runs.host, runs.pid, runs.process, runs.boot FROM intents JOIN runs ON runs.id = run_id"
             " WHERE intents.outcome IS NULL AND runs.host = ? ORDER BY intents.id",
@@ -211,6 +213,7 @@ class Journal:
     def forget_tests(self, model_path: str) -> None:
         """Drop the attempts and probes of a model, except those under way."""
         with self._database.transaction():
+            # An attempt under way may yet take the machine down; without its row nobody would know which it was.
             under_way = [
                 row["id"]
                 for row in self._database.rows(

@@ -24,6 +24,7 @@ def boot_identity() -> str:
     except OSError:
         import psutil
 
+        # To the minute: systems compute the time from a clock that is being corrected.
         return f"boot-{round(psutil.boot_time() / 60)}"
 
 

@@ -113,6 +113,8 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         )""",
         "CREATE INDEX calls_by_time ON calls (called_at)",
         "CREATE INDEX calls_of_model ON calls (model_path)",
+        # The index keeps no texts of its own but reads them from `calls`, so each is stored once; in return these
+        # triggers must tell it of every change.
         "CREATE VIRTUAL TABLE calls_text USING fts5 (prompt, answer, content='calls', content_rowid='id')",
         """CREATE TRIGGER calls_added AFTER INSERT ON calls BEGIN
             INSERT INTO calls_text (rowid, prompt, answer) VALUES (new.id, new.prompt, new.answer);

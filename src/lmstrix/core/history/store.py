@@ -1,4 +1,4 @@
-"""The door to lmstrix.db: one object holding each part of the history by its name."""
+"""lmstrix.db as one object, which holds each part of the history by its name."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ class History:
     """
 
     def __init__(self, path: Path, *, durable: bool = True) -> None:
+        # One connection for all parts, so that a step that touches several of them can be one transaction.
         self._database = Database(path, durable=durable)
         self.set_aside = self._database.set_aside
         self.journal = Journal(self._database)

@@ -1,4 +1,4 @@
-"""What a load takes in all, by part, and the longest context that fits a budget. Pure.
+"""What a load takes in total and by part, and the longest context that fits a budget. Pure.
 
 Weights, cache and state are exact; the compute buffer and the runtime's own memory are estimates (the residuals are in
 the docstrings), which is why the context search treats the sum as a belief and not as a fact.
@@ -94,6 +94,7 @@ def compute_buffer_bytes(
     for step in shape.steps:
         largest = max(largest, batch * step.per_token + slots * step.per_sequence)
     per_token = shape.residual_width + _INPUT_ELEMENTS
+    # Elements are f32, 4 bytes; only the mask of flash attention is f16.
     if flash_attention:
         return 4 * (max(largest, batch * shape.attention_width) + batch * per_token) + 2 * batch * masked
     largest = max(largest, batch * (shape.unfused_attention_width + shape.n_head * attended))
@@ -103,8 +104,8 @@ def compute_buffer_bytes(
 def runtime_overhead_bytes(shape: ModelShape) -> int:
     """Bytes a process that hosts llama.cpp on a CPU holds beside weights, cache and buffers.
 
-    Code, stacks and arenas 48 MiB (30 measured after a load, the rest for serving), 208 bytes for each vocabulary entry
-    (measured). A GPU driver takes another 0.3 to 0.75 GiB, which the caller knows or learns.
+    Code, stacks and arenas take 48 MiB (30 measured after a load, the rest for serving), each vocabulary entry 208
+    bytes (measured). A GPU driver takes another 0.3 to 0.75 GiB, which the caller knows or learns.
     """
     return _RUNTIME_BASE_BYTES + _RUNTIME_BYTES_PER_VOCABULARY_ENTRY * shape.n_vocab
 
@@ -163,7 +164,7 @@ def load_breakdown(
 
 
 def load_bytes(shape: ModelShape, context_length: int, **options: Unpack[LoadTerms]) -> int:
-    """Bytes a load takes in all: weights, cache, state, compute buffer, projector and the runtime's own."""
+    """Bytes a load takes in total: weights, cache, state, compute buffer, projector and the runtime's own."""
     return load_breakdown(shape, context_length, **options).total_bytes
 
 
@@ -179,6 +180,7 @@ def longest_context(
     def fits(length: int) -> bool:
         return load_bytes(shape, length, **options) <= budget_bytes
 
+    # The ceiling itself first: it may be used although it is not a multiple of 256.
     if ceiling > 0 and fits(ceiling):
         return ceiling
     return longest_aligned_below(ceiling, fits)

@@ -40,13 +40,11 @@ class GpuMemory:
 class HostMemory:
     """Main memory as this process may use it, and the graphics cards beside it.
 
-    `working_set_bytes` is the share a GPU without memory of its own may use; None where there is none. `limited` says
-    that a control group, not the machine, sets `total_bytes`.
+    `working_set_bytes` is the share a GPU without memory of its own may use; None where there is none.
     """
 
     total_bytes: int
     available_bytes: int
-    limited: bool = False
     working_set_bytes: int | None = None
     gpus: tuple[GpuMemory, ...] = ()
 
@@ -77,13 +75,12 @@ def read_host_memory(*, with_gpus: bool = True) -> HostMemory:
     memory = psutil.virtual_memory()
     total, available = int(memory.total), int(memory.available)
     limit = cgroup_limit(Path("/")) if sys.platform == "linux" else None
-    limited = limit is not None and limit.limit_bytes < total
-    if limit is not None and limited:
+    # A limit above what the machine has limits nothing.
+    if limit is not None and limit.limit_bytes < total:
         total, available = limit.limit_bytes, max(0, min(available, limit.limit_bytes - limit.used_bytes))
     return HostMemory(
         total_bytes=total,
         available_bytes=available,
-        limited=limited,
         working_set_bytes=_working_set_bytes(total),
         gpus=_nvidia_cards() if with_gpus else (),
     )
@@ -94,6 +91,7 @@ def _working_set_bytes(total_bytes: int) -> int | None:
     if sys.platform != "darwin" or platform.machine() != "arm64":
         return None
     wired_limit_mb = _command_output("/usr/sbin/sysctl", "-n", "iogpu.wired_limit_mb").strip()
+    # 0 means that nobody has set it.
     if wired_limit_mb.isdigit() and int(wired_limit_mb) > 0:
         return int(wired_limit_mb) * 2**20
     return total_bytes * 2 // 3 if total_bytes <= _SMALL_MAC_BYTES else total_bytes * 3 // 4
@@ -175,9 +173,11 @@ def _nvidia_cards() -> tuple[GpuMemory, ...]:
 
 
 def _cards_of_nvidia_smi() -> tuple[GpuMemory, ...]:
+    # The driver brings this tool along, so it is there without the `power` extra; starting it takes longer than NVML.
     output = _command_output("nvidia-smi", "--query-gpu=name,memory.total,memory.free", "--format=csv,noheader,nounits")
     cards = []
     for line in output.splitlines():
+        # From the right: a card's name may hold commas, and figures it does not have are "[N/A]".
         name, *numbers = (field.strip() for field in line.rsplit(",", 2))
         if len(numbers) == 2 and all(number.isdigit() for number in numbers):
             total, free = (int(number) * 2**20 for number in numbers)

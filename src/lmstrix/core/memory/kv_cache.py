@@ -40,6 +40,7 @@ def sliding_cells(
     shape: ModelShape, context_length: int, *, slots: int = 1, unified: bool = True, ubatch: int = 512
 ) -> int:
     """Cells of one stream in the sliding layers: window * (slots if unified else 1) + ubatch, no more than `cells`."""
+    # A shared pool must hold every slot's window, and the batch being written beside the cells it still reads.
     reach = shape.sliding_window * (max(1, slots) if unified else 1) + min(ubatch, context_length)
     return aligned_up(min(cells(context_length, slots=slots, unified=unified), reach))
 

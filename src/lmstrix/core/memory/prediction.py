@@ -1,4 +1,4 @@
-"""What a load with given settings will take, and which length fits: the memory formulas asked in a load's own terms."""
+"""What a load with given settings will take, and which length fits: the memory formulas for a LoadConfig."""
 
 from __future__ import annotations
 

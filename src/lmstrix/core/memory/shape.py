@@ -216,6 +216,7 @@ def shape_from_metadata(
     n_layers = n_all - n_draft
     n_embd = keys.number("embedding_length")
     heads = keys.per_layer("attention.head_count", n_all, [0] * n_all)
+    # Files of models whose heads share no keys leave this out; llama.cpp then counts all heads.
     kv_heads = keys.per_layer("attention.head_count_kv", n_all, heads)
     recurrent = _recurrent_layers(keys, n_layers, kv_heads)
     sliding, window = _sliding_layers(keys, n_layers, recurrent)
@@ -257,10 +258,12 @@ def _recurrent_layers(keys: _Metadata, n_layers: int, kv_heads: Sequence[int]) -
     if architecture in _RECURRENT or architecture in _ATTENTION_AND_STATE:
         return [True] * n_layers
     if architecture in _FULL_ATTENTION_INTERVAL:
+        # Files that list the layers are right about them; the interval is what llama.cpp assumes of the others.
         listed = keys.listed("attention.recurrent_layers", n_layers)
         interval = max(1, keys.number("full_attention_interval", _FULL_ATTENTION_INTERVAL[architecture]))
         return listed or [(il + 1) % interval != 0 for il in range(n_layers)]
     if architecture in _RECURRENT_WITHOUT_KV_HEADS:
+        # In these files a layer without key heads is recurrent; nemotron_h also has layers that only feed forward.
         feed_forward = keys.per_layer("feed_forward_length", n_layers, [0] * n_layers)
         if architecture not in _FEED_FORWARD_LAYERS:
             feed_forward = [0] * n_layers
@@ -294,6 +297,7 @@ def _cache_rows(
     keys: _Metadata, n_embd: int, heads: Sequence[int], kv_heads: Sequence[int], sliding: Sequence[bool]
 ) -> list[tuple[int, int]]:
     """Elements of one key row and one value row, layer by layer. With latent attention (MLA) the keys hold all."""
+    # Recurrent layers have 0 heads, so the width of a head is told by the first layer that has any.
     first_heads = next((count for count in heads if count), 0)
     head_dim = n_embd // first_heads if first_heads else 0
     k_dim, v_dim = keys.number("attention.key_length", head_dim), keys.number("attention.value_length", head_dim)
@@ -315,6 +319,7 @@ def _layers_with_cache(keys: _Metadata, n_layers: int, recurrent: Sequence[bool]
     architecture = keys.architecture
     if architecture in _RECURRENT or architecture in _WITHOUT_CACHE:
         return []
+    # Gemma 3n and Gemma 4: the last layers read the keys and values of an earlier one.
     owning = n_layers
     if architecture == "gemma3n":
         owning = min(n_layers, _GEMMA3N_LAYERS_WITH_KV)
@@ -346,6 +351,7 @@ def _indexed(keys: _Metadata, full: CacheLayers, n_layers: int) -> CacheLayers:
 
 def _state_elements(keys: _Metadata, n_embd: int, heads: Sequence[int]) -> int:
     """Elements one recurrent layer keeps for one sequence: convolution window and state (`n_embd_r`, `n_embd_s`)."""
+    # No key names the family (RWKV, short convolutions, KDA, Mamba); which keys a file has tells it.
     n_head = heads[0] if heads else 0
     if head_size := keys.number("wkv.head_size"):
         return keys.number("token_shift_count", 2) * n_embd + n_embd * head_size
@@ -384,6 +390,7 @@ def _feed_forward_steps(keys: _Metadata, n_embd: int) -> tuple[ComputeStep, ...]
     """
     width = keys.number("feed_forward_length")
     dense = ComputeStep(3 * width + (n_embd if keys.architecture in _ATTENTION_AND_STATE else 0))
+    # The dense step stays in the list: the first layers of many expert models have no experts.
     used = keys.number("expert_used_count")
     if not used:
         return (dense,)

@@ -143,7 +143,7 @@ def _checked(code: Code) -> Code:
         raise code.refusal("recursive loops and self are not offered in prompts")
     if reserved := code.bound & KEYWORDS:
         raise code.refusal(f"{min(reserved)!r} is a word of the language; choose another name")
-    # map with a filter's arguments would run that filter past the bounded ones of `logic.py`.
+    # map with a filter's arguments would run that filter past the bounded ones of `logic`.
     if _MAP_WITH_MORE.search(bare):
         raise code.refusal('write map("filter") or map(attribute="key"); more is not offered')
     for prefix, name in _CALL.findall(bare):

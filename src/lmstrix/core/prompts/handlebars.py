@@ -47,6 +47,7 @@ class Handlebars:
 
     def translate(self, spelling: str) -> Translation | None:
         """What `{{spelling}}` says, or None when it is no Handlebars. Raises PromptError with our spelling instead."""
+        # Outside a loop @index is refused below, like every other name with an @.
         if spelling in _LOOP_NAMES and "each" in self._open_blocks:
             return Translation(f"{{{{ {_LOOP_NAMES[spelling]} }}}}")
         if spelling.startswith(">"):

@@ -2,7 +2,7 @@
 
 Every text of the document is a prompt, named by its keys joined with dots. A table with a `prompt` (or `template`) text
 is one too, named by the table; beside the text it may carry `system_prompt`, `description`, `defaults`, `version`,
-`tags` and `name`. `parsing.py` reads a document into these records, `rendering.py` fills them.
+`tags` and `name`. `parsing` reads a document into these records, `rendering` fills them.
 """
 
 from __future__ import annotations
@@ -98,6 +98,7 @@ def find(library: PromptLibrary, name: str) -> PromptTemplate:
     """The prompt of this name, or of the text under this dotted path. Raises PromptError with suggestions."""
     if name in library.templates:
         return library.templates[name]
+    # Messages name texts by their path (`review.prompt`), and what they name must be found.
     for template in library.templates.values():
         if template.path == name:
             return template

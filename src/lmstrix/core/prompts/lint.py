@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 _SINGLE_BRACES = re.compile(r"(?<![{$\\])\{([a-z_][a-z0-9_]*)\}(?!\})")
 _FIELDS = ("prompt", "system_prompt", "description", "defaults", "version", "tags")
-_WELL_KNOWN = {"text"}
+_WELL_KNOWN = {"text"}  # given by --text, --text-file or stdin, so a name near to it is likely that one misspelt
 
 Code = Literal["syntax", "resolution", "undeclared", "unused-default", "field", "single-braces", "empty"]
 

@@ -149,6 +149,7 @@ def _environment(finalizer: Callable[[object], str] | None, fuel: int | None) ->
         fuel=fuel,
         debug=False,
         pycompat=False,
+        # These count the text they make; minijinja's own would make any amount of it for one instruction of fuel.
         filters={
             "replace": made.replace,
             "join": made.join,

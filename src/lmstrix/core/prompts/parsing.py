@@ -22,7 +22,7 @@ def parse(
 ) -> PromptLibrary:
     """Understand a TOML document. `parts` are texts that prompts may include by name beside the file's own.
 
-    A text that is no valid template is kept with its problem, and only rendering it fails. `missing_parts` of the
+    A text that is not a valid template is kept with its problem, and only rendering it fails. `missing_parts` of the
     result names includes found neither in the file nor in `parts`. Raises PromptError on a document of wrong shape.
     """
     return _Parser(source, document, parts or {}).parse()
@@ -107,6 +107,7 @@ class _Parser:
 
     def link(self, text: LogicText, path: str) -> LogicProgram:
         """Put a text together with the parts it includes, and with what those include."""
+        # The text's own name begins the chain, so that a text which includes itself is found out as well.
         parts: dict[str, LogicText] = {}
         self.gather_parts(text, parts, (self.prompt_names.get(path, path),))
         return link(text, parts)

@@ -159,6 +159,7 @@ class _Rendering:
         given: dict[str, Value] = {}
         own: dict[str, _Unresolved] = {}
         absent = []
+        # Sorted, because sets have no order: the same mistake must give the same message each time.
         for name in sorted(program.needs | special):
             value = self.given(name, text)
             if not isinstance(value, Missing):

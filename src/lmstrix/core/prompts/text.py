@@ -2,7 +2,7 @@
 
 A text without logic is cut once at its `{{name}}` placeholders; filling it is one join, so values are never looked at
 again and every other brace stays as written. A text with tags, filters or Handlebars spellings is checked and rewritten
-into the template language of minijinja, which `logic.py` runs. Both follow the same rules; what is meant as a
+into the template language of minijinja, which `logic` runs. Both follow the same rules; what is meant as a
 placeholder but is none is refused with the right spelling instead of reaching a model.
 """
 
@@ -23,7 +23,7 @@ from lmstrix.core.prompts.handlebars import Handlebars, Translation
 from lmstrix.core.prompts.lexer import NAME, begins_expression, needs_logic, split_placeholders, tokens
 
 SPECIAL_VALUES = "lmstrix_values"
-"""The table that a rewritten text looks names up in that minijinja cannot spell, such as `my-key`."""
+"""The table in which a rewritten text looks up names that minijinja cannot spell, such as `my-key`."""
 _MINIJINJA_NAME = re.compile(r"[A-Za-z_]\w*(?:\.\w+)*", re.ASCII)
 _CARRYING_TAGS = {"set", "with", "for"}
 
@@ -45,7 +45,7 @@ class PlainText:
 class LogicText:
     """Text with logic, rewritten for minijinja with its lines kept.
 
-    `placeholders` are the names printed as they are; `special` those of them that are no minijinja names; `tested` what
+    `placeholders` are the names printed as they are; `special` those of them that minijinja cannot spell; `tested` what
     the text asks about before it prints; `includes` the parts it names. `growth` bounds how often a value may come to
     be repeated inside one expression; `loop_literal` and `largest_literal` are in characters.
     """
@@ -61,7 +61,7 @@ class LogicText:
 
 
 def compile_text(text: str) -> PlainText | LogicText:
-    """Understand one text. Raises PromptError on what is no valid placeholder, tag or expression."""
+    """Understand one text. Raises PromptError on an invalid placeholder, tag or expression."""
     if needs_logic(text):
         return compile_part(text)
     literals, names = split_placeholders(text)
@@ -70,7 +70,7 @@ def compile_text(text: str) -> PlainText | LogicText:
 
 
 def compile_part(text: str) -> LogicText:
-    """Understand one text as logic even if it has none, as what it is included in has some."""
+    """Understand one text as logic even if it has none, because the text that includes it has some."""
     return _Rewriter().rewrite(text)
 
 
@@ -118,6 +118,7 @@ class _Rewriter:
     def literal(self, text: str) -> None:
         self.pieces.append(text)
         self.largest_literal = max(self.largest_literal, len(text))
+        # Apart: fuel bounds how often a loop runs, so this is what each round may print.
         if self.loop_depth:
             self.loop_literal = max(self.loop_literal, len(text))
 

@@ -1,10 +1,10 @@
 """Haystacks: generated prose with keyed codes planted in it; a shorter one is the beginning of a longer one. Pure.
 
 Method. A haystack is the beginning of one endless text that depends on the seed and on `base_chars`, the length of
-the shortest haystack to be asked about. In the first `base_chars` needles stand at set depths; beyond, at twelve places
-per doubling (6 % apart). Whatever length is cut, some needle lies within about 3 % of each depth to be asked about, all
-needles not asked about are distractors of the same wording, and text already read by the model stays an unchanged
-prefix, so a server's prefix cache is used when the length grows or shrinks.
+the shortest haystack to be asked about. Needles stand at set depths within the first `base_chars`, and beyond them at
+twelve places per doubling (6 % apart). Whatever length is cut, some needle lies within about 3 % of each depth to be
+asked about, all needles not asked about are distractors of the same wording, and text already read by the model stays
+an unchanged prefix, so a server's prefix cache is used when the length grows or shrinks.
 
 A needle reads "The access code of <key> is <code>.", so a model may answer in the words it read. Lengths are fitted to
 a token count with the caller's own counter: two counts to calibrate, then one to three per length. A cut may fall
@@ -116,6 +116,7 @@ def _sentences(seed: int, base_chars: int) -> Iterator[_Sentence]:
     """The endless text: prose, and a needle as soon as the next place for one is reached."""
     prose = Prose(random.Random(f"prose {seed}"))
     codes = keyed_codes(random.Random(f"codes {seed}"))
+    # Prose and codes have a source of chance each: a needle more must not change the prose after it.
     offsets = _plant_offsets(base_chars)
     place = next(offsets)
     written = 0

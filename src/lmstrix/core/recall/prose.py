@@ -3,7 +3,7 @@
 Method: a small grammar. A sentence form is drawn and each `{slot}` is filled from a list, never with one of the slot's
 last few fillings. Hundreds of millions of sentences are possible, so a model cannot lean on repetition, as it can when
 one sentence fills the context. The prose holds no digits and none of the rare words that name keys: every number and
-every key in a haystack was planted. Coherence from one sentence to the next is given up.
+every key in a haystack was planted. Traded away: coherence from one sentence to the next.
 """
 
 from __future__ import annotations
@@ -161,6 +161,7 @@ class Prose:
     def _draw(self, slot: str) -> str:
         recent = self._recent.setdefault(slot, [])
         words = _WORDS[slot]
+        # Not `choice`, which is several times slower: a long haystack draws hundreds of thousands of words.
         word = words[int(self._rng.random() * len(words))]
         while word in recent:
             word = words[int(self._rng.random() * len(words))]

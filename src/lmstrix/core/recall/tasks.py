@@ -46,6 +46,7 @@ def ask(needles: Sequence[Needle], *, seed: int) -> Question:
     return Question(
         needles=tuple(order),
         text=f"{_ASKING}\n{listed}\n{_CLOSING}",
+        # One line more than asked for, so that a sentence before the list does not cut off its last code.
         max_tokens=TOKENS_PER_ANSWER * (len(order) + 1),
     )
 

@@ -51,6 +51,7 @@ class ModelDefaults:
 
     def file_for(self, model_path: str) -> Path:
         """The file of a model. Raises LMStrixError when the path would lead outside the folder."""
+        # Windows reads backslashes and drive letters as folders; a path must mean the same on every system.
         relative = PurePosixPath(model_path)
         unsafe = relative.is_absolute() or ".." in relative.parts or "\\" in model_path or ":" in model_path
         if unsafe or not relative.parts:
@@ -75,6 +76,7 @@ class ModelDefaults:
             for item in kept
             if isinstance(item, dict) and isinstance(item.get("key"), str)
         }
+        # Taken out and added at the end: changed in place, a key that stands twice would keep one of its old values.
         for key, value in fields.items():
             kept = [item for item in kept if not (isinstance(item, dict) and item.get("key") == key)]
             kept.append({"key": key, "value": value})

@@ -20,6 +20,7 @@ def read_text(value: Json) -> str | None:
 
 
 def read_count(value: Json) -> int | None:
+    # In Python True is an int, in JSON true is no number.
     return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
 
 

@@ -41,7 +41,7 @@ _STATUSES = ("untested", "testing", "completed", "failed")
 
 
 def migrate_models(llms: Mapping[str, Any]) -> dict[str, Any]:
-    """The `models` map of an earlier `llms` map; values that are no objects stay as they are."""
+    """The `models` map of an earlier `llms` map; values that are not objects stay as they are."""
     registry = ModelRegistry()
     for path, old in llms.items():
         if not isinstance(old, dict):

@@ -140,6 +140,7 @@ class ModelRecord:
 
     @property
     def is_missing(self) -> bool:
+        # The key alone counts: a date that cannot be read must not bring a missing model back.
         return self.raw.get("missing_since") is not None
 
     @property

@@ -46,7 +46,7 @@ class ScanChanges:
 
 @dataclass(slots=True)
 class ModelRegistry:
-    """All records, by path. `models` may hold values that are no objects: they are shown to nobody and kept."""
+    """All records, by path. `models` may hold values that are not objects: they are kept and never shown."""
 
     models: dict[str, Json] = field(default_factory=dict)
 
@@ -103,6 +103,7 @@ class ModelRegistry:
                 continue
             was_missing = raw.pop("missing_since", None) is not None
             differs = _update_facts(raw, facts)
+            # A move is reported as one, not as a change or a return as well.
             if path in new_paths:
                 continue
             if was_missing:
@@ -176,7 +177,7 @@ class ModelRegistry:
             if not candidates:
                 continue
             key = _key_without_variant(facts.model_key)
-            # Of several equal files, most likely the one that keeps its name has only changed its folder.
+            # Among equal files the one that keeps its name has most likely only changed its folder.
             record = next((r for r in candidates if _key_without_variant(r.model_key) == key), candidates[0])
             candidates.remove(record)
             self.models[facts.path] = self.models.pop(record.path)

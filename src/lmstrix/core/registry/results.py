@@ -157,7 +157,7 @@ def is_result(raw: Json) -> bool:
 
 
 def is_default(key: str, raw: dict[str, Json]) -> bool:
-    """Whether a result is of a default configuration: the key of such a one is the engine's name alone."""
+    """Whether a result is of a default configuration, whose key is the engine's name alone."""
     return bool(raw["configuration"].get("engine") == key)
 
 

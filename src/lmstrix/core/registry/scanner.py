@@ -61,7 +61,7 @@ class ModelHeader(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScanProblem:
-    """A file or folder that is no usable model. `path` is relative to the models directory; `detail` says why."""
+    """A file or folder that is not a usable model. `path` is relative to the models directory; `detail` says why."""
 
     path: str
     kind: ProblemKind
@@ -155,7 +155,7 @@ class _Walk:
             path, location = pending.pop()
             try:
                 identity = os.stat(location)  # noqa: PTH116 - plain strings: a thousand Path objects cost more than the stats
-                # A link to a folder above would otherwise be walked for ever.
+                # A link to a folder above would otherwise be walked forever.
                 if (identity.st_dev, identity.st_ino) in seen:
                     continue
                 seen.add((identity.st_dev, identity.st_ino))
@@ -207,6 +207,7 @@ class _Walk:
             except _Problem as exc:
                 self._problem(parts[0].path, exc.kind, str(exc))
                 continue
+            # A projector under another name, which only its header tells: it too gives vision to those beside it.
             if facts is None:
                 vision = True
             else:
@@ -266,6 +267,7 @@ class _Walk:
     def _take_mlx(self, folder: _FoundFolder) -> None:
         weights = [file for file in folder.files if file.path.endswith(".safetensors")]
         config = next((file for file in folder.files if file.path.rpartition("/")[2] == "config.json"), None)
+        # In the models directory itself files are loose ones; a model is named by the folder it lies in.
         if config is None or not folder.path:
             return
         size_bytes, mtime_ns = sum(f.size_bytes for f in weights), max(f.mtime_ns for f in [config, *weights])
@@ -311,6 +313,7 @@ class _Walk:
         try:
             with open(file.location, "rb") as content:  # noqa: PTH123 - the walk gives plain strings
                 digest.update(content.read(_HASHED_END_BYTES))
+                # A shorter file is simply read to its end: its two ends would overlap.
                 if file.size_bytes > 2 * _HASHED_END_BYTES:
                     content.seek(-_HASHED_END_BYTES, os.SEEK_END)
                 digest.update(content.read())
@@ -332,6 +335,7 @@ def _models_of(files: list[_FoundFile]) -> list[list[_FoundFile]]:
 
 
 def _read_config(file: _FoundFile) -> dict[str, Any]:
+    # Every folder with weights is looked into, and a file of gigabytes under this name must not fill the memory.
     if file.size_bytes > _MAX_CONFIG_BYTES:
         raise _Problem("corrupt", "config.json is too big to be one")
     try:
@@ -359,7 +363,7 @@ def _twin(info: ModelInfo, unlisted: Iterable[ModelFacts]) -> ModelFacts | None:
 
 
 def _listed_facts(info: ModelInfo, facts: ModelFacts | None) -> ModelFacts:
-    # What the server says goes before what the file says, but for the size: the next scan compares that with the files.
+    # The server's word goes before the file's, except for the size: the next scan compares that with the files.
     known = facts or ModelFacts(path=info.path, model_key=info.model_key, size_bytes=info.size_bytes)
     return replace(
         known,

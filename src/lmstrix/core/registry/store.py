@@ -32,7 +32,7 @@ _LOCK_TIMEOUT_S = 15.0
 
 
 class _Document(NamedTuple):
-    """A parsed file: the registry, what else stood beside it, and which layout it was in."""
+    """A parsed file: the registry, the other keys of the JSON object, and which layout the file was in."""
 
     registry: ModelRegistry
     other: dict[str, Any]
@@ -192,11 +192,12 @@ class RegistryStore:
 
 
 class _UnreadableError(Exception):
-    """The content is no registry; the message says why."""
+    """The content is not a registry; the message says why."""
 
 
 def _parse(content: bytes) -> _Document:
     try:
+        # Some editors on Windows begin a file with a byte order mark, which JSON does not allow.
         document = json.loads(content.decode("utf-8-sig"))
     except UnicodeDecodeError as exc:
         raise _UnreadableError(f"not text, at byte {exc.start}") from exc

@@ -151,7 +151,7 @@ class Generation:
         in_context = len(tokens) + reader.round_tokens < context_length
         tokens = tokens + said
         if in_context and reader.reasoning and settings.reasoning_end:
-            # The budget is spent: close the block in the model's stead, and it goes on with the answer.
+            # The budget is spent: close the block for the model, which then goes on with the answer.
             self._emit(reader.insert(settings.reasoning_end))
             tokens += await self._model.tokenize(settings.reasoning_end)
         if reader.answering:

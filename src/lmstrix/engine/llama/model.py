@@ -1,4 +1,4 @@
-"""What one can ask of a loaded model: tokens, prompts, vectors, and why it no longer answers."""
+"""What a loaded model can be asked for: tokens, prompts, vectors, and why it no longer answers."""
 
 from __future__ import annotations
 

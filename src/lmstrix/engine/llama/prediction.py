@@ -158,7 +158,7 @@ class Prediction:
             self._wake.set()
 
     def _on_end(self, task: asyncio.Task[None]) -> None:
-        """The last word, however the task ended."""
+        """End the events, however the task ended."""
         if task.cancelled():
             if self._stop_reason is not None:
                 self._finish(GenerationEnd(stop_reason=self._stop_reason))

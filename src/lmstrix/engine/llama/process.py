@@ -1,4 +1,4 @@
-"""One child process that hosts one model: launched, watched, killed, and its failures told as LM Studio tells them.
+"""One child process that hosts one model: launched, watched, killed, its failures worded as LM Studio words them.
 
 A load that llama.cpp refuses ends the child with its reason on stderr; an abort, a kill by the kernel or a truncated
 file end it by a signal. Both become an `EngineFault` here, so that callers see one kind of failure. Killing is how a
@@ -186,7 +186,7 @@ class LlamaProcess:
         return "\n".join(telling[:_CAUSE_LINES])
 
     async def stop(self) -> None:
-        """Kill the child and free all it had."""
+        """Kill the child and free everything it used."""
         with contextlib.suppress(ProcessLookupError):
             self._process.kill()
         await asyncio.shield(self.exited)
@@ -259,7 +259,7 @@ def _child_options(launch: Launch, socket: Path | None, api_key: str | None) -> 
         "n_gpu_layers": launch.gpu_layers,
     }
     params.update({name: value for name, value in optional.items() if value is not None})
-    # The limit on the address space counts code and stacks too, which are no bytes of the model.
+    # The limit on the address space counts code and stacks too, which are not part of the model.
     allowance = _CHILD_OVERHEAD_BYTES + _THREAD_STACK_BYTES * (launch.threads + params["n_threads_http"])
     return {
         "model": launch.model_file,

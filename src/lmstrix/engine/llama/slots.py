@@ -1,4 +1,4 @@
-"""Who waits for a loaded model, who runs in one of llama.cpp's slots, and when it was last used."""
+"""Which requests wait for a loaded model, which run in one of llama.cpp's slots, and when it was last used."""
 
 from __future__ import annotations
 

@@ -146,5 +146,5 @@ def refuses(why: str, *harmless: object) -> Rule:
 
 
 def without_effect(_key: str, _value: object) -> Changes:
-    """Accept anything: the key belongs to something this engine has not got."""
+    """Accept anything: the key belongs to something this engine does not have."""
     return {}

@@ -1,6 +1,6 @@
 """Our records in the shapes LM Studio's clients validate: model and instance infos, packets, stats, log lines. Pure.
 
-JavaScript clients drop a packet that lacks a field or has null in an optional one, and then wait for ever, so: optional
+JavaScript clients drop a packet that lacks a field or has null in an optional one, and then wait forever, so: optional
 fields are left out when unknown; `deviceIdentifier`, `ttlMs` and `lastUsedTime` are always there, null where unknown;
 integers are integers.
 """

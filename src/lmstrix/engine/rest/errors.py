@@ -95,7 +95,7 @@ def answering(family: Family, handler: Handler) -> Handler:
 
 
 def not_implemented(family: Family, instead: str) -> Handler:
-    """A handler for what this engine has not got."""
+    """A handler for what this engine does not have."""
 
     async def refuse(request: web.Request) -> web.StreamResponse:
         raise EngineFault(

@@ -116,7 +116,7 @@ def _even_ticks(top: float) -> tuple[float, ...]:
 
 
 def _log_ticks(low: float, high: float) -> tuple[float, ...]:
-    """1, 2, 5 of each decade while they are few, else the decades, of very many only some."""
+    """1, 2, 5 of each decade while they are few, else the decades; only some of them where there are very many."""
     first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
     factors = (1, 2, 5) if last - first <= 2 else (1,)
     step = 1 + (last - first) // 8
@@ -184,6 +184,7 @@ def _line(line: Line, x_axis: Axis, y_axis: Axis) -> str:
     banded = [
         (x_axis.at(s.x), y_axis.at(s.low), y_axis.at(s.high)) for s in spots if s.low is not None and s.high is not None
     ]
+    # A band between two lengths says more than it knows, so each length also gets its own whisker.
     if len(banded) > 1:
         upper = [f"{x:.1f},{high:.1f}" for x, _, high in banded]
         lower = [f"{x:.1f},{low:.1f}" for x, low, _ in reversed(banded)]
@@ -266,7 +267,7 @@ def dot_chart(
     x_format: Callable[[float], str] = short_number,
     write: Callable[[float], str] = short_number,
 ) -> str:
-    """One row per model, where there is but one length: its name over its values, their interval and the median."""
+    """One row per model, where there is only one length: its name over its values, their interval and the median."""
     rows = [(line, line.spots[0]) for line in lines if line.spots]
     if not rows:
         return ""
@@ -315,6 +316,7 @@ def scatter_chart(
         return ""
     x_axis = make_axis([dot.x for dot in dots], _LEFT, _RIGHT - 8)
     y_axis = make_axis([dot.y for dot in dots], _BOTTOM, _TOP + 6)
+    # The front is found where more is better; a figure of which less is better is turned round for it.
     front = pareto_front(
         [(dot.x if more_x_is_better else -dot.x, dot.y if more_y_is_better else -dot.y) for dot in dots]
     )
@@ -340,7 +342,7 @@ def scatter_chart(
 
 
 def pareto_front(places: Sequence[tuple[float, float]]) -> list[int]:
-    """Which places no other one is at least as good as in both and better in one; more is better in both."""
+    """The places that no other beats by being at least as good in both figures and better in one; more is better."""
     return [
         index
         for index, (x, y) in enumerate(places)

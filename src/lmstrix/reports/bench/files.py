@@ -25,7 +25,7 @@ def write_report(report: BenchReport, folder: Path) -> Path:
     models = folder / "models"
     models.mkdir(parents=True, exist_ok=True)
     # ASCII escapes: an answer may hold lone surrogates, which UTF-8 cannot, and nothing of it may be lost.
-    write_whole(folder / REPORT_FILE, json.dumps(report.to_json()), durable=False)  # `bench --compare` may read it now
+    write_whole(folder / REPORT_FILE, json.dumps(report.to_json()), durable=False)  # `bench compare` may read it now
     for model in BenchView(report).models:
         alone = replace(report, cells=tuple(cell.result for cell in model.cells))
         (models / f"{model.stem}.json").write_text(json.dumps(alone.to_json(), indent=1), encoding="ascii")

@@ -1,10 +1,10 @@
 """A benchmark report as one page that needs nothing else: no network, no script to be read, no trust in what it shows.
 
-A model's page is shown behind the walls of `sandbox`. One that needs its scripts to be judged opens on demand in a
-viewer of its own, boxed again.
+A model's page is shown only inside the frame that `sandbox` makes for it. A page that needs its scripts to be judged
+opens on demand in a viewer of its own, in such a frame again.
 
 Traded away: animations in the gallery, and the end of answers longer than the preview. A script in the viewer can load
-nothing and reach nothing of ours, but no policy keeps it from knocking at other machines (WebRTC, preconnect): that is
+nothing and reach nothing of ours, but no policy keeps it from contacting other machines (WebRTC, preconnect): that is
 why it runs only when asked for.
 """
 
@@ -81,6 +81,7 @@ def render_viewer(artefact: Artefact) -> str:
 def write_pages(report: BenchReport, folder: Path) -> Path:
     """Write index.html, and for each answer its text and, where it is a page, its viewer. Returns the index."""
     view = BenchView(report)
+    # Answers as text beside the page: the gallery shows only their beginning.
     pages = folder / "pages"
     for artefact in view.artefacts:
         pages.mkdir(parents=True, exist_ok=True)

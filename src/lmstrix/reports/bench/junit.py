@@ -14,6 +14,7 @@ from lmstrix.reports.bench.view import BenchView, CellView, ModelView
 if TYPE_CHECKING:
     from lmstrix.core.benchmark.records import BenchReport
 
+# XML 1.0 has no form for these, not even escaped: one in a message makes the whole file unreadable.
 _NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
@@ -36,6 +37,7 @@ def _suite(model: ModelView, stamp: str) -> str:
 
 def _counts(cells: tuple[CellView, ...]) -> str:
     failed = sum(cell.state == "failed" for cell in cells)
+    # Not reached counts as skipped: JUnit knows no third kind, and it is no failure of the model.
     skipped = sum(cell.state in ("skipped", "open") for cell in cells)
     seconds = sum(_seconds(cell) for cell in cells)
     return f' tests="{len(cells)}" failures="{failed}" errors="0" skipped="{skipped}" time="{seconds:.3f}"'

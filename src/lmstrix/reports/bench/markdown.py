@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from lmstrix.core.benchmark.records import BenchReport
 
+# A colon before slashes too: unescaped, many readers turn the address into a link by themselves.
 _SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|~&]|:(?=//))")
 
 

@@ -102,6 +102,7 @@ def _spot(figure: Figure, x: float, label: str) -> charts.Spot:
 
 def _lines(view: BenchView, metric: Metric) -> list[charts.Line]:
     """One line per model, at the fewest requests at a time."""
+    # Requests at the same time slow each other down: mixed into one line, they would hide the effect of length.
     lowest = view.concurrencies[0]
     lines = []
     for model in view.models:
@@ -219,6 +220,7 @@ def _energy(view: BenchView) -> Chart:
         assert figure is not None
         summaries = cell.result.summaries
         prefill, decode = summaries.get("prefill_net_j"), summaries.get("decode_net_j")
+        # A phase below idle power is noise around nothing, and no bar can be drawn to the left.
         parts = [
             (weight, summary.median, f"{joules(summary.median)} {phase}")
             for weight, summary, phase in ((0, prefill, "prefill"), (1, decode, "decode"))

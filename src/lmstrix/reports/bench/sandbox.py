@@ -1,9 +1,9 @@
-"""The walls between what models wrote and whoever reads a report: escapes, content policies, and a box for pages.
+"""What keeps the reader of a report safe from what models wrote: escapes, content policies, and a box for pages.
 
-Text is escaped by the templates; data lies in a script element of type application/json, which no parser runs; a page
-is shown only inside `<iframe sandbox srcdoc>` with a policy of its own as its first bytes, and inherits the report's
-policy besides, under which no script runs but ours (by its hash) and nothing is fetched. Policies do not cover the
-connections that a browser makes ahead for links and frames, so these elements are disarmed.
+Templates escape text. Data is in a script element of type application/json, which no browser runs. A page is shown only
+inside `<iframe sandbox srcdoc>`: its first bytes are a policy of its own, and it also inherits the report's policy,
+under which only our script runs (by its hash) and nothing is fetched. Policies do not cover the connections that a
+browser makes ahead for links and frames, so these elements are disarmed.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import re
 
-PREVIEW_BYTES = 100 * 1024
+PREVIEW_BYTES = 100 * 1024  # each page is in the report's own file, which must stay small enough to open
 
 _POLICY = {
     "default-src": "'none'",

@@ -90,6 +90,7 @@ class BenchProgressLine(ProgressLine):
         """Something happened."""
         if event.kind == "note":
             self._console.note(event.text)
+        # Only events of a cell move the line.
         if event.kind == "note" or event.cell is None:
             return
         name = event.cell.name
@@ -179,21 +180,21 @@ def show_history(console: Console, runs: Sequence[BenchRun]) -> None:
     if not runs:
         console.note("no benchmark is in the history yet: lmstrix bench MODEL makes one")
         return
-    console.table(
-        _HISTORY_COLUMNS,
-        [
-            (
-                run.session,
-                f"{run.started_at.astimezone():%Y-%m-%d %H:%M}",
-                run.model_key,
-                f"{run.context_length:,}" if run.context_length else "-",
-                three_figures(speed) if (speed := _median(run, DECODE.name)) is not None else "-",
-                str(count) if (count := _count(run, DECODE.name)) is not None else "-",
-                # A row without outcome was begun and never ended: the process was killed.
-                run.outcome or "cut off",
-            )
-            for run in runs
-        ],
+    console.table(_HISTORY_COLUMNS, [_history_row(run) for run in runs])
+
+
+def _history_row(run: BenchRun) -> tuple[str, ...]:
+    decode = run.summary.get("summaries", {}).get(DECODE.name, {})
+    speed, count = decode.get("median"), decode.get("count")
+    return (
+        run.session,
+        f"{run.started_at.astimezone():%Y-%m-%d %H:%M}",
+        run.model_key,
+        f"{run.context_length:,}" if run.context_length else "-",
+        "-" if speed is None else three_figures(speed),
+        "-" if count is None else str(count),
+        # A row without outcome was begun and never ended: the process was killed.
+        run.outcome or "cut off",
     )
 
 
@@ -206,16 +207,6 @@ def _history_json(run: BenchRun) -> dict[str, Any]:
         **json_form(run, without=("bench_id", "session", "model_key", "model_path", "summary", "details")),
         "medians": {name: value["median"] for name, value in run.summary.get("summaries", {}).items()},
     }
-
-
-def _median(run: BenchRun, name: str) -> float | None:
-    value: float | None = run.summary.get("summaries", {}).get(name, {}).get("median")
-    return value
-
-
-def _count(run: BenchRun, name: str) -> int | None:
-    value: int | None = run.summary.get("summaries", {}).get(name, {}).get("count")
-    return value
 
 
 def show_comparison(console: Console, comparison: BenchComparison) -> None:

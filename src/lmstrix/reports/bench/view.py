@@ -266,10 +266,6 @@ class BenchView:
             for slot in slots.values()
         )
 
-    @property
-    def measured(self) -> tuple[CellView, ...]:
-        return tuple(cell for cell in self.cells if cell.state == "measured")
-
     @cached_property
     def tiers(self) -> tuple[int, ...]:
         return tuple(sorted({cell.result.cell.tier_tokens for cell in self.cells}))

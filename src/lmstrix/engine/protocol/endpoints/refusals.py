@@ -1,6 +1,6 @@
-"""Namespaces of what the embedded engine has not got: every endpoint clients know is refused at once, with the reason.
+"""Namespaces of what the embedded engine does not have: it refuses every endpoint clients know, with the reason.
 
-Silence would leave JavaScript clients waiting for ever, and an unknown endpoint would look like a version conflict.
+Silence would leave JavaScript clients waiting forever, and an unknown endpoint would look like a version conflict.
 """
 
 from __future__ import annotations
