@@ -7,6 +7,7 @@ import contextlib
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from lmstudio.async_api import _AsyncSession
 
 from lmstrix.api.client import AsyncLMStudioBackend
 from lmstrix.core.answers.streaming import StreamingManager
@@ -27,6 +28,7 @@ from lmstrix.ground.types import (
 from tests.support.faulty_server import FaultyModel, FaultyServer, closed_port, collapse, listening
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
     from pathlib import Path
 
 TINY = "acme/tiny"
@@ -693,3 +695,38 @@ async def test_tool_calls_reasoning_and_garbled_calls(backend: AsyncLMStudioBack
 def fragment(content: str, reasoning_type: str = "none") -> dict[str, Any]:
     inner = {"content": content, "tokensCount": 1, "containsDrafted": False, "reasoningType": reasoning_type}
     return {"type": "fragment", "fragment": inner}
+
+
+@pytest.mark.parametrize("asked", ["load", "predict"])
+async def test_what_is_cancelled_while_it_is_asked_for_is_cancelled_on_the_server(
+    backend: AsyncLMStudioBackend, server: FaultyServer, monkeypatch: pytest.MonkeyPatch, asked: str
+) -> None:
+    await load(backend)
+    server.faults.predict = server.faults.load = "hang"
+    sent = asyncio.Event()
+    create_channel = _AsyncSession._create_channel
+
+    @contextlib.asynccontextmanager
+    async def over_a_slow_socket(session: _AsyncSession, endpoint: Any) -> AsyncGenerator[Any]:
+        async with create_channel(session, endpoint) as channel:
+            sent.set()
+            await asyncio.sleep(0.05)
+            yield channel
+
+    monkeypatch.setattr(_AsyncSession, "_create_channel", over_a_slow_socket)
+
+    async def steps() -> None:
+        if asked == "load":
+            await backend.load(TINY, LoadConfig(context_length=100), instance_id="other")
+        else:
+            await StreamingManager(backend).result("mine", ASK)
+
+    task = asyncio.create_task(steps())
+    await sent.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    async with asyncio.timeout(5):
+        await until(lambda: bool(server.cancelled))
+    assert server.cancelled == ["predict" if asked == "predict" else "loadModel"]
+    assert list(server.instances) == ["mine"]

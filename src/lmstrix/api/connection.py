@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from contextlib import asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, cast
 
@@ -188,12 +188,13 @@ class WireConnection:
     async def channel(self, namespace: WireNamespace, endpoint: str, parameters: Json) -> AsyncIterator[ClientChannel]:
         """An open channel; leaving it does not stop the server, `ClientChannel.cancel` does."""
         session = await self.session(namespace)
-        async with session._create_channel(RawEndpoint(endpoint, parameters)) as raw:
-            channel = ClientChannel(raw)
-            try:
-                yield channel
-            finally:
-                await channel.aclose()
+        opening = session._create_channel(RawEndpoint(endpoint, parameters))
+        channel = ClientChannel(await _entered(opening))
+        try:
+            yield channel
+        finally:
+            await channel.aclose()
+            await opening.__aexit__(None, None, None)
 
     async def close(self) -> None:
         """Close every session."""
@@ -202,6 +203,22 @@ class WireConnection:
         with suppress(lmstudio.LMStudioError, OSError):
             async with asyncio.timeout(_HANG_UP_S):
                 await self._client._task_manager.__aexit__(None, None, None)
+
+
+async def _entered(opening: AbstractAsyncContextManager[AsyncChannel[Any]]) -> AsyncChannel[Any]:
+    """The open channel. Cancelled meanwhile, it is opened all the same and the server told to stop.
+
+    The request may have reached the server when the cancellation comes; untold, the server would work for nobody.
+    """
+    task = asyncio.ensure_future(opening.__aenter__())
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        with suppress(lmstudio.LMStudioError, OSError):
+            async with asyncio.timeout(_HANG_UP_S):
+                await (await task).cancel()
+        await opening.__aexit__(None, None, None)
+        raise
 
 
 def _stands(session: _AsyncSession) -> bool:
