@@ -93,7 +93,7 @@ def main(seconds: float) -> int:
             every["this machine: " + ", ".join(source.name for source in real)] = real
         rows += [(name, power_percent(sources, seconds), BUDGET_PERCENT) for name, sources in every.items()]
         rows.append(("memory of an engine, 5 times a second", memory_percent(seconds), None))
-    print(f"{1 / PERIOD_S:g} readings a second, {seconds:g} s each, {os.cpu_count()} cores, percent of one core")
+    print(f"{1 / PERIOD_S:g} readings per second, {seconds:g} s each, {os.cpu_count()} cores, percent of one core")
     for name, percent, budget in rows:
         verdict = "" if budget is None else f"  budget {budget:g} %: {'ok' if percent <= budget else 'OVER'}"
         print(f"{name:45} {percent:6.3f} %{verdict}")
