@@ -93,7 +93,7 @@ def infer(
         ttl: Keep an instance loaded here this long after its last use; 0 unloads it at once.
     """
     from lmstrix.reports.answers import show_answer, show_dry_run, show_fit, show_stream
-    from lmstrix.service.inferring import Inferring, InferWords, tools_of_words
+    from lmstrix.service.inferring import InferWords, tools_of_words
     from lmstrix.service.prompting import load_schema
 
     console = cli.console
@@ -110,8 +110,7 @@ def infer(
         raw=raw,
         ttl_s=ttl,
     )
-    inferring = Inferring(
-        cli.service,
+    inferring = cli.service.infer(
         InferWords(
             prompt=_prompt_words(prompt, file_prompt, fill, texts),
             request=request,

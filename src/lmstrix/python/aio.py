@@ -14,10 +14,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, Unpack
 
+from lmstrix.core.answers.streaming import result_of
 from lmstrix.ground.errors import LMStrixError, UsageError
 from lmstrix.ground.types import LoadConfig
 from lmstrix.python.chat import AsyncChat
-from lmstrix.python.events import answer_of, result_of, texts_of
+from lmstrix.python.events import answer_of, texts_of
 from lmstrix.python.results import ActResult
 
 if TYPE_CHECKING:

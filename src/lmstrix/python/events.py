@@ -5,14 +5,14 @@ from __future__ import annotations
 from contextlib import aclosing
 from typing import TYPE_CHECKING
 
-from lmstrix.ground.errors import LMStrixError
-from lmstrix.ground.types import Finished, TextDelta
+from lmstrix.core.answers.streaming import result_of
+from lmstrix.ground.types import TextDelta
 from lmstrix.python.results import InferenceResult
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
-    from lmstrix.ground.types import GenerationResult, StreamEvent
+    from lmstrix.ground.types import StreamEvent
 
 
 async def texts_of(answer: AsyncGenerator[StreamEvent]) -> AsyncGenerator[str]:
@@ -22,15 +22,6 @@ async def texts_of(answer: AsyncGenerator[StreamEvent]) -> AsyncGenerator[str]:
             # A structural piece is the tag around reasoning, which is no text of the answer either.
             if isinstance(event, TextDelta) and not event.reasoning and not event.structural:
                 yield event.text
-
-
-async def result_of(answer: AsyncGenerator[StreamEvent]) -> GenerationResult:
-    """The result the events end with."""
-    async with aclosing(answer) as events:
-        async for event in events:
-            if isinstance(event, Finished):
-                return event.result
-    raise LMStrixError("the answer ended without a result")
 
 
 async def answer_of(answer: AsyncGenerator[StreamEvent]) -> InferenceResult:

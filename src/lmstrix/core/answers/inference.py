@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from lmstrix.core.answers import load_policy
 from lmstrix.core.answers.load_policy import ContextChoice, Load, Reuse
-from lmstrix.core.answers.streaming import StreamingManager
+from lmstrix.core.answers.streaming import StreamingManager, result_of
 from lmstrix.ground.context_lengths import UNKNOWN_DECLARED_TOKENS
 from lmstrix.ground.errors import LMStrixError
 from lmstrix.ground.types import DEFAULT_LOAD, Deadlines, GenerationRequest, LoadConfig, LoadedModel, Message
@@ -169,13 +169,7 @@ class InferenceManager:
 
     async def result(self, prepared: Prepared, planned: PlannedAnswer) -> GenerationResult:
         """The answer, whole."""
-        instance, deadlines = prepared.instance, planned.options.deadlines
-        return await self._streaming.result(
-            instance.instance_id,
-            _bounded(planned.request, prepared),
-            deadlines=deadlines,
-            model_key=instance.model_key,
-        )
+        return await result_of(self.ask(prepared, planned))
 
     async def release(self, acquired: Acquired) -> None:
         """Unload an instance that was loaded for this call; one that was there before is never touched."""

@@ -93,11 +93,16 @@ class StreamingManager:
         model_key: str | None = None,
     ) -> GenerationResult:
         """The result of one prediction, as `events` ends with it."""
-        async with aclosing(self.events(instance_id, request, deadlines=deadlines, model_key=model_key)) as events:
-            async for event in events:
-                if isinstance(event, Finished):
-                    return event.result
-        raise AssertionError("a stream ends with Finished, or raises")
+        return await result_of(self.events(instance_id, request, deadlines=deadlines, model_key=model_key))
+
+
+async def result_of(answer: AsyncGenerator[StreamEvent]) -> GenerationResult:
+    """The result that the events of an answer end with; the rest of them is passed over."""
+    async with aclosing(answer) as events:
+        async for event in events:
+            if isinstance(event, Finished):
+                return event.result
+    raise AssertionError("a stream ends with Finished, or raises")
 
 
 def _stalled(model: str, patience: Patience, text: str) -> StreamStalledError:
