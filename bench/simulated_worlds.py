@@ -107,9 +107,18 @@ class World:
 
 
 def machine(
-    *, seed: int = 0, scenario: Scenario = "A", draw: int = 0, ram_gib: int = 32, lazy: bool = False
+    *,
+    seed: int = 0,
+    scenario: Scenario = "A",
+    draw: int = 0,
+    ram_gib: int = 32,
+    lazy: bool = False,
+    misread_ratio: float = 1.0,
 ) -> list[World]:
-    """A machine with all models of the fleet, the least predicted risk first, as a test of all models takes them."""
+    """A machine with all models of the fleet, the least predicted risk first, as a test of all models takes them.
+
+    `misread_ratio` is what the planner reads of the budget over what there is.
+    """
     rng = random.Random(f"{seed}/{scenario}/{draw}/{ram_gib}")
     noisy = scenario == "C"
     machine_overhead = rng.uniform(0.1, 0.9) * GIB
@@ -127,7 +136,7 @@ def machine(
                 model=model,
                 ram_bytes=ram_gib * GIB,
                 budget_bytes=budget,
-                seen_budget_bytes=int(budget * (1 + rng.gauss(0, 0.04 if noisy else 0.015))),
+                seen_budget_bytes=int(misread_ratio * budget * (1 + rng.gauss(0, 0.04 if noisy else 0.015))),
                 overhead_bytes=machine_overhead + rng.uniform(0, 0.25) * GIB,
                 slope=slopes[model.shape.architecture] + rng.uniform(0, 0.04),
                 transient_bytes=rng.uniform(0, 0.2) * GIB,

@@ -216,7 +216,7 @@ def test_a_ceiling_is_asked_exactly_when_it_fits(ceiling: int) -> None:
 
 def test_no_load_is_expected_over_110_percent_of_the_budget() -> None:
     for gib in (6, 9, 16):
-        for precision in PRECISIONS:
+        for precision in PRECISIONS[:-1]:  # exhaustive goes on where loads hold against what is believed
             played = play(
                 search_for(budget_bytes=gib * GIB, precision=precision),
                 load_limit=10**9,
@@ -292,7 +292,13 @@ def test_odd_costs_are_survived(cost: Callable[[int], int]) -> None:
     for truth in (0, 5000, 70_000, 131_072):
         played = play(search_for(cost=cost), load_limit=truth)
         assert played.best <= truth
-        assert len(played.loads) <= 6
+        assert len(played.loads) <= 14
+        assert len(played.failed) <= 4
+
+
+@pytest.mark.parametrize("truth", [1024, 5000, 70_000])
+def test_a_formula_that_knows_no_difference_between_lengths_finds_the_limit(truth: int) -> None:
+    assert play(search_for(cost=lambda n: 5 * GIB), load_limit=truth).best >= 0.8 * truth
 
 
 def test_a_formula_that_cannot_tell_lengths_apart_costs_few_failures() -> None:
@@ -308,8 +314,9 @@ def test_a_recurrent_model_is_asked_for_everything_at_once() -> None:
 
 def test_an_unknown_budget_is_searched_for() -> None:
     played = play(search_for(budget_bytes=None), load_limit=50_000, memory=formula)
-    assert 30_000 <= played.best <= 50_000
-    assert len(played.loads) <= 6
+    assert 42_500 <= played.best <= 50_000
+    assert len(played.loads) <= 8
+    assert len(played.failed) <= 3
 
 
 def test_a_reading_that_misses_the_context_stops_the_loads() -> None:

@@ -27,6 +27,7 @@ from lmstrix.core.context.constants import BELIEF
 from lmstrix.core.context.hypotheses import weigh
 from lmstrix.core.context.machine_belief import BudgetHistory, MachineBelief
 from lmstrix.core.context.normal import Normal, beyond, cut_off, mixture
+from lmstrix.core.context.unknown_edge import UnknownEdge
 
 if TYPE_CHECKING:
     from lmstrix.core.context.prior import Evidence, Prior
@@ -47,16 +48,28 @@ class Belief:
 
     def __init__(self, prior: Prior, evidence: Evidence) -> None:
         self._prior = prior
-        self._hypotheses = weigh(prior, evidence)
+        self._hypotheses, mass = weigh(prior, evidence)
+        self._unknown = UnknownEdge(prior, evidence)
+        misread = BELIEF.misread_weight if prior.budget_known else 1.0
+        unknown_mass, known_mass = misread * self._unknown.mass, (1 - misread) * mass
+        self.misread_chance = unknown_mass / (unknown_mass + known_mass)
+        """How likely the budget read says nothing about the one there is."""
         posterior = self._posterior()
-        self._expected_start = prior.fixed_bytes + posterior.overhead.mean
+        self._expected_start = prior.curve.fixed_bytes + posterior.overhead.mean
         self._expected_slope = posterior.slope.mean
+        self.expected_budget_bytes = posterior.budget_ratio.mean * prior.budget_bytes
 
-    def holds(self, growth: float) -> float:
-        """The chance that a load at `growth` and its prefill both hold."""
+    @property
+    def is_misread(self) -> bool:
+        """Whether the budget read most likely says nothing about the one there is."""
+        return self.misread_chance > 0.5
+
+    def holds(self, n: int, *, filled: bool = True) -> float:
+        """The chance that a load of `n` tokens holds, and when `filled`, that its prefill does too."""
+        growth = self._prior.curve.growth(n)
         # The search asks this hundreds of times per decision: names are local, and `beyond` is written out.
-        transient_constant = BELIEF.transient_constant_bytes * self._prior.scale
-        transient_share = BELIEF.transient_share
+        transient_constant = BELIEF.transient_constant_bytes * self._prior.scale * filled
+        transient_share = BELIEF.transient_share * filled
         total = 0.0
         erfc, root = math.erfc, math.sqrt(0.5)
         for weight, slope, u, mean, sd, low, high, beyond_high, mass, _, _ in self._hypotheses:
@@ -65,11 +78,15 @@ class Belief:
                 total += weight * mass
             elif needed < high:
                 total += weight * (0.5 * erfc((needed - mean) / sd * root) - beyond_high)
-        return min(1.0, max(0.0, total))
+        unknown = self.misread_chance
+        return (1 - unknown) * min(1.0, max(0.0, total)) + unknown * self._unknown.holds(n, filled=filled)
 
-    def severe(self, growth: float) -> float:
-        """The chance that a load at `growth` would take far more than the budget (`BELIEF.severe_share`)."""
-        slack = BELIEF.severe_share * self._prior.budget_bytes
+    def severe(self, n: int) -> float:
+        """The chance that a load of `n` tokens would take far more than the budget (`BELIEF.severe_share`)."""
+        if self.is_misread:
+            return self._unknown.severe(n)
+        growth = self._prior.curve.growth(n)
+        slack = BELIEF.severe_share * self._prior.believed_budget_bytes
         total = 0.0
         for weight, slope, _, mean, sd, low, high, beyond_high, mass, _, _ in self._hypotheses:
             needed = slope * growth - slack
@@ -77,11 +94,12 @@ class Belief:
                 total += weight * mass
             elif needed > low:
                 total += weight * max(0.0, mass - beyond((needed - mean) / sd) + beyond_high)
+        # While the budget is believed, that it may be misread makes no length more dangerous than another.
         return total
 
-    def expected_bytes(self, growth: float) -> float:
-        """Memory that a load at `growth` is expected to take."""
-        return self._expected_start + self._expected_slope * growth
+    def expected_bytes(self, n: int) -> float:
+        """Memory that a load of `n` tokens is expected to take."""
+        return self._expected_start + self._expected_slope * self._prior.curve.growth(n)
 
     def taught(self) -> MachineBelief:
         """What was known of the machine before, after this model's overhead, slope and budget."""
@@ -106,9 +124,16 @@ class Belief:
         shared_ratio = machine.budget_ratio or BELIEF.budget_ratio
         return replace(
             learnt,
-            budget_ratio=shared_ratio.taught(prior.budget_prior(), budget_ratio),
+            budget_ratio=self._found_ratio() or shared_ratio.taught(prior.budget_prior(), budget_ratio),
             budgets=BudgetHistory.after(machine.budgets, prior.budget_bytes),
         )
+
+    def _found_ratio(self) -> Normal | None:
+        """What fits over the budget read, where that was misread: for the next model, whose reading errs alike."""
+        if not self.is_misread:
+            return None
+        budget = self._unknown.budget(self._expected_start, self._expected_slope)
+        return budget.scaled(1 / self._prior.budget_bytes)
 
     def _posterior(self) -> _Posterior:
         """Mean and spread of overhead, slope and budget ratio."""

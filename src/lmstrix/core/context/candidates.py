@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from lmstrix.core.context.constants import SEARCH
-from lmstrix.core.context.curve import CostCurve, aligned_above, aligned_below
+from lmstrix.core.context.curve import aligned_above, aligned_below
 from lmstrix.ground.context_lengths import ALIGNMENT_TOKENS, aligned_down
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from lmstrix.core.context.belief import Belief
 
-__all__ = ["LengthRange", "Limits", "Span", "most_worth"]
+__all__ = ["LengthRange", "Limits", "Span", "longest_at_risk", "most_worth"]
 
 
 class LengthRange(NamedTuple):
@@ -61,21 +61,18 @@ class Span:
         return LengthRange(low, top) if 0 < low <= top else None
 
 
-def most_worth(belief: Belief, curve: CostCurve, lengths: LengthRange, *, above: int, limits: Limits) -> WeighedLength:
+def most_worth(belief: Belief, lengths: LengthRange, *, above: int, limits: Limits) -> WeighedLength:
     """The candidate above `above` that is worth most; the lowest one, with no worth, if all break a limit.
 
     Candidates are aligned, unless they are an end of the range, and spread where the odds turn from safe to hopeless.
     """
     low, top = lengths
 
-    def holds(n: int) -> float:
-        return belief.holds(curve.growth(n))
-
-    safe = _last(low, top, lambda n: holds(n) > SEARCH.safe_chance)
-    hopeless = _last(safe, top, lambda n: holds(n) > SEARCH.hopeless_chance)
+    safe = _last(low, top, lambda n: belief.holds(n) > SEARCH.safe_chance)
+    hopeless = _last(safe, top, lambda n: belief.holds(n) > SEARCH.hopeless_chance)
     count = SEARCH.candidates
     between = (safe + aligned_down((hopeless - safe) * part // count) for part in range(1, count))
-    odds = {n: holds(n) for n in sorted({low, safe, hopeless, *between})}
+    odds = {n: belief.holds(n) for n in sorted({low, safe, hopeless, *between})}
     # Gains are measured against the likely limit, so that prices mean the same for a model of 8k and one of 1M.
     likely = max((n for n, chance in odds.items() if chance >= 0.5), default=low)
     best = WeighedLength(low, -math.inf)
@@ -83,13 +80,30 @@ def most_worth(belief: Belief, curve: CostCurve, lengths: LengthRange, *, above:
         worth = chance * (n - above) / likely - limits.price * (1 - chance)
         if 1 - chance > limits.max_risk or worth <= best.worth:
             continue
-        if belief.expected_bytes(curve.growth(n)) > limits.most_bytes:
+        if belief.expected_bytes(n) > limits.most_bytes:
             break  # the curve never falls: what follows takes more still
-        severe = belief.severe(curve.growth(n))
+        severe = belief.severe(n)
         worth -= limits.price * SEARCH.severe_factor * severe
         if severe <= SEARCH.severe_limit and worth > best.worth:
             best = WeighedLength(n, worth)
     return best
+
+
+def longest_at_risk(belief: Belief, lengths: LengthRange, risk: float, *, filled: bool) -> int:
+    """The longest aligned length that fails to load, or when `filled` to be filled, with no more than `risk`.
+
+    The lowest where none is so safe.
+    """
+
+    def safe(n: int) -> bool:
+        return belief.holds(n, filled=filled) >= 1 - risk
+
+    low, top = lengths
+    good, bad = low, top + 1
+    while aligned_above(good) < bad:
+        middle = max(aligned_above(good), aligned_down((good + bad) // 2))
+        good, bad = (middle, bad) if safe(middle) else (good, middle)
+    return top if safe(top) else good
 
 
 def _last(low: int, top: int, true_of: Callable[[int], bool]) -> int:

@@ -6,7 +6,7 @@ and those without a source are from seeds 0 and 1 of `bench/context_search.py`; 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from lmstrix.core.context.normal import Normal
@@ -56,14 +56,16 @@ class BeliefConstants:
     """What fits over the budget we read, before a machine has shown its own ratio. Chosen."""
     budget_reading_share: float = 0.015
     """The error of one reading of the budget: the worlds' 1.5 %."""
-    budget_regimes: tuple[tuple[float, float], ...] = ((1.0, 0.95), (2.7, 0.05))
-    """(factor on the sd, weight): as expected, or wild, which is scenario C's 4 %."""
+    budget_regimes: tuple[tuple[float, float], ...] = ((1.0, 0.93), (2.7, 0.05), (10.0, 0.02))
+    """(factor on the sd, weight): as expected, wild, which is scenario C's 4 %, or read 15 % off. Chosen."""
+    misread_weight: float = 0.05
+    """How likely the budget read has nothing to do with the one there is. Chosen: one failure then outweighs it."""
+    unknown_edge_reach: float = 2.0
+    """How far beyond the shortest and the longest length an unknown limit may lie, as a ratio. Chosen."""
+    unknown_transients: tuple[tuple[float, float], ...] = ((0.25, 0.47), (0.75, 0.46), (2.5, 0.06), (10.0, 0.01))
+    """The same as `transients` where the limit is unknown: wilder, as nothing else explains a failing prefill there."""
     least_budget_bytes: float = 1.0 * MIB
     """A budget of nothing would be divided by."""
-    unknown_budgets: int = 12
-    """Steps of equal ratio an unknown budget may lie in, from too little to enough. Chosen for speed."""
-    unknown_budget_reach: float = 1.3
-    """How far over the predicted cost of the longest length an unknown budget may lie. Chosen."""
     enough_budgets: int = 6
     """Readings of the budget after which their scatter is worth an estimate."""
     least_budget_change: float = 0.5
@@ -84,16 +86,14 @@ class BeliefConstants:
 
     reading_share: float = 0.01
     """The error of a memory reading as a share of it: the worlds' 1 %."""
+    exact_reading_share: float = 0.003
+    """The same where the engine itself says what it takes: its buffers are exact, its heap is nearly so."""
     reading_constant_bytes: float = 60 * MIB
     """The error of a memory reading whatever it says: the worlds' 60 MiB, the coming and going of other programs."""
     memory_trust: float = 0.9
     """How sure we are that a length that held in an earlier test still does. Chosen."""
     severe_share: float = 0.1
     """More than this over the budget is severe: it sends machines into swapping, where they freeze."""
-    doubt_factor: float = 3.0
-    """How much everything widens each time no hypothesis explains the evidence. Chosen."""
-    most_doubt: float = 1e6
-    """At this doubt the evidence contradicts itself, and no width explains it."""
 
     negligible_weight: float = 1e-5
     """Slopes this light beside the likeliest are not crossed with budgets and transients. Saves time."""
@@ -106,36 +106,61 @@ class Appetite:
     """What a precision is willing to pay.
 
     `price` of a failure and `effort` of a load are shares of the likely limit; `first_price` holds while nothing has
-    loaded yet. `max_risk` of failing is taken once something has; the floor is tried unless it fails with more than
-    `give_up_risk`. One that `climbs_back` goes on between a prefill that passed and one that failed before.
+    loaded yet, and `max_risk` of failing is taken once something has; the floor is tried unless it fails with more than
+    `give_up_risk`. Once the budget read has proved wrong, each step takes `lost_risk`, until what held and what failed
+    are within `lost_ratio`. One that `climbs_back` goes on between a prefill that passed and one that failed before.
     """
 
     price: float
     first_price: float
     effort: float
+    lost_risk: float
+    lost_ratio: float
     max_risk: float
     give_up_risk: float
     max_loads: int
     max_failures: int
     climbs_back: bool = False
 
-    def without_budget(self) -> Appetite:
-        """Bolder: with no budget to go by, only loads that fail show where the edge is."""
-        return replace(self, first_price=1.0, max_risk=0.4, max_loads=max(10, self.max_loads))
-
 
 _APPETITES: Mapping[Precision, Appetite] = {
     "safe": Appetite(
-        price=2.0, first_price=6.0, effort=0.02, max_risk=0.03, give_up_risk=0.5, max_loads=5, max_failures=2
+        price=2.0,
+        lost_risk=0.15,
+        lost_ratio=1.3,
+        first_price=6.0,
+        effort=0.02,
+        max_risk=0.03,
+        give_up_risk=0.5,
+        max_loads=5,
+        max_failures=2,
     ),
     "balanced": Appetite(
-        price=0.25, first_price=4.0, effort=0.012, max_risk=0.09, give_up_risk=0.93, max_loads=6, max_failures=3
+        price=0.25,
+        lost_risk=0.4,
+        lost_ratio=1.12,
+        first_price=4.0,
+        effort=0.012,
+        max_risk=0.12,
+        give_up_risk=0.93,
+        max_loads=6,
+        max_failures=3,
     ),
     "tight": Appetite(
-        price=0.1, first_price=2.0, effort=0.01, max_risk=0.3, give_up_risk=0.93, max_loads=8, max_failures=4
+        price=0.1,
+        lost_risk=0.4,
+        lost_ratio=1.06,
+        first_price=2.0,
+        effort=0.01,
+        max_risk=0.3,
+        give_up_risk=0.93,
+        max_loads=8,
+        max_failures=4,
     ),
     "exhaustive": Appetite(
         price=0.002,
+        lost_risk=0.5,
+        lost_ratio=1.0,
         first_price=1.0,
         effort=0.0,
         max_risk=1.0,
@@ -153,6 +178,20 @@ class SearchConstants:
 
     appetites: Mapping[Precision, Appetite] = field(default_factory=lambda: _APPETITES)
     """By precision: chosen for the loads, failures and gaps that docs/optimizer.md shows for each."""
+    lost_loads: int = 14
+    """How many loads a search may take once a failure has shown that its belief is wrong. Chosen."""
+    surprised_ratio: float = 1.25
+    """The same as `Appetite.lost_ratio` after a failure that the budget read still explains. Chosen."""
+    surprised_risk: float = 0.25
+    """The same as `Appetite.lost_risk` after such a failure: the limit is near, and one step shorter holds. Chosen."""
+    lost_risk_fall: float = 0.7
+    """How much less each failure after the first lets the next load risk. Chosen."""
+    reload_ratio: float = 0.97
+    """A load shorter by less than this is not worth loading before the longest is filled. Chosen."""
+    climbs: int = 2
+    """How often a prefill that passed after a failure is followed by a longer one. Chosen."""
+    lost_failures: int = 3
+    """How many of them may fail. Chosen."""
     severe_factor: float = 4.0
     """What a severe overshoot costs, in plain failures: a frozen machine takes the user's work with it. Chosen."""
     severe_limit: float = 0.02

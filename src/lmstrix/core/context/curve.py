@@ -22,8 +22,8 @@ class CostCurve:
 
     def __init__(self, cost: Callable[[int], int], floor: int, top: int) -> None:
         self._cost = cost
-        low = max(1, floor)
-        high = max(low, top)
+        self.floor = low = max(1, floor)
+        self.top = high = max(low, top)
         ratio = (high / low) ** (1 / SEARCH.curve_knots)
         knots = range(SEARCH.curve_knots)
         self._lengths = sorted({low, high} | {max(low, int(low * ratio**index)) for index in knots})
@@ -33,6 +33,12 @@ class CostCurve:
             self._heights.append(max(float(cost(length)), self._heights[-1] if self._heights else 0.0))
         # Never 0: the growth of an unknown budget is a ratio to it.
         self.fixed_bytes = max(1.0, self._heights[0])
+
+    @property
+    def growth_per_token(self) -> float:
+        """On average over all lengths."""
+        low, high = self._lengths[0], self._lengths[-1]
+        return (self._heights[-1] - self._heights[0]) / (high - low) if high > low else 0.0
 
     def total(self, n: int) -> float:
         """Predicted bytes of a load of `n` tokens."""

@@ -26,6 +26,14 @@ class Normal(NamedTuple):
         """The distribution of the value times `factor`."""
         return Normal(self.mean * factor, self.sd * factor)
 
+    def seen(self, reading: Normal) -> tuple[Normal, float]:
+        """This after a reading of it, and the density that it gave the reading beforehand."""
+        variance = self.sd**2 + reading.sd**2
+        surprise = reading.mean - self.mean
+        density = math.exp(-surprise * surprise / (2 * variance)) / math.sqrt(2 * math.pi * variance)
+        gain = self.sd**2 / variance
+        return Normal(self.mean + gain * surprise, self.sd * math.sqrt(max(0.0, 1 - gain))), density
+
     def taught(self, before: Normal, after: Normal) -> Normal:
         """This shared part, after a model whose own value went from `before` to `after`."""
         prior_variance = before.sd**2

@@ -13,31 +13,44 @@ from lmstrix.core.context.constants import BELIEF
 from lmstrix.core.context.normal import Normal, mixture
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
+    from lmstrix.core.context.curve import CostCurve
     from lmstrix.core.context.machine_belief import BudgetHistory, MachineBelief
 
-__all__ = ["Evidence", "LoadReading", "Prior", "WeightedBudget", "WeightedSlope"]
+__all__ = ["BudgetReading", "Evidence", "LoadReading", "Prior", "WeightedBudget", "WeightedSlope"]
 
 
 class LoadReading(NamedTuple):
-    """Memory the model was seen to take, at a growth; `filled` when its context had been prefilled."""
+    """Memory the model was seen to take, at a growth; `filled` when its context had been prefilled, `exact` when the
+    engine itself says so.
+    """
 
     growth: float
     memory_bytes: float
     filled: bool = False
+    exact: bool = False
+
+
+class BudgetReading(NamedTuple):
+    """The budget seen once more with a load in memory: what the load takes and what is free beside it."""
+
+    memory_bytes: float
+    free_bytes: float
+    exact: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evidence:
-    """What was observed, in bytes of growth; `remembered` held in an earlier test."""
+    """What was observed, in context lengths; `remembered` held in an earlier test."""
 
     readings: tuple[LoadReading, ...] = ()
-    held_load: float | None = None
-    held_prefill: float | None = None
-    failed_load: float | None = None
-    failed_prefill: float | None = None
-    remembered: float | None = None
+    budgets: tuple[BudgetReading, ...] = ()
+    held_load: int | None = None
+    held_prefill: int | None = None
+    failed_load: int | None = None
+    failed_prefill: int | None = None
+    remembered: int | None = None
 
 
 class WeightedSlope(NamedTuple):
@@ -57,13 +70,13 @@ class WeightedBudget(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prior:
-    """Where a belief starts. `fixed_bytes` is the formula's prediction at growth 0; `scale` shrinks what a machine
-    adds beside the formula, 1.0 for budgets of full size.
+    """Where a belief starts. `curve` is what the formula predicts; `scale` shrinks what a machine adds beside it, 1.0
+    for budgets of full size.
     """
 
     architecture: str
     machine: MachineBelief
-    fixed_bytes: float
+    curve: CostCurve
     budget_bytes: float
     budget: Normal
     overhead: Normal
@@ -77,7 +90,7 @@ class Prior:
     def of(
         cls,
         *,
-        fixed_bytes: float,
+        curve: CostCurve,
         budget_bytes: float,
         architecture: str,
         machine: MachineBelief,
@@ -99,7 +112,7 @@ class Prior:
         return cls(
             architecture=architecture,
             machine=machine,
-            fixed_bytes=fixed_bytes,
+            curve=curve,
             budget_bytes=budget_bytes,
             budget=_settled(budget_read, machine.budgets),
             overhead=overhead.widened(BELIEF.overhead_scatter_bytes * scale),
@@ -124,19 +137,33 @@ class Prior:
         for index in range(count):
             yield WeightedSlope(low * ratio ** (index + 0.5), self.slope_tail_weight / count)
 
-    def budgets(self) -> Iterator[WeightedBudget]:
-        """The budget in each regime. Unknown, it is anything from too little to enough."""
-        if not self.budget_known:
-            count, low = BELIEF.unknown_budgets, self.fixed_bytes
-            ratio = (BELIEF.unknown_budget_reach * self.budget_bytes / low) ** (1 / count)
-            for index in range(count):
-                mean = low * ratio ** (index + 0.5)
-                # An sd of half a step joins neighbours into one even spread; the least keeps it from being a point.
-                yield WeightedBudget(mean, mean * max(ratio - 1, 0.01) / 2, 1 / count)
-            return
-        mean = self.budget.mean * self.budget_ratio.mean
+    def budgets(self, readings: Sequence[BudgetReading] = ()) -> Iterator[WeightedBudget]:
+        """The budget in each regime, after it was seen again in `readings`: then the weights need not add up to 1."""
+        mean, sd = self.believed_budget_bytes, self.budget.sd * self.budget_ratio.mean
         for factor, weight in BELIEF.budget_regimes:
-            yield WeightedBudget(mean, math.hypot(self.budget.sd * factor, self.budget_ratio.sd * mean), weight)
+            budget = Normal(mean, math.hypot(sd * factor, self.budget_ratio.sd * self.budget.mean))
+            for reading in readings:
+                budget, density = budget.seen(self.budget_noise(reading))
+                # Over the density where nothing is known of the budget: any multiple of the one read.
+                weight *= density * budget.mean
+            yield WeightedBudget(budget.mean, budget.sd, weight)
+
+    def reading_noise(self, memory_bytes: float, *, exact: bool) -> float:
+        """The sd of a memory reading."""
+        if exact:
+            return BELIEF.exact_reading_share * memory_bytes
+        return math.hypot(BELIEF.reading_share * memory_bytes, BELIEF.reading_constant_bytes * self.scale)
+
+    def budget_noise(self, reading: BudgetReading) -> Normal:
+        """What a budget reading says, and how surely: the more of it the load takes, the less is left to misread."""
+        taken = self.reading_noise(reading.memory_bytes, exact=reading.exact)
+        free = math.hypot(BELIEF.budget_reading_share * reading.free_bytes, BELIEF.reading_constant_bytes * self.scale)
+        return Normal(reading.memory_bytes + reading.free_bytes, math.hypot(taken, free))
+
+    @property
+    def believed_budget_bytes(self) -> float:
+        """What is expected to fit: the budget read, after what the machine has taught."""
+        return self.budget.mean * self.budget_ratio.mean
 
     def budget_prior(self) -> Normal:
         """What fits over the budget we read, all regimes together."""

@@ -7,7 +7,12 @@ Every question goes to the belief (`belief`). A candidate length n is worth
 where `likely` is the length that holds with even odds, `severe` the chance of going more than 10 % over the budget
 (what freezes machines) and `price` what a failure costs in units of `likely`. The candidate worth most, of those that
 risk no more than `max_risk` and are expected to take no more than 1.1 times the budget, is asked while it is worth more
-than the `effort` of a load; when not even the floor has a fair chance, nothing is asked at all.
+than the `effort` of a load.
+
+A failure says that something is not as it was read. From then on each step is as long as a set risk allows, which in
+the open is a geometric step and near the limit a short one, until what held and what failed are close together. With a
+misread budget this finds the limit with three failures; a search that ends with nothing has tried the shortest length,
+or was told that the model's own file is larger than the budget.
 
 Traded away: one step is planned at a time. Instead, the first load is asked at a higher price than the others: the
 memory reading it brings is worth more than the few percent it leaves for the next.
@@ -18,11 +23,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from lmstrix.core.context.belief import Belief
-from lmstrix.core.context.candidates import Limits, Span, most_worth
+from lmstrix.core.context.candidates import LengthRange, Limits, Span, longest_at_risk, most_worth
 from lmstrix.core.context.constants import BELIEF, SEARCH
 from lmstrix.core.context.curve import CostCurve, aligned_below
 from lmstrix.core.context.machine_belief import MachineBelief
-from lmstrix.core.context.prior import LoadReading, Prior
+from lmstrix.core.context.prior import BudgetReading, LoadReading, Prior
 from lmstrix.core.context.strategy import EagerStrategy, LazyStrategy, Observations
 from lmstrix.ground.context_lengths import FLOOR_TOKENS, aligned_up
 from lmstrix.ground.units import format_bytes
@@ -41,8 +46,10 @@ class ContextSearch:
     `cost` predicts the bytes a load takes and may be wrong; `approximate` says that it is a guess. `budget_bytes` is
     what models may take, None when nobody knows. `learned` is what `learned()` of the previous search on this machine
     returned. `known_good` and `known_bad` are lengths remembered from earlier tests; the bad one is never reached.
-    `lazy` is for backends that take the cache only as the prompt grows: one load, then growing prefills.
-    `seed` changes nothing: the belief is computed, not sampled, and equal evidence gives equal questions.
+    `weights_bytes` is what the model takes without any context: where that fits, the shortest context is tried whatever
+    is believed, and where it does not, nothing is. `lazy` is for backends that take the cache only as the prompt grows:
+    one load, then growing prefills. `seed` changes nothing: the belief is computed, not sampled, and equal evidence
+    gives equal questions.
 
     Loads come first, then prefills: `next_load` and `next_prefill` say what to try until they say None, and the
     `observe_` methods take what happened. Only evidence about memory belongs in them.
@@ -62,29 +69,29 @@ class ContextSearch:
         learned: MachineBelief | None = None,
         known_good: int | None = None,
         known_bad: int | None = None,
+        weights_bytes: int | None = None,
         approximate: bool = False,
         lazy: bool = False,
     ) -> None:
         self.seed = seed
         self.refused: str | None = None
-        appetite = SEARCH.appetites[precision]
-        self._appetite = appetite if budget_bytes is not None else appetite.without_budget()
+        self._appetite = SEARCH.appetites[precision]
         top = declared if ceiling is None else min(declared, ceiling)
         if known_bad is not None and known_bad <= top:
             top = aligned_below(known_bad)
         self._span = Span(floor=min(aligned_up(max(1, floor)), top), top=top)
         self._curve = CostCurve(cost, self._span.floor, top)
         self._prior = Prior.of(
-            fixed_bytes=self._curve.fixed_bytes,
-            # Where nobody knows the budget, the belief spreads it up to what the longest length would take.
+            curve=self._curve,
             budget_bytes=float(budget_bytes) if budget_bytes is not None else self._curve.total(top),
             budget_known=budget_bytes is not None,
             architecture=architecture,
             machine=learned or MachineBelief(),
             approximate=approximate,
         )
+        self._weights_fit = None if weights_bytes is None or budget_bytes is None else weights_bytes <= budget_bytes
         self._seen = Observations(remembered=None if known_good is None else min(known_good, top))
-        self._strategy = LazyStrategy(self._seen) if lazy else EagerStrategy(self._seen, self._appetite)
+        self._strategy = LazyStrategy(self._seen) if lazy else EagerStrategy(self._seen)
         self._loading = True
         self._belief: Belief | None = None
 
@@ -100,7 +107,7 @@ class ContextSearch:
 
     def risk(self, n: int) -> float:
         """How likely a load of `n` tokens is to fail, 0..1, by what is believed now."""
-        return 1.0 - self._believe().holds(self._curve.growth(n))
+        return 1.0 - self._believe().holds(n)
 
     # What to try
 
@@ -108,7 +115,7 @@ class ContextSearch:
         """The next length to load, or None when no load is worth its risk any more."""
         if not self._loading:
             return None
-        chosen = self._strategy.next_load(self._choose, self._span.top)
+        chosen = self._strategy.next_load(self._choose, self._span.top, self._appetite)
         self._loading = chosen is not None
         if chosen is None and not self._seen.loads:
             self.refused = self._shortfall()
@@ -120,9 +127,13 @@ class ContextSearch:
         On a lazy backend lengths grow from one the belief calls safe, until no longer one is worth its risk.
         """
         self._loading = False
-        if self.refused or not self._seen.loads or len(self._seen.failed_prefills) >= self._appetite.max_loads:
+        if self.refused or not self._seen.loads:
             return None
-        return self._strategy.next_prefill(self._choose)
+        return self._strategy.next_prefill(self._choose, self._appetite)
+
+    @property
+    def _is_lost(self) -> bool:
+        return self._seen.failures > 0 or self._believe().is_misread
 
     def _choose(self, above: int) -> int | None:
         """The length over `above` and under every failure that is worth most, or None when none is worth its effort."""
@@ -131,7 +142,9 @@ class ContextSearch:
         if lengths is None:
             return None
         belief, appetite = self._believe(), self._appetite
-        most_bytes = SEARCH.most_share * self._prior.budget_bytes
+        if self._is_lost:
+            return self._step(lengths, above)
+        most_bytes = SEARCH.most_share * belief.expected_budget_bytes
         has_tried = self._strategy.held or failed is not None
         limits = Limits(
             price=appetite.price if has_tried else appetite.first_price,
@@ -139,21 +152,33 @@ class ContextSearch:
             max_risk=appetite.max_risk if above else 1.0,
             most_bytes=most_bytes,
         )
-        chosen = most_worth(belief, self._curve, lengths, above=above, limits=limits)
+        chosen = most_worth(belief, lengths, above=above, limits=limits)
         if chosen.worth > appetite.effort:
             return chosen.length
         if above:
             return None
         # No length is worth its price, but ending with nothing costs more: the shortest is tried unless it is hopeless.
-        growth = self._curve.growth(lengths.low)
-        sane = belief.expected_bytes(growth) <= most_bytes and belief.severe(growth) <= SEARCH.severe_limit
-        return lengths.low if sane and belief.holds(growth) >= 1 - appetite.give_up_risk else None
+        if self._weights_fit is not None:
+            return lengths.low if self._weights_fit else None
+        low = lengths.low
+        sane = belief.expected_bytes(low) <= most_bytes and belief.severe(low) <= SEARCH.severe_limit
+        return low if sane and belief.holds(low) >= 1 - appetite.give_up_risk else None
+
+    def _step(self, lengths: LengthRange, above: int) -> int | None:
+        """The next length after a failure: as long as the risk allows, until the limit is known well enough."""
+        ratio = self._appetite.lost_ratio if self._believe().is_misread else SEARCH.surprised_ratio
+        if above and lengths.top <= above * ratio:
+            return None
+        start = self._appetite.lost_risk if self._believe().is_misread else SEARCH.surprised_risk
+        risk = start * SEARCH.lost_risk_fall ** max(0, self._seen.failures - 1)
+        chosen = longest_at_risk(self._believe(), lengths, risk, filled=not self._loading)
+        return None if above and chosen < above * (1 + (ratio - 1) / 4) else chosen
 
     def _shortfall(self) -> str:
         """Why nothing was tried, with the numbers."""
         if self._span.top < 1:
             return "no context length is left to try: even the shortest is known to fail"
-        needed, available = self._believe().expected_bytes(0.0), self._prior.budget_bytes
+        needed, available = self._believe().expected_bytes(self._span.floor), self._prior.budget_bytes
         short = f"about {format_bytes(needed - available)} short" if needed > available else "too close to try"
         return (
             f"{self._span.floor} tokens need about {format_bytes(needed)} of memory and {format_bytes(available)} are "
@@ -162,8 +187,19 @@ class ContextSearch:
 
     # What happened
 
-    def observe_loaded(self, n: int, *, context_length: int | None = None, memory_bytes: int | None = None) -> None:
-        """`n` was asked and loaded, with `context_length` tokens (`n` unless said); the model takes `memory_bytes`."""
+    def observe_loaded(
+        self,
+        n: int,
+        *,
+        context_length: int | None = None,
+        memory_bytes: int | None = None,
+        exact: bool = False,
+        free_bytes: int | None = None,
+    ) -> None:
+        """`n` was asked and loaded, with `context_length` tokens (`n` unless said).
+
+        The model takes `memory_bytes`, `exact` when the engine itself says so; then `free_bytes` are left.
+        """
         actual = n if context_length is None else context_length
         self._belief = None
         if actual < n:
@@ -173,7 +209,9 @@ class ContextSearch:
             return
         growth = self._curve.growth(actual)
         if not self._is_blind(growth, memory_bytes):
-            self._seen.readings.append(LoadReading(growth, float(memory_bytes)))
+            self._seen.readings.append(LoadReading(growth, float(memory_bytes), exact=exact))
+            if free_bytes is not None:
+                self._seen.budgets.append(BudgetReading(float(memory_bytes), float(free_bytes), exact=exact))
         elif self._is_judged(growth):
             # Loads prove nothing here: a longer one would hold too, and fall only when it is filled. Stay with this.
             self._strategy = LazyStrategy(self._seen)
@@ -184,7 +222,7 @@ class ContextSearch:
         self._belief = None
         self._seen.load_failed(n)
 
-    def observe_prefilled(self, n: int, *, ok: bool, memory_bytes: int | None = None) -> None:
+    def observe_prefilled(self, n: int, *, ok: bool, memory_bytes: int | None = None, exact: bool = False) -> None:
         """A prompt that fills `n` passed, the model then taking `memory_bytes`; or it failed for lack of memory."""
         self._belief = None
         if not ok:
@@ -193,12 +231,13 @@ class ContextSearch:
         self._seen.prefill_held(n)
         growth = self._curve.growth(n)
         if memory_bytes is not None and not self._is_blind(growth, memory_bytes):
-            self._seen.readings.append(LoadReading(growth, float(memory_bytes), filled=True))
+            self._seen.readings.append(LoadReading(growth, float(memory_bytes), filled=True, exact=exact))
 
     def learned(self) -> MachineBelief:
         """What this model and those before it taught about the machine: for the next search, and to be kept."""
         # Without a reading the posterior is the prior bent by the odds of a few yes and no: that teaches noise.
-        return self._believe().taught() if self._seen.readings else self._prior.machine
+        taught = self._seen.readings or self._believe().is_misread
+        return self._believe().taught() if taught else self._prior.machine
 
     # Inside
 
@@ -208,13 +247,13 @@ class ContextSearch:
 
     def _is_blind(self, growth: float, memory_bytes: float) -> bool:
         """Whether the reading lacks the model, or most of a context too large to overlook."""
-        fixed = self._prior.fixed_bytes
+        fixed = self._curve.fixed_bytes
         lacks_model = memory_bytes - fixed < -SEARCH.missing_model_share * fixed
         lacks_context = memory_bytes - fixed < SEARCH.unseen_share * growth - BELIEF.reading_share * memory_bytes
         return lacks_model or (self._is_judged(growth) and lacks_context)
 
     def _believe(self) -> Belief:
         if self._belief is None:  # weighing the hypotheses costs milliseconds: once per observation, not per question
-            evidence = self._seen.evidence(self._curve.growth, self._strategy.proving_loads)
+            evidence = self._seen.evidence(self._strategy.proving_loads)
             self._belief = Belief(self._prior, evidence)
         return self._belief

@@ -11,7 +11,8 @@ import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from lmstrix.core.context.prior import Evidence, LoadReading
+from lmstrix.core.context.constants import SEARCH
+from lmstrix.core.context.prior import BudgetReading, Evidence, LoadReading
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
@@ -35,6 +36,7 @@ class Observations:
     failed_loads: set[int] = field(default_factory=set)
     failed_prefills: set[int] = field(default_factory=set)
     readings: list[LoadReading] = field(default_factory=list)
+    budgets: list[BudgetReading] = field(default_factory=list)
 
     @property
     def best(self) -> int:
@@ -43,8 +45,9 @@ class Observations:
 
     @property
     def longest_loaded(self) -> int:
-        """0 when nothing is known to load."""
-        return max(self.loaded, default=0)
+        """The longest that loads and may be filled; 0 when nothing is known to."""
+        failed = min(self.failed_prefills, default=math.inf)
+        return max((n for n in self.loaded if n < failed), default=0)
 
     @property
     def shortest_failure(self) -> int | None:
@@ -72,19 +75,16 @@ class Observations:
         self.failures += 1
         self.failed_prefills.add(n)
 
-    def evidence(self, growth: Callable[[int], float], loads: Collection[int]) -> Evidence:
-        """The same in bytes of growth, taking `loads` as lengths whose load proved that their memory is there."""
-        failed = min(map(growth, self.failed_loads | self.failed_prefills), default=math.inf)
-        # A length that held and one that failed may cost the same by the formula: then only the failure counts.
-        held = [grown for grown in map(growth, loads) if grown < failed]
-        filled = [grown for grown in map(growth, self.prefilled) if grown < failed]
+    def evidence(self, loads: Collection[int]) -> Evidence:
+        """The same for the belief, taking `loads` as lengths whose load proved that their memory is there."""
         return Evidence(
             readings=tuple(self.readings),
-            held_load=max(held, default=None),
-            held_prefill=max(filled, default=None),
-            failed_load=min(map(growth, self.failed_loads), default=None),
-            failed_prefill=min(map(growth, self.failed_prefills), default=None),
-            remembered=None if self.remembered is None else growth(self.remembered),
+            budgets=tuple(self.budgets),
+            held_load=max(loads, default=None),
+            held_prefill=self.best or None,
+            failed_load=min(self.failed_loads, default=None),
+            failed_prefill=min(self.failed_prefills, default=None),
+            remembered=self.remembered,
         )
 
 
@@ -93,9 +93,9 @@ class EagerStrategy:
 
     lazy = False
 
-    def __init__(self, seen: Observations, appetite: Appetite) -> None:
+    def __init__(self, seen: Observations) -> None:
         self._seen = seen
-        self._appetite = appetite
+        self._climbs = 0
 
     @property
     def held(self) -> Collection[int]:
@@ -106,22 +106,38 @@ class EagerStrategy:
     def proving_loads(self) -> Collection[int]:
         return self._seen.loaded
 
-    def next_load(self, choose: Choose, _top: int) -> int | None:
-        if self._seen.loads >= self._appetite.max_loads or self._seen.failures >= self._appetite.max_failures:
-            return None
-        return choose(self._seen.longest_loaded)
+    def next_load(self, choose: Choose, _top: int, appetite: Appetite) -> int | None:
+        lost = self._seen.failures > 0
+        most_loads = max(appetite.max_loads, SEARCH.lost_loads if lost else 0)
+        spent = self._seen.loads >= most_loads or self._seen.failures >= max(
+            appetite.max_failures, SEARCH.lost_failures
+        )
+        # Ending with nothing costs more than one more failure.
+        return None if spent and self._seen.longest_loaded else choose(self._seen.longest_loaded)
 
-    def next_prefill(self, choose: Choose) -> int | None:
+    def next_prefill(self, choose: Choose, appetite: Appetite) -> int | None:
         seen = self._seen
-        if not seen.failed_prefills:
-            return None if seen.best else seen.longest_loaded or None
-        # Having passed below a failure is the end, unless the gap between the two is worth more prefills.
-        return choose(seen.best) if self._appetite.climbs_back or not seen.best else None
+        if not seen.best:
+            longest = seen.longest_loaded
+            if longest and not seen.failures:
+                return longest
+            # After a failure, what can be filled is what the belief says: the longest load may be too near the edge.
+            chosen = choose(0)
+            if chosen is None:
+                return longest or None
+            chosen = min(chosen, max(seen.loaded, default=chosen))
+            # The longest is in memory now: one a little shorter would have to be loaded.
+            return longest if SEARCH.reload_ratio * longest <= chosen <= longest else chosen
+        may_climb = appetite.climbs_back or (self._climbs < SEARCH.climbs and seen.failures <= SEARCH.lost_failures)
+        if not seen.failures or not may_climb:
+            return None
+        # It passed below what failed: now between the two, while that is worth it.
+        self._climbs += 1
+        return choose(seen.best)
 
     def prefill_failed(self, n: int) -> None:
         """What loaded but cannot be filled is of no use: the search steps down below it."""
         self._seen.prefill_failed(n)
-        self._seen.loaded = {good for good in self._seen.loaded if good < n}
 
 
 class LazyStrategy:
@@ -141,11 +157,11 @@ class LazyStrategy:
     def proving_loads(self) -> Collection[int]:
         return ()
 
-    def next_load(self, choose: Choose, top: int) -> int | None:
+    def next_load(self, choose: Choose, top: int, _appetite: Appetite) -> int | None:
         # The length costs nothing yet, but the model itself must fit.
         return top if not self._seen.loads and choose(0) is not None else None
 
-    def next_prefill(self, choose: Choose) -> int | None:
+    def next_prefill(self, choose: Choose, _appetite: Appetite) -> int | None:
         return choose(self._seen.best) if self._seen.loaded else None
 
     def prefill_failed(self, n: int) -> None:

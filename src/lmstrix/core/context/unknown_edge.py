@@ -1,0 +1,97 @@
+"""The limit when the budget was misread, or is not known at all: anywhere, every ratio equally likely. Pure.
+
+The budget we read may be another one than the model lives on: main memory where a card counts, the machine where a
+container is limited. Then the reading says nothing, and only what held and what failed does. The edge, the length at
+which loads begin to fail, is taken as log-uniform: it is as likely to lie between 2,000 and 4,000 tokens as between
+32,000 and 64,000. What follows from it are geometric steps, and a bisection in ratio.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, NamedTuple
+
+from lmstrix.core.context.constants import BELIEF
+from lmstrix.core.context.normal import Normal
+
+if TYPE_CHECKING:
+    from lmstrix.core.context.prior import Evidence, Prior
+
+__all__ = ["UnknownEdge"]
+
+_ROOT_12 = math.sqrt(12.0)  # the width of an even spread over its sd
+
+
+class _Interval(NamedTuple):
+    """Where the edge lies under one transient: between two logarithms of lengths."""
+
+    u: float
+    weight: float
+    low: float
+    high: float
+
+    @property
+    def mass(self) -> float:
+        return self.weight * (self.high - self.low)
+
+    def above(self, position: float) -> float:
+        """The share of it above `position`."""
+        return min(1.0, max(0.0, (self.high - position) / (self.high - self.low)))
+
+
+class UnknownEdge:
+    """What the evidence leaves of an edge that may lie anywhere, for each transient a prefill may have.
+
+    `mass` is the share of what was possible before the evidence that is possible after it.
+    """
+
+    def __init__(self, prior: Prior, evidence: Evidence) -> None:
+        self._prior = prior
+        least = math.log(prior.curve.floor / BELIEF.unknown_edge_reach)
+        most = math.log(prior.curve.top * BELIEF.unknown_edge_reach)
+        intervals = []
+        for u, weight in BELIEF.unknown_transients:
+            low = max(
+                least, self._needed(evidence.held_load, 0.0, least), self._needed(evidence.held_prefill, u, least)
+            )
+            high = min(
+                most, self._needed(evidence.failed_load, 0.0, most), self._needed(evidence.failed_prefill, u, most)
+            )
+            if low < high:
+                intervals.append(_Interval(u, weight, low, high))
+        # What failed below what held contradicts every transient: then the failure counts.
+        self._intervals = intervals or [_Interval(BELIEF.unknown_transients[-1][0], 1.0, least, high)]
+        total = sum(interval.mass for interval in self._intervals)
+        self._shares = [interval.mass / total for interval in self._intervals]
+        self.mass = total / (most - least)
+
+    def holds(self, n: int, *, filled: bool) -> float:
+        """The chance that a load of `n` tokens holds, and when `filled`, its prefill."""
+        return sum(
+            share * interval.above(self._needed(n, interval.u if filled else 0.0, 0.0))
+            for share, interval in zip(self._shares, self._intervals, strict=True)
+        )
+
+    def severe(self, n: int) -> float:
+        """The chance that a load of `n` tokens takes far more than what fits (`BELIEF.severe_share`)."""
+        curve = self._prior.curve
+        per_token = curve.growth_per_token
+        within = curve.total(n) / (1 + BELIEF.severe_share) - curve.fixed_bytes
+        if within <= 0 or not per_token:
+            return 0.0
+        return 1.0 - self.holds(curve.floor + int(within / per_token), filled=False)
+
+    def budget(self, start_bytes: float, slope: float) -> Normal:
+        """The budget that goes with the edge, where a load takes `start_bytes` and `slope` for each byte of growth."""
+        growth = self._prior.curve.growth
+        least = slope * growth(int(math.exp(min(interval.low for interval in self._intervals))))
+        most = slope * growth(int(math.exp(max(interval.high for interval in self._intervals))))
+        return Normal(start_bytes + (least + most) / 2, max((most - least) / _ROOT_12, 1.0))
+
+    def _needed(self, n: int | None, u: float, otherwise: float) -> float:
+        """Where the edge must lie at least for `n` tokens to hold, their prefill taking `u` of its transient."""
+        if n is None:
+            return otherwise
+        per_token = self._prior.curve.growth_per_token
+        transient = self._prior.transient_bytes(self._prior.curve.growth(n), 1.0, u)
+        return math.log(n + transient / per_token if per_token else n)
