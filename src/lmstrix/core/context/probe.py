@@ -51,6 +51,7 @@ _SHORTEST_TRIED = (512, 768, 1024, 1536, 2048, 4096)  # a vocabulary of bytes ne
 _FAST_ANSWER_TOKENS = 32  # enough to see that there is an answer
 _CUSTOM_ANSWER_TOKENS = 512  # a question of the user's own may need a few sentences
 _KEPT_ANSWER_CHARS = 2000
+_DRAWN_TEMPERATURE = 2.0  # the bundled model draws other answers from texts that differ far back in all cases seen
 
 
 def answer_room(context_length: int) -> int:
@@ -195,16 +196,19 @@ class Prober:
         formatted = await self._backend.apply_template(instance_id, (Message(role="user", text=text),))
         return await self._backend.count_tokens(instance_id, formatted)
 
-    async def _send(self, text: str, max_tokens: int) -> GenerationResult:
+    async def _send(self, text: str, max_tokens: int, *, drawn: bool = False) -> GenerationResult:
         room = self._instance.context_length - await self._count(text)
         most_tokens = max(1, min(max_tokens, room))
         return await self._answer(
             GenerationRequest(
                 messages=(Message(role="user", text=text),),
                 max_tokens=most_tokens,
-                # The likeliest token each time and no penalty: a code must be repeated as it was read.
-                temperature=0.0,
-                top_k=1,
+                # The likeliest token each time and no penalty: a code must be repeated as it was read. Drawn instead,
+                # from all tokens, an answer shows every difference between two prompts.
+                temperature=_DRAWN_TEMPERATURE if drawn else 0.0,
+                top_k=0 if drawn else 1,
+                top_p=1.0 if drawn else None,
+                min_p=0.0 if drawn else None,
                 seed=self._seed,
                 repeat_penalty=1.0,
                 enable_thinking=False,
@@ -264,11 +268,10 @@ class Prober:
             verdict = judged()
         if verdict.kind == "head_unclear":
             alone = tasks.ask((question.first_needle,), seed=self._seed)
-            reply = await self._reply(haystack, alone)
-            head = scoring.score_answer(reply, alone, haystack)
+            head = scoring.score_answer(await self._reply(haystack, alone), alone, haystack)
             verdict = judged()
             if verdict.kind == "delivery_unclear":
-                beginning = await self._beginning(haystack, alone, reply)
+                beginning = await self._beginning(haystack, alone)
                 verdict = judged()
         return replace(
             _figures(target_tokens, result),
@@ -282,24 +285,26 @@ class Prober:
     async def _reply(self, haystack: Haystack, question: tasks.Question) -> str:
         return (await self._send(tasks.prompt(haystack, question), question.max_tokens)).text
 
-    async def _beginning(self, haystack: Haystack, question: tasks.Question, whole: str) -> scoring.Beginning:
-        """Ask for the first code from the beginning alone and from the rest; `whole` was answered from the text."""
+    async def _beginning(self, haystack: Haystack, question: tasks.Question) -> scoring.Beginning:
+        """The control of the beginning, right after `question` was asked over the whole text."""
         start, rest = haystack.parted_after(question.first_needle)
-        return scoring.Beginning(
-            whole=whole,
-            alone=scoring.score_answer(await self._reply(start, question), question, haystack),
-            without=await self._reply(rest, question),
-        )
+        # In this order: where the beginning is cut off, both texts come to the same prompt, and both are in the cache.
+        # A prompt read in other portions differs in the last bits of its probabilities, and with them in what is drawn.
+        whole, without = [
+            (await self._send(tasks.prompt(text, question), question.max_tokens, drawn=True)).text
+            for text in (haystack, rest)
+        ]
+        alone = scoring.score_answer(await self._reply(start, question), question, haystack)
+        return scoring.Beginning(alone=alone, whole=whole, without=without)
 
     async def _reads_the_beginning(self, haystack: Haystack) -> bool:
         """Whether the beginning of the text is read, told from answers: of a server that counts no tokens."""
         if not haystack.needles:
             return True
         question = tasks.ask(haystack.needles[:1], seed=self._seed)
-        reply = await self._reply(haystack, question)
-        if scoring.score_answer(reply, question, haystack).first_found:
+        if scoring.score_answer(await self._reply(haystack, question), question, haystack).first_found:
             return True
-        return (await self._beginning(haystack, question, reply)).was_read
+        return (await self._beginning(haystack, question)).was_read
 
     async def _fill(self, target_tokens: int, haystack: Haystack) -> Measured:
         text = self._text(haystack)

@@ -136,20 +136,23 @@ class Delivery:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Beginning:
-    """Three answers to one question, the code at the beginning: what tells a text cut off from one forgotten.
+    """What tells a text whose beginning was cut off from one whose beginning was forgotten.
 
-    `whole` answered from the whole text, `alone` from the beginning and nothing else, `without` from the rest.
+    `alone` is the score of the first code asked over the beginning and nothing else. `whole` and `without` are drawn
+    with the same seed at a high temperature, from the whole text and from all but its beginning.
     """
 
-    whole: str
     alone: Score
+    whole: str
     without: str
 
     @property
     def was_read(self) -> bool:
-        """Not, when it is known as soon as it stands alone, and leaving it out changes no letter of the answer.
+        """Not, when the code is known as soon as it stands alone, and the beginning changes no letter of what is drawn.
 
-        A model that has forgotten a code still guesses otherwise when the text before the rest is another one.
+        The likeliest answer of a model that forgot may be the same with and without the beginning. A drawn one is not:
+        each token depends on all probabilities, and these on every token that was read. A server that draws anew each
+        time is taken to have read all: what it may do without, its recall shows.
         """
         return not self.alone.first_found or self.whole != self.without
 
