@@ -59,3 +59,37 @@ def test_a_test_tells_its_steps_in_notes_where_no_line_moves(
         line.step(Step(model_key="tiny", kind="load", context_length=4096, ratio=0.5))
         line.step(Step(model_key="tiny", kind="load", context_length=4096, outcome=Outcome.OK, detail="in 2 s"))
     assert capsys.readouterr().err == told
+
+
+def test_answering_is_named_and_moves(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "120")
+    with ContextTestProgressLine(Console(), live=True) as line:
+        line.model(MODEL, 1, 1)
+        line.step(Step(model_key="tiny", kind="prefill", context_length=4096, ratio=1.0))
+        for answered in (1, 34):
+            line.step(
+                Step(
+                    model_key="tiny",
+                    kind="answer",
+                    context_length=4096,
+                    ratio=answered / 160,
+                    answered_tokens=answered,
+                    max_tokens=160,
+                )
+            )
+    assert "tiny: answering, 34 of at most 160 tokens" in capsys.readouterr().err
+
+
+def test_an_ending_that_names_itself_is_told_once(capsys: pytest.CaptureFixture[str]) -> None:
+    step = Step(
+        model_key="tiny",
+        kind="recall",
+        context_length=4096,
+        outcome=Outcome.RECALL_LOST,
+        detail="recall lost at the beginning (7 of 8)",
+    )
+    with ContextTestProgressLine(Console(verbose=True), live=False) as line:
+        line.model(MODEL, 1, 1)
+        line.step(step)
+    assert capsys.readouterr().err == "tiny: recall at 4,096: recall lost at the beginning (7 of 8)\n"

@@ -17,6 +17,7 @@ import json
 import re
 import socket
 import threading
+import zlib
 from collections import Counter
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -56,7 +57,8 @@ class FaultyModel:
     `loadable` is the longest context that loads, beyond it loads fail the way `load_failure` names; `prefillable` is
     the longest prompt that does not kill the engine; `recalled` is how many of the last words the model can use;
     `effective` gives the context actually loaded for one asked for; `truncates` cuts long prompts silently, whatever
-    the policy, at `window` where that is less than the context it claims.
+    the policy, at `window` where that is less than the context it claims: their middle, or with `keeps_end` all but
+    their end. Without `counts` no tokens are counted in its answers. One that `guesses` has some code for every key.
     """
 
     key: str = "acme/tiny"
@@ -69,6 +71,9 @@ class FaultyModel:
     effective: Callable[[int], int] = lambda asked: asked
     truncates: bool = False
     window: int | None = None
+    keeps_end: bool = False
+    counts: bool = True
+    guesses: bool = False
     answer: str = "The sum of two and three is five."
     extra: Mapping[str, Any] = field(default_factory=dict)
 
@@ -94,6 +99,10 @@ class FaultyModel:
             info |= {"vision": False, "trainedForToolUse": True}
         return info | dict(self.extra)
 
+    def counted(self, prompt_tokens: int, sent: int) -> dict[str, int]:
+        """What an answer says of the tokens read."""
+        return {"promptTokensCount": prompt_tokens, "totalTokensCount": prompt_tokens + sent} if self.counts else {}
+
     def reply(self, prompt: str) -> str:
         """What the model answers to a prompt it has read."""
         words = prompt.split()
@@ -102,7 +111,9 @@ class FaultyModel:
         asked = re.findall(r"^\d+\. (.+)$", prompt, re.MULTILINE)
         if not asked:
             return self.answer
-        return "\n".join(f"{number}. {key} is {codes.get(key, 'unknown')}" for number, key in enumerate(asked, 1))
+        # What it cannot look up it makes of all it has read, as language models do.
+        unknown = f"{zlib.crc32(prompt.encode()) % 1_000_000:06d}" if self.guesses else "unknown"
+        return "\n".join(f"{number}. {key} is {codes.get(key, unknown)}" for number, key in enumerate(asked, 1))
 
 
 @dataclass
@@ -501,9 +512,8 @@ class FaultyServer:
             "numGpuLayers": -1,
             "timeToFirstTokenSec": 0.01,
             "totalTimeSec": 0.02,
-            "promptTokensCount": prompt_tokens,
             "predictedTokensCount": sent,
-            "totalTokensCount": prompt_tokens + sent,
+            **instance.model.counted(prompt_tokens, sent),
         }
         if fault == "bad stats":
             stats |= {"stopReason": "tiredOfIt", "promptTokensCount": 7.5, "predictedTokensCount": "many"}
@@ -631,6 +641,8 @@ def _fit(prompt: str, instance: Instance, config: Mapping[str, Any]) -> str:
         raise ServerError({"title": title, "rootTitle": title, "errorData": data})
     pieces = re.findall(r"\S+\s*", prompt)
     room = context_length - 1
+    if instance.model.keeps_end:
+        return "".join(pieces[-room:])
     return "".join(pieces[: room // 2] + pieces[len(pieces) - (room - room // 2) :])
 
 

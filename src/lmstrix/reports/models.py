@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from lmstrix.ground.units import format_bytes, format_seconds, format_tokens
 from lmstrix.reports.json_form import json_form, value_text
+from lmstrix.reports.recalled import recalled_text
 from lmstrix.reports.table import Column, clean
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ _LOADED_COLUMNS = (
     Column(title="STATUS", drop=1),
     Column(title="TTL", right=True, drop=2),
 )
+_LISTS = ("recall_curve", "effective_range")  # which fit no cell of a CSV file
 _PATHS_SHOWN = 10  # of each kind of change; a first scan of a big folder would fill the screen
 
 
@@ -114,7 +116,7 @@ def _write_csv(rows: Sequence[dict[str, Any]]) -> None:
         return
     import csv
 
-    columns = [name for name, value in rows[0].items() if not isinstance(value, list)]  # a curve fits no cell
+    columns = [name for name in rows[0] if name not in _LISTS]
     writer = csv.DictWriter(sys.stdout, columns, extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
@@ -148,6 +150,7 @@ def record_json(record: ModelRecord) -> dict[str, Any]:
         "tested_context_length": record.tested_context_length,
         "loadable_context_length": best.loadable_context_length if best else None,
         "effective_context_length": best.effective_context_length if best else None,
+        "effective_range": best.effective_range if best else None,
         "status": record.test_status,
         "missing": record.is_missing,
         "outcome": best.outcome if best else None,
@@ -167,7 +170,7 @@ def _list_row(record: ModelRecord) -> tuple[str, ...]:
         format_tokens(record.max_context_length),
         format_tokens(record.tested_context_length),
         format_tokens(best.loadable_context_length if best else None),
-        format_tokens(best.effective_context_length if best else None),
+        recalled_text(best) if best else "-",
         _status(record, best),
         record.tested_at.date().isoformat() if record.tested_at else "-",
     )

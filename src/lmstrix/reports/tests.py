@@ -9,6 +9,7 @@ from lmstrix.core.context.verdict import Outcome
 from lmstrix.ground.units import format_bytes, format_seconds, format_tokens
 from lmstrix.reports.json_form import json_form
 from lmstrix.reports.progress import ProgressLine
+from lmstrix.reports.recalled import recalled_text
 from lmstrix.reports.table import Column
 
 if TYPE_CHECKING:
@@ -21,7 +22,8 @@ if TYPE_CHECKING:
 
 _BLOCKS = "▁▂▃▄▅▆▇█"
 _ASCII_BLOCKS = ".:-=+*#@"
-_STEPS = {"load": "loading", "prefill": "filling", "recall": "recall at"}
+_STEPS = {"load": "loading", "prefill": "filling", "answer": "answering", "recall": "recall at"}
+_NOT_OF_A_FINISHED_STEP = ("model_key", "ratio", "answered_tokens", "max_tokens")
 _REPORT_COLUMNS = (
     Column(title="MODEL", shrink=True, keep=12),
     Column(title="DECLARED", right=True, drop=3),
@@ -57,12 +59,19 @@ class ContextTestProgressLine(ProgressLine):
 
     def step(self, step: Step) -> None:
         """Something began, went on, or ended."""
+        if step.kind == "answer":
+            # No time left is told: nobody knows how much of what it may say a model will say.
+            so_far = f"{step.answered_tokens:,} of at most {step.max_tokens:,} tokens"
+            self.update(f"{self._label}: {_STEPS[step.kind]}, {so_far}", step.ratio, tail="")
+            return
         doing = f"{self._label}: {_STEPS[step.kind]} {step.context_length:,}"
         # A load of unknown progress begins at 0, which also starts the estimate of its time anew.
         self.update(doing, step.ratio or 0.0)
         if step.outcome is not None and self._console.verbose:
-            detail = f" ({step.detail})" if step.detail and step.detail != step.outcome else ""
-            self._console.note(f"{doing}: {step.outcome}{detail}")
+            # "recall lost at the beginning" says itself how it ended.
+            own_words = step.detail.startswith(step.outcome)
+            detail = f" ({step.detail})" if step.detail and not own_words else ""
+            self._console.note(f"{doing}: {step.detail if own_words else step.outcome}{detail}")
 
 
 def show_test_report(console: Console, report: ContextReport) -> None:
@@ -140,6 +149,7 @@ def _tested_json(model: ModelTest) -> dict[str, Any]:
         "tested_context_length": result.tested_context_length,
         "loadable_context_length": result.loadable_context_length,
         "effective_context_length": result.effective_context_length,
+        "effective_range": result.effective_range,
         "last_known_bad": result.last_known_bad,
         "outcome": result.outcome,
         "error": result.error,
@@ -151,7 +161,7 @@ def _tested_json(model: ModelTest) -> dict[str, Any]:
         "prefill_tokens_per_second": result.prefill_tokens_per_second,
         "decode_tokens_per_second": result.decode_tokens_per_second,
         "recall_curve": [list(point) for point in result.recall_curve],
-        "steps": [json_form(step, without=("model_key", "ratio")) for step in model.outcome.steps],
+        "steps": [json_form(step, without=_NOT_OF_A_FINISHED_STEP) for step in model.outcome.steps],
     }
 
 
@@ -167,7 +177,7 @@ def _row(model: ModelTest) -> tuple[str, ...]:
         model.record.model_key,
         format_tokens(model.record.max_context_length),
         format_tokens(result.loadable_context_length),
-        format_tokens(result.effective_context_length),
+        recalled_text(result),
         format_tokens(result.tested_context_length),
         tries,
         format_seconds(outcome.seconds),

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from lmstrix.api.client import AsyncLMStudioBackend
+from lmstrix.core.context.attempts import TimeBudget
+from lmstrix.core.context.probe import Prober
 from lmstrix.core.context.report import ContextOutcome, ContextTestOptions, Step, Subject
 from lmstrix.core.context.tester import ContextTester
 from lmstrix.core.context.verdict import Outcome
@@ -158,12 +160,126 @@ async def test_recall_that_ends_early_is_a_second_number(lab: Callable[..., Lab]
     here = lab(declared=16384, recalled=recalled)
     found = await here.test()
     result = found.result
-    assert result.outcome in (Outcome.RECALL_LOST, Outcome.TRUNCATED)
+    assert result.outcome == Outcome.RECALL_LOST
     assert result.loadable_context_length == 16384
     assert result.effective_context_length is not None
     assert 0.8 * recalled <= result.effective_context_length <= 1.1 * recalled
     assert result.tested_context_length == result.effective_context_length
     assert found.failing_loads == 0
+
+
+async def test_a_beginning_that_is_read_and_forgotten_moves_only_the_recalled_length(lab: Callable[..., Lab]) -> None:
+    # Of a filled context the first of eight codes is lost, and the server counts every token it was sent.
+    here = lab(declared=16384, recalled=15_600)
+    found = await here.test()
+    result = found.result
+    assert (result.outcome, result.loadable_context_length) == (Outcome.RECALL_LOST, 16384)
+    assert result.effective_context_length is not None
+    assert 14_400 <= result.effective_context_length < 15_990
+    assert found.failing_loads == 0
+    lost = [step for step in found.steps if step.kind == "recall" and step.outcome is Outcome.RECALL_LOST]
+    assert lost[0].detail == "recall lost at the beginning (7 of 8)"
+
+
+async def test_where_recall_ends_is_measured_with_two_texts(lab: Callable[..., Lab]) -> None:
+    here = lab(declared=16384, recalled=3000)
+    found = await here.test()
+    result = found.result
+    assert result.effective_range is not None
+    low, high = result.effective_range
+    assert result.effective_context_length == low
+    assert 2600 <= low <= high <= 3300
+    assert (low % 64, high % 64) == (0, 0)
+    prompts = [step for step in found.steps if step.kind == "recall"]
+    # Of the second text only the surroundings of the edge are read, and the curve is that of the first.
+    filled = next(index for index, step in enumerate(prompts) if step.context_length > 15_000)
+    assert all(2000 <= step.context_length <= 4096 for step in prompts[filled + 1 :])
+    assert len(result.recall_curve) < len(prompts)
+
+
+async def test_a_model_that_recalls_to_the_end_is_asked_about_one_text(lab: Callable[..., Lab]) -> None:
+    here = lab(declared=4096)
+    found = await here.test()
+    assert (found.result.effective_context_length, found.result.effective_range) == (4096, None)
+    assert len({step.context_length for step in found.steps if step.kind == "recall"}) == len(
+        [step for step in found.steps if step.kind == "recall"]
+    )
+
+
+async def test_a_second_text_that_brings_the_engine_down_changes_nothing(
+    lab: Callable[..., Lab], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = lab(declared=8192, recalled=3000)
+    with_other_text = Prober.with_other_text
+
+    def crash(prober: Prober) -> Prober:
+        here.server.faults.predict = "crash"
+        return with_other_text(prober)
+
+    monkeypatch.setattr(Prober, "with_other_text", crash)
+    result = (await here.test()).result
+    assert (result.outcome, result.loadable_context_length) == (Outcome.RECALL_LOST, 8192)
+    assert result.effective_range is None
+    assert result.effective_context_length is not None
+    assert 2600 <= result.effective_context_length <= 3300
+
+
+async def test_time_that_runs_out_after_the_fill_costs_precision_alone(
+    lab: Callable[..., Lab], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = lab(declared=8192, recalled=3000)
+    filled: list[Step] = []
+
+    def watch(step: Step) -> None:
+        if step.kind == "recall" and step.context_length > 7000:
+            filled.append(step)
+
+    here.tester._on_step = watch
+    monkeypatch.setattr(TimeBudget, "spent_s", property(lambda _: 1000.0 if filled else 0.0))
+    found = await here.test(ContextTestOptions(deadlines=PATIENCE, budget_s=100.0))
+    assert (found.result.outcome, found.result.loadable_context_length) == (Outcome.RECALL_LOST, 8192)
+    assert found.result.effective_context_length is not None
+    assert 1900 <= found.result.effective_context_length <= 3000
+
+
+@pytest.mark.parametrize("fast", [False, True])
+async def test_without_a_token_count_a_dropped_beginning_is_found_out(lab: Callable[..., Lab], fast: bool) -> None:
+    here = lab(declared=8192, truncates=True, window=4000, keeps_end=True, counts=False)
+    found = await here.test(ContextTestOptions(deadlines=PATIENCE, recall=not fast))
+    assert found.result.outcome == Outcome.TRUNCATED
+    assert (found.result.tested_context_length or 0) <= 4000
+    if not fast:
+        assert found.result.loadable_context_length is not None
+        assert 3000 <= found.result.loadable_context_length <= 4000
+
+
+@pytest.mark.parametrize("fast", [False, True])
+async def test_without_a_token_count_a_whole_prompt_holds(lab: Callable[..., Lab], fast: bool) -> None:
+    here = lab(declared=8192, counts=False)
+    found = await here.test(ContextTestOptions(deadlines=PATIENCE, recall=not fast))
+    assert (found.result.outcome, found.result.tested_context_length) == (Outcome.OK, 8192)
+
+
+async def test_without_a_token_count_a_forgotten_beginning_is_not_called_truncated(lab: Callable[..., Lab]) -> None:
+    here = lab(declared=8192, recalled=3000, guesses=True, counts=False)
+    found = await here.test()
+    assert (found.result.outcome, found.result.loadable_context_length) == (Outcome.RECALL_LOST, 8192)
+
+
+async def test_answering_is_told_while_it_goes_on(lab: Callable[..., Lab]) -> None:
+    here = lab(declared=2048)
+    await here.test()
+    answering = [step for step in here.steps if step.kind == "answer"]
+    assert answering
+    for step in answering:
+        assert step.answered_tokens is not None
+        assert step.max_tokens is not None
+        assert 1 <= step.answered_tokens <= step.max_tokens <= 360
+        assert step.ratio == step.answered_tokens / step.max_tokens
+    # Each prompt is read under its own length, not under that of the whole context.
+    reading = {step.context_length for step in here.steps if step.kind == "prefill" and step.ratio is not None}
+    assert {step.context_length for step in answering} == reading
+    assert max(reading) < 2048
 
 
 async def test_silent_truncation_is_seen_in_the_token_count(lab: Callable[..., Lab]) -> None:

@@ -135,3 +135,12 @@ def test_a_counter_with_long_tokens_is_fitted_too() -> None:
 def test_too_few_tokens_are_refused_with_the_number_needed() -> None:
     with pytest.raises(UsageError, match=r"a recall probe of 128 tokens has no room for 8 codes; ask for \d+ tokens"):
         counted(HaystackFitter.calibrated(seed=0, shortest_tokens=128), Counter())
+
+
+def test_a_haystack_parts_after_a_needle() -> None:
+    whole = write_haystack(seed=5, base_chars=3000, chars=3000)
+    needle = whole.needles[0]
+    start, rest = whole.parted_after(needle)
+    assert start.text.endswith(needle.sentence)
+    assert f"{start.text} {rest.text}" == whole.text
+    assert start.needles == rest.needles == whole.needles

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 
 from lmstrix.core.recall.haystack import Haystack, Needle, write_haystack
 from lmstrix.core.recall.scoring import (
+    Beginning,
     Delivery,
     Score,
     join_scores,
@@ -235,8 +237,33 @@ def test_a_lost_beginning_is_asked_for_again_alone() -> None:
     found = score(f"1. {BY_DEPTH[0].key} is {BY_DEPTH[0].code}", head)
     assert judge(scored, WHOLE, head=found).kind == "recalled"
     verdict = judge(scored, WHOLE, head=score("1. I do not know", head))
-    assert verdict.kind == "truncated"
-    assert not verdict.valid
+    assert (verdict.kind, verdict.reason) == ("lost", "recall lost at the beginning (7 of 8)")
+    assert verdict.valid
+
+
+@pytest.mark.parametrize(
+    ("hits", "alone_known", "without", "kind"),
+    [
+        (7, True, "1. I do not know", "truncated"),
+        (4, True, "1. I do not know", "truncated"),
+        (7, True, "1. It is 111111", "lost"),
+        (7, False, "1. I do not know", "lost"),
+        (4, False, "1. I do not know", "lost"),
+    ],
+)
+def test_where_no_tokens_are_counted_the_beginning_itself_is_the_control(
+    hits: int, alone_known: bool, without: str, kind: str
+) -> None:
+    scored, uncounted = part(FIRST, hits, first=False), replace(WHOLE, prompt_tokens=None)
+    assert judge(scored, uncounted).kind == "head_unclear"
+    head = ask((BY_DEPTH[0],), seed=0)
+    whole = "1. I do not know"
+    missed = score(whole, head)
+    assert judge(scored, uncounted, head=missed).kind == "delivery_unclear"
+    alone = score(f"1. {BY_DEPTH[0].key} is {BY_DEPTH[0].code}" if alone_known else whole, head)
+    beginning = Beginning(whole=whole, alone=alone, without=without)
+    assert judge(scored, uncounted, head=missed, beginning=beginning).kind == kind
+    assert judge(scored, WHOLE, head=missed).kind == "lost"  # a count needs no control
 
 
 @pytest.mark.parametrize(
@@ -244,7 +271,7 @@ def test_a_lost_beginning_is_asked_for_again_alone() -> None:
     [
         (1961, "eosFound", "recalled"),
         (1959, "eosFound", "truncated"),
-        (2041, "eosFound", "truncated"),
+        (2041, "eosFound", "recalled"),
         (None, "eosFound", "recalled"),
         (2000, "contextLengthReached", "overflowed"),
         (2000, "maxPredictedTokensReached", "recalled"),

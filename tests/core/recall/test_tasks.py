@@ -29,7 +29,7 @@ def test_the_question_names_its_keys_and_no_codes() -> None:
     for number, needle in enumerate(question.needles, 1):
         assert f"\n{number}. {needle.key}\n" in question.text
     assert not any(needle.code in question.text for needle in HAYSTACK.needles)
-    assert question.first_key == HAYSTACK.needles[0].key
+    assert question.first_needle == HAYSTACK.needles[0]
 
 
 def test_the_order_asked_is_not_the_order_of_the_text() -> None:

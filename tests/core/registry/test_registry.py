@@ -277,6 +277,14 @@ def test_a_fast_run_keeps_what_recall_found() -> None:
     assert merged.recall_curve == ((2048, 1.0),)
 
 
+def test_a_range_goes_with_the_recalled_length_it_was_measured_for() -> None:
+    registry = registry_of(facts())
+    registry.record_outcome(PATH, result(8000, effective_context_length=3008, effective_range=(3008, 3200)))
+    assert registry.record_outcome(PATH, result(16_000)).effective_range == (3008, 3200)
+    assert registry.record_outcome(PATH, result(4000)).effective_range == (3008, 3200)
+    assert registry.record_outcome(PATH, result(16_000, effective_context_length=16_000)).effective_range is None
+
+
 def test_recall_lost_at_a_shorter_length_lowers_the_length_to_use() -> None:
     registry = registry_of(facts())
     registry.record_outcome(PATH, result(29_000, effective_context_length=29_000))

@@ -87,9 +87,12 @@ async def test_an_answer_with_its_figures(instance: Instance) -> None:
 
 async def test_cached_tokens_are_told(instance: Instance) -> None:
     assert stats_of(await collect(instance.predict(asking("Hi")))).cached_tokens == 0
-    again = stats_of(await collect(instance.predict(asking("Hi"))))
+    events = await collect(instance.predict(asking("Hi")))
+    again = stats_of(events)
     assert again.cached_tokens is not None
     assert again.cached_tokens > 0
+    progress = [event for event in events if isinstance(event, PromptProgressEvent)]
+    assert progress[-1].done_tokens == progress[-1].total_tokens
 
 
 async def test_why_it_stopped(instance: Instance) -> None:

@@ -108,3 +108,16 @@ class Logbook:
         if outcome is not None:
             self.steps.append(step)
         self._on_step(step)
+
+    def answering(self, length: int, answered_tokens: int, max_tokens: int) -> None:
+        """Tell the progress display how far the answer to a prompt of `length` tokens is."""
+        self._on_step(
+            Step(
+                model_key=self._subject.model_key,
+                kind="answer",
+                context_length=length,
+                ratio=answered_tokens / max_tokens,
+                answered_tokens=answered_tokens,
+                max_tokens=max_tokens,
+            )
+        )

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 from contextlib import aclosing
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
+from lmstrix.core.context.answering import AnsweringProgress
 from lmstrix.core.context.verdict import Outcome, outcome_of
 from lmstrix.core.recall import scoring, tasks
 from lmstrix.core.recall.haystack import Haystack, HaystackFitter
@@ -24,6 +26,7 @@ from lmstrix.ground.types import (
     LoadedModel,
     Message,
     PromptProgress,
+    TextDelta,
 )
 
 if TYPE_CHECKING:
@@ -38,6 +41,7 @@ _OUTCOMES = {
     "lost": Outcome.RECALL_LOST,
     "undecided": Outcome.RECALL_LOST,
     "head_unclear": Outcome.RECALL_LOST,
+    "delivery_unclear": Outcome.RECALL_LOST,
     "truncated": Outcome.TRUNCATED,
     "overflowed": Outcome.OVERFLOW_REJECTED,
     "empty": Outcome.EMPTY,
@@ -47,6 +51,7 @@ _SHORTEST_TRIED = (512, 768, 1024, 1536, 2048, 4096)  # a vocabulary of bytes ne
 _FAST_ANSWER_TOKENS = 32  # enough to see that there is an answer
 _CUSTOM_ANSWER_TOKENS = 512  # a question of the user's own may need a few sentences
 _KEPT_ANSWER_CHARS = 2000
+_DRAWN_TEMPERATURE = 2.0  # the bundled model draws other answers from texts that differ far back in all cases seen
 
 
 def answer_room(context_length: int) -> int:
@@ -74,7 +79,10 @@ class Measured:
     @property
     def filled(self) -> bool:
         """The prompt was read whole: the context really holds it, whatever was recalled."""
-        return self.failure is None and self.prompt_tokens is not None and self.outcome is not Outcome.TRUNCATED
+        if self.failure is not None or self.outcome is Outcome.TRUNCATED:
+            return False
+        # An answer without text shows nothing of the prompt; only the server's count does.
+        return self.prompt_tokens is not None or self.outcome is not Outcome.EMPTY
 
     @property
     def passed(self) -> bool:
@@ -82,7 +90,11 @@ class Measured:
 
 
 class Prober:
-    """Asks one instance. `question` replaces the recall question; `recall` False only fills the context."""
+    """Asks one instance. `question` replaces the recall question; `recall` False only fills the context.
+
+    Of each prompt `on_reading` hears its length and how much of it is read (0..1), `on_answering` its length, the
+    tokens answered so far, and at most how many.
+    """
 
     def __init__(
         self,
@@ -93,15 +105,18 @@ class Prober:
         deadlines: Deadlines,
         recall: bool = True,
         question: str | None = None,
-        on_progress: Callable[[float], None] | None = None,
+        on_reading: Callable[[int, float], None] | None = None,
+        on_answering: Callable[[int, int, int], None] | None = None,
     ) -> None:
         self._backend = backend
         self._instance = instance
         self._deadlines = deadlines
         self._question = question
         self._recall = recall and question is None
-        self._on_progress = on_progress
+        self._on_reading = on_reading or _ignore
+        self._on_answering = on_answering or _ignore
         self._seed = seed
+        self._target_tokens = 0
         self._fitter: HaystackFitter | None = None
 
     @property
@@ -111,18 +126,27 @@ class Prober:
 
     def without_recall(self) -> Prober:
         """The same, sending the filled prompt with no question about it."""
+        return self._like(seed=self._seed, recall=False)
+
+    def with_other_text(self) -> Prober:
+        """The same, with other notes and other codes."""
+        return self._like(seed=self._seed + 1, recall=self._recall)
+
+    def _like(self, *, seed: int, recall: bool) -> Prober:
         return Prober(
             self._backend,
             self._instance,
-            seed=self._seed,
+            seed=seed,
             deadlines=self._deadlines,
-            recall=False,
+            recall=recall,
             question=self._question,
-            on_progress=self._on_progress,
+            on_reading=self._on_reading,
+            on_answering=self._on_answering,
         )
 
     async def measure(self, target_tokens: int, *, baseline_ratio: float = 1.0) -> Measured:
         """Send one prompt of about `target_tokens` and judge it. Failures of the server become outcomes."""
+        self._target_tokens = target_tokens
         try:
             haystack = await self._fit(target_tokens)
             if not self._recall:
@@ -172,23 +196,28 @@ class Prober:
         formatted = await self._backend.apply_template(instance_id, (Message(role="user", text=text),))
         return await self._backend.count_tokens(instance_id, formatted)
 
-    async def _send(self, text: str, max_tokens: int) -> GenerationResult:
+    async def _send(self, text: str, max_tokens: int, *, drawn: bool = False) -> GenerationResult:
         room = self._instance.context_length - await self._count(text)
+        most_tokens = max(1, min(max_tokens, room))
         return await self._answer(
             GenerationRequest(
                 messages=(Message(role="user", text=text),),
-                max_tokens=max(1, min(max_tokens, room)),
-                # The likeliest token each time and no penalty: a code must be repeated as it was read.
-                temperature=0.0,
-                top_k=1,
+                max_tokens=most_tokens,
+                # The likeliest token each time and no penalty: a code must be repeated as it was read. Drawn instead,
+                # from all tokens, an answer shows every difference between two prompts.
+                temperature=_DRAWN_TEMPERATURE if drawn else 0.0,
+                top_k=0 if drawn else 1,
+                top_p=1.0 if drawn else None,
+                min_p=0.0 if drawn else None,
                 seed=self._seed,
                 repeat_penalty=1.0,
                 enable_thinking=False,
                 overflow_policy="stopAtLimit",
-            )
+            ),
+            AnsweringProgress(partial(self._on_answering, self._target_tokens), most_tokens),
         )
 
-    async def _answer(self, request: GenerationRequest) -> GenerationResult:
+    async def _answer(self, request: GenerationRequest, answering: AnsweringProgress) -> GenerationResult:
         """The result of one prediction, its progress told on the way."""
         # Here, as a dry run imports this module and needs no event loop.
         from lmstrix.core.answers.streaming import StreamingManager
@@ -199,8 +228,10 @@ class Prober:
         # Closed at once when the test is cancelled: left to the collector, the server would go on reading the prompt.
         async with aclosing(stream) as events:
             async for event in events:
-                if isinstance(event, PromptProgress) and self._on_progress is not None:
-                    self._on_progress(event.ratio)
+                if isinstance(event, PromptProgress):
+                    self._on_reading(self._target_tokens, event.ratio)
+                elif isinstance(event, TextDelta):
+                    answering.note(event)
                 elif isinstance(event, Finished):
                     return event.result
         raise AssertionError("a stream ends with Finished or raises")
@@ -215,24 +246,33 @@ class Prober:
             prompt_tokens=result.stats.prompt_tokens,
             stop_reason=result.stats.stop_reason,
         )
+        second = tasks.follow_up_question(haystack)
         follow_up: scoring.Score | None = None
         head: scoring.Score | None = None
-        second = tasks.follow_up_question(haystack)
-        verdict = scoring.judge(first, delivery, follow_up_possible=second is not None, baseline_ratio=baseline_ratio)
-        if verdict.kind == "undecided" and second is not None:
-            follow_up = await self._score(haystack, second)
-            verdict = scoring.judge(first, delivery, follow_up=follow_up, baseline_ratio=baseline_ratio)
-        if verdict.kind == "head_unclear":
-            alone = tasks.ask((min(question.needles, key=lambda needle: needle.start),), seed=self._seed)
-            head = await self._score(haystack, alone)
-            verdict = scoring.judge(
+        beginning: scoring.Beginning | None = None
+
+        def judged() -> scoring.Verdict:
+            return scoring.judge(
                 first,
                 delivery,
                 follow_up=follow_up,
                 head=head,
+                beginning=beginning,
                 follow_up_possible=second is not None,
                 baseline_ratio=baseline_ratio,
             )
+
+        verdict = judged()
+        if verdict.kind == "undecided" and second is not None:
+            follow_up = scoring.score_answer(await self._reply(haystack, second), second, haystack)
+            verdict = judged()
+        if verdict.kind == "head_unclear":
+            alone = tasks.ask((question.first_needle,), seed=self._seed)
+            head = scoring.score_answer(await self._reply(haystack, alone), alone, haystack)
+            verdict = judged()
+            if verdict.kind == "delivery_unclear":
+                beginning = await self._beginning(haystack, alone)
+                verdict = judged()
         return replace(
             _figures(target_tokens, result),
             outcome=_OUTCOMES[verdict.kind],
@@ -242,9 +282,29 @@ class Prober:
             asked=verdict.asked,
         )
 
-    async def _score(self, haystack: Haystack, question: tasks.Question) -> scoring.Score:
-        result = await self._send(tasks.prompt(haystack, question), question.max_tokens)
-        return scoring.score_answer(result.text, question, haystack)
+    async def _reply(self, haystack: Haystack, question: tasks.Question) -> str:
+        return (await self._send(tasks.prompt(haystack, question), question.max_tokens)).text
+
+    async def _beginning(self, haystack: Haystack, question: tasks.Question) -> scoring.Beginning:
+        """The control of the beginning, right after `question` was asked over the whole text."""
+        start, rest = haystack.parted_after(question.first_needle)
+        # In this order: where the beginning is cut off, both texts come to the same prompt, and both are in the cache.
+        # A prompt read in other portions differs in the last bits of its probabilities, and with them in what is drawn.
+        whole, without = [
+            (await self._send(tasks.prompt(text, question), question.max_tokens, drawn=True)).text
+            for text in (haystack, rest)
+        ]
+        alone = scoring.score_answer(await self._reply(start, question), question, haystack)
+        return scoring.Beginning(alone=alone, whole=whole, without=without)
+
+    async def _reads_the_beginning(self, haystack: Haystack) -> bool:
+        """Whether the beginning of the text is read, told from answers: of a server that counts no tokens."""
+        if not haystack.needles:
+            return True
+        question = tasks.ask(haystack.needles[:1], seed=self._seed)
+        if scoring.score_answer(await self._reply(haystack, question), question, haystack).first_found:
+            return True
+        return (await self._beginning(haystack, question)).was_read
 
     async def _fill(self, target_tokens: int, haystack: Haystack) -> Measured:
         text = self._text(haystack)
@@ -253,12 +313,17 @@ class Prober:
         delivery = scoring.Delivery(
             sent_tokens=await self._count(text), prompt_tokens=result.stats.prompt_tokens, stop_reason=None
         )
-        if not delivery.whole:
-            reason = f"{delivery.sent_tokens} tokens were sent but {delivery.prompt_tokens} were read"
-            return replace(measured, outcome=Outcome.TRUNCATED, reason=reason)
+        if delivery.cut_short:
+            return replace(measured, outcome=Outcome.TRUNCATED, reason=delivery.shortfall)
         if not (result.text or result.reasoning).strip():
             return replace(measured, outcome=Outcome.EMPTY, reason="the server reported success and sent no text")
+        if delivery.prompt_tokens is None and not await self._reads_the_beginning(haystack):
+            return replace(measured, outcome=Outcome.TRUNCATED, reason="the beginning of the text was not read")
         return measured
+
+
+def _ignore(*_: object) -> None:
+    """The default for callers that watch nothing."""
 
 
 def _figures(target_tokens: int, result: GenerationResult) -> Measured:

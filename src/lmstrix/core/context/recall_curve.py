@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from lmstrix.core.context.probe import Measured
 
 EDGE_PRECISION = 1.08  # the effective length is bracketed to within this factor
+RECALLED_STEP_TOKENS = 64  # recalled lengths are told in whole steps: one text differs from the next by more
 
 
 class RecallEdge(NamedTuple):
@@ -51,6 +52,11 @@ class RecallCurve:
         """Whether any length has a score: without one, nothing is known of recall."""
         return any(measured.ratio is not None for measured in self._measured.values())
 
+    @property
+    def is_answered(self) -> bool:
+        """Whether every prompt was answered: what the server failed at is no end of recall."""
+        return all(measured.failure is None for measured in self._measured.values())
+
     def edge(self) -> RecallEdge:
         """Where recall ends. A length that fails below the first one that recalls is no end: it is a false start."""
         good: int | None = None
@@ -72,6 +78,18 @@ class RecallCurve:
     def tokens_read(self, target_tokens: int) -> int:
         """What the server says it read of the prompt of `target_tokens`, never more than that."""
         return min(target_tokens, self._measured[target_tokens].prompt_tokens or target_tokens)
+
+    @property
+    def recalled_tokens(self) -> int | None:
+        """Up to where recall was found, in whole steps; None where it was found nowhere."""
+        good = self.edge().good
+        return None if good is None else self.tokens_read(good) // RECALLED_STEP_TOKENS * RECALLED_STEP_TOKENS
+
+    @property
+    def filled_tokens(self) -> int | None:
+        """The longest prompt that was read whole."""
+        filled = [target for target, measured in self._measured.items() if measured.filled]
+        return self.tokens_read(max(filled)) if filled else None
 
     def points(self) -> tuple[RecallPoint, ...]:
         """The scores, shortest length first, for the registry."""

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from lmstrix.core.registry.results import Configuration, ContextResult
     from lmstrix.ground.choices import Precision
 
-StepKind = Literal["load", "prefill", "recall"]
+StepKind = Literal["load", "prefill", "answer", "recall"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,7 +57,10 @@ class ContextTestOptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
-    """One thing the tester does, for progress displays; `ratio` grows while it goes on, `outcome` ends it."""
+    """One thing the tester does, for progress displays; `ratio` grows while it goes on, `outcome` ends it.
+
+    While the model answers a prompt of `context_length` tokens, `answered_tokens` of at most `max_tokens` have come.
+    """
 
     model_key: str
     kind: StepKind
@@ -65,6 +68,8 @@ class Step:
     ratio: float | None = None
     outcome: Outcome | None = None
     detail: str = ""
+    answered_tokens: int | None = None
+    max_tokens: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,6 +102,9 @@ class ModelTest:
             return f"{key}: nothing was loaded: {self.outcome.refused}"
         if result.error and result.error.startswith(key):
             return result.error
+        # "recall lost at the beginning" says itself how it ended.
+        if result.error and result.error.startswith(result.outcome):
+            return f"{key}: {result.error}"
         return f"{key}: {result.outcome}" + (f": {result.error}" if result.error else "")
 
 

@@ -142,6 +142,7 @@ class _ModelTest:
         self._verification = verification
         self._loadable: int | None = None
         self._effective: int | None = None
+        self._effective_range: tuple[int, int] | None = None
         self._shortest_bad: int | None = None
 
     async def run(self) -> Ending:
@@ -222,9 +223,11 @@ class _ModelTest:
         self._loadable = length
         curve = self._verification.curve
         if curve.is_scored and full.outcome is not Outcome.GARBAGE:
-            good, bad = curve.edge()
+            bad = curve.edge().bad
             if bad is not None:
-                self._effective = None if good is None else curve.tokens_read(good)
+                self._effective_range = self._verification.recalled_range
+                # Of two texts the one recalled less far says what to use.
+                self._effective = self._effective_range[0] if self._effective_range else curve.recalled_tokens
                 return Ending(curve[bad].outcome, curve[bad].reason)
             # A model that recalls to the end of the filled prompt may use the whole context, answers included.
             self._effective = length
@@ -235,8 +238,8 @@ class _ModelTest:
 
     def _end_truncated(self, full: Measured) -> Ending:
         """A server that drops text holds only what it read whole, however large a context it claims."""
-        good, _ = self._verification.curve.edge()
-        self._loadable = self._effective = None if good is None else self._verification.curve.tokens_read(good)
+        curve = self._verification.curve
+        self._loadable, self._effective = curve.filled_tokens, curve.recalled_tokens
         return Ending(full.outcome, full.reason)
 
     def result(self, ending: Ending, provenance: Provenance) -> ContextResult:
@@ -253,6 +256,7 @@ class _ModelTest:
             conclusive=conclusive,
             loadable_context_length=self._loadable,
             effective_context_length=self._effective,
+            effective_range=self._effective_range,
             last_known_bad=self._shortest_bad if alone else None,
             ttft_s=figures.ttft_s if figures else None,
             prefill_tokens_per_second=figures.prefill_tokens_per_second if figures else None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -17,9 +18,15 @@ if TYPE_CHECKING:
     from lmstrix.ground.backend import ModelBackend
     from lmstrix.ground.types import LoadedModel
 
+_FIRST_STEP = 1.25  # two texts seldom end further apart; squared each time they do
+
 
 class Verification:
-    """One model's prompts. `curve` outlives an instance: what a shorter prompt came to is not asked twice."""
+    """One model's prompts. `curve` outlives an instance: what a shorter prompt came to is not asked twice.
+
+    Where recall ends depends on the text, by a tenth and more. So an end inside the context is looked for a second time
+    with another text, `second_curve`; a model that recalls to the end of the context pays for no second one.
+    """
 
     def __init__(
         self, backend: ModelBackend, logbook: Logbook, options: ContextTestOptions, time_budget: TimeBudget
@@ -29,6 +36,15 @@ class Verification:
         self._options = options
         self._time_budget = time_budget
         self.curve = RecallCurve()
+        self.second_curve: RecallCurve | None = None
+
+    @property
+    def recalled_range(self) -> tuple[int, int] | None:
+        """Up to where the two texts were recalled, the lower first; None where only one was asked about."""
+        if self.second_curve is None:
+            return None
+        first, second = self.curve.recalled_tokens, self.second_curve.recalled_tokens
+        return None if first is None or second is None else (min(first, second), max(first, second))
 
     async def verify(self, instance: LoadedModel, length: int) -> Measured:
         """Fill `length` tokens. Returns what held, memory evidence or truncation; anything else ends the test."""
@@ -40,7 +56,8 @@ class Verification:
             deadlines=options.deadlines,
             recall=options.recall,
             question=options.question,
-            on_progress=lambda ratio: self._logbook.step("prefill", length, ratio=ratio),
+            on_reading=lambda target, ratio: self._logbook.step("prefill", target, ratio=ratio),
+            on_answering=self._logbook.answering,
         )
         with self._logbook.intent("prefill", length) as intent:
             self._logbook.step("prefill", length)
@@ -69,7 +86,10 @@ class Verification:
                 measured = await self._measure(prober, target, baseline_ratio)
                 if measured.failure is not None:
                     return measured
-        await self._narrow_edge(prober, baseline_ratio)
+        # The context is filled by now: time that runs out from here on costs precision, and no result.
+        with suppress(EndOfTest):
+            await self._narrow_edge(self.curve, prober, baseline_ratio)
+            await self._recall_another_text(prober.with_other_text(), baseline_ratio)
         return self.curve[longest]
 
     async def _baseline(self, prober: Prober, shortest: int, longest: int) -> Measured | None:
@@ -91,17 +111,44 @@ class Verification:
             return first if first.failure is not None else full
         return replace(full, outcome=Outcome.GARBAGE, reason=f"{first.reason} even at {first.target_tokens:,} tokens")
 
-    async def _narrow_edge(self, prober: Prober, baseline_ratio: float) -> None:
+    async def _recall_another_text(self, prober: Prober, baseline_ratio: float) -> None:
+        """Find where recall of another text ends, on the same load, from where that of the first one ended."""
+        good, bad = self.curve.edge()
+        if good is None or bad is None or self.curve[bad].outcome is not Outcome.RECALL_LOST:
+            return  # to the end of the context, or something else than recall came to an end
+        shortest = await prober.shortest_tokens()
+        if shortest is None or self.second_curve is not None:
+            return
+        curve = RecallCurve()
+        await self._step_from(good, curve, prober, baseline_ratio, shortest)
+        await self._narrow_edge(curve, prober, baseline_ratio)
+        if curve.is_answered:
+            self.second_curve = curve
+
+    async def _step_from(
+        self, target: int, curve: RecallCurve, prober: Prober, baseline_ratio: float, shortest: int
+    ) -> None:
+        """Measure at `target` and ever further away from it, up or down, until recall ends or begins."""
+        measured = first = await self._measure(prober, target, baseline_ratio, curve)
+        end, step = prober.longest_tokens if first.passed else shortest, _FIRST_STEP
+        while measured.failure is None and measured.passed == first.passed and target != end:
+            target = min(end, int(target * step)) if first.passed else max(end, int(target / step))
+            measured = await self._measure(prober, target, baseline_ratio, curve)
+            step *= step
+
+    async def _narrow_edge(self, curve: RecallCurve, prober: Prober, baseline_ratio: float) -> None:
         """Narrow the gap between the longest length that recalls and the shortest that does not, on the same load."""
-        while (middle := self.curve.inside_edge()) is not None:
-            measured = await self._measure(prober, middle, baseline_ratio)
+        while (middle := curve.inside_edge()) is not None:
+            measured = await self._measure(prober, middle, baseline_ratio, curve)
             if measured.failure is not None:
                 return
 
-    async def _measure(self, prober: Prober, target: int, baseline_ratio: float) -> Measured:
+    async def _measure(
+        self, prober: Prober, target: int, baseline_ratio: float, curve: RecallCurve | None = None
+    ) -> Measured:
         self._time_budget.check()
         measured = await prober.measure(target, baseline_ratio=baseline_ratio)
-        self.curve.add(measured)
+        (self.curve if curve is None else curve).add(measured)
         self._logbook.step("recall", target, outcome=measured.outcome, detail=measured.reason)
         self._logbook.probe(measured)
         return measured

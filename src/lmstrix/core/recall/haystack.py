@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from lmstrix.core.recall.keys import keyed_codes
@@ -72,6 +72,10 @@ class Haystack:
         if len(self.needles) < len(asked) + len(FOLLOW_UP_DEPTHS):
             return ()
         return self._nearest(FOLLOW_UP_DEPTHS, taken=asked)
+
+    def parted_after(self, needle: Needle) -> tuple[Haystack, Haystack]:
+        """The text up to the end of `needle`, and the rest of it. Both know all needles, wherever they stand."""
+        return replace(self, text=self.text[: needle.end]), replace(self, text=self.text[needle.end :].lstrip())
 
     def _nearest(self, depths: tuple[float, ...], taken: tuple[Needle, ...]) -> tuple[Needle, ...]:
         free = [needle for needle in self.needles if needle not in taken]

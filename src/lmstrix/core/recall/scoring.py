@@ -7,6 +7,9 @@ earns nothing; an answer that recites the notes instead of answering is refused 
 Judging. Two stages on one prefill: 8 codes decide clear cases, 5 or 6 of 8 ask for 8 more, then 13 of 16 pass. A model
 that recalls 95 % of its needles passes 99.5 times in 100, one that recalls half of them 4 times. All thresholds are
 relative to the same model's own score at a short length, since even short lists defeat some models.
+
+Delivery. A code that is not recalled was either forgotten or never read. The server's own count of the prompt's tokens
+decides. Only where it gives none is the beginning asked for alone, and told from the answers (`Beginning`).
 """
 
 from __future__ import annotations
@@ -25,7 +28,9 @@ if TYPE_CHECKING:
     from lmstrix.ground.types import StopReason
 
 NeedleOutcome = Literal["hit", "swapped", "wrong", "missing"]
-VerdictKind = Literal["recalled", "lost", "undecided", "head_unclear", "truncated", "overflowed", "empty"]
+VerdictKind = Literal[
+    "recalled", "lost", "undecided", "head_unclear", "delivery_unclear", "truncated", "overflowed", "empty"
+]
 
 PASS_RATIO = 0.85  # of the baseline, in the first stage
 FAIL_RATIO = 0.50
@@ -89,7 +94,8 @@ class Verdict:
     """What one length came to. `reason` is one line for people.
 
     "recalled", "lost": decided. "undecided": ask the follow-up question. "head_unclear": enough codes, but not the
-    first one: ask for that key alone. "truncated", "overflowed", "empty": the answer says nothing about recall.
+    first one: ask for that key alone. "delivery_unclear": not even alone, and the server counts no tokens: find out
+    whether the beginning was read. "truncated", "overflowed", "empty": the answer says nothing about recall.
     """
 
     kind: VerdictKind
@@ -99,7 +105,7 @@ class Verdict:
 
     @property
     def decided(self) -> bool:
-        return self.kind not in ("undecided", "head_unclear")
+        return self.kind not in ("undecided", "head_unclear", "delivery_unclear")
 
     @property
     def valid(self) -> bool:
@@ -116,11 +122,39 @@ class Delivery:
     stop_reason: StopReason | None
 
     @property
-    def whole(self) -> bool:
-        """The server read as many tokens as were sent, within 2 %; also when it does not say."""
+    def cut_short(self) -> bool:
+        """The server read fewer tokens than were sent, by more than 2 %. Never when it does not say."""
         if self.prompt_tokens is None:
-            return True
-        return abs(self.prompt_tokens - self.sent_tokens) <= PROMPT_TOKENS_TOLERANCE_RATIO * self.sent_tokens
+            return False
+        return self.sent_tokens - self.prompt_tokens > PROMPT_TOKENS_TOLERANCE_RATIO * self.sent_tokens
+
+    @property
+    def shortfall(self) -> str:
+        """How much was cut, in one line for people."""
+        return f"{self.sent_tokens:,} tokens were sent but {self.prompt_tokens:,} were read"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Beginning:
+    """What tells a text whose beginning was cut off from one whose beginning was forgotten.
+
+    `alone` is the score of the first code asked over the beginning and nothing else. `whole` and `without` are drawn
+    with the same seed at a high temperature, from the whole text and from all but its beginning.
+    """
+
+    alone: Score
+    whole: str
+    without: str
+
+    @property
+    def was_read(self) -> bool:
+        """Not, when the code is known as soon as it stands alone, and the beginning changes no letter of what is drawn.
+
+        The likeliest answer of a model that forgot may be the same with and without the beginning. A drawn one is not:
+        each token depends on all probabilities, and these on every token that was read. A server that draws anew each
+        time is taken to have read all: what it may do without, its recall shows.
+        """
+        return not self.alone.first_found or self.whole != self.without
 
 
 def score_answer(answer: str, question: Question, haystack: Haystack) -> Score:
@@ -150,10 +184,12 @@ def judge(
     *,
     follow_up: Score | None = None,
     head: Score | None = None,
+    beginning: Beginning | None = None,
     follow_up_possible: bool = True,
     baseline_ratio: float = 1.0,
 ) -> Verdict:
-    """Decide one length from the first question and, when they were asked, the follow-up and the first key alone.
+    """Decide one length from the first question and, when they were asked, the follow-up, the first key alone (`head`)
+    and, of a server that counts no tokens, the control of the beginning.
 
     `baseline_ratio` is the model's own score at a short length; 1.0 (the default) when judging the baseline itself.
     """
@@ -162,8 +198,8 @@ def judge(
     def verdict(kind: VerdictKind, reason: str) -> Verdict:
         return Verdict(kind=kind, hits=total.hits, asked=total.asked, reason=reason)
 
-    if not delivery.whole:
-        return verdict("truncated", f"{delivery.sent_tokens} tokens were sent but {delivery.prompt_tokens} were read")
+    if delivery.cut_short:
+        return verdict("truncated", delivery.shortfall)
     if delivery.stop_reason == "contextLengthReached":
         return verdict("overflowed", "the context filled up before the answer ended")
     if first.empty:
@@ -174,13 +210,18 @@ def judge(
     passed = _passed(first, follow_up, baseline_ratio)
     if passed is None and follow_up_possible:
         return verdict("undecided", f"{found}: more must be asked")
-    if not passed:
-        return verdict("lost", found)
-    if not first.first_found and head is None:
+    counted = delivery.prompt_tokens is not None
+    head_found = first.first_found or (head is not None and head.first_found)
+    if not head_found and head is None and (passed or not counted):
         return verdict("head_unclear", f"{found}, but not the one at the beginning")
-    if head is not None and not head.first_found:
-        return verdict("truncated", f"{found}, but the beginning of the text was not read")
-    return verdict("recalled", found)
+    if not head_found and not counted:
+        if beginning is None:
+            return verdict("delivery_unclear", f"{found}, but not the one at the beginning, and no tokens are counted")
+        if not beginning.was_read:
+            return verdict("truncated", f"{found}, but the beginning of the text was not read")
+    if passed and not head_found:
+        return verdict("lost", f"recall lost at the beginning ({total.hits} of {total.asked})")
+    return verdict("recalled" if passed else "lost", found)
 
 
 def _passed(first: Score, follow_up: Score | None, baseline_ratio: float) -> bool | None:

@@ -34,9 +34,9 @@ class Question:
     max_tokens: int
 
     @property
-    def first_key(self) -> str:
-        """The key nearest to the beginning of the text: losing it means the head of the prompt was dropped."""
-        return min(self.needles, key=lambda needle: needle.start).key
+    def first_needle(self) -> Needle:
+        """The one nearest to the beginning of the text, which is the first to go when a prompt is cut."""
+        return min(self.needles, key=lambda needle: needle.start)
 
 
 def ask(needles: Sequence[Needle], *, seed: int) -> Question:

@@ -75,6 +75,7 @@ class ContextResult:
     """What is known about one model in one configuration.
 
     `loadable_context_length` loads and prefills, `effective_context_length` is also recalled (None: recall not tested).
+    `effective_range` is up to where two texts were recalled, the lower first; None where one was enough.
     `outcome` names how the last run ended; `conclusive` is False when that says nothing about the model (the server was
     lost, the run interrupted), and such a run changes no limit.
     """
@@ -85,6 +86,7 @@ class ContextResult:
     conclusive: bool = True
     loadable_context_length: int | None = None
     effective_context_length: int | None = None
+    effective_range: tuple[int, int] | None = None
     last_known_bad: int | None = None
     ttft_s: float | None = None
     prefill_tokens_per_second: float | None = None
@@ -106,7 +108,13 @@ RESULT_FIELDS = frozenset({item.name for item in fields(ContextResult)} | {"test
 def merge_results(old: ContextResult | None, new: ContextResult) -> ContextResult:
     """What is known after a run, given what was known before it."""
     if old is None and not new.conclusive:
-        return replace(new, loadable_context_length=None, effective_context_length=None, last_known_bad=None)
+        return replace(
+            new,
+            loadable_context_length=None,
+            effective_context_length=None,
+            effective_range=None,
+            last_known_bad=None,
+        )
     if old is None:
         return new
     if not new.conclusive:
@@ -117,10 +125,13 @@ def merge_results(old: ContextResult | None, new: ContextResult) -> ContextResul
     recall_lost = new.effective_context_length is not None and new.effective_context_length < reached
     if reached >= proven or contradicted or recall_lost:
         loadable = new.loadable_context_length if reached >= proven or contradicted else old.loadable_context_length
-        effective = new.effective_context_length
+        effective, effective_range = new.effective_context_length, new.effective_range
         if effective is None and old.effective_context_length is not None and old.effective_context_length < proven:
-            effective = old.effective_context_length  # recall was known to end below; a run without recall keeps that
-        merged = replace(new, loadable_context_length=loadable, effective_context_length=effective)
+            # Recall was known to end below; a run without recall keeps that.
+            effective, effective_range = old.effective_context_length, old.effective_range
+        merged = replace(
+            new, loadable_context_length=loadable, effective_context_length=effective, effective_range=effective_range
+        )
     else:
         merged = replace(old, outcome=new.outcome, error=new.error, tested_at=new.tested_at)
     # A length that has held since is not bad any more, whatever an earlier run said.
@@ -132,6 +143,8 @@ def result_to_json(result: ContextResult) -> dict[str, Json]:
     raw = known_fields(result)
     raw["configuration"] = {"engine": result.configuration.engine} | _load_to_json(result.configuration.load)
     raw["tested_at"] = result.tested_at.astimezone(UTC).isoformat()
+    if result.effective_range is not None:
+        raw["effective_range"] = list(result.effective_range)
     raw["recall_curve"] = [list(point) for point in result.recall_curve]
     if result.provenance is not None:
         raw["provenance"] = _provenance_to_json(result.provenance)
@@ -176,6 +189,7 @@ def result_from_json(raw: dict[str, Json]) -> ContextResult:
         ),
         outcome=raw["outcome"],
         tested_at=read_moment(raw.get("tested_at")) or EPOCH,
+        effective_range=_range(raw.get("effective_range")),
         recall_curve=_curve(raw.get("recall_curve")),
         provenance=_provenance_from_json(raw.get("provenance")),
         **read_fields(ContextResult, raw),
@@ -204,6 +218,13 @@ def _provenance_from_json(raw: Json) -> Provenance | None:
         details=details if isinstance(details, dict) else {},
         **read_fields(Provenance, raw),
     )
+
+
+def _range(raw: Json) -> tuple[int, int] | None:
+    if not isinstance(raw, list) or len(raw) != 2:
+        return None
+    low, high = (read_count(length) for length in raw)
+    return None if low is None or high is None else (low, high)
 
 
 def _curve(raw: Json) -> tuple[RecallPoint, ...]:

@@ -31,6 +31,15 @@ if TYPE_CHECKING:
     from lmstrix.ground.types import StopReason
 
 
+def _prompt_progress(progress: JsonObject) -> PromptProgressEvent:
+    """How far a prompt is. What llama.cpp calls processed has the cached tokens in it."""
+    return PromptProgressEvent(
+        total_tokens=progress["total"],
+        cached_tokens=progress["cache"],
+        processed_tokens=progress["processed"] - progress["cache"],
+    )
+
+
 class CompletionReader:
     """Reads the events of /completion, over several requests when a generation is continued past the context."""
 
@@ -99,9 +108,7 @@ class CompletionReader:
         # Of the first round only: the prompt of a later one is partly what this generation has said.
         if self.prompt_tokens is None:
             self.prompt_tokens, self.cached_tokens = progress["total"], progress["cache"]
-        return PromptProgressEvent(
-            total_tokens=progress["total"], cached_tokens=progress["cache"], processed_tokens=progress["processed"]
-        )
+        return _prompt_progress(progress)
 
     def _count(self, event: JsonObject) -> None:
         self.round_tokens = event["tokens_predicted"]
@@ -170,13 +177,7 @@ class ToolStreamReader:
         for chunk in batch:
             if progress := chunk.get("prompt_progress"):
                 self.prompt_tokens, self.cached_tokens = progress["total"], progress["cache"]
-                out.append(
-                    PromptProgressEvent(
-                        total_tokens=progress["total"],
-                        cached_tokens=progress["cache"],
-                        processed_tokens=progress["processed"],
-                    )
-                )
+                out.append(_prompt_progress(progress))
             self._read_totals(chunk)
             for choice in chunk.get("choices") or ():
                 self.finish_reason = choice.get("finish_reason") or self.finish_reason
