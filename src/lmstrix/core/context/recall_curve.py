@@ -42,6 +42,11 @@ class RecallCurve:
             self.figures = measured
 
     @property
+    def longest_filled(self) -> int | None:
+        """The longest prompt that was read whole and answered, by its intended tokens."""
+        return max((target for target, measured in self._measured.items() if measured.filled), default=None)
+
+    @property
     def first(self) -> Measured:
         """What was measured first: the model's best chance to show that it understands the question."""
         return next(iter(self._measured.values()))

@@ -11,7 +11,6 @@ from lmstrix.core.context.verdict import EndOfTest, Outcome
 from lmstrix.core.recall.tasks import baseline_lengths, curve_lengths
 
 if TYPE_CHECKING:
-    from lmstrix.core.context.attempts import TimeBudget
     from lmstrix.core.context.logbook import Logbook
     from lmstrix.core.context.report import ContextTestOptions
     from lmstrix.ground.backend import ModelBackend
@@ -21,13 +20,10 @@ if TYPE_CHECKING:
 class Verification:
     """One model's prompts. `curve` outlives an instance: what a shorter prompt came to is not asked twice."""
 
-    def __init__(
-        self, backend: ModelBackend, logbook: Logbook, options: ContextTestOptions, time_budget: TimeBudget
-    ) -> None:
+    def __init__(self, backend: ModelBackend, logbook: Logbook, options: ContextTestOptions) -> None:
         self._backend = backend
         self._logbook = logbook
         self._options = options
-        self._time_budget = time_budget
         self.curve = RecallCurve()
 
     async def verify(self, instance: LoadedModel, length: int) -> Measured:
@@ -99,7 +95,6 @@ class Verification:
                 return
 
     async def _measure(self, prober: Prober, target: int, baseline_ratio: float) -> Measured:
-        self._time_budget.check()
         measured = await prober.measure(target, baseline_ratio=baseline_ratio)
         self.curve.add(measured)
         self._logbook.step("recall", target, outcome=measured.outcome, detail=measured.reason)
