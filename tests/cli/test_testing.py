@@ -16,7 +16,7 @@ from tests.cli.processes import finish, start, wait_until
 from tests.support.faulty_server import FaultyModel, FaultyServer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from lmstrix.engine import EmbeddedEngine
@@ -250,6 +250,64 @@ def test_ctrl_c_among_all_models_shows_what_was_found(cli: Callable[..., Ran], m
         assert (code, err.splitlines()[-1]) == (130, "lmstrix: interrupted")
         assert [(m["model_key"], m["tested_context_length"]) for m in json.loads(out)["models"]] == [("a", 2048)]
         assert server.instances == {}
+
+
+@pytest.fixture
+def three_models(cli: Callable[..., Ran], monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultyServer]:
+    """A server with models a, b and c, which have been tested."""
+    with FaultyServer(*(FaultyModel(key=key, declared=2048) for key in "abc")) as server:
+        monkeypatch.setenv("LMSTRIX_SERVER", server.address)
+        cli("test", "--all", "--fast", "--quiet").ok()
+        yield server
+
+
+def interrupt_all(server: FaultyServer, *words: str, done_with: str, with_signal: int = signal.SIGINT) -> None:
+    """Test all models, and interrupt in the load after that of `done_with`."""
+
+    def hang_from_now_on(asked: int) -> int:
+        server.faults.load = "hang"
+        return asked
+
+    model, loads = server.models[done_with], server.endpoints().count("loadModel")
+    model.effective = hang_from_now_on
+    process = start("test", "--all", "--fast", "--sort", "id", "--quiet", *words)
+    wait_until(lambda: server.endpoints().count("loadModel") == loads + 2)
+    process.send_signal(with_signal)
+    finish(process)
+    server.faults.load, model.effective = "", lambda asked: asked
+
+
+def keys_tested(ran: Ran) -> list[str]:
+    """The models that `test --json` tested."""
+    return [model["model_key"] for model in ran.json["models"] if model["skipped"] is None]
+
+
+@pytest.mark.parametrize("with_signal", [signal.SIGINT, signal.SIGKILL], ids=["interrupted", "killed"])
+def test_an_interrupted_test_of_all_models_can_be_continued(
+    cli: Callable[..., Ran], three_models: FaultyServer, with_signal: int
+) -> None:
+    interrupt_all(three_models, "--force", done_with="a", with_signal=with_signal)
+    interrupt_all(three_models, "--continue", done_with="b")
+    cli("test", "a", "--fast", "--force", "--quiet").ok()  # a test of one model does not count as the interrupted one
+    planned = cli("test", "--all", "--dry-run", "--continue", "--json").ok().json["models"]
+    assert [model["model_key"] for model in planned] == ["c"]
+    ran = cli("test", "--all", "--continue", "--fast", "--json").ok()
+    assert "going on with an interrupted test of all models: 1 left" in ran.err
+    assert keys_tested(ran) == ["c"]
+    ran = cli("test", "--all", "--resume", "--fast", "--json").ok()
+    assert "no test of all models was interrupted" in ran.err
+    assert keys_tested(ran) == []
+
+
+def test_what_was_tested_since_is_not_left_over(cli: Callable[..., Ran], three_models: FaultyServer) -> None:
+    interrupt_all(three_models, "--force", done_with="a")
+    cli("test", "b", "--fast", "--force", "--quiet").ok()
+    assert keys_tested(cli("test", "--all", "--continue", "--fast", "--json").ok()) == ["c"]
+
+
+def test_only_a_test_of_all_models_can_be_continued(cli: Callable[..., Ran], limited: FaultyServer) -> None:
+    cli("scan", "--quiet").ok()
+    cli("test", MODEL, "--continue").failed(2, "test --all --continue")
 
 
 def test_two_testers_at_once(cli: Callable[..., Ran], limited: FaultyServer) -> None:
