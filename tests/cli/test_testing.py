@@ -13,7 +13,7 @@ from lmstrix.core.history import History
 from lmstrix.core.registry.defaults import BACKUP_SUFFIX, FOLDER
 from tests.cli.conftest import SCRIPTED, TINY, loaded_on
 from tests.cli.processes import finish, start, wait_until
-from tests.support.faulty_server import FaultyModel, FaultyServer
+from tests.support.faulty_server import FaultyModel, FaultyServer, closed_port
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -318,6 +318,29 @@ def test_two_testers_at_once(cli: Callable[..., Ran], limited: FaultyServer) -> 
     cli("test", "--all").failed(1, f"lmstrix test {MODEL}", str(first.pid))
     first.send_signal(signal.SIGINT)
     assert finish(first)[0] == 130
+
+
+def test_the_history_of_a_model_tells_what_led_to_its_result(
+    cli: Callable[..., Ran], limited: FaultyServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cli("scan", "--quiet").ok()
+    assert cli("history", MODEL).ok() == (0, "", f"no test of {MODEL} is on record: lmstrix test {MODEL} makes one\n")
+    assert cli("test", MODEL, "--ctx", "20000", "--fast", "--quiet").code == 1
+    cli("test", MODEL, "--ctx", "5000", "--fast", "--force").ok()
+    monkeypatch.setenv("LMSTRIX_SERVER", f"127.0.0.1:{closed_port()}")  # no server is asked
+    newest = cli("history", MODEL, "--json").ok().json["events"]
+    assert [(event["kind"], event["outcome"]) for event in newest] == [
+        ("load", "ok"),
+        ("prefill", "ok"),
+        ("probe", "ok"),
+    ]
+    table = cli("history", MODEL, "--all").ok()
+    rows = [line.split()[2:4] for line in table.out.splitlines()[1:]]
+    assert rows == [["load", "20,000"], ["load", "5,000"], ["fill", "5,000"], ["prompt", rows[-1][1]]]
+    assert "out of memory at load" in table.out
+    assert table.lines == [f"{MODEL}: 5,000 tokens to use (loads 5,000, recall not tested)"]
+    monkeypatch.setenv("COLUMNS", "40")
+    assert all(len(line) <= 40 for line in cli("history", MODEL).ok().out.splitlines())
 
 
 # --- save, reset, estimate --------------------------------------------------------------------------------------------

@@ -1,5 +1,5 @@
 # ruff: noqa: TC001 - describe() evaluates the annotations, so their names must exist at run time
-"""The command that finds the real context limit of a model."""
+"""The commands about context tests: the one that finds the real limit of a model, and how it came to be."""
 
 from __future__ import annotations
 
@@ -94,3 +94,16 @@ def run(
         raise KeyboardInterrupt
     if report.failed:
         raise LMStrixError(report.failure_line)
+
+
+def history(cli: CommandLine, /, model: str, *, all_runs: Annotated[bool, Flag("all")] = False) -> None:
+    """Show every load, filling and prompt of a model's newest test.
+
+    Args:
+        model: The model.
+        all_runs: Show those of all its tests, not of the newest alone.
+    """
+    from lmstrix.reports.history import show_test_history
+
+    found = cli.service.test_history(model, all_runs=all_runs)
+    show_test_history(cli.console, found.record, found.events)

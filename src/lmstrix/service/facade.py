@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from lmstrix.ground.types import LoadConfig, LoadedModel, StreamEvent
     from lmstrix.service.batching import BatchRequest
     from lmstrix.service.benching import Benchmarking, BenchOptions
+    from lmstrix.service.histories import ModelHistory
     from lmstrix.service.inferring import Inferring, InferWords
     from lmstrix.service.powering import PowerReport
     from lmstrix.service.scanning import Forget
@@ -224,6 +225,12 @@ class LMStrixService(Workspace):
         from lmstrix.service.testing import plan
 
         return plan(self, model, options, order=order)
+
+    def test_history(self, model: str, *, all_runs: bool = False) -> ModelHistory:
+        """What was tried with a model in its newest test, or in all; asks no server."""
+        from lmstrix.service.histories import test_history
+
+        return test_history(self, model, all_runs=all_runs)
 
     # Benchmarks
 
