@@ -82,7 +82,14 @@ def run(
         return
     interrupted = False
     with ContextTestProgressLine(cli.console) as progress:
-        testing = cli.service.test(model, options, order=sort, on_step=progress.step, on_model=progress.model)
+        testing = cli.service.test(
+            model,
+            options,
+            order=sort,
+            on_step=progress.step,
+            on_model=progress.model,
+            on_time_left=progress.time_left if progress.live else None,
+        )
         try:
             report = cli.run(testing.run())
         except KeyboardInterrupt:

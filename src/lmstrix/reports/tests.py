@@ -6,7 +6,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from lmstrix.core.context.verdict import Outcome
-from lmstrix.ground.units import format_bytes, format_seconds, format_tokens
+from lmstrix.ground.units import format_about, format_bytes, format_seconds, format_tokens
 from lmstrix.reports.json_form import json_form
 from lmstrix.reports.progress import ProgressLine
 from lmstrix.reports.table import Column
@@ -14,6 +14,7 @@ from lmstrix.reports.table import Column
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from lmstrix.core.context.eta import TimeLeft
     from lmstrix.core.context.report import ContextReport, ModelTest, PlannedTest, Step
     from lmstrix.core.registry.records import ModelRecord
     from lmstrix.core.registry.results import RecallPoint
@@ -47,19 +48,29 @@ class ContextTestProgressLine(ProgressLine):
     """What a test does now; where no line is drawn, a note for each model and, with --verbose, each finished step."""
 
     _label = ""
+    _shown_left = ""
 
     def model(self, record: ModelRecord, place: int, count: int) -> None:
         """A model's turn has come."""
         self._label = record.model_key + (f" ({place}/{count})" if count > 1 else "")
+        self._shown_left = ""
         self.begin(f"{self._label}: planning")
         if not self.live and count > 1:
             self._console.note(f"testing {self._label}")
 
+    def time_left(self, left: TimeLeft) -> None:
+        """How long it will still take, to be shown with the next step."""
+        parts = []
+        if left.model_s is not None:
+            parts.append(f"{format_about(left.model_s)} left")
+        if left.all_s is not None and left.all_s != left.model_s:
+            parts.append(f"{format_about(left.all_s)} for all")
+        self._shown_left = ", ".join(parts)
+
     def step(self, step: Step) -> None:
         """Something began, went on, or ended."""
         doing = f"{self._label}: {_STEPS[step.kind]} {step.context_length:,}"
-        # A load of unknown progress begins at 0, which also starts the estimate of its time anew.
-        self.update(doing, step.ratio or 0.0)
+        self.update(doing, step.ratio or 0.0, tail=self._shown_left)
         if step.outcome is not None and self._console.verbose:
             detail = f" ({step.detail})" if step.detail and step.detail != step.outcome else ""
             self._console.note(f"{doing}: {step.outcome}{detail}")

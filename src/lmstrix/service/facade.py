@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from lmstrix.core.benchmark.compare import BenchComparison
     from lmstrix.core.benchmark.events import BenchEvent
     from lmstrix.core.benchmark.records import BenchReport
+    from lmstrix.core.context.eta import TimeLeft
     from lmstrix.core.context.report import PlannedTest, Step
     from lmstrix.core.health import DoctorReport
     from lmstrix.core.history import BenchRun
@@ -205,6 +206,7 @@ class LMStrixService(Workspace):
         order: TestOrder = "risk",
         on_step: Callable[[Step], None] | None = None,
         on_model: Callable[[ModelRecord, int, int], None] | None = None,
+        on_time_left: Callable[[TimeLeft], None] | None = None,
     ) -> ContextTesting:
         """A search for the real context limit of one model, or with None of all without a result; ready to be run."""
         from lmstrix.service.testing import ContextTesting
@@ -216,6 +218,7 @@ class LMStrixService(Workspace):
             order=order,
             on_step=on_step and in_caller(on_step),
             on_model=on_model and in_caller(on_model),
+            on_time_left=on_time_left and in_caller(on_time_left),
         )
 
     def plan_tests(

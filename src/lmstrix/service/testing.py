@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import time
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -23,12 +24,13 @@ from lmstrix.ground.errors import LMStrixError, UsageError
 from lmstrix.ground.tasks import to_its_end
 from lmstrix.ground.types import DEFAULT_LOAD, Deadlines, LoadConfig, Provenance
 from lmstrix.loaders.gguf import read_header
-from lmstrix.service import continuing
+from lmstrix.service import continuing, forecasting
 from lmstrix.service.finding import known_models
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from lmstrix.core.context.eta import RunForecast, TimeLeft
     from lmstrix.core.memory.shape import ModelShape
     from lmstrix.core.registry.records import ModelRecord
     from lmstrix.core.registry.registry import ModelRegistry
@@ -73,6 +75,7 @@ class ContextTesting:
         order: TestOrder = "risk",
         on_step: Callable[[Step], None] | None = None,
         on_model: Callable[[ModelRecord, int, int], None] | None = None,
+        on_time_left: Callable[[TimeLeft], None] | None = None,
     ) -> None:
         self._workspace = workspace
         self._model = model
@@ -80,6 +83,8 @@ class ContextTesting:
         self._order = order
         self._on_step = on_step
         self._on_model = on_model
+        self._on_time_left = on_time_left
+        self._forecast: RunForecast | None = None
         self._tested: list[ModelTest] = []
         self._skipped: list[ModelTest] = []
 
@@ -100,7 +105,10 @@ class ContextTesting:
                 _settle_unfinished(workspace, history)
                 alone = await _make_room(workspace, backend, all_models=options.unload_others)
                 run_id = continuing.begin_run(history.journal, chosen, all_models=self._model is None)
-                run = _TestRun(workspace, history, options, backend, self._on_step, run_id=run_id, alone=alone)
+                run = _TestRun(workspace, history, options, backend, self._step, run_id=run_id, alone=alone)
+                # Reading the headers of all models takes a moment, which is only worth it where somebody watches.
+                if self._on_time_left is not None:
+                    self._forecast = self._forecast_of(registry, history, chosen, backend)
                 ending = continuing.INTERRUPTED
                 try:
                     if await self._test(run, chosen):
@@ -114,11 +122,42 @@ class ContextTesting:
         for place, record in enumerate(chosen, 1):
             if self._on_model is not None:
                 self._on_model(record, place, len(chosen))
+            if self._forecast is not None:
+                self._forecast.begin(record.path)
             tested = await run.test(record)
             self._tested.append(tested)
+            if self._forecast is not None and tested.outcome is not None:
+                self._forecast.end(forecasting.speeds_of(tested.outcome.result))
             if tested.outcome is not None and Outcome(tested.outcome.result.outcome).ends_the_run:
                 return False
         return True
+
+    def _step(self, step: Step) -> None:
+        if self._forecast is not None and self._on_time_left is not None:
+            now_s = time.perf_counter()
+            self._forecast.note(step, now_s)
+            self._on_time_left(self._forecast.left(now_s))
+        if self._on_step is not None:
+            self._on_step(step)
+
+    def _forecast_of(
+        self, registry: ModelRegistry, history: History, chosen: Sequence[ModelRecord], backend: ModelBackend
+    ) -> RunForecast:
+        options = self._options
+        configuration = Configuration(engine=backend.server.engine, load=options.load)
+        local = is_local(backend.server.address)
+        tests = {
+            record.path: forecasting.expected_test(
+                record,
+                _shape_of(self._workspace, record),
+                configuration,
+                ceiling=_ceiling(record, options),
+                budget_bytes=read_host_memory().model_budget_bytes if local else None,
+                recall=not options.fast and options.prompt is None,
+            )
+            for record in chosen
+        }
+        return forecasting.forecast(registry, history.journal, tests, configuration)
 
 
 def plan(
