@@ -9,7 +9,7 @@ from lmstrix.core.context.verdict import Outcome
 from lmstrix.ground.units import format_about, format_bytes, format_seconds, format_tokens
 from lmstrix.reports.json_form import json_form
 from lmstrix.reports.progress import ProgressLine
-from lmstrix.reports.table import Column
+from lmstrix.reports.table import Column, shorten
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -52,7 +52,10 @@ class ContextTestProgressLine(ProgressLine):
 
     def model(self, record: ModelRecord, place: int, count: int) -> None:
         """A model's turn has come."""
-        self._label = record.model_key + (f" ({place}/{count})" if count > 1 else "")
+        of_many = f" ({place}/{count})" if count > 1 else ""
+        # The key gives way: what is done with it, and how long that takes, stands behind it.
+        key = shorten(record.model_key, max(8, self.width // 5)) if self.live else record.model_key
+        self._label = key if self.narrow and self.live else key + of_many
         self._shown_left = ""
         self.begin(f"{self._label}: planning")
         if not self.live and count > 1:
@@ -60,12 +63,16 @@ class ContextTestProgressLine(ProgressLine):
 
     def time_left(self, left: TimeLeft) -> None:
         """How long it will still take, to be shown with the next step."""
-        parts = []
-        if left.model_s is not None:
-            parts.append(f"{format_about(left.model_s)} left")
-        if left.all_s is not None and left.all_s != left.model_s:
-            parts.append(f"{format_about(left.all_s)} for all")
-        self._shown_left = ", ".join(parts)
+        self._shown_left = ""
+        if left.model_s is None:
+            return
+        model = format_about(left.model_s)
+        if self.narrow:
+            self._shown_left = model
+        elif left.all_s is None or left.all_s == left.model_s:
+            self._shown_left = f"{model} left"
+        else:
+            self._shown_left = f"{model} left ({format_about(left.all_s).removeprefix('about ')} for all)"
 
     def step(self, step: Step) -> None:
         """Something began, went on, or ended."""

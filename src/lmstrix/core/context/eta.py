@@ -29,6 +29,7 @@ class _EtaConstants:
     narrowing_prompts: int = 4  # halvings from a factor of two to the 8 % that the end of recall is told within
     least_ratio: float = 0.03  # progress below this is too little to tell a pace by
     exponents: tuple[float, float] = (0.5, 2.0)  # of prompts mostly answering, and of prompts mostly attention
+    overrun: float = 2.0  # times its expected length, after which a step is taken to be misjudged
     samples: int = 9  # the latest measurements of a kind that count: a disk cache makes old ones wrong
 
 
@@ -158,7 +159,8 @@ class ModelForecast:
         loading_s = self._paced_s(spent_s)
         if loading_s is None:
             expected_s = self._pace.load_s(self._test.cost(self._load_length))
-            loading_s = None if expected_s is None else max(expected_s - spent_s, 0.0)
+            if expected_s is not None and spent_s <= ETA.overrun * expected_s:
+                loading_s = max(expected_s - spent_s, 0.0)
         filling_s = self._filling_s(0.0, ratio=0.0)
         return None if loading_s is None or filling_s is None else loading_s + filling_s
 
@@ -176,7 +178,11 @@ class ModelForecast:
         narrowing_s = self._narrowing_s(seconds)
         if not left:
             return narrowing_s
-        current_s = max(seconds(left[0]) - spent_s, paced_s or 0.0)
+        expected_s = seconds(left[0])
+        # A prompt that takes far longer than expected shows that the expectation was wrong.
+        if paced_s is None and spent_s > ETA.overrun * expected_s:
+            return None
+        current_s = max(expected_s - spent_s, paced_s or 0.0)
         return current_s + sum(map(seconds, left[1:])) + narrowing_s
 
     def _narrowing_s(self, seconds: Callable[[int], float]) -> float:
