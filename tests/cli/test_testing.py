@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 from typing import TYPE_CHECKING, Any
 
@@ -11,15 +12,16 @@ import pytest
 
 from lmstrix.core.history import History
 from lmstrix.core.registry.defaults import BACKUP_SUFFIX, FOLDER
+from lmstrix.engine import EmbeddedEngine
 from tests.cli.conftest import SCRIPTED, TINY, loaded_on
 from tests.cli.processes import finish, start, wait_until
 from tests.support.faulty_server import FaultyModel, FaultyServer, closed_port
+from tests.support.tiny_gguf import tiny_model
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from lmstrix.engine import EmbeddedEngine
     from tests.cli.conftest import Ran
 
 MODEL = "acme/tiny"
@@ -308,6 +310,26 @@ def test_what_was_tested_since_is_not_left_over(cli: Callable[..., Ran], three_m
 def test_only_a_test_of_all_models_can_be_continued(cli: Callable[..., Ran], limited: FaultyServer) -> None:
     cli("scan", "--quiet").ok()
     cli("test", MODEL, "--continue").failed(2, "test --all --continue")
+
+
+def test_a_time_budget_ends_a_fill_that_takes_long(
+    cli: Callable[..., Ran], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    file = tmp_path / "models/acme/slow-GGUF/slow-f16.gguf"
+    file.parent.mkdir(parents=True)
+    # Filling its context takes minutes.
+    shutil.copy(tiny_model("llama", context_length=65536, n_layers=12, head_dim=64), file)
+    with EmbeddedEngine(tmp_path / "models", memory_limit=2**31) as engine:
+        monkeypatch.setenv("LMSTRIX_SERVER", engine.address)
+        cli("scan", "--quiet").ok()
+        ran = cli("test", "slow", "--fast", "--quiet", "--budget", "4")
+        assert (ran.code, ran.lines) == (
+            1,
+            ["lmstrix: slow: timed out: the time budget of 4 s for this model is spent"],
+        )
+        assert loaded_on(engine.address) == []
+    assert cli("history", "slow", "--json").ok().json["events"][-1]["outcome"] == "interrupted"
+    assert listed(cli, "slow")["status"] == "untested"
 
 
 def test_two_testers_at_once(cli: Callable[..., Ran], limited: FaultyServer) -> None:
