@@ -26,7 +26,9 @@ def test_every_command_speaks_json(cli: Callable[..., Ran], engine: EmbeddedEngi
         (["list"], "list", "models"),
         (["list", "--show", "json"], "list", "models"),
         (["test", TINY, "--dry-run"], "test-plan", "models"),
+        (["history", TINY], "history", "events"),
         (["test", TINY, "--fast"], "test", "models"),
+        (["history", TINY, "--all"], "history", "events"),
         (["estimate", TINY], "estimate", "total_bytes"),
         (["load", SCRIPTED], "load", "models"),
         (["ps"], "ps", "models"),
@@ -76,6 +78,7 @@ def test_json_of_a_test_that_failed_is_still_json(cli: Callable[..., Ran], fault
         (["test", "tiny", "--threshold", "0"], ["smallest"]),
         (["test", "tiny", "--precision", "wild"], ["safe, balanced"]),
         (["test", "tiny", "--file-prompt", "a", "--prompt", "b"], ["not both"]),
+        (["history"], ["MODEL"]),
         (["infer"], ["PROMPT"]),
         (["infer", "hi", "there"], ["'there'"]),
         (["infer", "hi", "--out-ctx", "150%"], ["between"]),
@@ -107,7 +110,7 @@ def test_wrong_words_are_refused_before_anything_runs(
 
 def test_a_wrong_model_name(cli: Callable[..., Ran], faulty: FaultyServer) -> None:
     cli("scan", "--quiet").ok()
-    for words in (["infer", "hi", "-m"], ["test"], ["load"], ["estimate"], ["reset"], ["save"]):
+    for words in (["infer", "hi", "-m"], ["test"], ["history"], ["load"], ["estimate"], ["reset"], ["save"]):
         cli(*words, "acme/tny").failed(1, "'acme/tny'", "acme/tiny")
     assert faulty.endpoints().count("loadModel") == 0
 

@@ -31,6 +31,7 @@ sys.stderr.write(" ".join(name for name in ("asyncio", "lmstudio", "aiohttp", "h
         "test scripted --dry-run",
         "logs",
         "logs --stats",
+        "history scripted",
         "reset scripted",
         "save --dry-run",
         "bench history",

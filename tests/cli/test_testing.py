@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 from typing import TYPE_CHECKING, Any
 
@@ -11,15 +12,16 @@ import pytest
 
 from lmstrix.core.history import History
 from lmstrix.core.registry.defaults import BACKUP_SUFFIX, FOLDER
+from lmstrix.engine import EmbeddedEngine
 from tests.cli.conftest import SCRIPTED, TINY, loaded_on
 from tests.cli.processes import finish, start, wait_until
-from tests.support.faulty_server import FaultyModel, FaultyServer
+from tests.support.faulty_server import FaultyModel, FaultyServer, closed_port
+from tests.support.tiny_gguf import tiny_model
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from lmstrix.engine import EmbeddedEngine
     from tests.cli.conftest import Ran
 
 MODEL = "acme/tiny"
@@ -252,6 +254,84 @@ def test_ctrl_c_among_all_models_shows_what_was_found(cli: Callable[..., Ran], m
         assert server.instances == {}
 
 
+@pytest.fixture
+def three_models(cli: Callable[..., Ran], monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultyServer]:
+    """A server with models a, b and c, which have been tested."""
+    with FaultyServer(*(FaultyModel(key=key, declared=2048) for key in "abc")) as server:
+        monkeypatch.setenv("LMSTRIX_SERVER", server.address)
+        cli("test", "--all", "--fast", "--quiet").ok()
+        yield server
+
+
+def interrupt_all(server: FaultyServer, *words: str, done_with: str, with_signal: int = signal.SIGINT) -> None:
+    """Test all models, and interrupt in the load after that of `done_with`."""
+
+    def hang_from_now_on(asked: int) -> int:
+        server.faults.load = "hang"
+        return asked
+
+    model, loads = server.models[done_with], server.endpoints().count("loadModel")
+    model.effective = hang_from_now_on
+    process = start("test", "--all", "--fast", "--sort", "id", "--quiet", *words)
+    wait_until(lambda: server.endpoints().count("loadModel") == loads + 2)
+    process.send_signal(with_signal)
+    finish(process)
+    server.faults.load, model.effective = "", lambda asked: asked
+
+
+def keys_tested(ran: Ran) -> list[str]:
+    """The models that `test --json` tested."""
+    return [model["model_key"] for model in ran.json["models"] if model["skipped"] is None]
+
+
+@pytest.mark.parametrize("with_signal", [signal.SIGINT, signal.SIGKILL], ids=["interrupted", "killed"])
+def test_an_interrupted_test_of_all_models_can_be_continued(
+    cli: Callable[..., Ran], three_models: FaultyServer, with_signal: int
+) -> None:
+    interrupt_all(three_models, "--force", done_with="a", with_signal=with_signal)
+    interrupt_all(three_models, "--continue", done_with="b")
+    cli("test", "a", "--fast", "--force", "--quiet").ok()  # a test of one model does not count as the interrupted one
+    planned = cli("test", "--all", "--dry-run", "--continue", "--json").ok().json["models"]
+    assert [model["model_key"] for model in planned] == ["c"]
+    ran = cli("test", "--all", "--continue", "--fast", "--json").ok()
+    assert "going on with an interrupted test of all models: 1 left" in ran.err
+    assert keys_tested(ran) == ["c"]
+    ran = cli("test", "--all", "--resume", "--fast", "--json").ok()
+    assert "no test of all models was interrupted" in ran.err
+    assert keys_tested(ran) == []
+
+
+def test_what_was_tested_since_is_not_left_over(cli: Callable[..., Ran], three_models: FaultyServer) -> None:
+    interrupt_all(three_models, "--force", done_with="a")
+    cli("test", "b", "--fast", "--force", "--quiet").ok()
+    assert keys_tested(cli("test", "--all", "--continue", "--fast", "--json").ok()) == ["c"]
+
+
+def test_only_a_test_of_all_models_can_be_continued(cli: Callable[..., Ran], limited: FaultyServer) -> None:
+    cli("scan", "--quiet").ok()
+    cli("test", MODEL, "--continue").failed(2, "test --all --continue")
+
+
+def test_a_time_budget_ends_a_fill_that_takes_long(
+    cli: Callable[..., Ran], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    file = tmp_path / "models/acme/slow-GGUF/slow-f16.gguf"
+    file.parent.mkdir(parents=True)
+    # Filling its context takes minutes.
+    shutil.copy(tiny_model("llama", context_length=65536, n_layers=12, head_dim=64), file)
+    with EmbeddedEngine(tmp_path / "models", memory_limit=2**31) as engine:
+        monkeypatch.setenv("LMSTRIX_SERVER", engine.address)
+        cli("scan", "--quiet").ok()
+        ran = cli("test", "slow", "--fast", "--quiet", "--budget", "4")
+        assert (ran.code, ran.lines) == (
+            1,
+            ["lmstrix: slow: timed out: the time budget of 4 s for this model is spent"],
+        )
+        assert loaded_on(engine.address) == []
+    assert cli("history", "slow", "--json").ok().json["events"][-1]["outcome"] == "interrupted"
+    assert listed(cli, "slow")["status"] == "untested"
+
+
 def test_two_testers_at_once(cli: Callable[..., Ran], limited: FaultyServer) -> None:
     cli("scan", "--quiet").ok()
     limited.faults.load = "hang"
@@ -260,6 +340,29 @@ def test_two_testers_at_once(cli: Callable[..., Ran], limited: FaultyServer) -> 
     cli("test", "--all").failed(1, f"lmstrix test {MODEL}", str(first.pid))
     first.send_signal(signal.SIGINT)
     assert finish(first)[0] == 130
+
+
+def test_the_history_of_a_model_tells_what_led_to_its_result(
+    cli: Callable[..., Ran], limited: FaultyServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cli("scan", "--quiet").ok()
+    assert cli("history", MODEL).ok() == (0, "", f"no test of {MODEL} is on record: lmstrix test {MODEL} makes one\n")
+    assert cli("test", MODEL, "--ctx", "20000", "--fast", "--quiet").code == 1
+    cli("test", MODEL, "--ctx", "5000", "--fast", "--force").ok()
+    monkeypatch.setenv("LMSTRIX_SERVER", f"127.0.0.1:{closed_port()}")  # no server is asked
+    newest = cli("history", MODEL, "--json").ok().json["events"]
+    assert [(event["kind"], event["outcome"]) for event in newest] == [
+        ("load", "ok"),
+        ("prefill", "ok"),
+        ("probe", "ok"),
+    ]
+    table = cli("history", MODEL, "--all").ok()
+    rows = [line.split()[2:4] for line in table.out.splitlines()[1:]]
+    assert rows == [["load", "20,000"], ["load", "5,000"], ["fill", "5,000"], ["prompt", rows[-1][1]]]
+    assert "out of memory at load" in table.out
+    assert table.lines == [f"{MODEL}: 5,000 tokens to use (loads 5,000, recall not tested)"]
+    monkeypatch.setenv("COLUMNS", "40")
+    assert all(len(line) <= 40 for line in cli("history", MODEL).ok().out.splitlines())
 
 
 # --- save, reset, estimate --------------------------------------------------------------------------------------------

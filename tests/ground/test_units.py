@@ -60,3 +60,22 @@ def test_formatted_bytes_are_near_and_parse_again(count: int) -> None:
 )
 def test_formatted_seconds(seconds: float | None, text: str) -> None:
     assert units.format_seconds(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0, "a few seconds"),
+        (12, "about 10 s"),
+        (54, "about 50 s"),
+        (55, "about 1 min"),
+        (190, "about 3 min"),
+        (22 * 60, "about 20 min"),
+        (57 * 60, "about 55 min"),
+        (58 * 60, "about 1 h"),
+        (100 * 60, "about 1.5 h"),
+        (6.4 * 3600, "about 6 h"),
+    ],
+)
+def test_predicted_seconds_are_told_no_finer_than_they_are_known(seconds: float, text: str) -> None:
+    assert units.format_about(seconds) == text

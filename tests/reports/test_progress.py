@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import time
 
 import pytest
 
+from lmstrix.core.context.eta import TimeLeft
 from lmstrix.core.context.report import Step
 from lmstrix.core.context.verdict import Outcome
 from lmstrix.core.registry.records import ModelRecord
@@ -93,3 +95,49 @@ def test_an_ending_that_names_itself_is_told_once(capsys: pytest.CaptureFixture[
         line.model(MODEL, 1, 1)
         line.step(step)
     assert capsys.readouterr().err == "tiny: recall at 4,096: recall lost at the beginning (7 of 8)\n"
+
+
+@pytest.mark.parametrize(
+    ("columns", "left", "shown"),
+    [
+        (80, TimeLeft(), "tiny (2/3): loading 4,096"),
+        (80, TimeLeft(model_s=190.0), "tiny (2/3): loading 4,096 about 3 min left"),
+        (80, TimeLeft(model_s=190.0, all_s=7000.0), "tiny (2/3): loading 4,096 about 3 min left (2 h for all)"),
+        (80, TimeLeft(model_s=4.0, all_s=4.0), "tiny (2/3): loading 4,096 a few seconds left"),
+        (40, TimeLeft(model_s=190.0, all_s=7000.0), "tiny: loading 4,096 about 3 min"),
+    ],
+)
+def test_a_test_tells_how_long_it_will_still_take_where_that_is_known(
+    columns: int, left: TimeLeft, shown: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert shown in drawn(MODEL, columns, left, monkeypatch, capsys)
+
+
+def test_a_long_name_gives_way_to_what_is_done(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    long = ModelRecord("acme/long.gguf", {"model_key": "acme/a-name-that-goes-on-and-on-and-on-instruct-q4_k_m"})
+    for columns in (80, 40):
+        line = drawn(long, columns, TimeLeft(model_s=190.0, all_s=7000.0), monkeypatch, capsys)
+        assert "loading 4,096" in line
+        assert "about 3 min" in line
+
+
+def drawn(
+    record: ModelRecord,
+    columns: int,
+    left: TimeLeft,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> str:
+    """What the line of a test shows on a terminal so wide: its last state, without bar and clock."""
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", str(columns))
+    with ContextTestProgressLine(Console(color=False), live=True) as line:
+        line.model(record, 2, 3)
+        line.time_left(left)
+        line.step(Step(model_key="tiny", kind="load", context_length=4096))
+    text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", capsys.readouterr().err)
+    last = text.replace("\r", "\n").strip().splitlines()[-1]
+    assert len(last) <= columns
+    return " ".join(word for word in last.split() if not re.fullmatch(r"[━╸╺]+|[0-9]:[0-9:]+", word))

@@ -26,6 +26,7 @@ COMMANDS: Commands = {
     ("scan",): models.scan,
     ("list",): models.list_,
     ("test",): tests.run,
+    ("history",): tests.history,
     ("infer",): answers.infer,
     ("chat",): answers.chat,
     ("batch",): answers.batch,

@@ -1,10 +1,12 @@
 # ruff: noqa: TC001 - describe() evaluates the annotations, so their names must exist at run time
-"""The command that finds the real context limit of a model."""
+"""The commands about context tests: the one that finds the real limit of a model, and how it came to be."""
 
 from __future__ import annotations
 
+from typing import Annotated
+
 from lmstrix.cli.command_line import CommandLine
-from lmstrix.cli.kinds import AllModels, Seconds, Tokens
+from lmstrix.cli.kinds import AllModels, Flag, Seconds, Tokens
 from lmstrix.cli.options import LoadOptions, prompt_text
 from lmstrix.ground.choices import Precision, TestOrder
 from lmstrix.ground.errors import LMStrixError, UsageError
@@ -22,7 +24,7 @@ def run(
     fast: bool = False,
     force: bool = False,
     reset: bool = False,
-    resume: bool = False,
+    resume: Annotated[bool, Flag("continue")] = False,
     dry_run: bool = False,
     prompt: str | None = None,
     file_prompt: str | None = None,
@@ -43,17 +45,16 @@ def run(
         fast: Skip the recall questions; a filled context that answers anything passes.
         force: Try sizes at or above one that failed before; with --all, test again what has a result.
         reset: Start afresh; the old result is replaced only when the new one exists.
-        resume: Go on from the journal of an interrupted run (done automatically; kept for scripts).
+        resume: With --all, go on with the models that an interrupted test of all models left over (also --resume).
         dry_run: Show what would be tried, with predicted memory and risk; touch nothing.
         prompt: Ask this instead of the recall questions; any answer passes.
         file_prompt: The same, read from a file.
         sort: Order of --all.
         load_timeout: Limit of one load.
-        budget: Limit of one model's test in all.
+        budget: Time for one model's test (for each, with --all); what was filled by then is kept.
         parallel_slots: Slots to load with (the result is stored for this number).
         unload_others: First unload the models that others have loaded.
     """
-    del resume  # an interrupted run is always continued; the word is accepted for scripts that say it
     from lmstrix.reports.tests import ContextTestProgressLine, show_test_plan, show_test_report
     from lmstrix.service.testing import ContextTestRequest
 
@@ -71,6 +72,7 @@ def run(
         budget_s=budget,
         load=load.config(),
         unload_others=unload_others,
+        resume=resume,
     )
     if dry_run:
         # A dry run asks no server for its models, so the registry must know some.
@@ -80,7 +82,14 @@ def run(
         return
     interrupted = False
     with ContextTestProgressLine(cli.console) as progress:
-        testing = cli.service.test(model, options, order=sort, on_step=progress.step, on_model=progress.model)
+        testing = cli.service.test(
+            model,
+            options,
+            order=sort,
+            on_step=progress.step,
+            on_model=progress.model,
+            on_time_left=progress.time_left if progress.live else None,
+        )
         try:
             report = cli.run(testing.run())
         except KeyboardInterrupt:
@@ -92,3 +101,16 @@ def run(
         raise KeyboardInterrupt
     if report.failed:
         raise LMStrixError(report.failure_line)
+
+
+def history(cli: CommandLine, /, model: str, *, all_runs: Annotated[bool, Flag("all")] = False) -> None:
+    """Show every load, filling and prompt of a model's newest test.
+
+    Args:
+        model: The model.
+        all_runs: Show those of all its tests, not of the newest alone.
+    """
+    from lmstrix.reports.history import show_test_history
+
+    found = cli.service.test_history(model, all_runs=all_runs)
+    show_test_history(cli.console, found.record, found.events)

@@ -105,3 +105,18 @@ def format_seconds(seconds: float | None) -> str:
         return f"{minutes} m {rest:02d} s"
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes:02d} m"
+
+
+def format_about(seconds: float) -> str:
+    """A predicted duration, no finer than a prediction is: "a few seconds", "about 40 s", "about 3 min"."""
+    if seconds < 10:
+        return "a few seconds"
+    if seconds < 55:
+        return f"about {10 * round(seconds / 10)} s"
+    minutes = seconds / 60
+    if minutes < 9.5:
+        return f"about {max(round(minutes), 1)} min"
+    if minutes < 57.5:
+        return f"about {5 * round(minutes / 5)} min"
+    hours = minutes / 60
+    return f"about {round(2 * hours) / 2:g} h" if hours < 5 else f"about {round(hours)} h"

@@ -6,6 +6,7 @@ line; the subclass that drives a line then shows the finished steps as notes.
 
 from __future__ import annotations
 
+import shutil
 import sys
 import time
 from typing import TYPE_CHECKING, Self
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 _ALMOST_DONE = 0.999  # a task of Rich that reaches its total stops its clock
 _LEAST_TOLD_S = 1.0  # less is over before it is read
+_NARROW = 60  # columns; below, there is room for the words and the time left, and no more
 
 
 class ProgressLine:
@@ -31,20 +33,28 @@ class ProgressLine:
         self._console = console
         self.live = not console.quiet and not console.verbose and sys.stderr.isatty() if live is None else live
         self._drawn: tuple[Progress, TaskID] | None = None
+        self.width = shutil.get_terminal_size().columns
         self._words = ""
         self._began_s = 0.0
+
+    @property
+    def narrow(self) -> bool:
+        return self.width < _NARROW
 
     def __enter__(self) -> Self:
         if self.live:
             # Rich takes a tenth of a second to import, so only a line that is really drawn pays for it.
             from rich.console import Console as RichConsole
-            from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+            from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
+            from rich.table import Column
 
+            # The bar alone gives way where columns are short: half a clock or half a word tells nothing.
+            clock = TimeElapsedColumn(table_column=Column(min_width=7, no_wrap=True))
+            moving: list[ProgressColumn] = [BarColumn(bar_width=24), clock]
             progress = Progress(
                 SpinnerColumn("line"),
                 TextColumn("{task.description}", markup=False),
-                BarColumn(bar_width=24),
-                TimeElapsedColumn(),
+                *(moving if not self.narrow else []),
                 TextColumn("{task.fields[tail]}", markup=False),
                 console=RichConsole(stderr=True, no_color=not self._console.color),
                 transient=True,

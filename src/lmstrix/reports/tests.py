@@ -6,15 +6,16 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from lmstrix.core.context.verdict import Outcome
-from lmstrix.ground.units import format_bytes, format_seconds, format_tokens
+from lmstrix.ground.units import format_about, format_bytes, format_seconds, format_tokens
 from lmstrix.reports.json_form import json_form
 from lmstrix.reports.progress import ProgressLine
 from lmstrix.reports.recalled import recalled_text
-from lmstrix.reports.table import Column
+from lmstrix.reports.table import Column, shorten
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from lmstrix.core.context.eta import TimeLeft
     from lmstrix.core.context.report import ContextReport, ModelTest, PlannedTest, Step
     from lmstrix.core.registry.records import ModelRecord
     from lmstrix.core.registry.results import RecallPoint
@@ -49,24 +50,40 @@ class ContextTestProgressLine(ProgressLine):
     """What a test does now; where no line is drawn, a note for each model and, with --verbose, each finished step."""
 
     _label = ""
+    _shown_left = ""
 
     def model(self, record: ModelRecord, place: int, count: int) -> None:
         """A model's turn has come."""
-        self._label = record.model_key + (f" ({place}/{count})" if count > 1 else "")
+        of_many = f" ({place}/{count})" if count > 1 else ""
+        # The key gives way: what is done with it, and how long that takes, stands behind it.
+        key = shorten(record.model_key, max(8, self.width // 5)) if self.live else record.model_key
+        self._label = key if self.narrow and self.live else key + of_many
+        self._shown_left = ""
         self.begin(f"{self._label}: planning")
         if not self.live and count > 1:
             self._console.note(f"testing {self._label}")
 
+    def time_left(self, left: TimeLeft) -> None:
+        """How long it will still take, to be shown with the next step."""
+        self._shown_left = ""
+        if left.model_s is None:
+            return
+        model = format_about(left.model_s)
+        if self.narrow:
+            self._shown_left = model
+        elif left.all_s is None or left.all_s == left.model_s:
+            self._shown_left = f"{model} left"
+        else:
+            self._shown_left = f"{model} left ({format_about(left.all_s).removeprefix('about ')} for all)"
+
     def step(self, step: Step) -> None:
         """Something began, went on, or ended."""
         if step.kind == "answer":
-            # No time left is told: nobody knows how much of what it may say a model will say.
             so_far = f"{step.answered_tokens:,} of at most {step.max_tokens:,} tokens"
-            self.update(f"{self._label}: {_STEPS[step.kind]}, {so_far}", step.ratio, tail="")
+            self.update(f"{self._label}: {_STEPS[step.kind]}, {so_far}", step.ratio, tail=self._shown_left)
             return
         doing = f"{self._label}: {_STEPS[step.kind]} {step.context_length:,}"
-        # A load of unknown progress begins at 0, which also starts the estimate of its time anew.
-        self.update(doing, step.ratio or 0.0)
+        self.update(doing, step.ratio or 0.0, tail=self._shown_left)
         if step.outcome is not None and self._console.verbose:
             # "recall lost at the beginning" says itself how it ended.
             own_words = step.detail.startswith(step.outcome)

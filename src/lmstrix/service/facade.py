@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from lmstrix.core.benchmark.compare import BenchComparison
     from lmstrix.core.benchmark.events import BenchEvent
     from lmstrix.core.benchmark.records import BenchReport
+    from lmstrix.core.context.eta import TimeLeft
     from lmstrix.core.context.report import PlannedTest, Step
     from lmstrix.core.health import DoctorReport
     from lmstrix.core.history import BenchRun
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from lmstrix.ground.types import LoadConfig, LoadedModel, StreamEvent
     from lmstrix.service.batching import BatchRequest
     from lmstrix.service.benching import Benchmarking, BenchOptions
+    from lmstrix.service.histories import ModelHistory
     from lmstrix.service.inferring import Inferring, InferWords
     from lmstrix.service.powering import PowerReport
     from lmstrix.service.scanning import Forget
@@ -204,6 +206,7 @@ class LMStrixService(Workspace):
         order: TestOrder = "risk",
         on_step: Callable[[Step], None] | None = None,
         on_model: Callable[[ModelRecord, int, int], None] | None = None,
+        on_time_left: Callable[[TimeLeft], None] | None = None,
     ) -> ContextTesting:
         """A search for the real context limit of one model, or with None of all without a result; ready to be run."""
         from lmstrix.service.testing import ContextTesting
@@ -215,6 +218,7 @@ class LMStrixService(Workspace):
             order=order,
             on_step=on_step and in_caller(on_step),
             on_model=on_model and in_caller(on_model),
+            on_time_left=on_time_left and in_caller(on_time_left),
         )
 
     def plan_tests(
@@ -224,6 +228,12 @@ class LMStrixService(Workspace):
         from lmstrix.service.testing import plan
 
         return plan(self, model, options, order=order)
+
+    def test_history(self, model: str, *, all_runs: bool = False) -> ModelHistory:
+        """What was tried with a model in its newest test, or in all; asks no server."""
+        from lmstrix.service.histories import test_history
+
+        return test_history(self, model, all_runs=all_runs)
 
     # Benchmarks
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import time
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -23,11 +24,13 @@ from lmstrix.ground.errors import LMStrixError, UsageError
 from lmstrix.ground.tasks import to_its_end
 from lmstrix.ground.types import DEFAULT_LOAD, Deadlines, LoadConfig, Provenance
 from lmstrix.loaders.gguf import read_header
+from lmstrix.service import continuing, forecasting
 from lmstrix.service.finding import known_models
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from lmstrix.core.context.eta import RunForecast, TimeLeft
     from lmstrix.core.memory.shape import ModelShape
     from lmstrix.core.registry.records import ModelRecord
     from lmstrix.core.registry.registry import ModelRegistry
@@ -53,10 +56,11 @@ class ContextTestRequest:
     budget_s: float | None = None
     load: LoadConfig = DEFAULT_LOAD
     unload_others: bool = False
+    resume: bool = False
 
 
 class ContextTesting:
-    """One `test`: of one model, or with `model` None of all that have no result yet.
+    """One `test`: of one model, or with `model` None of all that have no result yet, or that another run left over.
 
     `run` tests; interrupted, `so_far` tells what was found until then. `on_model` hears each model, its place, and how
     many there are.
@@ -71,6 +75,7 @@ class ContextTesting:
         order: TestOrder = "risk",
         on_step: Callable[[Step], None] | None = None,
         on_model: Callable[[ModelRecord, int, int], None] | None = None,
+        on_time_left: Callable[[TimeLeft], None] | None = None,
     ) -> None:
         self._workspace = workspace
         self._model = model
@@ -78,6 +83,8 @@ class ContextTesting:
         self._order = order
         self._on_step = on_step
         self._on_model = on_model
+        self._on_time_left = on_time_left
+        self._forecast: RunForecast | None = None
         self._tested: list[ModelTest] = []
         self._skipped: list[ModelTest] = []
 
@@ -97,21 +104,60 @@ class ContextTesting:
                 backend = (await workspace.connect()).backend
                 _settle_unfinished(workspace, history)
                 alone = await _make_room(workspace, backend, all_models=options.unload_others)
-                run = _TestRun(workspace, history, options, backend, self._on_step, alone=alone)
+                run_id = continuing.begin_run(history.journal, chosen, all_models=self._model is None)
+                run = _TestRun(workspace, history, options, backend, self._step, run_id=run_id, alone=alone)
+                # Reading the headers of all models takes a moment, which is only worth it where somebody watches.
+                if self._on_time_left is not None:
+                    self._forecast = self._forecast_of(registry, history, chosen, backend)
+                ending = continuing.INTERRUPTED
                 try:
-                    await self._test(run, chosen)
+                    if await self._test(run, chosen):
+                        ending = continuing.DONE
                 finally:
-                    await to_its_end(run.close())
+                    await to_its_end(run.close(ending))
         return self.so_far()
 
-    async def _test(self, run: _TestRun, chosen: Sequence[ModelRecord]) -> None:
+    async def _test(self, run: _TestRun, chosen: Sequence[ModelRecord]) -> bool:
+        """Returns whether all had their turn."""
         for place, record in enumerate(chosen, 1):
             if self._on_model is not None:
                 self._on_model(record, place, len(chosen))
+            if self._forecast is not None:
+                self._forecast.begin(record.path)
             tested = await run.test(record)
             self._tested.append(tested)
+            if self._forecast is not None and tested.outcome is not None:
+                self._forecast.end(forecasting.speeds_of(tested.outcome.result))
             if tested.outcome is not None and Outcome(tested.outcome.result.outcome).ends_the_run:
-                return
+                return False
+        return True
+
+    def _step(self, step: Step) -> None:
+        if self._forecast is not None and self._on_time_left is not None:
+            now_s = time.perf_counter()
+            self._forecast.note(step, now_s)
+            self._on_time_left(self._forecast.left(now_s))
+        if self._on_step is not None:
+            self._on_step(step)
+
+    def _forecast_of(
+        self, registry: ModelRegistry, history: History, chosen: Sequence[ModelRecord], backend: ModelBackend
+    ) -> RunForecast:
+        options = self._options
+        configuration = Configuration(engine=backend.server.engine, load=options.load)
+        local = is_local(backend.server.address)
+        tests = {
+            record.path: forecasting.expected_test(
+                record,
+                _shape_of(self._workspace, record),
+                configuration,
+                ceiling=_ceiling(record, options),
+                budget_bytes=read_host_memory().model_budget_bytes if local else None,
+                recall=not options.fast and options.prompt is None,
+            )
+            for record in chosen
+        }
+        return forecasting.forecast(registry, history.journal, tests, configuration)
 
 
 def plan(
@@ -162,6 +208,7 @@ class _TestRun:
         backend: ModelBackend,
         on_step: Callable[[Step], None] | None,
         *,
+        run_id: str,
         alone: bool,
     ) -> None:
         self._workspace = workspace
@@ -172,7 +219,7 @@ class _TestRun:
         self._machine = socket.gethostname()
         self._local = is_local(backend.server.address)
         self._alone = alone
-        self._run_id = history.journal.begin_run("test")
+        self._run_id = run_id
         stored = history.beliefs.load(self._machine, self._engine)
         self._learned = MachineBelief.from_json(stored) if stored else None
         self._tester = ContextTester(
@@ -218,13 +265,13 @@ class _TestRun:
         stored = self._workspace.store.load().get(record.path) or record
         return ModelTest(record=stored, outcome=outcome)
 
-    async def close(self) -> None:
+    async def close(self, ending: str) -> None:
         """Leave nothing of ours loaded, and say in the journal that the run is over."""
         with suppress(LMStrixError):
             for stray in await self._tester.unload_strays():
                 self._workspace.notify(f"unloaded {stray}, left over from this run")
         with suppress(LMStrixError):
-            self._history.journal.end_run(self._run_id, "done")
+            self._history.journal.end_run(self._run_id, ending)
 
     def _save(self, subject: Subject, result: ContextResult) -> None:
         # Earlier results go only once there is a new one that says something.
@@ -308,10 +355,13 @@ def _choose(
             f"--threshold {options.threshold:,} leaves no context to test; give {ALIGNMENT_TOKENS} tokens or more"
         )
     if model is not None:
+        if options.resume:
+            raise UsageError("--continue goes on with a test of all models: test --all --continue")
         record = registry.find(model)
         if record.kind == "embedding":
             raise UsageError(f"{record.model_key} is an embedding model; there is no context limit to test")
         return [record], []
+    left = continuing.left_over(workspace, registry) if options.resume else None
     chosen, skipped = [], []
     for record in registry:
         reason = None
@@ -319,6 +369,8 @@ def _choose(
             reason = "embedding model"
         elif record.is_missing:
             reason = "missing"
+        elif left is not None:
+            reason = None if record.path in left else "not left over by the interrupted run"
         elif record.test_status == "completed" and not (options.force or options.reset or options.context_length):
             reason = "tested already (--force tests again)"
         if reason is None:

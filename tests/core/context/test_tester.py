@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 import pytest
 
 from lmstrix.api.client import AsyncLMStudioBackend
-from lmstrix.core.context.attempts import TimeBudget
 from lmstrix.core.context.probe import Prober
 from lmstrix.core.context.report import ContextOutcome, ContextTestOptions, Step, Subject
 from lmstrix.core.context.tester import ContextTester
@@ -224,24 +223,6 @@ async def test_a_second_text_that_brings_the_engine_down_changes_nothing(
     assert 2600 <= result.effective_context_length <= 3300
 
 
-async def test_time_that_runs_out_after_the_fill_costs_precision_alone(
-    lab: Callable[..., Lab], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    here = lab(declared=8192, recalled=3000)
-    filled: list[Step] = []
-
-    def watch(step: Step) -> None:
-        if step.kind == "recall" and step.context_length > 7000:
-            filled.append(step)
-
-    here.tester._on_step = watch
-    monkeypatch.setattr(TimeBudget, "spent_s", property(lambda _: 1000.0 if filled else 0.0))
-    found = await here.test(ContextTestOptions(deadlines=PATIENCE, budget_s=100.0))
-    assert (found.result.outcome, found.result.loadable_context_length) == (Outcome.RECALL_LOST, 8192)
-    assert found.result.effective_context_length is not None
-    assert 1900 <= found.result.effective_context_length <= 3000
-
-
 @pytest.mark.parametrize("fast", [False, True])
 async def test_without_a_token_count_a_dropped_beginning_is_found_out(lab: Callable[..., Lab], fast: bool) -> None:
     here = lab(declared=8192, truncates=True, window=4000, keeps_end=True, counts=False)
@@ -349,6 +330,49 @@ async def test_a_server_that_vanishes_is_no_evidence(lab: Callable[..., Lab]) ->
     found = await here.test()
     assert found.result.outcome in (Outcome.CONNECTION_LOST, Outcome.TIMED_OUT)
     assert not found.result.conclusive
+
+
+# Longer than any deadline of these tests: what ends such a test is its time budget.
+UNHURRIED = Deadlines(load_s=60.0, first_token_s=60.0, between_tokens_s=60.0, silence_s=60.0, total_s=60.0)
+
+
+@pytest.mark.parametrize(("fault", "endpoint"), [("load", "loadModel"), ("predict", "predict")])
+async def test_a_time_budget_ends_what_is_under_way(lab: Callable[..., Lab], fault: str, endpoint: str) -> None:
+    here = lab(declared=4096)
+    setattr(here.server.faults, fault, "hang")
+    found = await asyncio.wait_for(here.test(ContextTestOptions(deadlines=UNHURRIED, budget_s=0.5)), 20)
+    assert found.result.outcome == Outcome.TIMED_OUT
+    assert found.result.error == "the time budget of 0.5 s for this model is spent"
+    assert not found.result.conclusive
+    assert here.server.cancelled == [endpoint]
+    assert not here.server.instances
+    assert settled(here)[-1][1:] == ("interrupted", "nothing")
+    assert [result.outcome for result in here.results] == [Outcome.TIMED_OUT]
+
+
+@pytest.mark.parametrize(
+    ("hangs_after", "loadable", "effective"), [("2,048", 2048, 2048), ("7,808", 8192, 3000)], ids=["early", "late"]
+)
+async def test_a_spent_time_budget_keeps_what_was_filled_before(
+    lab: Callable[..., Lab], hangs_after: str, loadable: int, effective: int
+) -> None:
+    here = lab(declared=8192, recalled=3000 if effective == 3000 else None)
+
+    def watch(step: Step) -> None:
+        if step.kind == "recall" and f"{step.context_length:,}" == hangs_after:
+            here.server.faults.predict = "hang"
+
+    here.tester._on_step = watch
+    found = await asyncio.wait_for(here.test(ContextTestOptions(deadlines=UNHURRIED, budget_s=3.0)), 30)
+    result = found.result
+    assert result.outcome == Outcome.TIMED_OUT
+    assert result.conclusive
+    assert result.loadable_context_length is not None
+    assert 0.97 * loadable <= result.loadable_context_length <= loadable
+    assert result.effective_context_length is not None
+    assert result.effective_context_length <= effective
+    assert (result.effective_context_length == result.loadable_context_length) == (loadable == effective)
+    assert not here.server.instances
 
 
 def settled(lab: Lab) -> list[tuple[str, str | None, str | None]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -21,23 +20,6 @@ if TYPE_CHECKING:
     from lmstrix.ground.types import LoadedModel
 
 LEAST_READABLE_BYTES = 2 * 2**30  # below this, what other programs take and free drowns the difference
-
-
-class TimeBudget:
-    """The time one model's test may take, from now on; None is without limit."""
-
-    def __init__(self, budget_s: float | None) -> None:
-        self._budget_s = budget_s
-        self._started_at_s = time.perf_counter()
-
-    @property
-    def spent_s(self) -> float:
-        return time.perf_counter() - self._started_at_s
-
-    def check(self) -> None:
-        """Raises EndOfTest once it is spent."""
-        if self._budget_s is not None and self.spent_s > self._budget_s:
-            raise EndOfTest(Outcome.TIMED_OUT, f"the time budget of {self._budget_s:g} s for this model is spent")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,7 +50,6 @@ class LoadAttempts:
         subject: Subject,
         options: ContextTestOptions,
         *,
-        time_budget: TimeBudget,
         new_instance_id: Callable[[], str],
         read_memory: Callable[[], int | None],
     ) -> None:
@@ -76,7 +57,6 @@ class LoadAttempts:
         self._logbook = logbook
         self._subject = subject
         self._options = options
-        self._time_budget = time_budget
         self._new_instance_id = new_instance_id
         self._read_memory = read_memory
         self.instance: LoadedModel | None = None
@@ -97,7 +77,6 @@ class LoadAttempts:
     async def load(self, length: int) -> Ending:
         """Load `length` in an instance of our own. Returns OK or memory evidence; anything else ends the test."""
         await self.release()  # two of ours at once would measure neither
-        self._time_budget.check()
         self.loads += 1
         instance_id = self._new_instance_id()
         self._logbook.step("load", length)

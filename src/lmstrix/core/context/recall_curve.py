@@ -43,6 +43,11 @@ class RecallCurve:
             self.figures = measured
 
     @property
+    def longest_filled(self) -> int | None:
+        """The longest prompt that was read whole and answered, by its intended tokens."""
+        return max((target for target, measured in self._measured.items() if measured.filled), default=None)
+
+    @property
     def first(self) -> Measured:
         """What was measured first: the model's best chance to show that it understands the question."""
         return next(iter(self._measured.values()))
@@ -84,12 +89,6 @@ class RecallCurve:
         """Up to where recall was found, in whole steps; None where it was found nowhere."""
         good = self.edge().good
         return None if good is None else self.tokens_read(good) // RECALLED_STEP_TOKENS * RECALLED_STEP_TOKENS
-
-    @property
-    def filled_tokens(self) -> int | None:
-        """The longest prompt that was read whole."""
-        filled = [target for target, measured in self._measured.items() if measured.filled]
-        return self.tokens_read(max(filled)) if filled else None
 
     def points(self) -> tuple[RecallPoint, ...]:
         """The scores, shortest length first, for the registry."""

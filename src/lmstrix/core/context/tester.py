@@ -12,10 +12,12 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from lmstrix.core.answers.load_policy import TESTED_PREFIX
-from lmstrix.core.context.attempts import LoadAttempts, TimeBudget
+from lmstrix.core.context.attempts import LoadAttempts
 from lmstrix.core.context.logbook import Logbook
+from lmstrix.core.context.probe import answer_room
 from lmstrix.core.context.report import ContextOutcome
 from lmstrix.core.context.search import ContextSearch
+from lmstrix.core.context.time_budget import TimeBudget
 from lmstrix.core.context.verdict import Ending, EndOfTest, Outcome, outcome_of
 from lmstrix.core.context.verification import Verification
 from lmstrix.core.registry.results import ContextResult
@@ -82,15 +84,14 @@ class ContextTester:
                 logbook,
                 subject,
                 options,
-                time_budget=time_budget,
                 new_instance_id=self._new_instance_id,
                 read_memory=self._read_memory,
             ),
-            verification=Verification(self._backend, logbook, options, time_budget),
+            verification=Verification(self._backend, logbook, options),
         )
         ending = Ending(Outcome.INTERRUPTED)
         try:
-            ending = await test.run()
+            ending = await test.run(time_budget)
             await test.attempts.release()
         except CancelledError:
             # A cancellation is delivered once: what is awaited from here on runs as if nothing had happened.
@@ -144,14 +145,18 @@ class _ModelTest:
         self._effective: int | None = None
         self._effective_range: tuple[int, int] | None = None
         self._shortest_bad: int | None = None
+        self._verified: list[int] = []  # the lengths whose filling began
 
-    async def run(self) -> Ending:
+    async def run(self, time_budget: TimeBudget) -> Ending:
         """Search and verify, or try the one length asked for. Failures of the server are endings too."""
         try:
-            if self._options.context_length is not None:
-                return await self._try_one_length(self._options.context_length)
-            return await self._search_and_verify()
+            async with time_budget.enforced():
+                if self._options.context_length is not None:
+                    return await self._try_one_length(self._options.context_length)
+                return await self._search_and_verify()
         except EndOfTest as end:
+            if time_budget.ran_out:
+                self._keep_what_was_filled()
             return end.ending
         except LMStrixError as exc:
             return Ending(outcome_of(exc, "load"), one_line(exc))
@@ -212,6 +217,7 @@ class _ModelTest:
 
     async def _verify(self, length: int) -> Measured:
         assert self.attempts.instance is not None
+        self._verified.append(length)
         return await self._verification.verify(self.attempts.instance, length)
 
     def _note_bad(self, length: int) -> None:
@@ -239,8 +245,22 @@ class _ModelTest:
     def _end_truncated(self, full: Measured) -> Ending:
         """A server that drops text holds only what it read whole, however large a context it claims."""
         curve = self._verification.curve
-        self._loadable, self._effective = curve.filled_tokens, curve.recalled_tokens
+        longest = curve.longest_filled
+        self._loadable = None if longest is None else curve.tokens_read(longest)
+        self._effective = curve.recalled_tokens
         return Ending(full.outcome, full.reason)
+
+    def _keep_what_was_filled(self) -> None:
+        """Prompts that were answered before the time was up prove as much of a context as they filled."""
+        curve = self._verification.curve
+        longest = curve.longest_filled
+        if longest is None:
+            return
+        # A context whose longest prompt was answered is filled; what that prompt leaves free is for the answer.
+        whole = [length for length in self._verified if length - answer_room(length) <= longest]
+        self._loadable = max(whole, default=curve.tokens_read(longest))
+        if curve.is_scored:
+            self._effective = self._loadable if curve.edge().good == longest else curve.recalled_tokens
 
     def result(self, ending: Ending, provenance: Provenance) -> ContextResult:
         """What is known so far, for the registry, of a test that ended so."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -12,7 +11,6 @@ from lmstrix.core.context.verdict import EndOfTest, Outcome
 from lmstrix.core.recall.tasks import baseline_lengths, curve_lengths
 
 if TYPE_CHECKING:
-    from lmstrix.core.context.attempts import TimeBudget
     from lmstrix.core.context.logbook import Logbook
     from lmstrix.core.context.report import ContextTestOptions
     from lmstrix.ground.backend import ModelBackend
@@ -28,13 +26,10 @@ class Verification:
     with another text, `second_curve`; a model that recalls to the end of the context pays for no second one.
     """
 
-    def __init__(
-        self, backend: ModelBackend, logbook: Logbook, options: ContextTestOptions, time_budget: TimeBudget
-    ) -> None:
+    def __init__(self, backend: ModelBackend, logbook: Logbook, options: ContextTestOptions) -> None:
         self._backend = backend
         self._logbook = logbook
         self._options = options
-        self._time_budget = time_budget
         self.curve = RecallCurve()
         self.second_curve: RecallCurve | None = None
 
@@ -86,10 +81,8 @@ class Verification:
                 measured = await self._measure(prober, target, baseline_ratio)
                 if measured.failure is not None:
                     return measured
-        # The context is filled by now: time that runs out from here on costs precision, and no result.
-        with suppress(EndOfTest):
-            await self._narrow_edge(self.curve, prober, baseline_ratio)
-            await self._recall_another_text(prober.with_other_text(), baseline_ratio)
+        await self._narrow_edge(self.curve, prober, baseline_ratio)
+        await self._recall_another_text(prober.with_other_text(), baseline_ratio)
         return self.curve[longest]
 
     async def _baseline(self, prober: Prober, shortest: int, longest: int) -> Measured | None:
@@ -146,7 +139,6 @@ class Verification:
     async def _measure(
         self, prober: Prober, target: int, baseline_ratio: float, curve: RecallCurve | None = None
     ) -> Measured:
-        self._time_budget.check()
         measured = await prober.measure(target, baseline_ratio=baseline_ratio)
         (self.curve if curve is None else curve).add(measured)
         self._logbook.step("recall", target, outcome=measured.outcome, detail=measured.reason)
