@@ -13,6 +13,17 @@ Precision = Literal["safe", "balanced", "tight", "exhaustive"]
 """How near to the edge a search for a context limit goes."""
 TestOrder = Literal["risk", "id", "size", "ctx"]
 """In which order a test of several models takes them."""
+EndedBy = Literal[
+    "declared",
+    "memory_at_load",
+    "memory_at_prefill",
+    "guardrail",
+    "threshold",
+    "asked_length",
+    "recall",
+    "time_budget",
+]
+"""What keeps a context test from finding a longer context."""
 BenchTask = Literal["story", "html", "code", "summary", "qa"]
 """What a benchmark asks for."""
 ReportFormat = Literal["html", "md", "csv", "json", "junit"]

@@ -12,8 +12,7 @@ from lmstrix.core.benchmark.records import BenchReport, BenchRequest, BenchTarge
 from lmstrix.core.benchmark.runner import Bench
 from lmstrix.core.benchmark.saved import find_unfinished
 from lmstrix.core.history import History
-from lmstrix.core.history.processes import host_name
-from lmstrix.ground.addresses import is_local
+from lmstrix.ground.addresses import host_name, is_local
 from lmstrix.ground.errors import GgufError, ModelNotFoundError, UsageError
 from lmstrix.ground.model_names import parse_shard
 from lmstrix.loaders.gguf import read_header
