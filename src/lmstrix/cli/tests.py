@@ -31,12 +31,13 @@ def run(
     budget: Seconds | None = None,
     load: LoadOptions,
     unload_others: bool = False,
+    ignore_guardrail: bool = False,
 ) -> None:
     """Find the real context limit of a model: load, fill for real, and ask what it remembers.
 
     Args:
         model: The model to test (its key, path, or an unambiguous beginning).
-        all_models: Test every model that has no result yet, smallest risk first.
+        all_models: Test every model whose limit is not known yet, smallest risk first.
         threshold: Never try more than this many tokens.
         ctx: Test exactly this context length instead of searching.
         precision: How near to the edge: safe, balanced, tight or exhaustive (more failing loads for a smaller gap).
@@ -52,6 +53,7 @@ def run(
         budget: Limit of one model's test in all.
         parallel_slots: Slots to load with (the result is stored for this number).
         unload_others: First unload the models that others have loaded.
+        ignore_guardrail: Do not ask the server's guardrail what it lets through; each load itself decides.
     """
     del resume  # an interrupted run is always continued; the word is accepted for scripts that say it
     from lmstrix.reports.tests import ContextTestProgressLine, show_test_plan, show_test_report
@@ -71,6 +73,7 @@ def run(
         budget_s=budget,
         load=load.config(),
         unload_others=unload_others,
+        ignore_guardrail=ignore_guardrail,
     )
     if dry_run:
         # A dry run asks no server for its models, so the registry must know some.

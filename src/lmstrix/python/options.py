@@ -84,6 +84,7 @@ class ContextTestKeywords(TypedDict, total=False):
     budget_s: float | None
     load: LoadConfig
     unload_others: bool
+    ignore_guardrail: bool
 
 
 class WishKeywords(TypedDict, total=False):

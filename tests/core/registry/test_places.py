@@ -166,7 +166,7 @@ def merged(old: ContextResult, new: ContextResult) -> tuple[int | None, str | No
 
 
 def ended(length: int | None, by: str | None, **values: object) -> ContextResult:
-    return result(length, Configuration(), ended_by=by, **values)
+    return replace(result(length, Configuration(), ended_by=by), **values)  # type: ignore[arg-type] # as above
 
 
 @pytest.mark.parametrize(

@@ -34,9 +34,13 @@ class TimeBudget:
     def spent_s(self) -> float:
         return time.perf_counter() - self._started_at_s
 
+    @property
+    def is_spent(self) -> bool:
+        return self._budget_s is not None and self.spent_s > self._budget_s
+
     def check(self) -> None:
         """Raises EndOfTest once it is spent."""
-        if self._budget_s is not None and self.spent_s > self._budget_s:
+        if self.is_spent:
             raise EndOfTest(Outcome.TIMED_OUT, f"the time budget of {self._budget_s:g} s for this model is spent")
 
 

@@ -51,7 +51,12 @@ class Configuration:
     @property
     def key(self) -> str:
         """A stable name: "lmstudio@box", "embedded@box k=q8_0 v=q8_0 fa=on gpu=0.5 slots=4"."""
-        return f"{_server_key(self.engine, self.host)} {self.settings}".rstrip()
+        return f"{self.server} {self.settings}".rstrip()
+
+    @property
+    def server(self) -> str:
+        """Engine and machine, as the key has them."""
+        return _server_key(self.engine, self.host)
 
     @property
     def settings(self) -> str:
