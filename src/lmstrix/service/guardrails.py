@@ -63,13 +63,12 @@ def explain(guardrail: Guardrail, engine: str) -> str:
 
 
 def refused_outcome(subject: Subject, guardrail: Guardrail, provenance: Provenance) -> ContextOutcome:
-    """The outcome for a model of which the guardrail lets nothing through; it says nothing about the model."""
+    """The outcome for a model of which the guardrail lets nothing through."""
     why = explain(guardrail, subject.configuration.engine)
     result = ContextResult(
         configuration=subject.configuration,
         outcome=str(Outcome.REFUSED),
         tested_at=datetime.now(UTC),
-        conclusive=False,
         ended_by="guardrail",
         error=why,
         provenance=provenance,
