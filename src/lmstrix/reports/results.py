@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any
 
 from lmstrix.ground.units import format_tokens
@@ -98,6 +99,7 @@ def show_results(console: Console, records: Sequence[ModelRecord]) -> None:
         for result in record.results
     ]
     if rows:
+        sys.stdout.write("\n")
         console.table(_RESULT_COLUMNS, rows)
 
 

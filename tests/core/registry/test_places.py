@@ -178,6 +178,7 @@ def ended(length: int | None, by: str | None, **values: object) -> ContextResult
         (ended(8192, "threshold"), ended(8192, "memory_at_load"), (8192, "memory_at_load")),
         (ended(8192, None), ended(8192, "asked_length"), (8192, "asked_length")),
         (ended(4096, "guardrail"), ended(8192, "threshold"), (8192, "threshold")),
+        (ended(8192, "declared"), ended(2048, "threshold", last_known_bad=4096), (2048, "threshold")),
         (ended(8192, "recall", effective_context_length=3000), ended(8192, "declared"), (3000, "recall")),
         (ended(8192, "declared"), ended(None, "time_budget", conclusive=False), (8192, "declared")),
     ],

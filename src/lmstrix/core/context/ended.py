@@ -44,10 +44,10 @@ def what_ended(end: FinishedTest) -> EndedBy | None:
     failed = _shortest_failure(end)
     if end.loadable is None:
         return (_failure(failed) or _belief(end)) if end.outcome.is_memory_evidence else None
-    if end.outcome in (Outcome.TRUNCATED, Outcome.REDUCED):
-        return None
     if end.outcome is Outcome.RECALL_LOST or (end.effective is not None and end.effective < end.loadable):
         return "recall"
+    if end.outcome in (Outcome.TRUNCATED, Outcome.REDUCED):
+        return None
     if failed is not None:
         return _failure(failed)
     return end.ceiling_by if end.loadable >= end.ceiling else _belief(end)

@@ -151,7 +151,7 @@ def merge_results(old: ContextResult | None, new: ContextResult) -> ContextResul
             new,
             loadable_context_length=loadable,
             effective_context_length=effective,
-            ended_by=_what_ended(old, new, effective),
+            ended_by=_what_ended(old, new, loadable=loadable, effective=effective),
         )
     else:
         merged = replace(old, outcome=new.outcome, error=new.error, tested_at=new.tested_at)
@@ -160,13 +160,15 @@ def merge_results(old: ContextResult | None, new: ContextResult) -> ContextResul
     return replace(merged, last_known_bad=min(bad, default=None), recall_curve=new.recall_curve or old.recall_curve)
 
 
-def _what_ended(old: ContextResult, new: ContextResult, effective: int | None) -> EndedBy | None:
-    """What ended the test that found the lengths which are kept."""
+def _what_ended(
+    old: ContextResult, new: ContextResult, *, loadable: int | None, effective: int | None
+) -> EndedBy | None:
+    """What ended the test that found these lengths."""
     if effective is not None and new.effective_context_length is None:
         return old.ended_by  # recall, found by the earlier run
-    went_no_further = (new.loadable_context_length or 0) <= (old.loadable_context_length or 0)
     # Why there is no more is known already; that this run was not to look further says less.
-    return old.ended_by if went_no_further and not new.is_limit and old.ended_by else new.ended_by
+    says_less = not new.is_limit and loadable == old.loadable_context_length
+    return old.ended_by if says_less and old.ended_by else new.ended_by
 
 
 def result_to_json(result: ContextResult) -> dict[str, Json]:
