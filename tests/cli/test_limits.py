@@ -49,6 +49,7 @@ def test_the_limit_found_is_the_limit(
     limit = found["tested_context_length"]
     assert found["failing_loads"] <= 1
     assert 0 < limit <= DECLARED
+    assert found["ended_by"] == ("declared" if limit == DECLARED else "guardrail")
     beyond = -(-int(limit / 0.9) // ALIGNMENT) * ALIGNMENT
     if limit < DECLARED:
         config = LoadConfig(context_length=min(beyond, DECLARED))

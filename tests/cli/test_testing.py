@@ -13,6 +13,7 @@ import pytest
 from lmstrix.core.history import History
 from lmstrix.core.registry.defaults import BACKUP_SUFFIX, FOLDER
 from lmstrix.engine import EmbeddedEngine
+from lmstrix.ground.addresses import host_name
 from tests.cli.conftest import SCRIPTED, TINY, loaded_on
 from tests.cli.processes import finish, start, wait_until
 from tests.support.faulty_server import FaultyModel, FaultyServer, closed_port
@@ -183,6 +184,111 @@ def test_a_server_that_goes_away_says_nothing_about_the_model(cli: Callable[...,
         cli("test", MODEL, "--force", "--fast", "--quiet")
         limited.faults.load = ""
         assert (listed(cli)["tested_context_length"], listed(cli)["status"]) == (5000, "completed")
+
+
+# --- what ended it ----------------------------------------------------------------------------------------------------
+
+
+def test_a_threshold_is_no_limit(cli: Callable[..., Ran], limited: FaultyServer) -> None:
+    limited.models[MODEL].loadable = None
+    ran = cli("test", MODEL, "--fast", "--threshold", "2048")
+    assert f"{MODEL}: no more was tried (--threshold): the limit may be higher" in ran.ok().err
+    assert "threshold" in ran.out
+    model = listed(cli)
+    assert (model["tested_context_length"], model["ended_by"]) == (2048, "threshold")
+    ran = cli("infer", "hi", "-m", MODEL).ok()
+    assert "2,048 tokens (tested so far; lmstrix test acme/tiny finds its limit)" in ran.err
+    skipped = [
+        m["skipped"] for m in cli("test", "--all", "--fast", "--threshold", "2048", "--json").ok().json["models"]
+    ]
+    assert skipped == ["tested already (--force tests again)"]
+    found = outcome(cli("test", "--all", "--fast", "--json").ok())
+    assert (found["tested_context_length"], found["ended_by"]) == (32768, "declared")
+    assert outcome(cli("test", MODEL, "--fast", "--threshold", "2048", "--json").ok())["ended_by"] == "threshold"
+    assert (listed(cli)["tested_context_length"], listed(cli)["ended_by"]) == (32768, "declared")
+
+
+def test_a_prompt_longer_than_what_was_tried_gets_its_context(cli: Callable[..., Ran], limited: FaultyServer) -> None:
+    limited.models[MODEL].loadable = None
+    cli("test", MODEL, "--fast", "--threshold", "2048", "--quiet").ok()
+    assert cli("infer", "word " * 3000, "-m", MODEL, "--ttl", "0").ok().out
+    cli("test", MODEL, "--fast", "--threshold", "2048", "--quiet").ok()
+
+
+def test_a_guardrail_says_how_to_lift_it(cli: Callable[..., Ran], limited: FaultyServer) -> None:
+    ran = cli("test", MODEL, "--fast", "--json").ok()
+    assert "the server's guardrail lets 8,960 tokens through" in ran.err
+    assert "under Hardware, Model loading guardrails, or let the load itself decide with --ignore-guardrail" in ran.err
+    found = outcome(ran)
+    assert (found["tested_context_length"], found["ended_by"], found["guardrail_limit"]) == (8960, "guardrail", 8960)
+    assert found["predicted_limit_without_guardrail"] > 8960
+    assert "without it about" in ran.err
+    loads = limited.endpoints().count("loadModel")
+    assert outcome(cli("test", "--all", "--fast", "--json").ok())["skipped"] is not None
+    assert limited.endpoints().count("loadModel") == loads  # the guardrail still stands at the same length
+    limited.models[MODEL].loadable = None
+    assert outcome(cli("test", "--all", "--fast", "--json").ok())["ended_by"] == "declared"
+
+
+def test_a_guardrail_that_lets_nothing_through_is_told_without_a_load(
+    cli: Callable[..., Ran], limited: FaultyServer
+) -> None:
+    cli("test", MODEL, "--ctx", "5000", "--fast", "--quiet").ok()
+    limited.models[MODEL].loadable = 0
+    loads = limited.endpoints().count("loadModel")
+    ran = cli("test", MODEL, "--fast", "--quiet")
+    assert (ran.code, len(ran.lines)) == (1, 1)
+    assert f"{MODEL}: nothing was loaded: the server's guardrail lets no context at all through" in ran.err
+    assert "guardrail" in ran.out
+    assert limited.endpoints().count("loadModel") == loads
+    assert listed(cli)["tested_context_length"] == 5000
+
+
+def test_without_the_guardrail_the_loads_decide(cli: Callable[..., Ran], limited: FaultyServer) -> None:
+    limited.models[MODEL].load_failure = "refused"
+    found = outcome(cli("test", MODEL, "--fast", "--ignore-guardrail", "--json", "--precision", "exhaustive").ok())
+    assert "estimateModelUsage" not in limited.endpoints()
+    assert found["ended_by"] == "guardrail"  # it refused the loads themselves
+    assert found["tested_context_length"] == 8960
+    assert {step["outcome"] for step in found["steps"] if step["context_length"] > 9000} == {"refused by guardrail"}
+
+
+# --- kept apart -------------------------------------------------------------------------------------------------------
+
+
+def test_a_list_shows_the_server_in_use_and_that_there_are_others(
+    cli: Callable[..., Ran], engine: EmbeddedEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cli("test", TINY, "--fast", "--quiet").ok()
+    assert "others" not in cli("list").ok().err
+    with FaultyServer(
+        FaultyModel(key=TINY, declared=2048, extra={"path": "acme/tiny-GGUF/tiny-f16.gguf"})
+    ) as lm_studio:
+        monkeypatch.setenv("LMSTRIX_SERVER", lm_studio.address)
+        cli("test", TINY, "--fast", "--threshold", "1024", "--quiet").ok()
+        assert listed(cli, TINY)["tested_context_length"] == 1024
+        shown = cli("list").ok()
+        assert "those of LM Studio on this machine; 1 model has others" in shown.err
+        cli("infer", "hi", "-m", TINY, "--quiet").ok()
+        assert [each.context_length for each in lm_studio.instances.values()] == [1024]
+    monkeypatch.setenv("LMSTRIX_SERVER", engine.address)
+    assert listed(cli, TINY)["tested_context_length"] == 4096
+    assert "those of the embedded engine on this machine" in cli("list").ok().err
+    model = listed(cli, TINY)
+    assert [(each["engine"], each["ended_by"]) for each in model["results"]] == [
+        ("embedded", "declared"),
+        ("lmstudio", "threshold"),
+    ]
+    table = cli("list", TINY, "--verbose").ok().out
+    assert f"embedded@{host_name()}" in table
+    assert f"lmstudio@{host_name()}" in table
+
+
+def test_only_the_columns_asked_for(cli: Callable[..., Ran], engine: EmbeddedEngine) -> None:
+    cli("test", TINY, "--fast", "--quiet").ok()
+    rows = cli("list", TINY, "--columns", "ended-by,model").ok().out.splitlines()
+    assert [row.split() for row in rows] == [["ENDED", "BY", "MODEL"], ["declared", TINY]]
+    cli("list", "--columns", "model,age").failed(2, "--columns", "'age'", "ended-by")
 
 
 # --- ends -------------------------------------------------------------------------------------------------------------
@@ -369,7 +475,14 @@ def test_the_history_of_a_model_tells_what_led_to_its_result(
 
 
 @pytest.fixture
-def defaults(cli: Callable[..., Ran], engine: EmbeddedEngine, home: Path) -> Path:
+def lm_studio(faulty: FaultyServer) -> FaultyServer:
+    """LM Studio, as a server may say it is, with the model `tiny` of 4,096 tokens."""
+    faulty.models = {TINY: FaultyModel(key=TINY, declared=4096, extra={"path": "acme/tiny-GGUF/tiny-f16.gguf"})}
+    return faulty
+
+
+@pytest.fixture
+def defaults(cli: Callable[..., Ran], lm_studio: FaultyServer, home: Path) -> Path:
     """LM Studio's file of defaults for `tiny`, which has a tested context of 4,096, with a setting of the user's."""
     cli("test", TINY, "--fast", "--quiet").ok()
     file = home / FOLDER / "acme/tiny-GGUF/tiny-f16.gguf.json"
@@ -401,6 +514,31 @@ def test_save_merges_and_restores(cli: Callable[..., Ran], defaults: Path) -> No
     assert defaults.read_text() == original
     assert not list(defaults.parent.glob(f"*{BACKUP_SUFFIX}"))
     assert "nothing to put back" in cli("save", "--restore").ok().err
+
+
+def test_save_writes_the_slots_it_was_measured_with(
+    cli: Callable[..., Ran], lm_studio: FaultyServer, defaults: Path
+) -> None:
+    cli("save").ok()
+    assert fields(defaults)["llm.load.numParallelSessions"] == 1
+    cli("save", TINY, "--parallel-slots", "4").failed(1, "4 slots", "lmstrix test tiny", "--parallel-slots 4")
+    cli("test", TINY, "--fast", "--parallel-slots", "4", "--threshold", "2048", "--quiet").ok()
+    shown = cli("save", TINY, "--parallel-slots", "4").ok().out
+    assert "tested only up to 2,048 (threshold)" in shown
+    saved = fields(defaults)
+    assert (saved["llm.load.contextLength"], saved["llm.load.numParallelSessions"]) == (2048, 4)
+    cli("save", TINY, "--parallel-slots", "0").failed(2, "--parallel-slots", "1 or more")
+
+
+def test_save_writes_nothing_that_was_measured_elsewhere(
+    cli: Callable[..., Ran], engine: EmbeddedEngine, home: Path
+) -> None:
+    cli("test", TINY, "--fast", "--quiet").ok()
+    (home / ".internal").mkdir()
+    ran = cli("save").ok()
+    assert "1 tested model(s) left out: not measured on LM Studio on this machine" in ran.err
+    cli("save", TINY).failed(1, "LM Studio on this machine", f"lmstrix test {TINY} --server lmstudio")
+    assert not (home / FOLDER).exists()
 
 
 def test_save_leaves_what_it_cannot_understand(cli: Callable[..., Ran], defaults: Path) -> None:

@@ -7,9 +7,10 @@ such as "--ctx", and raises UsageError with both in it.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, cast, get_args
 
 from lmstrix.ground import units
+from lmstrix.ground.choices import ListColumn
 from lmstrix.ground.errors import UsageError
 
 if TYPE_CHECKING:
@@ -115,6 +116,15 @@ def _each(word: str, what: str, convert: Callable[[str, str], int]) -> tuple[int
     return tuple(dict.fromkeys(convert(part.strip(), what) for part in word.split(",")))
 
 
+def _list_columns(word: str, what: str) -> tuple[ListColumn, ...]:
+    known = get_args(ListColumn)
+    names = dict.fromkeys(part.strip().lower() for part in word.split(","))
+    for name in names:
+        if name not in known:
+            raise UsageError(f"{what}: there is no column {name!r} (there are: {', '.join(known)})")
+    return tuple(cast("ListColumn", name) for name in names)
+
+
 Tokens = Annotated[int, Kind("N", _positive_tokens)]
 TokensOrRatio = Annotated[int | float, Kind("N|N%", _tokens_or_ratio)]
 TokensOrAll = Annotated[int | float | None, Kind("N|N%|auto|max", _all_or_tokens)]
@@ -124,6 +134,7 @@ Percent = Annotated[float, Kind("N%", _percent)]
 Seconds = Annotated[float, Kind("SECONDS", _seconds)]
 ByteCount = Annotated[int, Kind("BYTES", _byte_count)]
 Port = Annotated[int, Kind("PORT", _port)]
+ListColumns = Annotated[tuple[ListColumn, ...], Kind("NAME,NAME,…", _list_columns)]
 AllModels = Annotated[bool, Flag("all")]
 
 PLAIN_KINDS: Mapping[object, Kind] = {str: Kind("TEXT", read_text), int: Kind("N", _whole), float: Kind("X", _number)}

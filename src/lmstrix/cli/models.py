@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from lmstrix.cli.command_line import CommandLine
-from lmstrix.cli.kinds import AllModels, Seconds, Tokens, TokensOrRatio
+from lmstrix.cli.kinds import AllModels, ListColumns, Seconds, Tokens, TokensOrRatio
 from lmstrix.cli.options import LoadOptions
 from lmstrix.cli.signatures import Only
 from lmstrix.ground.choices import SortKey
@@ -56,23 +56,27 @@ def list_(
     show: ListShape = "table",
     sort: SortKey = "id",
     reverse: bool = False,
+    columns: ListColumns = (),
     header: bool = True,
     max_width: int | None = None,
 ) -> None:
-    """List the models of the registry. Reads only; never touches a server.
+    """List the models of the registry, with the results of the server in use. Reads only; never touches a server.
+
+    With --verbose all results follow: of other engines, hosts and settings too.
 
     Args:
         filter: Show only models whose key or path contains this text.
         show: What to print: table, id, path, json or csv.
         sort: id, name, ctx (declared), tested, size, status or date.
         reverse: Sort the other way round.
+        columns: Show these columns: model, size, declared, tested, loads, recalls, ended-by, status, tested-on.
         header: The head line of the table (--no-header leaves it out).
         max_width: Width of the table instead of the terminal's.
     """
     from lmstrix.reports.models import show_listing
 
     listing = cli.service.list_models(containing=filter, sort=sort, reverse=reverse)
-    show_listing(cli.console, listing, show=show, header=header, max_width=max_width)
+    show_listing(cli.console, listing, show=show, columns=columns, header=header, max_width=max_width)
 
 
 def load(
@@ -162,21 +166,34 @@ def save(
     *,
     limit: TokensOrRatio | None = None,
     flash: bool | None = None,
+    parallel_slots: int = 1,
     dry_run: bool = False,
     restore: bool = False,
 ) -> None:
     """Write tested contexts into LM Studio's own per-model defaults, so that the app loads what works.
 
+    Only what was measured on LM Studio on this machine is written.
+
     Args:
         model: Only this model; without it all tested ones.
         limit: Write no more than this many tokens, or this percentage of the tested context.
         flash: Also switch flash attention on (--no-flash: off).
+        parallel_slots: Write the context measured with so many slots, and that number.
         dry_run: Show what would change; write nothing.
         restore: Put back what was there before the first save.
     """
     from lmstrix.reports.models import show_saved
 
-    saved = cli.service.save(model, limit=limit, flash_attention=flash, dry_run=dry_run, restore=restore)
+    if parallel_slots < 1:
+        raise UsageError(f"--parallel-slots: {parallel_slots} is not a number of slots (1 or more)")
+    saved = cli.service.save(
+        model,
+        limit=limit,
+        flash_attention=flash,
+        parallel_slots=parallel_slots,
+        dry_run=dry_run,
+        restore=restore,
+    )
     show_saved(cli.console, saved, dry_run=dry_run, restore=restore)
     # One model that cannot be saved keeps no other from it; the command fails in the end, and says of which.
     problems = [item.problem for item in saved if item.problem]

@@ -33,12 +33,13 @@ def run(
     budget: Seconds | None = None,
     load: LoadOptions,
     unload_others: bool = False,
+    ignore_guardrail: bool = False,
 ) -> None:
     """Find the real context limit of a model: load, fill for real, and ask what it remembers.
 
     Args:
         model: The model to test (its key, path, or an unambiguous beginning).
-        all_models: Test every model that has no result yet, smallest risk first.
+        all_models: Test every model whose limit is not known yet, smallest risk first.
         threshold: Never try more than this many tokens.
         ctx: Test exactly this context length instead of searching.
         precision: How near to the edge: safe, balanced, tight or exhaustive (more failing loads for a smaller gap).
@@ -54,6 +55,7 @@ def run(
         budget: Time for one model's test (for each, with --all); what was filled by then is kept.
         parallel_slots: Slots to load with (the result is stored for this number).
         unload_others: First unload the models that others have loaded.
+        ignore_guardrail: Do not ask the server's guardrail what it lets through; each load itself decides.
     """
     from lmstrix.reports.tests import ContextTestProgressLine, show_test_plan, show_test_report
     from lmstrix.service.testing import ContextTestRequest
@@ -73,6 +75,7 @@ def run(
         load=load.config(),
         unload_others=unload_others,
         resume=resume,
+        ignore_guardrail=ignore_guardrail,
     )
     if dry_run:
         # A dry run asks no server for its models, so the registry must know some.

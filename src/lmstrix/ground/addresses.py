@@ -1,8 +1,27 @@
-"""Which addresses are on this machine. Of names only `localhost` counts: any other may be pointed elsewhere."""
+"""Which machine an address is on. Of names only `localhost` is this one: any other may be pointed elsewhere."""
 
 from __future__ import annotations
 
+import platform
 from ipaddress import ip_address
+
+
+def host_name() -> str:
+    """This machine's own name."""
+    return short_host_name(platform.node())
+
+
+def short_host_name(name: str) -> str:
+    """A machine's name without its domain, which changes with the network."""
+    return name.partition(".")[0].lower() or "localhost"
+
+
+def host_of(address: str) -> str:
+    """The machine of an `address` (host:port): by its name where it is this one, else as the address says."""
+    if is_local(address):
+        return host_name()
+    # The port tells programs apart, not machines; a server may move to another one.
+    return address.rpartition(":")[0].strip("[]").lower()
 
 
 def is_loopback(host: str) -> bool:

@@ -282,12 +282,11 @@ class Deadlines:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Provenance:
-    """Where, and with what load settings, a stored result was measured."""
+    """Where, and with what load settings, a stored result was measured. `host` is the machine of the server."""
 
     engine: str
     engine_version: str | None = None
     address: str | None = None
     host: str | None = None
-    device: str | None = None
     load: LoadConfig = DEFAULT_LOAD
     details: Mapping[str, Any] = field(default_factory=dict)

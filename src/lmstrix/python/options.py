@@ -85,6 +85,7 @@ class ContextTestKeywords(TypedDict, total=False):
     load: LoadConfig
     unload_others: bool
     resume: bool
+    ignore_guardrail: bool
 
 
 class WishKeywords(TypedDict, total=False):

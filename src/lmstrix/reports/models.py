@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from lmstrix.ground.units import format_bytes, format_seconds, format_tokens
 from lmstrix.reports.json_form import json_form, value_text
 from lmstrix.reports.recalled import recalled_text
+from lmstrix.reports.results import ended_cell, note_others, result_json, show_results, up_to_words
 from lmstrix.reports.table import Column, clean
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from lmstrix.core.registry.listing import Listing, ScanReport
     from lmstrix.core.registry.records import ModelRecord
     from lmstrix.core.registry.results import ContextResult
+    from lmstrix.ground.choices import ListColumn
     from lmstrix.ground.types import LoadedModel
     from lmstrix.reports.console import Console
 
@@ -28,6 +30,7 @@ _LIST_COLUMNS = (
     Column(title="TESTED", right=True),
     Column(title="LOADS", right=True, drop=2),
     Column(title="RECALLS", right=True, drop=3),
+    Column(title="ENDED BY", drop=6),
     Column(title="STATUS"),
     Column(title="TESTED ON", drop=5),
 )
@@ -89,9 +92,15 @@ def _scan_json(report: ScanReport) -> dict[str, Any]:
 
 
 def show_listing(
-    console: Console, listing: Listing, *, show: str, header: bool = True, max_width: int | None = None
+    console: Console,
+    listing: Listing,
+    *,
+    show: str,
+    columns: Sequence[ListColumn] = (),
+    header: bool = True,
+    max_width: int | None = None,
 ) -> None:
-    """The registry as `show` says: a table, keys, paths, CSV or JSON."""
+    """The registry as `show` says: a table (of these columns, where some are named), keys, paths, CSV or JSON."""
     records = listing.records
     if console.json or show == "json":
         console.result("list", {"models": [record_json(record) for record in records]})
@@ -103,11 +112,22 @@ def show_listing(
     elif not listing.total:
         console.note("no models yet: lmstrix scan finds them")
     else:
-        console.table(_LIST_COLUMNS, [_list_row(r) for r in records], header=header, max_width=max_width)
+        places = [_column_names().index(name) for name in columns] or range(len(_LIST_COLUMNS))
+        rows = [_list_row(record) for record in records]
+        chosen = [[row[place] for place in places] for row in rows]
+        console.table([_LIST_COLUMNS[place] for place in places], chosen, header=header, max_width=max_width)
         if not records:
             console.note(f"none of {listing.total} models matches")
         if console.verbose:
+            show_results(console, records)
             _show_recall_curves(records)
+        else:
+            note_others(console, records, listing.place)
+
+
+def _column_names() -> list[str]:
+    """The names of the columns as --columns takes them."""
+    return [column.title.lower().replace(" ", "-") for column in _LIST_COLUMNS]
 
 
 def _write_csv(rows: Sequence[dict[str, Any]]) -> None:
@@ -135,7 +155,7 @@ def _show_recall_curves(records: Sequence[ModelRecord]) -> None:
 
 def record_json(record: ModelRecord) -> dict[str, Any]:
     """A registry record as `list --json` shows it."""
-    # A list shows one configuration, the default one; `list --verbose` draws the curves of all.
+    # The figures are of one configuration: the default one of the server in use.
     best = record.best_result
     return {
         "model_key": record.model_key,
@@ -154,11 +174,14 @@ def record_json(record: ModelRecord) -> dict[str, Any]:
         "status": record.test_status,
         "missing": record.is_missing,
         "outcome": best.outcome if best else None,
+        "ended_by": best.ended_by if best else None,
         "error": best.error if best else None,
         "tested_at": record.tested_at.isoformat() if record.tested_at else None,
         "vision": record.vision,
         "trained_for_tool_use": record.trained_for_tool_use,
         "recall_curve": [list(point) for point in best.recall_curve] if best else [],
+        "configuration": best.configuration.key if best else None,
+        "results": [result_json(result) for result in record.results],
     }
 
 
@@ -171,6 +194,7 @@ def _list_row(record: ModelRecord) -> tuple[str, ...]:
         format_tokens(record.tested_context_length),
         format_tokens(best.loadable_context_length if best else None),
         recalled_text(best) if best else "-",
+        ended_cell(best),
         _status(record, best),
         record.tested_at.date().isoformat() if record.tested_at else "-",
     )
@@ -283,9 +307,10 @@ def show_saved(console: Console, saved: Sequence[SavedDefaults], *, dry_run: boo
         if restore:
             sys.stdout.write(f"{name}: {'would put back' if dry_run else 'put back'} {item.change.file}\n")
         else:
-            sys.stdout.write(f"{name}: {_differences(item.change) or 'already so'}\n")
+            up_to = up_to_words(item.result) if item.result is not None else None
+            sys.stdout.write(f"{name}: {_differences(item.change) or 'already so'}{f' ({up_to})' if up_to else ''}\n")
     if not saved:
-        console.note("nothing to put back" if restore else "no model has a tested context yet: lmstrix test --all")
+        console.note("nothing to put back" if restore else "no tested context to write: lmstrix test --all finds some")
     elif dry_run:
         console.note("nothing was written (--dry-run)")
 
@@ -305,6 +330,7 @@ def _saved_json(item: SavedDefaults) -> dict[str, Any]:
         "file": str(change.file) if change else None,
         "before": dict(change.before) if change else None,
         "after": dict(change.after) if change else None,
+        "ended_by": item.result.ended_by if item.result else None,
         "written": item.written,
         "problem": item.problem,
     }

@@ -10,6 +10,7 @@ from lmstrix.ground.units import format_about, format_bytes, format_seconds, for
 from lmstrix.reports.json_form import json_form
 from lmstrix.reports.progress import ProgressLine
 from lmstrix.reports.recalled import recalled_text
+from lmstrix.reports.results import ended_cell, ended_line
 from lmstrix.reports.table import Column, shorten
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ _REPORT_COLUMNS = (
     Column(title="USE", right=True),
     Column(title="TRIES", right=True, drop=5),
     Column(title="TIME", right=True, drop=4),
+    Column(title="ENDED BY", drop=6),
     Column(title="OUTCOME", shrink=True, keep=21),
 )
 _PLAN_COLUMNS = (
@@ -100,7 +102,8 @@ def show_test_report(console: Console, report: ContextReport) -> None:
     if tested:
         console.table(_REPORT_COLUMNS, [_row(model) for model in tested])
     for model in tested:
-        _explain(console, model, told=len(report.models) == 1 and model in report.failed)
+        alone = len(report.models) == 1
+        _explain(console, model, told=alone and model in report.failed, alone=alone)
     skipped = [model for model in report.models if model.outcome is None]
     if skipped and console.verbose:
         for model in skipped:
@@ -113,13 +116,17 @@ def show_test_report(console: Console, report: ContextReport) -> None:
         console.note("no models to test: lmstrix scan finds them")
 
 
-def _explain(console: Console, model: ModelTest, *, told: bool) -> None:
-    """Why a model got what it got, unless it is `told` as the command's failure; and its recall."""
+def _explain(console: Console, model: ModelTest, *, told: bool, alone: bool) -> None:
+    """Why a model got what it got, unless it is `told` as the command's failure; what ended its test; its recall."""
     assert model.outcome is not None
     result = model.outcome.result
     # A command's failure is told on its last line; told here too it would stand there twice.
     if not told and (result.outcome != Outcome.OK or model.outcome.refused):
         console.note(model.why)
+    line = ended_line(result) if result.tested_context_length else None
+    # Of many models the column says it; what is no limit is worth a line even so.
+    if line is not None and (alone or not result.is_limit):
+        console.note(f"{model.record.model_key}: {line}")
     if result.recall_curve and len(result.recall_curve) > 1:
         unicode = "utf" in (sys.stderr.encoding or "").lower()
         console.note(recall_chart(result.recall_curve, unicode=unicode))
@@ -159,7 +166,7 @@ def _tested_json(model: ModelTest) -> dict[str, Any]:
     value: dict[str, Any] = {"model_key": model.record.model_key, "path": model.record.path, "skipped": model.skipped}
     if model.outcome is None:
         return value
-    result = model.outcome.result
+    result, guardrail = model.outcome.result, model.outcome.guardrail
     return value | {
         "configuration": result.configuration.key,
         "max_context_length": model.record.max_context_length,
@@ -169,6 +176,9 @@ def _tested_json(model: ModelTest) -> dict[str, Any]:
         "effective_range": result.effective_range,
         "last_known_bad": result.last_known_bad,
         "outcome": result.outcome,
+        "ended_by": result.ended_by,
+        "guardrail_limit": guardrail.limit if guardrail else None,
+        "predicted_limit_without_guardrail": guardrail.predicted_limit if guardrail else None,
         "error": result.error,
         "refused": model.outcome.refused,
         "loads": model.outcome.loads,
@@ -198,5 +208,6 @@ def _row(model: ModelTest) -> tuple[str, ...]:
         format_tokens(result.tested_context_length),
         tries,
         format_seconds(outcome.seconds),
+        ended_cell(result),
         result.outcome,
     )

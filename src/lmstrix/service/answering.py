@@ -132,7 +132,8 @@ def announce(workspace: Workspace, record: ModelRecord) -> Callable[[ContextChoi
     def loading(choice: ContextChoice) -> None:
         key = record.model_key
         size = "the server's default context" if choice.context_length is None else f"{choice.context_length:,} tokens"
-        hint = f"; lmstrix test {key} finds its limit" if choice.source == "untested" else ""
+        no_limit = choice.source in ("untested", "tested so far")
+        hint = f"; lmstrix test {key} finds its limit" if no_limit else ""
         workspace.notify(f"loading {key} at {size} ({choice.source}{hint})")
 
     return loading

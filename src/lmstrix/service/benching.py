@@ -12,8 +12,8 @@ from lmstrix.core.benchmark.records import BenchReport, BenchRequest, BenchTarge
 from lmstrix.core.benchmark.runner import Bench
 from lmstrix.core.benchmark.saved import find_unfinished
 from lmstrix.core.history import History
-from lmstrix.core.history.processes import host_name
-from lmstrix.ground.addresses import is_local
+from lmstrix.core.registry.places import place_of
+from lmstrix.ground.addresses import host_name, is_local
 from lmstrix.ground.errors import GgufError, ModelNotFoundError, UsageError
 from lmstrix.ground.model_names import parse_shard
 from lmstrix.loaders.gguf import read_header
@@ -136,7 +136,8 @@ async def _server(
     connection = await workspace.connect()
     # Another machine's files cannot be looked at: what depends on them stays unknown.
     models_dir = workspace.models_dir if is_local(connection.server.address) else None
-    return BenchServer.of(connection.backend), [_target(record, models_dir) for record in records]
+    place = place_of(connection.server)
+    return BenchServer.of(connection.backend), [_target(record.seen_from(place), models_dir) for record in records]
 
 
 async def _openai(
@@ -160,12 +161,14 @@ async def _openai(
 
 def _target(record: ModelRecord, models_dir: Path | None) -> BenchTarget:
     files = _files(models_dir, record) if models_dir is not None else []
+    known = record.best_result
     return BenchTarget(
         model_key=record.model_key,
         path=record.path,
         size_bytes=record.size_bytes,
         max_context_length=record.max_context_length,
         tested_context_length=record.tested_context_length,
+        tested_is_limit=known is None or known.is_limit,
         # Only a dense model reads all its weights for each token; for mixtures of experts the figure would mislead.
         bytes_per_token=record.size_bytes if files and _is_dense(files[0]) else None,
         files=tuple(map(str, files)),

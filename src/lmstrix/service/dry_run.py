@@ -34,10 +34,12 @@ async def dry_run(workspace: Workspace, asked: InferRequest) -> DryRun:
     context_length = None
     if record is not None:
         wanted = asked.out_ctx if isinstance(asked.out_ctx, int) else 0
+        known = record.best_result
         context_length = choose_context(
             asked.in_ctx,
             declared=record.max_context_length or UNKNOWN_DECLARED_TOKENS,
             tested=record.tested_context_length,
+            tested_is_limit=known is None or known.is_limit,
             needed_tokens=count.tokens + wanted,
         ).context_length
     return DryRun(

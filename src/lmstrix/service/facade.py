@@ -116,13 +116,22 @@ class LMStrixService(Workspace):
         *,
         limit: float | None = None,
         flash_attention: bool | None = None,
+        parallel_slots: int = 1,
         dry_run: bool = False,
         restore: bool = False,
     ) -> list[SavedDefaults]:
         """Write tested contexts into LM Studio's own per-model defaults, or put the originals back."""
         from lmstrix.service.saving import save
 
-        return save(self, model, limit=limit, flash_attention=flash_attention, dry_run=dry_run, restore=restore)
+        return save(
+            self,
+            model,
+            limit=limit,
+            flash_attention=flash_attention,
+            parallel_slots=parallel_slots,
+            dry_run=dry_run,
+            restore=restore,
+        )
 
     def reset(self, model: str | None) -> list[ModelRecord]:
         """Forget the test results of one model, or with None of all; returns those that had any."""

@@ -28,10 +28,11 @@ def list_models(
     workspace: Workspace, *, containing: str | None = None, sort: SortKey = "id", reverse: bool = False
 ) -> Listing:
     """The records whose key or path contains a text, sorted."""
-    records = list(workspace.registry())
+    registry = workspace.registry()
+    records = list(registry)
     total = len(records)
     if containing:
         wanted = containing.lower()
         records = [r for r in records if wanted in r.model_key.lower() or wanted in r.path.lower()]
     records.sort(key=_SORTS[sort], reverse=reverse)
-    return Listing(records=tuple(records), total=total)
+    return Listing(records=tuple(records), total=total, place=registry.place)

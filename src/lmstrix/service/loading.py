@@ -7,6 +7,7 @@ from itertools import chain, count
 from typing import TYPE_CHECKING
 
 from lmstrix.core.answers.load_policy import choose_context
+from lmstrix.core.registry.places import place_of
 from lmstrix.ground.context_lengths import UNKNOWN_DECLARED_TOKENS
 from lmstrix.ground.errors import ModelNotFoundError, UsageError
 from lmstrix.ground.types import Deadlines
@@ -39,7 +40,13 @@ async def load(
     # Only a server that runs already: an engine of our own would end, and the model with it, when this command does.
     backend = (await workspace.connect_running()).backend
     if config.context_length is None:
-        choice = choose_context(None, declared=declared or UNKNOWN_DECLARED_TOKENS, tested=record.tested_context_length)
+        known = record.seen_from(place_of(backend.server)).result_with(config)
+        choice = choose_context(
+            None,
+            declared=declared or UNKNOWN_DECLARED_TOKENS,
+            tested=known.tested_context_length if known else None,
+            tested_is_limit=known is None or known.is_limit,
+        )
         config = replace(config, context_length=choice.context_length)
         workspace.notify(f"{record.model_key}: loading {choice.context_length:,} tokens ({choice.source})")
     return await backend.load(

@@ -35,6 +35,7 @@ def _candidate(workspace: Workspace, record: ModelRecord, wish: Wish, speed: flo
     declared = record.max_context_length or UNKNOWN_DECLARED_TOKENS
     needed = wish.min_context_length or record.tested_context_length or ASSUMED_CONTEXT_LENGTH
     shape = shape_of(workspace.models_dir / record.file, record, read_header)
+    known = record.best_result
     taken = breakdown(shape, min(needed, declared), DEFAULT_LOAD)
     return Candidate(
         model_key=record.model_key,
@@ -45,6 +46,7 @@ def _candidate(workspace: Workspace, record: ModelRecord, wish: Wish, speed: flo
         bits=record.bits,
         declared_context_length=record.max_context_length,
         tested_context_length=record.tested_context_length,
+        tested_is_limit=known is None or known.is_limit,
         test_failed=record.test_status == "failed",
         vision=record.vision,
         trained_for_tool_use=record.trained_for_tool_use,

@@ -1,21 +1,30 @@
-"""`save`: tested context lengths into LM Studio's own defaults, so that the app itself loads what really works."""
+"""`save`: tested context lengths into LM Studio's own defaults, so that the app itself loads what really works.
+
+Only what was measured on LM Studio on this machine is written, together with the number of slots it was measured with:
+LM Studio's own four slots take more memory than one.
+"""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from lmstrix.core.registry.defaults import (
     AUTO_FIT,
     CONTEXT_LENGTH,
     FLASH_ATTENTION,
+    PARALLEL_SLOTS,
     DefaultsChange,
     ModelDefaults,
     SavedDefaults,
 )
+from lmstrix.core.registry.places import place_here
 from lmstrix.ground.errors import LMStrixError, UsageError
+from lmstrix.ground.types import LoadConfig
 
 if TYPE_CHECKING:
     from lmstrix.core.registry.records import ModelRecord
+    from lmstrix.core.registry.results import ContextResult
     from lmstrix.service.workspace import Workspace
 
 LEAST_CONTEXT_LENGTH = 512
@@ -27,6 +36,7 @@ def save(
     *,
     limit: float | None = None,
     flash_attention: bool | None = None,
+    parallel_slots: int = 1,
     dry_run: bool = False,
     restore: bool = False,
 ) -> list[SavedDefaults]:
@@ -41,26 +51,54 @@ def save(
         workspace.notify(f"{home} has no .internal folder: LM Studio does not seem to use it")
     if restore:
         return [_restored(defaults, record, dry_run) for record in records if _has_backup(defaults, record)]
-    saved = []
+    wanted = LoadConfig(context_length=None, flash_attention=flash_attention, parallel_slots=parallel_slots)
+    saved, elsewhere = [], 0
     for record in records:
-        tested = record.tested_context_length
-        if tested is None:
+        result = _measured(record, wanted)
+        if result is None or not result.tested_context_length:
             if model is not None:
-                raise LMStrixError(
-                    f"{record.model_key} has no tested context; lmstrix test {record.model_key} finds it"
-                )
+                raise LMStrixError(_nothing_measured(record, wanted))
+            elsewhere += bool(record.results)
             continue
-        length = capped(tested, limit)
-        # With auto-fit on, LM Studio would choose a context of its own instead of this one.
-        fields: dict[str, object] = {CONTEXT_LENGTH: length, AUTO_FIT: False}
-        if flash_attention is not None and record.format == "gguf":
-            fields[FLASH_ATTENTION] = flash_attention
-        saved.append(_written(defaults, record, fields, dry_run=dry_run))
+        fields = _fields(record, wanted, capped(result.tested_context_length, limit))
+        saved.append(_written(defaults, record, result, fields, dry_run=dry_run))
+    if elsewhere:
+        workspace.notify(
+            f"{elsewhere} tested model(s) left out: not measured on LM Studio on this machine with {_slots(wanted)}"
+        )
     return saved
 
 
+def _measured(record: ModelRecord, wanted: LoadConfig) -> ContextResult | None:
+    """What LM Studio itself was measured at: with this flash attention, else with its own choice of it."""
+    here = record.seen_from(place_here("lmstudio"))
+    return here.result_with(wanted) or here.result_with(replace(wanted, flash_attention=None))
+
+
+def _fields(record: ModelRecord, wanted: LoadConfig, length: int) -> dict[str, object]:
+    # With auto-fit on, LM Studio would choose a context of its own instead of this one.
+    fields: dict[str, object] = {CONTEXT_LENGTH: length, PARALLEL_SLOTS: wanted.parallel_slots, AUTO_FIT: False}
+    if wanted.flash_attention is not None and record.format == "gguf":
+        fields[FLASH_ATTENTION] = wanted.flash_attention
+    return fields
+
+
+def _nothing_measured(record: ModelRecord, wanted: LoadConfig) -> str:
+    if not record.results:
+        return f"{record.model_key} has no tested context; lmstrix test {record.model_key} finds it"
+    slots = f" --parallel-slots {wanted.parallel_slots}" if wanted.parallel_slots != 1 else ""
+    return (
+        f"{record.model_key} has no context measured on LM Studio on this machine with {_slots(wanted)}; "
+        f"lmstrix test {record.model_key} --server lmstudio{slots} finds it"
+    )
+
+
+def _slots(load: LoadConfig) -> str:
+    return "1 slot" if load.parallel_slots == 1 else f"{load.parallel_slots} slots"
+
+
 def _written(
-    defaults: ModelDefaults, record: ModelRecord, fields: dict[str, object], *, dry_run: bool
+    defaults: ModelDefaults, record: ModelRecord, result: ContextResult, fields: dict[str, object], *, dry_run: bool
 ) -> SavedDefaults:
     try:
         change = defaults.plan(record.path, fields)
@@ -68,7 +106,7 @@ def _written(
             defaults.write(change)
     except LMStrixError as exc:
         return SavedDefaults(record=record, change=None, problem=str(exc))
-    return SavedDefaults(record=record, change=change, written=change.differs and not dry_run)
+    return SavedDefaults(record=record, change=change, result=result, written=change.differs and not dry_run)
 
 
 def capped(tested: int, limit: float | None) -> int:

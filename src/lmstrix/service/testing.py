@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
-import socket
 import time
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from lmstrix.core.answers.load_policy import OWN_PREFIX
+from lmstrix.core.context.ended import leaves_more
 from lmstrix.core.context.machine_belief import MachineBelief
-from lmstrix.core.context.report import ContextReport, ContextTestOptions, ModelTest, PlannedTest, Step, Subject
+from lmstrix.core.context.report import (
+    ContextReport,
+    ContextTestOptions,
+    Guardrail,
+    ModelTest,
+    PlannedTest,
+    Step,
+    Subject,
+)
 from lmstrix.core.context.search import ContextSearch
 from lmstrix.core.context.tester import INSTANCE_PREFIX, ContextTester
 from lmstrix.core.context.verdict import Outcome
 from lmstrix.core.history import History
 from lmstrix.core.memory.host import read_host_memory
 from lmstrix.core.memory.prediction import breakdown, predicted_limit, shape_of
+from lmstrix.core.registry.places import place_of
 from lmstrix.core.registry.results import Configuration, ContextResult
-from lmstrix.ground.addresses import is_local
 from lmstrix.ground.context_lengths import ALIGNMENT_TOKENS, UNKNOWN_DECLARED_TOKENS
 from lmstrix.ground.errors import LMStrixError, UsageError
 from lmstrix.ground.tasks import to_its_end
@@ -26,6 +34,7 @@ from lmstrix.ground.types import DEFAULT_LOAD, Deadlines, LoadConfig, Provenance
 from lmstrix.loaders.gguf import read_header
 from lmstrix.service import continuing, forecasting
 from lmstrix.service.finding import known_models
+from lmstrix.service.guardrails import explain, guardrail_limit, refused_outcome
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -35,9 +44,10 @@ if TYPE_CHECKING:
     from lmstrix.core.registry.records import ModelRecord
     from lmstrix.core.registry.registry import ModelRegistry
     from lmstrix.ground.backend import ModelBackend
-    from lmstrix.ground.choices import Precision, TestOrder
+    from lmstrix.ground.choices import EndedBy, Precision, TestOrder
     from lmstrix.service.workspace import Workspace
 
+_TESTED_ALREADY = "tested already (--force tests again)"
 SILENCE_S = 180.0  # without progress: a prefill of a long prompt may take many minutes, but it advances
 
 
@@ -57,6 +67,7 @@ class ContextTestRequest:
     load: LoadConfig = DEFAULT_LOAD
     unload_others: bool = False
     resume: bool = False
+    ignore_guardrail: bool = False
 
 
 class ContextTesting:
@@ -96,16 +107,28 @@ class ContextTesting:
         """Test them one after the other, until one ends in a way that all others would. Cancelled, it cleans up."""
         workspace, options = self._workspace, self._options
         registry = await known_models(workspace)
-        chosen, self._skipped = _choose(workspace, registry, self._model, options, self._order)
+        named = _named(registry, self._model, options)
         with History(workspace.paths.history_file) as history:
             if history.set_aside is not None:
                 workspace.notify(f"lmstrix.db was damaged and is set aside as {history.set_aside}")
             with history.journal.tester_lock(f"lmstrix test {self._model or '--all'}"):
                 backend = (await workspace.connect()).backend
+                # Which models are due depends on the server: what was measured on another one says nothing here.
+                registry.place = place_of(backend.server)
+                chosen, self._skipped = ([named], []) if named else _due(workspace, registry, options, self._order)
                 _settle_unfinished(workspace, history)
                 alone = await _make_room(workspace, backend, all_models=options.unload_others)
                 run_id = continuing.begin_run(history.journal, chosen, all_models=self._model is None)
-                run = _TestRun(workspace, history, options, backend, self._step, run_id=run_id, alone=alone)
+                run = _TestRun(
+                    workspace,
+                    history,
+                    options,
+                    backend,
+                    self._step,
+                    run_id=run_id,
+                    alone=alone,
+                    only_due=self._model is None and not options.resume,
+                )
                 # Reading the headers of all models takes a moment, which is only worth it where somebody watches.
                 if self._on_time_left is not None:
                     self._forecast = self._forecast_of(registry, history, chosen, backend)
@@ -144,15 +167,15 @@ class ContextTesting:
         self, registry: ModelRegistry, history: History, chosen: Sequence[ModelRecord], backend: ModelBackend
     ) -> RunForecast:
         options = self._options
-        configuration = Configuration(engine=backend.server.engine, load=options.load)
-        local = is_local(backend.server.address)
+        place = place_of(backend.server)
+        configuration = Configuration(engine=place.engine, host=place.host, load=options.load)
         tests = {
             record.path: forecasting.expected_test(
                 record,
                 _shape_of(self._workspace, record),
                 configuration,
-                ceiling=_ceiling(record, options),
-                budget_bytes=read_host_memory().model_budget_bytes if local else None,
+                ceiling=_ceiling(record, options)[0],
+                budget_bytes=read_host_memory().model_budget_bytes if place.is_here else None,
                 recall=not options.fast and options.prompt is None,
             )
             for record in chosen
@@ -164,13 +187,15 @@ def plan(
     workspace: Workspace, model: str | None, options: ContextTestRequest, *, order: TestOrder = "risk"
 ) -> list[PlannedTest]:
     """What `test` would try, by arithmetic alone: no server is asked and nothing is loaded."""
-    chosen, _ = _choose(workspace, workspace.registry(), model, options, order)
+    registry = workspace.registry()
+    named = _named(registry, model, options)
+    chosen = [named] if named else _due(workspace, registry, options, order)[0]
     budget = read_host_memory().model_budget_bytes
     return [_planned(record, _shape_of(workspace, record), budget, options) for record in chosen]
 
 
 def _planned(record: ModelRecord, shape: ModelShape, budget: int, options: ContextTestRequest) -> PlannedTest:
-    ceiling = _ceiling(record, options)
+    ceiling, _ = _ceiling(record, options)
 
     def cost(length: int) -> int:
         return breakdown(shape, length, options.load).total_bytes
@@ -210,23 +235,25 @@ class _TestRun:
         *,
         run_id: str,
         alone: bool,
+        only_due: bool,
     ) -> None:
         self._workspace = workspace
         self._history = history
         self._options = options
         self._backend = backend
-        self._engine = backend.server.engine
-        self._machine = socket.gethostname()
-        self._local = is_local(backend.server.address)
+        self._place = place_of(backend.server)
+        self._local = self._place.is_here
         self._alone = alone
+        self._only_due = only_due
         self._run_id = run_id
-        stored = history.beliefs.load(self._machine, self._engine)
+        stored = history.beliefs.load(self._place.host, self._place.engine)
         self._learned = MachineBelief.from_json(stored) if stored else None
+        self._provenance = _provenance(backend, self._place.host, options.load)
         self._tester = ContextTester(
             backend,
             history.journal,
             run_id=self._run_id,
-            provenance=_provenance(backend, self._machine, options.load),
+            provenance=self._provenance,
             on_step=on_step,
             on_result=self._save,
             # What another machine's memory does is not seen from here.
@@ -235,7 +262,16 @@ class _TestRun:
 
     async def test(self, record: ModelRecord) -> ModelTest:
         """Test one model, and keep what it teaches for the next."""
-        subject = await self._subject(record)
+        shape = _shape_of(self._workspace, record)
+        guardrail = await self._guardrail(record, shape)
+        subject = self._subject(record, shape, guardrail)
+        # Asked again, now that the guardrail is known: where it still stands, the same would be found once more.
+        if self._only_due and not _leaves_more(record, subject.ceiling, self._options):
+            return ModelTest(record=record, skipped=_TESTED_ALREADY)
+        if guardrail is not None and not guardrail.limit:
+            refused = refused_outcome(subject, guardrail, self._provenance)
+            self._save(subject, refused.result)
+            return ModelTest(record=record, outcome=refused)
         # On disk before the first load: a test that takes the machine down leaves a trace of what it tried.
         self._workspace.store.update(lambda registry: registry.mark_testing(record.path))
         options = self._options
@@ -257,12 +293,13 @@ class _TestRun:
             ),
             learned=self._learned,
         )
+        outcome = replace(outcome, guardrail=guardrail)
         self._history.journal.finish_model(self._run_id, record.path, outcome.result.outcome)
         self._learned = outcome.learned
         # Beside other models less memory was free: that says nothing about the machine.
         if self._alone:
-            self._history.beliefs.save(self._machine, self._engine, outcome.learned.to_json())
-        stored = self._workspace.store.load().get(record.path) or record
+            self._history.beliefs.save(self._place.host, self._place.engine, outcome.learned.to_json())
+        stored = self._workspace.registry().get(record.path) or record
         return ModelTest(record=stored, outcome=outcome)
 
     async def close(self, ending: str) -> None:
@@ -282,17 +319,30 @@ class _TestRun:
 
         self._workspace.store.update(change)
 
-    async def _subject(self, record: ModelRecord) -> Subject:
+    async def _guardrail(self, record: ModelRecord, shape: ModelShape) -> Guardrail | None:
+        """The server's guardrail, where it stands in the way of what is to be tried."""
         options = self._options
-        configuration = Configuration(engine=self._engine, load=options.load)
-        shape = _shape_of(self._workspace, record)
-        ceiling = _ceiling(record, options)
         # A length that the user names is tried as it is, and the refusal reported.
-        if options.context_length is None:
-            guardrail = await _guardrail_limit(self._backend, record.model_key, options.load, ceiling)
-            if guardrail is not None:
-                self._workspace.notify(f"{record.model_key}: the server's guardrail lets {guardrail:,} tokens through")
-                ceiling = min(ceiling, guardrail)
+        if options.ignore_guardrail or options.context_length is not None:
+            return None
+        ceiling, _ = _ceiling(record, options)
+        limit = await guardrail_limit(self._backend, record.model_key, options.load, ceiling)
+        if limit is None:
+            return None
+        predicted = None
+        if self._local:
+            predicted = predicted_limit(shape, read_host_memory().model_budget_bytes, ceiling, options.load)
+        guardrail = Guardrail(limit=limit, predicted_limit=predicted)
+        if limit:
+            self._workspace.notify(f"{record.model_key}: {explain(guardrail, self._place.engine)}")
+        return guardrail
+
+    def _subject(self, record: ModelRecord, shape: ModelShape, guardrail: Guardrail | None) -> Subject:
+        options = self._options
+        configuration = Configuration(engine=self._place.engine, host=self._place.host, load=options.load)
+        ceiling, ceiling_by = _ceiling(record, options)
+        if guardrail is not None:
+            ceiling, ceiling_by = guardrail.limit, "guardrail"
         known_bad = None
         if not options.force and not options.reset:
             known_bad = self._history.journal.known_bad(record.path, configuration.key)
@@ -303,6 +353,7 @@ class _TestRun:
             path=record.path,
             declared=record.max_context_length or UNKNOWN_DECLARED_TOKENS,
             ceiling=max(ceiling, 1),
+            ceiling_by=ceiling_by,
             cost=lambda length: breakdown(shape, length, options.load).total_bytes,
             budget_bytes=read_host_memory().model_budget_bytes if self._local else None,
             configuration=configuration,
@@ -345,22 +396,27 @@ async def _make_room(workspace: Workspace, backend: ModelBackend, *, all_models:
     return not beside
 
 
-def _choose(
-    workspace: Workspace, registry: ModelRegistry, model: str | None, options: ContextTestRequest, order: TestOrder
-) -> tuple[list[ModelRecord], list[ModelTest]]:
-    """The models to test, in order, and those passed over with the reason."""
+def _named(registry: ModelRegistry, model: str | None, options: ContextTestRequest) -> ModelRecord | None:
+    """The one model to test, None for all. Raises what keeps it from being tested."""
     # Below one step of a context nothing is measured: such a result would only stand in the way of a true one.
     if options.threshold is not None and options.threshold < ALIGNMENT_TOKENS:
         raise UsageError(
             f"--threshold {options.threshold:,} leaves no context to test; give {ALIGNMENT_TOKENS} tokens or more"
         )
-    if model is not None:
-        if options.resume:
-            raise UsageError("--continue goes on with a test of all models: test --all --continue")
-        record = registry.find(model)
-        if record.kind == "embedding":
-            raise UsageError(f"{record.model_key} is an embedding model; there is no context limit to test")
-        return [record], []
+    if model is None:
+        return None
+    if options.resume:
+        raise UsageError("--continue goes on with a test of all models: test --all --continue")
+    record = registry.find(model)
+    if record.kind == "embedding":
+        raise UsageError(f"{record.model_key} is an embedding model; there is no context limit to test")
+    return record
+
+
+def _due(
+    workspace: Workspace, registry: ModelRegistry, options: ContextTestRequest, order: TestOrder
+) -> tuple[list[ModelRecord], list[ModelTest]]:
+    """The models to test, in order, and those passed over with the reason."""
     left = continuing.left_over(workspace, registry) if options.resume else None
     chosen, skipped = [], []
     for record in registry:
@@ -371,8 +427,8 @@ def _choose(
             reason = "missing"
         elif left is not None:
             reason = None if record.path in left else "not left over by the interrupted run"
-        elif record.test_status == "completed" and not (options.force or options.reset or options.context_length):
-            reason = "tested already (--force tests again)"
+        elif not _leaves_more(record, _ceiling(record, options)[0], options):
+            reason = _TESTED_ALREADY
         if reason is None:
             chosen.append(record)
         else:
@@ -381,47 +437,37 @@ def _choose(
         "id": lambda r: r.model_key,
         "size": lambda r: r.size_bytes or 0,
         "ctx": lambda r: r.max_context_length or 0,
-        "risk": lambda r: breakdown(_shape_of(workspace, r), _ceiling(r, options), options.load).total_bytes,
+        "risk": lambda r: breakdown(_shape_of(workspace, r), _ceiling(r, options)[0], options.load).total_bytes,
     }
     chosen.sort(key=keys[order])  # type: ignore[arg-type]  # each key gives values of one comparable type
     return chosen, skipped
+
+
+def _leaves_more(record: ModelRecord, ceiling: int, options: ContextTestRequest) -> bool:
+    """Whether a test up to `ceiling` is due: there is no result for its load settings, or one that met no limit."""
+    if options.force or options.reset or options.context_length is not None:
+        return True
+    result = record.result_with(options.load)
+    return result is None or not result.tested_context_length or leaves_more(result, ceiling)
 
 
 def _shape_of(workspace: Workspace, record: ModelRecord) -> ModelShape:
     return shape_of(workspace.models_dir / record.file, record, read_header)
 
 
-def _ceiling(record: ModelRecord, options: ContextTestRequest) -> int:
+def _ceiling(record: ModelRecord, options: ContextTestRequest) -> tuple[int, EndedBy | None]:
+    """The longest length to try, and what set it; None where a model declares nothing and a length is assumed."""
     declared = record.max_context_length or UNKNOWN_DECLARED_TOKENS
+    by: EndedBy | None = "declared" if record.max_context_length else None
     if options.context_length is not None:
         if options.context_length > declared:
             raise UsageError(
                 f"{record.model_key} declares {declared:,} tokens; --ctx {options.context_length:,} is beyond that"
             )
-        return options.context_length
-    return min(declared, options.threshold or declared)
-
-
-async def _guardrail_limit(backend: ModelBackend, model_key: str, load: LoadConfig, ceiling: int) -> int | None:
-    """The longest context the server's own guardrail lets through, when that is below `ceiling`; None when it is not.
-
-    Asking costs milliseconds and loads nothing; a load beyond it would be refused. None also where the server gives
-    no estimate.
-    """
-
-    async def passes(length: int) -> bool:
-        return (await backend.estimate(model_key, replace(load, context_length=length))).passes_guardrails
-
-    try:
-        if await passes(ceiling):
-            return None
-        good, bad = 0, -(-ceiling // ALIGNMENT_TOKENS)
-        while bad - good > 1:
-            middle = (good + bad) // 2
-            good, bad = (middle, bad) if await passes(middle * ALIGNMENT_TOKENS) else (good, middle)
-    except LMStrixError:
-        return None
-    return good * ALIGNMENT_TOKENS or None
+        return options.context_length, by if options.context_length == declared else "asked_length"
+    if options.threshold is not None and options.threshold < declared:
+        return options.threshold, "threshold"
+    return declared, by
 
 
 def _free_bytes() -> int:

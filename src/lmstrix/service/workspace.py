@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lmstrix.core.registry.places import place_here, place_of
 from lmstrix.core.registry.store import RegistryStore
 from lmstrix.ground.callbacks import in_caller
 from lmstrix.service.call_log import CallRecorder
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from lmstrix.core.answers.conversations import ConversationStore
     from lmstrix.core.answers.last_used import LastUsed
     from lmstrix.core.history import History
+    from lmstrix.core.registry.places import Place
     from lmstrix.core.registry.records import ModelRecord
     from lmstrix.core.registry.registry import ModelRegistry
     from lmstrix.ground.paths import Paths
@@ -54,8 +56,10 @@ class Workspace:
         return RegistryStore(self.paths.registry_file)
 
     def registry(self) -> ModelRegistry:
-        """The registry as it is on disk."""
-        return self.store.load()
+        """The registry as it is on disk, seen from the server in use."""
+        registry = self.store.load()
+        registry.place = self.place
+        return registry
 
     def find(self, query: str) -> ModelRecord:
         """The registry's record of a model. Raises ModelNotFoundError with suggestions."""
@@ -76,7 +80,7 @@ class Workspace:
 
     @property
     def last_used(self) -> LastUsed:
-        """The model of the last answer."""
+        """The model of the last answer, and the servers that answered."""
         from lmstrix.core.answers.last_used import LastUsed
 
         return LastUsed(self.paths.home / "state.json")
@@ -95,6 +99,7 @@ class Workspace:
         async with self._one_at_a_time():
             if self._connection is None:
                 self._connection = await connect(self.paths, self.settings, notify=self.notify)
+                self._remember(self._connection)
             return self._connection
 
     async def connect_running(self) -> Connection:
@@ -104,7 +109,21 @@ class Workspace:
         async with self._one_at_a_time():
             if self._connection is None:
                 self._connection = await connect_running(self.paths, self.settings)
+                self._remember(self._connection)
             return self._connection
+
+    @property
+    def place(self) -> Place | None:
+        """Where the server in use is; while none is connected, what the settings lead to, as far as that is known."""
+        if self._connection is not None:
+            return place_of(self._connection.server)
+        choice = self.settings.server
+        if choice == "lmstudio" or choice == "embedded":
+            return place_here(choice)
+        return self.last_used.place(choice)
+
+    def _remember(self, connection: Connection) -> None:
+        self.last_used.write_place(self.settings.server, place_of(connection.server))
 
     def _one_at_a_time(self) -> asyncio.Lock:
         """Many answers may begin at once; only the first of them connects."""

@@ -42,6 +42,15 @@ def test_the_context_chosen(
     assert (choice.context_length, choice.source) == (expected, source)
 
 
+@pytest.mark.parametrize(
+    ("needed", "expected", "source"),
+    [(0, 2048, "tested so far"), (2048, 2048, "tested so far"), (9000, 9216, "untested")],
+)
+def test_a_length_that_is_no_limit_serves_what_it_holds(needed: int, expected: int, source: str) -> None:
+    choice = choose_context(None, declared=32768, tested=2048, tested_is_limit=False, needed_tokens=needed)
+    assert (choice.context_length, choice.source) == (expected, source)
+
+
 def test_more_than_declared_is_refused() -> None:
     with pytest.raises(ContextOverflowError, match="declares 32,768"):
         choose_context(40000, declared=32768, tested=None)

@@ -154,6 +154,23 @@ async def test_dying_at_prefill_steps_down_on_fresh_loads(lab: Callable[..., Lab
     assert not here.server.instances
 
 
+async def test_every_result_says_what_ended_it(lab: Callable[..., Lab]) -> None:
+    fast = ContextTestOptions(deadlines=PATIENCE, recall=False)
+    assert (await lab(declared=8192).test(fast)).result.ended_by == "declared"
+    assert (await lab(declared=8192).test(fast, ceiling=4096, ceiling_by="threshold")).result.ended_by == "threshold"
+    assert (await lab(declared=8192, prefillable=6000).test(fast)).result.ended_by == "memory_at_prefill"
+    assert (await lab(declared=16384, recalled=3000).test()).result.ended_by == "recall"
+    spent = await lab(declared=8192).test(replace(fast, budget_s=1e-9))
+    assert (spent.result.outcome, spent.result.ended_by) == (Outcome.TIMED_OUT, "time_budget")
+    one = await lab(declared=16384, loadable=2000).test(replace(fast, context_length=8192))
+    assert one.result.ended_by == "memory_at_load"
+    believed = await lab(declared=16384).test(fast, budget_bytes=cost(9000))
+    assert (believed.result.ended_by, believed.result.last_known_bad) == ("memory_at_load", None)
+    gone = lab(declared=8192)
+    gone.server.faults.load = "drop"
+    assert (await gone.test(fast)).result.ended_by is None
+
+
 async def test_recall_that_ends_early_is_a_second_number(lab: Callable[..., Lab]) -> None:
     recalled = 3000
     here = lab(declared=16384, recalled=recalled)

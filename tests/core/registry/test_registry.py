@@ -215,6 +215,7 @@ def test_configurations_have_distinct_keys() -> None:
     configurations = [
         Configuration(),
         Configuration(engine="embedded"),
+        Configuration(host="box"),
         Configuration(load=load(k_cache_type="q8_0")),
         Configuration(load=load(v_cache_type="q8_0")),
         Configuration(load=load(flash_attention=True)),
@@ -223,7 +224,7 @@ def test_configurations_have_distinct_keys() -> None:
         Configuration(load=load(parallel_slots=4)),
     ]
     assert len({configuration.key for configuration in configurations}) == len(configurations)
-    assert [configuration.is_default for configuration in configurations] == [True, True] + [False] * 6
+    assert [configuration.is_default for configuration in configurations] == [True] * 3 + [False] * 6
 
 
 def test_an_inconclusive_run_changes_no_limit() -> None:

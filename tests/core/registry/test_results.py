@@ -11,15 +11,16 @@ from lmstrix.core.registry.results import result_from_json, result_to_json
 
 FULL: dict[str, Any] = {
     "configuration": {
-        "engine": "embedded", "k_cache_type": "q8_0", "v_cache_type": "q4_0", "flash_attention": False,
+        "engine": "embedded", "host": "box", "k_cache_type": "q8_0", "v_cache_type": "q4_0", "flash_attention": False,
         "gpu_ratio": 0.5, "parallel_slots": 4,
     },
-    "outcome": "ok", "tested_at": "2026-01-02T01:04:05+00:00", "conclusive": False, "loadable_context_length": 30000,
+    "outcome": "ok", "tested_at": "2026-01-02T01:04:05+00:00", "conclusive": False,
+    "ended_by": "recall", "loadable_context_length": 30000,
     "effective_context_length": 20000, "effective_range": [20000, 22016],
     "last_known_bad": 40000, "ttft_s": 1.5, "prefill_tokens_per_second": 900.0,
     "decode_tokens_per_second": 30.5, "error": "x", "recall_curve": [[2048, 1.0], [20000, 0.9]],
     "provenance": {
-        "engine": "embedded", "engine_version": "2", "address": "a:1", "host": "h", "device": "d", "parallel_slots": 4,
+        "engine": "embedded", "engine_version": "2", "address": "a:1", "host": "h", "parallel_slots": 4,
         "k_cache_type": "q8_0", "v_cache_type": "q4_0", "flash_attention": True, "gpu_ratio": 1.0,
         "details": {"build": 7, "none": None},
     },
@@ -46,7 +47,7 @@ def test_a_result_is_written_as_it_was_read() -> None:
 
 def test_a_configuration_is_named_by_what_its_load_asks_for() -> None:
     configuration = result_from_json(FULL).configuration
-    assert configuration.key == "embedded k=q8_0 v=q4_0 fa=off gpu=0.5 slots=4"
+    assert configuration.key == "embedded@box k=q8_0 v=q4_0 fa=off gpu=0.5 slots=4"
     assert not configuration.is_default
     assert (configuration.load.parallel_slots, configuration.load.context_length) == (4, None)
 
@@ -64,6 +65,8 @@ def test_a_cache_type_of_a_later_version_is_kept() -> None:
         ("configuration", {"gpu_ratio": True, "parallel_slots": 0}),
         ("tested_at", 5),
         ("conclusive", "no"),
+        ("ended_by", 7),
+        ("configuration", {"engine": "lmstudio", "host": 3}),
         ("loadable_context_length", True),
         ("ttft_s", "1"),
         ("error", ""),

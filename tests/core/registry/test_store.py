@@ -60,7 +60,7 @@ def test_a_change_is_there_for_the_next_reader(store: RegistryStore) -> None:
     changes = store.update(lambda registry: registry.merge_scan(found))
     assert changes.added == (PATH, "ä/\udcff/ü.gguf")
     assert [record.path for record in store.load()] == [PATH, "ä/\udcff/ü.gguf"]
-    assert json.loads(store.path.read_text(encoding="ascii"))["schema_version"] == 2
+    assert json.loads(store.path.read_text(encoding="ascii"))["schema_version"] == 3
 
 
 def test_nothing_is_written_when_nothing_changed(store: RegistryStore) -> None:
@@ -420,7 +420,7 @@ def test_the_earlier_file_is_kept_when_the_new_one_is_written(original: Registry
     assert original.path.read_bytes() == before
     original.update(lambda registry: None)
     document = json.loads(original.path.read_bytes())
-    assert (document["schema_version"], document["path"]) == (2, "/home/me/.lmstudio")
+    assert (document["schema_version"], document["path"]) == (3, "/home/me/.lmstudio")
     assert document["models"]["foreign"] == "text"
     assert "llms" not in document
     kept = [path for path in original.path.parent.iterdir() if ".v1-" in path.name]

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from lmstrix.core.answers import load_policy
 from lmstrix.core.answers.load_policy import ContextChoice, Load, Reuse
 from lmstrix.core.answers.streaming import StreamingManager, result_of
+from lmstrix.core.registry.places import place_of
 from lmstrix.ground.context_lengths import UNKNOWN_DECLARED_TOKENS
 from lmstrix.ground.errors import LMStrixError
 from lmstrix.ground.types import DEFAULT_LOAD, Deadlines, GenerationRequest, LoadConfig, LoadedModel, Message
@@ -125,10 +126,13 @@ class InferenceManager:
     ) -> Acquired:
         """Reuse an instance that serves, or load one under the name `instance_id`."""
         record, options = planned.record, planned.options
+        # What fits on another machine, or into another cache, says nothing about this load.
+        known = record.seen_from(place_of(self._backend.server)).result_with(options.load)
         choice = load_policy.choose_context(
             options.in_ctx,
             declared=record.max_context_length or UNKNOWN_DECLARED_TOKENS,
-            tested=record.tested_context_length,
+            tested=known.tested_context_length if known else None,
+            tested_is_limit=known is None or known.is_limit,
             needed_tokens=needed_tokens,
         )
         # Asked each time: what was loaded a moment ago may be unloaded, or loaded again at another context.

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 OWN_PREFIX = "lmstrix-infer-"  # what answers loaded for themselves, and may unload for each other
 TESTED_PREFIX = "lmstrix-test-"
 MEASURED_PREFIXES = (TESTED_PREFIX, "lmstrix-bench-")  # an instance that is being measured must not answer others
-ContextSource = Literal["asked", "tested", "untested", "server default"]
+ContextSource = Literal["asked", "tested", "tested so far", "untested", "server default"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,11 +45,19 @@ class Load:
     replaces: tuple[LoadedModel, ...] = ()
 
 
-def choose_context(asked: float | None, *, declared: int, tested: int | None, needed_tokens: int = 0) -> ContextChoice:
+def choose_context(
+    asked: float | None,
+    *,
+    declared: int,
+    tested: int | None,
+    tested_is_limit: bool = True,
+    needed_tokens: int = 0,
+) -> ContextChoice:
     """The context length for a call that needs `needed_tokens` (prompt and answer, as far as known).
 
     `asked` is a token count, a ratio in 0..1 of the tested (else declared) length when a float below or at 1, 0 for the
-    server's default, or None. An untested model gets a modest context, never its declared one, which may not fit.
+    server's default, or None. An untested model gets a modest context, never its declared one, which may not fit; so
+    does a model that was tested up to a length only (not `tested_is_limit`) when the call needs more than that.
     """
     if asked is not None:
         if asked == 0:
@@ -61,8 +69,8 @@ def choose_context(asked: float | None, *, declared: int, tested: int | None, ne
                 context_length=declared,
             )
         return ContextChoice(context_length=max(1, wanted), source="asked")
-    if tested:
-        return ContextChoice(context_length=tested, source="tested")
+    if tested and (tested_is_limit or needed_tokens <= tested):
+        return ContextChoice(context_length=tested, source="tested" if tested_is_limit else "tested so far")
     # The prompt decides only upwards: a short one still gets the modest default, which later calls can reuse.
     roomy = max(UNTESTED_CONTEXT_LENGTH, aligned_up(needed_tokens))
     return ContextChoice(context_length=min(declared, roomy), source="untested")

@@ -32,7 +32,9 @@ _ASSUMED_BYTES_PER_SECOND = 40e9
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Candidate:
-    """What is known of one model. `memory_bytes` is what a load at the wished context is predicted to take."""
+    """What is known of one model. `memory_bytes` is what a load at the wished context is predicted to take; not
+    `tested_is_limit` says that a longer context than the tested one has not been tried.
+    """
 
     model_key: str
     kind: ModelKind = "llm"
@@ -42,6 +44,7 @@ class Candidate:
     bits: int | None = None
     declared_context_length: int | None = None
     tested_context_length: int | None = None
+    tested_is_limit: bool = True
     test_failed: bool = False
     vision: bool = False
     trained_for_tool_use: bool = False
@@ -124,9 +127,10 @@ def _obstacle(candidate: Candidate, wish: Wish) -> str | None:
         return "is not trained to call tools"
     if candidate.test_failed and not candidate.tested_context_length:
         return "failed its context test"
-    context = candidate.tested_context_length or candidate.declared_context_length or 0
+    is_proven = bool(candidate.tested_context_length and candidate.tested_is_limit)
+    context = (candidate.tested_context_length if is_proven else candidate.declared_context_length) or 0
     if wish.min_context_length and context < wish.min_context_length:
-        proven = "proven" if candidate.tested_context_length else "declared"
+        proven = "proven" if is_proven else "declared"
         return f"has {context:,} tokens of context ({proven})"
     for limit in (wish.max_memory_bytes, wish.budget_bytes):
         if limit is not None and candidate.memory_bytes > limit:
@@ -159,7 +163,8 @@ def _bonus(candidate: Candidate, wish: Wish) -> float:
 
 def _reasons(candidate: Candidate, wish: Wish) -> tuple[str, ...]:
     tested = candidate.tested_context_length
-    reasons = [f"{tested:,} tokens proven" if tested else "context not tested yet"]
+    further = "" if candidate.tested_is_limit else ", not tested further"
+    reasons = [f"{tested:,} tokens proven{further}" if tested else "context not tested yet"]
     if candidate.params:
         reasons.append(candidate.params)
     if wish.task == "code" and _CODE_NAMES.search(candidate.model_key):

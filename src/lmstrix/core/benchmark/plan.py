@@ -86,7 +86,7 @@ def _limit(target: BenchTarget) -> int | None:
 
 def _too_long(target: BenchTarget, context_length: int, limit: int, concurrency: int) -> str:
     times = f" ({concurrency} at a time)" if concurrency > 1 else ""
-    if target.tested_context_length is not None:
+    if target.tested_context_length is not None and target.tested_is_limit:
         return f"{context_length:,} tokens{times} are beyond the tested limit of {limit:,}"
     return (
         f"{context_length:,} tokens{times} are beyond {limit:,}, and its real limit is not known: "

@@ -44,6 +44,7 @@ class BenchTarget:
     size_bytes: int | None = None
     max_context_length: int | None = None
     tested_context_length: int | None = None
+    tested_is_limit: bool = True
     bytes_per_token: int | None = None
     files: tuple[str, ...] = ()
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from lmstrix.core.context.verdict import Outcome
     from lmstrix.core.registry.records import ModelRecord
     from lmstrix.core.registry.results import Configuration, ContextResult
-    from lmstrix.ground.choices import Precision
+    from lmstrix.ground.choices import EndedBy, Precision
 
 StepKind = Literal["load", "prefill", "answer", "recall"]
 
@@ -22,15 +22,16 @@ StepKind = Literal["load", "prefill", "answer", "recall"]
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Subject:
     """A model to test. `cost` predicts the bytes of a load (`approximate`: it is a guess); `ceiling` is the longest
-    length worth a load; `budget_bytes` what models may take, None when nobody knows; `lazy` backends take the cache
-    only as the prompt grows. Where it is not `alone`, other loaded models take memory too, and a failure says nothing
-    lasting about this one.
+    length worth a load, `ceiling_by` what set it, None where a length is only assumed; `budget_bytes` what models may
+    take, None when nobody knows; `lazy` backends take the cache only as the prompt grows. Where it is not `alone`,
+    other loaded models take memory too, and a failure says nothing lasting about this one.
     """
 
     model_key: str
     path: str
     declared: int
     ceiling: int
+    ceiling_by: EndedBy | None = "declared"
     cost: Callable[[int], int]
     budget_bytes: int | None
     configuration: Configuration
@@ -73,11 +74,22 @@ class Step:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Guardrail:
+    """What a server's own guardrail lets through: `limit` tokens, 0 for nothing. `predicted_limit` is what would fit
+    into memory without it; None where that is not known.
+    """
+
+    limit: int
+    predicted_limit: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ContextOutcome:
-    """What a test came to: the result for the registry, and what it cost."""
+    """What a test came to: the result for the registry, and what it cost. `guardrail` where one stood in the way."""
 
     result: ContextResult
     refused: str | None = None
+    guardrail: Guardrail | None = None
     loads: int = 0
     failing_loads: int = 0
     seconds: float = 0.0

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from lmstrix.core.answers.load_policy import TESTED_PREFIX
 from lmstrix.core.context.attempts import LoadAttempts
+from lmstrix.core.context.ended import FinishedTest, what_ended
 from lmstrix.core.context.logbook import Logbook
 from lmstrix.core.context.probe import answer_room
 from lmstrix.core.context.report import ContextOutcome
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from lmstrix.core.context.report import ContextTestOptions, Step, Subject
     from lmstrix.core.history.journal import Journal
     from lmstrix.ground.backend import ModelBackend
+    from lmstrix.ground.choices import EndedBy
     from lmstrix.ground.types import Provenance
 
 INSTANCE_PREFIX = TESTED_PREFIX  # instances of any tester: what an earlier, killed run left is known by it
@@ -79,6 +81,8 @@ class ContextTester:
             subject,
             options,
             search=_search(subject, options, learned),
+            logbook=logbook,
+            time_budget=time_budget,
             attempts=LoadAttempts(
                 self._backend,
                 logbook,
@@ -133,10 +137,14 @@ class _ModelTest:
         options: ContextTestOptions,
         *,
         search: ContextSearch,
+        logbook: Logbook,
+        time_budget: TimeBudget,
         attempts: LoadAttempts,
         verification: Verification,
     ) -> None:
         self._subject = subject
+        self._logbook = logbook
+        self._time_budget = time_budget
         self.search = search
         self.attempts = attempts
         self._options = options
@@ -274,6 +282,7 @@ class _ModelTest:
             outcome=str(ending.outcome),
             tested_at=datetime.now(UTC),
             conclusive=conclusive,
+            ended_by=self._ended_by(ending.outcome),
             loadable_context_length=self._loadable,
             effective_context_length=self._effective,
             effective_range=self._effective_range,
@@ -284,6 +293,20 @@ class _ModelTest:
             error=ending.detail or None,
             recall_curve=self._verification.curve.points(),
             provenance=provenance,
+        )
+
+    def _ended_by(self, outcome: Outcome) -> EndedBy | None:
+        return what_ended(
+            FinishedTest(
+                outcome=outcome,
+                loadable=self._loadable,
+                effective=self._effective,
+                ceiling=self._options.context_length or self._subject.ceiling,
+                ceiling_by=self._subject.ceiling_by,
+                steps=self._logbook.steps,
+                lazy=self.search.lazy,
+                budget_spent=self._time_budget.ran_out,
+            )
         )
 
 

@@ -12,8 +12,8 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
-from lmstrix.core.history.processes import host_name
 from lmstrix.core.history.rows import now, record_of, row_of
+from lmstrix.ground.addresses import host_name
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -15,8 +15,9 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal
 from uuid import uuid4
 
-from lmstrix.core.history.processes import boot_identity, host_name, own_identity, process_identity
+from lmstrix.core.history.processes import boot_identity, own_identity, process_identity
 from lmstrix.core.history.rows import now, record_of, row_of
+from lmstrix.ground.addresses import host_name
 from lmstrix.ground.errors import HistoryError
 
 if TYPE_CHECKING:

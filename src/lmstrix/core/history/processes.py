@@ -6,15 +6,9 @@ On Linux both come from /proc and cost microseconds; elsewhere psutil gives the 
 from __future__ import annotations
 
 import os
-import platform
 from pathlib import Path
 
 _STAT_FIELDS_AFTER_NAME = 19  # of /proc/<pid>/stat: the start time is field 22, and the name, field 2, may hold blanks
-
-
-def host_name() -> str:
-    """The host's own name; the domain, which changes with the network, is left out."""
-    return platform.node().partition(".")[0].lower() or "localhost"
 
 
 def boot_identity() -> str:

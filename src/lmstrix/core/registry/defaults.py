@@ -18,12 +18,14 @@ from lmstrix.ground.files import write_whole
 
 if TYPE_CHECKING:
     from lmstrix.core.registry.records import ModelRecord
+    from lmstrix.core.registry.results import ContextResult
 
 FOLDER = Path(".internal") / "user-concrete-model-default-config"
 BACKUP_SUFFIX = ".lmstrix-backup"
 CONTEXT_LENGTH = "llm.load.contextLength"
 FLASH_ATTENTION = "llm.load.llama.flashAttention"
 AUTO_FIT = "llm.load.llama.autoFit"
+PARALLEL_SLOTS = "llm.load.numParallelSessions"
 
 Fields = Mapping[str, Any]
 
@@ -137,9 +139,13 @@ def _backup_of(file: Path) -> Path:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SavedDefaults:
-    """One model of `save`: what was (or with a dry run would be) changed in its file of defaults, or the `problem`."""
+    """One model of `save`: what was (or with a dry run would be) changed in its file of defaults, or the `problem`.
+
+    `result` is what was measured, None where an original is put back.
+    """
 
     record: ModelRecord
     change: DefaultsChange | None
+    result: ContextResult | None = None
     written: bool = False
     problem: str | None = None

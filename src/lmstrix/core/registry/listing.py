@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from lmstrix.core.registry.places import Place
     from lmstrix.core.registry.records import ModelRecord
     from lmstrix.core.registry.registry import ScanChanges
     from lmstrix.core.registry.scanner import ScanProblem
@@ -25,7 +26,8 @@ class ScanReport:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Listing:
-    """Records in the order asked for, of `total` in the registry."""
+    """Records in the order asked for, of `total` in the registry, seen from `place`."""
 
     records: tuple[ModelRecord, ...]
     total: int
+    place: Place | None = None

@@ -1,4 +1,6 @@
-"""From the registry of lmstrix 1 (an `llms` map without a version) to this one. Pure.
+"""From earlier layouts of the registry to this one: lmstrix 1 (an `llms` map without a version), and version 2. Pure.
+
+Results of version 2 do not say in their configuration which machine they are of; their provenance mostly does.
 
 What lmstrix 1 calls tested was only loaded and asked a dozen words, and it noted a server that was down as a failure of
 the model. Its figures are therefore taken over as loadable lengths of LM Studio's default configuration, marked as
@@ -12,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from lmstrix.core.registry.json_fields import EPOCH, read_count, read_moment, read_number, read_text
 from lmstrix.core.registry.registry import ModelRegistry
-from lmstrix.core.registry.results import Configuration, ContextResult
+from lmstrix.core.registry.results import Configuration, ContextResult, is_result, server_of, settings_of
+from lmstrix.ground.addresses import host_of, is_local, short_host_name
 from lmstrix.ground.types import Provenance
 
 if TYPE_CHECKING:
@@ -52,6 +55,32 @@ def migrate_models(llms: Mapping[str, Any]) -> dict[str, Any]:
         if result is not None:
             registry.record_outcome(path, result)
     return registry.models
+
+
+def name_hosts(models: Mapping[str, Any]) -> None:
+    """Give the results of version 2 the machine they were measured on, where they tell; in place."""
+    for raw in models.values():
+        tests = raw.get("tests") if isinstance(raw, dict) else None
+        if isinstance(tests, dict):
+            raw["tests"] = dict(_with_host(key, result, tests) for key, result in tests.items())
+
+
+def _with_host(key: str, result: Any, tests: Mapping[str, Any]) -> tuple[str, Any]:
+    """A result under the key it has from now on."""
+    provenance = result.get("provenance") if is_result(result) else None
+    if not isinstance(provenance, dict) or result["configuration"].get("host") is not None:
+        return key, result
+    tester, address = read_text(provenance.get("host")), read_text(provenance.get("address"))
+    # Version 2 noted the machine that tested as the host; only the address told of a server elsewhere.
+    host = host_of(address) if address and not is_local(address) else tester and short_host_name(tester)
+    settings = settings_of(key, result)
+    if host is None or settings is None:
+        return key, result
+    engine, _ = server_of(result)
+    new_key = f"{engine}@{host} {settings}".rstrip()
+    if new_key in tests:
+        return key, result
+    return new_key, result | {"configuration": {"engine": engine, "host": host} | result["configuration"]}
 
 
 def _facts(old: dict[str, Any]) -> dict[str, Any]:

@@ -2,7 +2,8 @@
 
 A record is a thin view over its JSON object: fields are checked when they are read, so ten thousand records cost a
 dictionary each, and fields this version does not know stay where they are. Whether a model is present and how its
-test went are separate facts; the status is worked out from the results. Pure.
+test went are separate facts; the status is worked out from the results. A record is seen from a place, an engine on a
+machine, and says of its tests only what was measured there. Pure.
 """
 
 from __future__ import annotations
@@ -19,15 +20,23 @@ from lmstrix.core.registry.json_fields import (
     read_moment,
     read_text,
 )
-from lmstrix.core.registry.results import ContextResult, is_default, is_result, result_from_json, tested_length
+from lmstrix.core.registry.results import (
+    Configuration,
+    ContextResult,
+    is_result,
+    result_from_json,
+    server_of,
+    settings_of,
+    tested_length,
+)
 from lmstrix.ground.model_names import file_stem, model_key_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import datetime
 
-    from lmstrix.core.registry.results import Configuration
-    from lmstrix.ground.types import ModelKind
+    from lmstrix.core.registry.places import Place
+    from lmstrix.ground.types import LoadConfig, ModelKind
 
 T = TypeVar("T")
 
@@ -80,9 +89,12 @@ def _is_true(value: Json) -> bool:
 
 
 class ModelRecord:
-    """One model: a typed view over `raw`, its object in lmstrix.json."""
+    """One model: a typed view over `raw`, its object in lmstrix.json.
 
-    __slots__ = ("path", "raw")
+    Its results are those of `place`; of all places where that is None, and then the newest says what to use.
+    """
+
+    __slots__ = ("path", "place", "raw")
 
     size_bytes = _Stored(read_count)
     architecture = _Stored(read_text)
@@ -95,9 +107,10 @@ class ModelRecord:
     mtime_ns = _Stored(read_count)
     content_hash = _Stored(read_text)
 
-    def __init__(self, path: str, raw: dict[str, Json]) -> None:
+    def __init__(self, path: str, raw: dict[str, Json], place: Place | None = None) -> None:
         self.path = path
         self.raw = raw
+        self.place = place
 
     def __repr__(self) -> str:
         return f"ModelRecord({self.path!r}, model_key={self.model_key!r})"
@@ -143,31 +156,42 @@ class ModelRecord:
         # The key alone counts: a date that cannot be read must not bring a missing model back.
         return self.raw.get("missing_since") is not None
 
+    def seen_from(self, place: Place) -> ModelRecord:
+        """The same model, as a server at this place has it."""
+        return ModelRecord(self.path, self.raw, place)
+
     @property
     def results(self) -> tuple[ContextResult, ...]:
-        """The results of every configuration this version can read."""
-        return tuple(result_from_json(raw) for raw in self._raw_results().values())
+        """The results of every configuration, wherever measured, that this version can read."""
+        return tuple(result_from_json(raw) for raw in self._all_raw_results().values())
+
+    @property
+    def has_other_results(self) -> bool:
+        """Whether there are results beside `best_result`: of other engines, hosts or settings."""
+        return len(self._all_raw_results()) > (self._best_raw() is not None)
 
     def result(self, configuration: Configuration) -> ContextResult | None:
-        raw = self._raw_results().get(configuration.key)
+        raw = self._all_raw_results().get(configuration.key)
+        return result_from_json(raw) if raw is not None else None
+
+    def result_with(self, load: LoadConfig) -> ContextResult | None:
+        """The result for these load settings."""
+        raw = self._best_raw(Configuration(load=load).settings)
         return result_from_json(raw) if raw is not None else None
 
     @property
     def best_result(self) -> ContextResult | None:
-        """The default configuration's result with the longest tested context; the latest of equals."""
-        results = [raw for key, raw in self._raw_results().items() if is_default(key, raw)]
-        best = max(
-            results, key=lambda raw: (tested_length(raw), read_moment(raw.get("tested_at")) or EPOCH), default=None
-        )
-        return result_from_json(best) if best is not None else None
+        """The result for default load settings, which says what context to use."""
+        raw = self._best_raw()
+        return result_from_json(raw) if raw is not None else None
 
     # The next three are asked of every model of a list, so they read the JSON without making records of it.
 
     @property
     def tested_context_length(self) -> int | None:
-        """The longest context proven in a default configuration."""
-        raw_results = self._raw_results().items()
-        return max((tested_length(raw) for key, raw in raw_results if is_default(key, raw)), default=0) or None
+        """The longest context proven with default load settings."""
+        raw = self._best_raw()
+        return tested_length(raw) or None if raw is not None else None
 
     @property
     def tested_at(self) -> datetime | None:
@@ -192,7 +216,23 @@ class ModelRecord:
         tested, declared = self.tested_context_length, self.max_context_length
         return tested / declared if tested and declared else None
 
+    def _best_raw(self, settings: str = "") -> dict[str, Json] | None:
+        """The result with these load settings; the newest that proves something, where several places have one."""
+        found = [raw for key, raw in self._raw_results().items() if settings_of(key, raw) == settings]
+        return max(found, key=self._rank, default=None)
+
+    def _rank(self, raw: dict[str, Json]) -> tuple[object, ...]:
+        length = tested_length(raw)
+        says_something = length > 0 or raw.get("conclusive") is not False
+        # What names its host was certainly measured here; what does not is used only where there is nothing else.
+        certain = self.place is not None and says_something and server_of(raw)[1] is not None
+        return certain, length > 0, read_moment(raw.get("tested_at")) or EPOCH, length
+
     def _raw_results(self) -> dict[str, dict[str, Json]]:
+        found, place = self._all_raw_results(), self.place
+        return found if place is None else {key: raw for key, raw in found.items() if place.holds(*server_of(raw))}
+
+    def _all_raw_results(self) -> dict[str, dict[str, Json]]:
         tests = self.raw.get("tests")
         return {key: raw for key, raw in tests.items() if is_result(raw)} if isinstance(tests, dict) else {}
 

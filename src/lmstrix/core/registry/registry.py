@@ -18,9 +18,10 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping
 
     from lmstrix.core.registry.json_fields import Json
+    from lmstrix.core.registry.places import Place
     from lmstrix.core.registry.results import ContextResult
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 _SUGGESTIONS = 3
 _LISTED_WHEN_AMBIGUOUS = 5
 
@@ -46,12 +47,16 @@ class ScanChanges:
 
 @dataclass(slots=True)
 class ModelRegistry:
-    """All records, by path. `models` may hold values that are not objects: they are kept and never shown."""
+    """All records, by path. `models` may hold values that are not objects: they are kept and never shown.
+
+    Records are seen from `place` (see `ModelRecord`).
+    """
 
     models: dict[str, Json] = field(default_factory=dict)
+    place: Place | None = None
 
     def __iter__(self) -> Iterator[ModelRecord]:
-        return (ModelRecord(path, raw) for path, raw in self.models.items() if isinstance(raw, dict))
+        return (ModelRecord(path, raw, self.place) for path, raw in self.models.items() if isinstance(raw, dict))
 
     def __len__(self) -> int:
         return sum(isinstance(raw, dict) for raw in self.models.values())
@@ -59,7 +64,7 @@ class ModelRegistry:
     def get(self, path: str) -> ModelRecord | None:
         """The record of exactly this path."""
         raw = self.models.get(path)
-        return ModelRecord(path, raw) if isinstance(raw, dict) else None
+        return ModelRecord(path, raw, self.place) if isinstance(raw, dict) else None
 
     def find(self, query: str) -> ModelRecord:
         """The one record `query` means: a path, a key, or the unique beginning of one; present models before missing.
@@ -71,7 +76,7 @@ class ModelRegistry:
         for group in ([r for r in records if not r.is_missing], [r for r in records if r.is_missing]):
             paths = match_names(query, ((record.path, record.model_key) for record in group))
             if len(paths) == 1:
-                return ModelRecord(paths[0], self.models[paths[0]])
+                return ModelRecord(paths[0], self.models[paths[0]], self.place)
             if paths:
                 raise _ambiguous(query, sorted(paths))
         raise _not_found(query, records)

@@ -1,7 +1,8 @@
 """What is known of one model's context in one configuration: the record, how runs add up, and its JSON.
 
 The best proven lengths are kept unless a later run failed at or below them; a run that says nothing about the model
-changes no limit; recall found to end somewhere stays found until recall is tested again. Pure.
+changes no limit; recall found to end somewhere stays found until recall is tested again. What ended the test goes with
+the lengths it explains. Pure.
 """
 
 from __future__ import annotations
@@ -26,7 +27,10 @@ from lmstrix.ground.types import DEFAULT_LOAD, LoadConfig, Provenance
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from lmstrix.ground.choices import CacheType
+    from lmstrix.ground.choices import CacheType, EndedBy
+
+NO_LIMITS: frozenset[str] = frozenset({"guardrail", "threshold", "asked_length", "time_budget"})
+"""What ends a test and is no limit of the model: the length is proven, and a longer one may hold as well."""
 
 _LOAD_FIELDS = ("k_cache_type", "v_cache_type", "flash_attention", "gpu_ratio", "parallel_slots")
 """The load settings that a result keeps, in the order of its JSON."""
@@ -34,18 +38,30 @@ _LOAD_FIELDS = ("k_cache_type", "v_cache_type", "flash_attention", "gpu_ratio", 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Configuration:
-    """The engine and load settings a result holds for. By default, how a server loads a model when nothing is asked.
+    """The engine, machine and load settings a result holds for. By default, how a server loads a model when nothing is
+    asked. `host` is None where an earlier version did not say it.
 
     Two configurations with the same `key` are the same: settings it does not name do not change which length fits.
     """
 
     engine: str = "lmstudio"
+    host: str | None = None
     load: LoadConfig = DEFAULT_LOAD
 
     @property
     def key(self) -> str:
-        """A stable name: "lmstudio", "embedded k=q8_0 v=q8_0 fa=on gpu=0.5 slots=4"."""
-        load, parts = self.load, [self.engine]
+        """A stable name: "lmstudio@box", "embedded@box k=q8_0 v=q8_0 fa=on gpu=0.5 slots=4"."""
+        return f"{self.server} {self.settings}".rstrip()
+
+    @property
+    def server(self) -> str:
+        """Engine and machine, as the key has them."""
+        return _server_key(self.engine, self.host)
+
+    @property
+    def settings(self) -> str:
+        """The load settings alone, as the key has them; nothing for the default ones."""
+        load, parts = self.load, []
         if load.k_cache_type is not None:
             parts.append(f"k={load.k_cache_type}")
         if load.v_cache_type is not None:
@@ -60,7 +76,11 @@ class Configuration:
 
     @property
     def is_default(self) -> bool:
-        return self.key == self.engine
+        return not self.settings
+
+
+def _server_key(engine: str, host: str | None) -> str:
+    return engine if host is None else f"{engine}@{host}"
 
 
 class RecallPoint(NamedTuple):
@@ -77,13 +97,15 @@ class ContextResult:
     `loadable_context_length` loads and prefills, `effective_context_length` is also recalled (None: recall not tested).
     `effective_range` is up to where two texts were recalled, the lower first; None where one was enough.
     `outcome` names how the last run ended; `conclusive` is False when that says nothing about the model (the server was
-    lost, the run interrupted), and such a run changes no limit.
+    lost, the run interrupted), and such a run changes no limit. `ended_by` is what kept the test from a longer context;
+    None where `outcome` alone says how it ended, and in results of earlier versions.
     """
 
     configuration: Configuration
     outcome: str
     tested_at: datetime
     conclusive: bool = True
+    ended_by: EndedBy | None = None
     loadable_context_length: int | None = None
     effective_context_length: int | None = None
     effective_range: tuple[int, int] | None = None
@@ -100,6 +122,11 @@ class ContextResult:
         """The length to use: the smaller of the two, None while nothing is proven."""
         lengths = [n for n in (self.loadable_context_length, self.effective_context_length) if n is not None]
         return min(lengths) if self.loadable_context_length and lengths else None
+
+    @property
+    def is_limit(self) -> bool:
+        """Whether a longer context than the tested one would not do; else nobody has tried."""
+        return self.ended_by not in NO_LIMITS
 
 
 RESULT_FIELDS = frozenset({item.name for item in fields(ContextResult)} | {"tested_context_length"})
@@ -130,7 +157,11 @@ def merge_results(old: ContextResult | None, new: ContextResult) -> ContextResul
             # Recall was known to end below; a run without recall keeps that.
             effective, effective_range = old.effective_context_length, old.effective_range
         merged = replace(
-            new, loadable_context_length=loadable, effective_context_length=effective, effective_range=effective_range
+            new,
+            loadable_context_length=loadable,
+            effective_context_length=effective,
+            effective_range=effective_range,
+            ended_by=_what_ended(old, new, loadable=loadable, effective=effective),
         )
     else:
         merged = replace(old, outcome=new.outcome, error=new.error, tested_at=new.tested_at)
@@ -139,9 +170,21 @@ def merge_results(old: ContextResult | None, new: ContextResult) -> ContextResul
     return replace(merged, last_known_bad=min(bad, default=None), recall_curve=new.recall_curve or old.recall_curve)
 
 
+def _what_ended(
+    old: ContextResult, new: ContextResult, *, loadable: int | None, effective: int | None
+) -> EndedBy | None:
+    """What ended the test that found these lengths."""
+    if effective is not None and new.effective_context_length is None:
+        return old.ended_by  # recall, found by the earlier run
+    # Why there is no more is known already; that this run was not to look further says less.
+    says_less = not new.is_limit and loadable == old.loadable_context_length
+    return old.ended_by if says_less and old.ended_by else new.ended_by
+
+
 def result_to_json(result: ContextResult) -> dict[str, Json]:
     raw = known_fields(result)
-    raw["configuration"] = {"engine": result.configuration.engine} | _load_to_json(result.configuration.load)
+    host = {} if result.configuration.host is None else {"host": result.configuration.host}
+    raw["configuration"] = {"engine": result.configuration.engine} | host | _load_to_json(result.configuration.load)
     raw["tested_at"] = result.tested_at.astimezone(UTC).isoformat()
     if result.effective_range is not None:
         raw["effective_range"] = list(result.effective_range)
@@ -169,9 +212,16 @@ def is_result(raw: Json) -> bool:
     return isinstance(raw, dict) and isinstance(raw.get("outcome"), str) and isinstance(raw.get("configuration"), dict)
 
 
-def is_default(key: str, raw: dict[str, Json]) -> bool:
-    """Whether a result is of a default configuration, whose key is the engine's name alone."""
-    return bool(raw["configuration"].get("engine") == key)
+def server_of(raw: dict[str, Json]) -> tuple[str, str | None]:
+    """Engine and host of a result's JSON."""
+    configuration = raw["configuration"]
+    return read_text(configuration.get("engine")) or "lmstudio", read_text(configuration.get("host"))
+
+
+def settings_of(key: str, raw: dict[str, Json]) -> str | None:
+    """`Configuration.settings` of a result's JSON, which stands under `key`; None for a key of another making."""
+    server = _server_key(*server_of(raw))
+    return key.removeprefix(server).lstrip() if key == server or key.startswith(f"{server} ") else None
 
 
 def tested_length(raw: dict[str, Json]) -> int:
@@ -182,12 +232,12 @@ def tested_length(raw: dict[str, Json]) -> int:
 
 
 def result_from_json(raw: dict[str, Json]) -> ContextResult:
-    configuration = raw["configuration"]
+    engine, host = server_of(raw)
     return ContextResult(
-        configuration=Configuration(
-            engine=read_text(configuration.get("engine")) or "lmstudio", load=_load_from_json(configuration)
-        ),
+        configuration=Configuration(engine=engine, host=host, load=_load_from_json(raw["configuration"])),
         outcome=raw["outcome"],
+        # A word of a later version is kept as it is, like a cache type.
+        ended_by=cast("EndedBy | None", read_text(raw.get("ended_by"))),
         tested_at=read_moment(raw.get("tested_at")) or EPOCH,
         effective_range=_range(raw.get("effective_range")),
         recall_curve=_curve(raw.get("recall_curve")),

@@ -67,7 +67,8 @@ class RegistryStore:
             result = change(document.registry)
             new = _serialise(document)
             if migrated or not _says_the_same(content, new):
-                self._write(content, new, keep_original=migrated)
+                # Only the oldest layout holds what this one has no place for.
+                self._write(content, new, keep_original=document.schema_version == 1)
         return result
 
     # `restore` has no command yet: `lmstrix registry` will list these copies and put one back.
@@ -217,6 +218,10 @@ def _parse(content: bytes) -> _Document:
         raise _UnreadableError(f'"models" is a JSON {type(models).__name__} where an object is expected')
     if not isinstance(version, int):
         raise _UnreadableError('"schema_version" is not a number')
+    if version < SCHEMA_VERSION:
+        from lmstrix.core.registry.migration import name_hosts
+
+        name_hosts(models)
     return _Document(ModelRegistry(models), document, version)
 
 
