@@ -87,13 +87,18 @@ class LimitedEngine:
         """What the loaded model takes of the limit."""
         return self._limit.taken_bytes(self.model_process())
 
-    def hold_files(self) -> None:
-        """Keep in memory, and on our own account, every file that the loaded model has mapped.
+    async def hold_files(self, backend: AsyncLMStudioBackend, model: LimitedModel) -> None:
+        """Keep in memory, and on our own account, every file that a loaded model maps.
 
         A control group counts a file's pages for who read them first. Its own code evicted and read again for minutes:
         that is how a process near its limit would end, not by being refused.
         """
-        for line in Path(f"/proc/{self.model_process()}/maps").read_text().splitlines():
+        self.set_limit(None)
+        load = replace(LOAD, context_length=ALIGNMENT_TOKENS)
+        await backend.load(model.model_key, load, instance_id="files")
+        maps = Path(f"/proc/{self.model_process()}/maps").read_text()
+        await backend.unload("files")
+        for line in maps.splitlines():
             name = line.split(None, 5)[-1]
             if not name.startswith("/") or name in self._held_files:
                 continue
@@ -163,7 +168,7 @@ class RealLoad:
     """One length, loaded and filled for real.
 
     `outcome` is OK or how it failed; `failed_at` is where. `taken_bytes` is what it took of the limit, filled;
-    `model_bytes` the same as the memory model counts it: its own pages and the weights it maps.
+    `resident_bytes` what is resident of it, as the memory model counts: files that it maps included.
     """
 
     length: int
@@ -173,7 +178,7 @@ class RealLoad:
     load_s: float = 0.0
     fill_s: float = 0.0
     taken_bytes: int = 0
-    model_bytes: int = 0
+    resident_bytes: int = 0
 
     @property
     def held(self) -> bool:
@@ -228,7 +233,7 @@ class RealLoads:
             longest = tried
         assert longest is not None, f"not even {ALIGNMENT_TOKENS} tokens hold under {limit_bytes}"
         spare = limit_bytes - longest.taken_bytes
-        return Truth(limit_bytes=limit_bytes, length=longest.length, budget_bytes=longest.model_bytes + spare)
+        return Truth(limit_bytes=limit_bytes, length=longest.length, budget_bytes=longest.resident_bytes + spare)
 
     async def try_length(self, length: int, *, again: bool = False) -> RealLoad:
         """Load and fill; from memory when the length was tried before, as the engine rounds it."""
@@ -243,9 +248,8 @@ class RealLoads:
         loaded_at: float | None = None
         try:
             async with asyncio.timeout(2 * _STEP_S):
-                await self._backend.load(
-                    self._model.model_key, replace(LOAD, context_length=length), instance_id=instance_id
-                )
+                load = replace(LOAD, context_length=length)
+                await self._backend.load(self._model.model_key, load, instance_id=instance_id)
                 loaded_at = time.perf_counter()
                 await self._fill(instance_id, length)
         except LMStrixError as exc:
@@ -263,14 +267,13 @@ class RealLoads:
                 fill_s=now - loaded_at if loaded_at else 0.0,
             )
         filled_at = time.perf_counter()
-        pid = self._engine.model_process()
         found = RealLoad(
             length=length,
             outcome=Outcome.OK,
             load_s=loaded_at - started,
             fill_s=filled_at - loaded_at,
             taken_bytes=self._engine.taken_bytes(),
-            model_bytes=status_bytes(pid, "RssAnon") + self._model.file_bytes,
+            resident_bytes=status_bytes(self._engine.model_process(), "VmRSS"),
         )
         await self._backend.unload(instance_id)
         return found

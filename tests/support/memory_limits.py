@@ -65,9 +65,7 @@ class _Files(NamedTuple):
     reclaim: str | None
 
 
-_VERSION_1 = _Files(
-    "memory.limit_in_bytes", "-1", "memory.usage_in_bytes", "memory.swappiness", "memory.force_empty"
-)
+_VERSION_1 = _Files("memory.limit_in_bytes", "-1", "memory.usage_in_bytes", "memory.swappiness", "memory.force_empty")
 _VERSION_2 = _Files("memory.max", "max", "memory.current", "memory.swap.max", None)
 
 
