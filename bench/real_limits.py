@@ -4,8 +4,8 @@
                                 [--truth-runs 3] [--json FILE] [--markdown] [--write docs]
 
 The embedded engine runs models of five architecture classes whose processes are limited by the system; its own
-guardrail says yes to all of them. The truth is exhaustive: one load and one fill per 256 tokens, each in a fresh process, until the first
-failure. Then `ContextTester` tests each model over the SDK while it believes 0.7 to 10 times the true budget, or the
+guardrail says yes to all of them. The truth is exhaustive: one load and one fill per 256 tokens, each in a fresh
+process, until the first failure. Then `ContextTester` tests each model over the SDK while it believes 0.7 to 10 times the true budget, or the
 whole machine: once reading memory as a user's test does, once fed only what held and what failed. Beside it stand three
 searches that are told no more than the latter; they ask the same real loads, each length tried once and remembered.
 
@@ -35,8 +35,8 @@ from tests.support.limited_models import CLASSES, DECLARED, LOAD, put_models
 from tests.support.limited_tests import find_limit
 from tests.support.memory_limits import MIB, NoLimitError, best_limit, limit_of_kind
 
-from lmstrix.core.memory.fit import longest_context
 from lmstrix.core.memory.host import read_host_memory
+from lmstrix.core.memory.prediction import predicted_limit
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -48,11 +48,12 @@ if TYPE_CHECKING:
 
     from lmstrix.api.client import AsyncLMStudioBackend
 
-LENGTHS = (2816, 4608)
+LENGTHS: tuple[int, ...] = (2816, 4608)
 """Where the two true limits are put."""
 RATIOS: tuple[float | None, ...] = (0.7, 1.0, 1.3, 3.0, 10.0, None)
 """The budget believed over the true one; None is the whole machine."""
-QUICK_CLASSES, QUICK_LENGTHS, QUICK_RATIOS = ("dense", "MLA"), LENGTHS[:1], (1.0, 3.0, None)
+QUICK_CLASSES: tuple[str, ...] = ("dense", "MLA")
+QUICK_LENGTHS, QUICK_RATIOS = LENGTHS[:1], (1.0, 3.0, None)
 OURS, BLIND = "LMStrix", "LMStrix, no memory reading"
 MULTI_STEP, BISECTION, SHRINKING = "multi-step, 1.0.84", "bisection", "0.4 x, then log bisection"
 MARKERS = ("<!-- real limits -->", "<!-- end of real limits -->")
@@ -115,7 +116,8 @@ class Cell:
         truth = self.truth
         return (
             f"{self.model_class}, true limit {truth.length:,} tokens "
-            f"({self.limit_kind} {truth.limit_bytes / MIB:.1f} MiB; resident at most {truth.budget_bytes / MIB:.0f} MiB, predicted {self.predicted_bytes / MIB:.0f} MiB)"
+            f"({self.limit_kind} {truth.limit_bytes / MIB:.1f} MiB; "
+            f"resident at most {truth.budget_bytes / MIB:.0f} MiB, predicted {self.predicted_bytes / MIB:.0f} MiB)"
         )
 
 
@@ -137,9 +139,7 @@ class CellRun:
         await self._ask(BISECTION, 0.0, bisection(DECLARED))
         for ratio in ratios:
             budget_bytes = self._believed_bytes(ratio)
-            start = longest_context(
-                self._model.shape, budget_bytes, ceiling=DECLARED, k_type=LOAD.k_cache_type, v_type=LOAD.v_cache_type
-            )
+            start = predicted_limit(self._model.shape, budget_bytes, DECLARED, LOAD)
             await self._ask(SHRINKING, ratio, shrink_and_bisect(start))
             for name, reading in ((OURS, True), (BLIND, False)):
                 await self._test(name, ratio, budget_bytes, reading=reading)
@@ -249,8 +249,9 @@ def _summary_line(title: str, search: str, rows: Sequence[Row], *, judged: bool)
     loads, failing = [row.loads for row in rows], [row.failing for row in rows]
     times = [row.time_ratio for row in rows if row.time_ratio is not None]
     verdict = "; ".join(over_budget(title, rows)) or "within budget" if judged else ""
+    nothing, unsafe = sum(not row.found for row in rows), sum(row.unsafe for row in rows)
     return (
-        f"| {title} | {search} | {len(rows)} | {sum(not row.found for row in rows)} | {sum(row.unsafe for row in rows)} "
+        f"| {title} | {search} | {len(rows)} | {nothing} | {unsafe} "
         f"| {median(gaps):.0f} / {max(gaps):.0f} % | {median(loads):.0f} / {max(loads)} "
         f"| {mean(failing):.1f} / {max(failing)} | {f'{median(times):.1f}' if times else ''} | {verdict} |"
     )
@@ -360,9 +361,8 @@ class Matrix:
 
 
 def _plan(options: argparse.Namespace) -> Plan:
-    classes, lengths, ratios = tuple(CLASSES), LENGTHS, RATIOS
-    if options.quick:
-        classes, lengths, ratios = QUICK_CLASSES, QUICK_LENGTHS, QUICK_RATIOS
+    classes = QUICK_CLASSES if options.quick else tuple(CLASSES)
+    lengths, ratios = (QUICK_LENGTHS, QUICK_RATIOS) if options.quick else (LENGTHS, RATIOS)
     if options.classes:
         classes = tuple(options.classes.split(","))
         unknown = [name for name in classes if name not in CLASSES]

@@ -6,14 +6,13 @@ and a context of 8,192 is read in seconds on one core.
 
 from __future__ import annotations
 
-import shutil
 from typing import TYPE_CHECKING
 
 from lmstrix.core.memory.prediction import breakdown
 from lmstrix.core.memory.shape import ModelShape, shape_from_metadata
 from lmstrix.ground.types import LoadConfig
 from lmstrix.loaders.gguf import read_header
-from tests.support.tiny_gguf import tiny_model
+from tests.support.tiny_gguf import TinyShape, write_tiny
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -67,6 +66,7 @@ def put_models(models_dir: Path, classes: Iterable[str]) -> dict[str, LimitedMod
         path = f"acme/{architecture}-GGUF/{architecture}-f16.gguf"
         file = models_dir / path
         file.parent.mkdir(parents=True)
-        shutil.copy(tiny_model(architecture, **{**_COMMON, **dimensions}), file)
+        shape = TinyShape(**{**_COMMON, **dimensions})
+        write_tiny(file, architecture, shape)
         placed[name] = LimitedModel(architecture, architecture, file, path)
     return placed
