@@ -5,9 +5,10 @@
 
 The embedded engine runs models of five architecture classes whose processes are limited by the system; its own
 guardrail says yes to all of them. The truth is exhaustive: one load and one fill per 256 tokens, each in a fresh
-process, until the first failure. Then `ContextTester` tests each model over the SDK while it believes 0.7 to 10 times the true budget, or the
-whole machine: once reading memory as a user's test does, once fed only what held and what failed. Beside it stand three
-searches that are told no more than the latter; they ask the same real loads, each length tried once and remembered.
+process, until the first failure. Then `ContextTester` tests each model over the SDK while it believes 0.7 to 10 times
+the true budget, or the whole machine: once reading memory as a user's test does, once fed only what held and what
+failed. Beside it stand three searches that are told no more than the latter; they ask the same real loads, each length
+tried once and remembered.
 
 Columns: loads, failing loads and prefills, gap (how far below the truth), unsafe (above it), and time over that of one
 load and one fill at the length found. `--truth-runs` measures the truth that many times and nothing else. `--quick` is

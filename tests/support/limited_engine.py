@@ -28,7 +28,7 @@ from lmstrix.api.client import AsyncLMStudioBackend
 from lmstrix.core.context.verdict import Outcome, outcome_of
 from lmstrix.engine.daemon import engine_status
 from lmstrix.ground.context_lengths import ALIGNMENT_TOKENS, aligned_up
-from lmstrix.ground.errors import LMStrixError
+from lmstrix.ground.errors import LMStrixError, ModelNotFoundError
 from lmstrix.ground.types import GenerationRequest, ServerInfo
 from tests.support.limited_models import LOAD
 from tests.support.memory_limits import status_bytes
@@ -258,6 +258,9 @@ class RealLoads:
             if not outcome.is_memory_evidence:
                 raise
             now = time.perf_counter()
+            # A failed allocation ends the prompt and leaves the model loaded; a kill takes the model too.
+            with suppress(ModelNotFoundError):
+                await self._backend.unload(instance_id)
             return RealLoad(
                 length=length,
                 outcome=outcome,
