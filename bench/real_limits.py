@@ -25,7 +25,7 @@ import signal
 import sys
 import tempfile
 import time
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import mean, median
 from typing import TYPE_CHECKING
@@ -38,6 +38,7 @@ from tests.support.memory_limits import MIB, NoLimitError, best_limit, limit_of_
 
 from lmstrix.core.memory.host import read_host_memory
 from lmstrix.core.memory.prediction import predicted_limit
+from lmstrix.ground.context_lengths import FLOOR_TOKENS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -47,7 +48,6 @@ if TYPE_CHECKING:
     from tests.support.limited_models import LimitedModel
     from tests.support.memory_limits import MemoryLimit
 
-    from lmstrix.api.client import AsyncLMStudioBackend
 
 LENGTHS: tuple[int, ...] = (2816, 4608)
 """Where the two true limits are put."""
@@ -109,7 +109,7 @@ class Cell:
     truth: Truth
     predicted_bytes: int
     seconds: float = 0.0
-    rows: list[Row] = field(default_factory=list)
+    rows: tuple[Row, ...] = ()
 
     @property
     def title(self) -> str:
@@ -123,14 +123,13 @@ class Cell:
 
 
 class CellRun:
-    """Measures one cell."""
+    """Measures one cell: `rows` grows with each search."""
 
-    def __init__(
-        self, cell: Cell, loads: RealLoads, backend: AsyncLMStudioBackend, model: LimitedModel, home: Path
-    ) -> None:
-        self._cell = cell
+    def __init__(self, truth: Truth, loads: RealLoads, engine: LimitedEngine, model: LimitedModel, home: Path) -> None:
+        self.rows: list[Row] = []
+        self._truth = truth
         self._loads = loads
-        self._backend = backend
+        self._engine = engine
         self._model = model
         self._home = home
 
@@ -140,7 +139,7 @@ class CellRun:
         await self._ask(BISECTION, 0.0, bisection(DECLARED))
         for ratio in ratios:
             budget_bytes = self._believed_bytes(ratio)
-            start = predicted_limit(self._model.shape, budget_bytes, DECLARED, LOAD)
+            start = max(FLOOR_TOKENS, predicted_limit(self._model.shape, budget_bytes, DECLARED, LOAD))
             await self._ask(SHRINKING, ratio, shrink_and_bisect(start))
             for name, reading in ((OURS, True), (BLIND, False)):
                 await self._test(name, ratio, budget_bytes, reading=reading)
@@ -148,7 +147,7 @@ class CellRun:
     def _believed_bytes(self, ratio: float | None) -> int:
         if ratio is None:
             return read_host_memory().model_budget_bytes
-        return int(ratio * self._cell.truth.budget_bytes)
+        return int(ratio * self._truth.budget_bytes)
 
     async def _ask(self, name: str, ratio: float | None, asking: Asking) -> None:
         loads = failing = 0
@@ -163,13 +162,14 @@ class CellRun:
             await self._keep(name, ratio, found=done.value, loads=loads, failing=failing, time_s=seconds)
 
     async def _test(self, name: str, ratio: float | None, budget_bytes: int, *, reading: bool) -> None:
-        tested = await find_limit(
-            self._backend,
-            self._model,
-            budget_bytes=budget_bytes,
-            reading=reading,
-            history_file=self._home / "history.db",
-        )
+        async with backend_of(self._engine, silent=not reading) as backend:
+            tested = await find_limit(
+                backend,
+                self._model,
+                budget_bytes=budget_bytes,
+                reading=reading,
+                history_file=self._home / "history.db",
+            )
         await self._keep(
             name,
             ratio,
@@ -187,7 +187,7 @@ class CellRun:
     async def _keep(
         self, name: str, ratio: float | None, *, found: int, loads: int, failing: int, time_s: float, ended: str = ""
     ) -> None:
-        truth = self._cell.truth.length
+        truth = self._truth.length
         once = await self._loads.try_length(found) if found else None
         row = Row(
             search=name,
@@ -201,7 +201,7 @@ class CellRun:
             time_ratio=time_s / once.seconds if once else None,
             ended=ended,
         )
-        self._cell.rows.append(row)
+        self.rows.append(row)
         print(_line(row), flush=True)
 
 
@@ -332,7 +332,7 @@ class Matrix:
                     if self._plan.truth_runs is not None:
                         await self._repeat_truth(model_class, loads, limit_bytes, self._plan.truth_runs)
                         continue
-                    await self._measure_cell(model_class, model, loads, backend, limit_bytes)
+                    await self._measure_cell(model_class, model, loads, engine, limit_bytes)
                     if json_file is not None:
                         json_file.write_text(json.dumps([asdict(cell) for cell in self.cells], indent=1) + "\n")
 
@@ -345,7 +345,7 @@ class Matrix:
         model_class: str,
         model: LimitedModel,
         loads: RealLoads,
-        backend: AsyncLMStudioBackend,
+        engine: LimitedEngine,
         limit_bytes: int,
     ) -> None:
         started_at_s = time.perf_counter()
@@ -357,8 +357,9 @@ class Matrix:
             predicted_bytes=model.predicted_bytes(truth.length),
         )
         print(f"\n### {cell.title}\n\n{HEADER}", flush=True)
-        await CellRun(cell, loads, backend, model, self._folder).run(self._plan.ratios)
-        self.cells.append(replace(cell, seconds=time.perf_counter() - started_at_s))
+        run = CellRun(truth, loads, engine, model, self._folder)
+        await run.run(self._plan.ratios)
+        self.cells.append(replace(cell, rows=tuple(run.rows), seconds=time.perf_counter() - started_at_s))
 
 
 def _plan(options: argparse.Namespace) -> Plan:
@@ -387,8 +388,9 @@ def main() -> int:
     parser.add_argument("--write", type=Path, help="put the summary into optimizer.md of this folder")
     options = parser.parse_args()
     plan = _plan(options)
-    # Without this a TERM would end us at once, and leave an engine and a control group behind.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # Ended at once, as TERM does by default, we would leave an engine and a control group behind.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
     try:
         limit = limit_of_kind(options.limit) if options.limit else best_limit()
     except NoLimitError as exc:
@@ -411,4 +413,7 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -290,6 +290,17 @@ class RealLoads:
             pass
 
 
-def backend_of(engine: LimitedEngine) -> AsyncLMStudioBackend:
-    """A connection to it, over the SDK."""
-    return AsyncLMStudioBackend(ServerInfo(address=engine.address, engine="embedded"))
+class SilentBackend(AsyncLMStudioBackend):
+    """A connection to a server that says nothing about memory."""
+
+    async def memory(self) -> None:
+        return None
+
+    async def instance_memory(self, instance_id: str) -> None:
+        return None
+
+
+def backend_of(engine: LimitedEngine, *, silent: bool = False) -> AsyncLMStudioBackend:
+    """A connection over the SDK; a `silent` one leaves out what the engine knows of memory."""
+    server = ServerInfo(address=engine.address, engine="embedded")
+    return (SilentBackend if silent else AsyncLMStudioBackend)(server)

@@ -276,7 +276,8 @@ def lfm2(model: TinyModel) -> None:
 
 def qwen35(model: TinyModel) -> None:
     """A gated delta net, which is linear attention with a state of fixed size, in all but every fourth layer."""
-    shape, interval, taps = model.shape, 4, 4
+    shape, taps = model.shape, 4
+    interval = min(4, shape.n_layers)  # llama.cpp runs none without attention
     keys, values = shape.n_kv_heads * shape.state_size, shape.n_heads * shape.state_size
     model.add_heads()
     model.metadata |= {
