@@ -289,9 +289,7 @@ def is_within_budget(cells: Sequence[Cell]) -> bool:
 
 def write_figures(page: Path, figures: str) -> None:
     """Put the table between the page's markers."""
-    before, found, rest = page.read_text(encoding="utf-8").partition(MARKERS[0])
-    if not found:
-        raise SystemExit(f"{page} has no {MARKERS[0]}")
+    before, _, rest = page.read_text(encoding="utf-8").partition(MARKERS[0])
     _, _, after = rest.partition(MARKERS[1])
     page.write_text(f"{before}{MARKERS[0]}\n\n{figures}\n\n{MARKERS[1]}{after}", encoding="utf-8")
 
@@ -388,6 +386,10 @@ def main() -> int:
     parser.add_argument("--write", type=Path, help="put the summary into optimizer.md of this folder")
     options = parser.parse_args()
     plan = _plan(options)
+    page: Path | None = options.write / "optimizer.md" if options.write else None
+    # Said now, and not after many minutes of measuring.
+    if page is not None and not (page.is_file() and MARKERS[0] in page.read_text(encoding="utf-8")):
+        parser.error(f"{page} has no line {MARKERS[0]} to put the table after")
     # Ended at once, as TERM does by default, we would leave an engine and a control group behind.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler)
@@ -407,8 +409,8 @@ def main() -> int:
     print(f"\n{time.perf_counter() - started_at_s:.0f} s in all, load average {os.getloadavg()[0]:.1f}")
     if options.markdown:
         print(f"\n{table}")
-    if options.write:
-        write_figures(options.write / "optimizer.md", table)
+    if page is not None:
+        write_figures(page, table)
     return 0 if is_within_budget(matrix.cells) else 1
 
 
