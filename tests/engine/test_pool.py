@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import psutil
 import pytest
@@ -13,6 +13,7 @@ import pytest
 from lmstrix.engine.catalog import Catalog
 from lmstrix.engine.faults import EngineFault
 from lmstrix.engine.instance import Instance
+from lmstrix.engine.llama.process import LlamaProcess
 from lmstrix.engine.pool import InstancePool
 from lmstrix.engine.records import CatalogEntry, LoadSettings, LogEvent, PredictionSettings
 from tests.engine.children import own_children
@@ -270,6 +271,24 @@ async def test_a_crash_takes_one_instance_and_says_so(models: Path) -> None:
         with pytest.raises(EngineFault, match="crashed"):
             await doomed.model.count_tokens("late")
         assert (await pool.load(SCRIPTED, SMALL, kind="llm")).identifier == SCRIPTED
+
+
+async def test_a_child_that_dies_as_soon_as_it_is_ready_failed_to_load(
+    models: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    launch = LlamaProcess.launch
+
+    async def launch_and_lose(*words: Any, **options: Any) -> LlamaProcess:
+        process = await launch(*words, **options)
+        os.kill(process.pid, signal.SIGKILL)
+        return process
+
+    monkeypatch.setattr(LlamaProcess, "launch", launch_and_lose)
+    async with running_pool(models) as pool:
+        with pytest.raises(EngineFault, match="Error loading model") as caught:
+            await pool.load(SCRIPTED, SMALL, kind="llm")
+        assert caught.value.error_data == {"exitCode": 137}
+        assert pool.list_loaded() == []
 
 
 async def test_a_file_shortened_after_the_load_ends_its_instance_only(models: Path) -> None:

@@ -274,6 +274,41 @@ def lfm2(model: TinyModel) -> None:
         model.gated_feed_forward(block)
 
 
+def qwen35(model: TinyModel) -> None:
+    """A gated delta net, which is linear attention with a state of fixed size, in all but every fourth layer."""
+    shape, taps = model.shape, 4
+    interval = min(4, shape.n_layers)  # llama.cpp runs none without attention
+    keys, values = shape.n_kv_heads * shape.state_size, shape.n_heads * shape.state_size
+    model.add_heads()
+    model.metadata |= {
+        "full_attention_interval": interval,
+        "rope.dimension_sections": [shape.head_dim // 2 - 2, 1, 1, 0],
+        "ssm.conv_kernel": taps,
+        "ssm.inner_size": values,
+        "ssm.state_size": shape.state_size,
+        "ssm.time_step_rank": shape.n_heads,
+        "ssm.group_count": shape.n_kv_heads,
+    }
+    model.ends(untied=True)
+    for layer, block in enumerate(model.blocks()):
+        model.norms(block, "attn_norm", "post_attention_norm")
+        if (layer + 1) % interval == 0:
+            model.attention(block, head_norms=True)
+            # Half of it gates what the queries find.
+            model.matrix(f"{block}attn_q.weight", 2 * shape.n_heads * shape.head_dim, shape.width)
+        else:
+            model.matrix(f"{block}attn_qkv.weight", 2 * keys + values, shape.width)
+            model.matrix(f"{block}attn_gate.weight", values, shape.width)
+            model.vector(f"{block}ssm_conv1d.weight", 2 * keys + values, taps, value=0.25)
+            model.vector(f"{block}ssm_dt.bias", shape.n_heads, value=0)
+            model.vector(f"{block}ssm_a", shape.n_heads, value=-1)
+            model.matrix(f"{block}ssm_beta.weight", shape.n_heads, shape.width)
+            model.matrix(f"{block}ssm_alpha.weight", shape.n_heads, shape.width)
+            model.vector(f"{block}ssm_norm.weight", shape.state_size)
+            model.matrix(f"{block}ssm_out.weight", shape.width, values)
+        model.gated_feed_forward(block)
+
+
 def bert(model: TinyModel) -> None:
     """An encoder that pools its outputs (mean) into one embedding."""
     shape = model.shape
@@ -305,5 +340,5 @@ def _matrix_with_bias(model: TinyModel, name: str, rows: int, columns: int) -> N
 
 ARCHITECTURES: dict[str, Callable[[TinyModel], None]] = {
     builder.__name__: builder
-    for builder in (llama, qwen2, gemma2, gemma3, deepseek2, mamba2, granitehybrid, lfm2, bert)
+    for builder in (llama, qwen2, gemma2, gemma3, deepseek2, mamba2, granitehybrid, lfm2, qwen35, bert)
 }

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from lmstrix.engine.estimate import effective_settings, estimate_load, gpu_layers, guardrail_fault
 from lmstrix.engine.faults import SAMPLE_SIZE, EngineFault, nothing_loaded_fault, unloaded_fault
 from lmstrix.engine.instance import Instance
+from lmstrix.engine.llama.client import LlamaGoneError
 from lmstrix.engine.llama.process import Launch, LlamaProcess
 from lmstrix.engine.records import CatalogEntry, LoadEstimate, LoadSettings, LogEvent
 from lmstrix.ground.context_lengths import SERVER_DEFAULT_CONTEXT_LENGTH
@@ -339,7 +340,11 @@ def _cancelling() -> bool:
 
 async def _check_context(process: LlamaProcess, context_length: int) -> None:
     """llama.cpp may have capped the context; never pass less on as what was asked for."""
-    slots = await process.client.get("/slots")
+    try:
+        slots = await process.client.get("/slots")
+    except LlamaGoneError as exc:
+        # A limit on the address space may leave room for the model, and none for the threads that serve it.
+        raise await process.death_fault() from exc
     effective = int(slots[0]["n_ctx"])
     if effective < context_length:
         raise EngineFault(

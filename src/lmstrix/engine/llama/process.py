@@ -169,6 +169,10 @@ class LlamaProcess:
             return _runtime_missing(reason)
         return EngineFault("Failed to load model", kind="load_failed", cause=self.error_text() or reason)
 
+    async def death_fault(self) -> EngineFault:
+        """Say how the child ended, when it died after it had announced itself and before its load was over."""
+        return await self._load_fault(None)
+
     async def crash_fault(self) -> EngineFault:
         """Say how the child ended, once a connection to it broke."""
         status = exit_code(await asyncio.shield(self.exited))
