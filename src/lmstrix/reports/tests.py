@@ -94,6 +94,9 @@ def _explain(console: Console, model: ModelTest, *, told: bool) -> None:
     # A command's failure is told on its last line; told here too it would stand there twice.
     if not told and (result.outcome != Outcome.OK or model.outcome.refused):
         console.note(model.why)
+    if (cap := result.capped_by) is not None:
+        capped = f"capped below {cap.context_length:,}, which {cap.what} {cap.when}"
+        console.note(f"{model.record.model_key}: {capped}; --force tries again")
     if result.recall_curve and len(result.recall_curve) > 1:
         unicode = "utf" in (sys.stderr.encoding or "").lower()
         console.note(recall_chart(result.recall_curve, unicode=unicode))
@@ -141,11 +144,13 @@ def _tested_json(model: ModelTest) -> dict[str, Any]:
         "loadable_context_length": result.loadable_context_length,
         "effective_context_length": result.effective_context_length,
         "last_known_bad": result.last_known_bad,
+        "capped_by": None if result.capped_by is None else json_form(result.capped_by),
         "outcome": result.outcome,
         "error": result.error,
         "refused": model.outcome.refused,
         "loads": model.outcome.loads,
         "failing_loads": model.outcome.failing_loads,
+        "failing_prefills": model.outcome.failing_prefills,
         "seconds": round(model.outcome.seconds, 3),
         "ttft_s": result.ttft_s,
         "prefill_tokens_per_second": result.prefill_tokens_per_second,
@@ -162,7 +167,7 @@ def _plan_json(plan: PlannedTest) -> dict[str, Any]:
 def _row(model: ModelTest) -> tuple[str, ...]:
     assert model.outcome is not None
     result, outcome = model.outcome.result, model.outcome
-    tries = str(outcome.loads) if not outcome.failing_loads else f"{outcome.loads} ({outcome.failing_loads} failed)"
+    tries = str(outcome.loads) if not outcome.failing else f"{outcome.loads} ({outcome.failing} failed)"
     return (
         model.record.model_key,
         format_tokens(model.record.max_context_length),

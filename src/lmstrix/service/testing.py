@@ -24,11 +24,13 @@ from lmstrix.ground.tasks import to_its_end
 from lmstrix.ground.types import DEFAULT_LOAD, Deadlines, LoadConfig, Provenance
 from lmstrix.loaders.gguf import read_header
 from lmstrix.service.finding import known_models
+from lmstrix.service.old_failures import announce_cap, present_conditions, refuse, settle_unfinished, standing_failure
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from lmstrix.core.memory.shape import ModelShape
+    from lmstrix.core.registry.known_failure import KnownFailure
     from lmstrix.core.registry.records import ModelRecord
     from lmstrix.core.registry.registry import ModelRegistry
     from lmstrix.ground.backend import ModelBackend
@@ -95,7 +97,7 @@ class ContextTesting:
                 workspace.notify(f"lmstrix.db was damaged and is set aside as {history.set_aside}")
             with history.journal.tester_lock(f"lmstrix test {self._model or '--all'}"):
                 backend = (await workspace.connect()).backend
-                _settle_unfinished(workspace, history)
+                settle_unfinished(history.journal, workspace.notify)
                 alone = await _make_room(workspace, backend, all_models=options.unload_others)
                 run = _TestRun(workspace, history, options, backend, self._on_step, alone=alone)
                 try:
@@ -184,6 +186,7 @@ class _TestRun:
             on_result=self._save,
             # What another machine's memory does is not seen from here.
             read_memory=_free_bytes if self._local else None,
+            read_conditions=lambda: present_conditions(backend),
         )
 
     async def test(self, record: ModelRecord) -> ModelTest:
@@ -227,8 +230,8 @@ class _TestRun:
             self._history.journal.end_run(self._run_id, "done")
 
     def _save(self, subject: Subject, result: ContextResult) -> None:
-        # Earlier results go only once there is a new one that says something.
-        reset = self._options.reset and result.conclusive
+        # Earlier results go only once there is a new length to put in their place.
+        reset = self._options.reset and result.loadable_context_length is not None
 
         def change(registry: ModelRegistry) -> None:
             (registry.replace_result if reset else registry.record_outcome)(subject.path, result)
@@ -246,11 +249,7 @@ class _TestRun:
             if guardrail is not None:
                 self._workspace.notify(f"{record.model_key}: the server's guardrail lets {guardrail:,} tokens through")
                 ceiling = min(ceiling, guardrail)
-        known_bad = None
-        if not options.force and not options.reset:
-            known_bad = self._history.journal.known_bad(record.path, configuration.key)
-        if options.context_length is not None and known_bad is not None and options.context_length >= known_bad:
-            raise UsageError(f"{record.model_key} failed at {known_bad:,} tokens before; --force tries again")
+        known_bad = await self._known_bad(record, configuration, ceiling)
         return Subject(
             model_key=record.model_key,
             path=record.path,
@@ -266,14 +265,17 @@ class _TestRun:
             alone=self._alone,
         )
 
-
-def _settle_unfinished(workspace: Workspace, history: History) -> None:
-    """Hold a size against its model where a killed run began it and did not end it."""
-    for intent in history.journal.settle_unfinished():
-        workspace.notify(
-            f"an earlier test ended while it tried {intent.context_length:,} tokens of {intent.model_path}; "
-            "that size is avoided from now on (--force tries it again)"
-        )
+    async def _known_bad(self, record: ModelRecord, configuration: Configuration, ceiling: int) -> KnownFailure | None:
+        """What an earlier failure forbids. Raises UsageError where the user names such a length."""
+        if self._options.force or self._options.reset:
+            return None
+        present = await present_conditions(self._backend)
+        failure = standing_failure(self._history.journal, record, configuration.key, present, ceiling=ceiling)
+        if failure is not None and self._options.context_length is not None:
+            raise refuse(record, failure)
+        if failure is not None:
+            announce_cap(record, failure, self._workspace.notify)
+        return failure
 
 
 async def _make_room(workspace: Workspace, backend: ModelBackend, *, all_models: bool) -> bool:

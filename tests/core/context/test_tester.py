@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,7 +13,8 @@ from lmstrix.api.client import AsyncLMStudioBackend
 from lmstrix.core.context.report import ContextOutcome, ContextTestOptions, Step, Subject
 from lmstrix.core.context.tester import ContextTester
 from lmstrix.core.context.verdict import Outcome
-from lmstrix.core.history import History
+from lmstrix.core.history import Conditions, History
+from lmstrix.core.registry.known_failure import KnownFailure
 from lmstrix.core.registry.results import Configuration, ContextResult
 from lmstrix.ground.types import Deadlines, Provenance
 from tests.support.faulty_server import FaultyModel, FaultyServer
@@ -29,6 +31,14 @@ GIB = 2**30
 def cost(context_length: int) -> int:
     """Bytes of a load: 8 GiB of weights and 1 MiB per token."""
     return 8 * GIB + 2**20 * context_length
+
+
+TIGHT = Conditions(free_bytes=8 * GIB, engine_version="1", boot_id="boot")
+
+
+async def tight() -> Conditions:
+    """Just enough memory for the weights, so that a failure is no surprise."""
+    return TIGHT
 
 
 PATIENCE = Deadlines(
@@ -54,7 +64,13 @@ class Lab:
             provenance=Provenance(engine="lmstudio"),
             on_step=self.steps.append,
             on_result=lambda subject, result: self.results.append(result),
+            read_conditions=tight,
         )
+
+    @property
+    def known_bad(self) -> KnownFailure | None:
+        """What the next test would not try, were nothing to change."""
+        return self.history.journal.known_bad(f"{self.model.key}.gguf", Configuration().key, TIGHT)
 
     def subject(self, **changes: object) -> Subject:
         subject = Subject(
@@ -139,7 +155,7 @@ async def test_a_load_failure_at_one_length_is_told_apart(lab: Callable[..., Lab
     words = {"refused": Outcome.REFUSED, "out of memory": Outcome.OUT_OF_MEMORY, "died": Outcome.DIED_AT_LOAD}
     assert found.result.outcome == words[how]
     assert found.result.conclusive
-    assert found.result.last_known_bad == 8192
+    assert found.result.last_known_bad == (None if how == "refused" else 8192)
     assert found.result.tested_context_length is None
 
 
@@ -212,7 +228,7 @@ async def test_other_failures_at_prefill_move_no_limit(lab: Callable[..., Lab], 
     found = await here.test(ContextTestOptions(deadlines=PATIENCE, recall=False))
     assert found.result.outcome == outcome
     assert found.result.last_known_bad is None
-    assert here.history.journal.known_bad("acme/tiny.gguf", Configuration().key) is None
+    assert here.known_bad is None
 
 
 @pytest.mark.parametrize(("fault", "outcome"), [("hang", Outcome.TIMED_OUT), ("drop", Outcome.CONNECTION_LOST)])
@@ -222,7 +238,7 @@ async def test_other_failures_at_load_move_no_limit(lab: Callable[..., Lab], fau
     found = await here.test()
     assert found.result.outcome == outcome
     assert not found.result.conclusive
-    assert here.history.journal.known_bad("acme/tiny.gguf", Configuration().key) is None
+    assert here.known_bad is None
 
 
 async def test_a_server_that_vanishes_is_no_evidence(lab: Callable[..., Lab]) -> None:
@@ -244,7 +260,7 @@ def leaves_nothing_behind(lab: Lab) -> None:
     assert not lab.server.instances
     assert [result.outcome for result in lab.results] == [Outcome.INTERRUPTED]
     assert not lab.history.journal.unfinished()
-    assert lab.history.journal.known_bad("acme/tiny.gguf", Configuration().key) is None
+    assert lab.known_bad is None
 
 
 def cancel_task(here: Lab, kind: str) -> None:
@@ -345,7 +361,9 @@ async def test_cancelled_while_it_unloads_it_unloads_all_the_same(
 
 async def test_a_known_bad_length_is_never_asked_again(lab: Callable[..., Lab]) -> None:
     here = lab(declared=8192)
-    found = await here.test(known_bad=6000)
+    old = KnownFailure(context_length=6000, failed_at=datetime.now(UTC), outcome="out of memory at load")
+    found = await here.test(known_bad=old)
+    assert found.result.capped_by == old
     assert max(loads(here)) < 6000
     assert found.result.tested_context_length is not None
 
