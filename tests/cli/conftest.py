@@ -92,7 +92,7 @@ def free_memory(monkeypatch: pytest.MonkeyPatch) -> FreeMemory:
     """Set `bytes` to what is to be read."""
     free = FreeMemory()
 
-    async def conditions(backend: ModelBackend) -> Conditions:
+    async def conditions(backend: ModelBackend, lmstudio_home: Path | None) -> Conditions:
         return Conditions(free_bytes=free.bytes, engine_version=backend.server.version, boot_id=boot_identity())
 
     monkeypatch.setattr(testing, "present_conditions", conditions)

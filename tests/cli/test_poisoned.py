@@ -12,13 +12,13 @@ import pytest
 
 from tests.cli.conftest import TINY, FreeMemory, client_of, loaded_on
 from tests.cli.processes import finish, start, wait_until
+from tests.support.faulty_server import FaultyModel, FaultyServer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from lmstrix.engine import EmbeddedEngine
     from tests.cli.conftest import Ran
-    from tests.support.faulty_server import FaultyServer
 
 MODEL, TRUTH = "acme/tiny", 32768
 TINY_TRUTH = 4096
@@ -47,7 +47,8 @@ def plain(cli: Callable[..., Ran], model: str = MODEL) -> dict[str, Any]:
 def in_use(cli: Callable[..., Ran], model: str = MODEL) -> int | None:
     """What `list` says to use."""
     listed = cli("list", "--json").ok().json["models"]
-    return next(one["tested_context_length"] for one in listed if one["model_key"] == model)
+    lengths: dict[str, int | None] = {one["model_key"]: one["tested_context_length"] for one in listed}
+    return lengths[model]
 
 
 @pytest.mark.parametrize("how", ["out of memory", "died"])
@@ -110,37 +111,41 @@ def test_a_lasting_shortage_is_not_run_into_again(
     assert plain(cli)["capped_by"] is None  # it has held since
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGHUP, signal.SIGTERM], ids=["kill", "hang-up", "term"])
+@pytest.mark.parametrize("name", ["SIGKILL", "SIGHUP", "SIGTERM"])
 @pytest.mark.parametrize("stage", ["load", "predict"])
-def test_a_signal_to_the_tester(
-    cli: Callable[..., Ran], server: FaultyServer, number: signal.Signals, stage: str
-) -> None:
+def test_a_signal_to_the_tester(cli: Callable[..., Ran], server: FaultyServer, name: str, stage: str) -> None:
     endpoint = {"load": "loadModel", "predict": "predict"}[stage]
     setattr(server.faults, stage, "hang")
     process = start("test", MODEL, "--fast", "--quiet")
     wait_until(lambda: endpoint in server.endpoints())
+    number = signal.Signals[name]
     process.send_signal(number)
     code, _, _ = finish(process)
-    assert code == (-number if number == signal.SIGKILL else 128 + number)
+    assert code == (-number if name == "SIGKILL" else 128 + number)
     setattr(server.faults, stage, "")
     assert plain(cli)["tested_context_length"] == TRUTH
     assert server.instances == {}
 
 
-def test_a_hang_up_keeps_what_was_found(
-    cli: Callable[..., Ran], server: FaultyServer, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("name", ["SIGHUP", "SIGTERM"])
+def test_a_signal_among_all_models_shows_and_keeps_what_was_found(
+    cli: Callable[..., Ran], server: FaultyServer, name: str
 ) -> None:
-    server.models["other"] = type(server.models[MODEL])(key="other", declared=2048)
+    def only_once(asked: int) -> int:
+        server.faults.load = "hang"  # from the next load on
+        return asked
+
+    server.models = {"a": FaultyModel(key="a", declared=2048, effective=only_once), "b": FaultyModel(key="b")}
     cli("scan", "--quiet").ok()
-    assert model_of(cli("test", "other", "--fast", "--json").ok())["tested_context_length"] == 2048
-    server.faults.load = "hang"
-    process = start("test", "--all", "--fast", "--json", "--force", "--sort", "ctx")
+    process = start("test", "--all", "--fast", "--json", "--sort", "id")
     wait_until(lambda: server.endpoints().count("loadModel") > 1)
-    process.send_signal(signal.SIGTERM)
-    code, out, err = finish(process)
-    assert (code, err.splitlines()[-1]) == (143, "lmstrix: terminated")
-    assert out == "" or json.loads(out)["models"] == []
-    assert in_use(cli, "other") == 2048
+    number = signal.Signals[name]
+    process.send_signal(number)
+    code, out, _ = finish(process)
+    assert code == 128 + number
+    assert [(m["model_key"], m["tested_context_length"]) for m in json.loads(out)["models"]] == [("a", 2048)]
+    assert in_use(cli, "a") == 2048
+    assert server.instances == {}
 
 
 def test_somebody_elses_unload(cli: Callable[..., Ran], server: FaultyServer, free_memory: FreeMemory) -> None:

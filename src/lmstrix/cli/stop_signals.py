@@ -26,6 +26,8 @@ class StopSignals:
 
     def __init__(self) -> None:
         self._heard: int = signal.SIGINT
+        # Asked now: a terminal that has hung up no longer says that it is one.
+        self._terminals = [stream.fileno() for stream in (sys.stdout, sys.stderr) if stream.isatty()]
 
     @property
     def exit_code(self) -> int:
@@ -55,12 +57,10 @@ class StopSignals:
     def _interrupt(self, number: int, _frame: FrameType | None) -> NoReturn:
         self._heard = number
         if signal.Signals(number).name == "SIGHUP":
-            _leave_terminal()
+            self._leave_terminal()
         raise Stopped
 
-
-def _leave_terminal() -> None:
-    """Write to nowhere what would go to a terminal that is gone: an error there would cut the clean-up short."""
-    for stream in (sys.stdout, sys.stderr):
-        if stream.isatty():
-            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+    def _leave_terminal(self) -> None:
+        """Write to nowhere what would go to a terminal that is gone: an error there would cut the clean-up short."""
+        for descriptor in self._terminals:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)

@@ -9,9 +9,11 @@ from lmstrix.core.history.processes import boot_identity
 from lmstrix.core.memory.host import read_host_memory
 from lmstrix.ground.addresses import is_local
 from lmstrix.ground.errors import UsageError
+from lmstrix.loaders.lmstudio_settings import guardrail_mode
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from lmstrix.core.history import Journal
     from lmstrix.core.registry.known_failure import KnownFailure
@@ -19,14 +21,15 @@ if TYPE_CHECKING:
     from lmstrix.ground.backend import ModelBackend
 
 
-async def present_conditions(backend: ModelBackend) -> Conditions:
-    """What a load would depend on now. What another machine's memory does is not seen from here."""
+async def present_conditions(backend: ModelBackend, lmstudio_home: Path | None) -> Conditions:
+    """What a load would depend on now. Neither memory nor settings of another machine are seen from here."""
     server = backend.server
     if not is_local(server.address):
         return Conditions(engine_version=server.version)
     return Conditions(
         free_bytes=read_host_memory().model_budget_bytes,
         engine_version=server.version,
+        guardrail=guardrail_mode(lmstudio_home) if lmstudio_home and server.engine == "lmstudio" else None,
         boot_id=boot_identity(),
     )
 

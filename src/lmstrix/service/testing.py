@@ -29,6 +29,7 @@ from lmstrix.service.old_failures import announce_cap, present_conditions, refus
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from lmstrix.core.history import Conditions
     from lmstrix.core.memory.shape import ModelShape
     from lmstrix.core.registry.known_failure import KnownFailure
     from lmstrix.core.registry.records import ModelRecord
@@ -186,7 +187,7 @@ class _TestRun:
             on_result=self._save,
             # What another machine's memory does is not seen from here.
             read_memory=_free_bytes if self._local else None,
-            read_conditions=lambda: present_conditions(backend),
+            read_conditions=self._conditions,
         )
 
     async def test(self, record: ModelRecord) -> ModelTest:
@@ -265,12 +266,16 @@ class _TestRun:
             alone=self._alone,
         )
 
+    async def _conditions(self) -> Conditions:
+        return await present_conditions(self._backend, self._workspace.paths.lmstudio_home)
+
     async def _known_bad(self, record: ModelRecord, configuration: Configuration, ceiling: int) -> KnownFailure | None:
         """What an earlier failure forbids. Raises UsageError where the user names such a length."""
         if self._options.force or self._options.reset:
             return None
-        present = await present_conditions(self._backend)
-        failure = standing_failure(self._history.journal, record, configuration.key, present, ceiling=ceiling)
+        failure = standing_failure(
+            self._history.journal, record, configuration.key, await self._conditions(), ceiling=ceiling
+        )
         if failure is not None and self._options.context_length is not None:
             raise refuse(record, failure)
         if failure is not None:

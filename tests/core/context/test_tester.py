@@ -166,6 +166,7 @@ async def test_dying_at_prefill_steps_down_on_fresh_loads(lab: Callable[..., Lab
     assert found.result.tested_context_length <= 6000 + 384
     died = [step for step in here.steps if step.kind == "prefill" and step.outcome is Outcome.DIED_AT_PREFILL]
     assert died
+    assert (found.failing_loads, found.failing_prefills, found.failing) == (0, len(died), len(died))
     assert not here.server.instances
 
 
@@ -249,6 +250,51 @@ async def test_a_server_that_vanishes_is_no_evidence(lab: Callable[..., Lab]) ->
     found = await here.test()
     assert found.result.outcome in (Outcome.CONNECTION_LOST, Outcome.TIMED_OUT)
     assert not found.result.conclusive
+
+
+@pytest.mark.parametrize("fault", ["unloaded", "crash"])
+async def test_what_passed_before_a_mishap_stands(lab: Callable[..., Lab], fault: str) -> None:
+    here = lab(declared=32768)
+
+    def go_wrong(step: Step) -> None:
+        if step.kind == "prefill" and step.outcome is Outcome.OK:
+            here.server.faults.predict = fault
+
+    here.tester._on_step = go_wrong
+    fast = ContextTestOptions(deadlines=PATIENCE, recall=False)
+    found = await here.test(fast, lazy=True, budget_bytes=cost(20_000))
+    assert found.result.loadable_context_length
+    assert found.result.conclusive
+    if fault == "unloaded":
+        assert (found.result.outcome, found.failing) == (Outcome.UNLOADED, 0)
+        assert here.known_bad is None
+
+
+async def test_a_cancelled_test_keeps_what_passed_before(lab: Callable[..., Lab]) -> None:
+    here = lab(declared=32768)
+    passed: list[int] = []
+
+    def watch(step: Step) -> None:
+        if step.kind == "prefill" and step.outcome is Outcome.OK:
+            passed.append(step.context_length)
+        elif step.kind == "prefill" and passed:
+            task = asyncio.current_task()
+            assert task is not None
+            task.cancel()
+
+    here.tester._on_step = watch
+    with pytest.raises(asyncio.CancelledError):
+        await here.test(ContextTestOptions(deadlines=PATIENCE, recall=False), lazy=True, budget_bytes=cost(20_000))
+    (result,) = here.results
+    assert (result.outcome, result.loadable_context_length) == (Outcome.INTERRUPTED, passed[-1])
+
+
+async def test_a_death_is_remembered_as_a_doubt_and_lack_of_memory_as_a_fact(lab: Callable[..., Lab]) -> None:
+    for how, proves in (("died", "doubt"), ("out of memory", "bad"), ("refused", "nothing")):
+        here = lab(declared=16384, loadable=2000, load_failure=how)
+        await here.test(ContextTestOptions(deadlines=PATIENCE, context_length=8192))
+        (row,) = here.history.journal.intents(run_id=here.run_id)
+        assert (row.proves, row.conditions) == (proves, TIGHT)
 
 
 def settled(lab: Lab) -> list[tuple[str, str | None, str | None]]:

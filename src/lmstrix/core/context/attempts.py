@@ -129,7 +129,8 @@ class LoadAttempts:
             except LMStrixError as exc:
                 ending = Ending(outcome_of(exc, "load"), one_line(exc))
                 intent.settle(ending.outcome, detail=ending.detail)
-                self.failing += 1
+                # A broken chat template would fail at any length: that is none of the search's failures.
+                self.failing += int(ending.outcome is not Outcome.TEMPLATE_FAILED)
                 self._logbook.step("load", length, outcome=ending.outcome, detail=ending.detail)
                 if not ending.outcome.rules_out_the_length:
                     raise EndOfTest(*ending) from exc
