@@ -10,7 +10,7 @@ _OUTPUT_FAILURES = (errno.EPIPE, errno.ENOSPC, errno.EFBIG, errno.EIO)
 
 
 def main() -> int:
-    """Run one command line; return its exit code (0 done, 1 failed, 2 usage, 3 no server, 130 interrupted)."""
+    """Run one command line; return its exit code (0 done, 1 failed, 2 usage, 3 no server, 128 + n for signal n)."""
     _tolerate_any_terminal()
     try:
         code = _version() if sys.argv[1:] in (["--version"], ["-V"], ["version"]) else _run(sys.argv[1:])
@@ -42,14 +42,20 @@ def _forget_output() -> None:
 
 
 def _run(words: list[str]) -> int:
+    from lmstrix.cli.stop_signals import StopSignals
     from lmstrix.ground.errors import LMStrixError
     from lmstrix.ground.text import one_line
 
     debug = "--debug" in words
+    stop = StopSignals()
     try:
-        from lmstrix.cli.app import run
+        with stop.heard():
+            from lmstrix.cli.app import run
 
-        return run(words)
+            return run(words)
+    except KeyboardInterrupt:
+        sys.stderr.write(f"lmstrix: {stop.word}\n")
+        return stop.exit_code
     except LMStrixError as exc:
         if debug:
             raise

@@ -165,7 +165,7 @@ async def test_a_load_that_memory_cannot_hold(failure: str, expected: type[error
         await backend.load(TINY, LoadConfig(context_length=6000), instance_id="fits")
         with pytest.raises(expected) as caught:
             await backend.load(TINY, LoadConfig(context_length=6001), instance_id="does-not")
-        assert caught.value.memory_evidence
+        assert caught.value.memory_evidence is (failure != "refused")
         assert (caught.value.model_key, caught.value.context_length) == (TINY, 6001)
         assert list(server.instances) == ["fits"]
         await backend.close()

@@ -49,6 +49,17 @@ TEXTS: list[tuple[Operation, str, type[errors.LMStrixError]]] = [
     ("load", "vk::Device::allocateMemory: ErrorOutOfDeviceMemory", errors.OutOfMemoryError),
     ("load", "Insufficient Memory (00000008:kIOGPUCommandBufferCallbackErrorOutOfMemory)", errors.OutOfMemoryError),
     ("predict", "CUDA error: out of memory", errors.OutOfMemoryError),
+    ("predict", "ggml_vulkan: Device memory allocation of size 1073741824 failed.", errors.OutOfMemoryError),
+    (
+        "predict",
+        "[metal::malloc] Attempting to allocate 9000000000 bytes which is greater than the maximum allowed buffer size",
+        errors.OutOfMemoryError,
+    ),
+    ("predict", "Compute error.", errors.EngineCrashedError),
+    # The model's own template.
+    ("ask", "Error rendering prompt with jinja template: Unknown test: sequence", errors.ChatTemplateError),
+    ("predict", "Failed to process the Jinja prompt", errors.ChatTemplateError),
+    ("load", "Failed to load model: chat template parsing error: Expected closing", errors.ChatTemplateError),
     # The engine died.
     ("load", "(Exit code: 137). Unknown error. Try a different model and/or config.", errors.EngineDiedError),
     ("load", "engine process ended: SIGABRT", errors.EngineDiedError),
@@ -149,10 +160,10 @@ def test_a_load_that_failed_for_a_reason_of_its_own_is_no_evidence(body: dict[st
     assert not found.memory_evidence
 
 
-def test_only_three_kinds_are_evidence_about_memory() -> None:
+def test_only_two_kinds_are_evidence_about_memory() -> None:
     kinds: set[type[errors.LMStrixError]] = {kind for _, _, kind in TEXTS + CODES}
     kinds |= {errors.LoadTimeoutError, errors.StreamStalledError}
-    evidence = {errors.LoadRefusedError, errors.OutOfMemoryError, errors.EngineDiedError}
+    evidence = {errors.OutOfMemoryError, errors.EngineDiedError}
     assert {kind for kind in kinds if kind.memory_evidence} == evidence
 
 

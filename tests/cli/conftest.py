@@ -11,8 +11,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pytest
 
 from lmstrix.__main__ import main
+from lmstrix.core.history import Conditions
+from lmstrix.core.history.processes import boot_identity
 from lmstrix.engine import EmbeddedEngine
 from lmstrix.ground.types import ServerInfo
+from lmstrix.service import testing
 from tests.support.calling import calling
 from tests.support.faulty_server import FaultyServer
 from tests.support.tiny_gguf import tiny_model
@@ -23,6 +26,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from pathlib import Path
 
+    from lmstrix.ground.backend import ModelBackend
     from lmstrix.ground.types import LoadedModel
     from tests.support.calling import Caller
 
@@ -75,6 +79,24 @@ def cli(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> 
         return Ran(code, out, err)
 
     return run
+
+
+class FreeMemory:
+    """What is free on this machine, as old failures are weighed by it; None where nobody knows."""
+
+    bytes: int | None = None
+
+
+@pytest.fixture
+def free_memory(monkeypatch: pytest.MonkeyPatch) -> FreeMemory:
+    """Set `bytes` to what is to be read."""
+    free = FreeMemory()
+
+    async def conditions(backend: ModelBackend, lmstudio_home: Path | None) -> Conditions:
+        return Conditions(free_bytes=free.bytes, engine_version=backend.server.version, boot_id=boot_identity())
+
+    monkeypatch.setattr(testing, "present_conditions", conditions)
+    return free
 
 
 @pytest.fixture(scope="session")

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from lmstrix.ground.errors import (
     AuthenticationError,
     BackendUnavailableError,
+    ChatTemplateError,
     ContextOverflowError,
     EngineCrashedError,
     EngineDiedError,
@@ -37,8 +38,12 @@ if TYPE_CHECKING:
 _SMALLER = "try a shorter context, a smaller quantization or fewer loaded models"
 _MEMORY = (
     r"unable to allocate|cudaMalloc failed|\bout of memory\b|failed to allocate|ErrorOutOfDeviceMemory|"
-    r"insufficient memory|cannot allocate memory|std::bad_alloc|aligned_malloc"
+    r"insufficient memory|cannot allocate memory|std::bad_alloc|aligned_malloc|memory allocation of size \d+ failed|"
+    r"attempting to allocate \d+ bytes which is greater"  # the last two: Vulkan and Metal (MLX)
 )
+_TEMPLATE = r"\bjinja\b|\bminja\b|\bchat[ _]?template"
+# llama.cpp's words where a batch cannot be computed; on Metal this is how memory runs out in a prefill.
+_NOT_COMPUTED = r"compute error|failed to decode|llama_decode"
 _BROKEN_FILE = (
     r"corrupt(?:ed)? or incomplete|unknown model architecture|unsupported model|invalid magic|bad magic|"
     r"not a (?:valid )?gguf|missing tensor|wrong number of tensors|failed to open|no such file"
@@ -113,6 +118,14 @@ def _crashed(fault: ServerFault, asked: ServerRequest) -> LMStrixError:
         model_key=asked.model_key,
         detail=fault.all_text.strip(),
         exit_status=_exit_status(fault),
+    )
+
+
+def _template_failed(fault: ServerFault, asked: ServerRequest) -> LMStrixError:
+    return ChatTemplateError(
+        f"the chat template of {asked.model} fails ({fault.headline}); update the model or the engine's runtime",
+        model_key=asked.model_key,
+        detail=fault.all_text.strip(),
     )
 
 
@@ -281,6 +294,7 @@ RULES: tuple[Rule, ...] = (
         _load_failure(ModelLoadError, "did not load: it is not made for that", "ask for no more than it declares"),
         pattern=_TOO_LONG,
     ),
+    Rule(_LOAD, _template_failed, pattern=_TEMPLATE),
     # After the reasons above: servers put "failed to load model" before any of them.
     Rule(_LOAD, _died, pattern=_DIED),
     Rule(_LOAD, _unexplained, pattern=_UNEXPLAINED),
@@ -291,7 +305,13 @@ RULES: tuple[Rule, ...] = (
         pattern=r"model is unloaded|already been unloaded|model was unloaded",
     ),
     Rule(_PREDICT, _load_failure(OutOfMemoryError, "ran out of memory while predicting", _SMALLER), pattern=_MEMORY),
+    Rule(_PREDICT, _template_failed, pattern=_TEMPLATE),
     Rule(_PREDICT, _crashed, pattern=rf"{_DIED}|{_UNEXPLAINED}|has crashed"),
+    Rule(
+        _PREDICT,
+        _generation_failure(EngineCrashedError, "was not computed to its end", "load it again with a shorter context"),
+        pattern=_NOT_COMPUTED,
+    ),
 )
 # `(?!)` matches nothing: a rule without a pattern goes by its code alone.
 _COMPILED = tuple((rule, re.compile(rule.pattern or r"(?!)", re.IGNORECASE | re.DOTALL)) for rule in RULES)

@@ -18,6 +18,7 @@ LMStrixError
 │   ├── StreamStalledError        a deadline passed: first token, between tokens, silence or total
 │   ├── EmptyAnswerError          the server reported success and sent nothing
 │   └── ModelUnloadedError        the model was unloaded meanwhile
+├── ChatTemplateError             the model's own chat template fails, when it loads or when it is asked
 ├── RegistryError                 lmstrix.json cannot be read or written
 ├── HistoryError                  lmstrix.db cannot be read or written
 ├── GgufError                     a model file whose header is not valid GGUF
@@ -36,12 +37,16 @@ if TYPE_CHECKING:
 class LMStrixError(Exception):
     """Base of all; `exit_code` is what the command line returns.
 
-    `memory_evidence` tells whether the failure by itself says something about how much memory there is; three kinds do.
+    `memory_evidence` tells whether the failure by itself says something about how much memory there is; two kinds do.
     `EngineCrashedError` does when it ended a prefill, which is for the caller to know.
     """
 
     exit_code = 1
     memory_evidence = False  # the safe default: a failure not understood must not lower a limit
+
+
+class Stopped(KeyboardInterrupt):
+    """A command is to end, and not only what it does now: what Ctrl-C is to a chat is no reason to leave it."""
 
 
 class UsageError(LMStrixError):
@@ -111,8 +116,6 @@ class ModelLoadError(LMStrixError):
 class LoadRefusedError(ModelLoadError):
     """A guardrail refused the load before anything was tried."""
 
-    memory_evidence = True
-
 
 class OutOfMemoryError(ModelLoadError):
     """The engine could not allocate."""
@@ -157,7 +160,7 @@ class ContextOverflowError(GenerationError):
 
 
 class EngineCrashedError(GenerationError):
-    """The engine process ended while predicting."""
+    """The engine process ended, or failed to compute, while predicting."""
 
     def __init__(
         self, message: str, *, model_key: str | None = None, detail: str = "", exit_status: int | None = None
@@ -194,6 +197,15 @@ class EmptyAnswerError(GenerationError):
 
 class ModelUnloadedError(GenerationError):
     """The model was unloaded while, or before, it was asked."""
+
+
+class ChatTemplateError(LMStrixError):
+    """The model's own chat template fails; `detail` is the engine's own text."""
+
+    def __init__(self, message: str, *, model_key: str | None = None, detail: str = "") -> None:
+        super().__init__(message)
+        self.model_key = model_key
+        self.detail = detail
 
 
 class RegistryError(LMStrixError):

@@ -10,7 +10,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from lmstrix.core.answers.chat import overflow_hint
-from lmstrix.ground.errors import LMStrixError, UsageError
+from lmstrix.ground.errors import LMStrixError, Stopped, UsageError
 from lmstrix.ground.text import one_line
 from lmstrix.reports.answers import answer_json, show_stream
 
@@ -39,8 +39,8 @@ def run_chat(session: ChatSession, console: Console, *, say: Say) -> None:
                 break
             if text.strip():
                 _take(session, console, text, say)
-        except KeyboardInterrupt:
-            if not interactive:
+        except KeyboardInterrupt as interrupt:
+            if not interactive or isinstance(interrupt, Stopped):
                 raise
             console.note("\ncancelled (Ctrl-D leaves)")
         except LMStrixError as exc:

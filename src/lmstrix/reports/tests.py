@@ -127,6 +127,9 @@ def _explain(console: Console, model: ModelTest, *, told: bool, alone: bool) -> 
     # Of many models the column says it; what is no limit is worth a line even so.
     if line is not None and (alone or not result.is_limit):
         console.note(f"{model.record.model_key}: {line}")
+    if (cap := result.capped_by) is not None:
+        capped = f"capped below {cap.context_length:,}, which {cap.what} {cap.when}"
+        console.note(f"{model.record.model_key}: {capped}; --force tries again")
     if result.recall_curve and len(result.recall_curve) > 1:
         unicode = "utf" in (sys.stderr.encoding or "").lower()
         console.note(recall_chart(result.recall_curve, unicode=unicode))
@@ -175,6 +178,7 @@ def _tested_json(model: ModelTest) -> dict[str, Any]:
         "effective_context_length": result.effective_context_length,
         "effective_range": result.effective_range,
         "last_known_bad": result.last_known_bad,
+        "capped_by": None if result.capped_by is None else json_form(result.capped_by),
         "outcome": result.outcome,
         "ended_by": result.ended_by,
         "guardrail_limit": guardrail.limit if guardrail else None,
@@ -183,6 +187,7 @@ def _tested_json(model: ModelTest) -> dict[str, Any]:
         "refused": model.outcome.refused,
         "loads": model.outcome.loads,
         "failing_loads": model.outcome.failing_loads,
+        "failing_prefills": model.outcome.failing_prefills,
         "seconds": round(model.outcome.seconds, 3),
         "ttft_s": result.ttft_s,
         "prefill_tokens_per_second": result.prefill_tokens_per_second,
@@ -199,7 +204,7 @@ def _plan_json(plan: PlannedTest) -> dict[str, Any]:
 def _row(model: ModelTest) -> tuple[str, ...]:
     assert model.outcome is not None
     result, outcome = model.outcome.result, model.outcome
-    tries = str(outcome.loads) if not outcome.failing_loads else f"{outcome.loads} ({outcome.failing_loads} failed)"
+    tries = str(outcome.loads) if not outcome.failing else f"{outcome.loads} ({outcome.failing} failed)"
     return (
         model.record.model_key,
         format_tokens(model.record.max_context_length),

@@ -85,7 +85,7 @@ def _history(workspace: Workspace) -> Check:
         unfinished = len(history.journal.unfinished())
     if unfinished:
         found = f"{unfinished} load(s) ended without an outcome: the machine or LMStrix went down there"
-        return Check(name="history", state="note", found=found, remedy="test the model again; that size is avoided")
+        return Check(name="history", state="note", found=found, remedy="test the model again")
     return Check(name="history", state="ok", found=f"{file} ({format_bytes(file.stat().st_size)})")
 
 

@@ -35,12 +35,15 @@ from lmstrix.loaders.gguf import read_header
 from lmstrix.service import continuing, forecasting
 from lmstrix.service.finding import known_models
 from lmstrix.service.guardrails import explain, guardrail_limit, refused_outcome
+from lmstrix.service.old_failures import announce_cap, present_conditions, refuse, settle_unfinished, standing_failure
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from lmstrix.core.context.eta import RunForecast, TimeLeft
+    from lmstrix.core.history import Conditions
     from lmstrix.core.memory.shape import ModelShape
+    from lmstrix.core.registry.known_failure import KnownFailure
     from lmstrix.core.registry.records import ModelRecord
     from lmstrix.core.registry.registry import ModelRegistry
     from lmstrix.ground.backend import ModelBackend
@@ -116,7 +119,7 @@ class ContextTesting:
                 # Which models are due depends on the server: what was measured on another one says nothing here.
                 registry.place = place_of(backend.server)
                 chosen, self._skipped = ([named], []) if named else _due(workspace, registry, options, self._order)
-                _settle_unfinished(workspace, history)
+                settle_unfinished(history.journal, workspace.notify)
                 alone = await _make_room(workspace, backend, all_models=options.unload_others)
                 run_id = continuing.begin_run(history.journal, chosen, all_models=self._model is None)
                 run = _TestRun(
@@ -258,13 +261,14 @@ class _TestRun:
             on_result=self._save,
             # What another machine's memory does is not seen from here.
             read_memory=_free_bytes if self._local else None,
+            read_conditions=self._conditions,
         )
 
     async def test(self, record: ModelRecord) -> ModelTest:
         """Test one model, and keep what it teaches for the next."""
         shape = _shape_of(self._workspace, record)
         guardrail = await self._guardrail(record, shape)
-        subject = self._subject(record, shape, guardrail)
+        subject = await self._subject(record, shape, guardrail)
         # Asked again, now that the guardrail is known: where it still stands, the same would be found once more.
         if self._only_due and not _leaves_more(record, subject.ceiling, self._options):
             return ModelTest(record=record, skipped=_TESTED_ALREADY)
@@ -311,8 +315,8 @@ class _TestRun:
             self._history.journal.end_run(self._run_id, ending)
 
     def _save(self, subject: Subject, result: ContextResult) -> None:
-        # Earlier results go only once there is a new one that says something.
-        reset = self._options.reset and result.conclusive
+        # Earlier results go only once there is a new length to put in their place.
+        reset = self._options.reset and result.loadable_context_length is not None
 
         def change(registry: ModelRegistry) -> None:
             (registry.replace_result if reset else registry.record_outcome)(subject.path, result)
@@ -337,17 +341,13 @@ class _TestRun:
             self._workspace.notify(f"{record.model_key}: {explain(guardrail, self._place.engine)}")
         return guardrail
 
-    def _subject(self, record: ModelRecord, shape: ModelShape, guardrail: Guardrail | None) -> Subject:
+    async def _subject(self, record: ModelRecord, shape: ModelShape, guardrail: Guardrail | None) -> Subject:
         options = self._options
         configuration = Configuration(engine=self._place.engine, host=self._place.host, load=options.load)
         ceiling, ceiling_by = _ceiling(record, options)
         if guardrail is not None:
             ceiling, ceiling_by = guardrail.limit, "guardrail"
-        known_bad = None
-        if not options.force and not options.reset:
-            known_bad = self._history.journal.known_bad(record.path, configuration.key)
-        if options.context_length is not None and known_bad is not None and options.context_length >= known_bad:
-            raise UsageError(f"{record.model_key} failed at {known_bad:,} tokens before; --force tries again")
+        known_bad = await self._known_bad(record, configuration, ceiling)
         return Subject(
             model_key=record.model_key,
             path=record.path,
@@ -364,14 +364,21 @@ class _TestRun:
             alone=self._alone,
         )
 
+    async def _conditions(self) -> Conditions:
+        return await present_conditions(self._backend, self._workspace.paths.lmstudio_home)
 
-def _settle_unfinished(workspace: Workspace, history: History) -> None:
-    """Hold a size against its model where a killed run began it and did not end it."""
-    for intent in history.journal.settle_unfinished():
-        workspace.notify(
-            f"an earlier test ended while it tried {intent.context_length:,} tokens of {intent.model_path}; "
-            "that size is avoided from now on (--force tries it again)"
+    async def _known_bad(self, record: ModelRecord, configuration: Configuration, ceiling: int) -> KnownFailure | None:
+        """What an earlier failure forbids. Raises UsageError where the user names such a length."""
+        if self._options.force or self._options.reset:
+            return None
+        failure = standing_failure(
+            self._history.journal, record, configuration.key, await self._conditions(), ceiling=ceiling
         )
+        if failure is not None and self._options.context_length is not None:
+            raise refuse(record, failure)
+        if failure is not None:
+            announce_cap(record, failure, self._workspace.notify)
+        return failure
 
 
 async def _make_room(workspace: Workspace, backend: ModelBackend, *, all_models: bool) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,7 +14,8 @@ from lmstrix.core.context.probe import Prober
 from lmstrix.core.context.report import ContextOutcome, ContextTestOptions, Step, Subject
 from lmstrix.core.context.tester import ContextTester
 from lmstrix.core.context.verdict import Outcome
-from lmstrix.core.history import History
+from lmstrix.core.history import Conditions, History
+from lmstrix.core.registry.known_failure import KnownFailure
 from lmstrix.core.registry.results import Configuration, ContextResult
 from lmstrix.ground.types import Deadlines, Provenance
 from tests.support.faulty_server import FaultyModel, FaultyServer
@@ -30,6 +32,14 @@ GIB = 2**30
 def cost(context_length: int) -> int:
     """Bytes of a load: 8 GiB of weights and 1 MiB per token."""
     return 8 * GIB + 2**20 * context_length
+
+
+TIGHT = Conditions(free_bytes=8 * GIB, engine_version="1", boot_id="boot")
+
+
+async def tight() -> Conditions:
+    """Just enough memory for the weights, so that a failure is no surprise."""
+    return TIGHT
 
 
 PATIENCE = Deadlines(
@@ -55,7 +65,13 @@ class Lab:
             provenance=Provenance(engine="lmstudio"),
             on_step=self.steps.append,
             on_result=lambda subject, result: self.results.append(result),
+            read_conditions=tight,
         )
+
+    @property
+    def known_bad(self) -> KnownFailure | None:
+        """What the next test would not try, were nothing to change."""
+        return self.history.journal.known_bad(f"{self.model.key}.gguf", Configuration().key, TIGHT)
 
     def subject(self, **changes: object) -> Subject:
         subject = Subject(
@@ -140,7 +156,7 @@ async def test_a_load_failure_at_one_length_is_told_apart(lab: Callable[..., Lab
     words = {"refused": Outcome.REFUSED, "out of memory": Outcome.OUT_OF_MEMORY, "died": Outcome.DIED_AT_LOAD}
     assert found.result.outcome == words[how]
     assert found.result.conclusive
-    assert found.result.last_known_bad == 8192
+    assert found.result.last_known_bad == (None if how == "refused" else 8192)
     assert found.result.tested_context_length is None
 
 
@@ -151,6 +167,7 @@ async def test_dying_at_prefill_steps_down_on_fresh_loads(lab: Callable[..., Lab
     assert found.result.tested_context_length <= 6000 + 384
     died = [step for step in here.steps if step.kind == "prefill" and step.outcome is Outcome.DIED_AT_PREFILL]
     assert died
+    assert (found.failing_loads, found.failing_prefills, found.failing) == (0, len(died), len(died))
     assert not here.server.instances
 
 
@@ -326,7 +343,7 @@ async def test_other_failures_at_prefill_move_no_limit(lab: Callable[..., Lab], 
     found = await here.test(ContextTestOptions(deadlines=PATIENCE, recall=False))
     assert found.result.outcome == outcome
     assert found.result.last_known_bad is None
-    assert here.history.journal.known_bad("acme/tiny.gguf", Configuration().key) is None
+    assert here.known_bad is None
 
 
 @pytest.mark.parametrize(("fault", "outcome"), [("hang", Outcome.TIMED_OUT), ("drop", Outcome.CONNECTION_LOST)])
@@ -336,7 +353,7 @@ async def test_other_failures_at_load_move_no_limit(lab: Callable[..., Lab], fau
     found = await here.test()
     assert found.result.outcome == outcome
     assert not found.result.conclusive
-    assert here.history.journal.known_bad("acme/tiny.gguf", Configuration().key) is None
+    assert here.known_bad is None
 
 
 async def test_a_server_that_vanishes_is_no_evidence(lab: Callable[..., Lab]) -> None:
@@ -392,6 +409,51 @@ async def test_a_spent_time_budget_keeps_what_was_filled_before(
     assert not here.server.instances
 
 
+@pytest.mark.parametrize("fault", ["unloaded", "crash"])
+async def test_what_passed_before_a_mishap_stands(lab: Callable[..., Lab], fault: str) -> None:
+    here = lab(declared=32768)
+
+    def go_wrong(step: Step) -> None:
+        if step.kind == "prefill" and step.outcome is Outcome.OK:
+            here.server.faults.predict = fault
+
+    here.tester._on_step = go_wrong
+    fast = ContextTestOptions(deadlines=PATIENCE, recall=False)
+    found = await here.test(fast, lazy=True, budget_bytes=cost(20_000))
+    assert found.result.loadable_context_length
+    assert found.result.conclusive
+    if fault == "unloaded":
+        assert (found.result.outcome, found.failing) == (Outcome.UNLOADED, 0)
+        assert here.known_bad is None
+
+
+async def test_a_cancelled_test_keeps_what_passed_before(lab: Callable[..., Lab]) -> None:
+    here = lab(declared=32768)
+    passed: list[int] = []
+
+    def watch(step: Step) -> None:
+        if step.kind == "prefill" and step.outcome is Outcome.OK:
+            passed.append(step.context_length)
+        elif step.kind == "prefill" and passed:
+            task = asyncio.current_task()
+            assert task is not None
+            task.cancel()
+
+    here.tester._on_step = watch
+    with pytest.raises(asyncio.CancelledError):
+        await here.test(ContextTestOptions(deadlines=PATIENCE, recall=False), lazy=True, budget_bytes=cost(20_000))
+    (result,) = here.results
+    assert (result.outcome, result.loadable_context_length) == (Outcome.INTERRUPTED, passed[-1])
+
+
+async def test_a_death_is_remembered_as_a_doubt_and_lack_of_memory_as_a_fact(lab: Callable[..., Lab]) -> None:
+    for how, proves in (("died", "doubt"), ("out of memory", "bad"), ("refused", "nothing")):
+        here = lab(declared=16384, loadable=2000, load_failure=how)
+        await here.test(ContextTestOptions(deadlines=PATIENCE, context_length=8192))
+        (row,) = here.history.journal.intents(run_id=here.run_id)
+        assert (row.proves, row.conditions) == (proves, TIGHT)
+
+
 def settled(lab: Lab) -> list[tuple[str, str | None, str | None]]:
     """(kind, outcome, what it proves) of every row of the journal, in order."""
     return [(row.kind, row.outcome, row.proves) for row in lab.history.journal.intents(run_id=lab.run_id)]
@@ -401,7 +463,7 @@ def leaves_nothing_behind(lab: Lab) -> None:
     assert not lab.server.instances
     assert [result.outcome for result in lab.results] == [Outcome.INTERRUPTED]
     assert not lab.history.journal.unfinished()
-    assert lab.history.journal.known_bad("acme/tiny.gguf", Configuration().key) is None
+    assert lab.known_bad is None
 
 
 def cancel_task(here: Lab, kind: str) -> None:
@@ -502,7 +564,9 @@ async def test_cancelled_while_it_unloads_it_unloads_all_the_same(
 
 async def test_a_known_bad_length_is_never_asked_again(lab: Callable[..., Lab]) -> None:
     here = lab(declared=8192)
-    found = await here.test(known_bad=6000)
+    old = KnownFailure(context_length=6000, failed_at=datetime.now(UTC), outcome="out of memory at load")
+    found = await here.test(known_bad=old)
+    assert found.result.capped_by == old
     assert max(loads(here)) < 6000
     assert found.result.tested_context_length is not None
 

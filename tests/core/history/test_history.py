@@ -6,22 +6,30 @@ import resource
 import sqlite3
 import subprocess
 import sys
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from lmstrix.core.history import CallRecord, History, Probe
+from lmstrix.core.history import CallRecord, Conditions, History, Probe
+from lmstrix.core.history.schema import MIGRATIONS
 from lmstrix.ground.errors import HistoryError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from lmstrix.core.history.journal import Proves
+    from lmstrix.ground.types import AttemptKind
+
 MODEL, OTHER = "a/b/c-Q4_0.gguf", "x/y/z-Q4_0.gguf"
 CONFIGURATION = "lmstudio"
+GIB = 2**30
+LOAD_BYTES = 8 * GIB
+TIGHT = Conditions(free_bytes=8 * GIB, engine_version="0.4.21", guardrail="high", boot_id="boot 1")
 
 
 @pytest.fixture
@@ -35,11 +43,30 @@ def history(file: Path) -> Iterator[History]:
         yield opened
 
 
-def intend(history: History, context_length: int, *, model: str = MODEL, run_id: str | None = None) -> int:
+def intend(
+    history: History,
+    context_length: int,
+    *,
+    model: str = MODEL,
+    kind: AttemptKind = "load",
+    conditions: Conditions = TIGHT,
+) -> int:
+    """An attempt with just enough memory free, so that its failure is no surprise."""
     journal = history.journal
     return journal.intend(
-        run_id or journal.begin_run("test"), model, CONFIGURATION, kind="load", context_length=context_length
+        journal.begin_run("test"),
+        model,
+        CONFIGURATION,
+        kind=kind,
+        context_length=context_length,
+        predicted_bytes=LOAD_BYTES,
+        conditions=conditions,
     )
+
+
+def known_bad(history: History, model: str = MODEL, *, present: Conditions = TIGHT) -> int | None:
+    failure = history.journal.known_bad(model, CONFIGURATION, present)
+    return failure.context_length if failure else None
 
 
 def child(file: Path, code: str) -> subprocess.Popen[str]:
@@ -47,7 +74,8 @@ def child(file: Path, code: str) -> subprocess.Popen[str]:
     prelude = (
         "import sys, os, signal, pathlib\nfrom lmstrix.core.history import *\n"
         "h = History(pathlib.Path(sys.argv[1])); j = h.journal\n"
-        "def intend(n): return j.intend(j.begin_run('test'), sys.argv[2], 'lmstudio', kind='load', context_length=n)\n"
+        "def intend(n): return j.intend(j.begin_run('test'), sys.argv[2], 'lmstudio', kind='load', context_length=n,"
+        " predicted_bytes=8 * 2**30, conditions=Conditions(free_bytes=8 * 2**30))\n"
     )
     return subprocess.Popen(
         [sys.executable, "-c", prelude + code, str(file), MODEL],
@@ -113,7 +141,7 @@ def test_runs_can_be_taken_up_again(history: History) -> None:
 def test_our_own_attempts_are_not_unfinished(history: History) -> None:
     intend(history, 4096)
     assert history.journal.unfinished() == []
-    assert history.journal.known_bad(MODEL, CONFIGURATION) is None
+    assert known_bad(history) is None
 
 
 def test_another_tester_at_work_is_not_taken_for_dead(history: History, file: Path) -> None:
@@ -126,28 +154,39 @@ def test_another_tester_at_work_is_not_taken_for_dead(history: History, file: Pa
     assert len(history.journal.unfinished()) == 1
 
 
-def test_an_attempt_whose_process_was_killed_is_known_bad(history: History, file: Path) -> None:
-    finish(
-        child(file, "j.settle(intend(8192), 'ok', proves='good'); intend(16384); os.kill(os.getpid(), signal.SIGKILL)")
-    )
+def test_a_tester_killed_once_proves_nothing_and_killed_twice_does(history: History, file: Path) -> None:
+    killed = "j.settle(intend(8192), 'ok', proves='good'); intend(16384); os.kill(os.getpid(), signal.SIGKILL)"
+    finish(child(file, killed))
     (intent,) = history.journal.unfinished()
     assert (intent.context_length, intent.outcome, intent.machine_went_down) == (16384, None, False)
-    assert history.journal.known_bad(MODEL, CONFIGURATION) == 16384
-    assert history.journal.known_bad(MODEL, "embedded") is None
-    assert history.journal.known_bad(OTHER, CONFIGURATION) is None
+    assert known_bad(history) is None
     run = history.journal.last_run("test")
     assert run is not None
     assert (run.alive, run.finished_at) == (False, None)
+    assert [one.proves for one in history.journal.settle_unfinished()] == [None]
+    assert known_bad(history) is None
+    finish(child(file, killed))
+    assert known_bad(history) == 16384  # before and after it is settled
+    history.journal.settle_unfinished()
+    assert known_bad(history) == 16384
+    assert known_bad(history, OTHER) is None
+    assert history.journal.known_bad(MODEL, "embedded", TIGHT) is None
 
 
 def test_an_attempt_from_before_the_machine_started_took_it_down(history: History, file: Path) -> None:
-    intend(history, 30_000)
+    intend(history, 30_000, conditions=replace(TIGHT, boot_id="earlier"))
+    intend(history, 20_000, conditions=replace(TIGHT, boot_id=None))  # on another machine, which did not go down
     pretend_reboot(file)
-    assert [intent.machine_went_down for intent in history.journal.settle_unfinished()] == [True]
+    assert [intent.machine_went_down for intent in history.journal.settle_unfinished()] == [True, False]
     assert history.journal.unfinished() == []
-    (intent,) = history.journal.intents(model_path=MODEL)
-    assert (intent.outcome, intent.proves) == ("machine_down", "bad")
-    assert history.journal.known_bad(MODEL, CONFIGURATION) == 30_000
+    intent, _ = history.journal.intents(model_path=MODEL)
+    assert (intent.outcome, intent.proves, intent.machine_went_down) == ("machine_down", "bad", True)
+    failure = history.journal.known_bad(MODEL, CONFIGURATION, replace(TIGHT, boot_id="the next but one"))
+    assert failure is not None
+    assert (failure.context_length, failure.took_machine_down) == (30_000, True)
+    assert known_bad(history, present=Conditions(free_bytes=7 * GIB)) == 30_000
+    assert known_bad(history, present=Conditions(free_bytes=16 * GIB)) is None
+    assert known_bad(history, present=replace(TIGHT, engine_version="0.4.22")) is None
 
 
 def test_what_another_host_left_open_is_not_judged(history: History, file: Path) -> None:
@@ -174,7 +213,83 @@ def test_a_later_success_disproves_a_bad_length(history: History) -> None:
         (40_000, "bad", 40_000),
     ]:
         journal.settle(intend(history, length), "x", proves=proves)  # type: ignore[arg-type] # a literal above
-        assert journal.known_bad(MODEL, CONFIGURATION) == expected
+        assert known_bad(history) == expected
+
+
+def test_that_a_length_loads_does_not_say_that_it_can_be_filled(history: History) -> None:
+    steps: list[tuple[AttemptKind, Proves, int | None]] = [
+        ("load", "good", None),
+        ("prefill", "doubt", None),
+        ("load", "good", None),
+        ("prefill", "doubt", 30_000),
+        ("load", "good", 30_000),
+        ("prefill", "good", None),
+    ]
+    for kind, proves, expected in steps:
+        history.journal.settle(intend(history, 30_000, kind=kind), "x", proves=proves)
+        assert known_bad(history) == expected
+
+
+def test_doubts_about_shorter_lengths_are_doubts_about_longer_ones(history: History) -> None:
+    for length, expected in [(20_000, None), (10_000, 20_000), (5000, 10_000)]:
+        history.journal.settle(intend(history, length), "engine died at load", proves="doubt")
+        assert known_bad(history) == expected
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"free_bytes": 10 * GIB},
+        {"engine_version": "0.4.22"},
+        {"guardrail": "off"},
+        {"boot_id": "boot 2"},
+        {"free_bytes": None},
+    ],
+    ids=lambda changed: next(iter(changed)),
+)
+def test_a_failure_is_held_against_a_length_while_conditions_are_the_same(
+    history: History, changed: dict[str, Any]
+) -> None:
+    history.journal.settle(intend(history, 20_000), "out of memory at load", proves="bad")
+    failure = history.journal.known_bad(MODEL, CONFIGURATION, TIGHT)
+    assert failure is not None
+    assert (failure.context_length, failure.free_bytes) == (20_000, 8 * GIB)
+    assert (failure.outcome, failure.took_machine_down) == ("out of memory at load", False)
+    assert known_bad(history, present=replace(TIGHT, free_bytes=8 * GIB + 200 * 2**20)) == 20_000  # that is noise
+    assert known_bad(history, present=replace(TIGHT, free_bytes=2 * GIB)) == 20_000
+    assert known_bad(history, present=Conditions(free_bytes=8 * GIB)) == 20_000  # nothing is known to have changed
+    assert known_bad(history, present=replace(TIGHT, **changed)) is None
+    assert known_bad(history) == 20_000
+
+
+@pytest.mark.parametrize("free_bytes", [None, 64 * GIB], ids=["unknown", "plenty"])
+def test_a_failure_that_free_memory_does_not_explain_is_met_anew(history: History, free_bytes: int | None) -> None:
+    elsewhere = replace(TIGHT, free_bytes=free_bytes)
+    for _ in range(2):
+        history.journal.settle(intend(history, 20_000, conditions=elsewhere), "out of memory at load", proves="bad")
+    assert known_bad(history, present=elsewhere) is None
+
+
+def test_a_file_of_the_first_version_is_read(file: Path) -> None:
+    file.parent.mkdir(parents=True)
+    connection = sqlite3.connect(file)
+    for statement in MIGRATIONS[0]:
+        connection.execute(statement)
+    connection.execute("PRAGMA user_version = 1")
+    day = "'2026-01-01T00:00:00+00:00'"
+    connection.execute(f"INSERT INTO runs VALUES ('r', 'test', 'h', 1, 'p', 'that boot', {day}, NULL, NULL, '{{}}')")
+    row = f"INSERT INTO intents VALUES (NULL, 'r', ?, 'lmstudio', 'load', ?, 7, {day}, NULL, ?, 'bad', '{{}}')"
+    for length, outcome in [(8192, "refused by guardrail"), (20_000, "machine_down")]:
+        connection.execute(row, (MODEL, length, outcome))
+    connection.commit()
+    connection.close()
+    with History(file) as history:
+        refused, _ = history.journal.intents(model_path=MODEL)
+        assert (refused.intent_id, refused.context_length, refused.predicted_bytes) == (1, 8192, 7)
+        assert refused.conditions == Conditions(boot_id="that boot")
+        assert known_bad(history) == 20_000  # what was free when the other one failed is not known
+        history.journal.settle(intend(history, 20_000), "ok", proves="good")
+        assert known_bad(history) is None
 
 
 def test_tests_can_be_forgotten(history: History, file: Path) -> None:
@@ -185,10 +300,10 @@ def test_tests_can_be_forgotten(history: History, file: Path) -> None:
     history.journal.forget_tests(MODEL)
     assert [intent.intent_id for intent in history.journal.intents(model_path=MODEL)] == [under_way]
     assert history.journal.probes(MODEL) == []
-    assert history.journal.known_bad(OTHER, CONFIGURATION) == 4096
+    assert known_bad(history, OTHER) == 4096
     pretend_reboot(file)
     history.journal.forget_tests(MODEL)
-    assert history.journal.known_bad(MODEL, CONFIGURATION) is None
+    assert known_bad(history) is None
 
 
 def test_probes_are_kept(history: History) -> None:
@@ -287,8 +402,8 @@ def test_a_moved_model_takes_its_history_along(history: History) -> None:
     history.calls.add(CallRecord(model_path=MODEL, model_key="c", outcome="ok", prompt="p"))
     history.benches.begin("s", model_path=MODEL, model_key="c", configuration=CONFIGURATION)
     history.move_model(MODEL, OTHER)
-    assert history.journal.known_bad(OTHER, CONFIGURATION) == 4096
-    assert history.journal.known_bad(MODEL, CONFIGURATION) is None
+    assert known_bad(history, OTHER) == 4096
+    assert known_bad(history) is None
     assert [logged.call.model_path for logged in history.calls.search("p")] == [OTHER]
     assert len(history.benches.runs(model_path=OTHER)) == 1
 

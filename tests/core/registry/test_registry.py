@@ -259,8 +259,25 @@ def test_a_failure_at_a_proven_length_takes_it_back() -> None:
     registry.record_outcome(PATH, result(29_000))
     merged = registry.record_outcome(PATH, result(8000, last_known_bad=16_000))
     assert (merged.loadable_context_length, merged.last_known_bad) == (8000, 16_000)
-    registry.record_outcome(PATH, result(outcome="out_of_memory", last_known_bad=1024))
-    assert registry.find("tiny").test_status == "failed"
+
+
+def test_a_run_that_proved_nothing_takes_nothing_back() -> None:
+    registry = registry_of(facts())
+    registry.record_outcome(PATH, result(29_000))
+    merged = registry.record_outcome(PATH, result(outcome="out_of_memory", last_known_bad=1024))
+    assert (merged.loadable_context_length, merged.last_known_bad, merged.outcome) == (29_000, None, "out_of_memory")
+    assert registry.find("tiny").test_status == "completed"
+
+
+@pytest.mark.parametrize(("free_gib", "expected"), [(20.0, 8000), (19.5, 8000), (5.0, 29_000), (None, 8000)])
+def test_a_passing_shortage_takes_nothing_back(free_gib: float | None, expected: int) -> None:
+    registry = registry_of(facts())
+    registry.record_outcome(PATH, result(29_000, free_bytes=20 * 2**30))
+    free_bytes = None if free_gib is None else round(free_gib * 2**30)
+    merged = registry.record_outcome(PATH, result(8000, last_known_bad=16_000, free_bytes=free_bytes))
+    assert merged.loadable_context_length == expected
+    assert merged.free_bytes == (20 * 2**30 if expected == 29_000 else free_bytes)
+    assert registry.record_outcome(PATH, result(30_000)).loadable_context_length == 30_000
 
 
 def test_a_longer_success_disproves_a_bad_length() -> None:

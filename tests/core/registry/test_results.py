@@ -24,6 +24,11 @@ FULL: dict[str, Any] = {
         "k_cache_type": "q8_0", "v_cache_type": "q4_0", "flash_attention": True, "gpu_ratio": 1.0,
         "details": {"build": 7, "none": None},
     },
+    "capped_by": {
+        "context_length": 45000, "failed_at": "2026-01-01T01:04:05+00:00", "outcome": "out of memory at load",
+        "free_bytes": 3300000000, "took_machine_down": False,
+    },
+    "free_bytes": 3000000000,
     "tested_context_length": 20000,
 }  # fmt: skip
 LEAST: dict[str, Any] = {

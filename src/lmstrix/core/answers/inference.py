@@ -7,6 +7,7 @@ really has; overflow policy is always stop-at-limit, so no text is dropped silen
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,7 @@ from lmstrix.core.answers.streaming import StreamingManager, result_of
 from lmstrix.core.registry.places import place_of
 from lmstrix.ground.context_lengths import UNKNOWN_DECLARED_TOKENS
 from lmstrix.ground.errors import LMStrixError
+from lmstrix.ground.tasks import to_its_end
 from lmstrix.ground.types import DEFAULT_LOAD, Deadlines, GenerationRequest, LoadConfig, LoadedModel, Message
 
 if TYPE_CHECKING:
@@ -110,9 +112,10 @@ class InferenceManager:
         )
         try:
             return await self.fit(acquired, planned)
-        except LMStrixError:
-            # An instance loaded for a prompt that it cannot answer would only take memory.
-            await self.release(acquired)
+        except BaseException:
+            # An instance loaded for a prompt that it cannot answer, or is not to any more, would only take memory.
+            with suppress(LMStrixError):  # what went wrong is told; that the server is gone as well tells no more
+                await to_its_end(self.release(acquired))
             raise
 
     async def acquire(

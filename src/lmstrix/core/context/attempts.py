@@ -12,13 +12,17 @@ from lmstrix.ground.errors import LMStrixError
 from lmstrix.ground.text import one_line
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
     from lmstrix.core.context.logbook import Logbook
     from lmstrix.core.context.report import ContextTestOptions, Subject
+    from lmstrix.core.history.conditions import Conditions
     from lmstrix.ground.backend import ModelBackend
     from lmstrix.ground.types import LoadedModel
 
+# For a tester that is killed: what it leaves loaded goes by itself. Servers count idle time, but should one count from
+# the beginning of a request, no prefill may take so long: a million tokens at 25 per second.
+TIME_TO_LIVE_S = 12 * 3600.0
 LEAST_READABLE_BYTES = 2 * 2**30  # below this, what other programs take and free drowns the difference
 
 
@@ -52,6 +56,7 @@ class LoadAttempts:
         *,
         new_instance_id: Callable[[], str],
         read_memory: Callable[[], int | None],
+        read_conditions: Callable[[], Awaitable[Conditions]],
     ) -> None:
         self._backend = backend
         self._logbook = logbook
@@ -59,10 +64,16 @@ class LoadAttempts:
         self._options = options
         self._new_instance_id = new_instance_id
         self._read_memory = read_memory
+        self._read_conditions = read_conditions
         self.instance: LoadedModel | None = None
         self.latest: HeldLoad | None = None
         self.loads = 0
         self.failing = 0
+
+    @property
+    def free_bytes(self) -> int | None:
+        """What was free before the latest load; None where nobody knows."""
+        return self._logbook.conditions.free_bytes
 
     def serves(self, length: int, *, lazy: bool) -> bool:
         """Whether the instance in hand is for `length`: it has that context, or was asked for it and has more.
@@ -75,7 +86,7 @@ class LoadAttempts:
         return given >= length if lazy else given == length or (self.latest.asked == length and given > length)
 
     async def load(self, length: int) -> Ending:
-        """Load `length` in an instance of our own. Returns OK or memory evidence; anything else ends the test."""
+        """Load `length` in an instance of our own. Returns OK, or why a shorter one may do; all else ends the test."""
         await self.release()  # two of ours at once would measure neither
         self.loads += 1
         instance_id = self._new_instance_id()
@@ -83,21 +94,24 @@ class LoadAttempts:
         # Memory is read only around loads large enough for the difference to mean something.
         telling = self._subject.cost(length) >= LEAST_READABLE_BYTES
         free_before = self._read_memory() if telling else None
+        self._logbook.conditions = await self._read_conditions()
         with self._logbook.intent("load", length) as intent:
             try:
                 instance = await self._backend.load(
                     self._subject.model_key,
                     replace(self._options.load, context_length=length),
                     instance_id=instance_id,
+                    ttl_s=TIME_TO_LIVE_S,
                     deadlines=self._options.deadlines,
                     on_progress=lambda ratio: self._logbook.step("load", length, ratio=ratio),
                 )
             except LMStrixError as exc:
                 ending = Ending(outcome_of(exc, "load"), one_line(exc))
                 intent.settle(ending.outcome, detail=ending.detail)
-                self.failing += 1
+                # A broken chat template would fail at any length: that is none of the search's failures.
+                self.failing += int(ending.outcome is not Outcome.TEMPLATE_FAILED)
                 self._logbook.step("load", length, outcome=ending.outcome, detail=ending.detail)
-                if not ending.outcome.is_memory_evidence:
+                if not ending.outcome.rules_out_the_length:
                     raise EndOfTest(*ending) from exc
                 return ending
             self.instance = instance

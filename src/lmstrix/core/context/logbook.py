@@ -6,8 +6,11 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from lmstrix.core.context.report import Step
-from lmstrix.core.context.verdict import Outcome
+from lmstrix.core.context.verdict import Outcome, outcome_of
+from lmstrix.core.history.conditions import UNKNOWN
 from lmstrix.core.history.journal import Probe
+from lmstrix.ground.errors import LMStrixError
+from lmstrix.ground.text import one_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -34,7 +37,7 @@ class OpenIntent:
         if outcome is Outcome.OK or filled:
             proves = "good"
         elif outcome.is_memory_evidence and self._alone:
-            proves = "bad"
+            proves = "bad" if outcome.is_certain else "doubt"
         self._journal.settle(self._intent_id, str(outcome), proves=proves, details={"detail": detail})
         self.settled = True
 
@@ -50,11 +53,15 @@ class Logbook:
         self._run_id = run_id
         self._subject = subject
         self._on_step = on_step
+        self.conditions = UNKNOWN
         self.steps: list[Step] = []
 
     @contextmanager
     def intent(self, kind: AttemptKind, length: int) -> Iterator[OpenIntent]:
-        """An attempt, on disk before it is made. Cancelled, it proves nothing; a crash leaves it open."""
+        """An attempt, on disk before it is made. Cancelled, it proves nothing; a crash leaves it open.
+
+        Its `conditions` are those before the load, for a prefill too: what the load took is no longer free.
+        """
         # The journal is written synchronously, between awaits, on purpose: a task is cancelled only where it awaits, so
         # nothing can come between the row and the step it announces, and rows keep the order of what was done.
         subject = self._subject
@@ -65,12 +72,17 @@ class Logbook:
             kind=kind,
             context_length=length,
             predicted_bytes=subject.cost(length),
+            conditions=self.conditions,
         )
         intent = OpenIntent(self._journal, intent_id, alone=subject.alone)
         try:
             yield intent
+        except LMStrixError as exc:
+            if not intent.settled:
+                intent.settle(outcome_of(exc, kind), detail=one_line(exc))
+            raise
         finally:
-            # Left open, the row would count as bad from the next start on: only a process that died leaves one so.
+            # Left open, the row would cast doubt on its size: only a process that died leaves one so.
             if not intent.settled:
                 intent.settle_interrupted()
 

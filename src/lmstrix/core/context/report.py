@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from lmstrix.core.context.verdict import Outcome
+    from lmstrix.core.registry.known_failure import KnownFailure
     from lmstrix.core.registry.records import ModelRecord
     from lmstrix.core.registry.results import Configuration, ContextResult
     from lmstrix.ground.choices import EndedBy, Precision
@@ -23,8 +24,9 @@ StepKind = Literal["load", "prefill", "answer", "recall"]
 class Subject:
     """A model to test. `cost` predicts the bytes of a load (`approximate`: it is a guess); `ceiling` is the longest
     length worth a load, `ceiling_by` what set it, None where a length is only assumed; `budget_bytes` what models may
-    take, None when nobody knows; `lazy` backends take the cache only as the prompt grows. Where it is not `alone`,
-    other loaded models take memory too, and a failure says nothing lasting about this one.
+    take, None when nobody knows; `lazy` backends take the cache only as the prompt grows. Lengths from `known_bad` on
+    are not tried. Where it is not `alone`, other loaded models take memory too, and a failure says nothing lasting
+    about this one.
     """
 
     model_key: str
@@ -38,7 +40,7 @@ class Subject:
     approximate: bool = False
     lazy: bool = False
     architecture: str | None = None
-    known_bad: int | None = None
+    known_bad: KnownFailure | None = None
     alone: bool = True
 
 
@@ -92,9 +94,15 @@ class ContextOutcome:
     guardrail: Guardrail | None = None
     loads: int = 0
     failing_loads: int = 0
+    failing_prefills: int = 0
     seconds: float = 0.0
     steps: tuple[Step, ...] = ()
     learned: MachineBelief = field(default_factory=MachineBelief)
+
+    @property
+    def failing(self) -> int:
+        """Everything that was tried and failed: a prefill that kills the engine costs as much as a load that does."""
+        return self.failing_loads + self.failing_prefills
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

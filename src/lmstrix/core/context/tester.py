@@ -15,22 +15,22 @@ from lmstrix.core.answers.load_policy import TESTED_PREFIX
 from lmstrix.core.context.attempts import LoadAttempts
 from lmstrix.core.context.ended import FinishedTest, what_ended
 from lmstrix.core.context.logbook import Logbook
-from lmstrix.core.context.probe import answer_room
+from lmstrix.core.context.probe import Measured, answer_room
 from lmstrix.core.context.report import ContextOutcome
 from lmstrix.core.context.search import ContextSearch
 from lmstrix.core.context.time_budget import TimeBudget
 from lmstrix.core.context.verdict import Ending, EndOfTest, Outcome, outcome_of
 from lmstrix.core.context.verification import Verification
+from lmstrix.core.history.conditions import UNKNOWN, Conditions
 from lmstrix.core.registry.results import ContextResult
 from lmstrix.ground.context_lengths import FLOOR_TOKENS
 from lmstrix.ground.errors import LMStrixError
 from lmstrix.ground.text import one_line
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
     from lmstrix.core.context.machine_belief import MachineBelief
-    from lmstrix.core.context.probe import Measured
     from lmstrix.core.context.report import ContextTestOptions, Step, Subject
     from lmstrix.core.history.journal import Journal
     from lmstrix.ground.backend import ModelBackend
@@ -42,7 +42,10 @@ _SAYS_SOMETHING = (Outcome.GARBAGE, Outcome.EMPTY, Outcome.TRUNCATED, Outcome.RE
 
 
 class ContextTester:
-    """Tests models on one backend, one at a time. `provenance` says where; `on_result` is told after every model."""
+    """Tests models on one backend, one at a time. `provenance` says where; `on_result` is told after every model.
+
+    `read_conditions` says what a load is about to depend on.
+    """
 
     def __init__(
         self,
@@ -54,6 +57,7 @@ class ContextTester:
         on_step: Callable[[Step], None] | None = None,
         on_result: Callable[[Subject, ContextResult], None] | None = None,
         read_memory: Callable[[], int | None] | None = None,
+        read_conditions: Callable[[], Awaitable[Conditions]] | None = None,
     ) -> None:
         self._backend = backend
         self._journal = journal
@@ -62,6 +66,7 @@ class ContextTester:
         self._on_step = on_step or _ignore
         self._on_result = on_result or _ignore
         self._read_memory = read_memory or (lambda: None)
+        self._read_conditions = read_conditions or _unknown_conditions
         self._instances = 0
 
     @property
@@ -90,6 +95,7 @@ class ContextTester:
                 options,
                 new_instance_id=self._new_instance_id,
                 read_memory=self._read_memory,
+                read_conditions=self._read_conditions,
             ),
             verification=Verification(self._backend, logbook, options),
         )
@@ -111,6 +117,7 @@ class ContextTester:
             refused=test.search.refused,
             loads=test.attempts.loads,
             failing_loads=test.attempts.failing,
+            failing_prefills=test.failing_prefills,
             seconds=time_budget.spent_s,
             steps=tuple(logbook.steps),
             learned=test.search.learned(),
@@ -149,6 +156,8 @@ class _ModelTest:
         self.attempts = attempts
         self._options = options
         self._verification = verification
+        self.failing_prefills = 0
+        self._filled: tuple[int, Measured] | None = None
         self._loadable: int | None = None
         self._effective: int | None = None
         self._effective_range: tuple[int, int] | None = None
@@ -171,7 +180,6 @@ class _ModelTest:
 
     async def _search_and_verify(self) -> Ending:
         last = await self._search_by_loads()
-        filled: tuple[int, Measured] | None = None
         while (length := self.search.next_prefill()) is not None:  # one, unless it fails or the backend is lazy
             if not self.attempts.serves(length, lazy=self.search.lazy):
                 ending = await self._load(length)
@@ -185,11 +193,11 @@ class _ModelTest:
                 return self._end_truncated(verified)
             self.search.observe_prefilled(length, ok=verified.filled)
             if verified.filled:
-                filled = length, verified
+                self._filled = length, verified
             else:
                 last = Ending(verified.outcome, verified.reason)
-                self._note_bad(length)
-        return self._end_filled(*filled) if filled is not None else last
+                self._note_bad(length, verified.outcome)
+        return self._end_filled(*self._filled) if self._filled is not None else last
 
     async def _search_by_loads(self) -> Ending:
         last = Ending(Outcome.REFUSED, self.search.refused or "")
@@ -213,23 +221,33 @@ class _ModelTest:
         if verified.outcome is Outcome.TRUNCATED:
             return self._end_truncated(verified)
         if not verified.filled:
-            self._note_bad(length)
+            self._note_bad(length, verified.outcome)
             return Ending(verified.outcome, verified.reason)
         return self._end_filled(usable, verified)
 
     async def _load(self, length: int) -> Ending:
         ending = await self.attempts.load(length)
         if ending.outcome is not Outcome.OK:
-            self._note_bad(length)
+            self._note_bad(length, ending.outcome)
         return ending
 
     async def _verify(self, length: int) -> Measured:
         assert self.attempts.instance is not None
         self._verified.append(length)
-        return await self._verification.verify(self.attempts.instance, length)
+        try:
+            verified = await self._verification.verify(self.attempts.instance, length)
+        except LMStrixError as exc:  # before anything was sent: the prompt is cut to size by the model's own count
+            outcome, reason = outcome_of(exc, "prefill"), one_line(exc)
+            if not outcome.rules_out_the_length:
+                raise EndOfTest(outcome, reason) from exc
+            verified = Measured(target_tokens=length, outcome=outcome, reason=reason, failure=exc)
+        if verified.outcome.rules_out_the_length:
+            self.failing_prefills += 1
+        return verified
 
-    def _note_bad(self, length: int) -> None:
-        self._shortest_bad = min(self._shortest_bad or length, length)
+    def _note_bad(self, length: int, outcome: Outcome) -> None:
+        if outcome.is_memory_evidence:
+            self._shortest_bad = min(self._shortest_bad or length, length)
 
     # Endings
 
@@ -272,9 +290,11 @@ class _ModelTest:
 
     def result(self, ending: Ending, provenance: Provenance) -> ContextResult:
         """What is known so far, for the registry, of a test that ended so."""
+        if self._loadable is None and self._filled is not None:
+            self._end_filled(*self._filled)  # cut short, by a failure or the user: what had passed until then stands
         alone = self._subject.alone
         # Beside other models a failure for lack of memory says nothing lasting: the next test finds more room, or less.
-        no_room = alone and ending.outcome.is_memory_evidence
+        no_room = alone and ending.outcome.rules_out_the_length
         conclusive = self._loadable is not None or no_room or ending.outcome in _SAYS_SOMETHING
         figures = self._verification.curve.figures
         return ContextResult(
@@ -293,6 +313,9 @@ class _ModelTest:
             error=ending.detail or None,
             recall_curve=self._verification.curve.points(),
             provenance=provenance,
+            # What failed in this test lies below, and is what ended it.
+            capped_by=self._subject.known_bad if self._shortest_bad is None else None,
+            free_bytes=self.attempts.free_bytes,
         )
 
     def _ended_by(self, outcome: Outcome) -> EndedBy | None:
@@ -321,10 +344,14 @@ def _search(subject: Subject, options: ContextTestOptions, learned: MachineBelie
         precision=options.precision,
         seed=options.seed,
         learned=learned,
-        known_bad=subject.known_bad,
+        known_bad=subject.known_bad.context_length if subject.known_bad else None,
         approximate=subject.approximate,
         lazy=subject.lazy,
     )
+
+
+async def _unknown_conditions() -> Conditions:
+    return UNKNOWN
 
 
 def _ignore(*_: object) -> None:

@@ -1,7 +1,7 @@
 """What happened to one load or one prompt, told apart. Pure.
 
-Only evidence about memory may move a limit: a lost connection, a missing model, a timeout or an interrupt says nothing
-about how much context fits.
+Only evidence about memory may move a limit: a guardrail's refusal, a broken chat template, an unknown error, somebody
+else's unload, a lost connection, a timeout or an interrupt says nothing about how much context fits.
 """
 
 from __future__ import annotations
@@ -23,8 +23,11 @@ class Outcome(StrEnum):
     OUT_OF_MEMORY = "out of memory at load"
     DIED_AT_LOAD = "engine died at load"
     LOAD_FAILED = "load failed"
+    OUT_OF_MEMORY_AT_PREFILL = "out of memory at prefill"
     DIED_AT_PREFILL = "engine died at prefill"
     PREFILL_FAILED = "prefill failed"
+    TEMPLATE_FAILED = "chat template failed"
+    UNLOADED = "unloaded meanwhile"
     REDUCED = "context reduced silently"
     RAISED = "context raised silently"
     OVERFLOW_REJECTED = "prompt rejected as too long"
@@ -37,29 +40,26 @@ class Outcome(StrEnum):
     UNREACHABLE = "server unreachable"
     NOT_FOUND = "model not found"
     INTERRUPTED = "interrupted"
-    MACHINE_WENT_DOWN = "ended without an outcome"
 
     @property
     def is_memory_evidence(self) -> bool:
         """Whether it says that this size does not fit."""
-        return self in _MEMORY_EVIDENCE
+        return self.is_certain or self in (Outcome.DIED_AT_LOAD, Outcome.DIED_AT_PREFILL)
+
+    @property
+    def is_certain(self) -> bool:
+        """Whether the engine itself says that memory ran out; a death may have other causes, such as a stray kill."""
+        return self in (Outcome.OUT_OF_MEMORY, Outcome.OUT_OF_MEMORY_AT_PREFILL)
+
+    @property
+    def rules_out_the_length(self) -> bool:
+        """Whether a shorter length may do where this one did not. A refusal is of today's settings: not remembered."""
+        return self.is_memory_evidence or self is Outcome.REFUSED
 
     @property
     def ends_the_run(self) -> bool:
         """Whether trying other models makes no sense either."""
         return self in (Outcome.UNREACHABLE, Outcome.CONNECTION_LOST, Outcome.INTERRUPTED)
-
-
-_MEMORY_EVIDENCE = frozenset(
-    {
-        Outcome.REFUSED,
-        Outcome.OUT_OF_MEMORY,
-        Outcome.DIED_AT_LOAD,
-        Outcome.DIED_AT_PREFILL,
-        Outcome.PREFILL_FAILED,
-        Outcome.MACHINE_WENT_DOWN,
-    }
-)
 
 
 class Ending(NamedTuple):
@@ -90,6 +90,7 @@ _ANYWHERE: list[tuple[type[BaseException], Outcome]] = [
     (errors.BackendTimeoutError, Outcome.TIMED_OUT),
     (errors.BackendUnavailableError, Outcome.CONNECTION_LOST),
     (errors.ModelNotFoundError, Outcome.NOT_FOUND),
+    (errors.ChatTemplateError, Outcome.TEMPLATE_FAILED),
 ]
 _OUTCOMES: dict[AttemptKind, list[tuple[type[BaseException], Outcome]]] = {
     "load": [
@@ -102,9 +103,10 @@ _OUTCOMES: dict[AttemptKind, list[tuple[type[BaseException], Outcome]]] = {
     "prefill": [
         *_ANYWHERE,
         (errors.ContextOverflowError, Outcome.OVERFLOW_REJECTED),
+        (errors.OutOfMemoryError, Outcome.OUT_OF_MEMORY_AT_PREFILL),
         (errors.EngineCrashedError, Outcome.DIED_AT_PREFILL),
         (errors.StreamStalledError, Outcome.TIMED_OUT),
         (errors.EmptyAnswerError, Outcome.EMPTY),
-        (errors.ModelUnloadedError, Outcome.DIED_AT_PREFILL),
+        (errors.ModelUnloadedError, Outcome.UNLOADED),
     ],
 }

@@ -60,7 +60,7 @@ class Verification:
             intent.settle(full.outcome, detail=full.reason, filled=full.filled)
         self._logbook.step("prefill", length, outcome=Outcome.OK if full.filled else full.outcome, detail=full.reason)
         # A timeout or a lost connection would come again at any length, and says nothing about this one.
-        if not full.filled and not full.outcome.is_memory_evidence and full.outcome is not Outcome.TRUNCATED:
+        if not full.filled and not full.outcome.rules_out_the_length and full.outcome is not Outcome.TRUNCATED:
             raise EndOfTest(full.outcome, full.reason)
         return full
 

@@ -1,8 +1,9 @@
 """The write-ahead journal of context tests: what is about to be tried is on the disk before it is tried.
 
-An intent without an outcome, whose process is gone, means that the attempt took the process or the whole machine down;
-its size counts as known bad from then on, until a later attempt proves it, or a longer one, good. Which process wrote
-an intent is told by host, pid and start time, so that a tester still at work is never taken for dead.
+An intent without an outcome, whose process is gone, means that the process or the machine ended during the attempt. A
+size that took the machine down is bad until the conditions change; that the process alone ended (somebody killed it)
+only casts doubt on it. Which process wrote an intent is told by host, pid and start time, so that a tester still at
+work is never taken for dead.
 """
 
 from __future__ import annotations
@@ -15,20 +16,28 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal
 from uuid import uuid4
 
+from lmstrix.core.history.conditions import UNKNOWN, Conditions, have_changed, still_stands
 from lmstrix.core.history.processes import boot_identity, own_identity, process_identity
 from lmstrix.core.history.rows import now, record_of, row_of
+from lmstrix.core.registry.known_failure import KnownFailure
 from lmstrix.ground.addresses import host_name
 from lmstrix.ground.errors import HistoryError
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from lmstrix.core.history.database import Database
     from lmstrix.ground.types import AttemptKind
 
-Proves = Literal["good", "bad", "nothing"]
+Proves = Literal["good", "bad", "doubt", "nothing"]
+"""What an attempt says of its size. One doubt is a chance event, such as a stray kill; a second one confirms it."""
+
+MACHINE_DOWN = "machine_down"
+PROCESS_DIED = "process_died"
 _NOTHING: Mapping[str, Any] = {}
+_WEIGHTS: Mapping[Proves | None, int] = {"bad": 2, "doubt": 1}
+_BAD_WEIGHT = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,8 +57,8 @@ class Run:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Intent:
-    """One attempt. `outcome` is None while it is under way; it stays None when its process or (`machine_went_down`) the
-    machine ended before it did.
+    """One attempt, and the conditions it was made in. `outcome` is None while it is under way; it stays None when its
+    process or (`machine_went_down`) the machine ended before it did.
     """
 
     intent_id: int
@@ -63,8 +72,24 @@ class Intent:
     finished_at: datetime | None
     outcome: str | None
     proves: Proves | None
+    conditions: Conditions = UNKNOWN
     machine_went_down: bool = False
     details: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def weight(self) -> int:
+        """How much it speaks against its size."""
+        return _BAD_WEIGHT if self.machine_went_down else _WEIGHTS.get(self.proves, 0)
+
+    def is_disproved_by(self, good: Intent) -> bool:
+        """A context that was filled was loaded too; that it loads says nothing of filling it."""
+        return self.context_length <= good.context_length and (good.kind == "prefill" or self.kind == "load")
+
+    def stands(self, present: Conditions) -> bool:
+        """Whether it would come again. Another boot is no reason to take the machine down again."""
+        if self.machine_went_down:
+            return not have_changed(self.conditions, present, self.predicted_bytes)
+        return still_stands(self.conditions, present, self.predicted_bytes)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,6 +167,7 @@ class Journal:
         kind: AttemptKind,
         context_length: int,
         predicted_bytes: int | None = None,
+        conditions: Conditions = UNKNOWN,
         details: Mapping[str, Any] = _NOTHING,
     ) -> int:
         """Write down an attempt before it is made. Returns its id, for `settle`."""
@@ -154,13 +180,14 @@ class Journal:
                 "kind": kind,
                 "context_length": context_length,
                 "predicted_bytes": predicted_bytes,
+                **row_of(conditions),
                 "started_at": now(),
                 "details": json.dumps(dict(details)),
             },
         )
 
     def settle(self, intent_id: int, outcome: str, *, proves: Proves, details: Mapping[str, Any] = _NOTHING) -> None:
-        """Write down how an attempt ended, and whether that says its size is good, bad, or nothing about it."""
+        """Write down how an attempt ended, and what that says of its size."""
         # Details are merged: what was known before the attempt stays beside how it ended.
         self._database.execute(
             "UPDATE intents SET finished_at = ?, outcome = ?, proves = ?, details = json_patch(details, ?)"
@@ -177,15 +204,17 @@ class Journal:
             (host_name(),),
         )
         boot = boot_identity()
-        return [_intent(row, machine_went_down=row["boot"] != boot) for row in rows if not _is_alive(row)]
+        return [_intent(row, machine_went_down=_ended_with_machine(row, boot)) for row in rows if not _is_alive(row)]
 
     def settle_unfinished(self) -> list[Intent]:
-        """Settle what `unfinished` finds as bad, for good, and return it."""
+        """Settle what `unfinished` finds, and return it: bad where the machine went down, else in doubt."""
         unfinished = self.unfinished()
         # Now, while it can be told from a process at work: in time its id goes to another program.
         for intent in unfinished:
-            outcome = "machine_down" if intent.machine_went_down else "process_died"
-            self.settle(intent.intent_id, outcome, proves="bad")
+            if intent.machine_went_down:
+                self.settle(intent.intent_id, MACHINE_DOWN, proves="bad")
+            else:
+                self.settle(intent.intent_id, PROCESS_DIED, proves="doubt")
         return unfinished
 
     def intents(
@@ -199,17 +228,18 @@ class Journal:
         )
         return [_intent(row) for row in rows]
 
-    def known_bad(self, model_path: str, configuration: str) -> int | None:
-        """The smallest context length known to fail, attempts that never ended included; None when there is none."""
-        never_ended = {intent.intent_id for intent in self.unfinished()}
-        bad: int | None = None
-        for intent in self.intents(model_path=model_path, configuration=configuration):
-            if intent.proves == "bad" or intent.intent_id in never_ended:
-                bad = min(bad or intent.context_length, intent.context_length)
-            # A good attempt at or beyond it takes a bad one back: drivers get fixed and memory gets added.
-            elif intent.proves == "good" and bad is not None and intent.context_length >= bad:
-                bad = None
-        return bad
+    def known_bad(self, model_path: str, configuration: str, present: Conditions) -> KnownFailure | None:
+        """The shortest length whose failure is certain and would come again in the present conditions, or None."""
+        never_ended = {intent.intent_id: intent for intent in self.unfinished()}
+        failures: list[Intent] = []
+        for row in self.intents(model_path=model_path, configuration=configuration):
+            intent = never_ended.get(row.intent_id, row)
+            if intent.proves == "good" and any(failure.is_disproved_by(intent) for failure in failures):
+                # Drivers get fixed and memory gets added: longer lengths failed under what has changed since as well.
+                failures = [failure for failure in failures if intent.kind == "load" and failure.kind == "prefill"]
+            elif intent.weight or intent.intent_id in never_ended:
+                failures.append(intent)
+        return _shortest_certain([failure for failure in failures if failure.stands(present)])
 
     def forget_tests(self, model_path: str) -> None:
         """Drop the attempts and probes of a model, except those under way."""
@@ -287,5 +317,29 @@ def _run(row: sqlite3.Row) -> Run:
     return record_of(Run, row, run_id=row["id"], alive=_is_alive(row))
 
 
-def _intent(row: sqlite3.Row, *, machine_went_down: bool = False) -> Intent:
-    return record_of(Intent, row, intent_id=row["id"], machine_went_down=machine_went_down)
+def _intent(row: sqlite3.Row, *, machine_went_down: bool | None = None) -> Intent:
+    if machine_went_down is None:
+        machine_went_down = row["outcome"] == MACHINE_DOWN
+    conditions = record_of(Conditions, row)
+    return record_of(Intent, row, intent_id=row["id"], conditions=conditions, machine_went_down=machine_went_down)
+
+
+def _ended_with_machine(row: sqlite3.Row, boot: str) -> bool:
+    """Whether the tester's machine has started anew since, and the model ran on it too."""
+    return bool(row["boot"] != boot and row["boot_id"] == row["boot"])
+
+
+def _shortest_certain(failures: Iterable[Intent]) -> KnownFailure | None:
+    """The shortest length that failed for certain: what fails at a length fails at any longer one, so doubts add up."""
+    weight = 0
+    for failure in sorted(failures, key=lambda failure: failure.context_length):
+        weight += failure.weight or _WEIGHTS["doubt"]
+        if weight >= _BAD_WEIGHT:
+            return KnownFailure(
+                context_length=failure.context_length,
+                failed_at=failure.finished_at or failure.started_at,
+                outcome=failure.outcome or PROCESS_DIED,
+                free_bytes=failure.conditions.free_bytes,
+                took_machine_down=failure.machine_went_down,
+            )
+    return None

@@ -124,4 +124,34 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
             VALUES ('delete', old.id, old.prompt, old.answer);
         END""",
     ),
+    # What a failure depended on, and "doubt" among what an attempt proves: SQLite changes a CHECK by a new table only.
+    (
+        """CREATE TABLE intents_2 (
+            id INTEGER PRIMARY KEY,
+            run_id TEXT NOT NULL REFERENCES runs(id) ON DELETE CASCADE,
+            model_path TEXT NOT NULL,
+            configuration TEXT NOT NULL,
+            kind TEXT NOT NULL CHECK (kind IN ('load', 'prefill')),
+            context_length INTEGER NOT NULL,
+            predicted_bytes INTEGER,
+            free_bytes INTEGER,              -- the conditions before the attempt, NULL where not known
+            engine_version TEXT,
+            guardrail TEXT,
+            boot_id TEXT,
+            started_at TEXT NOT NULL,
+            finished_at TEXT,
+            outcome TEXT,                    -- NULL while under way, or for ever if the machine went down
+            proves TEXT CHECK (proves IN ('good', 'bad', 'doubt', 'nothing')),
+            details TEXT NOT NULL
+        )""",
+        """INSERT INTO intents_2 (id, run_id, model_path, configuration, kind, context_length, predicted_bytes, boot_id,
+                started_at, finished_at, outcome, proves, details)
+            SELECT intents.id, run_id, model_path, configuration, intents.kind, context_length, predicted_bytes,
+                runs.boot, intents.started_at, intents.finished_at, intents.outcome, proves, intents.details
+            FROM intents JOIN runs ON runs.id = run_id""",
+        "DROP TABLE intents",
+        "ALTER TABLE intents_2 RENAME TO intents",
+        "CREATE INDEX intents_of_model ON intents (model_path, configuration)",
+        "CREATE INDEX intents_open ON intents (run_id) WHERE outcome IS NULL",
+    ),
 )

@@ -1,8 +1,10 @@
 """What is known of one model's context in one configuration: the record, how runs add up, and its JSON.
 
-The best proven lengths are kept unless a later run failed at or below them; a run that says nothing about the model
-changes no limit; recall found to end somewhere stays found until recall is tested again. What ended the test goes with
-the lengths it explains. Pure.
+The best proven lengths are kept. A later run lowers them only when it proved a shorter one itself and ran out of memory
+at or below the proven one, with no less memory free than when that was proven: a passing shortage, a run that proved
+nothing, or one that was not to go so far (a threshold, a guardrail) takes nothing back. A run that says nothing about
+the model changes no limit; recall found to end somewhere stays found until recall is tested again. What ended the test
+goes with the lengths it explains. Pure.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ from lmstrix.core.registry.json_fields import (
     read_number,
     read_text,
 )
+from lmstrix.core.registry.known_failure import KnownFailure, failure_from_json, failure_to_json
 from lmstrix.ground.types import DEFAULT_LOAD, LoadConfig, Provenance
 
 if TYPE_CHECKING:
@@ -34,6 +37,7 @@ NO_LIMITS: frozenset[str] = frozenset({"guardrail", "threshold", "asked_length",
 
 _LOAD_FIELDS = ("k_cache_type", "v_cache_type", "flash_attention", "gpu_ratio", "parallel_slots")
 """The load settings that a result keeps, in the order of its JSON."""
+_SHORT_RATIO = 0.95  # what is free moves by a few percent within minutes, and a reading errs by 1.5 %
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,6 +100,7 @@ class ContextResult:
 
     `loadable_context_length` loads and prefills, `effective_context_length` is also recalled (None: recall not tested).
     `effective_range` is up to where two texts were recalled, the lower first; None where one was enough.
+    `capped_by` is what kept the test from longer contexts, `free_bytes` the memory that was free before its last load.
     `outcome` names how the last run ended; `conclusive` is False when that says nothing about the model (the server was
     lost, the run interrupted), and such a run changes no limit. `ended_by` is what kept the test from a longer context;
     None where `outcome` alone says how it ended, and in results of earlier versions.
@@ -116,6 +121,8 @@ class ContextResult:
     error: str | None = None
     recall_curve: tuple[RecallPoint, ...] = ()
     provenance: Provenance | None = None
+    capped_by: KnownFailure | None = None
+    free_bytes: int | None = None
 
     @property
     def tested_context_length(self) -> int | None:
@@ -148,25 +155,31 @@ def merge_results(old: ContextResult | None, new: ContextResult) -> ContextResul
         return replace(old, outcome=new.outcome, error=new.error)
     # What was proven stands unless this run says otherwise: it reached further, failed at or below it, or lost recall.
     proven, reached = old.loadable_context_length or 0, new.loadable_context_length or 0
-    contradicted = new.last_known_bad is not None and new.last_known_bad <= proven
+    failed_below = new.last_known_bad is not None and new.last_known_bad <= proven
+    contradicted = failed_below and reached > 0 and not _was_short(new.free_bytes, old.free_bytes)
     recall_lost = new.effective_context_length is not None and new.effective_context_length < reached
-    if reached >= proven or contradicted or recall_lost:
-        loadable = new.loadable_context_length if reached >= proven or contradicted else old.loadable_context_length
+    supersedes = reached >= proven or contradicted
+    if supersedes or recall_lost:
+        limit = new if supersedes else old
         effective, effective_range = new.effective_context_length, new.effective_range
         if effective is None and old.effective_context_length is not None and old.effective_context_length < proven:
             # Recall was known to end below; a run without recall keeps that.
             effective, effective_range = old.effective_context_length, old.effective_range
+        loadable = limit.loadable_context_length
         merged = replace(
             new,
             loadable_context_length=loadable,
             effective_context_length=effective,
             effective_range=effective_range,
             ended_by=_what_ended(old, new, loadable=loadable, effective=effective),
+            capped_by=limit.capped_by,
+            free_bytes=limit.free_bytes,
         )
     else:
         merged = replace(old, outcome=new.outcome, error=new.error, tested_at=new.tested_at)
     # A length that has held since is not bad any more, whatever an earlier run said.
-    bad = [n for n in (old.last_known_bad, new.last_known_bad) if n is not None and n > reached]
+    held = max(reached, merged.loadable_context_length or 0)
+    bad = [n for n in (old.last_known_bad, new.last_known_bad) if n is not None and n > held]
     return replace(merged, last_known_bad=min(bad, default=None), recall_curve=new.recall_curve or old.recall_curve)
 
 
@@ -181,6 +194,13 @@ def _what_ended(
     return old.ended_by if says_less and old.ended_by else new.ended_by
 
 
+def _was_short(free_bytes: int | None, when_proven_bytes: int | None) -> bool:
+    """Whether clearly less memory was free than when the best length was proven."""
+    if free_bytes is None or when_proven_bytes is None:
+        return False
+    return free_bytes < _SHORT_RATIO * when_proven_bytes
+
+
 def result_to_json(result: ContextResult) -> dict[str, Json]:
     raw = known_fields(result)
     host = {} if result.configuration.host is None else {"host": result.configuration.host}
@@ -191,6 +211,8 @@ def result_to_json(result: ContextResult) -> dict[str, Json]:
     raw["recall_curve"] = [list(point) for point in result.recall_curve]
     if result.provenance is not None:
         raw["provenance"] = _provenance_to_json(result.provenance)
+    if result.capped_by is not None:
+        raw["capped_by"] = failure_to_json(result.capped_by)
     raw["tested_context_length"] = result.tested_context_length or 0
     return raw
 
@@ -242,6 +264,7 @@ def result_from_json(raw: dict[str, Json]) -> ContextResult:
         effective_range=_range(raw.get("effective_range")),
         recall_curve=_curve(raw.get("recall_curve")),
         provenance=_provenance_from_json(raw.get("provenance")),
+        capped_by=failure_from_json(raw.get("capped_by")),
         **read_fields(ContextResult, raw),
     )
 
