@@ -357,6 +357,7 @@ class _TestRun:
             cost=lambda length: breakdown(shape, length, options.load).total_bytes,
             budget_bytes=read_host_memory().model_budget_bytes if self._local else None,
             configuration=configuration,
+            weights_bytes=None if shape.approximate else shape.file_bytes,
             approximate=shape.approximate,
             lazy=record.format != "gguf",  # MLX takes the KV cache as the prompt grows: a load alone proves nothing
             architecture=record.architecture,

@@ -121,17 +121,14 @@ class Belief:
         )
         if not prior.budget_known:  # then the prior's budget is our invention, and there is nothing to compare with
             return learnt
+        learnt = replace(learnt, budgets=BudgetHistory.after(machine.budgets, prior.budget_bytes))
+        if self.is_misread:
+            return replace(learnt, budget_ratio=self._found_ratio(), is_misread=True)
         shared_ratio = machine.budget_ratio or BELIEF.budget_ratio
-        return replace(
-            learnt,
-            budget_ratio=self._found_ratio() or shared_ratio.taught(prior.budget_prior(), budget_ratio),
-            budgets=BudgetHistory.after(machine.budgets, prior.budget_bytes),
-        )
+        return replace(learnt, budget_ratio=shared_ratio.taught(prior.budget_prior(), budget_ratio))
 
-    def _found_ratio(self) -> Normal | None:
+    def _found_ratio(self) -> Normal:
         """What fits over the budget read, where that was misread: for the next model, whose reading errs alike."""
-        if not self.is_misread:
-            return None
         budget = self._unknown.budget(self._expected_start, self._expected_slope)
         return budget.scaled(1 / self._prior.budget_bytes)
 

@@ -43,7 +43,7 @@ def what_ended(end: FinishedTest) -> EndedBy | None:
         return "time_budget"
     failed = _shortest_failure(end)
     if end.loadable is None:
-        return (_failure(failed) or _belief(end)) if end.outcome.is_memory_evidence else None
+        return (_failure(failed) or _belief(end)) if end.outcome.rules_out_the_length else None
     if end.outcome is Outcome.RECALL_LOST or (end.effective is not None and end.effective < end.loadable):
         return "recall"
     if end.outcome in (Outcome.TRUNCATED, Outcome.REDUCED):
@@ -65,7 +65,7 @@ def _shortest_failure(end: FinishedTest) -> Step | None:
         for step in end.steps
         if step.kind != "recall"
         and step.outcome is not None
-        and step.outcome.is_memory_evidence
+        and step.outcome.rules_out_the_length
         and step.context_length > (end.loadable or 0)
     ]
     return min(failed, key=lambda step: step.context_length, default=None)

@@ -49,21 +49,26 @@ class MachineBelief:
 
     `overhead_bytes` is memory beside the formula's, `budget_ratio` what fits over the budget we read, `slopes` the true
     growth with the context over the formula's, by architecture, and `slope_models` how many models taught each.
+    `is_misread` says that the last model failed far from where the budget read lets it: the ratio is then where it
+    failed, and a start for the next model of the same run, no more.
     """
 
     models: int = 0
     overhead_bytes: Normal | None = None
     budget_ratio: Normal | None = None
+    is_misread: bool = False
     budgets: BudgetHistory | None = None
     slopes: Mapping[str, Normal] = field(default_factory=dict)
     slope_models: Mapping[str, int] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, object]:
         """Plain values, for the database."""
+        # What fits far from what is read may have passed by tomorrow: kept, it would hold limits down unseen.
+        ratio = None if self.is_misread else self.budget_ratio
         return {
             "models": self.models,
             "overhead_bytes": list(self.overhead_bytes) if self.overhead_bytes else None,
-            "budget_ratio": list(self.budget_ratio) if self.budget_ratio else None,
+            "budget_ratio": list(ratio) if ratio else None,
             "budgets": list(self.budgets) if self.budgets else None,
             "slopes": {name: [*slope, self.slope_models.get(name, 1)] for name, slope in self.slopes.items()},
         }

@@ -133,7 +133,8 @@ class ContextSearch:
 
     @property
     def _is_lost(self) -> bool:
-        return self._seen.failures > 0 or self._believe().is_misread
+        """Whether the budget read is no guide: a failure says so, or the model before has found it misread."""
+        return self._seen.failures > 0 or self._prior.machine.is_misread or self._believe().is_misread
 
     def _choose(self, above: int) -> int | None:
         """The length over `above` and under every failure that is worth most, or None when none is worth its effort."""

@@ -15,6 +15,7 @@ from lmstrix.core.answers.load_policy import TESTED_PREFIX
 from lmstrix.core.context.attempts import LoadAttempts
 from lmstrix.core.context.ended import FinishedTest, what_ended
 from lmstrix.core.context.logbook import Logbook
+from lmstrix.core.context.machine_belief import MachineBelief
 from lmstrix.core.context.probe import Measured, answer_room
 from lmstrix.core.context.report import ContextOutcome
 from lmstrix.core.context.search import ContextSearch
@@ -30,7 +31,6 @@ from lmstrix.ground.text import one_line
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from lmstrix.core.context.machine_belief import MachineBelief
     from lmstrix.core.context.report import ContextTestOptions, Step, Subject
     from lmstrix.core.history.journal import Journal
     from lmstrix.ground.backend import ModelBackend
@@ -85,7 +85,7 @@ class ContextTester:
         test = _ModelTest(
             subject,
             options,
-            search=_search(subject, options, learned),
+            learned=learned or MachineBelief(),
             logbook=logbook,
             time_budget=time_budget,
             attempts=LoadAttempts(
@@ -120,7 +120,7 @@ class ContextTester:
             failing_prefills=test.failing_prefills,
             seconds=time_budget.spent_s,
             steps=tuple(logbook.steps),
-            learned=test.search.learned(),
+            learned=test.learned(),
         )
 
     async def unload_strays(self) -> list[str]:
@@ -143,7 +143,7 @@ class _ModelTest:
         subject: Subject,
         options: ContextTestOptions,
         *,
-        search: ContextSearch,
+        learned: MachineBelief,
         logbook: Logbook,
         time_budget: TimeBudget,
         attempts: LoadAttempts,
@@ -152,7 +152,9 @@ class _ModelTest:
         self._subject = subject
         self._logbook = logbook
         self._time_budget = time_budget
-        self.search = search
+        self.search = _search(subject, options, learned)
+        self._known_before = learned
+        self._was_refused = False
         self.attempts = attempts
         self._options = options
         self._verification = verification
@@ -184,8 +186,7 @@ class _ModelTest:
             if not self.attempts.serves(length, lazy=self.search.lazy):
                 ending = await self._load(length)
                 if ending.outcome is not Outcome.OK:
-                    # It loaded before: that it does not now is an answer to the question whether it can be filled.
-                    self.search.observe_prefilled(length, ok=False)
+                    self._observe_failed_load(length, ending)
                     last = ending
                     continue
             verified = await self._verify(length)
@@ -208,8 +209,16 @@ class _ModelTest:
                 assert held is not None
                 self.search.observe_loaded(length, context_length=held.given, memory_bytes=held.memory_bytes)
             else:
-                self.search.observe_failed(length)
+                self._observe_failed_load(length, last)
         return last
+
+    def _observe_failed_load(self, length: int, ending: Ending) -> None:
+        self._was_refused |= ending.outcome is Outcome.REFUSED
+        self.search.observe_failed(length)
+
+    def learned(self) -> MachineBelief:
+        """What the search taught about the machine's memory; nothing where a guardrail answered in its place."""
+        return self._known_before if self._was_refused else self.search.learned()
 
     async def _try_one_length(self, length: int) -> Ending:
         ending = await self._load(length)
@@ -333,7 +342,7 @@ class _ModelTest:
         )
 
 
-def _search(subject: Subject, options: ContextTestOptions, learned: MachineBelief | None) -> ContextSearch:
+def _search(subject: Subject, options: ContextTestOptions, learned: MachineBelief) -> ContextSearch:
     return ContextSearch(
         cost=subject.cost,
         declared=subject.declared,
@@ -345,6 +354,7 @@ def _search(subject: Subject, options: ContextTestOptions, learned: MachineBelie
         seed=options.seed,
         learned=learned,
         known_bad=subject.known_bad.context_length if subject.known_bad else None,
+        weights_bytes=subject.weights_bytes,
         approximate=subject.approximate,
         lazy=subject.lazy,
     )
