@@ -10,6 +10,9 @@ import time
 from math import isqrt
 from typing import TYPE_CHECKING
 
+from bench.real_peers import shrink_and_bisect
+from bench.simulated_worlds import SHORTEST
+
 from lmstrix.core.context.search import ContextSearch
 
 if TYPE_CHECKING:
@@ -25,8 +28,13 @@ if TYPE_CHECKING:
 GIB = 2**30
 
 
-def ours(bench: Bench, learned: MachineBelief | None, precision: Precision = "balanced") -> tuple[int, MachineBelief]:
-    """The belief search; returns the length, and what it learnt for the next model."""
+def ours(
+    bench: Bench, learned: MachineBelief | None, precision: Precision = "balanced", *, reads_memory: bool = True
+) -> tuple[int, MachineBelief]:
+    """The belief search; returns the length, and what it learnt for the next model.
+
+    Where it `reads_memory`, it is told what a load takes, and else only what held and what failed.
+    """
     world = bench.world
     search = ContextSearch(
         cost=world.formula,
@@ -34,6 +42,7 @@ def ours(bench: Bench, learned: MachineBelief | None, precision: Precision = "ba
         budget_bytes=world.seen_budget_bytes,
         architecture=world.model.shape.architecture,
         precision=precision,
+        weights_bytes=world.model.shape.file_bytes,
         learned=learned,
         lazy=world.lazy,
     )
@@ -48,7 +57,7 @@ def ours(bench: Bench, learned: MachineBelief | None, precision: Precision = "ba
     while (n := next_load()) is not None:
         if bench.load(n):
             loaded = n
-            search.observe_loaded(n, context_length=n, memory_bytes=bench.read(n))
+            search.observe_loaded(n, context_length=n, memory_bytes=bench.read(n) if reads_memory else None)
         else:
             loaded = 0
             search.observe_failed(n)
@@ -58,7 +67,7 @@ def ours(bench: Bench, learned: MachineBelief | None, precision: Precision = "ba
         held = held and bench.prefill(n)
         if not held:
             loaded = 0
-        search.observe_prefilled(n, ok=held, memory_bytes=bench.read_filled(n) if held else None)
+        search.observe_prefilled(n, ok=held, memory_bytes=bench.read_filled(n) if held and reads_memory else None)
     return search.best, search.learned()
 
 
@@ -149,6 +158,18 @@ def gallop(bench: Bench) -> int:
     return 0
 
 
+def shrinking(bench: Bench) -> int:
+    """From the formula's limit 0.4 times that after each failure, then bisection in log space to 15 %."""
+    asking = shrink_and_bisect(max(SHORTEST, _formula_limit(bench, bench.world.seen_budget_bytes)))
+    try:
+        n = next(asking)
+        while True:
+            n = asking.send(bench.probe(n))
+    except StopIteration as done:
+        found: int = done.value
+        return found
+
+
 def _formula_limit(bench: Bench, budget_bytes: int) -> int:
     formula, declared = bench.world.formula, bench.world.declared
     return (
@@ -178,4 +199,5 @@ PEERS: dict[str, Peer] = {
     "doubling ladder": ladder,
     "one-shot fit, 1 GiB margin": one_shot_fit,
     "formula, gallop, bisection": gallop,
+    "0.4 times after a failure, log bisection": shrinking,
 }

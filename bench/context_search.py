@@ -19,7 +19,7 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean, median
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from bench.context_peers import PEERS, ours
 from bench.simulated_worlds import RAM_GIB, Bench, machine
@@ -34,13 +34,32 @@ if TYPE_CHECKING:
 
 Fits = Literal["all", "part", "none"]
 """How much of the declared context a world has room for."""
-OURS: dict[str, tuple[Precision, bool]] = {
-    "belief search, safe": ("safe", True),
-    "belief search, balanced": ("balanced", True),
-    "belief search, tight": ("tight", True),
-    "belief search, exhaustive": ("exhaustive", True),
-    "balanced, no other model tested": ("balanced", False),
+
+
+class Ours(NamedTuple):
+    """A belief search: its precision, whether it carries over what models taught, and whether it reads memory."""
+
+    precision: Precision
+    carries: bool = True
+    reads_memory: bool = True
+
+
+OURS = {
+    "belief search, safe": Ours("safe"),
+    "belief search, balanced": Ours("balanced"),
+    "belief search, tight": Ours("tight"),
+    "belief search, exhaustive": Ours("exhaustive"),
+    "balanced, no other model tested": Ours("balanced", carries=False),
 }
+WITHOUT_READINGS = "balanced, no memory read"
+MISREAD = {
+    "belief search, balanced": Ours("balanced"),
+    "balanced, no other model tested": Ours("balanced", carries=False),
+    WITHOUT_READINGS: Ours("balanced", carries=False, reads_memory=False),
+}
+ALL_OURS = OURS | MISREAD
+MISREAD_RATIOS = (0.7, 0.85, 1.15, 1.3, 2.0, 4.0, 8.0, 30.0)
+SHRINKING = "0.4 times after a failure, log bisection"
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,12 +87,20 @@ class Job:
     ram_gib: int
     lazy: bool
     algorithms: tuple[str, ...]
+    misread_ratio: float = 1.0
 
 
 def run(job: Job) -> list[Row]:
     """All models on one machine, by every algorithm. Ours carries over what it learns from model to model."""
     rows = []
-    worlds = machine(seed=job.seed, scenario=job.scenario, draw=job.draw, ram_gib=job.ram_gib, lazy=job.lazy)
+    worlds = machine(
+        seed=job.seed,
+        scenario=job.scenario,
+        draw=job.draw,
+        ram_gib=job.ram_gib,
+        lazy=job.lazy,
+        misread_ratio=job.misread_ratio,
+    )
     limits = [world.limit() for world in worlds]
     for algorithm in job.algorithms:
         learned: MachineBelief | None = None
@@ -81,10 +108,10 @@ def run(job: Job) -> list[Row]:
             if not limit and world.model.shape.file_bytes > world.ram_bytes:
                 continue  # nobody would try
             bench = Bench(world)
-            if algorithm in OURS:
-                precision, carried = OURS[algorithm]
-                found, taught = ours(bench, learned, precision)
-                learned = taught if carried else None
+            if algorithm in ALL_OURS:
+                precision, carries, reads_memory = ALL_OURS[algorithm]
+                found, taught = ours(bench, learned, precision, reads_memory=reads_memory)
+                learned = taught if carries else None
             else:
                 found = PEERS[algorithm](bench)
             rows.append(_row(algorithm, bench, world, limit, found))
@@ -128,6 +155,25 @@ def line(algorithm: str, rows: Sequence[Row]) -> str:
         f"| {mean(row.severe for row in rows):.4f} "
         f"| {median(gaps):.1f} / {quantile(gaps, 0.95):.1f} / {mean(gaps):.1f} % "
         f"| {100 * mean(row.unsafe for row in rows):.1f} % | {median(times):,.0f} / {quantile(times, 0.95):,.0f} s |"
+    )
+
+
+MISREAD_HEADER = (
+    "| budget read | algorithm | loads p50/p95 | failing mean/most | gap p50/p95 | nothing found | time p50 |\n"
+    "|---|---|---|---|---|---|---|"
+)
+
+
+def misread_line(ratio: float, algorithm: str, rows: Sequence[Row]) -> str:
+    """One row of the table of misread budgets."""
+    gaps = [100 * row.gap_ratio for row in rows]
+    loads = [row.loads for row in rows]
+    failing = [row.failing for row in rows]
+    nothing = sum(gap == 100 for gap in gaps)
+    return (
+        f"| x {ratio:g} | {algorithm} | {median(loads):.0f} / {quantile(loads, 0.95):.0f} "
+        f"| {mean(failing):.2f} / {max(failing)} | {median(gaps):.1f} / {quantile(gaps, 0.95):.1f} % "
+        f"| {nothing} of {len(rows)} | {median(row.time_s for row in rows):,.0f} s |"
     )
 
 
@@ -218,6 +264,8 @@ def main() -> None:
         ("A: the formula is right, noise as assumed", "A", False, every),
         ("B: the formula is wrong by x0.65..x4 for a quarter of the architectures", "B", False, main_ones),
         ("C: more noise than assumed", "C", False, main_ones),
+        ("D: an unsteady machine, on which loads that fit are killed", "D", False, (*main_ones, SHRINKING)),
+        ("G: a guardrail that refuses what would fit", "G", False, (*main_ones, SHRINKING)),
         ("Lazy backend: the cache is taken as the prompt grows", "A", True, main_ones),
     ]
     decisions: list[float] = []
@@ -236,6 +284,14 @@ def main() -> None:
                 say(f"\nThe model does not fit ({counts['none']} worlds):\n\n{table(rows, algorithms, 'none')}")
                 if options.write:
                     (options.write / "optimizer.svg").write_text(plot(rows, every), encoding="utf-8")
+        say(f"\n### The budget is misread\n\nMemory limits the context (seed {options.seed}):\n\n{MISREAD_HEADER}")
+        for ratio in MISREAD_RATIOS:
+            names = (SHRINKING, *MISREAD)
+            jobs = [Job(options.seed, "A", draw, ram, False, names, ratio) for draw in range(draws) for ram in RAM_GIB]
+            rows = [row for found in pool.map(run, jobs) for row in found if row.fits == "part"]
+            decisions += [second for row in rows for second in row.decisions_s]
+            for name in names:
+                say(misread_line(ratio, name, [row for row in rows if row.algorithm == name]))
     milliseconds = [1000 * second for second in decisions]
     say(
         f"\n{len(decisions):,} decisions, CPU time median {median(milliseconds):.1f} ms, p99 "

@@ -9,8 +9,11 @@ A world is one model on one machine. The truth about it is drawn, the planner se
     overhead  = 0.1..0.9 GiB by machine, + 0..0.25 GiB by model
 
 Scenario "B" multiplies the slope of a quarter of the architectures by 0.65..4. Scenario "C" has more noise than the
-planner assumes: budget 4 %, readings 3 %, prefill up to 10 % of the cache. A lazy backend takes the cache as the prompt
-grows, so that a load alone proves nothing. Times follow from file size (2 GB/s) and arithmetic (3..16 TFLOP/s).
+planner assumes: budget 4 %, readings 3 %, prefill up to 10 % of the cache. In scenario "D" the machine is unsteady:
+what is free differs by 2 % (sd) from load to load, and 3 % of the loads that fit are killed. In scenario "G" a guardrail
+refuses what its own estimate, 1.2..1.7 times the truth for the cache, puts over the budget: the limit is then where it
+refuses. A lazy backend takes the cache as the prompt grows, so that a load alone proves nothing. Times follow from file
+size (2 GB/s) and arithmetic (3..16 TFLOP/s).
 """
 
 from __future__ import annotations
@@ -25,7 +28,7 @@ from tests.support.fleet import FleetModel, fleet
 
 from lmstrix.core.memory.fit import LoadBreakdown, load_breakdown
 
-Scenario = Literal["A", "B", "C"]
+Scenario = Literal["A", "B", "C", "D", "G"]
 
 GIB = 2**30
 MIB = 2**20
@@ -57,6 +60,9 @@ class World:
     transient_bytes: float
     transient_ratio: float
     reading_sd: float
+    unsteady_sd: float
+    killed_chance: float
+    guardrail_slope: float | None
     flops: float
     lazy: bool
     seed: int
@@ -85,14 +91,25 @@ class World:
         cache = _parts(self.model.name, n).kv_cache_bytes
         return self.resident_bytes(n) + self.transient_bytes + self.transient_ratio * self.slope * cache
 
+    def passes_guardrail(self, n: int) -> bool:
+        """Whether the server's own estimate lets a load of `n` tokens through; always where it has no guardrail."""
+        if self.guardrail_slope is None:
+            return True
+        parts = _parts(self.model.name, n)
+        return parts.total_bytes + (self.guardrail_slope - 1) * parts.kv_cache_bytes <= self.budget_bytes
+
     def limit(self) -> int:
         """The longest length that loads and prefills, in steps of 256; 0 when not even the shortest does."""
-        if self.prefill_bytes(self.declared) <= self.budget_bytes:
+
+        def holds(n: int) -> bool:
+            return self.passes_guardrail(n) and self.prefill_bytes(n) <= self.budget_bytes
+
+        if holds(self.declared):
             return self.declared
         good, bad = SHORTEST // 256 - 1, -(-self.declared // 256)
         while bad - good > 1:
             middle = (good + bad) // 2
-            good, bad = (middle, bad) if self.prefill_bytes(middle * 256) <= self.budget_bytes else (good, middle)
+            good, bad = (middle, bad) if holds(middle * 256) else (good, middle)
         return good * 256 if good * 256 >= SHORTEST else 0
 
     def load_s(self, n: int) -> float:
@@ -142,6 +159,9 @@ def machine(
                 transient_bytes=rng.uniform(0, 0.2) * GIB,
                 transient_ratio=rng.uniform(0, 0.10 if noisy else 0.03),
                 reading_sd=0.03 if noisy else 0.01,
+                unsteady_sd=0.02 if scenario == "D" else 0.0,
+                killed_chance=0.03 if scenario == "D" else 0.0,
+                guardrail_slope=rng.uniform(1.2, 1.7) if scenario == "G" else None,
                 flops=flops,
                 lazy=lazy,
                 seed=rng.getrandbits(32),
@@ -163,6 +183,9 @@ class Bench:
     def load(self, n: int) -> bool:
         """Load at `n`; whether it held."""
         self.loads += 1
+        if not self.world.passes_guardrail(n):
+            self.failing += 1  # refused at once: nothing is taken, and nobody is in danger
+            return False
         self.time_s += self.world.load_s(n)
         return self._held(self.world.load_bytes(n))
 
@@ -187,9 +210,13 @@ class Bench:
         return int(value * (1 + self._rng.gauss(0, self.world.reading_sd)) + self._rng.gauss(0, 60 * MIB))
 
     def _held(self, needed: float) -> bool:
-        if needed <= self.world.budget_bytes:
+        world = self.world
+        killed = world.killed_chance > 0 and self._rng.random() < world.killed_chance
+        unsteady = self._rng.gauss(0, world.unsteady_sd) if world.unsteady_sd else 0.0
+        budget = world.budget_bytes * (1 + unsteady)
+        if needed <= budget and not killed:
             return True
         self.failing += 1
-        self.severe += needed > 1.1 * self.world.budget_bytes
+        self.severe += needed > 1.1 * world.budget_bytes
         self.time_s += FAILURE_S
         return False
