@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from lmstrix.core.memory.fit import LoadBreakdown, load_breakdown
 from lmstrix.core.memory.host import read_host_memory
+from lmstrix.core.memory.runtime import EMBEDDED
 from lmstrix.engine.faults import EngineFault
 from lmstrix.engine.records import CatalogEntry, LoadEstimate, LoadSettings
 
@@ -71,14 +72,21 @@ def load_parts(shape: ModelShape, settings: LoadSettings) -> LoadBreakdown:
     assert settings.context_length is not None
     return load_breakdown(
         shape,
-        settings.context_length,
+        allocated_context(settings),
         k_type=settings.k_cache_type or "f16",
         v_type=settings.v_cache_type or "f16",
         slots=settings.parallel_slots,
         unified=settings.unified_kv,
         ubatch=settings.physical_batch_size,
         flash_attention=settings.flash_attention is not False,
+        runtime=dataclasses.replace(EMBEDDED, context_checkpoints=settings.context_checkpoints),
     )
+
+
+def allocated_context(settings: LoadSettings) -> int:
+    """The context llama.cpp is told to allocate. It divides that among slots without a shared cache; each gets all."""
+    assert settings.context_length is not None
+    return settings.context_length * (1 if settings.unified_kv else settings.parallel_slots)
 
 
 def gpu_layers(shape: ModelShape, ratio: float | None) -> int | None:

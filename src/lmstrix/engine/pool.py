@@ -15,7 +15,13 @@ from collections import defaultdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lmstrix.engine.estimate import effective_settings, estimate_load, gpu_layers, guardrail_fault
+from lmstrix.engine.estimate import (
+    allocated_context,
+    effective_settings,
+    estimate_load,
+    gpu_layers,
+    guardrail_fault,
+)
 from lmstrix.engine.faults import SAMPLE_SIZE, EngineFault, nothing_loaded_fault, unloaded_fault
 from lmstrix.engine.instance import Instance
 from lmstrix.engine.llama.process import Launch, LlamaProcess
@@ -229,13 +235,11 @@ class InstancePool:
     ) -> LlamaProcess:
         context_length = effective.context_length
         assert context_length is not None
-        # Without a shared cache llama.cpp divides the context among the slots; each is to have all that was asked for.
-        slots = 1 if effective.unified_kv else effective.parallel_slots
         limit = estimate.limit_bytes
         launch = Launch(
             model_file=entry.file,
             mmproj_file=entry.mmproj_file,
-            n_ctx=context_length * slots,
+            n_ctx=allocated_context(effective),
             settings=effective,
             embedding=entry.kind == "embedding",
             threads=effective.threads or 1,

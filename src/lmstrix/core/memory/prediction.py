@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from lmstrix.core.memory.fit import LoadBreakdown, LoadTerms, load_breakdown, longest_context
 from lmstrix.core.memory.kv_cache import kv_cache_bytes
+from lmstrix.core.memory.runtime import LM_STUDIO, Runtime
 from lmstrix.core.memory.shape import ModelShape, shape_from_listing, shape_from_metadata
 from lmstrix.ground.context_lengths import ALIGNMENT_TOKENS, UNKNOWN_DECLARED_TOKENS
 from lmstrix.ground.errors import GgufError
@@ -48,14 +49,18 @@ def shape_of(file: Path, record: ModelRecord, read_header: Callable[[Path], Shap
     )
 
 
-def breakdown(shape: ModelShape, context_length: int, load: LoadConfig) -> LoadBreakdown:
-    """What a load with these settings takes, part by part."""
-    return load_breakdown(shape, context_length, **_options(load))
+def breakdown(
+    shape: ModelShape, context_length: int, load: LoadConfig, *, runtime: Runtime = LM_STUDIO
+) -> LoadBreakdown:
+    """What a load with these settings takes on a server of this `runtime`, part by part."""
+    return load_breakdown(shape, context_length, runtime=runtime, **_options(load))
 
 
-def predicted_limit(shape: ModelShape, budget_bytes: int, ceiling: int, load: LoadConfig) -> int:
+def predicted_limit(
+    shape: ModelShape, budget_bytes: int, ceiling: int, load: LoadConfig, *, runtime: Runtime = LM_STUDIO
+) -> int:
     """The longest context up to `ceiling` that these settings fit into `budget_bytes`."""
-    return longest_context(shape, budget_bytes, ceiling=ceiling, **_options(load))
+    return longest_context(shape, budget_bytes, ceiling=ceiling, runtime=runtime, **_options(load))
 
 
 def kv_bytes_per_token(shape: ModelShape, context_length: int, load: LoadConfig) -> float:
