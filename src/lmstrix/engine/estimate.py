@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from lmstrix.core.memory.fit import LoadBreakdown, load_breakdown
 from lmstrix.core.memory.host import read_host_memory
-from lmstrix.core.memory.runtime import EMBEDDED
+from lmstrix.core.memory.runtime import EMBEDDED, EMBEDDED_ADDRESS_SPACE, graph_nodes
 from lmstrix.engine.faults import EngineFault
 from lmstrix.engine.records import CatalogEntry, LoadEstimate, LoadSettings
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 _ONE_THREAD_BYTES = 64 * 2**20
 """Models smaller than this decode fastest on one thread: handing work over costs more than it saves."""
-_HOST_RESERVE_BYTES = 256 * 2**20
+HOST_RESERVE_BYTES = 256 * 2**20
 """Left to the rest of the machine when no limit was set."""
 
 
@@ -89,6 +89,12 @@ def allocated_context(settings: LoadSettings) -> int:
     return settings.context_length * (1 if settings.unified_kv else settings.parallel_slots)
 
 
+def graph_bytes(shape: ModelShape, settings: LoadSettings) -> int:
+    """Address space that the tables of llama.cpp's graphs take; `settings` are effective."""
+    batch = min(settings.physical_batch_size, settings.context_length or settings.physical_batch_size)
+    return EMBEDDED_ADDRESS_SPACE.bytes_per_graph_node * graph_nodes(shape, batch=batch)
+
+
 def gpu_layers(shape: ModelShape, ratio: float | None) -> int | None:
     """How many layers a share of the model is; llama.cpp counts the output as one more. None leaves it to llama.cpp."""
     return None if ratio is None else round(ratio * (shape.n_layers + 1))
@@ -115,7 +121,7 @@ def estimate_load(
 
 
 def _host_room_bytes() -> int:
-    return read_host_memory(with_gpus=False).available_bytes - _HOST_RESERVE_BYTES
+    return read_host_memory(with_gpus=False).available_bytes - HOST_RESERVE_BYTES
 
 
 def guardrail_fault(estimate: LoadEstimate) -> EngineFault:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from lmstrix.engine.llama.process import LlamaProcess
     from lmstrix.engine.records import CatalogEntry, LoadSettings, LogType, PredictionInput, PredictionStats
     from lmstrix.engine.uploads import FileStore
+    from lmstrix.ground.types import MemoryLimit
 
 
 class Instance:
@@ -30,6 +31,7 @@ class Instance:
         settings: LoadSettings,
         process: LlamaProcess,
         memory_bytes: int,
+        limited_by: MemoryLimit,
         ttl_s: float | None,
         jit: bool,
         on_idle: Callable[[Instance], None],
@@ -45,6 +47,7 @@ class Instance:
         self.context_length = self.model.context_length
         self.process = process
         self.memory_bytes = memory_bytes
+        self.limited_by = limited_by
         self.ttl_s = ttl_s
         self.jit = jit
         self._on_log = on_log

@@ -20,11 +20,14 @@ from lmstrix.engine.estimate import (
     effective_settings,
     estimate_load,
     gpu_layers,
+    graph_bytes,
     guardrail_fault,
 )
 from lmstrix.engine.faults import SAMPLE_SIZE, EngineFault, nothing_loaded_fault, unloaded_fault
 from lmstrix.engine.instance import Instance
+from lmstrix.engine.llama.idle import IdleChild, ask_idle_child
 from lmstrix.engine.llama.process import Launch, LlamaProcess
+from lmstrix.engine.memory import instance_memory, server_memory
 from lmstrix.engine.records import CatalogEntry, LoadEstimate, LoadSettings, LogEvent
 from lmstrix.ground.context_lengths import SERVER_DEFAULT_CONTEXT_LENGTH
 
@@ -34,7 +37,7 @@ if TYPE_CHECKING:
     from lmstrix.engine.catalog import Catalog
     from lmstrix.engine.llama.process import OnProgress
     from lmstrix.engine.records import LogLevel
-    from lmstrix.ground.types import ModelKind
+    from lmstrix.ground.types import InstanceMemory, MemoryLimit, ModelKind, ServerMemory
 
 _MAX_RUN_DIR_BYTES = 80
 """Longer, and the sockets in it would exceed what the system accepts as a socket's path (104 bytes on macOS)."""
@@ -63,6 +66,8 @@ class InstancePool:
         self._timers: dict[Instance, asyncio.TimerHandle] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._launches: set[asyncio.Task[LlamaProcess]] = set()
+        self._idle: IdleChild | None = None
+        self._limited_by: MemoryLimit = "host"
         self._closed = False
 
     async def start(self) -> None:
@@ -126,6 +131,22 @@ class InstancePool:
         entry = self.catalog.find(model_key, kind=kind)
         return self._estimate(entry, self._effective(entry, settings))
 
+    async def memory(self) -> ServerMemory:
+        """What one more model may take now."""
+        # The cards' free memory changes; without cards, what a child takes by itself does not.
+        if self._idle is None or self._idle.free_card_bytes:
+            self._idle = await ask_idle_child()
+        memory = server_memory(self._idle, limit_bytes=self.memory_limit_bytes, in_use_bytes=self._in_use_bytes())
+        self._limited_by = memory.limited_by
+        return memory
+
+    def instance_memory(self, identifier: str) -> InstanceMemory:
+        """What the instance called exactly that takes."""
+        if identifier not in self._instances:
+            raise self._not_loaded(identifier, self.list_loaded())
+        instance = self._instances[identifier]
+        return instance_memory(instance.process, instance.limited_by, self._idle)
+
     async def load(
         self,
         model_key: str,
@@ -154,6 +175,8 @@ class InstancePool:
                 settings=effective,
                 process=process,
                 memory_bytes=estimate.total_bytes,
+                # As it was told to whoever decided to load this: the reading is to be of the same kind.
+                limited_by=self._limited_by,
                 ttl_s=ttl_s,
                 jit=jit,
                 on_idle=self._on_idle,
@@ -208,9 +231,11 @@ class InstancePool:
         return effective_settings(entry, settings, default_context_length=self.default_context_length)
 
     def _estimate(self, entry: CatalogEntry, effective: LoadSettings) -> LoadEstimate:
-        in_use = sum(instance.memory_bytes for instance in self._instances.values()) + sum(self._loading.values())
         shape = self.catalog.shape(entry)
-        return estimate_load(shape, effective, limit_bytes=self.memory_limit_bytes, in_use_bytes=in_use)
+        return estimate_load(shape, effective, limit_bytes=self.memory_limit_bytes, in_use_bytes=self._in_use_bytes())
+
+    def _in_use_bytes(self) -> int:
+        return sum(instance.memory_bytes for instance in self._instances.values()) + sum(self._loading.values())
 
     def _reserve_name(self, identifier: str | None, entry: CatalogEntry) -> str:
         if identifier is None:
@@ -235,7 +260,7 @@ class InstancePool:
     ) -> LlamaProcess:
         context_length = effective.context_length
         assert context_length is not None
-        limit = estimate.limit_bytes
+        limit, shape = estimate.limit_bytes, self.catalog.shape(entry)
         launch = Launch(
             model_file=entry.file,
             mmproj_file=entry.mmproj_file,
@@ -246,7 +271,8 @@ class InstancePool:
             run_dir=self._run_dir,
             expected_bytes=estimate.total_bytes,
             budget_bytes=None if limit is None else limit - estimate.in_use_bytes,
-            gpu_layers=gpu_layers(self.catalog.shape(entry), effective.offload_ratio),
+            graph_bytes=graph_bytes(shape, effective),
+            gpu_layers=gpu_layers(shape, effective.offload_ratio),
         )
 
         def on_line(level: LogLevel, text: str) -> None:

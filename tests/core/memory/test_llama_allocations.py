@@ -120,7 +120,7 @@ def test_compute_buffers_of_delta_nets_of_true_widths(
     assert compute_buffer_bytes(shape, 2_048, slots=slots) / _MIB == pytest.approx(actual.compute, rel=0.005)
 
 
-@pytest.mark.parametrize("model", [dense, linear_hybrid])
+@pytest.mark.parametrize("model", [dense, sliding, linear_hybrid])
 @pytest.mark.parametrize("n_head_kv", [4, 8])
 def test_compute_buffers_where_most_heads_have_keys_of_their_own(
     tmp_path: Path, n_head_kv: int, model: Callable[[Widths], HollowModel]

@@ -14,12 +14,12 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["GpuMemory", "HostMemory", "MemoryLimit", "cgroup_limit", "read_host_memory"]
+__all__ = ["GpuMemory", "GroupLimit", "HostMemory", "address_space_limit", "cgroup_limit", "read_host_memory"]
 
 _COMMAND_TIMEOUT_S = 5.0
 _SMALL_MAC_BYTES = 36 * 2**30
@@ -40,11 +40,13 @@ class GpuMemory:
 class HostMemory:
     """Main memory as this process may use it, and the graphics cards beside it.
 
-    `working_set_bytes` is the share a GPU without memory of its own may use; None where there is none.
+    `limited_by` says whether `available_bytes` is the machine's or a control group's. `working_set_bytes` is the share
+    a GPU without memory of its own may use; None where there is none.
     """
 
     total_bytes: int
     available_bytes: int
+    limited_by: Literal["host", "control group"] = "host"
     working_set_bytes: int | None = None
     gpus: tuple[GpuMemory, ...] = ()
 
@@ -61,7 +63,7 @@ class HostMemory:
         return self.available_bytes
 
 
-class MemoryLimit(NamedTuple):
+class GroupLimit(NamedTuple):
     """A control group's limit, and how much of it is in use that could not be given back."""
 
     limit_bytes: int
@@ -75,12 +77,16 @@ def read_host_memory(*, with_gpus: bool = True) -> HostMemory:
     memory = psutil.virtual_memory()
     total, available = int(memory.total), int(memory.available)
     limit = cgroup_limit(Path("/")) if sys.platform == "linux" else None
+    limited_by: Literal["host", "control group"] = "host"
     # A limit above what the machine has limits nothing.
     if limit is not None and limit.limit_bytes < total:
-        total, available = limit.limit_bytes, max(0, min(available, limit.limit_bytes - limit.used_bytes))
+        total, left = limit.limit_bytes, max(0, limit.limit_bytes - limit.used_bytes)
+        if left < available:
+            available, limited_by = left, "control group"
     return HostMemory(
         total_bytes=total,
         available_bytes=available,
+        limited_by=limited_by,
         working_set_bytes=_working_set_bytes(total),
         gpus=_nvidia_cards() if with_gpus else (),
     )
@@ -97,7 +103,17 @@ def _working_set_bytes(total_bytes: int) -> int | None:
     return total_bytes * 2 // 3 if total_bytes <= _SMALL_MAC_BYTES else total_bytes * 3 // 4
 
 
-def cgroup_limit(root: Path) -> MemoryLimit | None:
+def address_space_limit() -> int | None:
+    """How much address space this process and each of its children may have; None is without limit."""
+    if sys.platform == "win32":
+        return None
+    import resource
+
+    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+    return None if limit == resource.RLIM_INFINITY else limit
+
+
+def cgroup_limit(root: Path) -> GroupLimit | None:
     """The tightest memory limit of this process's control groups (version 2 or 1) under the file system at `root`."""
     limits = []
     for folder, names in _cgroup_folders(root):
@@ -106,7 +122,7 @@ def cgroup_limit(root: Path) -> MemoryLimit | None:
             continue
         used = _file_number(folder / names[1]) or 0
         # Cached files count as used but are dropped when memory is short: models read from disk would seem to fill it.
-        limits.append(MemoryLimit(limit, max(0, used - _reclaimable_bytes(folder / "memory.stat"))))
+        limits.append(GroupLimit(limit, max(0, used - _reclaimable_bytes(folder / "memory.stat"))))
     return min(limits, key=lambda limit: limit.limit_bytes - limit.used_bytes, default=None)
 
 

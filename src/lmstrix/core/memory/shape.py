@@ -235,7 +235,9 @@ def shape_from_metadata(
     known_vocab = n_vocab or (len(vocabulary) if isinstance(vocabulary, list | tuple) else keys.number("vocab_size"))
     full = _indexed(keys, _sum_rows(rows, [il for il in owners if not sliding[il]]), n_layers)
     n_head = max(heads, default=0)
-    attention_width, unfused_attention_width = _attention_widths(keys, n_embd, n_head, max(kv_heads, default=0))
+    attention_width, unfused_attention_width = _attention_widths(
+        keys, n_embd, n_head, max(kv_heads, default=0), slides=any(sliding)
+    )
     return ModelShape(
         architecture=architecture,
         n_layers=n_layers,
@@ -384,7 +386,7 @@ def _residual_width(keys: _Metadata, n_embd: int, n_layers: int) -> int:
     return 5 * n_embd
 
 
-def _attention_widths(keys: _Metadata, n_embd: int, n_head: int, n_kv_heads: int) -> tuple[int, int]:
+def _attention_widths(keys: _Metadata, n_embd: int, n_head: int, n_kv_heads: int, *, slides: bool) -> tuple[int, int]:
     """Queries, gates and results of one token, with and without flash attention."""
     head_dim = keys.number("attention.key_length", n_embd // n_head if n_head else 0)
     queries = n_head * head_dim
@@ -392,8 +394,10 @@ def _attention_widths(keys: _Metadata, n_embd: int, n_head: int, n_kv_heads: int
         # The queries before they are made latent stay as well, unless the latent ones fit into their place.
         return (2 * queries + (n_head * own_width if head_dim > own_width else 0),) * 2
     gates = queries if keys.architecture in _GATED_ATTENTION else 0
-    # Where most heads have keys of their own, these and the values are wider than the results that come later.
-    beside = max(queries + gates, gates + 3 * n_kv_heads * head_dim)
+    # Where most heads have keys of their own, these and the values are wider than the results that come later. Keys
+    # are held twice while they get their positions, except by models that are planned in another order.
+    rows = 2 if slides or keys.architecture in _FEED_FORWARD_LAYERS else 3
+    beside = max(queries + gates, gates + rows * n_kv_heads * head_dim)
     return queries + gates + beside, queries + gates + (queries if queries > n_embd else 0)
 
 
