@@ -15,7 +15,7 @@ from lmstrix.core.context.tester import INSTANCE_PREFIX, ContextTester
 from lmstrix.core.context.verdict import Outcome
 from lmstrix.core.history import History
 from lmstrix.core.memory.host import read_host_memory
-from lmstrix.core.memory.prediction import breakdown, predicted_limit, shape_of
+from lmstrix.core.memory.prediction import breakdown, shape_of
 from lmstrix.core.registry.results import Configuration, ContextResult
 from lmstrix.ground.addresses import is_local
 from lmstrix.ground.context_lengths import ALIGNMENT_TOKENS, UNKNOWN_DECLARED_TOKENS
@@ -23,6 +23,7 @@ from lmstrix.ground.errors import LMStrixError, UsageError
 from lmstrix.ground.tasks import to_its_end
 from lmstrix.ground.types import DEFAULT_LOAD, Deadlines, LoadConfig, Provenance
 from lmstrix.loaders.gguf import read_header
+from lmstrix.service.budgets import Budget, assumed_runtime, host_budget, server_budget
 from lmstrix.service.finding import known_models
 
 if TYPE_CHECKING:
@@ -119,20 +120,22 @@ def plan(
 ) -> list[PlannedTest]:
     """What `test` would try, by arithmetic alone: no server is asked and nothing is loaded."""
     chosen, _ = _choose(workspace, workspace.registry(), model, options, order)
-    budget = read_host_memory().model_budget_bytes
+    budget = host_budget(assumed_runtime(workspace.settings.server))
     return [_planned(record, _shape_of(workspace, record), budget, options) for record in chosen]
 
 
-def _planned(record: ModelRecord, shape: ModelShape, budget: int, options: ContextTestRequest) -> PlannedTest:
+def _planned(record: ModelRecord, shape: ModelShape, budget: Budget, options: ContextTestRequest) -> PlannedTest:
     ceiling = _ceiling(record, options)
+    available = budget.for_loading(shape, options.load)
+    assert available is not None
 
     def cost(length: int) -> int:
-        return breakdown(shape, length, options.load).total_bytes
+        return budget.cost(shape, length, options.load)
 
     search = ContextSearch(
         cost=cost,
         declared=ceiling,
-        budget_bytes=budget,
+        budget_bytes=available,
         architecture=record.architecture or "",
         precision=options.precision,
         approximate=shape.approximate,
@@ -142,8 +145,8 @@ def _planned(record: ModelRecord, shape: ModelShape, budget: int, options: Conte
         record=record,
         ceiling=ceiling,
         predicted_bytes=cost(ceiling),
-        budget_bytes=budget,
-        predicted_limit=predicted_limit(shape, budget, ceiling, options.load),
+        budget_bytes=available,
+        predicted_limit=budget.limit(shape, ceiling, options.load),
         approximate=shape.approximate,
         first_load=first,
         first_load_bytes=cost(first) if first is not None else None,
@@ -251,13 +254,14 @@ class _TestRun:
             known_bad = self._history.journal.known_bad(record.path, configuration.key)
         if options.context_length is not None and known_bad is not None and options.context_length >= known_bad:
             raise UsageError(f"{record.model_key} failed at {known_bad:,} tokens before; --force tries again")
+        budget = await server_budget(self._backend)
         return Subject(
             model_key=record.model_key,
             path=record.path,
             declared=record.max_context_length or UNKNOWN_DECLARED_TOKENS,
             ceiling=max(ceiling, 1),
-            cost=lambda length: breakdown(shape, length, options.load).total_bytes,
-            budget_bytes=read_host_memory().model_budget_bytes if self._local else None,
+            cost=lambda length: budget.cost(shape, length, options.load),
+            budget_bytes=budget.for_loading(shape, options.load),
             configuration=configuration,
             approximate=shape.approximate,
             lazy=record.format != "gguf",  # MLX takes the KV cache as the prompt grows: a load alone proves nothing

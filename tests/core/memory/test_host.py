@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import psutil
 import pytest
 
-from lmstrix.core.memory.host import GpuMemory, GroupLimit, HostMemory, cgroup_limit, read_host_memory
+from lmstrix.core.memory.cards import GpuMemory
+from lmstrix.core.memory.host import GroupLimit, HostMemory, cgroup_limit, read_host_memory
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -181,8 +181,8 @@ def load_breakdown(
 
 
 def load_bytes(shape: ModelShape, context_length: int, **options: Unpack[LoadTerms]) -> int:
-    """Bytes a load takes in total: weights, cache, state, compute buffer, projector and the runtime's own."""
-    return load_breakdown(shape, context_length, **options).total_bytes
+    """Bytes a load takes: weights, cache, state, compute buffer, projector, the runtime's own; no checkpoints yet."""
+    return load_breakdown(shape, context_length, **options).loaded_bytes
 
 
 def longest_context(
