@@ -13,6 +13,7 @@ import pytest
 from lmstrix.engine.catalog import Catalog
 from lmstrix.engine.faults import EngineFault
 from lmstrix.engine.instance import Instance
+from lmstrix.engine.llama.client import LlamaClient
 from lmstrix.engine.pool import InstancePool
 from lmstrix.engine.records import CatalogEntry, LoadSettings, LogEvent, PredictionSettings
 from tests.engine.children import own_children
@@ -383,3 +384,22 @@ async def test_embeddings(models: Path) -> None:
         llm = await pool.load(SCRIPTED, SMALL, kind="llm")
         with pytest.raises(EngineFault, match="no embedding model"):
             await llm.model.embed("Hi")
+
+
+async def test_a_child_that_dies_as_soon_as_it_is_ready_has_failed_to_load(
+    models: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def kill_first(client: LlamaClient, path: str) -> object:
+        (child,) = own_children()
+        child.send_signal(signal.SIGABRT)
+        await ended(child.pid)
+        return await ask(client, path)
+
+    ask = LlamaClient.get
+    async with asyncio.timeout(30), running_pool(models) as pool:
+        monkeypatch.setattr(LlamaClient, "get", kill_first)
+        with pytest.raises(EngineFault) as caught:
+            await pool.load(SCRIPTED, SMALL)
+        assert caught.value.kind == "load_failed"
+        assert caught.value.error_data == {"exitCode": 128 + signal.SIGABRT}
+        assert pool.list_loaded() == []

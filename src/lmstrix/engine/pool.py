@@ -25,6 +25,7 @@ from lmstrix.engine.estimate import (
 )
 from lmstrix.engine.faults import SAMPLE_SIZE, EngineFault, nothing_loaded_fault, unloaded_fault
 from lmstrix.engine.instance import Instance
+from lmstrix.engine.llama.client import LlamaGoneError
 from lmstrix.engine.llama.idle import IdleChild, ask_idle_child
 from lmstrix.engine.llama.process import Launch, LlamaProcess
 from lmstrix.engine.memory import instance_memory, server_memory
@@ -369,7 +370,11 @@ def _cancelling() -> bool:
 
 async def _check_context(process: LlamaProcess, context_length: int) -> None:
     """llama.cpp may have capped the context; never pass less on as what was asked for."""
-    slots = await process.client.get("/slots")
+    try:
+        slots = await process.client.get("/slots")
+    except LlamaGoneError as exc:
+        # Short of address space for one more thread, a child that has just reported itself ready aborts.
+        raise await process.load_fault() from exc
     effective = int(slots[0]["n_ctx"])
     if effective < context_length:
         raise EngineFault(

@@ -18,7 +18,16 @@ from lmstrix.ground.units import format_bytes
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from lmstrix.ground.types import MemoryLimit
     from lmstrix.service.workspace import Workspace
+
+_LIMITS: dict[MemoryLimit, str] = {
+    "host": "what its machine has free",
+    "control group": "the limit of its control group",
+    "address space": "its limit of the address space",
+    "memory limit": "its own --memory-limit",
+    "graphics card": "what the graphics cards have free",
+}
 
 
 async def examine(workspace: Workspace) -> DoctorReport:
@@ -127,7 +136,11 @@ async def _server(workspace: Workspace) -> Check:
     try:
         # A greeting needs no token and a listing does, so only this tells whether the server serves us.
         loaded = await connection.backend.list_loaded()
-        return Check(name="server", state="ok", found=f"{connection.name}, {len(loaded)} model(s) loaded")
+        found = f"{connection.name}, {len(loaded)} model(s) loaded"
+        told = await connection.backend.memory()
+        if told is not None:
+            found += f"; one more may take {format_bytes(told.available_bytes)} ({_LIMITS[told.limited_by]})"
+        return Check(name="server", state="ok", found=found)
     except LMStrixError as exc:
         return _failed("server", exc)
     finally:

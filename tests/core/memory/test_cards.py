@@ -16,10 +16,11 @@ if TYPE_CHECKING:
 GIB = 2**30
 
 
-def card(root: Path, number: int, *, slot: str = "0000:03:00.0", **files: str | int) -> None:
+def card(root: Path, number: int, *, slot: str = "0000:03:00.0", vendor: str, **files: str | int) -> None:
     """A card as sysfs shows it: a link to its device, and connectors beside it."""
     device = root / "sys/devices/pci0000:00" / slot
     device.mkdir(parents=True)
+    (device / "vendor").write_text(f"{vendor}\n")
     for name, content in files.items():
         (device / name).write_text(f"{content}\n")
     listed = root / "sys/class/drm"

@@ -152,13 +152,13 @@ class LlamaProcess:
         # No line at all: the child died, which its exit code will tell.
         report = json.loads(line) if line else {}
         if "ready" not in report:
-            raise await self._load_fault(report.get("failed"))
+            raise await self.load_fault(report.get("failed"))
         self.memory_when_loaded = process_memory(self.pid)
         if on_progress:
             await on_progress(1.0)
         return str(report["ready"])
 
-    async def _load_fault(self, reason: str | None) -> EngineFault:
+    async def load_fault(self, reason: str | None = None) -> EngineFault:
         """The child is ending: collect what it said, and tell its refusal (`reason`) from its death (None)."""
         try:
             async with asyncio.timeout(_EXIT_GRACE_S):
