@@ -47,14 +47,22 @@ async def _told(
 
 
 def _server_memory(body: JsonView) -> ServerMemory | None:
-    available, limited_by, boot_id = count_of(body, "available_bytes"), _limit_of(body), text_of(body, "boot_id")
-    if available is None or limited_by is None or boot_id is None:
+    available, machine = count_of(body, "available_bytes"), count_of(body, "machine_bytes")
+    limited_by, machine_limited_by = _limit_of(body, "limited_by"), _limit_of(body, "machine_limited_by")
+    boot_id = text_of(body, "boot_id")
+    if available is None or machine is None or limited_by is None or machine_limited_by is None or boot_id is None:
         return None
-    return ServerMemory(available_bytes=available, limited_by=limited_by, boot_id=boot_id)
+    return ServerMemory(
+        available_bytes=available,
+        limited_by=limited_by,
+        machine_bytes=machine,
+        machine_limited_by=machine_limited_by,
+        boot_id=boot_id,
+    )
 
 
 def _instance_memory(body: JsonView) -> InstanceMemory | None:
-    memory, limited_by = count_of(body, "memory_bytes"), _limit_of(body)
+    memory, limited_by = count_of(body, "memory_bytes"), _limit_of(body, "limited_by")
     # A child that has just ended holds nothing, which is no reading of the model.
     if not memory or limited_by is None:
         return None
@@ -70,6 +78,6 @@ def _instance_memory(body: JsonView) -> InstanceMemory | None:
     )
 
 
-def _limit_of(body: JsonView) -> MemoryLimit | None:
-    told = body.get("limited_by")
+def _limit_of(body: JsonView, name: str) -> MemoryLimit | None:
+    told = body.get(name)
     return next((limit for limit in _LIMITS if limit == told), None)

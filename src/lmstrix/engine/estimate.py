@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from lmstrix.core.memory.fit import LoadBreakdown, load_breakdown
 from lmstrix.core.memory.host import read_host_memory
-from lmstrix.core.memory.runtime import EMBEDDED, EMBEDDED_ADDRESS_SPACE, graph_nodes
+from lmstrix.core.memory.runtime import EMBEDDED, EMBEDDED_ADDRESS_SPACE, NODE_BYTES_TOUCHED_LATER, graph_nodes
 from lmstrix.engine.faults import EngineFault
 from lmstrix.engine.records import CatalogEntry, LoadEstimate, LoadSettings
 
@@ -91,8 +91,17 @@ def allocated_context(settings: LoadSettings) -> int:
 
 def graph_bytes(shape: ModelShape, settings: LoadSettings) -> int:
     """Address space that the tables of llama.cpp's graphs take; `settings` are effective."""
-    batch = min(settings.physical_batch_size, settings.context_length or settings.physical_batch_size)
-    return EMBEDDED_ADDRESS_SPACE.bytes_per_graph_node * graph_nodes(shape, batch=batch)
+    return EMBEDDED_ADDRESS_SPACE.bytes_per_graph_node * _nodes(shape, settings)
+
+
+def graph_bytes_touched_later(shape: ModelShape, settings: LoadSettings) -> int:
+    """What of these tables becomes resident with the first prompt; `settings` are effective."""
+    return NODE_BYTES_TOUCHED_LATER * _nodes(shape, settings)
+
+
+def _nodes(shape: ModelShape, settings: LoadSettings) -> int:
+    assert settings.context_length is not None
+    return graph_nodes(shape, batch=min(settings.physical_batch_size, settings.context_length))
 
 
 def gpu_layers(shape: ModelShape, ratio: float | None) -> int | None:

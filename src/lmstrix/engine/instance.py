@@ -21,7 +21,11 @@ if TYPE_CHECKING:
 
 
 class Instance:
-    """A loaded model. Made by the pool, which also unloads it; `settings` are effective, `context_length` is exact."""
+    """A loaded model. Made by the pool, which also unloads it; `settings` are effective, `context_length` is exact.
+
+    `memory_bytes` is what was predicted, and so what it counts for against the engine's limit; `touched_later_bytes` is
+    what its first prompt makes resident beside the compute buffer; its readings are of the kind `limited_by` names.
+    """
 
     def __init__(
         self,
@@ -31,6 +35,7 @@ class Instance:
         settings: LoadSettings,
         process: LlamaProcess,
         memory_bytes: int,
+        touched_later_bytes: int,
         limited_by: MemoryLimit,
         ttl_s: float | None,
         jit: bool,
@@ -47,6 +52,7 @@ class Instance:
         self.context_length = self.model.context_length
         self.process = process
         self.memory_bytes = memory_bytes
+        self.touched_later_bytes = touched_later_bytes
         self.limited_by = limited_by
         self.ttl_s = ttl_s
         self.jit = jit

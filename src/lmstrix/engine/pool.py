@@ -21,6 +21,7 @@ from lmstrix.engine.estimate import (
     estimate_load,
     gpu_layers,
     graph_bytes,
+    graph_bytes_touched_later,
     guardrail_fault,
 )
 from lmstrix.engine.faults import SAMPLE_SIZE, EngineFault, nothing_loaded_fault, unloaded_fault
@@ -138,15 +139,14 @@ class InstancePool:
         if self._idle is None or self._idle.free_card_bytes:
             self._idle = await ask_idle_child()
         memory = server_memory(self._idle, limit_bytes=self.memory_limit_bytes, in_use_bytes=self._in_use_bytes())
-        self._limited_by = memory.limited_by
+        self._limited_by = memory.machine_limited_by
         return memory
 
     def instance_memory(self, identifier: str) -> InstanceMemory:
         """What the instance called exactly that takes."""
         if identifier not in self._instances:
             raise self._not_loaded(identifier, self.list_loaded())
-        instance = self._instances[identifier]
-        return instance_memory(instance.process, instance.limited_by, self._idle)
+        return instance_memory(self._instances[identifier], self._idle)
 
     async def load(
         self,
@@ -176,6 +176,7 @@ class InstancePool:
                 settings=effective,
                 process=process,
                 memory_bytes=estimate.total_bytes,
+                touched_later_bytes=graph_bytes_touched_later(self.catalog.shape(entry), effective),
                 # As it was told to whoever decided to load this: the reading is to be of the same kind.
                 limited_by=self._limited_by,
                 ttl_s=ttl_s,

@@ -123,12 +123,16 @@ class ResourceEstimate:
 class ServerMemory:
     """What one more model may take now, as its server sees it, whichever machine that is.
 
-    `available_bytes` is the least of all that limits the server, and `limited_by` names that. `boot_id` stays the same
+    `available_bytes` is the least of all that limits the server, and `limited_by` names that. An engine's own
+    `--memory-limit` is upheld by its guardrail, by arithmetic and before a load; `machine_bytes` is what there is
+    without it, where a load fails for real, and `machine_limited_by` names what limits that. `boot_id` stays the same
     until the server's machine starts anew.
     """
 
     available_bytes: int
     limited_by: MemoryLimit
+    machine_bytes: int
+    machine_limited_by: MemoryLimit
     boot_id: str
 
 
@@ -136,10 +140,10 @@ class ServerMemory:
 class InstanceMemory:
     """What one instance takes, by its server's own figures.
 
-    `memory_bytes` is of one kind with the last `ServerMemory` that was asked for before the load. Under a limit of the
-    address space it is the most its process has reserved, without what an idle one has. On a graphics card it is the
-    buffers there. Else it is the most its process has held, code and interpreter included, and what it has reserved for
-    computing and not touched yet: a full context takes no more.
+    `memory_bytes` is of one kind with the last `ServerMemory.machine_bytes` asked for before the load. Under a limit of
+    the address space it is the most its process has reserved, without what an idle one has. On a graphics card it is
+    the buffers there. Else it is the most its process has held, code and interpreter included, and what it has reserved
+    for computing and not touched yet: a full context takes no more. `limited_by` says which.
 
     The buffers are as llama.cpp announced them; `resident_bytes` is what the process holds now.
     """

@@ -70,12 +70,14 @@ def assumed_runtime(server: str) -> Runtime:
     return EMBEDDED if server == "embedded" else LM_STUDIO
 
 
-async def server_budget(backend: ModelBackend) -> Budget:
-    """What models may take on this server now."""
+async def server_budget(backend: ModelBackend, *, with_own_limit: bool = False) -> Budget:
+    """What models may take on this server now; `with_own_limit` for those who do not ask its guardrail as well."""
     told = await backend.memory()
     if told is not None:
-        runtime = EMBEDDED_ADDRESS_SPACE if told.limited_by == "address space" else EMBEDDED
-        return Budget(available_bytes=told.available_bytes, runtime=runtime, limited_by=told.limited_by)
+        runtime = EMBEDDED_ADDRESS_SPACE if told.machine_limited_by == "address space" else EMBEDDED
+        if with_own_limit:
+            return Budget(available_bytes=told.available_bytes, runtime=runtime, limited_by=told.limited_by)
+        return Budget(available_bytes=told.machine_bytes, runtime=runtime, limited_by=told.machine_limited_by)
     runtime = EMBEDDED if backend.server.engine == "embedded" else LM_STUDIO
     unknown = Budget(available_bytes=None, runtime=runtime)
     if not is_local(backend.server.address):

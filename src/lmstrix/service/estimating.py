@@ -33,7 +33,7 @@ async def estimate(workspace: Workspace, model: str, load: LoadConfig) -> Estima
     with suppress(LMStrixError):
         connection = await workspace.connect_running()
         server_name = connection.name
-        told = await server_budget(connection.backend)
+        told = await server_budget(connection.backend, with_own_limit=True)
         # Of another machine that does not tell, this one's memory is still the better guess for a table than nothing.
         budget = told if told.available_bytes is not None else replace(budget, runtime=told.runtime)
         server_estimate = await connection.backend.estimate(record.model_key, replace(load, context_length=length))

@@ -25,6 +25,7 @@ from lmstrix.ground.types import DEFAULT_LOAD, Deadlines, LoadConfig, Provenance
 from lmstrix.loaders.gguf import read_header
 from lmstrix.service.budgets import Budget, assumed_runtime, host_budget, server_budget
 from lmstrix.service.finding import known_models
+from lmstrix.service.told_costs import load_cost
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -255,15 +256,19 @@ class _TestRun:
         if options.context_length is not None and known_bad is not None and options.context_length >= known_bad:
             raise UsageError(f"{record.model_key} failed at {known_bad:,} tokens before; --force tries again")
         budget = await server_budget(self._backend)
+        ceiling = max(ceiling, 1)
+        cost = await load_cost(
+            self._backend, budget, shape, model_key=record.model_key, load=options.load, ceiling=ceiling
+        )
         return Subject(
             model_key=record.model_key,
             path=record.path,
             declared=record.max_context_length or UNKNOWN_DECLARED_TOKENS,
-            ceiling=max(ceiling, 1),
-            cost=lambda length: budget.cost(shape, length, options.load),
+            ceiling=ceiling,
+            cost=cost.of,
             budget_bytes=budget.for_loading(shape, options.load),
             configuration=configuration,
-            approximate=shape.approximate,
+            approximate=cost.approximate,
             lazy=record.format != "gguf",  # MLX takes the KV cache as the prompt grows: a load alone proves nothing
             architecture=record.architecture,
             known_bad=known_bad,

@@ -100,7 +100,13 @@ async def load(
 
 
 async def test_the_servers_own_figures_are_exact_however_small(server: FaultyServer, tmp_path: Path) -> None:
-    told = ServerMemory(available_bytes=300 * MIB, limited_by="control group", boot_id="b")
+    told = ServerMemory(
+        available_bytes=200 * MIB,
+        limited_by="memory limit",
+        machine_bytes=300 * MIB,
+        machine_limited_by="control group",
+        boot_id="b",
+    )
     held, later = await load(
         server, tmp_path, cost_bytes=90 * MIB, free=[9 * GIB], taken=instance_of(80 * MIB), told=told
     )

@@ -45,7 +45,7 @@ class HeldLoad:
     """A load that held: what was asked, what was given, what it was seen to take, and how long it took.
 
     `memory_bytes` is None where nothing was seen; `exact` when it is the server's own figure and not a difference of
-    free memory. `free_bytes` is what one more model might have taken after the load; None where nobody knows.
+    free memory. `free_bytes` is what one more model could have taken after the load; None where nobody knows.
     """
 
     asked: int
@@ -133,7 +133,7 @@ class LoadAttempts:
             intent.settle(Outcome.OK, detail=f"effective context {instance.context_length}")
         seconds = time.perf_counter() - started_at_s
         exact, server = await self.read_instance(), await self._backend.memory()
-        free_after = self._read_memory() if server is None else server.available_bytes
+        free_after = self._read_memory() if server is None else server.machine_bytes
         taken = self._difference(free_before, free_after) if exact is None else exact.memory_bytes
         self.latest = HeldLoad(
             asked=length,

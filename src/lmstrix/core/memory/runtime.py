@@ -12,13 +12,23 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from lmstrix.core.memory.shape import ModelShape
 
-__all__ = ["EMBEDDED", "EMBEDDED_ADDRESS_SPACE", "LLAMA_CPP", "LM_STUDIO", "Runtime", "graph_nodes"]
+__all__ = [
+    "EMBEDDED",
+    "EMBEDDED_ADDRESS_SPACE",
+    "LLAMA_CPP",
+    "LM_STUDIO",
+    "NODE_BYTES_TOUCHED_LATER",
+    "Runtime",
+    "graph_nodes",
+]
 
 _MIB = 2**20
 _LEAST_NODES = 1024
 _NODES_PER_TENSOR = 8
 _DELTA_NET_NODES_PER_TENSOR = 32
 _DELTA_NET_NODES_PER_TOKEN = 40
+NODE_BYTES_TOUCHED_LATER = 460
+"""Of the resident bytes of a node: those that no load touches, only the first prompt (measured with `EMBEDDED`)."""
 _TENSORS_PER_LAYER = 12
 """Of 9 (dense) to 16 (experts): the nodes of a layer more or less are a few kilobytes."""
 
