@@ -10,7 +10,7 @@ A world is one model on one machine. The truth about it is drawn, the planner se
 
 Scenario "B" multiplies the slope of a quarter of the architectures by 0.65..4. Scenario "C" has more noise than the
 planner assumes: budget 4 %, readings 3 %, prefill up to 10 % of the cache. In scenario "D" the machine is unsteady:
-what is free differs by 2 % (sd) from load to load, and 3 % of the loads that fit are killed. In scenario "G" a guardrail
+what is free differs by 2 % (sd) from load to load, and 3 % of the loads that fit are killed. In "G" a guardrail
 refuses what its own estimate, 1.2..1.7 times the truth for the cache, puts over the budget: the limit is then where it
 refuses. A lazy backend takes the cache as the prompt grows, so that a load alone proves nothing. Times follow from file
 size (2 GB/s) and arithmetic (3..16 TFLOP/s).

@@ -60,7 +60,7 @@ if TYPE_CHECKING:
     from lmstrix.python.chat import AsyncChat, Chat
     from lmstrix.python.client import LMStrix
     from lmstrix.python.results import ActResult, InferenceResult
-    from lmstrix.service.testing import ContextTestRequest
+    from lmstrix.service.due_tests import ContextTestRequest
 
 _ERRORS = (
     "AuthenticationError BackendTimeoutError BackendUnavailableError ContextOverflowError EmptyAnswerError "
@@ -89,7 +89,7 @@ _HOMES = {
     "lmstrix.core.registry.listing": "ScanReport",
     "lmstrix.core.context.report": "ContextOutcome ContextReport",
     "lmstrix.core.memory.estimate": "EstimateReport",
-    "lmstrix.service.testing": "ContextTestRequest",
+    "lmstrix.service.due_tests": "ContextTestRequest",
 }
 
 __all__ = [

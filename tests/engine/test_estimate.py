@@ -9,6 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lmstrix.core.memory.fit import longest_context
+from lmstrix.core.memory.kv_cache import kv_cache_bytes
+from lmstrix.core.memory.runtime import EMBEDDED
 from lmstrix.core.memory.shape import ModelShape, shape_from_metadata
 from lmstrix.engine.estimate import default_threads, estimate_load, guardrail_fault
 from lmstrix.engine.records import LoadSettings
@@ -31,12 +33,12 @@ def passes(shape: ModelShape, context_length: int, limit_bytes: int, in_use_byte
 
 @given(limit_mib=st.integers(90, 400), more=st.integers(0, 50))
 def test_there_is_one_longest_context_and_it_grows_with_the_limit(shape: ModelShape, limit_mib: int, more: int) -> None:
-    longest = longest_context(shape, limit_mib * MIB)
+    longest = longest_context(shape, limit_mib * MIB, runtime=EMBEDDED)
     if longest:
         assert passes(shape, longest, limit_mib * MIB)
     if longest < shape.context_length:
         assert not passes(shape, longest + 256, limit_mib * MIB)
-    assert longest_context(shape, (limit_mib + more) * MIB) >= longest
+    assert longest_context(shape, (limit_mib + more) * MIB, runtime=EMBEDDED) >= longest
 
 
 @given(short=st.integers(1, 131072), long=st.integers(1, 131072), in_use_mib=st.integers(0, 100))
@@ -55,6 +57,15 @@ def test_the_parts_make_the_whole(shape: ModelShape) -> None:
     quantized = LoadSettings(context_length=4096, k_cache_type="q8_0", v_cache_type="q8_0")
     smaller = estimate_load(shape, quantized, limit_bytes=None, in_use_bytes=0)
     assert smaller.context_bytes < estimate.context_bytes
+
+
+def test_slots_that_share_no_cache_have_the_whole_context_each(shape: ModelShape) -> None:
+    def context_bytes(*, slots: int, unified: bool) -> int:
+        settings = LoadSettings(context_length=8192, parallel_slots=slots, unified_kv=unified)
+        return estimate_load(shape, settings, limit_bytes=None, in_use_bytes=0).context_bytes
+
+    shared, apart = (context_bytes(slots=4, unified=unified) for unified in (True, False))
+    assert apart > shared + 2.9 * kv_cache_bytes(shape, 8192)
 
 
 def test_without_a_limit_the_host_is_one(shape: ModelShape) -> None:

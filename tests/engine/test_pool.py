@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import psutil
 import pytest
@@ -13,7 +13,7 @@ import pytest
 from lmstrix.engine.catalog import Catalog
 from lmstrix.engine.faults import EngineFault
 from lmstrix.engine.instance import Instance
-from lmstrix.engine.llama.process import LlamaProcess
+from lmstrix.engine.llama.client import LlamaClient
 from lmstrix.engine.pool import InstancePool
 from lmstrix.engine.records import CatalogEntry, LoadSettings, LogEvent, PredictionSettings
 from tests.engine.children import own_children
@@ -273,24 +273,6 @@ async def test_a_crash_takes_one_instance_and_says_so(models: Path) -> None:
         assert (await pool.load(SCRIPTED, SMALL, kind="llm")).identifier == SCRIPTED
 
 
-async def test_a_child_that_dies_as_soon_as_it_is_ready_failed_to_load(
-    models: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    launch = LlamaProcess.launch
-
-    async def launch_and_lose(*words: Any, **options: Any) -> LlamaProcess:
-        process = await launch(*words, **options)
-        os.kill(process.pid, signal.SIGKILL)
-        return process
-
-    monkeypatch.setattr(LlamaProcess, "launch", launch_and_lose)
-    async with running_pool(models) as pool:
-        with pytest.raises(EngineFault, match="Error loading model") as caught:
-            await pool.load(SCRIPTED, SMALL, kind="llm")
-        assert caught.value.error_data == {"exitCode": 137}
-        assert pool.list_loaded() == []
-
-
 async def test_a_file_shortened_after_the_load_ends_its_instance_only(models: Path) -> None:
     victim = put(models, tiny_model(), "acme/victim-GGUF/victim-f16.gguf")
     async with running_pool(models) as pool:
@@ -402,3 +384,22 @@ async def test_embeddings(models: Path) -> None:
         llm = await pool.load(SCRIPTED, SMALL, kind="llm")
         with pytest.raises(EngineFault, match="no embedding model"):
             await llm.model.embed("Hi")
+
+
+async def test_a_child_that_dies_as_soon_as_it_is_ready_has_failed_to_load(
+    models: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def kill_first(client: LlamaClient, path: str) -> object:
+        (child,) = own_children()
+        child.send_signal(signal.SIGABRT)
+        await ended(child.pid)
+        return await ask(client, path)
+
+    ask = LlamaClient.get
+    async with asyncio.timeout(30), running_pool(models) as pool:
+        monkeypatch.setattr(LlamaClient, "get", kill_first)
+        with pytest.raises(EngineFault) as caught:
+            await pool.load(SCRIPTED, SMALL)
+        assert caught.value.kind == "load_failed"
+        assert caught.value.error_data == {"exitCode": 128 + signal.SIGABRT}
+        assert pool.list_loaded() == []

@@ -16,7 +16,7 @@ from lmstrix.core.answers.request import InferRequest
 from lmstrix.core.benchmark.records import BenchRequest
 from lmstrix.ground.types import LoadConfig
 from lmstrix.python import options
-from lmstrix.service.testing import ContextTestRequest
+from lmstrix.service.due_tests import ContextTestRequest
 
 ROOT = Path(__file__).parents[2]
 WRONG_CALLS = ROOT / "tests" / "data" / "wrong_calls.py"

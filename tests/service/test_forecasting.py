@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from lmstrix.ground.paths import resolve_paths
 from lmstrix.ground.settings import Settings
-from lmstrix.service.testing import ContextTesting, ContextTestRequest
+from lmstrix.service.due_tests import ContextTestRequest
+from lmstrix.service.testing import ContextTesting
 from lmstrix.service.workspace import Workspace
 from tests.support.faulty_server import FaultyModel, FaultyServer
 

@@ -33,6 +33,7 @@ from lmstrix.ground.types import (
     Deadlines,
     Finished,
     GenerationRequest,
+    InstanceMemory,
     LoadConfig,
     LoadedModel,
     Message,
@@ -40,6 +41,7 @@ from lmstrix.ground.types import (
     ModelKind,
     ResourceEstimate,
     ServerInfo,
+    ServerMemory,
     StreamEvent,
     ToolDefinition,
 )
@@ -432,6 +434,20 @@ class AsyncLMStudioBackend:
             what=f"estimate {model_key}",
             model=model_key,
         )
+
+    # --- memory -----------------------------------------------------------------------------------------------------
+
+    async def memory(self) -> ServerMemory | None:
+        """What one more model may take now, where the server says it."""
+        from lmstrix.api.engine_memory import server_memory
+
+        return await server_memory(self._server, api_token=self._api_token)
+
+    async def instance_memory(self, instance_id: str) -> InstanceMemory | None:
+        """What a loaded instance takes, where the server says it."""
+        from lmstrix.api.engine_memory import instance_memory
+
+        return await instance_memory(self._server, instance_id, api_token=self._api_token)
 
 
 def _by_reference(reference: str) -> Json:

@@ -58,7 +58,7 @@ def run(
         ignore_guardrail: Do not ask the server's guardrail what it lets through; each load itself decides.
     """
     from lmstrix.reports.tests import ContextTestProgressLine, show_test_plan, show_test_report
-    from lmstrix.service.testing import ContextTestRequest
+    from lmstrix.service.due_tests import ContextTestRequest
 
     if (model is None) == (not all_models):
         raise UsageError("test needs a MODEL or --all (lmstrix list shows the models)")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from lmstrix.core.memory.fit import LoadBreakdown, load_breakdown
 from lmstrix.core.memory.host import read_host_memory
+from lmstrix.core.memory.runtime import EMBEDDED, EMBEDDED_ADDRESS_SPACE, NODE_BYTES_TOUCHED_LATER, graph_nodes
 from lmstrix.engine.faults import EngineFault
 from lmstrix.engine.records import CatalogEntry, LoadEstimate, LoadSettings
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 _ONE_THREAD_BYTES = 64 * 2**20
 """Models smaller than this decode fastest on one thread: handing work over costs more than it saves."""
-_HOST_RESERVE_BYTES = 256 * 2**20
+HOST_RESERVE_BYTES = 256 * 2**20
 """Left to the rest of the machine when no limit was set."""
 
 
@@ -71,14 +72,36 @@ def load_parts(shape: ModelShape, settings: LoadSettings) -> LoadBreakdown:
     assert settings.context_length is not None
     return load_breakdown(
         shape,
-        settings.context_length,
+        allocated_context(settings),
         k_type=settings.k_cache_type or "f16",
         v_type=settings.v_cache_type or "f16",
         slots=settings.parallel_slots,
         unified=settings.unified_kv,
         ubatch=settings.physical_batch_size,
         flash_attention=settings.flash_attention is not False,
+        runtime=dataclasses.replace(EMBEDDED, context_checkpoints=settings.context_checkpoints),
     )
+
+
+def allocated_context(settings: LoadSettings) -> int:
+    """The context llama.cpp is told to allocate. It divides that among slots without a shared cache; each gets all."""
+    assert settings.context_length is not None
+    return settings.context_length * (1 if settings.unified_kv else settings.parallel_slots)
+
+
+def graph_bytes(shape: ModelShape, settings: LoadSettings) -> int:
+    """Address space that the tables of llama.cpp's graphs take; `settings` are effective."""
+    return EMBEDDED_ADDRESS_SPACE.bytes_per_graph_node * _nodes(shape, settings)
+
+
+def graph_bytes_touched_later(shape: ModelShape, settings: LoadSettings) -> int:
+    """What of these tables becomes resident with the first prompt; `settings` are effective."""
+    return NODE_BYTES_TOUCHED_LATER * _nodes(shape, settings)
+
+
+def _nodes(shape: ModelShape, settings: LoadSettings) -> int:
+    assert settings.context_length is not None
+    return graph_nodes(shape, batch=min(settings.physical_batch_size, settings.context_length))
 
 
 def gpu_layers(shape: ModelShape, ratio: float | None) -> int | None:
@@ -107,7 +130,7 @@ def estimate_load(
 
 
 def _host_room_bytes() -> int:
-    return read_host_memory(with_gpus=False).available_bytes - _HOST_RESERVE_BYTES
+    return read_host_memory(with_gpus=False).available_bytes - HOST_RESERVE_BYTES
 
 
 def guardrail_fault(estimate: LoadEstimate) -> EngineFault:

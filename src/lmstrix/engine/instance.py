@@ -17,10 +17,15 @@ if TYPE_CHECKING:
     from lmstrix.engine.llama.process import LlamaProcess
     from lmstrix.engine.records import CatalogEntry, LoadSettings, LogType, PredictionInput, PredictionStats
     from lmstrix.engine.uploads import FileStore
+    from lmstrix.ground.types import MemoryLimit
 
 
 class Instance:
-    """A loaded model. Made by the pool, which also unloads it; `settings` are effective, `context_length` is exact."""
+    """A loaded model. Made by the pool, which also unloads it; `settings` are effective, `context_length` is exact.
+
+    `memory_bytes` is what was predicted, and so what it counts for against the engine's limit; `touched_later_bytes` is
+    what its first prompt makes resident beside the compute buffer; its readings are of the kind `limited_by` names.
+    """
 
     def __init__(
         self,
@@ -30,6 +35,8 @@ class Instance:
         settings: LoadSettings,
         process: LlamaProcess,
         memory_bytes: int,
+        touched_later_bytes: int,
+        limited_by: MemoryLimit,
         ttl_s: float | None,
         jit: bool,
         on_idle: Callable[[Instance], None],
@@ -45,6 +52,8 @@ class Instance:
         self.context_length = self.model.context_length
         self.process = process
         self.memory_bytes = memory_bytes
+        self.touched_later_bytes = touched_later_bytes
+        self.limited_by = limited_by
         self.ttl_s = ttl_s
         self.jit = jit
         self._on_log = on_log

@@ -15,11 +15,21 @@ from collections import defaultdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lmstrix.engine.estimate import effective_settings, estimate_load, gpu_layers, guardrail_fault
+from lmstrix.engine.estimate import (
+    allocated_context,
+    effective_settings,
+    estimate_load,
+    gpu_layers,
+    graph_bytes,
+    graph_bytes_touched_later,
+    guardrail_fault,
+)
 from lmstrix.engine.faults import SAMPLE_SIZE, EngineFault, nothing_loaded_fault, unloaded_fault
 from lmstrix.engine.instance import Instance
 from lmstrix.engine.llama.client import LlamaGoneError
+from lmstrix.engine.llama.idle import IdleChild, ask_idle_child
 from lmstrix.engine.llama.process import Launch, LlamaProcess
+from lmstrix.engine.memory import instance_memory, server_memory
 from lmstrix.engine.records import CatalogEntry, LoadEstimate, LoadSettings, LogEvent
 from lmstrix.ground.context_lengths import SERVER_DEFAULT_CONTEXT_LENGTH
 
@@ -29,7 +39,7 @@ if TYPE_CHECKING:
     from lmstrix.engine.catalog import Catalog
     from lmstrix.engine.llama.process import OnProgress
     from lmstrix.engine.records import LogLevel
-    from lmstrix.ground.types import ModelKind
+    from lmstrix.ground.types import InstanceMemory, MemoryLimit, ModelKind, ServerMemory
 
 _MAX_RUN_DIR_BYTES = 80
 """Longer, and the sockets in it would exceed what the system accepts as a socket's path (104 bytes on macOS)."""
@@ -58,6 +68,8 @@ class InstancePool:
         self._timers: dict[Instance, asyncio.TimerHandle] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._launches: set[asyncio.Task[LlamaProcess]] = set()
+        self._idle: IdleChild | None = None
+        self._limited_by: MemoryLimit = "host"
         self._closed = False
 
     async def start(self) -> None:
@@ -121,6 +133,21 @@ class InstancePool:
         entry = self.catalog.find(model_key, kind=kind)
         return self._estimate(entry, self._effective(entry, settings))
 
+    async def memory(self) -> ServerMemory:
+        """What one more model may take now."""
+        # The cards' free memory changes; without cards, what a child takes by itself does not.
+        if self._idle is None or self._idle.free_card_bytes:
+            self._idle = await ask_idle_child()
+        memory = server_memory(self._idle, limit_bytes=self.memory_limit_bytes, in_use_bytes=self._in_use_bytes())
+        self._limited_by = memory.machine_limited_by
+        return memory
+
+    def instance_memory(self, identifier: str) -> InstanceMemory:
+        """What the instance called exactly that takes."""
+        if identifier not in self._instances:
+            raise self._not_loaded(identifier, self.list_loaded())
+        return instance_memory(self._instances[identifier], self._idle)
+
     async def load(
         self,
         model_key: str,
@@ -149,6 +176,9 @@ class InstancePool:
                 settings=effective,
                 process=process,
                 memory_bytes=estimate.total_bytes,
+                touched_later_bytes=graph_bytes_touched_later(self.catalog.shape(entry), effective),
+                # As it was told to whoever decided to load this: the reading is to be of the same kind.
+                limited_by=self._limited_by,
                 ttl_s=ttl_s,
                 jit=jit,
                 on_idle=self._on_idle,
@@ -203,9 +233,11 @@ class InstancePool:
         return effective_settings(entry, settings, default_context_length=self.default_context_length)
 
     def _estimate(self, entry: CatalogEntry, effective: LoadSettings) -> LoadEstimate:
-        in_use = sum(instance.memory_bytes for instance in self._instances.values()) + sum(self._loading.values())
         shape = self.catalog.shape(entry)
-        return estimate_load(shape, effective, limit_bytes=self.memory_limit_bytes, in_use_bytes=in_use)
+        return estimate_load(shape, effective, limit_bytes=self.memory_limit_bytes, in_use_bytes=self._in_use_bytes())
+
+    def _in_use_bytes(self) -> int:
+        return sum(instance.memory_bytes for instance in self._instances.values()) + sum(self._loading.values())
 
     def _reserve_name(self, identifier: str | None, entry: CatalogEntry) -> str:
         if identifier is None:
@@ -230,20 +262,19 @@ class InstancePool:
     ) -> LlamaProcess:
         context_length = effective.context_length
         assert context_length is not None
-        # Without a shared cache llama.cpp divides the context among the slots; each is to have all that was asked for.
-        slots = 1 if effective.unified_kv else effective.parallel_slots
-        limit = estimate.limit_bytes
+        limit, shape = estimate.limit_bytes, self.catalog.shape(entry)
         launch = Launch(
             model_file=entry.file,
             mmproj_file=entry.mmproj_file,
-            n_ctx=context_length * slots,
+            n_ctx=allocated_context(effective),
             settings=effective,
             embedding=entry.kind == "embedding",
             threads=effective.threads or 1,
             run_dir=self._run_dir,
             expected_bytes=estimate.total_bytes,
             budget_bytes=None if limit is None else limit - estimate.in_use_bytes,
-            gpu_layers=gpu_layers(self.catalog.shape(entry), effective.offload_ratio),
+            graph_bytes=graph_bytes(shape, effective),
+            gpu_layers=gpu_layers(shape, effective.offload_ratio),
         )
 
         def on_line(level: LogLevel, text: str) -> None:
@@ -343,8 +374,8 @@ async def _check_context(process: LlamaProcess, context_length: int) -> None:
     try:
         slots = await process.client.get("/slots")
     except LlamaGoneError as exc:
-        # A limit on the address space may leave room for the model, and none for the threads that serve it.
-        raise await process.death_fault() from exc
+        # Short of address space for one more thread, a child that has just reported itself ready aborts.
+        raise await process.load_fault() from exc
     effective = int(slots[0]["n_ctx"])
     if effective < context_length:
         raise EngineFault(

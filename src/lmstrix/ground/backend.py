@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from lmstrix.ground.types import (
         Deadlines,
         GenerationRequest,
+        InstanceMemory,
         LoadConfig,
         LoadedModel,
         Message,
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
         ModelKind,
         ResourceEstimate,
         ServerInfo,
+        ServerMemory,
         StreamEvent,
         ToolDefinition,
     )
@@ -70,5 +72,11 @@ class ModelBackend(Protocol):
     async def embed(self, instance_id: str, texts: Sequence[str]) -> list[list[float]]: ...
 
     async def estimate(self, model_key: str, config: LoadConfig) -> ResourceEstimate: ...
+
+    async def memory(self) -> ServerMemory | None:
+        """What one more model may take now; None where the server does not say. Never an error."""
+
+    async def instance_memory(self, instance_id: str) -> InstanceMemory | None:
+        """What a loaded instance takes; None where the server does not say. Never an error."""
 
     async def close(self) -> None: ...

@@ -16,6 +16,8 @@ Role = Literal["system", "user", "assistant", "tool"]
 OverflowPolicy = Literal["stopAtLimit", "truncateMiddle", "rollingWindow"]
 ToolChoice = Literal["none", "auto", "required"]
 Confidence = Literal["high", "low"]
+MemoryLimit = Literal["host", "control group", "address space", "memory limit", "graphics card"]
+"""What decides how much one more model may take."""
 AttemptKind = Literal["load", "prefill"]
 """What a context test tries at a length: to load a model at it, or to fill the loaded context with a prompt."""
 StopReason = Literal[
@@ -115,6 +117,45 @@ class ResourceEstimate:
     gpu_total_bytes: int
     passes_guardrails: bool
     confidence: Confidence
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerMemory:
+    """What one more model may take now, as its server sees it, whichever machine that is.
+
+    `available_bytes` is the least of all that limits the server, and `limited_by` names that. An engine's own
+    `--memory-limit` is upheld by its guardrail, by arithmetic and before a load; `machine_bytes` is what there is
+    without it, where a load fails for real, and `machine_limited_by` names what limits that. `boot_id` stays the same
+    until the server's machine starts anew.
+    """
+
+    available_bytes: int
+    limited_by: MemoryLimit
+    machine_bytes: int
+    machine_limited_by: MemoryLimit
+    boot_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InstanceMemory:
+    """What one instance takes, by its server's own figures.
+
+    `memory_bytes` is of one kind with the last `ServerMemory.machine_bytes` asked for before the load. Under a limit of
+    the address space it is the most its process has reserved, without what an idle one has. On a graphics card it is
+    the buffers there. Else it is the most its process has held, code and interpreter included, and what it has reserved
+    for computing and not touched yet: a full context takes no more. `limited_by` says which.
+
+    The buffers are as llama.cpp announced them; `resident_bytes` is what the process holds now.
+    """
+
+    memory_bytes: int
+    limited_by: MemoryLimit
+    weights_bytes: int
+    kv_cache_bytes: int
+    recurrent_state_bytes: int
+    compute_buffer_bytes: int
+    resident_bytes: int
+    peak_resident_bytes: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

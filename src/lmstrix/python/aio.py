@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from lmstrix.python.results import InferenceResult
     from lmstrix.service import LMStrixService
     from lmstrix.service.benching import Benchmarking
-    from lmstrix.service.testing import ContextTestRequest
+    from lmstrix.service.due_tests import ContextTestRequest
 
 
 class AsyncLMStrix:
@@ -283,6 +283,6 @@ def _request(prompt: str, model: str | None, options: AnswerKeywords) -> InferRe
 
 
 def _test_request(options: ContextTestRequest | None, changes: ContextTestKeywords) -> ContextTestRequest:
-    from lmstrix.service.testing import ContextTestRequest
+    from lmstrix.service.due_tests import ContextTestRequest
 
     return replace(options or ContextTestRequest(), **changes)

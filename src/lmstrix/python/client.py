@@ -37,7 +37,7 @@ if TYPE_CHECKING:
         WishKeywords,
     )
     from lmstrix.python.results import ActResult, InferenceResult
-    from lmstrix.service.testing import ContextTestRequest
+    from lmstrix.service.due_tests import ContextTestRequest
 
 
 class LMStrix:

@@ -266,6 +266,9 @@ def show_estimate(console: Console, report: EstimateReport) -> None:
         ("available", f"{format_bytes(report.budget_bytes)}  ({'fits' if report.fits else 'does not fit'})"),
         ("longest that fits", f"{format_tokens(report.predicted_limit)} tokens"),
     ]
+    if parts.checkpoint_bytes:
+        where = "in main memory, once prompts have been answered"
+        rows.insert(-3, ("checkpoints", f"{format_bytes(parts.checkpoint_bytes)}  ({where})"))
     if server is not None:
         verdict = "lets it through" if server.passes_guardrails else "would refuse it"
         rows.append(("server says", f"{format_bytes(server.total_bytes)}  ({report.server_name} {verdict})"))

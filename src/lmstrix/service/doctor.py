@@ -18,7 +18,16 @@ from lmstrix.ground.units import format_bytes
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from lmstrix.ground.types import MemoryLimit
     from lmstrix.service.workspace import Workspace
+
+_LIMITS: dict[MemoryLimit, str] = {
+    "host": "what its machine has free",
+    "control group": "the limit of its control group",
+    "address space": "its limit of the address space",
+    "memory limit": "its own --memory-limit",
+    "graphics card": "what the graphics cards have free",
+}
 
 
 async def examine(workspace: Workspace) -> DoctorReport:
@@ -30,6 +39,8 @@ async def examine(workspace: Workspace) -> DoctorReport:
             await _server(workspace),
             await asyncio.to_thread(_checked, _engine_extra, workspace),
             _checked(_memory, workspace),
+            *_limits(),
+            *_cards(),
         )
     )
 
@@ -125,7 +136,11 @@ async def _server(workspace: Workspace) -> Check:
     try:
         # A greeting needs no token and a listing does, so only this tells whether the server serves us.
         loaded = await connection.backend.list_loaded()
-        return Check(name="server", state="ok", found=f"{connection.name}, {len(loaded)} model(s) loaded")
+        found = f"{connection.name}, {len(loaded)} model(s) loaded"
+        told = await connection.backend.memory()
+        if told is not None:
+            found += f"; one more may take {format_bytes(told.available_bytes)} ({_LIMITS[told.limited_by]})"
+        return Check(name="server", state="ok", found=found)
     except LMStrixError as exc:
         return _failed("server", exc)
     finally:
@@ -152,6 +167,44 @@ def _engine_extra(_workspace: Workspace) -> Check:
 def _memory(_workspace: Workspace) -> Check:
     from lmstrix.core.memory.host import read_host_memory
 
-    memory = read_host_memory()
+    memory = read_host_memory(with_gpus=False)
     found = f"{format_bytes(memory.available_bytes)} free of {format_bytes(memory.total_bytes)}"
+    if memory.working_set_bytes is not None:
+        found += f", of which graphics may use {format_bytes(memory.working_set_bytes)}"
+    if memory.limited_by == "control group":
+        return Check(
+            name="memory",
+            state="note",
+            found=f"{found}: the limit of this control group (container or system unit), not of the machine",
+            remedy="an engine started here has no more either; one started elsewhere may",
+        )
     return Check(name="memory", state="ok", found=found)
+
+
+def _limits() -> list[Check]:
+    """What limits memory here beside what is free."""
+    from lmstrix.core.memory.host import address_space_limit
+
+    limit = address_space_limit()
+    if limit is None:
+        return []
+    found = f"limited to {format_bytes(limit)} for each process, each model of an engine started here included"
+    return [Check(name="address space", state="note", found=found, remedy="ulimit -v unlimited")]
+
+
+def _cards() -> list[Check]:
+    """Each card, with its memory or with what it means that nobody tells it."""
+    from lmstrix.core.memory.cards import read_cards
+
+    cards = read_cards()
+    checks = [
+        Check(
+            name="card",
+            state="ok",
+            found=f"{card.name}: {format_bytes(card.free_bytes)} free of {format_bytes(card.total_bytes)}",
+        )
+        for card in cards.readable
+    ]
+    what = "its memory cannot be read: predictions count main memory only, and a test starts without a budget"
+    checks += [Check(name="card", state="note", found=f"{name}: {what}") for name in cards.unreadable]
+    return checks

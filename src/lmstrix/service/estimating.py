@@ -7,11 +7,11 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from lmstrix.core.memory.estimate import EstimateReport
-from lmstrix.core.memory.host import read_host_memory
-from lmstrix.core.memory.prediction import breakdown, kv_bytes_per_token, predicted_limit, shape_of
+from lmstrix.core.memory.prediction import breakdown, kv_bytes_per_token, shape_of
 from lmstrix.ground.context_lengths import UNKNOWN_DECLARED_TOKENS
 from lmstrix.ground.errors import LMStrixError, UsageError
 from lmstrix.loaders.gguf import read_header
+from lmstrix.service.budgets import assumed_runtime, host_budget, server_budget
 from lmstrix.service.finding import known_models
 
 if TYPE_CHECKING:
@@ -27,19 +27,24 @@ async def estimate(workspace: Workspace, model: str, load: LoadConfig) -> Estima
     if length > declared:
         raise UsageError(f"{record.model_key} declares {declared:,} tokens; --ctx {length:,} is beyond that")
     shape = shape_of(workspace.models_dir / record.file, record, read_header)
-    budget = read_host_memory().model_budget_bytes
+    budget = host_budget(assumed_runtime(workspace.settings.server))
     server_name = server_estimate = None
     # The arithmetic stands without a server; what one says is only a second opinion.
     with suppress(LMStrixError):
         connection = await workspace.connect_running()
         server_name = connection.name
+        told = await server_budget(connection.backend, with_own_limit=True)
+        # Of another machine that does not tell, this one's memory is still the better guess for a table than nothing.
+        budget = told if told.available_bytes is not None else replace(budget, runtime=told.runtime)
         server_estimate = await connection.backend.estimate(record.model_key, replace(load, context_length=length))
+    assert budget.available_bytes is not None
     return EstimateReport(
         record=record,
         context_length=length,
-        breakdown=breakdown(shape, length, load),
-        budget_bytes=budget,
-        predicted_limit=predicted_limit(shape, budget, declared, load),
+        breakdown=breakdown(shape, length, load, runtime=budget.runtime),
+        budget_bytes=budget.available_bytes,
+        used_bytes=budget.use(shape, length, load),
+        predicted_limit=budget.limit(shape, declared, load),
         kv_bytes_per_token=kv_bytes_per_token(shape, length, load),
         server_name=server_name,
         server_estimate=server_estimate,

@@ -39,11 +39,12 @@ if TYPE_CHECKING:
     from lmstrix.ground.types import LoadConfig, LoadedModel, StreamEvent
     from lmstrix.service.batching import BatchRequest
     from lmstrix.service.benching import Benchmarking, BenchOptions
+    from lmstrix.service.due_tests import ContextTestRequest
     from lmstrix.service.histories import ModelHistory
     from lmstrix.service.inferring import Inferring, InferWords
     from lmstrix.service.powering import PowerReport
     from lmstrix.service.scanning import Forget
-    from lmstrix.service.testing import ContextTesting, ContextTestRequest
+    from lmstrix.service.testing import ContextTesting
 
 
 class LMStrixService(Workspace):

@@ -24,10 +24,12 @@ if TYPE_CHECKING:
 async def present_conditions(backend: ModelBackend, lmstudio_home: Path | None) -> Conditions:
     """What a load would depend on now. Neither memory nor settings of another machine are seen from here."""
     server = backend.server
+    told = await backend.memory()
     if not is_local(server.address):
-        return Conditions(engine_version=server.version)
+        free_bytes, boot_id = (told.machine_bytes, told.boot_id) if told else (None, None)
+        return Conditions(free_bytes=free_bytes, engine_version=server.version, boot_id=boot_id)
     return Conditions(
-        free_bytes=read_host_memory().model_budget_bytes,
+        free_bytes=told.machine_bytes if told else read_host_memory().model_budget_bytes,
         engine_version=server.version,
         guardrail=guardrail_mode(lmstudio_home) if lmstudio_home and server.engine == "lmstudio" else None,
         boot_id=boot_identity(),

@@ -6,11 +6,11 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from lmstrix.core.answers.recommend import Advice, Candidate, Wish, recommend
-from lmstrix.core.memory.host import read_host_memory
-from lmstrix.core.memory.prediction import breakdown, shape_of
+from lmstrix.core.memory.prediction import shape_of
 from lmstrix.ground.context_lengths import UNKNOWN_DECLARED_TOKENS
 from lmstrix.ground.types import DEFAULT_LOAD
 from lmstrix.loaders.gguf import read_header
+from lmstrix.service.budgets import Budget, assumed_runtime, host_budget
 from lmstrix.service.logs import call_statistics
 
 if TYPE_CHECKING:
@@ -22,26 +22,26 @@ ASSUMED_CONTEXT_LENGTH = 8192  # for models without a tested one: a declared 128
 
 def advise(workspace: Workspace, wish: Wish) -> Advice:
     """Rank the models that are there for a wish; this machine's memory limits them unless the wish says otherwise."""
+    budget = host_budget(assumed_runtime(workspace.settings.server))
     # An address may be another machine, whose memory is not known here.
     if wish.budget_bytes is None and workspace.settings.server in ("auto", "lmstudio", "embedded"):
-        wish = replace(wish, budget_bytes=read_host_memory().model_budget_bytes)
+        wish = replace(wish, budget_bytes=budget.available_bytes)
     speeds = {item.model_path: item.mean_decode_tokens_per_second for item in call_statistics(workspace)}
     records = [record for record in workspace.registry() if not record.is_missing]
-    candidates = [_candidate(workspace, record, wish, speeds.get(record.path)) for record in records]
+    candidates = [_candidate(workspace, record, wish, budget, speeds.get(record.path)) for record in records]
     return recommend(candidates, wish)
 
 
-def _candidate(workspace: Workspace, record: ModelRecord, wish: Wish, speed: float | None) -> Candidate:
+def _candidate(workspace: Workspace, record: ModelRecord, wish: Wish, budget: Budget, speed: float | None) -> Candidate:
     declared = record.max_context_length or UNKNOWN_DECLARED_TOKENS
     needed = wish.min_context_length or record.tested_context_length or ASSUMED_CONTEXT_LENGTH
     shape = shape_of(workspace.models_dir / record.file, record, read_header)
     known = record.best_result
-    taken = breakdown(shape, min(needed, declared), DEFAULT_LOAD)
     return Candidate(
         model_key=record.model_key,
         kind=record.kind,
         size_bytes=record.size_bytes or 0,
-        memory_bytes=taken.total_bytes,
+        memory_bytes=budget.use(shape, min(needed, declared), DEFAULT_LOAD),
         params=record.params,
         bits=record.bits,
         declared_context_length=record.max_context_length,

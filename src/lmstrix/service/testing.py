@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import time
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from lmstrix.core.answers.load_policy import OWN_PREFIX
-from lmstrix.core.context.ended import leaves_more
 from lmstrix.core.context.machine_belief import MachineBelief
 from lmstrix.core.context.report import (
     ContextReport,
@@ -24,18 +23,27 @@ from lmstrix.core.context.tester import INSTANCE_PREFIX, ContextTester
 from lmstrix.core.context.verdict import Outcome
 from lmstrix.core.history import History
 from lmstrix.core.memory.host import read_host_memory
-from lmstrix.core.memory.prediction import breakdown, predicted_limit, shape_of
 from lmstrix.core.registry.places import place_of
 from lmstrix.core.registry.results import Configuration, ContextResult
-from lmstrix.ground.context_lengths import ALIGNMENT_TOKENS, UNKNOWN_DECLARED_TOKENS
-from lmstrix.ground.errors import LMStrixError, UsageError
+from lmstrix.ground.context_lengths import UNKNOWN_DECLARED_TOKENS
+from lmstrix.ground.errors import LMStrixError
 from lmstrix.ground.tasks import to_its_end
-from lmstrix.ground.types import DEFAULT_LOAD, Deadlines, LoadConfig, Provenance
-from lmstrix.loaders.gguf import read_header
+from lmstrix.ground.types import Deadlines, LoadConfig, Provenance
 from lmstrix.service import continuing, forecasting
+from lmstrix.service.budgets import Budget, assumed_runtime, host_budget, server_budget
+from lmstrix.service.due_tests import (
+    TESTED_ALREADY,
+    ContextTestRequest,
+    ceiling_of,
+    due_models,
+    is_due,
+    model_shape,
+    named_model,
+)
 from lmstrix.service.finding import known_models
 from lmstrix.service.guardrails import explain, guardrail_limit, refused_outcome
 from lmstrix.service.old_failures import announce_cap, present_conditions, refuse, settle_unfinished, standing_failure
+from lmstrix.service.told_costs import load_cost
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -47,30 +55,10 @@ if TYPE_CHECKING:
     from lmstrix.core.registry.records import ModelRecord
     from lmstrix.core.registry.registry import ModelRegistry
     from lmstrix.ground.backend import ModelBackend
-    from lmstrix.ground.choices import EndedBy, Precision, TestOrder
+    from lmstrix.ground.choices import TestOrder
     from lmstrix.service.workspace import Workspace
 
-_TESTED_ALREADY = "tested already (--force tests again)"
 SILENCE_S = 180.0  # without progress: a prefill of a long prompt may take many minutes, but it advances
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ContextTestRequest:
-    """What `lmstrix test` can be told; None leaves a default."""
-
-    threshold: int | None = None
-    context_length: int | None = None
-    precision: Precision = "balanced"
-    fast: bool = False
-    force: bool = False
-    reset: bool = False
-    prompt: str | None = None
-    load_timeout_s: float | None = None
-    budget_s: float | None = None
-    load: LoadConfig = DEFAULT_LOAD
-    unload_others: bool = False
-    resume: bool = False
-    ignore_guardrail: bool = False
 
 
 class ContextTesting:
@@ -110,7 +98,7 @@ class ContextTesting:
         """Test them one after the other, until one ends in a way that all others would. Cancelled, it cleans up."""
         workspace, options = self._workspace, self._options
         registry = await known_models(workspace)
-        named = _named(registry, self._model, options)
+        named = named_model(registry, self._model, options)
         with History(workspace.paths.history_file) as history:
             if history.set_aside is not None:
                 workspace.notify(f"lmstrix.db was damaged and is set aside as {history.set_aside}")
@@ -118,7 +106,8 @@ class ContextTesting:
                 backend = (await workspace.connect()).backend
                 # Which models are due depends on the server: what was measured on another one says nothing here.
                 registry.place = place_of(backend.server)
-                chosen, self._skipped = ([named], []) if named else _due(workspace, registry, options, self._order)
+                due = ([named], []) if named else due_models(workspace, registry, options, self._order)
+                chosen, self._skipped = due
                 settle_unfinished(history.journal, workspace.notify)
                 alone = await _make_room(workspace, backend, all_models=options.unload_others)
                 run_id = continuing.begin_run(history.journal, chosen, all_models=self._model is None)
@@ -175,9 +164,9 @@ class ContextTesting:
         tests = {
             record.path: forecasting.expected_test(
                 record,
-                _shape_of(self._workspace, record),
+                model_shape(self._workspace, record),
                 configuration,
-                ceiling=_ceiling(record, options)[0],
+                ceiling=ceiling_of(record, options)[0],
                 budget_bytes=read_host_memory().model_budget_bytes if place.is_here else None,
                 recall=not options.fast and options.prompt is None,
             )
@@ -191,22 +180,24 @@ def plan(
 ) -> list[PlannedTest]:
     """What `test` would try, by arithmetic alone: no server is asked and nothing is loaded."""
     registry = workspace.registry()
-    named = _named(registry, model, options)
-    chosen = [named] if named else _due(workspace, registry, options, order)[0]
-    budget = read_host_memory().model_budget_bytes
-    return [_planned(record, _shape_of(workspace, record), budget, options) for record in chosen]
+    named = named_model(registry, model, options)
+    chosen = [named] if named else due_models(workspace, registry, options, order)[0]
+    budget = host_budget(assumed_runtime(workspace.settings.server))
+    return [_planned(record, model_shape(workspace, record), budget, options) for record in chosen]
 
 
-def _planned(record: ModelRecord, shape: ModelShape, budget: int, options: ContextTestRequest) -> PlannedTest:
-    ceiling, _ = _ceiling(record, options)
+def _planned(record: ModelRecord, shape: ModelShape, budget: Budget, options: ContextTestRequest) -> PlannedTest:
+    ceiling, _ = ceiling_of(record, options)
+    available = budget.for_loading(shape, options.load)
+    assert available is not None
 
     def cost(length: int) -> int:
-        return breakdown(shape, length, options.load).total_bytes
+        return budget.cost(shape, length, options.load)
 
     search = ContextSearch(
         cost=cost,
         declared=ceiling,
-        budget_bytes=budget,
+        budget_bytes=available,
         architecture=record.architecture or "",
         precision=options.precision,
         approximate=shape.approximate,
@@ -216,8 +207,8 @@ def _planned(record: ModelRecord, shape: ModelShape, budget: int, options: Conte
         record=record,
         ceiling=ceiling,
         predicted_bytes=cost(ceiling),
-        budget_bytes=budget,
-        predicted_limit=predicted_limit(shape, budget, ceiling, options.load),
+        budget_bytes=available,
+        predicted_limit=budget.limit(shape, ceiling, options.load),
         approximate=shape.approximate,
         first_load=first,
         first_load_bytes=cost(first) if first is not None else None,
@@ -266,12 +257,12 @@ class _TestRun:
 
     async def test(self, record: ModelRecord) -> ModelTest:
         """Test one model, and keep what it teaches for the next."""
-        shape = _shape_of(self._workspace, record)
+        shape = model_shape(self._workspace, record)
         guardrail = await self._guardrail(record, shape)
         subject = await self._subject(record, shape, guardrail)
         # Asked again, now that the guardrail is known: where it still stands, the same would be found once more.
-        if self._only_due and not _leaves_more(record, subject.ceiling, self._options):
-            return ModelTest(record=record, skipped=_TESTED_ALREADY)
+        if self._only_due and not is_due(record, subject.ceiling, self._options):
+            return ModelTest(record=record, skipped=TESTED_ALREADY)
         if guardrail is not None and not guardrail.limit:
             refused = refused_outcome(subject, guardrail, self._provenance)
             self._save(subject, refused.result)
@@ -329,13 +320,12 @@ class _TestRun:
         # A length that the user names is tried as it is, and the refusal reported.
         if options.ignore_guardrail or options.context_length is not None:
             return None
-        ceiling, _ = _ceiling(record, options)
+        ceiling, _ = ceiling_of(record, options)
         limit = await guardrail_limit(self._backend, record.model_key, options.load, ceiling)
         if limit is None:
             return None
-        predicted = None
-        if self._local:
-            predicted = predicted_limit(shape, read_host_memory().model_budget_bytes, ceiling, options.load)
+        budget = await server_budget(self._backend)
+        predicted = None if budget.available_bytes is None else budget.limit(shape, ceiling, options.load)
         guardrail = Guardrail(limit=limit, predicted_limit=predicted)
         if limit:
             self._workspace.notify(f"{record.model_key}: {explain(guardrail, self._place.engine)}")
@@ -344,21 +334,27 @@ class _TestRun:
     async def _subject(self, record: ModelRecord, shape: ModelShape, guardrail: Guardrail | None) -> Subject:
         options = self._options
         configuration = Configuration(engine=self._place.engine, host=self._place.host, load=options.load)
-        ceiling, ceiling_by = _ceiling(record, options)
+        ceiling, ceiling_by = ceiling_of(record, options)
         if guardrail is not None:
             ceiling, ceiling_by = guardrail.limit, "guardrail"
         known_bad = await self._known_bad(record, configuration, ceiling)
+        budget = await server_budget(self._backend)
+        ceiling = max(ceiling, 1)
+        cost = await load_cost(
+            self._backend, budget, shape, model_key=record.model_key, load=options.load, ceiling=ceiling
+        )
         return Subject(
             model_key=record.model_key,
             path=record.path,
             declared=record.max_context_length or UNKNOWN_DECLARED_TOKENS,
-            ceiling=max(ceiling, 1),
+            ceiling=ceiling,
             ceiling_by=ceiling_by,
-            cost=lambda length: breakdown(shape, length, options.load).total_bytes,
-            budget_bytes=read_host_memory().model_budget_bytes if self._local else None,
+            cost=cost.of,
+            budget_bytes=budget.for_loading(shape, options.load),
             configuration=configuration,
+            budget_told=budget.limited_by is not None,
             weights_bytes=None if shape.approximate else shape.file_bytes,
-            approximate=shape.approximate,
+            approximate=cost.approximate,
             lazy=record.format != "gguf",  # MLX takes the KV cache as the prompt grows: a load alone proves nothing
             architecture=record.architecture,
             known_bad=known_bad,
@@ -402,80 +398,6 @@ async def _make_room(workspace: Workspace, backend: ModelBackend, *, all_models:
             " (--unload-others makes room)"
         )
     return not beside
-
-
-def _named(registry: ModelRegistry, model: str | None, options: ContextTestRequest) -> ModelRecord | None:
-    """The one model to test, None for all. Raises what keeps it from being tested."""
-    # Below one step of a context nothing is measured: such a result would only stand in the way of a true one.
-    if options.threshold is not None and options.threshold < ALIGNMENT_TOKENS:
-        raise UsageError(
-            f"--threshold {options.threshold:,} leaves no context to test; give {ALIGNMENT_TOKENS} tokens or more"
-        )
-    if model is None:
-        return None
-    if options.resume:
-        raise UsageError("--continue goes on with a test of all models: test --all --continue")
-    record = registry.find(model)
-    if record.kind == "embedding":
-        raise UsageError(f"{record.model_key} is an embedding model; there is no context limit to test")
-    return record
-
-
-def _due(
-    workspace: Workspace, registry: ModelRegistry, options: ContextTestRequest, order: TestOrder
-) -> tuple[list[ModelRecord], list[ModelTest]]:
-    """The models to test, in order, and those passed over with the reason."""
-    left = continuing.left_over(workspace, registry) if options.resume else None
-    chosen, skipped = [], []
-    for record in registry:
-        reason = None
-        if record.kind == "embedding":
-            reason = "embedding model"
-        elif record.is_missing:
-            reason = "missing"
-        elif left is not None:
-            reason = None if record.path in left else "not left over by the interrupted run"
-        elif not _leaves_more(record, _ceiling(record, options)[0], options):
-            reason = _TESTED_ALREADY
-        if reason is None:
-            chosen.append(record)
-        else:
-            skipped.append(ModelTest(record=record, skipped=reason))
-    keys: dict[TestOrder, Callable[[ModelRecord], object]] = {
-        "id": lambda r: r.model_key,
-        "size": lambda r: r.size_bytes or 0,
-        "ctx": lambda r: r.max_context_length or 0,
-        "risk": lambda r: breakdown(_shape_of(workspace, r), _ceiling(r, options)[0], options.load).total_bytes,
-    }
-    chosen.sort(key=keys[order])  # type: ignore[arg-type]  # each key gives values of one comparable type
-    return chosen, skipped
-
-
-def _leaves_more(record: ModelRecord, ceiling: int, options: ContextTestRequest) -> bool:
-    """Whether a test up to `ceiling` is due: there is no result for its load settings, or one that met no limit."""
-    if options.force or options.reset or options.context_length is not None:
-        return True
-    result = record.result_with(options.load)
-    return result is None or not result.tested_context_length or leaves_more(result, ceiling)
-
-
-def _shape_of(workspace: Workspace, record: ModelRecord) -> ModelShape:
-    return shape_of(workspace.models_dir / record.file, record, read_header)
-
-
-def _ceiling(record: ModelRecord, options: ContextTestRequest) -> tuple[int, EndedBy | None]:
-    """The longest length to try, and what set it; None where a model declares nothing and a length is assumed."""
-    declared = record.max_context_length or UNKNOWN_DECLARED_TOKENS
-    by: EndedBy | None = "declared" if record.max_context_length else None
-    if options.context_length is not None:
-        if options.context_length > declared:
-            raise UsageError(
-                f"{record.model_key} declares {declared:,} tokens; --ctx {options.context_length:,} is beyond that"
-            )
-        return options.context_length, by if options.context_length == declared else "asked_length"
-    if options.threshold is not None and options.threshold < declared:
-        return options.threshold, "threshold"
-    return declared, by
 
 
 def _free_bytes() -> int:

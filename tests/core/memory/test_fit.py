@@ -13,9 +13,9 @@ from lmstrix.core.memory.fit import (
     load_breakdown,
     load_bytes,
     longest_context,
-    runtime_overhead_bytes,
 )
 from lmstrix.core.memory.kv_cache import kv_cache_bytes, recurrent_state_bytes
+from lmstrix.core.memory.runtime import EMBEDDED, EMBEDDED_ADDRESS_SPACE, LLAMA_CPP, LM_STUDIO
 from tests.support.fleet import fleet, fleet_shapes
 
 if TYPE_CHECKING:
@@ -39,7 +39,8 @@ def test_the_parts_are_the_formulas_and_add_up(
     assert parts.compute_buffer_bytes == compute_buffer_bytes(
         shape, length, slots=slots, unified=unified, flash_attention=flash_attention
     )
-    assert parts.runtime_overhead_bytes == runtime_overhead_bytes(shape)
+    assert parts.runtime_overhead_bytes == LLAMA_CPP.overhead_bytes(shape, batch=min(512, length))
+    assert parts.checkpoint_bytes == 0
     whole = load_bytes(shape, length, slots=slots, unified=unified, flash_attention=flash_attention)
     assert parts.total_bytes == whole > shape.file_bytes + parts.context_bytes
 
@@ -80,9 +81,27 @@ def test_quantised_caches_leave_room_for_longer_contexts(shape: ModelShape, leng
     assert longest_context(shape, budget, k_type="q8_0", v_type="q8_0") >= longest_context(shape, budget)
 
 
-def test_known_overhead_replaces_the_estimate() -> None:
+def test_each_server_takes_what_its_own_process_takes() -> None:
     shape = fleet_shapes()["Llama 3.1 8B Instruct"]
-    assert load_bytes(shape, 4_096, overhead_bytes=0) == load_bytes(shape, 4_096) - runtime_overhead_bytes(shape)
+    embedded = load_bytes(shape, 4_096, runtime=EMBEDDED)
+    assert load_bytes(shape, 4_096) - embedded == LLAMA_CPP.base_bytes - EMBEDDED.base_bytes > 0
+
+
+def test_the_graph_of_a_delta_net_grows_with_the_batch() -> None:
+    shape = fleet_shapes()["Qwen3.5 9B"]
+    half, whole = (EMBEDDED_ADDRESS_SPACE.overhead_bytes(shape, batch=batch) for batch in (512, 1024))
+    assert whole - half == 40 * 512 * EMBEDDED_ADDRESS_SPACE.bytes_per_graph_node
+    dense = fleet_shapes()["Llama 3.1 8B Instruct"]
+    assert EMBEDDED.overhead_bytes(dense, batch=512) == EMBEDDED.overhead_bytes(dense, batch=1024)
+
+
+def test_checkpoints_are_kept_of_recurrent_state_alone_and_for_every_slot() -> None:
+    hybrid, dense = fleet_shapes()["Qwen3.5 35B-A3B"], fleet_shapes()["Llama 3.1 8B Instruct"]
+    for slots in (1, 4):
+        parts = load_breakdown(hybrid, 8_192, slots=slots, runtime=LM_STUDIO)
+        assert parts.checkpoint_bytes == 32 * recurrent_state_bytes(hybrid) * slots
+        assert parts.total_bytes == parts.loaded_bytes + parts.checkpoint_bytes
+    assert load_breakdown(dense, 8_192, runtime=LM_STUDIO).checkpoint_bytes == 0
 
 
 def test_flash_attention_spares_the_scores() -> None:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import psutil
 import pytest
 
-from lmstrix.core.memory.host import GpuMemory, HostMemory, MemoryLimit, cgroup_limit, read_host_memory
+from lmstrix.core.memory.cards import GpuMemory
+from lmstrix.core.memory.host import GroupLimit, HostMemory, cgroup_limit, read_host_memory
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -35,7 +36,7 @@ def test_version_2_takes_the_tightest_group_on_the_way_up(tmp_path: Path) -> Non
             "sys/fs/cgroup/user.slice/work.scope/memory.max": "max\n",
         },
     )
-    assert cgroup_limit(tmp_path) == MemoryLimit(4 * _GIB, 2 * _GIB)
+    assert cgroup_limit(tmp_path) == GroupLimit(4 * _GIB, 2 * _GIB)
 
 
 def test_version_1_reads_the_memory_controller(tmp_path: Path) -> None:
@@ -50,7 +51,7 @@ def test_version_1_reads_the_memory_controller(tmp_path: Path) -> None:
             "sys/fs/cgroup/memory/memory.limit_in_bytes": str(2**63 - 4096),
         },
     )
-    assert cgroup_limit(tmp_path) == MemoryLimit(2 * _GIB, _GIB - 1024)
+    assert cgroup_limit(tmp_path) == GroupLimit(2 * _GIB, _GIB - 1024)
 
 
 def test_no_group_no_limit(tmp_path: Path) -> None:

@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from lmstrix.core.memory.fit import compute_buffer_bytes, load_bytes, runtime_overhead_bytes
+from lmstrix.core.memory.fit import compute_buffer_bytes, load_bytes
 from lmstrix.core.memory.kv_cache import kv_cache_bytes, recurrent_state_bytes
+from lmstrix.core.memory.runtime import LLAMA_CPP
 from lmstrix.core.memory.shape import ModelShape, shape_from_metadata
 from tests.core.memory.allocations import Allocations, allocations
 from tests.core.memory.hollow_gguf import write_hollow_gguf
-from tests.core.memory.hollow_models import CLASSES, HollowModel, Widths, dense, linear_hybrid, sliding
+from tests.core.memory.hollow_models import CLASSES, HollowModel, Widths, dense, latent, linear_hybrid, sliding
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -107,12 +108,46 @@ def test_batch_sizes(tmp_path: Path, ubatch: int) -> None:
     assert compute_buffer_bytes(shape, 4_096, ubatch=ubatch) / _MIB == pytest.approx(actual.compute, rel=0.01)
 
 
+@pytest.mark.parametrize("slots", [1, 4])
+@pytest.mark.parametrize(("groups", "value_heads"), [(16, 16), (16, 32)])
+@pytest.mark.parametrize("n_embd", [512, 2048])
+def test_compute_buffers_of_delta_nets_of_true_widths(
+    tmp_path: Path, n_embd: int, groups: int, value_heads: int, slots: int
+) -> None:
+    widths = Widths(n_embd=n_embd, n_ff=256)  # so that the recurrent step is the widest
+    model = linear_hybrid(widths, groups=groups, value_heads=value_heads)
+    shape, actual = _load(tmp_path, model, 2_048, n_parallel=slots, kv_unified=slots > 1, enums=_flash(True))
+    assert compute_buffer_bytes(shape, 2_048, slots=slots) / _MIB == pytest.approx(actual.compute, rel=0.005)
+
+
+@pytest.mark.parametrize("model", [dense, sliding, linear_hybrid])
+@pytest.mark.parametrize("n_head_kv", [4, 8])
+def test_compute_buffers_where_most_heads_have_keys_of_their_own(
+    tmp_path: Path, n_head_kv: int, model: Callable[[Widths], HollowModel]
+) -> None:
+    widths = Widths(n_layers=8, n_head_kv=n_head_kv, head_dim=256, n_ff=512)
+    shape, actual = _load(tmp_path, model(widths), 1_024, enums=_flash(True))
+    assert compute_buffer_bytes(shape, 1_024) / _MIB == pytest.approx(actual.compute, rel=0.005)
+
+
+@pytest.mark.parametrize(("head_dim", "rank"), [(128, 256), (256, 256)])
+def test_compute_buffers_of_latent_attention(tmp_path: Path, head_dim: int, rank: int) -> None:
+    shape, actual = _load(
+        tmp_path, latent(Widths(n_head=16, head_dim=head_dim, n_ff=256), rank=rank), 1_024, enums=_flash(True)
+    )
+    assert compute_buffer_bytes(shape, 1_024) / _MIB == pytest.approx(actual.compute, rel=0.005)
+
+
 @_reads_proc
+@pytest.mark.parametrize("model", [dense, linear_hybrid])
 @pytest.mark.parametrize("n_vocab", [1_024, 65_536])
-def test_runtime_overhead_covers_what_a_loaded_process_holds(tmp_path: Path, n_vocab: int) -> None:
-    shape, actual = _load(tmp_path, dense(Widths(n_vocab=n_vocab)), 4_096)
-    resident = actual.resident["VmRSS"] * 1024 - (actual.kv + actual.model) * _MIB
-    assert 0.3 * runtime_overhead_bytes(shape) < resident < 1.1 * runtime_overhead_bytes(shape)
+def test_runtime_overhead_covers_what_a_loaded_process_holds(
+    tmp_path: Path, n_vocab: int, model: Callable[[Widths], HollowModel]
+) -> None:
+    shape, actual = _load(tmp_path, model(Widths(n_vocab=n_vocab)), 4_096)
+    resident = actual.resident["VmRSS"] * 1024 - (actual.kv + actual.recurrent + actual.model) * _MIB
+    overhead = LLAMA_CPP.overhead_bytes(shape, batch=512)
+    assert 0.6 * overhead < resident < 1.1 * overhead
 
 
 @_reads_proc

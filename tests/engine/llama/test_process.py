@@ -122,7 +122,7 @@ async def test_a_missing_runtime_is_told_with_its_remedy(
 ) -> None:
     child = tmp_path / "child.py"
     child.write_text(f"import json; print(json.dumps({{'failed': {said!r}}}))")
-    monkeypatch.setattr("lmstrix.engine.llama.process._CHILD", child)
+    monkeypatch.setattr("lmstrix.engine.llama.process.CHILD", child)
     fault = await failure(launch_of(scripted_model(), tmp_path / "run"))
     assert fault.title == "The llama.cpp runtime cannot be imported"
     assert (fault.cause, fault.suggestion) == (said, remedy)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -18,21 +19,28 @@ if TYPE_CHECKING:
     from lmstrix.core.context.report import ContextTestOptions, Subject
     from lmstrix.core.history.conditions import Conditions
     from lmstrix.ground.backend import ModelBackend
-    from lmstrix.ground.types import LoadedModel
+    from lmstrix.ground.types import InstanceMemory, LoadedModel, ServerMemory
 
 # For a tester that is killed: what it leaves loaded goes by itself. Servers count idle time, but should one count from
 # the beginning of a request, no prefill may take so long: a million tokens at 25 per second.
 TIME_TO_LIVE_S = 12 * 3600.0
-LEAST_READABLE_BYTES = 2 * 2**30  # below this, what other programs take and free drowns the difference
+LEAST_READABLE_BYTES = 2 * 2**30  # below this, what other programs take and free drowns a difference of free memory
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HeldLoad:
-    """A load that held: what was asked, what was given, and the memory it was seen to take, None where not seen."""
+    """A load that held: what was asked, what was given, what it was seen to take, and how long it took.
+
+    `memory_bytes` is None where nothing was seen; `exact` when it is the server's own figure and not a difference of
+    free memory. `free_bytes` is what was left beside it; None where nobody knows.
+    """
 
     asked: int
     given: int
     memory_bytes: int | None
+    exact: bool
+    free_bytes: int | None
+    seconds: float
 
     @property
     def ending(self) -> Ending:
@@ -91,10 +99,11 @@ class LoadAttempts:
         self.loads += 1
         instance_id = self._new_instance_id()
         self._logbook.step("load", length)
-        # Memory is read only around loads large enough for the difference to mean something.
+        # Asking a driver for its cards' memory may take longer than a small load.
         telling = self._subject.cost(length) >= LEAST_READABLE_BYTES
         free_before = self._read_memory() if telling else None
         self._logbook.conditions = await self._read_conditions()
+        started_at_s = time.perf_counter()
         with self._logbook.intent("load", length) as intent:
             try:
                 instance = await self._backend.load(
@@ -116,13 +125,35 @@ class LoadAttempts:
                 return ending
             self.instance = instance
             intent.settle(Outcome.OK, detail=f"effective context {instance.context_length}")
-        free_after = self._read_memory() if telling else None
-        taken = free_before - free_after if free_before and free_after else 0
-        # Where weights are mapped from the file they count as free memory: such a reading says nothing.
-        seen = taken if taken >= self._subject.cost(FLOOR_TOKENS) / 2 else None
-        self.latest = HeldLoad(asked=length, given=instance.context_length, memory_bytes=seen)
+        seconds = time.perf_counter() - started_at_s
+        exact, server = await self.read_instance(), await self._backend.memory()
+        free_after = self._read_memory() if server is None else _left_beside(server, exact)
+        taken = self._difference(free_before, free_after) if exact is None else exact.memory_bytes
+        self.latest = HeldLoad(
+            asked=length,
+            given=instance.context_length,
+            memory_bytes=taken,
+            exact=exact is not None,
+            free_bytes=free_after,
+            seconds=seconds,
+        )
         self._logbook.step("load", length, outcome=self.latest.ending.outcome, detail=self.latest.ending.detail)
         return Ending(Outcome.OK)
+
+    async def read_instance(self) -> InstanceMemory | None:
+        """What the instance in hand takes now, by its server's own figures; None where it does not say.
+
+        After a prefill that is what the prefill has shown: figures are of the most that was held so far.
+        """
+        return None if self.instance is None else await self._backend.instance_memory(self.instance.instance_id)
+
+    def _difference(self, free_before: int | None, free_after: int | None) -> int | None:
+        """What a load took of the free memory, where that means something."""
+        if free_before is None or free_after is None:
+            return None
+        taken = free_before - free_after
+        # Where weights are mapped from the file they count as free memory: such a reading says nothing.
+        return taken if taken >= self._subject.cost(FLOOR_TOKENS) / 2 else None
 
     async def release(self) -> None:
         """Unload our instance, if there is one."""
@@ -132,3 +163,14 @@ class LoadAttempts:
                 await self._backend.unload(self.instance.instance_id, kind=self.instance.kind)
             # Forgotten only now: cancelled while it unloads, the instance is still known to whoever cleans up.
             self.instance = None
+
+
+def _left_beside(server: ServerMemory, taken: InstanceMemory | None) -> int:
+    """What a load has left of its server's memory, once it has touched all that it is to touch."""
+    if taken is None:
+        return server.machine_bytes
+    if taken.limited_by == "address space":
+        return max(0, server.machine_bytes - taken.memory_bytes)  # every process has that limit for itself
+    if taken.limited_by == "graphics card":
+        return server.machine_bytes
+    return max(0, server.machine_bytes - max(0, taken.memory_bytes - taken.resident_bytes))

@@ -68,8 +68,9 @@ class Belief:
         """The chance that a load of `n` tokens holds, and when `filled`, that its prefill does too."""
         growth = self._prior.curve.growth(n)
         # The search asks this hundreds of times per decision: names are local, and `beyond` is written out.
-        transient_constant = BELIEF.transient_constant_bytes * self._prior.scale * filled
-        transient_share = BELIEF.transient_share * filled
+        told_share = (BELIEF.told_transient_share if self._prior.told else 1.0) * filled
+        transient_constant = BELIEF.transient_constant_bytes * self._prior.scale * told_share
+        transient_share = BELIEF.transient_share * told_share
         total = 0.0
         erfc, root = math.erfc, math.sqrt(0.5)
         for weight, slope, u, mean, sd, low, high, beyond_high, mass, _, _ in self._hypotheses:
@@ -105,7 +106,6 @@ class Belief:
         """What was known of the machine before, after this model's overhead, slope and budget."""
         prior, machine, architecture = self._prior, self._prior.machine, self._prior.architecture
         overhead, slope, budget_ratio = self._posterior()
-        shared_overhead = machine.overhead_bytes or BELIEF.overhead_bytes.scaled(prior.scale)
         slopes, counts = dict(machine.slopes), dict(machine.slope_models)
         if slope.sd < BELIEF.settled_slope_sd * slope.mean:
             shared_slope = machine.slopes.get(architecture, BELIEF.slope)
@@ -115,7 +115,7 @@ class Belief:
         learnt = replace(
             machine,
             models=machine.models + 1,
-            overhead_bytes=shared_overhead.taught(prior.overhead, overhead),
+            overhead_bytes=prior.shared_overhead.taught(prior.overhead, overhead),
             slopes=slopes,
             slope_models=counts,
         )

@@ -26,6 +26,15 @@ class BeliefConstants:
 
     overhead_bytes: Normal = field(default=Normal(0.45 * GIB, 0.32 * GIB))
     """Driver, runtime and allocator beside the formula's own 96 MiB: 0.3 to 0.75 GiB in public logs."""
+    told_overhead: tuple[float, float] = (4 * MIB, 0.015)
+    """(constant, share of the cost at the shortest length), together the sd where the server itself tells the budget
+    and what it takes: predictions of the embedded engine's loads are within 2 % (docs/optimizer.md)."""
+    told_slope_sd: float = 0.02
+    """The same as `slope.sd` there; the mean is 1."""
+    told_budget_share: float = 0.004
+    """The same as `budget_reading_share` there."""
+    told_transient_share: float = 0.25
+    """How much of the usual transient is left there: such a reading counts what a full context will touch."""
     overhead_scatter_bytes: float = 0.08 * GIB
     """How far one model's overhead is from its machine's: the worlds draw 0 to 0.25 GiB, an sd of 0.07."""
     overhead_regimes: tuple[tuple[float, float], ...] = ((1.0, 0.94), (4.0, 0.06))

@@ -83,7 +83,9 @@ class Prior:
     slope: Normal
     slope_tail_weight: float
     budget_ratio: Normal
+    shared_overhead: Normal
     scale: float
+    told: bool = False
     budget_known: bool = True
 
     @classmethod
@@ -95,31 +97,39 @@ class Prior:
         architecture: str,
         machine: MachineBelief,
         approximate: bool = False,
+        told: bool = False,
         budget_known: bool = True,
     ) -> Prior:
         """The prior of a model of `architecture`, after what `machine` has learnt."""
         budget_bytes = max(budget_bytes, BELIEF.least_budget_bytes)
         scale = min(1.0, budget_bytes / BELIEF.full_size_budget_bytes)
         overhead = machine.overhead_bytes or BELIEF.overhead_bytes.scaled(scale)
+        budget_share, usual = BELIEF.budget_reading_share, BELIEF.slope
+        if told:
+            constant, share = BELIEF.told_overhead
+            overhead = machine.overhead_bytes or Normal(0.0, math.hypot(constant, share * curve.fixed_bytes))
+            budget_share, usual = BELIEF.told_budget_share, Normal(1.0, BELIEF.told_slope_sd)
         learnt = machine.slopes.get(architecture)
         tail = BELIEF.approximate_tail_weight if approximate else BELIEF.slope_tail_weight
-        slope = Normal(BELIEF.slope.mean, BELIEF.approximate_slope_sd if approximate else BELIEF.slope.sd)
+        slope = Normal(usual.mean, BELIEF.approximate_slope_sd) if approximate else usual
         if learnt is not None:
             # What was measured replaces what was assumed, the doubt about a guessed cost included.
             slope = learnt
             tail /= 1 + BELIEF.slope_tail_fading * machine.slope_models.get(architecture, 1)
-        budget_read = Normal(budget_bytes, BELIEF.budget_reading_share * budget_bytes)
+        budget_read = Normal(budget_bytes, budget_share * budget_bytes)
         return cls(
             architecture=architecture,
             machine=machine,
             curve=curve,
             budget_bytes=budget_bytes,
             budget=_settled(budget_read, machine.budgets),
-            overhead=overhead.widened(BELIEF.overhead_scatter_bytes * scale),
+            overhead=overhead.widened(0.0 if told else BELIEF.overhead_scatter_bytes * scale),
+            shared_overhead=overhead,
             slope=slope.widened(BELIEF.slope_scatter),
             slope_tail_weight=tail,
             budget_ratio=machine.budget_ratio or BELIEF.budget_ratio,
             scale=scale,
+            told=told,
             budget_known=budget_known,
         )
 
@@ -157,7 +167,8 @@ class Prior:
     def budget_noise(self, reading: BudgetReading) -> Normal:
         """What a budget reading says, and how surely: the more of it the load takes, the less is left to misread."""
         taken = self.reading_noise(reading.memory_bytes, exact=reading.exact)
-        free = math.hypot(BELIEF.budget_reading_share * reading.free_bytes, BELIEF.reading_constant_bytes * self.scale)
+        constant = 0.0 if reading.exact else BELIEF.reading_constant_bytes * self.scale
+        free = math.hypot(BELIEF.budget_reading_share * reading.free_bytes, constant)
         return Normal(reading.memory_bytes + reading.free_bytes, math.hypot(taken, free))
 
     @property
@@ -171,6 +182,8 @@ class Prior:
 
     def transient_bytes(self, growth: float, slope: float, u: float) -> float:
         """What a prefill takes beside the load."""
+        if self.told:
+            u *= BELIEF.told_transient_share
         return u * (BELIEF.transient_constant_bytes * self.scale + BELIEF.transient_share * slope * growth)
 
 

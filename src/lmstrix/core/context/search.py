@@ -47,9 +47,9 @@ class ContextSearch:
     what models may take, None when nobody knows. `learned` is what `learned()` of the previous search on this machine
     returned. `known_good` and `known_bad` are lengths remembered from earlier tests; the bad one is never reached.
     `weights_bytes` is what the model takes without any context: where that fits, the shortest context is tried whatever
-    is believed, and where it does not, nothing is. `lazy` is for backends that take the cache only as the prompt grows:
-    one load, then growing prefills. `seed` changes nothing: the belief is computed, not sampled, and equal evidence
-    gives equal questions.
+    is believed, and where it does not, nothing is. `told` says that the budget is the server's own word, as are its
+    readings. `lazy` is for backends that take the cache only as the prompt grows: one load, then growing prefills.
+    `seed` changes nothing: the belief is computed, not sampled, and equal evidence gives equal questions.
 
     Loads come first, then prefills: `next_load` and `next_prefill` say what to try until they say None, and the
     `observe_` methods take what happened. Only evidence about memory belongs in them.
@@ -71,6 +71,7 @@ class ContextSearch:
         known_bad: int | None = None,
         weights_bytes: int | None = None,
         approximate: bool = False,
+        told: bool = False,
         lazy: bool = False,
     ) -> None:
         self.seed = seed
@@ -88,6 +89,7 @@ class ContextSearch:
             architecture=architecture,
             machine=learned or MachineBelief(),
             approximate=approximate,
+            told=told,
         )
         self._weights_fit = None if weights_bytes is None or budget_bytes is None else weights_bytes <= budget_bytes
         self._seen = Observations(remembered=None if known_good is None else min(known_good, top))

@@ -192,7 +192,10 @@ class _ModelTest:
             verified = await self._verify(length)
             if verified.outcome is Outcome.TRUNCATED:
                 return self._end_truncated(verified)
-            self.search.observe_prefilled(length, ok=verified.filled)
+            taken = await self.attempts.read_instance() if verified.filled else None
+            self.search.observe_prefilled(
+                length, ok=verified.filled, memory_bytes=taken.memory_bytes if taken else None, exact=taken is not None
+            )
             if verified.filled:
                 self._filled = length, verified
             else:
@@ -207,7 +210,13 @@ class _ModelTest:
             if last.outcome is Outcome.OK:
                 held = self.attempts.latest
                 assert held is not None
-                self.search.observe_loaded(length, context_length=held.given, memory_bytes=held.memory_bytes)
+                self.search.observe_loaded(
+                    length,
+                    context_length=held.given,
+                    memory_bytes=held.memory_bytes,
+                    exact=held.exact,
+                    free_bytes=held.free_bytes if held.exact else None,
+                )
             else:
                 self._observe_failed_load(length, last)
         return last
@@ -356,6 +365,7 @@ def _search(subject: Subject, options: ContextTestOptions, learned: MachineBelie
         known_bad=subject.known_bad.context_length if subject.known_bad else None,
         weights_bytes=subject.weights_bytes,
         approximate=subject.approximate,
+        told=subject.budget_told,
         lazy=subject.lazy,
     )
 

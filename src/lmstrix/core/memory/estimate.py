@@ -15,13 +15,15 @@ if TYPE_CHECKING:
 class EstimateReport:
     """What a load takes by our arithmetic, and by the server's own where one answers.
 
-    `predicted_limit` is the longest context that fits `budget_bytes`; 0 when none does.
+    `predicted_limit` is the longest context that fits `budget_bytes`; 0 when none does. `used_bytes` is what counts
+    against that: context checkpoints only where they lie in the same memory.
     """
 
     record: ModelRecord
     context_length: int
     breakdown: LoadBreakdown
     budget_bytes: int
+    used_bytes: int
     predicted_limit: int
     kv_bytes_per_token: float
     server_name: str | None = None
@@ -29,4 +31,4 @@ class EstimateReport:
 
     @property
     def fits(self) -> bool:
-        return self.breakdown.total_bytes <= self.budget_bytes
+        return self.used_bytes <= self.budget_bytes

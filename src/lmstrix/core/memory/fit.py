@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypedDict, Unpack
 
 from lmstrix.core.memory.kv_cache import cells, kv_cache_bytes, recurrent_state_bytes, sliding_cells
+from lmstrix.core.memory.runtime import LLAMA_CPP, Runtime
 from lmstrix.ground.context_lengths import longest_aligned_below
 
 if TYPE_CHECKING:
@@ -23,20 +24,21 @@ __all__ = [
     "load_breakdown",
     "load_bytes",
     "longest_context",
-    "runtime_overhead_bytes",
 ]
 
-_RUNTIME_BASE_BYTES = 48 * 2**20
-_RUNTIME_BYTES_PER_VOCABULARY_ENTRY = 208
 _INPUT_ELEMENTS = 11
 """Token, position and cache index of each token of a batch, in f32 elements."""
+_CONVOLUTION_WINDOW = 3
+"""Earlier inputs that a convolution over four tokens keeps for each sequence."""
+_DELTA_NET_ROOM = 8
+"""The widest inputs, over the width of the model, for which the third set fits into rows that are free."""
 _PROJECTOR_RUNTIME_FACTOR = 1.35
 """A projector's memory over its file size: weights and the buffers of one image."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoadBreakdown:
-    """What a load takes, in bytes."""
+    """What a load takes, in bytes. `checkpoint_bytes` come only with use, in main memory whatever holds the rest."""
 
     weights_bytes: int
     kv_cache_bytes: int
@@ -44,6 +46,7 @@ class LoadBreakdown:
     compute_buffer_bytes: int
     projector_bytes: int
     runtime_overhead_bytes: int
+    checkpoint_bytes: int = 0
     approximate: bool = False
 
     @property
@@ -52,9 +55,14 @@ class LoadBreakdown:
         return self.kv_cache_bytes + self.recurrent_state_bytes + self.compute_buffer_bytes
 
     @property
+    def loaded_bytes(self) -> int:
+        """What the model takes with its context full, before checkpoints have piled up."""
+        return self.weights_bytes + self.projector_bytes + self.runtime_overhead_bytes + self.context_bytes
+
+    @property
     def total_bytes(self) -> int:
         """All of it."""
-        return self.weights_bytes + self.projector_bytes + self.runtime_overhead_bytes + self.context_bytes
+        return self.loaded_bytes + self.checkpoint_bytes
 
 
 def compute_buffer_bytes(
@@ -77,7 +85,8 @@ def compute_buffer_bytes(
     Source: fitted to the buffers llama.cpp (build 11549) reports on a CPU, over twelve classes of architecture, the
     true widths of 27 models, 1k to 32k cells, batches of 64 to 2048 and 1 to 8 slots. With flash attention within 0.3 %
     for dense, sliding and expert layers, 13 % elsewhere and then high rather than low; without it within 7 % (16 % low
-    for latent attention in batches under 256). On a GPU about the same lies in device memory.
+    for latent attention in batches under 256). Delta nets: within 1 % for one sequence in batches of 512. On a GPU
+    about the same lies in device memory.
     """
     batch = min(ubatch, context_length)  # llama.cpp never reserves for more tokens than the context holds
     attended = cells(context_length, slots=slots, unified=unified) if shape.full.count else 0
@@ -93,6 +102,7 @@ def compute_buffer_bytes(
     largest = (slots if outputs is None else outputs) * shape.n_vocab - 4 * batch * shape.n_embd
     for step in shape.steps:
         largest = max(largest, batch * step.per_token + slots * step.per_sequence)
+    largest = max(largest, _delta_net_elements(shape, batch, slots))
     per_token = shape.residual_width + _INPUT_ELEMENTS
     # Elements are f32, 4 bytes; only the mask of flash attention is f16.
     if flash_attention:
@@ -101,13 +111,21 @@ def compute_buffer_bytes(
     return 4 * (largest + batch * (per_token + 2 * shape.v_width_max + masked))
 
 
-def runtime_overhead_bytes(shape: ModelShape) -> int:
-    """Bytes a process that hosts llama.cpp on a CPU holds beside weights, cache and buffers.
+def _delta_net_elements(shape: ModelShape, batch: int, slots: int) -> int:
+    """What the widest step of a gated delta net holds at once, in elements, beside the residual stream.
 
-    Code, stacks and arenas take 48 MiB (30 measured after a load, the rest for serving), each vocabulary entry 208
-    bytes (measured). A GPU driver takes another 0.3 to 0.75 GiB, which the caller knows or learns.
+    Three sets of convolved inputs; or two and the state of each sequence, when the rows of the residual stream that are
+    free by then have room for the rest. In batches too small for either the state dominates, with its copies.
     """
-    return _RUNTIME_BASE_BYTES + _RUNTIME_BYTES_PER_VOCABULARY_ENTRY * shape.n_vocab
+    if shape.delta_net is None:
+        return 0
+    convolved, states = batch * shape.delta_net.convolved, slots * shape.delta_net.state
+    if batch * shape.n_embd >= max(convolved // _DELTA_NET_ROOM, states):
+        return 2 * convolved + states
+    windows = slots * _CONVOLUTION_WINDOW * shape.delta_net.convolved
+    if 2 * states <= convolved:
+        return 3 * convolved + windows
+    return 2 * convolved + 3 * states + windows
 
 
 class LoadTerms(TypedDict, total=False):
@@ -120,7 +138,7 @@ class LoadTerms(TypedDict, total=False):
     ubatch: int
     flash_attention: bool
     draft: bool
-    overhead_bytes: int | None
+    runtime: Runtime
 
 
 def load_breakdown(
@@ -134,12 +152,10 @@ def load_breakdown(
     ubatch: int = 512,
     flash_attention: bool = True,
     draft: bool = False,
-    overhead_bytes: int | None = None,
+    runtime: Runtime = LLAMA_CPP,
 ) -> LoadBreakdown:
-    """What loading `shape` at `context_length` takes, part by part.
-
-    `overhead_bytes` is what the runtime itself takes, when it is known better than `runtime_overhead_bytes`.
-    """
+    """What loading `shape` at `context_length` takes in a process of `runtime`, part by part."""
+    state_bytes = recurrent_state_bytes(shape, slots=slots)
     return LoadBreakdown(
         weights_bytes=shape.file_bytes,
         kv_cache_bytes=kv_cache_bytes(
@@ -153,19 +169,20 @@ def load_breakdown(
             flash_attention=flash_attention,
             draft=draft,
         ),
-        recurrent_state_bytes=recurrent_state_bytes(shape, slots=slots),
+        recurrent_state_bytes=state_bytes,
         compute_buffer_bytes=compute_buffer_bytes(
             shape, context_length, ubatch=ubatch, slots=slots, unified=unified, flash_attention=flash_attention
         ),
         projector_bytes=int(shape.mmproj_bytes * _PROJECTOR_RUNTIME_FACTOR),
-        runtime_overhead_bytes=runtime_overhead_bytes(shape) if overhead_bytes is None else overhead_bytes,
+        runtime_overhead_bytes=runtime.overhead_bytes(shape, batch=min(ubatch, context_length)),
+        checkpoint_bytes=runtime.context_checkpoints * state_bytes,
         approximate=shape.approximate,
     )
 
 
 def load_bytes(shape: ModelShape, context_length: int, **options: Unpack[LoadTerms]) -> int:
-    """Bytes a load takes in total: weights, cache, state, compute buffer, projector and the runtime's own."""
-    return load_breakdown(shape, context_length, **options).total_bytes
+    """Bytes a load takes: weights, cache, state, compute buffer, projector, the runtime's own; no checkpoints yet."""
+    return load_breakdown(shape, context_length, **options).loaded_bytes
 
 
 def longest_context(

@@ -1,8 +1,7 @@
 """How much memory this machine has for models. The edge of the memory model: it asks the system, and only asks.
 
 Main memory comes from psutil, lowered to the control group's limit where one is set (containers, systemd units). Apple
-silicon shares main memory with the GPU, which may use only a working set of it. Video memory of NVIDIA cards is known
-through NVML (the `power` extra) or `nvidia-smi`; other cards are not seen, and then count as absent.
+silicon shares main memory with the GPU, which may use only a working set of it. `cards` reads graphics cards.
 
 Traded away: what other programs will ask for a moment later. The numbers are of the moment they were read.
 """
@@ -10,43 +9,38 @@ Traded away: what other programs will ask for a moment later. The numbers are of
 from __future__ import annotations
 
 import platform
-import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+from lmstrix.core.memory.cards import Cards, GpuMemory, command_output, read_cards
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["GpuMemory", "HostMemory", "MemoryLimit", "cgroup_limit", "read_host_memory"]
+__all__ = ["GroupLimit", "HostMemory", "address_space_limit", "cgroup_limit", "read_host_memory"]
 
-_COMMAND_TIMEOUT_S = 5.0
 _SMALL_MAC_BYTES = 36 * 2**30
 _UNLIMITED_BYTES = 2**60
 """Control groups without a limit report a number near 2**63."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class GpuMemory:
-    """One graphics card's own memory."""
-
-    name: str
-    total_bytes: int
-    free_bytes: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class HostMemory:
     """Main memory as this process may use it, and the graphics cards beside it.
 
-    `working_set_bytes` is the share a GPU without memory of its own may use; None where there is none.
+    `limited_by` says whether `available_bytes` is the machine's or a control group's. `working_set_bytes` is the share
+    a GPU without memory of its own may use; None where there is none. `unreadable_gpus` are there, but nobody says how
+    much memory they have.
     """
 
     total_bytes: int
     available_bytes: int
+    limited_by: Literal["host", "control group"] = "host"
     working_set_bytes: int | None = None
     gpus: tuple[GpuMemory, ...] = ()
+    unreadable_gpus: tuple[str, ...] = ()
 
     @property
     def model_budget_bytes(self) -> int:
@@ -61,7 +55,7 @@ class HostMemory:
         return self.available_bytes
 
 
-class MemoryLimit(NamedTuple):
+class GroupLimit(NamedTuple):
     """A control group's limit, and how much of it is in use that could not be given back."""
 
     limit_bytes: int
@@ -75,14 +69,20 @@ def read_host_memory(*, with_gpus: bool = True) -> HostMemory:
     memory = psutil.virtual_memory()
     total, available = int(memory.total), int(memory.available)
     limit = cgroup_limit(Path("/")) if sys.platform == "linux" else None
+    limited_by: Literal["host", "control group"] = "host"
     # A limit above what the machine has limits nothing.
     if limit is not None and limit.limit_bytes < total:
-        total, available = limit.limit_bytes, max(0, min(available, limit.limit_bytes - limit.used_bytes))
+        total, left = limit.limit_bytes, max(0, limit.limit_bytes - limit.used_bytes)
+        if left < available:
+            available, limited_by = left, "control group"
+    cards = read_cards() if with_gpus else Cards()
     return HostMemory(
         total_bytes=total,
         available_bytes=available,
+        limited_by=limited_by,
         working_set_bytes=_working_set_bytes(total),
-        gpus=_nvidia_cards() if with_gpus else (),
+        gpus=cards.readable,
+        unreadable_gpus=cards.unreadable,
     )
 
 
@@ -90,14 +90,24 @@ def _working_set_bytes(total_bytes: int) -> int | None:
     """What macOS lets an Apple silicon GPU use: the wired limit if set, else 2/3 of a small memory, 3/4 of a large."""
     if sys.platform != "darwin" or platform.machine() != "arm64":
         return None
-    wired_limit_mb = _command_output("/usr/sbin/sysctl", "-n", "iogpu.wired_limit_mb").strip()
+    wired_limit_mb = command_output("/usr/sbin/sysctl", "-n", "iogpu.wired_limit_mb").strip()
     # 0 means that nobody has set it.
     if wired_limit_mb.isdigit() and int(wired_limit_mb) > 0:
         return int(wired_limit_mb) * 2**20
     return total_bytes * 2 // 3 if total_bytes <= _SMALL_MAC_BYTES else total_bytes * 3 // 4
 
 
-def cgroup_limit(root: Path) -> MemoryLimit | None:
+def address_space_limit() -> int | None:
+    """How much address space this process and each of its children may have; None is without limit."""
+    if sys.platform == "win32":
+        return None
+    import resource
+
+    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+    return None if limit == resource.RLIM_INFINITY else limit
+
+
+def cgroup_limit(root: Path) -> GroupLimit | None:
     """The tightest memory limit of this process's control groups (version 2 or 1) under the file system at `root`."""
     limits = []
     for folder, names in _cgroup_folders(root):
@@ -106,7 +116,7 @@ def cgroup_limit(root: Path) -> MemoryLimit | None:
             continue
         used = _file_number(folder / names[1]) or 0
         # Cached files count as used but are dropped when memory is short: models read from disk would seem to fill it.
-        limits.append(MemoryLimit(limit, max(0, used - _reclaimable_bytes(folder / "memory.stat"))))
+        limits.append(GroupLimit(limit, max(0, used - _reclaimable_bytes(folder / "memory.stat"))))
     return min(limits, key=lambda limit: limit.limit_bytes - limit.used_bytes, default=None)
 
 
@@ -147,48 +157,3 @@ def _file_text(path: Path) -> str:
         return path.read_text(encoding="ascii", errors="replace")
     except OSError:
         return ""
-
-
-def _nvidia_cards() -> tuple[GpuMemory, ...]:
-    try:
-        import pynvml
-    except ImportError:
-        return _cards_of_nvidia_smi()
-    try:
-        pynvml.nvmlInit()  # fails where the library is installed but no driver runs
-    except pynvml.NVMLError:
-        return ()
-    try:
-        cards = []
-        for index in range(pynvml.nvmlDeviceGetCount()):
-            handle = pynvml.nvmlDeviceGetHandleByIndex(index)
-            memory = pynvml.nvmlDeviceGetMemoryInfo(handle)
-            name = pynvml.nvmlDeviceGetName(handle)
-            cards.append(GpuMemory(name=str(name), total_bytes=int(memory.total), free_bytes=int(memory.free)))
-        return tuple(cards)
-    except pynvml.NVMLError:
-        return ()
-    finally:
-        pynvml.nvmlShutdown()
-
-
-def _cards_of_nvidia_smi() -> tuple[GpuMemory, ...]:
-    # The driver brings this tool along, so it is there without the `power` extra; starting it takes longer than NVML.
-    output = _command_output("nvidia-smi", "--query-gpu=name,memory.total,memory.free", "--format=csv,noheader,nounits")
-    cards = []
-    for line in output.splitlines():
-        # From the right: a card's name may hold commas, and figures it does not have are "[N/A]".
-        name, *numbers = (field.strip() for field in line.rsplit(",", 2))
-        if len(numbers) == 2 and all(number.isdigit() for number in numbers):
-            total, free = (int(number) * 2**20 for number in numbers)
-            cards.append(GpuMemory(name=name, total_bytes=total, free_bytes=free))
-    return tuple(cards)
-
-
-def _command_output(*command: str) -> str:
-    """Standard output of a command, empty when it is missing, fails or takes too long."""
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=_COMMAND_TIMEOUT_S, check=False)
-    except (OSError, subprocess.SubprocessError):
-        return ""
-    return done.stdout if done.returncode == 0 else ""

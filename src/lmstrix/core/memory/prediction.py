@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from lmstrix.core.memory.fit import LoadBreakdown, LoadTerms, load_breakdown, longest_context
 from lmstrix.core.memory.kv_cache import kv_cache_bytes
+from lmstrix.core.memory.runtime import LM_STUDIO, Runtime
 from lmstrix.core.memory.shape import ModelShape, shape_from_listing, shape_from_metadata
 from lmstrix.ground.context_lengths import ALIGNMENT_TOKENS, UNKNOWN_DECLARED_TOKENS
 from lmstrix.ground.errors import GgufError
@@ -48,26 +49,29 @@ def shape_of(file: Path, record: ModelRecord, read_header: Callable[[Path], Shap
     )
 
 
-def breakdown(shape: ModelShape, context_length: int, load: LoadConfig) -> LoadBreakdown:
-    """What a load with these settings takes, part by part."""
-    return load_breakdown(shape, context_length, **_options(load))
+def breakdown(
+    shape: ModelShape, context_length: int, load: LoadConfig, *, runtime: Runtime = LM_STUDIO
+) -> LoadBreakdown:
+    """What a load with these settings takes on a server of this `runtime`, part by part."""
+    return load_breakdown(shape, context_length, **_options(load, runtime))
 
 
-def predicted_limit(shape: ModelShape, budget_bytes: int, ceiling: int, load: LoadConfig) -> int:
+def predicted_limit(
+    shape: ModelShape, budget_bytes: int, ceiling: int, load: LoadConfig, *, runtime: Runtime = LM_STUDIO
+) -> int:
     """The longest context up to `ceiling` that these settings fit into `budget_bytes`."""
-    return longest_context(shape, budget_bytes, ceiling=ceiling, **_options(load))
+    return longest_context(shape, budget_bytes, ceiling=ceiling, **_options(load, runtime))
 
 
 def kv_bytes_per_token(shape: ModelShape, context_length: int, load: LoadConfig) -> float:
     """By how much the cache grows with each token beyond `context_length`."""
-    options = _options(load)
-    k_type, v_type = options["k_type"], options["v_type"]
+    k_type, v_type = load.k_cache_type or "f16", load.v_cache_type or "f16"
     # Over several steps, because the cache grows by whole steps and not by tokens.
     longer = kv_cache_bytes(shape, context_length + _STEP_TOKENS, k_type=k_type, v_type=v_type)
     return (longer - kv_cache_bytes(shape, context_length, k_type=k_type, v_type=v_type)) / _STEP_TOKENS
 
 
-def _options(load: LoadConfig) -> LoadTerms:
+def _options(load: LoadConfig, runtime: Runtime) -> LoadTerms:
     """The settings that memory depends on. What is left to the server counts as what LM Studio does on its own."""
     return {
         "k_type": load.k_cache_type or "f16",
@@ -75,4 +79,5 @@ def _options(load: LoadConfig) -> LoadTerms:
         "slots": load.parallel_slots,
         "unified": load.unified_kv is not False,
         "flash_attention": load.flash_attention is not False,
+        "runtime": runtime,
     }

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-__all__ = ["CacheLayers", "ComputeStep", "ModelShape", "shape_from_listing", "shape_from_metadata"]
+__all__ = ["CacheLayers", "ComputeStep", "DeltaNet", "ModelShape", "shape_from_listing", "shape_from_metadata"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +35,13 @@ class ComputeStep(NamedTuple):
     per_sequence: int = 0
 
 
+class DeltaNet(NamedTuple):
+    """One layer of a gated delta net, in elements: its convolved inputs for each token, its state for each sequence."""
+
+    convolved: int
+    state: int
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelShape:
     """A model as the memory formulas see it.
@@ -46,7 +53,8 @@ class ModelShape:
 
     For the compute buffer, in f32 elements per token: `residual_width` stays from layer to layer; `attention_width`
     (with flash attention), `unfused_attention_width` (without, the scores apart) and `steps` (all else) are what the
-    widest steps of a layer hold at once. `approximate` marks a shape that was guessed.
+    widest steps of a layer hold at once; `delta_net` is there where the recurrent layers are gated delta nets.
+    `approximate` marks a shape that was guessed.
     """
 
     architecture: str
@@ -64,6 +72,7 @@ class ModelShape:
     attention_width: int = 0
     unfused_attention_width: int = 0
     steps: tuple[ComputeStep, ...] = ()
+    delta_net: DeltaNet | None = None
     n_recurrent_layers: int = 0
     recurrent_state_elements: int = 0
     has_cache: bool = True
@@ -226,7 +235,9 @@ def shape_from_metadata(
     known_vocab = n_vocab or (len(vocabulary) if isinstance(vocabulary, list | tuple) else keys.number("vocab_size"))
     full = _indexed(keys, _sum_rows(rows, [il for il in owners if not sliding[il]]), n_layers)
     n_head = max(heads, default=0)
-    attention_width, unfused_attention_width = _attention_widths(keys, n_embd, n_head)
+    attention_width, unfused_attention_width = _attention_widths(
+        keys, n_embd, n_head, max(kv_heads, default=0), slides=any(sliding)
+    )
     return ModelShape(
         architecture=architecture,
         n_layers=n_layers,
@@ -243,6 +254,7 @@ def shape_from_metadata(
         attention_width=attention_width,
         unfused_attention_width=unfused_attention_width,
         steps=(*_feed_forward_steps(keys, n_embd), *_recurrent_steps(keys, n_embd)),
+        delta_net=_delta_net(keys),
         n_recurrent_layers=sum(recurrent),
         recurrent_state_elements=sum(recurrent) * _state_elements(keys, n_embd, heads),
         has_cache=architecture not in _WITHOUT_CACHE,
@@ -374,13 +386,19 @@ def _residual_width(keys: _Metadata, n_embd: int, n_layers: int) -> int:
     return 5 * n_embd
 
 
-def _attention_widths(keys: _Metadata, n_embd: int, n_head: int) -> tuple[int, int]:
+def _attention_widths(keys: _Metadata, n_embd: int, n_head: int, n_kv_heads: int, *, slides: bool) -> tuple[int, int]:
     """Queries, gates and results of one token, with and without flash attention."""
-    queries = n_head * keys.number("attention.key_length", n_embd // n_head if n_head else 0)
-    if own_width := keys.number("attention.key_length_mla"):  # the queries before they are made latent stay as well
-        return (2 * queries + n_head * own_width,) * 2
+    head_dim = keys.number("attention.key_length", n_embd // n_head if n_head else 0)
+    queries = n_head * head_dim
+    if own_width := keys.number("attention.key_length_mla"):
+        # The queries before they are made latent stay as well, unless the latent ones fit into their place.
+        return (2 * queries + (n_head * own_width if head_dim > own_width else 0),) * 2
     gates = queries if keys.architecture in _GATED_ATTENTION else 0
-    return 2 * (queries + gates), queries + gates + (queries if queries > n_embd else 0)
+    # Where most heads have keys of their own, these and the values are wider than the results that come later. Keys
+    # are held twice while they get their positions, except by models that are planned in another order.
+    rows = 2 if slides or keys.architecture in _FEED_FORWARD_LAYERS else 3
+    beside = max(queries + gates, gates + rows * n_kv_heads * head_dim)
+    return queries + gates + beside, queries + gates + (queries if queries > n_embd else 0)
 
 
 def _feed_forward_steps(keys: _Metadata, n_embd: int) -> tuple[ComputeStep, ...]:
@@ -402,15 +420,20 @@ def _feed_forward_steps(keys: _Metadata, n_embd: int) -> tuple[ComputeStep, ...]
 
 
 def _recurrent_steps(keys: _Metadata, n_embd: int) -> tuple[ComputeStep, ...]:
-    """The convolved inputs and copies of the state of one recurrent layer."""
+    """The convolved inputs and copies of the state of one recurrent layer, gated delta nets apart."""
     inner, state = keys.number("ssm.inner_size"), keys.number("ssm.state_size")
-    if not inner:
+    if not inner or keys.architecture in _FULL_ATTENTION_INTERVAL:
         return ()
     convolved = inner + 2 * keys.number("ssm.group_count") * state
-    if keys.architecture in _FULL_ATTENTION_INTERVAL:
-        return (ComputeStep(2 * convolved, 3 * (state * inner + convolved)),)
     projected = inner + convolved + keys.number("ssm.time_step_rank")
     return (ComputeStep(n_embd + projected + 2 * convolved + inner, state * inner + 3 * convolved),)
+
+
+def _delta_net(keys: _Metadata) -> DeltaNet | None:
+    inner, state = keys.number("ssm.inner_size"), keys.number("ssm.state_size")
+    if not inner or keys.architecture not in _FULL_ATTENTION_INTERVAL:
+        return None
+    return DeltaNet(convolved=inner + 2 * keys.number("ssm.group_count") * state, state=state * inner)
 
 
 def shape_from_listing(

@@ -21,14 +21,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lmstrix.engine.faults import EngineFault
+from lmstrix.engine.llama.buffers import BufferLog
 from lmstrix.engine.llama.client import LlamaClient
+from lmstrix.engine.llama.process_memory import GONE, ProcessMemory, process_memory
 from lmstrix.engine.records import LogLevel
 
 if TYPE_CHECKING:
     from lmstrix.engine.records import LoadSettings
 
-_CHILD = Path(__file__).with_name("child.py")
-_CHILD_ENVIRONMENT = {
+CHILD = Path(__file__).with_name("child.py")
+CHILD_ENVIRONMENT = {
     "OMP_WAIT_POLICY": "PASSIVE",  # threads that wait by spinning starve the others on a shared machine
     "GOMP_SPINCOUNT": "0",
     "MALLOC_ARENA_MAX": "2",  # each further arena takes 64 MiB of address space, which the guard counts
@@ -63,6 +65,8 @@ OnLine = Callable[[LogLevel, str], None]
 class Launch:
     """All a child needs to know. `expected_bytes` scales the progress; `budget_bytes` None sets no limit.
 
+    `graph_bytes` is the address space that llama.cpp reserves for its graphs and touches a little of.
+
     The socket lies in `run_dir`, whose path has to leave room for its name (the system takes about 100 bytes) and which
     keeps others out. Over TCP, any program on the machine could connect, so the child asks for a key.
     """
@@ -76,12 +80,16 @@ class Launch:
     run_dir: Path
     expected_bytes: int
     budget_bytes: int | None = None
+    graph_bytes: int = 0
     gpu_layers: int | None = None
     over_tcp: bool = sys.platform == "win32"
 
 
 class LlamaProcess:
-    """A running child. Made by `launch`; ended by `stop`, or on its own, which `exited` tells."""
+    """A running child. Made by `launch`; ended by `stop`, or on its own, which `exited` tells.
+
+    `buffers` are those it announced, `memory_when_loaded` what it took before its first request.
+    """
 
     def __init__(self, process: asyncio.subprocess.Process, on_line: OnLine) -> None:
         self._process = process
@@ -89,6 +97,8 @@ class LlamaProcess:
         self._stderr_reader = asyncio.create_task(self._read_stderr(on_line))
         self._client: LlamaClient | None = None
         self._socket: Path | None = None
+        self.buffers = BufferLog()
+        self.memory_when_loaded: ProcessMemory = GONE
         self.exited: asyncio.Task[int] = asyncio.create_task(process.wait())
 
     @property
@@ -111,11 +121,11 @@ class LlamaProcess:
             # A plain script, isolated (-I): importing this package there would cost each load its start-up time.
             sys.executable,
             "-I",
-            str(_CHILD),
+            str(CHILD),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
-            env={**os.environ, **_CHILD_ENVIRONMENT},
+            env={**os.environ, **CHILD_ENVIRONMENT},
         )
         self = cls(process, on_line)
         self._socket = socket
@@ -142,12 +152,13 @@ class LlamaProcess:
         # No line at all: the child died, which its exit code will tell.
         report = json.loads(line) if line else {}
         if "ready" not in report:
-            raise await self._load_fault(report.get("failed"))
+            raise await self.load_fault(report.get("failed"))
+        self.memory_when_loaded = process_memory(self.pid)
         if on_progress:
             await on_progress(1.0)
         return str(report["ready"])
 
-    async def _load_fault(self, reason: str | None) -> EngineFault:
+    async def load_fault(self, reason: str | None = None) -> EngineFault:
         """The child is ending: collect what it said, and tell its refusal (`reason`) from its death (None)."""
         try:
             async with asyncio.timeout(_EXIT_GRACE_S):
@@ -168,10 +179,6 @@ class LlamaProcess:
         if reason.startswith(("ModuleNotFoundError", "ImportError")):
             return _runtime_missing(reason)
         return EngineFault("Failed to load model", kind="load_failed", cause=self.error_text() or reason)
-
-    async def death_fault(self) -> EngineFault:
-        """Say how the child ended, when it died after it had announced itself and before its load was over."""
-        return await self._load_fault(None)
 
     async def crash_fault(self) -> EngineFault:
         """Say how the child ended, once a connection to it broke."""
@@ -220,6 +227,7 @@ class LlamaProcess:
         level, text = (_LEVELS[match["level"]], match["text"].strip()) if match else (None, line)
         if text:
             self._tail.append((level, text))
+            self.buffers.read(text)
             on_line(level or "info", text)
 
 
@@ -264,7 +272,9 @@ def _child_options(launch: Launch, socket: Path | None, api_key: str | None) -> 
     }
     params.update({name: value for name, value in optional.items() if value is not None})
     # The limit on the address space counts code and stacks too, which are not part of the model.
-    allowance = _CHILD_OVERHEAD_BYTES + _THREAD_STACK_BYTES * (launch.threads + params["n_threads_http"])
+    allowance = (
+        _CHILD_OVERHEAD_BYTES + launch.graph_bytes + _THREAD_STACK_BYTES * (launch.threads + params["n_threads_http"])
+    )
     return {
         "model": launch.model_file,
         "mmproj": launch.mmproj_file,
@@ -297,19 +307,10 @@ async def _report_progress(pid: int, expected_bytes: int, on_progress: OnProgres
     while True:
         await asyncio.sleep(_PROGRESS_POLL_S)
         # llama.cpp reports no progress to us; how much of the file has become resident is close to it.
-        ratio = min(_ALMOST_LOADED, _resident_bytes(pid) / max(1, expected_bytes))
+        ratio = min(_ALMOST_LOADED, process_memory(pid).resident_bytes / max(1, expected_bytes))
         if ratio >= told + _PROGRESS_STEP or loop.time() - told_at >= _PROGRESS_HEARTBEAT_S:
             told, told_at = max(told, ratio), loop.time()
             await on_progress(told)
-
-
-def _resident_bytes(pid: int) -> int:
-    import psutil
-
-    try:
-        return int(psutil.Process(pid).memory_info().rss)
-    except psutil.Error:
-        return 0
 
 
 async def _end_task(task: asyncio.Task[None]) -> None:

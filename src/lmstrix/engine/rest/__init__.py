@@ -1,10 +1,11 @@
-"""LM Studio's REST interfaces: OpenAI-compatible `/v1`, and its own `/api/v0` and `/api/v1`."""
+"""LM Studio's REST interfaces (OpenAI-compatible `/v1`, its own `/api/v0` and `/api/v1`), and ours, `/api/lmstrix`."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from lmstrix.engine.rest.errors import not_implemented
+from lmstrix.engine.rest.memory import MemoryRoutes
 from lmstrix.engine.rest.openai import OpenAiRoutes
 from lmstrix.engine.rest.v0 import V0Routes
 from lmstrix.engine.rest.v1 import V1Routes
@@ -18,9 +19,9 @@ __all__ = ["add_rest_routes"]
 
 
 def add_rest_routes(application: web.Application, state: EngineState) -> None:
-    """Everything under /v1, /api/v0 and /api/v1."""
+    """Everything under /v1, /api/v0, /api/v1 and /api/lmstrix."""
     router = application.router
-    for routes in (OpenAiRoutes(state), V0Routes(state), V1Routes(state)):
+    for routes in (OpenAiRoutes(state), V0Routes(state), V1Routes(state), MemoryRoutes(state)):
         for method, path, handler in routes.table():
             router.add_route(method, path, handler)
     router.add_post("/v1/responses", not_implemented("openai", "use /v1/chat/completions"))

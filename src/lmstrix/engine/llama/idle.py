@@ -1,0 +1,54 @@
+"""What a child takes before it loads anything, and the cards llama.cpp can use: asked of a child that then ends."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+from dataclasses import dataclass
+
+from lmstrix.engine.llama.process import CHILD, CHILD_ENVIRONMENT
+
+_LIMIT_S = 20.0
+"""It takes 0.1 s; drivers of graphics cards may need seconds to start."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IdleChild:
+    """A child without a model. `free_card_bytes` has an entry for each card with memory of its own."""
+
+    address_space_bytes: int
+    free_card_bytes: tuple[int, ...] = ()
+
+
+async def ask_idle_child() -> IdleChild | None:
+    """Start one and ask it; None when none can be started, and so no model loaded."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-I",
+        str(CHILD),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.DEVNULL,
+        env={**os.environ, **CHILD_ENVIRONMENT},
+    )
+    options = {"model": None, "address_space_bytes": None, "parent_pid": os.getpid()}
+    assert process.stdin is not None
+    assert process.stdout is not None
+    try:
+        async with asyncio.timeout(_LIMIT_S):
+            # The end of its input would end it, so that is left open until it has answered.
+            process.stdin.write(json.dumps(options).encode() + b"\n")
+            line = await process.stdout.readline()
+    except (TimeoutError, ConnectionError):
+        line = b""
+    finally:
+        if process.returncode is None:
+            process.kill()
+        process.stdin.close()
+        await asyncio.shield(process.wait())
+    idle = json.loads(line).get("idle") if line else None
+    if idle is None:
+        return None
+    return IdleChild(address_space_bytes=idle["address_space_bytes"], free_card_bytes=tuple(idle["free_card_bytes"]))

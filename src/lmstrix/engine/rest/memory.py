@@ -1,0 +1,37 @@
+"""What LM Studio does not tell: what one more model may take here, and what a loaded one takes. For our own client."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING
+
+from aiohttp import web
+
+from lmstrix.engine.faults import EngineFault
+from lmstrix.engine.rest.errors import Handler, answering
+
+if TYPE_CHECKING:
+    from lmstrix.engine.state import EngineState
+
+
+class MemoryRoutes:
+    """Handlers under `/api/lmstrix`: each answers with the fields of a record of `ground.types`."""
+
+    def __init__(self, state: EngineState) -> None:
+        self._state = state
+
+    def table(self) -> list[tuple[str, str, Handler]]:
+        """(method, path, handler)."""
+        rows = [("GET", "/memory", self.server_memory), ("GET", "/memory/instance", self.instance_memory)]
+        return [(method, f"/api/lmstrix{path}", answering("v1", handler)) for method, path, handler in rows]
+
+    async def server_memory(self, _request: web.Request) -> web.StreamResponse:
+        """`ServerMemory`."""
+        return web.json_response(dataclasses.asdict(await self._state.pool.memory()))
+
+    async def instance_memory(self, request: web.Request) -> web.StreamResponse:
+        """`InstanceMemory` of the instance in the query; its name may hold slashes, so it is no part of the path."""
+        identifier = request.query.get("instance_id")
+        if not identifier:
+            raise EngineFault("instance_id is missing: name the instance in the query.", kind="invalid")
+        return web.json_response(dataclasses.asdict(self._state.pool.instance_memory(identifier)))

@@ -1,0 +1,119 @@
+"""Which models a `test` is for, in which order, and how far each is to be tried."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from lmstrix.core.context.ended import leaves_more
+from lmstrix.core.context.report import ModelTest
+from lmstrix.core.memory.prediction import breakdown, shape_of
+from lmstrix.ground.context_lengths import ALIGNMENT_TOKENS, UNKNOWN_DECLARED_TOKENS
+from lmstrix.ground.errors import UsageError
+from lmstrix.ground.types import DEFAULT_LOAD, LoadConfig
+from lmstrix.loaders.gguf import read_header
+from lmstrix.service import continuing
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from lmstrix.core.memory.shape import ModelShape
+    from lmstrix.core.registry.records import ModelRecord
+    from lmstrix.core.registry.registry import ModelRegistry
+    from lmstrix.ground.choices import EndedBy, Precision, TestOrder
+    from lmstrix.service.workspace import Workspace
+
+TESTED_ALREADY = "tested already (--force tests again)"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ContextTestRequest:
+    """What `lmstrix test` can be told; None leaves a default."""
+
+    threshold: int | None = None
+    context_length: int | None = None
+    precision: Precision = "balanced"
+    fast: bool = False
+    force: bool = False
+    reset: bool = False
+    prompt: str | None = None
+    load_timeout_s: float | None = None
+    budget_s: float | None = None
+    load: LoadConfig = DEFAULT_LOAD
+    unload_others: bool = False
+    resume: bool = False
+    ignore_guardrail: bool = False
+
+
+def named_model(registry: ModelRegistry, model: str | None, options: ContextTestRequest) -> ModelRecord | None:
+    """The one model to test, None for all. Raises what keeps it from being tested."""
+    # Below one step of a context nothing is measured: such a result would only stand in the way of a true one.
+    if options.threshold is not None and options.threshold < ALIGNMENT_TOKENS:
+        raise UsageError(
+            f"--threshold {options.threshold:,} leaves no context to test; give {ALIGNMENT_TOKENS} tokens or more"
+        )
+    if model is None:
+        return None
+    if options.resume:
+        raise UsageError("--continue goes on with a test of all models: test --all --continue")
+    record = registry.find(model)
+    if record.kind == "embedding":
+        raise UsageError(f"{record.model_key} is an embedding model; there is no context limit to test")
+    return record
+
+
+def due_models(
+    workspace: Workspace, registry: ModelRegistry, options: ContextTestRequest, order: TestOrder
+) -> tuple[list[ModelRecord], list[ModelTest]]:
+    """The models to test, in order, and those passed over with the reason."""
+    left = continuing.left_over(workspace, registry) if options.resume else None
+    chosen, skipped = [], []
+    for record in registry:
+        reason = None
+        if record.kind == "embedding":
+            reason = "embedding model"
+        elif record.is_missing:
+            reason = "missing"
+        elif left is not None:
+            reason = None if record.path in left else "not left over by the interrupted run"
+        elif not is_due(record, ceiling_of(record, options)[0], options):
+            reason = TESTED_ALREADY
+        if reason is None:
+            chosen.append(record)
+        else:
+            skipped.append(ModelTest(record=record, skipped=reason))
+    keys: dict[TestOrder, Callable[[ModelRecord], object]] = {
+        "id": lambda r: r.model_key,
+        "size": lambda r: r.size_bytes or 0,
+        "ctx": lambda r: r.max_context_length or 0,
+        "risk": lambda r: breakdown(model_shape(workspace, r), ceiling_of(r, options)[0], options.load).total_bytes,
+    }
+    chosen.sort(key=keys[order])  # type: ignore[arg-type]  # each key gives values of one comparable type
+    return chosen, skipped
+
+
+def is_due(record: ModelRecord, ceiling: int, options: ContextTestRequest) -> bool:
+    """Whether a test up to `ceiling` is due: there is no result for its load settings, or one that met no limit."""
+    if options.force or options.reset or options.context_length is not None:
+        return True
+    result = record.result_with(options.load)
+    return result is None or not result.tested_context_length or leaves_more(result, ceiling)
+
+
+def model_shape(workspace: Workspace, record: ModelRecord) -> ModelShape:
+    return shape_of(workspace.models_dir / record.file, record, read_header)
+
+
+def ceiling_of(record: ModelRecord, options: ContextTestRequest) -> tuple[int, EndedBy | None]:
+    """The longest length to try, and what set it; None where a model declares nothing and a length is assumed."""
+    declared = record.max_context_length or UNKNOWN_DECLARED_TOKENS
+    by: EndedBy | None = "declared" if record.max_context_length else None
+    if options.context_length is not None:
+        if options.context_length > declared:
+            raise UsageError(
+                f"{record.model_key} declares {declared:,} tokens; --ctx {options.context_length:,} is beyond that"
+            )
+        return options.context_length, by if options.context_length == declared else "asked_length"
+    if options.threshold is not None and options.threshold < declared:
+        return options.threshold, "threshold"
+    return declared, by

@@ -1,0 +1,81 @@
+"""What `doctor` and `estimate` say of memory: what limits it, cards that do not tell, checkpoints of hybrids."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from lmstrix.core.memory import cards, host
+from lmstrix.core.memory.cards import Cards, GpuMemory
+from lmstrix.core.memory.host import GroupLimit
+from tests.cli.conftest import SCRIPTED
+from tests.core.memory.hollow_gguf import write_hollow_gguf
+from tests.core.memory.hollow_models import HollowModel, Widths, dense, linear_hybrid
+from tests.support.faulty_server import FaultyModel
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from lmstrix.engine import EmbeddedEngine
+    from tests.cli.conftest import Ran
+    from tests.support.faulty_server import FaultyServer
+
+MIB, GIB = 2**20, 2**30
+
+
+def line(ran: Ran, beginning: str) -> str:
+    """The line of `doctor` about this."""
+    return next(line for line in ran.out.splitlines() if line[8:].startswith(beginning))
+
+
+def test_doctor_says_what_limits_memory_here(cli: Callable[..., Ran], monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = cli("doctor").ok()
+    assert "address space" not in plain.out
+    monkeypatch.setattr(host, "address_space_limit", lambda: 3 * GIB)
+    monkeypatch.setattr(host, "cgroup_limit", lambda _root: GroupLimit(512 * MIB, 112 * MIB))
+    limited = cli("doctor").ok()
+    assert line(limited, "memory").startswith("note")
+    assert "400 MiB free of 512 MiB: the limit of this control group" in line(limited, "memory")
+    assert "limited to 3.00 GiB for each process" in line(limited, "address space")
+
+
+def test_doctor_names_every_card_and_what_it_means_that_one_does_not_tell(
+    cli: Callable[..., Ran], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    amd = GpuMemory(name="AMD card0", total_bytes=24 * GIB, free_bytes=20 * GIB)
+    monkeypatch.setattr(cards, "read_cards", lambda: Cards((amd,), ("Intel card1",)))
+    found = [line for line in cli("doctor").ok().out.splitlines() if line[8:].startswith("card ")]
+    assert "AMD card0: 20.0 GiB free of 24.0 GiB" in found[0]
+    assert found[1].startswith("note")
+    assert "Intel card1: its memory cannot be read: predictions count main memory only" in found[1]
+
+
+def test_doctor_says_what_the_server_has_room_for(cli: Callable[..., Ran], engine: EmbeddedEngine) -> None:
+    assert "one more may take 1.00 GiB (its own --memory-limit)" in line(cli("doctor").ok(), "server")
+
+
+def test_estimates_go_by_the_servers_own_room(cli: Callable[..., Ran], engine: EmbeddedEngine) -> None:
+    assert cli("estimate", SCRIPTED, "--json").ok().json["budget_bytes"] == GIB
+
+
+@pytest.mark.parametrize(("build", "checkpoints"), [(linear_hybrid, True), (dense, False)])
+def test_checkpoints_have_a_line_of_their_own_where_a_server_keeps_them(
+    cli: Callable[..., Ran],
+    faulty: FaultyServer,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    build: Callable[[Widths], HollowModel],
+    checkpoints: bool,
+) -> None:
+    file = tmp_path / "models" / "acme" / "alpha-GGUF" / "alpha-q8_0.gguf"
+    file.parent.mkdir(parents=True)
+    model = build(Widths())
+    write_hollow_gguf(file, model.metadata, model.tensors)
+    monkeypatch.setenv("LMSTRIX_MODELS_DIR", str(tmp_path / "models"))
+    faulty.models.clear()
+    faulty.models["acme/alpha"] = FaultyModel(key="acme/alpha", declared=8192)
+    told = cli("estimate", "acme/alpha", "--json").ok().json
+    assert told["checkpoint_bytes"] == 32 * told["recurrent_state_bytes"]
+    assert ("checkpoints" in cli("estimate", "acme/alpha").ok().out) == checkpoints
