@@ -6,9 +6,9 @@
 The embedded engine runs models of five architecture classes whose processes are limited by the system; its own
 guardrail says yes to all of them. The truth is exhaustive: one load and one fill per 256 tokens, each in a fresh
 process, until the first failure. Then `ContextTester` tests each model over the SDK while it believes 0.7 to 10 times
-the true budget, or the whole machine: once reading memory as a user's test does, once fed only what held and what
-failed. Beside it stand three searches that are told no more than the latter; they ask the same real loads, each length
-tried once and remembered.
+the true budget, or the whole machine: once with a server that tells this budget and what each load takes, as the
+embedded engine does, once fed only what held and what failed. Beside it stand three searches that are told no more than
+the latter; they ask the same real loads, each length tried once and remembered.
 
 Columns: loads, failing loads and prefills, gap (how far below the truth), unsafe (above it), and time over that of one
 load and one fill at the length found. `--truth-runs` measures the truth that many times and nothing else. `--quick` is
@@ -38,6 +38,7 @@ from tests.support.memory_limits import MIB, NoLimitError, best_limit, limit_of_
 
 from lmstrix.core.memory.host import read_host_memory
 from lmstrix.core.memory.prediction import predicted_limit
+from lmstrix.core.memory.runtime import EMBEDDED
 from lmstrix.ground.context_lengths import FLOOR_TOKENS
 
 if TYPE_CHECKING:
@@ -139,7 +140,9 @@ class CellRun:
         await self._ask(BISECTION, 0.0, bisection(DECLARED))
         for ratio in ratios:
             budget_bytes = self._believed_bytes(ratio)
-            start = max(FLOOR_TOKENS, predicted_limit(self._model.shape, budget_bytes, DECLARED, LOAD))
+            start = max(
+                FLOOR_TOKENS, predicted_limit(self._model.shape, budget_bytes, DECLARED, LOAD, runtime=EMBEDDED)
+            )
             await self._ask(SHRINKING, ratio, shrink_and_bisect(start))
             for name, reading in ((OURS, True), (BLIND, False)):
                 await self._test(name, ratio, budget_bytes, reading=reading)
@@ -162,7 +165,7 @@ class CellRun:
             await self._keep(name, ratio, found=done.value, loads=loads, failing=failing, time_s=seconds)
 
     async def _test(self, name: str, ratio: float | None, budget_bytes: int, *, reading: bool) -> None:
-        async with backend_of(self._engine, silent=not reading) as backend:
+        async with backend_of(self._engine, silent=not reading, budget_bytes=budget_bytes) as backend:
             tested = await find_limit(
                 backend,
                 self._model,

@@ -29,7 +29,7 @@ from lmstrix.core.context.verdict import Outcome, outcome_of
 from lmstrix.engine.daemon import engine_status
 from lmstrix.ground.context_lengths import ALIGNMENT_TOKENS, aligned_up
 from lmstrix.ground.errors import LMStrixError, ModelNotFoundError
-from lmstrix.ground.types import GenerationRequest, ServerInfo
+from lmstrix.ground.types import GenerationRequest, ServerInfo, ServerMemory
 from tests.support.limited_models import LOAD
 from tests.support.memory_limits import status_bytes
 
@@ -300,7 +300,33 @@ class SilentBackend(AsyncLMStudioBackend):
         return None
 
 
-def backend_of(engine: LimitedEngine, *, silent: bool = False) -> AsyncLMStudioBackend:
-    """A connection over the SDK; a `silent` one leaves out what the engine knows of memory."""
+class TellingBackend(AsyncLMStudioBackend):
+    """A connection to an engine that takes `budget_bytes` for what its models may take: it may be wrong.
+
+    The engine itself is not under its models' limit, and so cannot know it.
+    """
+
+    def __init__(self, server: ServerInfo, budget_bytes: int) -> None:
+        super().__init__(server)
+        self._budget_bytes = budget_bytes
+
+    async def memory(self) -> ServerMemory:
+        taken = [await self.instance_memory(model.instance_id) for model in await self.list_loaded()]
+        left = max(0, self._budget_bytes - sum(each.resident_bytes for each in taken if each is not None))
+        return ServerMemory(
+            available_bytes=left,
+            limited_by="control group",
+            machine_bytes=left,
+            machine_limited_by="control group",
+            boot_id="limited",
+        )
+
+
+def backend_of(engine: LimitedEngine, *, silent: bool = False, budget_bytes: int | None = None) -> AsyncLMStudioBackend:
+    """A connection over the SDK. A `silent` one leaves out what the engine knows of memory; else it tells of a budget
+    of `budget_bytes`, where that is given.
+    """
     server = ServerInfo(address=engine.address, engine="embedded")
-    return (SilentBackend if silent else AsyncLMStudioBackend)(server)
+    if silent:
+        return SilentBackend(server)
+    return AsyncLMStudioBackend(server) if budget_bytes is None else TellingBackend(server, budget_bytes)

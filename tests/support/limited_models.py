@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from lmstrix.core.memory.prediction import breakdown
+from lmstrix.core.memory.runtime import EMBEDDED
 from lmstrix.core.memory.shape import ModelShape, shape_from_metadata
 from lmstrix.ground.types import LoadConfig
 from lmstrix.loaders.gguf import read_header
@@ -56,7 +57,7 @@ class LimitedModel:
 
     def predicted_bytes(self, length: int) -> int:
         """What the memory model expects of a load."""
-        return breakdown(self.shape, length, LOAD).total_bytes
+        return breakdown(self.shape, length, LOAD, runtime=EMBEDDED).loaded_bytes
 
 
 def put_models(models_dir: Path, classes: Iterable[str]) -> dict[str, LimitedModel]:

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 from lmstrix.core.context.report import ContextTestOptions, Subject
 from lmstrix.core.context.tester import ContextTester
 from lmstrix.core.history import History
-from lmstrix.core.memory.host import read_host_memory
 from lmstrix.core.registry.results import Configuration
 from lmstrix.ground.types import Provenance
 from tests.support.limited_models import DECLARED, LOAD
@@ -25,7 +24,8 @@ async def find_limit(
 ) -> ContextOutcome:
     """Test `model` without recall, by a tester that takes `budget_bytes` for what models may take.
 
-    With `reading` it reads the machine's memory around its loads; without, it learns only what held and what failed.
+    With `reading` the backend's server tells that budget and what each load takes; without, the tester learns only what
+    held and what failed.
     """
     server = backend.server
     with History(history_file) as history:
@@ -40,7 +40,6 @@ async def find_limit(
                 host="limited",
                 load=LOAD,
             ),
-            read_memory=(lambda: read_host_memory().model_budget_bytes) if reading else None,
         )
         subject = Subject(
             model_key=model.model_key,
@@ -49,6 +48,8 @@ async def find_limit(
             ceiling=DECLARED,
             cost=model.predicted_bytes,
             budget_bytes=budget_bytes,
+            budget_told=reading,
+            weights_bytes=model.file_bytes,
             configuration=Configuration(engine=server.engine, load=LOAD),
             architecture=model.architecture,
         )

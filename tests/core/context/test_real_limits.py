@@ -57,7 +57,7 @@ async def _truth(engine: LimitedEngine, model: LimitedModel) -> Truth:
 @pytest.mark.parametrize("reads_the_machine", [False, True], ids=["budget right", "budget of the whole machine"])
 async def test_a_length_is_found_and_it_holds(narrow: Narrow, tmp_path: Path, reads_the_machine: bool) -> None:
     budget_bytes = read_host_memory().model_budget_bytes if reads_the_machine else narrow.truth.budget_bytes
-    async with backend_of(narrow.engine) as backend:
+    async with backend_of(narrow.engine, budget_bytes=budget_bytes) as backend:
         tested = await find_limit(
             backend, narrow.model, budget_bytes=budget_bytes, reading=True, history_file=tmp_path / "history.db"
         )
