@@ -55,6 +55,10 @@ class LimitedModel:
             header.metadata, file_bytes=self.file_bytes, n_vocab=header.vocabulary_size
         )
 
+    def touched_later_bytes(self, length: int) -> int:
+        """What of that a load takes only once it is filled."""
+        return breakdown(self.shape, length, LOAD, runtime=EMBEDDED).touched_later_bytes
+
     def predicted_bytes(self, length: int) -> int:
         """What the memory model expects of a load."""
         return breakdown(self.shape, length, LOAD, runtime=EMBEDDED).loaded_bytes

@@ -49,6 +49,7 @@ async def find_limit(
             cost=model.predicted_bytes,
             budget_bytes=budget_bytes,
             budget_told=reading,
+            touched_later=model.touched_later_bytes,
             weights_bytes=model.file_bytes,
             configuration=Configuration(engine=server.engine, load=LOAD),
             architecture=model.architecture,

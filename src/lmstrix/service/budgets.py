@@ -36,6 +36,13 @@ class Budget:
         """What loading takes. Readings after a load compare with it: checkpoints come later."""
         return breakdown(shape, context_length, load, runtime=self.runtime).loaded_bytes
 
+    def touched_later(self, shape: ModelShape, context_length: int, load: LoadConfig) -> int:
+        """How much of that a load has not taken before a long prompt is read."""
+        # A card's buffers are taken as they are made.
+        if self.limited_by == "graphics card":
+            return 0
+        return breakdown(shape, context_length, load, runtime=self.runtime).touched_later_bytes
+
     def use(self, shape: ModelShape, context_length: int, load: LoadConfig) -> int:
         """What the model takes in use, in the memory this budget is of."""
         return self.cost(shape, context_length, load) + self._checkpoint_bytes(shape, load)

@@ -352,6 +352,7 @@ class _TestRun:
             cost=cost.of,
             budget_bytes=budget.for_loading(shape, options.load),
             configuration=configuration,
+            touched_later=lambda length: budget.touched_later(shape, length, options.load),
             budget_told=budget.limited_by is not None,
             weights_bytes=None if shape.approximate else shape.file_bytes,
             approximate=cost.approximate,

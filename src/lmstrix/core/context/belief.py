@@ -68,13 +68,15 @@ class Belief:
         """The chance that a load of `n` tokens holds, and when `filled`, that its prefill does too."""
         growth = self._prior.curve.growth(n)
         # The search asks this hundreds of times per decision: names are local, and `beyond` is written out.
+        # Beside it, a load alone has not taken what only a prompt touches.
+        untouched = 0.0 if filled else self._prior.curve.touched_later(n)
         told_share = (BELIEF.told_transient_share if self._prior.told else 1.0) * filled
         transient_constant = BELIEF.transient_constant_bytes * self._prior.scale * told_share
         transient_share = BELIEF.transient_share * told_share
         total = 0.0
         erfc, root = math.erfc, math.sqrt(0.5)
         for weight, slope, u, mean, sd, low, high, beyond_high, mass, _, _ in self._hypotheses:
-            needed = slope * growth * (1 + u * transient_share) + u * transient_constant
+            needed = slope * growth * (1 + u * transient_share) + u * transient_constant - untouched
             if needed <= low:
                 total += weight * mass
             elif needed < high:

@@ -65,9 +65,11 @@ class BeliefConstants:
     """What fits over the budget we read, before a machine has shown its own ratio. Chosen."""
     budget_reading_share: float = 0.015
     """The error of one reading of the budget: the worlds' 1.5 %."""
-    budget_regimes: tuple[tuple[float, float], ...] = ((1.0, 0.93), (2.7, 0.05), (10.0, 0.02))
-    """(factor on the sd, weight): as expected, wild, which is scenario C's 4 %, or read 15 % off. Chosen."""
-    misread_weight: float = 0.05
+    budget_regimes: tuple[tuple[float, float], ...] = ((1.0, 0.90), (2.7, 0.05))
+    """(factor on the sd, weight): as expected, or wild, which is scenario C's 4 %."""
+    off_budget: tuple[float, float] = (0.15, 0.05)
+    """(sd as a share, weight) of a budget that is read somewhat off, whoever says it. Chosen."""
+    misread_weight: float = 0.02
     """How likely the budget read has nothing to do with the one there is. Chosen: one failure then outweighs it."""
     unknown_edge_reach: float = 2.0
     """How far beyond the shortest and the longest length an unknown limit may lie, as a ratio. Chosen."""

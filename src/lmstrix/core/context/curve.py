@@ -20,8 +20,11 @@ class CostCurve:
     Between its knots the curve is `cost` itself, held up by the knot before it.
     """
 
-    def __init__(self, cost: Callable[[int], int], floor: int, top: int) -> None:
+    def __init__(
+        self, cost: Callable[[int], int], floor: int, top: int, touched_later: Callable[[int], int] | None = None
+    ) -> None:
         self._cost = cost
+        self._touched_later = touched_later
         self.floor = low = max(1, floor)
         self.top = high = max(low, top)
         ratio = (high / low) ** (1 / SEARCH.curve_knots)
@@ -48,6 +51,10 @@ class CostCurve:
     def growth(self, n: int) -> float:
         """Predicted bytes beyond the shortest length."""
         return max(0.0, self.total(n) - self.fixed_bytes)
+
+    def touched_later(self, n: int) -> float:
+        """Predicted bytes that a load of `n` tokens has not taken before it is filled."""
+        return 0.0 if self._touched_later is None else float(self._touched_later(n))
 
 
 def aligned_below(n: int) -> int:

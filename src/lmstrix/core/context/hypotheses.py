@@ -132,7 +132,7 @@ def _bounds(prior: Prior, evidence: Evidence, slope: float, u: float) -> Iterato
     """With what is remembered, and, as it may not be true any more, without."""
 
     def load(n: int | None, otherwise: float) -> float:
-        return otherwise if n is None else slope * prior.curve.growth(n)
+        return otherwise if n is None else slope * prior.curve.growth(n) - prior.curve.touched_later(n)
 
     def prefill(n: int | None, otherwise: float) -> float:
         if n is None:

@@ -102,7 +102,8 @@ class Prior:
     ) -> Prior:
         """The prior of a model of `architecture`, after what `machine` has learnt."""
         budget_bytes = max(budget_bytes, BELIEF.least_budget_bytes)
-        scale = min(1.0, budget_bytes / BELIEF.full_size_budget_bytes)
+        # A small model has small transients on any machine, and a budget may be read far too large.
+        scale = min(1.0, min(budget_bytes, curve.total(curve.top)) / BELIEF.full_size_budget_bytes)
         overhead = machine.overhead_bytes or BELIEF.overhead_bytes.scaled(scale)
         budget_share, usual = BELIEF.budget_reading_share, BELIEF.slope
         if told:
@@ -150,8 +151,10 @@ class Prior:
     def budgets(self, readings: Sequence[BudgetReading] = ()) -> Iterator[WeightedBudget]:
         """The budget in each regime, after it was seen again in `readings`: then the weights need not add up to 1."""
         mean, sd = self.believed_budget_bytes, self.budget.sd * self.budget_ratio.mean
-        for factor, weight in BELIEF.budget_regimes:
-            budget = Normal(mean, math.hypot(sd * factor, self.budget_ratio.sd * self.budget.mean))
+        off_share, off_weight = BELIEF.off_budget
+        regimes = [(sd * factor, weight) for factor, weight in BELIEF.budget_regimes]
+        for regime_sd, weight in [*regimes, (off_share * mean, off_weight)]:
+            budget = Normal(mean, math.hypot(regime_sd, self.budget_ratio.sd * self.budget.mean))
             for reading in readings:
                 budget, density = budget.seen(self.budget_noise(reading))
                 # Over the density where nothing is known of the budget: any multiple of the one read.

@@ -46,6 +46,7 @@ class ContextSearch:
     `cost` predicts the bytes a load takes and may be wrong; `approximate` says that it is a guess. `budget_bytes` is
     what models may take, None when nobody knows. `learned` is what `learned()` of the previous search on this machine
     returned. `known_good` and `known_bad` are lengths remembered from earlier tests; the bad one is never reached.
+    `touched_later` says how much of that a load has not taken before it is filled: nothing, unless given.
     `weights_bytes` is what the model takes without any context: where that fits, the shortest context is tried whatever
     is believed, and where it does not, nothing is. `told` says that the budget is the server's own word, as are its
     readings. `lazy` is for backends that take the cache only as the prompt grows: one load, then growing prefills.
@@ -69,6 +70,7 @@ class ContextSearch:
         learned: MachineBelief | None = None,
         known_good: int | None = None,
         known_bad: int | None = None,
+        touched_later: Callable[[int], int] | None = None,
         weights_bytes: int | None = None,
         approximate: bool = False,
         told: bool = False,
@@ -81,7 +83,7 @@ class ContextSearch:
         if known_bad is not None and known_bad <= top:
             top = aligned_below(known_bad)
         self._span = Span(floor=min(aligned_up(max(1, floor)), top), top=top)
-        self._curve = CostCurve(cost, self._span.floor, top)
+        self._curve = CostCurve(cost, self._span.floor, top, touched_later)
         self._prior = Prior.of(
             curve=self._curve,
             budget_bytes=float(budget_bytes) if budget_bytes is not None else self._curve.total(top),

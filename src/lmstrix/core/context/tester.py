@@ -363,6 +363,7 @@ def _search(subject: Subject, options: ContextTestOptions, learned: MachineBelie
         seed=options.seed,
         learned=learned,
         known_bad=subject.known_bad.context_length if subject.known_bad else None,
+        touched_later=subject.touched_later,
         weights_bytes=subject.weights_bytes,
         approximate=subject.approximate,
         told=subject.budget_told,

@@ -52,10 +52,10 @@ class UnknownEdge:
         intervals = []
         for u, weight in BELIEF.unknown_transients:
             low = max(
-                least, self._needed(evidence.held_load, 0.0, least), self._needed(evidence.held_prefill, u, least)
+                least, self._needed(evidence.held_load, None, least), self._needed(evidence.held_prefill, u, least)
             )
             high = min(
-                most, self._needed(evidence.failed_load, 0.0, most), self._needed(evidence.failed_prefill, u, most)
+                most, self._needed(evidence.failed_load, None, most), self._needed(evidence.failed_prefill, u, most)
             )
             if low < high:
                 intervals.append(_Interval(u, weight, low, high))
@@ -68,7 +68,7 @@ class UnknownEdge:
     def holds(self, n: int, *, filled: bool) -> float:
         """The chance that a load of `n` tokens holds, and when `filled`, its prefill."""
         return sum(
-            share * interval.above(self._needed(n, interval.u if filled else 0.0, 0.0))
+            share * interval.above(self._needed(n, interval.u if filled else None, 0.0))
             for share, interval in zip(self._shares, self._intervals, strict=True)
         )
 
@@ -88,10 +88,15 @@ class UnknownEdge:
         most = slope * growth(int(math.exp(max(interval.high for interval in self._intervals))))
         return Normal(start_bytes + (least + most) / 2, max((most - least) / _ROOT_12, 1.0))
 
-    def _needed(self, n: int | None, u: float, otherwise: float) -> float:
-        """Where the edge must lie at least for `n` tokens to hold, their prefill taking `u` of its transient."""
+    def _needed(self, n: int | None, u: float | None, otherwise: float) -> float:
+        """Where the edge must lie at least for `n` tokens to be filled, with `u` of the transient; None: to be loaded.
+
+        The edge is that of lengths filled with no transient at all.
+        """
         if n is None:
             return otherwise
-        per_token = self._prior.curve.growth_per_token
-        transient = self._prior.transient_bytes(self._prior.curve.growth(n), 1.0, u)
-        return math.log(n + transient / per_token if per_token else n)
+        curve = self._prior.curve
+        if not curve.growth_per_token:
+            return math.log(n)
+        more = -curve.touched_later(n) if u is None else self._prior.transient_bytes(curve.growth(n), 1.0, u)
+        return math.log(max(1.0, n + more / curve.growth_per_token))

@@ -38,7 +38,10 @@ _PROJECTOR_RUNTIME_FACTOR = 1.35
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoadBreakdown:
-    """What a load takes, in bytes. `checkpoint_bytes` come only with use, in main memory whatever holds the rest."""
+    """What a load takes, in bytes. `checkpoint_bytes` come only with use, in main memory whatever holds the rest.
+
+    Of all the other parts together, `touched_later_bytes` are only taken once a long prompt is read.
+    """
 
     weights_bytes: int
     kv_cache_bytes: int
@@ -47,6 +50,7 @@ class LoadBreakdown:
     projector_bytes: int
     runtime_overhead_bytes: int
     checkpoint_bytes: int = 0
+    touched_later_bytes: int = 0
     approximate: bool = False
 
     @property
@@ -156,6 +160,10 @@ def load_breakdown(
 ) -> LoadBreakdown:
     """What loading `shape` at `context_length` takes in a process of `runtime`, part by part."""
     state_bytes = recurrent_state_bytes(shape, slots=slots)
+    compute_bytes = compute_buffer_bytes(
+        shape, context_length, ubatch=ubatch, slots=slots, unified=unified, flash_attention=flash_attention
+    )
+    batch = min(ubatch, context_length)
     return LoadBreakdown(
         weights_bytes=shape.file_bytes,
         kv_cache_bytes=kv_cache_bytes(
@@ -170,12 +178,11 @@ def load_breakdown(
             draft=draft,
         ),
         recurrent_state_bytes=state_bytes,
-        compute_buffer_bytes=compute_buffer_bytes(
-            shape, context_length, ubatch=ubatch, slots=slots, unified=unified, flash_attention=flash_attention
-        ),
+        compute_buffer_bytes=compute_bytes,
         projector_bytes=int(shape.mmproj_bytes * _PROJECTOR_RUNTIME_FACTOR),
-        runtime_overhead_bytes=runtime.overhead_bytes(shape, batch=min(ubatch, context_length)),
+        runtime_overhead_bytes=runtime.overhead_bytes(shape, batch=batch),
         checkpoint_bytes=runtime.context_checkpoints * state_bytes,
+        touched_later_bytes=runtime.touched_later_bytes(shape, compute_bytes, batch=batch),
         approximate=shape.approximate,
     )
 

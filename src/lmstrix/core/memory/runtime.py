@@ -38,13 +38,21 @@ class Runtime:
     """The memory of a process that hosts one model, beside its weights, cache, state and compute buffer.
 
     `context_checkpoints` are the copies of the recurrent state that a server keeps for each slot of a hybrid, so that
-    it can go back to an earlier point of a prompt. They fill up in use; a load alone takes none.
+    it can go back to an earlier point of a prompt. They fill up in use; a load alone takes none. Where memory
+    `counts_when_touched`, a load has not yet taken what only a prompt touches.
     """
 
     base_bytes: int
     bytes_per_vocabulary_entry: int
     bytes_per_graph_node: int
     context_checkpoints: int = 0
+    counts_when_touched: bool = False
+
+    def touched_later_bytes(self, shape: ModelShape, compute_buffer_bytes: int, *, batch: int) -> int:
+        """What a load takes only once a long prompt is read: the compute buffer, and part of each graph node."""
+        if not self.counts_when_touched:
+            return 0
+        return compute_buffer_bytes + NODE_BYTES_TOUCHED_LATER * graph_nodes(shape, batch=batch)
 
     def overhead_bytes(self, shape: ModelShape, *, batch: int) -> int:
         """What the process takes for `shape` in batches of `batch` tokens."""
@@ -52,7 +60,9 @@ class Runtime:
         return self.base_bytes + self.bytes_per_vocabulary_entry * shape.n_vocab + self.bytes_per_graph_node * nodes
 
 
-EMBEDDED = Runtime(base_bytes=31 * _MIB, bytes_per_vocabulary_entry=208, bytes_per_graph_node=1_360)
+EMBEDDED = Runtime(
+    base_bytes=31 * _MIB, bytes_per_vocabulary_entry=208, bytes_per_graph_node=1_360, counts_when_touched=True
+)
 """Resident memory of a child of the embedded engine, code and interpreter included, once its context is full.
 
 Measured on x86-64 Linux with llama.cpp 11549: 32 to 33 MiB over six classes of models, 512 to 64,000 vocabulary
