@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import pytest
 
 from lmstrix.core.memory.fit import load_breakdown
 from lmstrix.core.memory.host import HostMemory
 from lmstrix.core.memory.runtime import EMBEDDED_ADDRESS_SPACE
+from lmstrix.engine import estimate
 from lmstrix.engine import memory as engine_memory
-from lmstrix.engine.estimate import HOST_RESERVE_BYTES, load_parts
+from lmstrix.engine.estimate import load_parts
 from lmstrix.engine.faults import EngineFault
 from lmstrix.engine.llama.buffers import BufferLog
 from lmstrix.engine.llama.idle import IdleChild, ask_idle_child
@@ -32,9 +33,15 @@ _WIDTHS = Widths(n_layers=8, n_embd=64, n_head=4, n_head_kv=4, head_dim=96, n_ff
 _LINUX = pytest.mark.skipif(sys.platform != "linux", reason="reads the children's memory from /proc")
 
 
-def host_of(monkeypatch: pytest.MonkeyPatch, *, available: int, address_space: int | None = None) -> None:
-    memory = HostMemory(total_bytes=64 * GIB, available_bytes=available, limited_by="control group")
-    monkeypatch.setattr(engine_memory, "read_host_memory", lambda **_: memory)
+def host_of(
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    available: int,
+    limited_by: Literal["host", "control group"] = "control group",
+    address_space: int | None = None,
+) -> None:
+    memory = HostMemory(total_bytes=64 * GIB, available_bytes=available, limited_by=limited_by)
+    monkeypatch.setattr(estimate, "read_host_memory", lambda **_: memory)
     monkeypatch.setattr(engine_memory, "address_space_limit", lambda: address_space)
 
 
@@ -42,7 +49,12 @@ def test_the_least_room_is_told_with_what_limits_it(monkeypatch: pytest.MonkeyPa
     idle = IdleChild(address_space_bytes=120 * MIB)
     host_of(monkeypatch, available=8 * GIB)
     free = server_memory(idle, limit_bytes=None, in_use_bytes=0)
-    assert (free.available_bytes, free.limited_by) == (8 * GIB - HOST_RESERVE_BYTES, "control group")
+    # A group is the engine's own; on a machine, other programs keep a part.
+    assert (free.available_bytes, free.limited_by) == (8 * GIB, "control group")
+    host_of(monkeypatch, available=8 * GIB, limited_by="host")
+    shared = server_memory(idle, limit_bytes=None, in_use_bytes=0)
+    assert (shared.available_bytes, shared.limited_by) == (8 * GIB - 256 * MIB, "host")
+    host_of(monkeypatch, available=8 * GIB)
     limited = server_memory(idle, limit_bytes=6 * GIB, in_use_bytes=GIB)
     assert (limited.available_bytes, limited.limited_by) == (5 * GIB, "memory limit")
     assert (limited.machine_bytes, limited.machine_limited_by) == (8 * GIB, "control group")

@@ -17,10 +17,11 @@ from lmstrix.engine.records import CatalogEntry, LoadEstimate, LoadSettings
 
 if TYPE_CHECKING:
     from lmstrix.core.memory.shape import ModelShape
+    from lmstrix.ground.types import MemoryLimit
 
 _ONE_THREAD_BYTES = 64 * 2**20
 """Models smaller than this decode fastest on one thread: handing work over costs more than it saves."""
-HOST_RESERVE_BYTES = 256 * 2**20
+_HOST_RESERVE_BYTES = 256 * 2**20
 """Left to the rest of the machine when no limit was set."""
 
 
@@ -116,7 +117,7 @@ def estimate_load(
     parts = load_parts(shape, settings)
     assert settings.context_length is not None
     # What loaded models take is already missing from what the host has available; from a limit it is not.
-    room = _host_room_bytes() if limit_bytes is None else limit_bytes - in_use_bytes
+    room = host_room_bytes(reserved=True)[1] if limit_bytes is None else limit_bytes - in_use_bytes
     return LoadEstimate(
         model_bytes=parts.weights_bytes + parts.projector_bytes + parts.runtime_overhead_bytes,
         context_bytes=parts.context_bytes,
@@ -129,8 +130,12 @@ def estimate_load(
     )
 
 
-def _host_room_bytes() -> int:
-    return read_host_memory(with_gpus=False).available_bytes - HOST_RESERVE_BYTES
+def host_room_bytes(*, reserved: bool) -> tuple[MemoryLimit, int]:
+    """What main memory leaves for models, and what limits it; `reserved` leaves the machine's other programs a part."""
+    host = read_host_memory(with_gpus=False)
+    # A control group is there for this engine alone: nobody else needs a part of it.
+    reserve_bytes = _HOST_RESERVE_BYTES if reserved and host.limited_by == "host" else 0
+    return host.limited_by, host.available_bytes - reserve_bytes
 
 
 def guardrail_fault(estimate: LoadEstimate) -> EngineFault:

@@ -9,8 +9,8 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from lmstrix.core.memory.host import address_space_limit, read_host_memory
-from lmstrix.engine.estimate import HOST_RESERVE_BYTES
+from lmstrix.core.memory.host import address_space_limit
+from lmstrix.engine.estimate import host_room_bytes
 from lmstrix.engine.llama.process_memory import process_memory
 from lmstrix.ground.types import InstanceMemory, MemoryLimit, ServerMemory
 
@@ -29,7 +29,7 @@ def server_memory(idle: IdleChild | None, *, limit_bytes: int | None, in_use_byt
     from lmstrix.core.history.processes import boot_identity
 
     machine_limited_by, machine_bytes = min(
-        _rooms(idle, reserve_bytes=HOST_RESERVE_BYTES if limit_bytes is None else 0).items(), key=lambda room: room[1]
+        _rooms(idle, reserved=limit_bytes is None).items(), key=lambda room: room[1]
     )
     limited_by, available_bytes = machine_limited_by, machine_bytes
     if limit_bytes is not None and limit_bytes - in_use_bytes < available_bytes:
@@ -43,14 +43,14 @@ def server_memory(idle: IdleChild | None, *, limit_bytes: int | None, in_use_byt
     )
 
 
-def _rooms(idle: IdleChild | None, *, reserve_bytes: int) -> dict[MemoryLimit, int]:
-    """What each limit of the machine leaves; `reserve_bytes` of main memory are left to its other programs."""
-    host = read_host_memory(with_gpus=False)
+def _rooms(idle: IdleChild | None, *, reserved: bool) -> dict[MemoryLimit, int]:
+    """What each limit of the machine leaves; when `reserved`, its other programs keep a part of main memory."""
     cards = idle.free_card_bytes if idle is not None else ()
     rooms: dict[MemoryLimit, int] = {}
     # Beside a card main memory holds little of a model, except where the two are one.
     if not cards or sys.platform == "darwin":
-        rooms[host.limited_by] = host.available_bytes - reserve_bytes
+        limited_by, room_bytes = host_room_bytes(reserved=reserved)
+        rooms[limited_by] = room_bytes
     if cards:
         rooms["graphics card"] = sum(cards)
     address_space = address_space_limit()
