@@ -251,6 +251,30 @@ def test_a_reduced_context_is_the_end_of_the_road() -> None:
     assert (played.prefills, played.best) == ([40_192], 40_192)
 
 
+def test_a_refusal_near_what_a_guardrail_lets_through_is_no_failure() -> None:
+    search = search_for(budget_bytes=96 * GIB, declared=40_960)
+    assert search.next_load() == 40_960
+    search.observe_refused(40_960)
+    again = search.next_load()
+    assert again == 39_680
+    search.observe_loaded(again)
+    assert search.next_load() is None
+    assert search.next_prefill() == again
+
+
+def test_a_guardrail_that_goes_on_refusing_is_searched_like_a_limit() -> None:
+    search = search_for(budget_bytes=96 * GIB)
+    refused = []
+    while (n := search.next_load()) is not None:
+        if n > 20_000:
+            refused.append(n)
+            search.observe_refused(n)
+        else:
+            search.observe_loaded(n)
+    assert len(refused) <= 5
+    assert 16_000 <= (search.next_prefill() or 0) <= 20_000
+
+
 def test_a_raised_context_counts_as_what_it_is() -> None:
     search = search_for()
     asked = search.next_load()

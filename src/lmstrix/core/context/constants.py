@@ -197,6 +197,8 @@ class SearchConstants:
     """The same as `Appetite.lost_risk` after such a failure: the limit is near, and one step shorter holds. Chosen."""
     lost_risk_fall: float = 0.7
     """How much less each failure after the first lets the next load risk. Chosen."""
+    refused_share: float = 0.97
+    """The share of a length to try where a guardrail that was asked before refuses it: free memory moves. Chosen."""
     reload_ratio: float = 0.97
     """A load shorter by less than this is not worth loading before the longest is filled. Chosen."""
     climbs: int = 2

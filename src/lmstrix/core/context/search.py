@@ -29,7 +29,7 @@ from lmstrix.core.context.curve import CostCurve, aligned_below
 from lmstrix.core.context.machine_belief import MachineBelief
 from lmstrix.core.context.prior import BudgetReading, LoadReading, Prior
 from lmstrix.core.context.strategy import EagerStrategy, LazyStrategy, Observations
-from lmstrix.ground.context_lengths import FLOOR_TOKENS, aligned_up
+from lmstrix.ground.context_lengths import FLOOR_TOKENS, aligned_down, aligned_up
 from lmstrix.ground.units import format_bytes
 
 if TYPE_CHECKING:
@@ -97,6 +97,7 @@ class ContextSearch:
         self._seen = Observations(remembered=None if known_good is None else min(known_good, top))
         self._strategy = LazyStrategy(self._seen) if lazy else EagerStrategy(self._seen)
         self._loading = True
+        self._was_refused = False
         self._belief: Belief | None = None
 
     @property
@@ -226,6 +227,16 @@ class ContextSearch:
         """Loading `n` failed for lack of memory."""
         self._belief = None
         self._seen.load_failed(n)
+
+    def observe_refused(self, n: int) -> None:
+        """A guardrail refused to load `n`: it was not tried, which says nothing about memory."""
+        self._belief = None
+        if self._was_refused:
+            self._seen.load_failed(n)  # asked nearby and refused again: now its limit is looked for like any other
+            return
+        # The first time, what it lets through was known and has moved a little since.
+        self._was_refused = True
+        self._span.cap(max(1, aligned_down(int(SEARCH.refused_share * n))))
 
     def observe_prefilled(self, n: int, *, ok: bool, memory_bytes: int | None = None, exact: bool = False) -> None:
         """A prompt that fills `n` passed, the model then taking `memory_bytes`; or it failed for lack of memory."""

@@ -222,8 +222,11 @@ class _ModelTest:
         return last
 
     def _observe_failed_load(self, length: int, ending: Ending) -> None:
-        self._was_refused |= ending.outcome is Outcome.REFUSED
-        self.search.observe_failed(length)
+        if ending.outcome is Outcome.REFUSED:
+            self._was_refused = True
+            self.search.observe_refused(length)
+        else:
+            self.search.observe_failed(length)
 
     def learned(self) -> MachineBelief:
         """What the search taught about the machine's memory; nothing where a guardrail answered in its place."""
