@@ -127,7 +127,9 @@ class Belief:
         if self.is_misread:
             return replace(learnt, budget_ratio=self._found_ratio(), is_misread=True)
         shared_ratio = machine.budget_ratio or BELIEF.budget_ratio
-        return replace(learnt, budget_ratio=shared_ratio.taught(prior.budget_prior(), budget_ratio))
+        ratio = shared_ratio.taught(prior.budget_prior(), budget_ratio)
+        is_misread = machine.is_misread and abs(ratio.mean - 1.0) > BELIEF.off_budget[0]
+        return replace(learnt, budget_ratio=ratio, is_misread=is_misread)
 
     def _found_ratio(self) -> Normal:
         """What fits over the budget read, where that was misread: for the next model, whose reading errs alike."""

@@ -73,6 +73,8 @@ class BeliefConstants:
     """How likely the budget read has nothing to do with the one there is. Chosen: one failure then outweighs it."""
     unknown_edge_reach: float = 2.0
     """How far beyond the shortest and the longest length an unknown limit may lie, as a ratio. Chosen."""
+    unknown_edge_least: float = 1e-9
+    """The least room left between what held and what failed, as a ratio: a chance is divided by it."""
     unknown_transients: tuple[tuple[float, float], ...] = ((0.25, 0.47), (0.75, 0.46), (2.5, 0.06), (10.0, 0.01))
     """The same as `transients` where the limit is unknown: wilder, as nothing else explains a failing prefill there."""
     least_budget_bytes: float = 1.0 * MIB

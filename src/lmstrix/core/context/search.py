@@ -134,12 +134,19 @@ class ContextSearch:
         self._loading = False
         if self.refused or not self._seen.loads:
             return None
-        return self._strategy.next_prefill(self._choose, self._appetite)
+        # Where the budget still explains what failed, one is enough, and only to make up for a fill that failed.
+        few = min(1, len(self._seen.failed_prefills))
+        climbs = SEARCH.climbs if self._believe().is_misread else few
+        return self._strategy.next_prefill(self._choose, self._appetite, climbs=climbs)
 
     @property
     def _is_lost(self) -> bool:
-        """Whether the budget read is no guide: a failure says so, or the model before has found it misread."""
-        return self._seen.failures > 0 or self._prior.machine.is_misread or self._believe().is_misread
+        """Whether the budget read is no guide: a failure says so, or the model before has found it misread.
+
+        Who wants the limit at any price fails all the time, and weighs on while the budget explains that.
+        """
+        surprised = self._seen.failures > 0 and not self._appetite.climbs_back
+        return surprised or self._prior.machine.is_misread or self._believe().is_misread
 
     def _choose(self, above: int) -> int | None:
         """The length over `above` and under every failure that is worth most, or None when none is worth its effort."""
@@ -172,11 +179,14 @@ class ContextSearch:
 
     def _step(self, lengths: LengthRange, above: int) -> int | None:
         """The next length after a failure: as long as the risk allows, until the limit is known well enough."""
-        ratio = self._appetite.lost_ratio if self._believe().is_misread else SEARCH.surprised_ratio
+        appetite = self._appetite
+        ratio, risk = SEARCH.surprised_ratio, SEARCH.surprised_risk
+        if appetite.climbs_back or self._believe().is_misread:
+            ratio, risk = appetite.lost_ratio, appetite.lost_risk
         if above and lengths.top <= above * ratio:
             return None
-        start = self._appetite.lost_risk if self._believe().is_misread else SEARCH.surprised_risk
-        risk = start * SEARCH.lost_risk_fall ** max(0, self._seen.failures - 1)
+        if not appetite.climbs_back:
+            risk *= SEARCH.lost_risk_fall ** max(0, self._seen.failures - 1)
         chosen = longest_at_risk(self._believe(), lengths, risk, filled=not self._loading)
         return None if above and chosen < above * (1 + (ratio - 1) / 4) else chosen
 

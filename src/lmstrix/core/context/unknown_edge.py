@@ -59,8 +59,13 @@ class UnknownEdge:
             )
             if low < high:
                 intervals.append(_Interval(u, weight, low, high))
-        # What failed below what held contradicts every transient: then the failure counts.
-        self._intervals = intervals or [_Interval(BELIEF.unknown_transients[-1][0], 1.0, least, high)]
+        if not intervals:
+            # A fill that failed far below what loads contradicts every transient: then only fills say anything.
+            failed = [n for n in (evidence.failed_load, evidence.failed_prefill) if n is not None]
+            high = min([most, *map(math.log, failed)])
+            low = min(max(least, math.log(evidence.held_prefill or 1)), high - BELIEF.unknown_edge_least)
+            intervals = [_Interval(0.0, 1.0, low, high)]
+        self._intervals = intervals
         total = sum(interval.mass for interval in self._intervals)
         self._shares = [interval.mass / total for interval in self._intervals]
         self.mass = total / (most - least)
