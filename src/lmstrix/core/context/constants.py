@@ -25,7 +25,7 @@ class BeliefConstants:
     """What is believed of a machine and a model before anything is known of them."""
 
     overhead_bytes: Normal = field(default=Normal(0.45 * GIB, 0.32 * GIB))
-    """Driver, runtime and allocator beside the formula's own 96 MiB: 0.3 to 0.75 GiB in public logs."""
+    """Driver, runtime and allocator beside what the formula has of them: 0.3 to 0.75 GiB in public logs."""
     told_overhead: tuple[float, float] = (4 * MIB, 0.015)
     """(constant, share of the cost at the shortest length), together the sd where the server itself tells the budget
     and what it takes: predictions of the embedded engine's loads are within 2 % (docs/optimizer.md)."""
