@@ -339,7 +339,7 @@ def test_a_recurrent_model_is_asked_for_everything_at_once() -> None:
 def test_an_unknown_budget_is_searched_for() -> None:
     played = play(search_for(budget_bytes=None), load_limit=50_000, memory=formula)
     assert 42_500 <= played.best <= 50_000
-    assert len(played.loads) <= 8
+    assert len(played.loads) <= 10
     assert len(played.failed) <= 3
 
 

@@ -64,25 +64,23 @@ class Belief:
         """Whether the budget read most likely says nothing about the one there is."""
         return self.misread_chance > 0.5
 
-    def holds(self, n: int, *, filled: bool = True) -> float:
-        """The chance that a load of `n` tokens holds, and when `filled`, that its prefill does too."""
+    def holds(self, n: int) -> float:
+        """The chance that a load of `n` tokens and its prefill both hold."""
         growth = self._prior.curve.growth(n)
         # The search asks this hundreds of times per decision: names are local, and `beyond` is written out.
-        # Beside it, a load alone has not taken what only a prompt touches.
-        untouched = 0.0 if filled else self._prior.curve.touched_later(n)
-        told_share = (BELIEF.told_transient_share if self._prior.told else 1.0) * filled
+        told_share = BELIEF.told_transient_share if self._prior.told else 1.0
         transient_constant = BELIEF.transient_constant_bytes * self._prior.scale * told_share
         transient_share = BELIEF.transient_share * told_share
         total = 0.0
         erfc, root = math.erfc, math.sqrt(0.5)
         for weight, slope, u, mean, sd, low, high, beyond_high, mass, _, _ in self._hypotheses:
-            needed = slope * growth * (1 + u * transient_share) + u * transient_constant - untouched
+            needed = slope * growth * (1 + u * transient_share) + u * transient_constant
             if needed <= low:
                 total += weight * mass
             elif needed < high:
                 total += weight * (0.5 * erfc((needed - mean) / sd * root) - beyond_high)
         unknown = self.misread_chance
-        return (1 - unknown) * min(1.0, max(0.0, total)) + unknown * self._unknown.holds(n, filled=filled)
+        return (1 - unknown) * min(1.0, max(0.0, total)) + unknown * self._unknown.holds(n)
 
     def severe(self, n: int) -> float:
         """The chance that a load of `n` tokens would take far more than the budget (`BELIEF.severe_share`)."""

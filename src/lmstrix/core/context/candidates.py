@@ -89,14 +89,11 @@ def most_worth(belief: Belief, lengths: LengthRange, *, above: int, limits: Limi
     return best
 
 
-def longest_at_risk(belief: Belief, lengths: LengthRange, risk: float, *, filled: bool) -> int:
-    """The longest aligned length that fails to load, or when `filled` to be filled, with no more than `risk`.
-
-    The lowest where none is so safe.
-    """
+def longest_at_risk(belief: Belief, lengths: LengthRange, risk: float) -> int:
+    """The longest aligned length that fails, loaded and filled, with no more than `risk`; the lowest if none is so safe."""
 
     def safe(n: int) -> bool:
-        return belief.holds(n, filled=filled) >= 1 - risk
+        return belief.holds(n) >= 1 - risk
 
     low, top = lengths
     good, bad = low, top + 1

@@ -73,6 +73,8 @@ class BeliefConstants:
     """How likely the budget read has nothing to do with the one there is. Chosen: one failure then outweighs it."""
     unknown_edge_reach: float = 2.0
     """How far beyond the shortest and the longest length an unknown limit may lie, as a ratio. Chosen."""
+    contradicted_share: float = 0.5
+    """Of a length that failed to be filled for no transient we know: the share that can be, at least. Chosen."""
     unknown_edge_least: float = 1e-9
     """The least room left between what held and what failed, as a ratio: a chance is divided by it."""
     unknown_transients: tuple[tuple[float, float], ...] = ((0.25, 0.47), (0.75, 0.46), (2.5, 0.06), (10.0, 0.01))
@@ -203,7 +205,7 @@ class SearchConstants:
     """The share of a length to try where a guardrail that was asked before refuses it: free memory moves. Chosen."""
     reload_ratio: float = 0.97
     """A load shorter by less than this is not worth loading before the longest is filled. Chosen."""
-    climbs: int = 2
+    climbs: int = 3
     """How often a prefill that passed after a failure is followed by a longer one. Chosen."""
     lost_failures: int = 3
     """How many of them may fail. Chosen."""

@@ -187,7 +187,7 @@ class ContextSearch:
             return None
         if not appetite.climbs_back:
             risk *= SEARCH.lost_risk_fall ** max(0, self._seen.failures - 1)
-        chosen = longest_at_risk(self._believe(), lengths, risk, filled=not self._loading)
+        chosen = longest_at_risk(self._believe(), lengths, risk)
         return None if above and chosen < above * (1 + (ratio - 1) / 4) else chosen
 
     def _shortfall(self) -> str:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["UnknownEdge"]
 
 _ROOT_12 = math.sqrt(12.0)  # the width of an even spread over its sd
+_LOG_CONTRADICTED_SHARE = math.log(BELIEF.contradicted_share)
 
 
 class _Interval(NamedTuple):
@@ -63,17 +64,18 @@ class UnknownEdge:
             # A fill that failed far below what loads contradicts every transient: then only fills say anything.
             failed = [n for n in (evidence.failed_load, evidence.failed_prefill) if n is not None]
             high = min([most, *map(math.log, failed)])
-            low = min(max(least, math.log(evidence.held_prefill or 1)), high - BELIEF.unknown_edge_least)
+            known = math.log(evidence.held_prefill) if evidence.held_prefill else high + _LOG_CONTRADICTED_SHARE
+            low = min(max(least, known), high - BELIEF.unknown_edge_least)
             intervals = [_Interval(0.0, 1.0, low, high)]
         self._intervals = intervals
         total = sum(interval.mass for interval in self._intervals)
         self._shares = [interval.mass / total for interval in self._intervals]
         self.mass = total / (most - least)
 
-    def holds(self, n: int, *, filled: bool) -> float:
-        """The chance that a load of `n` tokens holds, and when `filled`, its prefill."""
+    def holds(self, n: int) -> float:
+        """The chance that a load of `n` tokens and its prefill both hold."""
         return sum(
-            share * interval.above(self._needed(n, interval.u if filled else None, 0.0))
+            share * interval.above(self._needed(n, interval.u, 0.0))
             for share, interval in zip(self._shares, self._intervals, strict=True)
         )
 
@@ -84,7 +86,7 @@ class UnknownEdge:
         within = curve.total(n) / (1 + BELIEF.severe_share) - curve.fixed_bytes
         if within <= 0 or not per_token:
             return 0.0
-        return 1.0 - self.holds(curve.floor + int(within / per_token), filled=False)
+        return 1.0 - self.holds(curve.floor + int(within / per_token))
 
     def budget(self, start_bytes: float, slope: float) -> Normal:
         """The budget that goes with the edge, where a load takes `start_bytes` and `slope` for each byte of growth."""
