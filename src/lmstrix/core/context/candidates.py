@@ -90,7 +90,7 @@ def most_worth(belief: Belief, lengths: LengthRange, *, above: int, limits: Limi
 
 
 def longest_at_risk(belief: Belief, lengths: LengthRange, risk: float) -> int:
-    """The longest aligned length that fails, loaded and filled, with no more than `risk`; the lowest if none is so safe."""
+    """The longest aligned length that fails, loaded and filled, with no more than `risk`; else the lowest."""
 
     def safe(n: int) -> bool:
         return belief.holds(n) >= 1 - risk
