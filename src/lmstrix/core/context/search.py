@@ -134,10 +134,7 @@ class ContextSearch:
         self._loading = False
         if self.refused or not self._seen.loads:
             return None
-        # Where the budget still explains what failed, one is enough, and only to make up for a fill that failed.
-        few = min(1, len(self._seen.failed_prefills))
-        climbs = SEARCH.climbs if self._believe().is_misread else few
-        return self._strategy.next_prefill(self._choose, self._appetite, climbs=climbs)
+        return self._strategy.next_prefill(self._choose, self._appetite)
 
     @property
     def _is_lost(self) -> bool:

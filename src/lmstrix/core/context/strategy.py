@@ -115,8 +115,7 @@ class EagerStrategy:
         # Ending with nothing costs more than one more failure.
         return None if spent and self._seen.longest_loaded else choose(self._seen.longest_loaded)
 
-    def next_prefill(self, choose: Choose, appetite: Appetite, *, climbs: int) -> int | None:
-        """After one that passed, up to `climbs` longer ones."""
+    def next_prefill(self, choose: Choose, appetite: Appetite) -> int | None:
         seen = self._seen
         if not seen.best:
             longest = seen.longest_loaded
@@ -129,7 +128,7 @@ class EagerStrategy:
             chosen = min(chosen, max(seen.loaded, default=chosen))
             # The longest is in memory now: one a little shorter would have to be loaded.
             return longest if SEARCH.reload_ratio * longest <= chosen <= longest else chosen
-        may_climb = self._climbs < climbs and seen.failures <= SEARCH.lost_failures
+        may_climb = self._climbs < SEARCH.climbs and seen.failures <= SEARCH.lost_failures
         if not seen.failures or not (appetite.climbs_back or may_climb):
             return None
         # It passed below what failed: now between the two, while that is worth it.
@@ -162,7 +161,7 @@ class LazyStrategy:
         # The length costs nothing yet, but the model itself must fit.
         return top if not self._seen.loads and choose(0) is not None else None
 
-    def next_prefill(self, choose: Choose, _appetite: Appetite, *, climbs: int) -> int | None:  # noqa: ARG002 - as many as fit
+    def next_prefill(self, choose: Choose, _appetite: Appetite) -> int | None:
         return choose(self._seen.best) if self._seen.loaded else None
 
     def prefill_failed(self, n: int) -> None:
