@@ -275,6 +275,37 @@ def test_a_guardrail_that_goes_on_refusing_is_searched_like_a_limit() -> None:
     assert 16_000 <= (search.next_prefill() or 0) <= 20_000
 
 
+def test_slow_loads_must_promise_more() -> None:
+    loads = []
+    for seconds in (0.5, 300.0):
+        search = search_for(budget_bytes=64 * GIB)
+        asked: list[int] = []
+        while (n := search.next_load()) is not None:
+            asked.append(n)
+            if n <= 70_000:
+                search.observe_loaded(n, seconds=seconds)
+            else:
+                search.observe_failed(n)
+        loads.append(len(asked))
+    assert loads[1] < loads[0]
+
+
+def test_a_slow_fill_is_followed_by_one_at_most() -> None:
+    fills = []
+    for seconds in (1.0, 900.0):
+        search = search_for(budget_bytes=64 * GIB)
+        while (n := search.next_load()) is not None:
+            search.observe_failed(n) if n > 70_000 else search.observe_loaded(n)
+        asked = []
+        while (n := search.next_prefill()) is not None:
+            asked.append(n)
+            search.observe_prefilled(n, ok=n <= 40_000, seconds=seconds)
+        passed = next(index for index, n in enumerate(asked) if n <= 40_000)
+        fills.append(len(asked) - passed - 1)
+    assert fills[1] <= 1
+    assert fills[1] <= fills[0]
+
+
 def test_a_raised_context_counts_as_what_it_is() -> None:
     search = search_for()
     asked = search.next_load()

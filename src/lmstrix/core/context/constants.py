@@ -215,6 +215,11 @@ class SearchConstants:
     """A length this likely to be severe is never asked, whatever it promises."""
     most_share: float = 1.1
     """Nothing expected to take more than this share of the budget is asked, even after loads held against all odds."""
+    cheap_load_s: float = 10.0
+    """A load that takes no longer is spent as freely as the constants say; one that takes longer must gain as much
+    more. The worlds' loads, by which those were chosen, take 3 to 30 seconds."""
+    cheap_fill_s: float = 120.0
+    """A fill that takes longer is followed by one longer one at most. Chosen."""
     candidates: int = 20
     """Lengths weighed between safe and hopeless. Chosen for speed."""
     safe_chance: float = 0.995

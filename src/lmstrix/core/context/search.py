@@ -98,6 +98,7 @@ class ContextSearch:
         self._strategy = LazyStrategy(self._seen) if lazy else EagerStrategy(self._seen)
         self._loading = True
         self._was_refused = False
+        self._load_s = 0.0
         self._belief: Belief | None = None
 
     @property
@@ -163,7 +164,7 @@ class ContextSearch:
             most_bytes=most_bytes,
         )
         chosen = most_worth(belief, lengths, above=above, limits=limits)
-        if chosen.worth > appetite.effort:
+        if chosen.worth > appetite.effort * self._dearness:
             return chosen.length
         if above:
             return None
@@ -173,6 +174,11 @@ class ContextSearch:
         low = lengths.low
         sane = belief.expected_bytes(low) <= most_bytes and belief.severe(low) <= SEARCH.severe_limit
         return low if sane and belief.holds(low) >= 1 - appetite.give_up_risk else None
+
+    @property
+    def _dearness(self) -> float:
+        """How much more than usual a load must promise: time is its price, and loads of this model take theirs."""
+        return max(1.0, self._load_s / SEARCH.cheap_load_s)
 
     def _step(self, lengths: LengthRange, above: int) -> int | None:
         """The next length after a failure: as long as the risk allows, until the limit is known well enough."""
@@ -185,7 +191,7 @@ class ContextSearch:
         if not appetite.climbs_back:
             risk *= SEARCH.lost_risk_fall ** max(0, self._seen.failures - 1)
         chosen = longest_at_risk(self._believe(), lengths, risk)
-        return None if above and chosen < above * (1 + (ratio - 1) / 4) else chosen
+        return None if above and chosen < above * (1 + (ratio - 1) / 4 * self._dearness) else chosen
 
     def _shortfall(self) -> str:
         """Why nothing was tried, with the numbers."""
@@ -208,11 +214,13 @@ class ContextSearch:
         memory_bytes: int | None = None,
         exact: bool = False,
         free_bytes: int | None = None,
+        seconds: float = 0.0,
     ) -> None:
-        """`n` was asked and loaded, with `context_length` tokens (`n` unless said).
+        """`n` was asked and loaded in so many `seconds`, with `context_length` tokens (`n` unless said).
 
         The model takes `memory_bytes`, `exact` when the engine itself says so; then `free_bytes` are left.
         """
+        self._load_s = max(self._load_s, seconds)
         actual = n if context_length is None else context_length
         self._belief = None
         if actual < n:
@@ -245,8 +253,11 @@ class ContextSearch:
         self._was_refused = True
         self._span.cap(max(1, aligned_down(int(SEARCH.refused_share * n))))
 
-    def observe_prefilled(self, n: int, *, ok: bool, memory_bytes: int | None = None, exact: bool = False) -> None:
+    def observe_prefilled(
+        self, n: int, *, ok: bool, memory_bytes: int | None = None, exact: bool = False, seconds: float = 0.0
+    ) -> None:
         """A prompt that fills `n` passed, the model then taking `memory_bytes`; or it failed for lack of memory."""
+        self._seen.fill_s = max(self._seen.fill_s, seconds)
         self._belief = None
         if not ok:
             self._strategy.prefill_failed(n)

@@ -35,6 +35,7 @@ class Observations:
     prefilled: set[int] = field(default_factory=set)
     failed_loads: set[int] = field(default_factory=set)
     failed_prefills: set[int] = field(default_factory=set)
+    fill_s: float = 0.0
     readings: list[LoadReading] = field(default_factory=list)
     budgets: list[BudgetReading] = field(default_factory=list)
 
@@ -128,7 +129,8 @@ class EagerStrategy:
             chosen = min(chosen, max(seen.loaded, default=chosen))
             # The longest is in memory now: one a little shorter would have to be loaded.
             return longest if SEARCH.reload_ratio * longest <= chosen <= longest else chosen
-        may_climb = self._climbs < SEARCH.climbs and seen.failures <= SEARCH.lost_failures
+        climbs = SEARCH.climbs if seen.fill_s <= SEARCH.cheap_fill_s else 1
+        may_climb = self._climbs < climbs and seen.failures <= SEARCH.lost_failures
         if not seen.failures or not (appetite.climbs_back or may_climb):
             return None
         # It passed below what failed: now between the two, while that is worth it.

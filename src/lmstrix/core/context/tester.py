@@ -8,6 +8,7 @@ evidence about memory moves the first; a timeout or a lost connection ends the t
 
 from __future__ import annotations
 
+import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -189,12 +190,18 @@ class _ModelTest:
                     self._observe_failed_load(length, ending)
                     last = ending
                     continue
+            began_at_s = time.perf_counter()
             verified = await self._verify(length)
             if verified.outcome is Outcome.TRUNCATED:
                 return self._end_truncated(verified)
+            seconds = time.perf_counter() - began_at_s
             taken = await self.attempts.read_instance() if verified.filled else None
             self.search.observe_prefilled(
-                length, ok=verified.filled, memory_bytes=taken.memory_bytes if taken else None, exact=taken is not None
+                length,
+                ok=verified.filled,
+                memory_bytes=taken.memory_bytes if taken else None,
+                exact=taken is not None,
+                seconds=seconds,
             )
             if verified.filled:
                 self._filled = length, verified
@@ -216,6 +223,7 @@ class _ModelTest:
                     memory_bytes=held.memory_bytes,
                     exact=held.exact,
                     free_bytes=held.free_bytes if held.exact else None,
+                    seconds=held.seconds,
                 )
             else:
                 self._observe_failed_load(length, last)
