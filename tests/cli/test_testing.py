@@ -483,6 +483,7 @@ def test_the_history_of_a_model_tells_what_led_to_its_result(
         ("prefill", "ok"),
         ("probe", "ok"),
     ]
+    monkeypatch.setenv("COLUMNS", "200")  # in a narrow one, columns go
     table = cli("history", MODEL, "--all").ok()
     rows = [line.split()[2:4] for line in table.out.splitlines()[1:]]
     assert rows == [["load", "20,000"], ["load", "5,000"], ["fill", "5,000"], ["prompt", rows[-1][1]]]
