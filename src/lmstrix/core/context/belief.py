@@ -68,9 +68,7 @@ class Belief:
         """The chance that a load of `n` tokens and its prefill both hold."""
         growth = self._prior.curve.growth(n)
         # The search asks this hundreds of times per decision: names are local, and `beyond` is written out.
-        told_share = BELIEF.told_transient_share if self._prior.told else 1.0
-        transient_constant = BELIEF.transient_constant_bytes * self._prior.scale * told_share
-        transient_share = BELIEF.transient_share * told_share
+        transient_constant, transient_share = self._prior.transient_terms
         total = 0.0
         erfc, root = math.erfc, math.sqrt(0.5)
         for weight, slope, u, mean, sd, low, high, beyond_high, mass, _, _ in self._hypotheses:

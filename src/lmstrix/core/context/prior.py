@@ -183,11 +183,16 @@ class Prior:
         """What fits over the budget we read, all regimes together."""
         return mixture((weight, mean, sd * sd) for mean, sd, weight in self.budgets()).scaled(1 / self.budget_bytes)
 
+    @property
+    def transient_terms(self) -> tuple[float, float]:
+        """What a prefill takes beside the load at u = 1: a constant, and a share of the growth in truth."""
+        scale = BELIEF.told_transient_share if self.told else 1.0
+        return BELIEF.transient_constant_bytes * self.scale * scale, BELIEF.transient_share * scale
+
     def transient_bytes(self, growth: float, slope: float, u: float) -> float:
         """What a prefill takes beside the load."""
-        if self.told:
-            u *= BELIEF.told_transient_share
-        return u * (BELIEF.transient_constant_bytes * self.scale + BELIEF.transient_share * slope * growth)
+        constant, share = self.transient_terms
+        return u * (constant + share * slope * growth)
 
 
 def _settled(read: Normal, history: BudgetHistory | None) -> Normal:

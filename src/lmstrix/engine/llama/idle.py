@@ -5,10 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import sys
 from dataclasses import dataclass
 
-from lmstrix.engine.llama.process import CHILD, CHILD_ENVIRONMENT
+from lmstrix.engine.llama.process import start_child
 
 _LIMIT_S = 20.0
 """It takes 0.1 s; drivers of graphics cards may need seconds to start."""
@@ -24,15 +23,7 @@ class IdleChild:
 
 async def ask_idle_child() -> IdleChild | None:
     """Start one and ask it; None when none can be started, and so no model loaded."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-I",
-        str(CHILD),
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.DEVNULL,
-        env={**os.environ, **CHILD_ENVIRONMENT},
-    )
+    process = await start_child(stderr=asyncio.subprocess.DEVNULL)
     options = {"model": None, "address_space_bytes": None, "parent_pid": os.getpid()}
     assert process.stdin is not None
     assert process.stdout is not None

@@ -85,6 +85,20 @@ class Launch:
     over_tcp: bool = sys.platform == "win32"
 
 
+async def start_child(*, stderr: int) -> asyncio.subprocess.Process:
+    """Start a child, which waits for its options on its input."""
+    return await asyncio.create_subprocess_exec(
+        # A plain script, isolated (-I): importing this package there would cost each load its start-up time.
+        sys.executable,
+        "-I",
+        str(CHILD),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=stderr,
+        env={**os.environ, **CHILD_ENVIRONMENT},
+    )
+
+
 class LlamaProcess:
     """A running child. Made by `launch`; ended by `stop`, or on its own, which `exited` tells.
 
@@ -117,16 +131,7 @@ class LlamaProcess:
         """Start a child, wait until its model is loaded. Raises `EngineFault`; cancelled, it leaves nothing behind."""
         socket = None if launch.over_tcp else launch.run_dir / f"{secrets.token_hex(4)}.sock"
         api_key = None if socket else secrets.token_hex(24)
-        process = await asyncio.create_subprocess_exec(
-            # A plain script, isolated (-I): importing this package there would cost each load its start-up time.
-            sys.executable,
-            "-I",
-            str(CHILD),
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-            env={**os.environ, **CHILD_ENVIRONMENT},
-        )
+        process = await start_child(stderr=asyncio.subprocess.PIPE)
         self = cls(process, on_line)
         self._socket = socket
         try:
