@@ -41,7 +41,9 @@ def write_whole(path: Path, data: bytes | str, *, mode: int | None = None, durab
             temporary.unlink()
         raise
     if durable:
-        _sync_folder(path.parent)
+        # The content is in place: to say now that it is not would be untrue, and some file systems sync no folders.
+        with suppress(OSError):
+            _sync_folder(path.parent)
 
 
 def _sync_folder(folder: Path) -> None:
