@@ -6,11 +6,12 @@ import errno
 import os
 import sys
 
-_OUTPUT_FAILURES = (errno.EPIPE, errno.ENOSPC, errno.EFBIG, errno.EIO)
+_OUTPUT_FAILURES = (errno.EPIPE, errno.ENOSPC, errno.EFBIG, errno.EIO, errno.EBADF)
 
 
 def main() -> int:
     """Run one command line; return its exit code (0 done, 1 failed, 2 usage, 3 no server, 128 + n for signal n)."""
+    _open_closed_streams()
     _tolerate_any_terminal()
     try:
         code = _version() if sys.argv[1:] in (["--version"], ["-V"], ["version"]) else _run(sys.argv[1:])
@@ -68,11 +69,32 @@ def _run(words: list[str]) -> int:
             raise  # main says so, once
         sys.stderr.write(f"lmstrix: {exc.strerror or exc}{f': {exc.filename}' if exc.filename else ''}\n")
         return 1
+    except ModuleNotFoundError as exc:
+        if debug or (exc.name or "").partition(".")[0] == "lmstrix":
+            raise
+        sys.stderr.write(
+            f"lmstrix: the package {exc.name} is missing: pip install lmstrix (lmstrix doctor tells more)\n"
+        )
+        return 1
     except Exception as exc:  # the process ends here: a fault of ours is one line too
         if debug:
             raise
         sys.stderr.write(f"lmstrix: internal error, {type(exc).__name__}: {one_line(exc)} (add --debug)\n")
         return 1
+
+
+def _open_closed_streams() -> None:
+    """Where we were started with a closed stream (`lmstrix list >&-`), open one in its place.
+
+    Python then has None there, and the next file opened would take its number and be written into by a library. Input
+    is empty and errors go nowhere, but output must not seem to have been written: writing to what is only read fails.
+    """
+    if sys.stdin is None:
+        sys.stdin = os.fdopen(os.open(os.devnull, os.O_RDONLY))
+    if sys.stdout is None:
+        sys.stdout = os.fdopen(os.open(os.devnull, os.O_RDONLY), "w")
+    if sys.stderr is None:
+        sys.stderr = os.fdopen(os.open(os.devnull, os.O_WRONLY), "w")
 
 
 def _tolerate_any_terminal() -> None:

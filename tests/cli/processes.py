@@ -9,17 +9,17 @@ import time
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
 COMMAND = [sys.executable, "-m", "lmstrix"]
 PATIENCE_S = 30.0
 
 
-def start(*words: str, **options: Any) -> subprocess.Popen[bytes]:
+def start(*words: str, command: Sequence[str] = COMMAND, **options: Any) -> subprocess.Popen[bytes]:
     """Start `lmstrix` with these words; its three streams are pipes unless told otherwise."""
     environment = options.pop("env", None) or {**os.environ, **options.pop("environment", {})}
     streams: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    return subprocess.Popen([*COMMAND, *words], env=environment, **(streams | options))
+    return subprocess.Popen([*command, *words], env=environment, **(streams | options))
 
 
 def finish(process: subprocess.Popen[bytes]) -> tuple[int, str, str]:

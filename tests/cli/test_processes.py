@@ -8,7 +8,7 @@ import resource
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import psutil
 import pytest
@@ -69,7 +69,7 @@ def test_an_ascii_terminal_of_forty_columns(cli: Callable[..., Ran], faulty: Fau
     faulty.models["übergroß/漢字-instruct"] = FaultyModel(key="übergroß/漢字-instruct", answer="Größe: 5 — 漢字 ✓")
     cli("scan", "--quiet").ok()
     cli("test", "--all", "--fast", "--quiet").ok()
-    poor = {"environment": {"COLUMNS": "40", "PYTHONIOENCODING": "ascii", "LC_ALL": "C"}}
+    poor: dict[str, Any] = {"environment": {"COLUMNS": "40", "PYTHONIOENCODING": "ascii", "LC_ALL": "C"}}
     cli("infer", "hi", "-m", "acme/tiny", "--quiet").ok()
     for words in (["list"], ["ps"], ["test", "acme/tiny", "--fast", "--force"]):
         code, out, err = finish(start(*words, **poor))

@@ -558,7 +558,7 @@ def test_save_writes_nothing_that_was_measured_elsewhere(
     cli("test", TINY, "--fast", "--quiet").ok()
     (home / ".internal").mkdir()
     ran = cli("save").ok()
-    assert "1 tested model(s) left out: not measured on LM Studio on this machine" in ran.err
+    assert "1 tested model left out: not measured on LM Studio on this machine" in ran.err
     cli("save", TINY).failed(1, "LM Studio on this machine", f"lmstrix test {TINY} --server lmstudio")
     assert not (home / FOLDER).exists()
 

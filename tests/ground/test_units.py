@@ -79,3 +79,8 @@ def test_formatted_seconds(seconds: float | None, text: str) -> None:
 )
 def test_predicted_seconds_are_told_no_finer_than_they_are_known(seconds: float, text: str) -> None:
     assert units.format_about(seconds) == text
+
+
+@pytest.mark.parametrize(("count", "text"), [(0, "no models"), (1, "1 model"), (2, "2 models"), (1200, "1,200 models")])
+def test_a_counted_noun_has_the_number_of_its_count(count: int, text: str) -> None:
+    assert units.counted(count, "model") == text

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import os
 import sys
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from lmstrix.cli import answers, bench, engine, machine, models, prompts, tests
 from lmstrix.cli.command_line import CommandLine
+from lmstrix.cli.help_text import HELP_WIDTH
 from lmstrix.cli.options import CommonOptions
 from lmstrix.cli.signatures import options_of
 from lmstrix.cli.words import parse
@@ -21,6 +23,8 @@ from lmstrix.cli.words import parse
 if TYPE_CHECKING:
     from lmstrix.cli.signatures import Commands, Parameter
     from lmstrix.cli.words import Invocation
+
+_NARROWEST = 30
 
 COMMANDS: Commands = {
     ("scan",): models.scan,
@@ -66,7 +70,7 @@ def common_parameters() -> tuple[Parameter, ...]:
 
 def run(words: list[str]) -> int:
     """Read the words, then let Fire dispatch to a command that needs no further words."""
-    invocation = parse(words, COMMANDS, common_parameters())
+    invocation = parse(words, COMMANDS, common_parameters(), help_width=_help_width())
     if invocation.command is None:
         sys.stdout.write(invocation.help_text)
         return 0
@@ -86,6 +90,17 @@ def run(words: list[str]) -> int:
     return 0
 
 
+def _help_width() -> int:
+    """As wide as the terminal, up to what reads well; a pipe has the width that the documentation has."""
+    told = os.environ.get("COLUMNS", "")
+    if told.isdecimal():
+        columns = int(told)
+    else:
+        # Not shutil's, which does the same: its import would cost every start milliseconds.
+        columns = os.get_terminal_size(sys.stdout.fileno()).columns if sys.stdout.isatty() else HELP_WIDTH
+    return min(HELP_WIDTH, max(_NARROWEST, columns))
+
+
 def _silence_libraries() -> None:
     """Our own messages go through the console; loguru, if a part uses it, then has nothing to add."""
     # Looked up, not imported: where nothing has imported loguru, importing it to silence it would cost every start.
@@ -98,6 +113,11 @@ def _dispatch(invocation: Invocation, cli: CommandLine) -> None:
     command = invocation.command
     assert command is not None
     function, arguments = COMMANDS[command.path], command.arguments(invocation.options)
+
+    if command.path == ("doctor",):
+        # It is asked where an installation is broken, and must not need the package that may be missing.
+        function(cli)
+        return
 
     # Positionals and options were converted by `parse`, so Fire is handed a function that takes no words at all.
     # A function, not functools.partial: Fire reads a partial's signature by tokenizing it, which takes milliseconds.

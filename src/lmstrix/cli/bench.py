@@ -12,6 +12,7 @@ from lmstrix.cli.options import LoadOptions, prompt_text
 from lmstrix.cli.signatures import Only
 from lmstrix.ground.choices import BenchTask, ReportFormat
 from lmstrix.ground.errors import LMStrixError, UsageError
+from lmstrix.ground.units import counted
 
 
 def bench(
@@ -105,7 +106,7 @@ def compare(cli: CommandLine, /, first: str, second: str, *, fail_on: Percent | 
     if fail_on is not None and (worse := comparison.regressions(fail_on)):
         worst = max(worse, key=lambda one: one.worsening_ratio)
         raise LMStrixError(
-            f"{len(worse)} figure(s) worse by more than {fail_on * 100:g}%: {worst.figure} of {worst.cell} by "
+            f"{counted(len(worse), 'figure')} worse by more than {fail_on * 100:g}%: {worst.figure} of {worst.cell} by "
             f"{worst.worsening_ratio:.1%}"
         )
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from lmstrix.api.portal import Portal
     from lmstrix.cli.options import CommonOptions
+    from lmstrix.ground.errors import SettingsError
     from lmstrix.ground.paths import Paths
     from lmstrix.ground.settings import Settings
     from lmstrix.reports.console import Console
@@ -52,6 +53,18 @@ class CommandLine:
             config_file=Path(common.config) if common.config else None,
             profile=common.profile,
         )
+
+    def excuse_settings(self) -> SettingsError | None:
+        """Go on with the default settings where the configuration is invalid; returns what is wrong with it."""
+        from lmstrix.ground.errors import SettingsError
+        from lmstrix.ground.settings import Settings
+
+        try:
+            _ = self.settings
+        except SettingsError as exc:
+            self.settings = Settings()
+            return exc
+        return None
 
     @functools.cached_property
     def service(self) -> LMStrixService:

@@ -11,7 +11,9 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
+from dataclasses import dataclass
 from importlib.resources import as_file, files
+from json import loads
 from pathlib import Path
 
 from lmstrix.ground.errors import LMStrixError
@@ -22,27 +24,46 @@ MEMORY_LIMIT = "85MiB"
 Note = Callable[[str], None]
 
 
-def run_demo(note: Note) -> None:
-    """Start an engine that lets models take little memory, then scan, list, test, ask; clean everything up."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DemoStep:
+    """One command of the demo, and what it said with --json."""
+
+    command: str
+    output: object
+
+
+def run_demo(note: Note, *, json: bool = False) -> list[DemoStep]:
+    """Start an engine that lets models take little memory, then scan, list, test, ask; clean everything up.
+
+    The commands show what they find themselves; with `json` they show nothing, and it is returned.
+    """
     with tempfile.TemporaryDirectory(prefix="lmstrix-demo-") as folder, as_file(files("lmstrix") / "data") as data:
         models = Path(folder) / "models"
         # A copy, so that nothing that serves or scans the folder can write into the installed package.
         shutil.copytree(data / "models", models, ignore=shutil.ignore_patterns("*.md"))
-        _tell(Path(folder) / "home", models, note)
+        return _tell(Path(folder) / "home", models, note, json=json)
 
 
-def _tell(home: Path, models: Path, note: Note) -> None:
+def _tell(home: Path, models: Path, note: Note, *, json: bool) -> list[DemoStep]:
     # The user's own settings must neither change what the demo shows nor be changed by it.
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("LMSTRIX_", "LMSTUDIO_"))}
     environment |= {"LMSTRIX_HOME": str(home), "LMSTRIX_SERVER": "embedded", "LMSTRIX_MODELS_DIR": str(models)}
+    steps: list[DemoStep] = []
 
     def command(*words: str, say: str) -> None:
         note("")
         note(f"# {say}")
         note(f"$ lmstrix {' '.join(_quoted(word) for word in words)}")
-        code = subprocess.run([sys.executable, "-m", "lmstrix", *words], env=environment, check=False).returncode
-        if code != 0:
-            raise LMStrixError(f"the demo's command 'lmstrix {' '.join(words)}' ended with exit code {code}")
+        run = subprocess.run(
+            [sys.executable, "-m", "lmstrix", *words, *(["--json"] if json else [])],
+            env=environment,
+            check=False,
+            stdout=subprocess.PIPE if json else None,
+        )
+        if run.returncode != 0:
+            raise LMStrixError(f"the demo's command 'lmstrix {' '.join(words)}' ended with exit code {run.returncode}")
+        if json:
+            steps.append(DemoStep(command=f"lmstrix {' '.join(words)}", output=loads(run.stdout)))
 
     note("LMStrix demo: a small bundled model on the embedded engine, in a temporary folder.")
     try:
@@ -63,6 +84,7 @@ def _tell(home: Path, models: Path, note: Note) -> None:
         command("engine", "stop", say="Clean up.")
     note("")
     note("Done; nothing is left running. Next: lmstrix doctor, lmstrix scan, lmstrix test --all")
+    return steps
 
 
 def _quoted(word: str) -> str:

@@ -10,28 +10,29 @@ if TYPE_CHECKING:
     from lmstrix.cli.signatures import Command, CommandFunction, Commands, Parameter
 
 SHORT_FLAGS = {"m": "model", "v": "verbose", "q": "quiet", "h": "help"}
-_WIDTH = 80
+HELP_WIDTH = 80
 _MAX_LEFT_WIDTH = 24
+_LEAST_TEXT_WIDTH = 20
 
 
-def overview(commands: Commands, common: Sequence[Parameter]) -> str:
+def overview(commands: Commands, common: Sequence[Parameter], width: int = HELP_WIDTH) -> str:
     """The text of `lmstrix --help`."""
     rows = [(" ".join(path), _summary(function)) for path, function in commands.items()]
     return (
         "LMStrix finds the real context limit of every local model, remembers it, and uses it.\n\n"
-        f"Usage: lmstrix COMMAND [WORDS] [OPTIONS]\n\nCommands:\n{_columns(rows)}\n\n"
-        f"Options of every command:\n{_columns(_option_rows(common))}\n\n"
+        f"Usage: lmstrix COMMAND [WORDS] [OPTIONS]\n\nCommands:\n{_columns(rows, width)}\n\n"
+        f"Options of every command:\n{_columns(_option_rows(common), width)}\n\n"
         "lmstrix COMMAND --help tells more. Exit codes: 0 done, 1 failed, 2 usage, 3 no server, 130 interrupted.\n"
     )
 
 
-def group_overview(group: str, commands: Commands) -> str:
+def group_overview(group: str, commands: Commands, width: int = HELP_WIDTH) -> str:
     """The text of `lmstrix engine`, which names a group of commands and is not a command itself."""
     rows = [(path[1], _summary(function)) for path, function in commands.items() if path[0] == group]
-    return f"Usage: lmstrix {group} COMMAND\n\n{_columns(rows)}\n"
+    return f"Usage: lmstrix {group} COMMAND\n\n{_columns(rows, width)}\n"
 
 
-def command_help(command: Command, common: Sequence[Parameter]) -> str:
+def command_help(command: Command, common: Sequence[Parameter], width: int = HELP_WIDTH) -> str:
     """The text of `lmstrix COMMAND --help`."""
     words = []
     for parameter in command.parameters:
@@ -43,10 +44,10 @@ def command_help(command: Command, common: Sequence[Parameter]) -> str:
         parts.append(command.details)
     positional = [(p.flag.upper(), p.help) for p in command.parameters if p.positional]
     if positional:
-        parts.append("Words:\n" + _columns(positional))
+        parts.append("Words:\n" + _columns(positional, width))
     options = _option_rows([p for p in command.parameters if not p.positional])
     if options:
-        parts.append("Options:\n" + _columns(options))
+        parts.append("Options:\n" + _columns(options, width))
     # By name only: their texts stand in the overview, and would make up half of every page.
     parts.append("Also: " + " ".join(f"--{p.flag}" for p in common))
     return "\n\n".join(parts) + "\n"
@@ -67,14 +68,17 @@ def _option_rows(parameters: Iterable[Parameter]) -> list[tuple[str, str]]:
     return rows
 
 
-def _columns(rows: Sequence[tuple[str, str]]) -> str:
-    """Two columns in `_WIDTH`; a left side that is too long has a line of its own."""
-    width = min(_MAX_LEFT_WIDTH, max((len(left) for left, _ in rows), default=0))
+def _columns(rows: Sequence[tuple[str, str]], width: int) -> str:
+    """Two columns in `width`; a left side that is too long has a line of its own."""
+    left_width = min(_MAX_LEFT_WIDTH, max((len(left) for left, _ in rows), default=0))
+    if width - left_width - 4 < _LEAST_TEXT_WIDTH:  # a narrow terminal: the text goes below what it is about
+        left_width = 0
+    indent = " " * (left_width + 4)
     lines = []
     for left, right in rows:
-        first, *rest = _wrapped(right, _WIDTH - width - 4) or [""]
-        lines += [f"  {left:<{width}}  {first}"] if len(left) <= width else [f"  {left}", f"{'':{width + 4}}{first}"]
-        lines += [f"{'':{width + 4}}{line}" for line in rest]
+        first, *rest = _wrapped(right, width - len(indent)) or [""]
+        lines += [f"  {left:<{left_width}}  {first}"] if len(left) <= left_width else [f"  {left}", indent + first]
+        lines += [indent + line for line in rest]
     return "\n".join(line.rstrip() for line in lines)
 
 

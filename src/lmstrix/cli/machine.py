@@ -5,23 +5,27 @@ from __future__ import annotations
 
 from lmstrix.cli.command_line import CommandLine
 from lmstrix.ground.errors import LMStrixError
+from lmstrix.ground.units import counted
 
 
 def doctor(cli: CommandLine, /) -> None:
     """Check what works on this machine, with remedies. Needs nothing installed."""
     from lmstrix.reports.machine import show_doctor
 
-    report = cli.run(cli.service.doctor())
+    invalid = cli.excuse_settings()
+    report = cli.run(cli.service.doctor(invalid))
     show_doctor(cli.console, report)
     if not report.ok:
-        raise LMStrixError(f"{report.problems} problem(s) found; each line above names its remedy")
+        raise LMStrixError(f"{counted(report.problems, 'problem')} found, named above")
 
 
 def demo(cli: CommandLine, /) -> None:
     """The whole story in a minute, on the embedded engine and a small bundled model."""
     from lmstrix.cli.demo import run_demo
 
-    run_demo(cli.console.note)
+    steps = run_demo(cli.console.note, json=cli.console.json)
+    if cli.console.json:
+        cli.console.result("demo", {"steps": [{"command": step.command, "output": step.output} for step in steps]})
 
 
 def version(cli: CommandLine, /) -> None:

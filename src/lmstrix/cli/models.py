@@ -25,6 +25,7 @@ def scan(
     *,
     failed: bool = False,
     reset: bool = False,
+    yes: bool = False,
     refresh: bool = False,
     update: bool = True,
     models_dir: str | None = None,
@@ -35,13 +36,17 @@ def scan(
 
     Args:
         failed: Forget the results of models whose test failed.
-        reset: Forget all test results.
+        reset: Forget all test results; needs --yes.
+        yes: Do it without asking.
         refresh: Read every file header again, also of files that did not change.
         update: Write the registry (--no-update only shows what would change).
         models_dir: Look here instead of in LM Studio's models directory.
     """
     from lmstrix.reports.models import show_scan
 
+    # What only shows what would be forgotten need not be confirmed.
+    if reset and update and not yes:
+        raise UsageError("scan --reset forgets every test result; add --yes to do it")
     directory = Path(models_dir) if models_dir else None
     forget: Forget = "all" if reset else "failed" if failed else None
     report = cli.run(cli.service.scan(models_dir=directory, refresh=refresh, write=update, forget=forget))

@@ -13,7 +13,7 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from lmstrix.cli.help_text import SHORT_FLAGS, command_help, group_overview, overview
+from lmstrix.cli.help_text import HELP_WIDTH, SHORT_FLAGS, command_help, group_overview, overview
 from lmstrix.cli.signatures import describe
 from lmstrix.ground.errors import UsageError
 
@@ -42,21 +42,26 @@ def suggestion(word: str, known: Iterable[str]) -> str:
     return f"; did you mean {close[0]!r}?" if close else ""
 
 
-def parse(words: Sequence[str], commands: Commands, common: Sequence[Parameter]) -> Invocation:
-    """Check and convert all words. Raises UsageError naming the word that is wrong and what to do."""
+def parse(
+    words: Sequence[str], commands: Commands, common: Sequence[Parameter], *, help_width: int = HELP_WIDTH
+) -> Invocation:
+    """Check and convert all words. Raises UsageError naming the word that is wrong and what to do.
+
+    Help texts are at most `help_width` columns wide.
+    """
     words = list(words)
     found: dict[str, Any] = {}
     # Options of every command may also stand before the command: lmstrix --json list.
     while words and words[0].startswith("-") and words[0] not in ("-", "--"):
         words = _take_option(words, common, found, where="")
     if found.pop("help", False) or not words:
-        return Invocation(command=None, help_text=overview(commands, common), common=found)
+        return Invocation(command=None, help_text=overview(commands, common, help_width), common=found)
     if words[0] == "help":
-        return Invocation(command=None, help_text=_help_for(words[1:], commands, common), common=found)
+        return Invocation(command=None, help_text=_help_for(words[1:], commands, common, help_width), common=found)
     path = _find(words, commands)
     if path is None:
-        return Invocation(command=None, help_text=_help_for(words[:1], commands, common), common=found)
-    return _parse_command(describe(path, commands[path]), words[len(path) :], common, found)
+        return Invocation(command=None, help_text=_help_for(words[:1], commands, common, help_width), common=found)
+    return _parse_command(describe(path, commands[path]), words[len(path) :], common, found, help_width)
 
 
 def _find(words: Sequence[str], commands: Commands) -> tuple[str, ...] | None:
@@ -77,7 +82,7 @@ def _find(words: Sequence[str], commands: Commands) -> tuple[str, ...] | None:
 
 
 def _parse_command(
-    command: Command, words: list[str], common: Sequence[Parameter], found: dict[str, Any]
+    command: Command, words: list[str], common: Sequence[Parameter], found: dict[str, Any], help_width: int
 ) -> Invocation:
     options: dict[str, Any] = {}
     taken: list[str] = []
@@ -103,7 +108,7 @@ def _parse_command(
             taken.append(words.pop(0))
     # Before words are assigned: who asks for help need not give what the command requires.
     if found.pop("help", False):
-        return Invocation(command=None, help_text=command_help(command, common), common=found)
+        return Invocation(command=None, help_text=command_help(command, common, help_width), common=found)
     positionals = _assign(command, taken, options)
     return Invocation(command=command, positionals=positionals, options=options, common=found)
 
@@ -126,7 +131,8 @@ def _take_option(words: list[str], known: Sequence[Parameter], found: dict[str, 
         parameter = next((p for p in known if p.switch and key[3:] == p.flag), None)
         negated = parameter is not None
     if parameter is None:
-        flags = [f"--{p.flag}" for p in known]
+        # One letter is near to nothing: what was guessed from it would be any option that has the letter.
+        flags = [f"--{p.flag}" for p in known] if len(name) > 1 else []
         raise UsageError(
             f"{where + ': ' if where else ''}unknown option {word.partition('=')[0]}{suggestion('--' + name, flags)}"
             " (text that begins with - goes after --)"
@@ -190,10 +196,10 @@ def _assign(command: Command, taken: list[str], options: dict[str, Any]) -> tupl
     return rest
 
 
-def _help_for(words: Sequence[str], commands: Commands, common: Sequence[Parameter]) -> str:
+def _help_for(words: Sequence[str], commands: Commands, common: Sequence[Parameter], width: int) -> str:
     if not words:
-        return overview(commands, common)
+        return overview(commands, common, width)
     path = _find(words, commands)
     if path is not None:
-        return command_help(describe(path, commands[path]), common)
-    return group_overview(words[0], commands)
+        return command_help(describe(path, commands[path]), common, width)
+    return group_overview(words[0], commands, width)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any
 
-from lmstrix.ground.units import format_bytes, format_seconds, format_tokens
+from lmstrix.ground.units import counted, format_bytes, format_seconds, format_tokens
 from lmstrix.reports.json_form import json_form, value_text
 from lmstrix.reports.recalled import recalled_text
 from lmstrix.reports.results import ended_cell, note_others, result_json, show_results, up_to_words
@@ -62,7 +62,7 @@ def show_scan(console: Console, report: ScanReport) -> None:
             console.note(f"{word}: … and {len(paths) - _PATHS_SHOWN} more (--verbose shows all)")
     for move in changes.moved:
         console.note(f"moved: {move.old_path} -> {move.new_path}")
-    counted = {
+    found_by_word = {
         "new": changes.added,
         "changed": changes.changed,
         "moved": changes.moved,
@@ -71,11 +71,10 @@ def show_scan(console: Console, report: ScanReport) -> None:
         "unreadable": report.problems,
         "reset": report.forgotten,
     }
-    counts = [f"{len(found)} {word}" for word, found in counted.items() if found]
+    counts = [f"{len(found)} {word}" for word, found in found_by_word.items() if found]
     state = "" if report.written else " (registry unchanged)"
-    sys.stdout.write(
-        f"{report.models} models from {' and '.join(report.sources)}: {', '.join(counts) or 'no change'}{state}\n"
-    )
+    sources, changed = " and ".join(report.sources), ", ".join(counts) or "no change"
+    sys.stdout.write(f"{counted(report.models, 'model')} from {sources}: {changed}{state}\n")
 
 
 def _scan_json(report: ScanReport) -> dict[str, Any]:
@@ -108,7 +107,7 @@ def show_listing(
         lines = (record.model_key if show == "id" else record.path for record in records)
         sys.stdout.write("".join(f"{clean(line)}\n" for line in lines))
     elif show == "csv":
-        _write_csv([record_json(record) for record in records])
+        _write_csv(console, [record_json(record) for record in records])
     elif not listing.total:
         console.note("no models yet: lmstrix scan finds them")
     else:
@@ -117,7 +116,7 @@ def show_listing(
         chosen = [[row[place] for place in places] for row in rows]
         console.table([_LIST_COLUMNS[place] for place in places], chosen, header=header, max_width=max_width)
         if not records:
-            console.note(f"none of {listing.total} models matches")
+            console.note(f"none of {counted(listing.total, 'model')} matches")
         if console.verbose:
             show_results(console, records)
             _show_recall_curves(records)
@@ -130,16 +129,20 @@ def _column_names() -> list[str]:
     return [column.title.lower().replace(" ", "-") for column in _LIST_COLUMNS]
 
 
-def _write_csv(rows: Sequence[dict[str, Any]]) -> None:
+def _write_csv(console: Console, rows: Sequence[dict[str, Any]]) -> None:
     # The columns are those of the first row; without one there is nothing to name them by.
     if not rows:
         return
     import csv
+    import io
 
     columns = [name for name in rows[0] if name not in _LISTS]
-    writer = csv.DictWriter(sys.stdout, columns, extrasaction="ignore", lineterminator="\n")
+    shown = io.StringIO()
+    writer = csv.DictWriter(shown, columns, extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
+    # Names are a stranger's text: exact for a program, harmless for a terminal.
+    console.text(shown.getvalue())
 
 
 def _show_recall_curves(records: Sequence[ModelRecord]) -> None:

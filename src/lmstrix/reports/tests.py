@@ -6,7 +6,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from lmstrix.core.context.verdict import Outcome
-from lmstrix.ground.units import format_about, format_bytes, format_seconds, format_tokens
+from lmstrix.ground.units import counted, format_about, format_bytes, format_seconds, format_tokens
 from lmstrix.reports.json_form import json_form
 from lmstrix.reports.progress import ProgressLine
 from lmstrix.reports.recalled import recalled_text
@@ -110,8 +110,8 @@ def show_test_report(console: Console, report: ContextReport) -> None:
             console.note(f"skipped {model.record.model_key}: {model.skipped}")
     elif skipped:
         # Of forty models most are skipped for the same reason; a line for each would bury the results above.
-        reasons = {model.skipped for model in skipped}
-        console.note(f"{len(skipped)} model(s) skipped: {', '.join(sorted(str(reason) for reason in reasons))}")
+        reasons = sorted({str(model.skipped) for model in skipped})
+        console.note(f"{counted(len(skipped), 'model')} skipped: {', '.join(reasons)}")
     if not report.models:
         console.note("no models to test: lmstrix scan finds them")
 
@@ -161,7 +161,7 @@ def show_test_plan(console: Console, planned: Sequence[PlannedTest]) -> None:
         for plan in planned
     ]
     console.table(_PLAN_COLUMNS, rows)
-    console.note(f"{len(planned)} model(s); nothing was loaded")
+    console.note(f"{counted(len(planned), 'model')}; nothing was loaded")
 
 
 def _tested_json(model: ModelTest) -> dict[str, Any]:

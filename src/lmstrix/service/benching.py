@@ -11,7 +11,6 @@ from lmstrix.core.benchmark.measuring import BenchServer
 from lmstrix.core.benchmark.records import BenchReport, BenchRequest, BenchTarget
 from lmstrix.core.benchmark.runner import Bench
 from lmstrix.core.benchmark.saved import find_unfinished
-from lmstrix.core.history import History
 from lmstrix.core.registry.places import place_of
 from lmstrix.ground.addresses import host_name, is_local
 from lmstrix.ground.errors import GgufError, ModelNotFoundError, UsageError
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from lmstrix.core.benchmark.events import BenchEvent
+    from lmstrix.core.history import History
     from lmstrix.core.registry.records import ModelRecord
     from lmstrix.service.workspace import Workspace
 
@@ -75,7 +75,7 @@ class Benchmarking:
         """Measure, and write the report. Raises what keeps it from beginning."""
         workspace, options = self._workspace, self._options
         async with AsyncExitStack() as stack:
-            history = stack.enter_context(History(workspace.paths.history_file))
+            history = stack.enter_context(workspace.open_history())
             # Two measurements at once would measure each other.
             stack.enter_context(history.journal.tester_lock("lmstrix bench"))
             server, targets = await _server(workspace, options.models, stack)

@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import threading
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from lmstrix.ground.errors import HistoryError
 from lmstrix.ground.text import one_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from lmstrix.core.answers.inference import PlannedAnswer
     from lmstrix.core.history import History
@@ -22,14 +21,21 @@ if TYPE_CHECKING:
     from lmstrix.ground.settings import Settings
     from lmstrix.ground.types import GenerationResult
 
+
+class OpenHistory(Protocol):
+    """Opens the database, and tells the user what is the matter with it."""
+
+    def __call__(self, *, durable: bool) -> History: ...
+
+
 PRUNE_EVERY = 50  # calls: old ones may stay a little longer, and an answer seldom waits for the deletion
 
 
 class CallRecorder:
-    """The log of calls in the database at `path`, opened when it is first written to and again after a failure."""
+    """The log of calls in the database, opened when it is first written to and again after a failure."""
 
-    def __init__(self, path: Path, settings: Settings, notify: Callable[[str], None]) -> None:
-        self._path = path
+    def __init__(self, open_history: OpenHistory, settings: Settings, notify: Callable[[str], None]) -> None:
+        self._open_history = open_history
         self._settings = settings
         self._notify = notify
         self._guard = threading.Lock()  # answers are logged from worker threads, several at once
@@ -79,12 +85,10 @@ class CallRecorder:
                 self._history = None
 
     def _opened(self) -> History:
-        from lmstrix.core.history import History
-
         with self._guard:
             if self._history is None:
                 # A log line lost in a power cut is worth less than the wait for the disk after each answer.
-                self._history = History(self._path, durable=False)
+                self._history = self._open_history(durable=False)
             return self._history
 
     def _write(self, logged: CallRecord) -> None:

@@ -5,19 +5,21 @@ from __future__ import annotations
 import asyncio
 import os
 import platform
+import re
 import sys
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lmstrix.core.health import Check, DoctorReport
 from lmstrix.ground.errors import BackendUnavailableError, LMStrixError
 from lmstrix.ground.text import one_line
-from lmstrix.ground.units import format_bytes
+from lmstrix.ground.units import counted, format_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from lmstrix.ground.errors import SettingsError
     from lmstrix.ground.types import MemoryLimit
     from lmstrix.service.workspace import Workspace
 
@@ -30,17 +32,18 @@ _LIMITS: dict[MemoryLimit, str] = {
 }
 
 
-async def examine(workspace: Workspace) -> DoctorReport:
-    """All checks, in the order a person would make them."""
-    local = (_python, _home, _registry, _history, _lmstudio, _models)
+async def examine(workspace: Workspace, invalid: SettingsError | None = None) -> DoctorReport:
+    """All checks, in the order a person would make them. `invalid` says why the settings are the default ones."""
+    local = (_python, _packages, _home, _registry, _history, _lmstudio, _models)
     return DoctorReport(
         checks=(
+            *([_failed("settings", invalid)] if invalid else []),
             *(_checked(check, workspace) for check in local),
             await _server(workspace),
             await asyncio.to_thread(_checked, _engine_extra, workspace),
             _checked(_memory, workspace),
-            *_limits(),
-            *_cards(),
+            *_listed(_limits),
+            *_listed(_cards),
         )
     )
 
@@ -49,11 +52,22 @@ def _checked(check: Callable[[Workspace], Check], workspace: Workspace) -> Check
     """A check, or what kept it from being made."""
     try:
         return check(workspace)
-    except (LMStrixError, OSError) as exc:
+    except (LMStrixError, OSError, ImportError) as exc:
         return _failed(check.__name__, exc)
 
 
+def _listed(checks: Callable[[], list[Check]]) -> list[Check]:
+    """Checks of which there may be none, and none where a package that they need is missing: others tell of it."""
+    try:
+        return checks()
+    except ImportError:
+        return []
+
+
 def _failed(name: str, failure: Exception) -> Check:
+    if isinstance(failure, ModuleNotFoundError):
+        found = f"not examined: the package {failure.name} is missing"
+        return Check(name=name.strip("_"), state="problem", found=found, remedy="pip install lmstrix")
     return Check(name=name.strip("_"), state="problem", found=one_line(failure))
 
 
@@ -64,6 +78,27 @@ def _python(_workspace: Workspace) -> Check:
     except PackageNotFoundError:
         return Check(name="python", state="problem", found=here, remedy="pip install lmstudio")
     return Check(name="python", state="ok", found=here)
+
+
+def _packages(_workspace: Workspace) -> Check:
+    """Whether everything that LMStrix declares to need is there."""
+    try:
+        needed = [re.split(r"[^\w.-]", line)[0] for line in requires("lmstrix") or () if "extra ==" not in line]
+    except PackageNotFoundError:
+        return Check(name="packages", state="note", found="LMStrix runs from its source, not as an installed package")
+    missing = [name for name in needed if not _is_installed(name)]
+    if missing:
+        found = f"missing: {', '.join(missing)}"
+        return Check(name="packages", state="problem", found=found, remedy="pip install lmstrix")
+    return Check(name="packages", state="ok", found=f"all {len(needed)} that LMStrix needs")
+
+
+def _is_installed(package: str) -> bool:
+    try:
+        version(package)
+    except PackageNotFoundError:
+        return False
+    return True
 
 
 def _home(workspace: Workspace) -> Check:
@@ -83,7 +118,7 @@ def _registry(workspace: Workspace) -> Check:
     if not len(registry):
         return Check(name="registry", state="note", found="no models yet", remedy="lmstrix scan")
     note = f", {missing} missing" if missing else ""
-    return Check(name="registry", state="ok", found=f"{len(registry)} models, {tested} tested{note}")
+    return Check(name="registry", state="ok", found=f"{counted(len(registry), 'model')}, {tested} tested{note}")
 
 
 def _history(workspace: Workspace) -> Check:
@@ -91,11 +126,16 @@ def _history(workspace: Workspace) -> Check:
     if not file.exists():  # opening would make it: an examination leaves nothing behind
         return Check(name="history", state="note", found="no lmstrix.db yet; the first test makes it")
     from lmstrix.core.history import History
+    from lmstrix.core.history.database import damage
 
+    damaged = damage(file)
+    if damaged is not None:
+        remedy = f"move {file} away to begin a new one; the next command that needs it does so itself"
+        return Check(name="history", state="problem", found=f"{file} is damaged: {damaged}", remedy=remedy)
     with History(file) as history:
         unfinished = len(history.journal.unfinished())
     if unfinished:
-        found = f"{unfinished} load(s) ended without an outcome: the machine or LMStrix went down there"
+        found = f"{counted(unfinished, 'load')} ended without an outcome: the machine or LMStrix went down there"
         return Check(name="history", state="note", found=found, remedy="test the model again")
     return Check(name="history", state="ok", found=f"{file} ({format_bytes(file.stat().st_size)})")
 
@@ -119,24 +159,24 @@ def _models(workspace: Workspace) -> Check:
         remedy = "download a model in LM Studio, or name a folder with --models-dir or LMSTRIX_MODELS_DIR"
         return Check(name="models", state="note", found=f"{directory} does not exist", remedy=remedy)
     count = sum(1 for _ in directory.rglob("*.gguf"))
-    return Check(name="models", state="ok", found=f"{directory} ({count} GGUF files)")
+    return Check(name="models", state="ok", found=f"{directory} ({counted(count, 'GGUF file')})")
 
 
 async def _server(workspace: Workspace) -> Check:
-    from lmstrix.service.connection import connect_running
-
     try:
+        from lmstrix.service.connection import connect_running
+
         connection = await connect_running(workspace.paths, workspace.settings)
     except BackendUnavailableError as exc:
         remedy = "start LM Studio and its server (lms server start), or lmstrix engine start"
         found = one_line(exc).partition("; ")[0]
         return Check(name="server", state="note", found=found, remedy=remedy)
-    except (LMStrixError, OSError) as exc:
+    except (LMStrixError, OSError, ImportError) as exc:
         return _failed("server", exc)
     try:
         # A greeting needs no token and a listing does, so only this tells whether the server serves us.
         loaded = await connection.backend.list_loaded()
-        found = f"{connection.name}, {len(loaded)} model(s) loaded"
+        found = f"{connection.name}, {counted(len(loaded), 'model')} loaded"
         told = await connection.backend.memory()
         if told is not None:
             found += f"; one more may take {format_bytes(told.available_bytes)} ({_LIMITS[told.limited_by]})"

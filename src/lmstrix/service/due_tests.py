@@ -44,18 +44,23 @@ class ContextTestRequest:
     resume: bool = False
     ignore_guardrail: bool = False
 
+    def __post_init__(self) -> None:
+        # Below one step of a context nothing is measured: such a result would only stand in the way of a true one.
+        if self.threshold is not None and self.threshold < ALIGNMENT_TOKENS:
+            raise UsageError(
+                f"--threshold {self.threshold:,} leaves no context to test; give {ALIGNMENT_TOKENS} tokens or more"
+            )
 
-def named_model(registry: ModelRegistry, model: str | None, options: ContextTestRequest) -> ModelRecord | None:
+    def check_for(self, model: str | None) -> None:
+        """Refuse what makes no sense for one model (None stands for all of them), before anything is looked for."""
+        if model is not None and self.resume:
+            raise UsageError("--continue goes on with a test of all models: test --all --continue")
+
+
+def named_model(registry: ModelRegistry, model: str | None) -> ModelRecord | None:
     """The one model to test, None for all. Raises what keeps it from being tested."""
-    # Below one step of a context nothing is measured: such a result would only stand in the way of a true one.
-    if options.threshold is not None and options.threshold < ALIGNMENT_TOKENS:
-        raise UsageError(
-            f"--threshold {options.threshold:,} leaves no context to test; give {ALIGNMENT_TOKENS} tokens or more"
-        )
     if model is None:
         return None
-    if options.resume:
-        raise UsageError("--continue goes on with a test of all models: test --all --continue")
     record = registry.find(model)
     if record.kind == "embedding":
         raise UsageError(f"{record.model_key} is an embedding model; there is no context limit to test")

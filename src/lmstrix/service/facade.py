@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from lmstrix.core.registry.registry import ModelRegistry
     from lmstrix.ground.backend import LoadProgress
     from lmstrix.ground.choices import SortKey, TestOrder
+    from lmstrix.ground.errors import SettingsError
     from lmstrix.ground.types import LoadConfig, LoadedModel, StreamEvent
     from lmstrix.service.batching import BatchRequest
     from lmstrix.service.benching import Benchmarking, BenchOptions
@@ -285,8 +286,8 @@ class LMStrixService(Workspace):
 
         return await measure_power(watch_s)
 
-    async def doctor(self) -> DoctorReport:
-        """What works here, with remedies for what does not."""
+    async def doctor(self, invalid: SettingsError | None = None) -> DoctorReport:
+        """What works here, with remedies for what does not. `invalid` says why the settings are the default ones."""
         from lmstrix.service.doctor import examine
 
-        return await examine(self)
+        return await examine(self, invalid)

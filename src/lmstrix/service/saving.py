@@ -21,6 +21,7 @@ from lmstrix.core.registry.defaults import (
 from lmstrix.core.registry.places import place_here
 from lmstrix.ground.errors import LMStrixError, UsageError
 from lmstrix.ground.types import LoadConfig
+from lmstrix.ground.units import counted
 
 if TYPE_CHECKING:
     from lmstrix.core.registry.records import ModelRecord
@@ -64,7 +65,8 @@ def save(
         saved.append(_written(defaults, record, result, fields, dry_run=dry_run))
     if elsewhere:
         workspace.notify(
-            f"{elsewhere} tested model(s) left out: not measured on LM Studio on this machine with {_slots(wanted)}"
+            f"{counted(elsewhere, 'tested model')} left out: "
+            f"not measured on LM Studio on this machine with {_slots(wanted)}"
         )
     return saved
 

@@ -12,6 +12,8 @@ from lmstrix.ground.errors import BackendUnavailableError, LMStrixError
 from lmstrix.loaders.gguf import read_header
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from lmstrix.core.registry.records import ModelFacts
     from lmstrix.core.registry.registry import ModelRegistry, ScanChanges
     from lmstrix.ground.types import ModelInfo
@@ -99,14 +101,15 @@ def _merge(
     unreadable = [problem.path for problem in disk.problems if problem.kind != "not a model"]
 
     # On the registry as it is when it is locked: another process may have written since it was loaded above.
-    def change(current: ModelRegistry) -> tuple[ScanChanges, tuple[str, ...]]:
+    def change(current: ModelRegistry) -> tuple[ScanChanges, list[str], tuple[str, ...]]:
         changes = current.merge_scan(found, unreadable=unreadable)
-        return changes, _forget(current, forget)
+        to_forget = _to_forget(current, forget)
+        return changes, to_forget, tuple(path for path in to_forget if current.reset(path))
 
     before = _content(store.path)
-    changes, forgotten = store.update(change) if write else change(registry)
-    if write and changes.moved:
-        _move_history(workspace, changes)
+    changes, to_forget, forgotten = store.update(change) if write else change(registry)
+    if write:
+        _tell_history(workspace, changes, to_forget)
     return ScanReport(
         changes=changes,
         problems=disk.problems,
@@ -122,20 +125,23 @@ def _configured_dir(workspace: Workspace) -> Path:
     return Path(configured) if configured else workspace.paths.models_dir
 
 
-def _move_history(workspace: Workspace, changes: ScanChanges) -> None:
-    history = workspace.history()
+def _tell_history(workspace: Workspace, changes: ScanChanges, to_forget: Sequence[str]) -> None:
+    """Let the journal follow models that moved, and forget the tests that are to be forgotten."""
+    history = workspace.history() if changes.moved or to_forget else None
     if history is None:
         return
     with history:
         for move in changes.moved:
             history.move_model(move.old_path, move.new_path)
+        for path in to_forget:
+            history.journal.forget_tests(path)
 
 
-def _forget(registry: ModelRegistry, forget: Forget) -> tuple[str, ...]:
+def _to_forget(registry: ModelRegistry, forget: Forget) -> list[str]:
+    """The models whose tests are to be forgotten: the journal may hold a size against one without a result."""
     if forget is None:
-        return ()
-    paths = [r.path for r in registry if forget == "all" or r.test_status == "failed"]
-    return tuple(path for path in paths if registry.reset(path))
+        return []
+    return [record.path for record in registry if forget == "all" or record.test_status == "failed"]
 
 
 def _content(path: Path) -> tuple[int, int] | None:

@@ -21,7 +21,6 @@ from lmstrix.core.context.report import (
 from lmstrix.core.context.search import ContextSearch
 from lmstrix.core.context.tester import INSTANCE_PREFIX, ContextTester
 from lmstrix.core.context.verdict import Outcome
-from lmstrix.core.history import History
 from lmstrix.core.memory.host import read_host_memory
 from lmstrix.core.registry.places import place_of
 from lmstrix.core.registry.results import Configuration, ContextResult
@@ -49,7 +48,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from lmstrix.core.context.eta import RunForecast, TimeLeft
-    from lmstrix.core.history import Conditions
+    from lmstrix.core.history import Conditions, History
     from lmstrix.core.memory.shape import ModelShape
     from lmstrix.core.registry.known_failure import KnownFailure
     from lmstrix.core.registry.records import ModelRecord
@@ -79,6 +78,7 @@ class ContextTesting:
         on_model: Callable[[ModelRecord, int, int], None] | None = None,
         on_time_left: Callable[[TimeLeft], None] | None = None,
     ) -> None:
+        options.check_for(model)
         self._workspace = workspace
         self._model = model
         self._options = options
@@ -98,38 +98,36 @@ class ContextTesting:
         """Test them one after the other, until one ends in a way that all others would. Cancelled, it cleans up."""
         workspace, options = self._workspace, self._options
         registry = await known_models(workspace)
-        named = named_model(registry, self._model, options)
-        with History(workspace.paths.history_file) as history:
-            if history.set_aside is not None:
-                workspace.notify(f"lmstrix.db was damaged and is set aside as {history.set_aside}")
-            with history.journal.tester_lock(f"lmstrix test {self._model or '--all'}"):
-                backend = (await workspace.connect()).backend
-                # Which models are due depends on the server: what was measured on another one says nothing here.
-                registry.place = place_of(backend.server)
-                due = ([named], []) if named else due_models(workspace, registry, options, self._order)
-                chosen, self._skipped = due
-                settle_unfinished(history.journal, workspace.notify)
-                alone = await _make_room(workspace, backend, all_models=options.unload_others)
-                run_id = continuing.begin_run(history.journal, chosen, all_models=self._model is None)
-                run = _TestRun(
-                    workspace,
-                    history,
-                    options,
-                    backend,
-                    self._step,
-                    run_id=run_id,
-                    alone=alone,
-                    only_due=self._model is None and not options.resume,
-                )
-                # Reading the headers of all models takes a moment, which is only worth it where somebody watches.
-                if self._on_time_left is not None:
-                    self._forecast = self._forecast_of(registry, history, chosen, backend)
-                ending = continuing.INTERRUPTED
-                try:
-                    if await self._test(run, chosen):
-                        ending = continuing.DONE
-                finally:
-                    await to_its_end(run.close(ending))
+        named = named_model(registry, self._model)
+        lock = f"lmstrix test {self._model or '--all'}"
+        with workspace.open_history() as history, history.journal.tester_lock(lock):
+            backend = (await workspace.connect()).backend
+            # Which models are due depends on the server: what was measured on another one says nothing here.
+            registry.place = place_of(backend.server)
+            due = ([named], []) if named else due_models(workspace, registry, options, self._order)
+            chosen, self._skipped = due
+            settle_unfinished(history.journal, workspace.notify)
+            alone = await _make_room(workspace, backend, all_models=options.unload_others)
+            run_id = continuing.begin_run(history.journal, chosen, all_models=self._model is None)
+            run = _TestRun(
+                workspace,
+                history,
+                options,
+                backend,
+                self._step,
+                run_id=run_id,
+                alone=alone,
+                only_due=self._model is None and not options.resume,
+            )
+            # Reading the headers of all models takes a moment, which is only worth it where somebody watches.
+            if self._on_time_left is not None:
+                self._forecast = self._forecast_of(registry, history, chosen, backend)
+            ending = continuing.INTERRUPTED
+            try:
+                if await self._test(run, chosen):
+                    ending = continuing.DONE
+            finally:
+                await to_its_end(run.close(ending))
         return self.so_far()
 
     async def _test(self, run: _TestRun, chosen: Sequence[ModelRecord]) -> bool:
@@ -179,8 +177,9 @@ def plan(
     workspace: Workspace, model: str | None, options: ContextTestRequest, *, order: TestOrder = "risk"
 ) -> list[PlannedTest]:
     """What `test` would try, by arithmetic alone: no server is asked and nothing is loaded."""
+    options.check_for(model)
     registry = workspace.registry()
-    named = named_model(registry, model, options)
+    named = named_model(registry, model)
     chosen = [named] if named else due_models(workspace, registry, options, order)[0]
     budget = host_budget(assumed_runtime(workspace.settings.server))
     return [_planned(record, model_shape(workspace, record), budget, options) for record in chosen]

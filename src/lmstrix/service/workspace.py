@@ -37,7 +37,7 @@ class Workspace:
         self.paths = paths
         self.settings = settings
         self.notify: Callable[[str], None] = in_caller(notify) if notify is not None else _say_nothing
-        self.call_log = CallRecorder(paths.history_file, settings, self.notify)
+        self.call_log = CallRecorder(self.open_history, settings, self.notify)
         self._connection: Connection | None = None
         self._connecting: asyncio.Lock | None = None  # made when first needed: commands without a server skip asyncio
 
@@ -67,9 +67,16 @@ class Workspace:
 
     def history(self) -> History | None:
         """The database of what happened, open; None where nothing has happened yet. Close it."""
+        return self.open_history() if self.paths.history_file.exists() else None
+
+    def open_history(self, *, durable: bool = True) -> History:
+        """The same, made where there is none. Who meets a damaged one is told where it was moved."""
         from lmstrix.core.history import History
 
-        return History(self.paths.history_file) if self.paths.history_file.exists() else None
+        history = History(self.paths.history_file, durable=durable)
+        if history.set_aside is not None:
+            self.notify(f"{self.paths.history_file.name} was damaged and is set aside as {history.set_aside}")
+        return history
 
     @property
     def conversations(self) -> ConversationStore:

@@ -154,6 +154,18 @@ class Database:
             raise HistoryError(f"{self.path} cannot be used ({exc.strerror or exc}): check its folder") from exc
 
 
+def damage(path: Path) -> str | None:
+    """What SQLite finds wrong with the file at `path`, in its words; None for nothing. Changes nothing."""
+    connection = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, timeout=_BUSY_TIMEOUT_S)
+    try:
+        found: str = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+    except sqlite3.DatabaseError as exc:
+        return str(exc) if _code(exc) in _DAMAGED else None
+    finally:
+        connection.close()
+    return None if found == "ok" else " ".join(found.split())
+
+
 def _code(error: sqlite3.Error) -> int:
     """SQLite's primary result code; -1 for what the module itself reports."""
     return getattr(error, "sqlite_errorcode", -1) & _PRIMARY_CODE
