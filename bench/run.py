@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 FOLDER = Path(__file__).parent
-HELPERS = {"run", "simulated_worlds", "context_peers", "real_peers", "__init__"}
+HELPERS = {"run", "hostile_clients", "simulated_worlds", "context_peers", "real_peers", "__init__"}
 
 
 def main(names: list[str]) -> int:
