@@ -21,6 +21,7 @@ from lmstrix.cli.options import (
 from lmstrix.cli.signatures import Only
 from lmstrix.ground.choices import Preference, WorkKind
 from lmstrix.ground.errors import LMStrixError, UsageError
+from lmstrix.ground.ranges import COUNT, IDLE, RANGES
 
 if TYPE_CHECKING:
     from lmstrix.service.prompting import PromptWords
@@ -62,12 +63,12 @@ def infer(
     save_response: str | None = None,
     schema: str | None = None,
     tools: list[str] | None = None,
-    max_rounds: int = 10,
+    max_rounds: Annotated[int, RANGES["max_rounds"]] = 10,
     sampling: SamplingOptions,
     cache: bool = False,
     reload: bool = False,
     raw: bool = False,
-    ttl: Seconds = 300.0,
+    ttl: Annotated[Seconds, IDLE] = 300.0,
     timeouts: TimeoutOptions,
 ) -> None:
     """Ask a model. The prompt is counted against the real context before anything is sent.
@@ -221,7 +222,7 @@ def batch(
     inputs: list[str] | None = None,
     fill: VariableOptions,
     skip_existing: bool = True,
-    parallel: int = 1,
+    parallel: Annotated[int, RANGES["parallel"]] = 1,
     system_prompt: str | None = None,
     context: ContextOptions,
     sampling: Annotated[SamplingOptions, Only("temperature", "seed")],
@@ -267,7 +268,12 @@ def batch(
 
 
 def embed(
-    cli: CommandLine, /, *texts: str, stdin: bool = False, model: str | None = None, ttl: Seconds = 300.0
+    cli: CommandLine,
+    /,
+    *texts: str,
+    stdin: bool = False,
+    model: str | None = None,
+    ttl: Annotated[Seconds, IDLE] = 300.0,
 ) -> None:
     """Turn texts into vectors, one JSON array a line.
 
@@ -294,7 +300,7 @@ def recommend(
     min_ctx: Tokens | None = None,
     max_memory: ByteCount | None = None,
     prefer: Preference = "balanced",
-    top: int = 5,
+    top: Annotated[int, COUNT] = 5,
 ) -> None:
     """Rank the models for some work, by tested limits, predicted memory and logged speeds.
 
@@ -311,7 +317,7 @@ def recommend(
     wish = Wish(task=task, min_context_length=min_ctx, max_memory_bytes=max_memory, prefer=prefer)
     cli.know_models()
     advice = cli.service.recommend(wish)
-    show_advice(cli.console, advice, top=max(1, top))
+    show_advice(cli.console, advice, top=top)
     if not advice.ranked:
         raise LMStrixError(f"no model serves: {advice.obstacles}")
 
@@ -322,7 +328,7 @@ def logs(
     *,
     search: str | None = None,
     model: str | None = None,
-    last: int = 20,
+    last: Annotated[int, COUNT] = 20,
     stats: bool = False,
 ) -> None:
     """Show the calls made so far, newest first, or what they say of each model.
@@ -335,8 +341,6 @@ def logs(
     """
     from lmstrix.reports.logs import show_call_statistics, show_calls
 
-    if last < 1:
-        raise UsageError("--last: show at least 1 call")
     if stats:
         statistics = cli.service.call_statistics(model=model)
         show_call_statistics(cli.console, statistics)

@@ -10,6 +10,7 @@ from lmstrix.core.context.report import ModelTest
 from lmstrix.core.memory.prediction import breakdown, shape_of
 from lmstrix.ground.context_lengths import ALIGNMENT_TOKENS, UNKNOWN_DECLARED_TOKENS
 from lmstrix.ground.errors import UsageError
+from lmstrix.ground.ranges import check_numbers
 from lmstrix.ground.types import DEFAULT_LOAD, LoadConfig
 from lmstrix.loaders.gguf import read_header
 from lmstrix.service import continuing
@@ -43,6 +44,9 @@ class ContextTestRequest:
     unload_others: bool = False
     resume: bool = False
     ignore_guardrail: bool = False
+
+    def __post_init__(self) -> None:
+        check_numbers(self)
 
 
 def named_model(registry: ModelRegistry, model: str | None, options: ContextTestRequest) -> ModelRecord | None:
