@@ -1,4 +1,4 @@
-"""Every number that a command, a settings file or the Python API takes has a range, and a number outside it one line."""
+"""Every number that a command, a settings file or the Python API takes has a range, and one outside it a line."""
 
 from __future__ import annotations
 
@@ -68,9 +68,9 @@ def test_a_number_out_of_its_range_is_refused(command: str, parameter: Parameter
 @pytest.mark.parametrize(
     ("words", "parts"),
     [
-        (["infer", "hi", "--temperature=-1"], ["--temperature", "-1", "0 to 100"]),
-        (["infer", "hi", "--top-p", "5"], ["--top-p", "5", "0 to 1"]),
-        (["infer", "hi", "--out-ctx", "0"], ["--out-ctx", "0", "1 to 2,147,483,647"]),
+        (["infer", "hi", "--temperature=-1"], ["--temperature", "-1", "at least 0, at most 100"]),
+        (["infer", "hi", "--top-p", "5"], ["--top-p", "5", "at least 0, at most 1)"]),
+        (["infer", "hi", "--out-ctx", "0"], ["--out-ctx", "0", "at least 1"]),
         (["infer", "hi", "--out-ctx", "0%"], ["--out-ctx", "0%"]),
         (["infer", "hi", "--seed", "4294967296"], ["--seed", "4,294,967,296", "4,294,967,294"]),
         (["infer", "hi", "--stop", ""], ["--stop", "empty"]),
@@ -79,7 +79,7 @@ def test_a_number_out_of_its_range_is_refused(command: str, parameter: Parameter
         (["infer", "hi", "--max-rounds", "0"], ["--max-rounds"]),
         (["list", "--timeout", "0"], ["--timeout"]),
         (["batch", "--parallel", "0"], ["--parallel"]),
-        (["load", "m", "--gpu", "2"], ["--gpu", "2", "0 to 1"]),
+        (["load", "m", "--gpu", "2"], ["--gpu", "2", "at least 0, at most 1)"]),
         (["bench", "m", "--concurrency", "1,999"], ["--concurrency", "999"]),
         (["recommend", "--top", "0"], ["--top"]),
         (["engine", "run", "--port", "65536"], ["--port", "65535"]),

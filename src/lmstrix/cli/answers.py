@@ -24,6 +24,7 @@ from lmstrix.ground.errors import LMStrixError, UsageError
 from lmstrix.ground.ranges import COUNT, IDLE, RANGES
 
 if TYPE_CHECKING:
+    from lmstrix.ground.types import GenerationResult
     from lmstrix.service.prompting import PromptWords
 
 
@@ -126,11 +127,17 @@ def infer(
         return
     # JSON is one object, which must not be mixed with the text as it comes.
     live = stream and not console.json
+
+    def ended(result: GenerationResult) -> None:
+        # Shown first: what then goes wrong, a file that cannot be written or a schema not met, fails the command, and
+        # must not cost the answer. Kept all the same where stdout is what fails.
+        try:
+            show_answer(console, result, streamed=live)
+        finally:
+            inferring.keep(result)
+
     events = inferring.events(on_prepared=lambda prepared: show_fit(console, prepared))
-    result = show_stream(console, cli.portal.iterate(events), live=live)
-    # Before it is shown: an answer that does not fit its schema must fail the command, not be printed as good.
-    inferring.keep(result)
-    show_answer(console, result, streamed=live)
+    show_stream(console, cli.portal.iterate(events), live=live, ended=ended)
 
 
 def _prompt_words(

@@ -31,7 +31,7 @@ class NumberRange:
     or_share: bool = False
 
     def __str__(self) -> str:
-        return f"more than {self.least:,}, up to {self.most:,}" if self.above else f"{self.least:,} to {self.most:,}"
+        return f"{'more than' if self.above else 'at least'} {self.least:,}, at most {self.most:,}"
 
     def check(self, value: object, what: str) -> None:
         """Raise UsageError, naming `what` was given the value, unless it is in the range."""

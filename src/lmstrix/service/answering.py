@@ -176,7 +176,8 @@ def _check_images(record: ModelRecord, asked: InferRequest) -> None:
 def _keep(workspace: Workspace, planned: PlannedAnswer, result: GenerationResult, *, cache: bool) -> None:
     workspace.last_used.write(planned.record.model_key)
     workspace.call_log.answered(planned, result)
-    if cache:
+    # What the server or the loaded context cut short may come whole the next time.
+    if cache and result.truncated_by in (None, "max tokens"):
         answers, key = _cache(workspace, planned)
         answers.write(key, result)
 

@@ -7,18 +7,19 @@ really has; overflow policy is always stop-at-limit, so no text is dropped silen
 from __future__ import annotations
 
 import time
-from contextlib import suppress
+from contextlib import aclosing, suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from lmstrix.core.answers import load_policy
 from lmstrix.core.answers.load_policy import ContextChoice, Load, Reuse
 from lmstrix.core.answers.streaming import StreamingManager, result_of
+from lmstrix.core.answers.truncation import truncated_by
 from lmstrix.core.registry.places import place_of
 from lmstrix.ground.context_lengths import UNKNOWN_DECLARED_TOKENS
 from lmstrix.ground.errors import LMStrixError
 from lmstrix.ground.tasks import to_its_end
-from lmstrix.ground.types import DEFAULT_LOAD, Deadlines, GenerationRequest, LoadConfig, LoadedModel, Message
+from lmstrix.ground.types import DEFAULT_LOAD, Deadlines, Finished, GenerationRequest, LoadConfig, LoadedModel, Message
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable
@@ -164,15 +165,18 @@ class InferenceManager:
         )
         return Prepared(acquired=acquired, prompt_tokens=prompt_tokens, max_tokens=limit)
 
-    def ask(self, prepared: Prepared, planned: PlannedAnswer) -> AsyncGenerator[StreamEvent]:
+    async def ask(self, prepared: Prepared, planned: PlannedAnswer) -> AsyncGenerator[StreamEvent]:
         """The events of the answer; the last is Finished. Leaving early cancels it on the server."""
         instance, deadlines = prepared.instance, planned.options.deadlines
-        return self._streaming.events(
+        answer = self._streaming.events(
             instance.instance_id,
             _bounded(planned.request, prepared),
             deadlines=deadlines,
             model_key=instance.model_key,
         )
+        async with aclosing(answer) as events:
+            async for event in events:
+                yield _judged(event.result, prepared, planned) if isinstance(event, Finished) else event
 
     async def result(self, prepared: Prepared, planned: PlannedAnswer) -> GenerationResult:
         """The answer, whole."""
@@ -227,6 +231,12 @@ def user_message(text: str, *, system: str | None = None) -> tuple[Message, ...]
     """A chat of one question, with an optional system prompt."""
     question = Message(role="user", text=text)
     return (Message(role="system", text=system), question) if system else (question,)
+
+
+def _judged(result: GenerationResult, prepared: Prepared, planned: PlannedAnswer) -> Finished:
+    """The result with what cut it short: only here the limit that was asked for and the one that was sent are known."""
+    cause = truncated_by(result.stats, max_tokens=prepared.max_tokens, limit_asked=planned.options.out_ctx is not None)
+    return Finished(result=replace(result, truncated_by=cause))
 
 
 def _bounded(request: GenerationRequest, prepared: Prepared) -> GenerationRequest:
