@@ -20,7 +20,7 @@ from lmstrix.cli.options import (
 )
 from lmstrix.cli.signatures import Only
 from lmstrix.ground.choices import Preference, WorkKind
-from lmstrix.ground.errors import LMStrixError, UsageError
+from lmstrix.ground.errors import ContextOverflowError, LMStrixError, UsageError
 from lmstrix.ground.ranges import COUNT, IDLE, RANGES
 
 if TYPE_CHECKING:
@@ -123,7 +123,10 @@ def infer(
         ),
     )
     if dry_run:
-        show_dry_run(console, cli.run(inferring.dry_run()))
+        found = cli.run(inferring.dry_run())
+        show_dry_run(console, found)
+        if found.fits is False:
+            raise ContextOverflowError("the prompt and its answer do not fit the context; shorten it, or see --in-ctx")
         return
     # JSON is one object, which must not be mixed with the text as it comes.
     live = stream and not console.json

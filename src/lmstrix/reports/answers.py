@@ -132,6 +132,8 @@ def show_dry_run(console: Console, dry_run: DryRun) -> None:
             "counted_by": count.method,
             "model_key": record.model_key if record else None,
             "context_length": dry_run.context_length,
+            "fits": dry_run.fits,
+            "not_counted": dry_run.not_counted,
         }
         console.result("infer", value)
         return
@@ -140,8 +142,10 @@ def show_dry_run(console: Console, dry_run: DryRun) -> None:
     # Over a pipe the prompt is byte for byte what would be sent; on a terminal it must not run into the next prompt.
     console.text(dry_run.prompt + ("\n" if sys.stdout.isatty() else ""))
     room = f" of {dry_run.context_length:,}" if dry_run.context_length else ""
-    about = "" if count.exact else "about "
-    console.note(f"{about}{count.tokens:,}{room} tokens, counted by {_COUNTED_BY[count.method]}; nothing was sent")
+    about, how = ("", "counted") if count.exact else ("about ", "estimated")
+    console.note(f"{about}{count.tokens:,}{room} tokens, {how} by {_COUNTED_BY[count.method]}; nothing was sent")
+    if dry_run.not_counted is not None:
+        console.note(f"not counted exactly: {dry_run.not_counted}")
 
 
 def show_answer(console: Console, result: GenerationResult, *, streamed: bool) -> None:

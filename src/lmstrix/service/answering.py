@@ -16,6 +16,7 @@ from lmstrix.core.answers.inference import (
     user_message,
 )
 from lmstrix.core.answers.load_policy import OWN_PREFIX
+from lmstrix.core.answers.overlong import refuse_by_size
 from lmstrix.ground.errors import LMStrixError, UsageError
 from lmstrix.ground.tasks import to_its_end
 from lmstrix.ground.types import Deadlines, Finished, GenerationRequest, TextDelta
@@ -48,6 +49,8 @@ class Watch:
 async def answer(workspace: Workspace, asked: InferRequest, watch: Watch) -> AsyncGenerator[StreamEvent]:
     """The events of one answer. The prompt is counted, and refused if it cannot fit, before it is sent."""
     planned = await _planned(workspace, asked)
+    if declared := planned.record.max_context_length:
+        refuse_by_size(planned.request, context_length=declared)
     # Before connecting: an answer that is kept needs no server.
     known = await asyncio.to_thread(_cached, workspace, planned) if asked.cache else None
     if known is not None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from lmstrix.core.answers import load_policy
 from lmstrix.core.answers.load_policy import ContextChoice, Load, Reuse
+from lmstrix.core.answers.overlong import refuse_by_part, refuse_by_size
 from lmstrix.core.answers.streaming import StreamingManager, result_of
 from lmstrix.core.answers.truncation import truncated_by
 from lmstrix.core.registry.places import place_of
@@ -159,7 +160,10 @@ class InferenceManager:
     async def fit(self, acquired: Acquired, planned: PlannedAnswer) -> Prepared:
         """Count a request on its instance. Raises ContextOverflowError when it and its answer cannot fit."""
         instance = acquired.instance
-        prompt_tokens = await count_prompt(self._backend, instance.instance_id, planned.request)
+        refuse_by_size(planned.request, context_length=instance.context_length)
+        prompt_tokens = await count_prompt(
+            self._backend, instance.instance_id, planned.request, context_length=instance.context_length
+        )
         limit = load_policy.output_limit(
             planned.options.out_ctx, context_length=instance.context_length, prompt_tokens=prompt_tokens
         )
@@ -210,8 +214,14 @@ class InferenceManager:
         )
 
 
-async def count_prompt(backend: ModelBackend, instance_id: str, request: GenerationRequest) -> int:
-    """The tokens of a request, template included, as the model itself counts them."""
+async def count_prompt(
+    backend: ModelBackend, instance_id: str, request: GenerationRequest, *, context_length: int
+) -> int:
+    """The tokens of a request, template included, as the model itself counts them.
+
+    Raises ContextOverflowError for one far beyond `context_length`, which is not counted to its end.
+    """
+    await refuse_by_part(backend, instance_id, request, context_length=context_length)
     text = request.raw_prompt
     if text is None:
         text = await backend.apply_template(instance_id, request.messages, tools=request.tools)

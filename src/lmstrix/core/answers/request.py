@@ -65,13 +65,19 @@ class InferRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DryRun:
-    """What a dry run would send. `record` and `context_length` are None when no model was named or none is known."""
+    """What a dry run would send. `record` and `context_length` are None when no model was named or none is known.
+
+    `fits` says whether prompt and answer fit the context, as far as the count is right; None where that is not known.
+    `not_counted` is why the count is not exact.
+    """
 
     prompt: str
     system_prompt: str | None
     count: TokenCount
     record: ModelRecord | None = None
     context_length: int | None = None
+    fits: bool | None = None
+    not_counted: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
