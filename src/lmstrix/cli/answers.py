@@ -24,6 +24,7 @@ from lmstrix.ground.errors import ContextOverflowError, LMStrixError, UsageError
 from lmstrix.ground.ranges import COUNT, IDLE, RANGES
 
 if TYPE_CHECKING:
+    from lmstrix.core.answers.inference import Prepared
     from lmstrix.ground.types import GenerationResult
     from lmstrix.service.prompting import PromptWords
 
@@ -94,6 +95,7 @@ def infer(
         raw: Plain completion without the chat template.
         ttl: Keep an instance loaded here this long after its last use; 0 unloads it at once.
     """
+    from lmstrix.reports.answer_progress import AnswerProgressLine
     from lmstrix.reports.answers import show_answer, show_dry_run, show_fit, show_stream
     from lmstrix.service.inferring import InferWords, tools_of_words
     from lmstrix.service.prompting import load_schema
@@ -139,8 +141,14 @@ def infer(
         finally:
             inferring.keep(result)
 
-    events = inferring.events(on_prepared=lambda prepared: show_fit(console, prepared))
-    show_stream(console, cli.portal.iterate(events), live=live, ended=ended)
+    with AnswerProgressLine(console) as line:
+
+        def prepared(found: Prepared) -> None:
+            show_fit(console, found)
+            line.read()
+
+        events = inferring.events(on_prepared=prepared, on_progress=line.load)
+        show_stream(console, cli.portal.iterate(events), live=live, ended=ended, line=line)
 
 
 def _prompt_words(

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from lmstrix.core.answers.recommend import Advice, Recommendation
     from lmstrix.core.answers.request import DryRun, Embedded
     from lmstrix.ground.types import GenerationResult, StreamEvent, ToolAnswered
+    from lmstrix.reports.answer_progress import AnswerProgressLine
     from lmstrix.reports.console import Console
 
 _COUNTED_BY = {
@@ -49,8 +50,11 @@ def show_stream(
     *,
     live: bool,
     ended: Callable[[GenerationResult], None],
+    line: AnswerProgressLine | None = None,
 ) -> GenerationResult:
     """Consume a stream; with `live`, print the text as it comes (reasoning dimmed, on stderr).
+
+    `line` tells what is done until there is text to show.
 
     `ended` is called with the result while the stream is still open: leaving it may unload a model, and neither a
     server that hangs then nor an interrupt may cost an answer that is there.
@@ -61,13 +65,19 @@ def show_stream(
     try:
         for event in events:
             if isinstance(event, Finished):
+                if line is not None:
+                    line.end()
                 text.end()
                 ended(event.result)
                 return event.result
             if isinstance(event, ToolAnswered):
                 _show_tool_answer(console, event)
             elif live and isinstance(event, TextDelta):
+                if line is not None:
+                    line.end()
                 text.write(event.text, reasoning=event.reasoning or event.structural)
+            elif line is not None:
+                line.show(event)
     finally:
         if isinstance(events, Generator):
             events.close()  # now, not when it is collected: it cancels, or unloads what it loaded, on the server

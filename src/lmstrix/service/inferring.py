@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from lmstrix.core.answers.answer_schema import AnswerSchema
     from lmstrix.core.answers.inference import Prepared
     from lmstrix.core.answers.request import DryRun, InferRequest
+    from lmstrix.ground.backend import LoadProgress
     from lmstrix.ground.choices import WorkKind
     from lmstrix.ground.types import GenerationResult, StreamEvent
     from lmstrix.service.workspace import Workspace
@@ -78,10 +79,19 @@ class Inferring:
         await self._choose_model()
         return await dry_run(self._workspace, self._request)
 
-    async def events(self, *, on_prepared: Callable[[Prepared], None] | None = None) -> AsyncGenerator[StreamEvent]:
+    async def events(
+        self,
+        *,
+        on_prepared: Callable[[Prepared], None] | None = None,
+        on_progress: LoadProgress | None = None,
+    ) -> AsyncGenerator[StreamEvent]:
         """The events of the answer."""
         await self._choose_model()
-        watch = Watch(on_prepared=on_prepared and in_caller(on_prepared), transcript=self._transcript)
+        watch = Watch(
+            on_prepared=on_prepared and in_caller(on_prepared),
+            on_progress=on_progress and in_caller(on_progress),
+            transcript=self._transcript,
+        )
         async with aclosing(answer(self._workspace, self._request, watch)) as events:
             async for event in events:
                 yield event
