@@ -16,6 +16,8 @@ from tests.cli.conftest import SCRIPTED
 from tests.cli.processes import finish, start
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from lmstrix import EmbeddedEngine
 
 GREETING = "Hello! I am a tiny model with few words."
@@ -26,13 +28,14 @@ def test_the_line_says_what_is_done(monkeypatch: pytest.MonkeyPatch, capsys: pyt
     monkeypatch.setenv("COLUMNS", "120")
     shown = {}
     with AnswerProgressLine(Console(), live=True) as line:
-        for words, step in (
+        steps: list[tuple[str, Callable[[], None]]] = [
             ("loading the model", lambda: line.load(0.5)),
             ("reading the prompt", line.read),
             ("reading the prompt", lambda: line.show(PromptProgress(ratio=0.5))),
             ("thinking", lambda: line.show(TextDelta(text="hm", tokens=3, reasoning=True))),
             ("answering", lambda: line.show(TextDelta(text="so", tokens=2))),
-        ):
+        ]
+        for words, step in steps:
             step()
             assert line._drawn is not None
             line._drawn[0].refresh()
