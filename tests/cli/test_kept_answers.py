@@ -9,14 +9,18 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from lmstrix.ground.types import Finished, GenerationResult, GenerationStats, TextDelta
+from lmstrix.reports.answers import show_answer, show_stream
+from lmstrix.reports.console import Console
 from tests.cli.conftest import SCRIPTED
 from tests.cli.processes import finish, start
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from lmstrix import EmbeddedEngine
+    from lmstrix.ground.types import StreamEvent
     from tests.cli.conftest import Ran
     from tests.support.faulty_server import FaultyServer
 
@@ -145,11 +149,24 @@ def test_the_speed_shown_is_the_servers_own(cli: Callable[..., Ran], faulty: Fau
     assert "50.0 tokens/s" in cli("chat", "-m", MODEL, stdin=b"hello\n/stats\n").ok().err
 
 
-def test_an_answer_is_shown_before_its_model_is_unloaded(
-    cli: Callable[..., Ran], faulty: FaultyServer, scanned: Path
-) -> None:
-    faulty.faults.errors["unloadModel"] = {"title": "no"}
-    assert cli("infer", "hi", "-m", MODEL, "--ttl", "0", "--quiet").ok().out == ANSWER + "\n"
+@pytest.mark.parametrize("live", [True, False])
+def test_an_answer_is_there_before_its_stream_is_left(capsys: pytest.CaptureFixture[str], live: bool) -> None:
+    """Leaving a stream may unload a model, which takes long enough to be interrupted."""
+    result = GenerationResult(
+        text=ANSWER, stats=GenerationStats(stop_reason="eosFound"), model_key="m", instance_id="i"
+    )
+    console = Console()
+
+    def events() -> Iterator[StreamEvent]:
+        try:
+            yield TextDelta(text=ANSWER)
+            yield Finished(result=result)
+        finally:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        show_stream(console, events(), live=live, ended=lambda found: show_answer(console, found, streamed=live))
+    assert capsys.readouterr().out == ANSWER + "\n"
 
 
 def test_what_the_context_cut_short_is_not_cached(cli: Callable[..., Ran], engine: EmbeddedEngine) -> None:

@@ -132,6 +132,7 @@ def test_every_number_of_a_record_has_a_range(record: type[Any]) -> None:
         {"first_token_s": float("nan")},
         {"temperature": "hot"},
         {"stop": ("",)},
+        {"stop": ""},
         {"raw": True, "system_prompt": "Be brief."},
     ],
 )
