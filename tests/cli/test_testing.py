@@ -549,7 +549,7 @@ def test_save_writes_the_slots_it_was_measured_with(
     assert "tested only up to 2,048 (threshold)" in shown
     saved = fields(defaults)
     assert (saved["llm.load.contextLength"], saved["llm.load.numParallelSessions"]) == (2048, 4)
-    cli("save", TINY, "--parallel-slots", "0").failed(2, "--parallel-slots", "1 or more")
+    cli("save", TINY, "--parallel-slots", "0").failed(2, "--parallel-slots", "at least 1")
 
 
 def test_save_writes_nothing_that_was_measured_elsewhere(

@@ -181,6 +181,7 @@ class OpenAIReader:
             server_ttft_s=None if prompt_ms is None else prompt_ms / 1000,
             server_total_s=None if prompt_ms is None or predicted_ms is None else (prompt_ms + predicted_ms) / 1000,
             decode_tokens_per_second=decode_rate(self._first_at, self._last_at, completion_tokens),
+            server_decode_tokens_per_second=number_of(self._timings, "predicted_per_second"),
         )
 
 

@@ -181,6 +181,7 @@ class PredictionReader:
             decode_tokens_per_second=decode_rate(
                 self._first_at, self._last_at, count_of(given, "predictedTokensCount")
             ),
+            server_decode_tokens_per_second=number_of(given, "tokensPerSecond"),
             stop_string=text_of(given, "stopString"),
         )
 

@@ -20,9 +20,12 @@ from lmstrix.cli.options import (
 )
 from lmstrix.cli.signatures import Only
 from lmstrix.ground.choices import Preference, WorkKind
-from lmstrix.ground.errors import LMStrixError, UsageError
+from lmstrix.ground.errors import ContextOverflowError, LMStrixError, UsageError
+from lmstrix.ground.ranges import COUNT, IDLE, RANGES
 
 if TYPE_CHECKING:
+    from lmstrix.core.answers.inference import Prepared
+    from lmstrix.ground.types import GenerationResult
     from lmstrix.service.prompting import PromptWords
 
 
@@ -62,12 +65,12 @@ def infer(
     save_response: str | None = None,
     schema: str | None = None,
     tools: list[str] | None = None,
-    max_rounds: int = 10,
+    max_rounds: Annotated[int, RANGES["max_rounds"]] = 10,
     sampling: SamplingOptions,
     cache: bool = False,
     reload: bool = False,
     raw: bool = False,
-    ttl: Seconds = 300.0,
+    ttl: Annotated[Seconds, IDLE] = 300.0,
     timeouts: TimeoutOptions,
 ) -> None:
     """Ask a model. The prompt is counted against the real context before anything is sent.
@@ -92,6 +95,7 @@ def infer(
         raw: Plain completion without the chat template.
         ttl: Keep an instance loaded here this long after its last use; 0 unloads it at once.
     """
+    from lmstrix.reports.answer_progress import AnswerProgressLine
     from lmstrix.reports.answers import show_answer, show_dry_run, show_fit, show_stream
     from lmstrix.service.inferring import InferWords, tools_of_words
     from lmstrix.service.prompting import load_schema
@@ -121,15 +125,30 @@ def infer(
         ),
     )
     if dry_run:
-        show_dry_run(console, cli.run(inferring.dry_run()))
+        found = cli.run(inferring.dry_run())
+        show_dry_run(console, found)
+        if found.fits is False:
+            raise ContextOverflowError("the prompt and its answer do not fit the context; shorten it, or see --in-ctx")
         return
     # JSON is one object, which must not be mixed with the text as it comes.
     live = stream and not console.json
-    events = inferring.events(on_prepared=lambda prepared: show_fit(console, prepared))
-    result = show_stream(console, cli.portal.iterate(events), live=live)
-    # Before it is shown: an answer that does not fit its schema must fail the command, not be printed as good.
-    inferring.keep(result)
-    show_answer(console, result, streamed=live)
+
+    def ended(result: GenerationResult) -> None:
+        # Shown first: what then goes wrong, a file that cannot be written or a schema not met, fails the command, and
+        # must not cost the answer. Kept all the same where stdout is what fails.
+        try:
+            show_answer(console, result, streamed=live)
+        finally:
+            inferring.keep(result)
+
+    with AnswerProgressLine(console) as line:
+
+        def prepared(found: Prepared) -> None:
+            show_fit(console, found)
+            line.read()
+
+        events = inferring.events(on_prepared=prepared, on_progress=line.load)
+        show_stream(console, cli.portal.iterate(events), live=live, ended=ended, line=line)
 
 
 def _prompt_words(
@@ -221,7 +240,7 @@ def batch(
     inputs: list[str] | None = None,
     fill: VariableOptions,
     skip_existing: bool = True,
-    parallel: int = 1,
+    parallel: Annotated[int, RANGES["parallel"]] = 1,
     system_prompt: str | None = None,
     context: ContextOptions,
     sampling: Annotated[SamplingOptions, Only("temperature", "seed")],
@@ -267,7 +286,12 @@ def batch(
 
 
 def embed(
-    cli: CommandLine, /, *texts: str, stdin: bool = False, model: str | None = None, ttl: Seconds = 300.0
+    cli: CommandLine,
+    /,
+    *texts: str,
+    stdin: bool = False,
+    model: str | None = None,
+    ttl: Annotated[Seconds, IDLE] = 300.0,
 ) -> None:
     """Turn texts into vectors, one JSON array a line.
 
@@ -294,7 +318,7 @@ def recommend(
     min_ctx: Tokens | None = None,
     max_memory: ByteCount | None = None,
     prefer: Preference = "balanced",
-    top: int = 5,
+    top: Annotated[int, COUNT] = 5,
 ) -> None:
     """Rank the models for some work, by tested limits, predicted memory and logged speeds.
 
@@ -311,7 +335,7 @@ def recommend(
     wish = Wish(task=task, min_context_length=min_ctx, max_memory_bytes=max_memory, prefer=prefer)
     cli.know_models()
     advice = cli.service.recommend(wish)
-    show_advice(cli.console, advice, top=max(1, top))
+    show_advice(cli.console, advice, top=top)
     if not advice.ranked:
         raise LMStrixError(f"no model serves: {advice.obstacles}")
 
@@ -322,7 +346,7 @@ def logs(
     *,
     search: str | None = None,
     model: str | None = None,
-    last: int = 20,
+    last: Annotated[int, COUNT] = 20,
     stats: bool = False,
 ) -> None:
     """Show the calls made so far, newest first, or what they say of each model.
@@ -335,8 +359,6 @@ def logs(
     """
     from lmstrix.reports.logs import show_call_statistics, show_calls
 
-    if last < 1:
-        raise UsageError("--last: show at least 1 call")
     if stats:
         statistics = cli.service.call_statistics(model=model)
         show_call_statistics(cli.console, statistics)

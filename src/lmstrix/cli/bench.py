@@ -12,6 +12,7 @@ from lmstrix.cli.options import LoadOptions, prompt_text
 from lmstrix.cli.signatures import Only
 from lmstrix.ground.choices import BenchTask, ReportFormat
 from lmstrix.ground.errors import LMStrixError, UsageError
+from lmstrix.ground.ranges import COUNT, RANGES, SEED, TEMPERATURE
 from lmstrix.ground.units import counted
 
 
@@ -20,7 +21,7 @@ def bench(
     /,
     *models: str,
     all_models: AllModels = False,
-    runs: int = 6,
+    runs: Annotated[int, RANGES["runs"]] = 6,
     context_tiers: TokenCounts = (0,),
     max_tokens: Tokens = 256,
     task: BenchTask = "story",
@@ -30,8 +31,8 @@ def bench(
     power: bool = True,
     cold: bool = False,
     budget: Seconds | None = None,
-    temperature: float = 0.0,
-    seed: int = 0,
+    temperature: Annotated[float, TEMPERATURE] = 0.0,
+    seed: Annotated[int, SEED] = 0,
     resume: bool = False,
     out: str | None = None,
     load: Annotated[LoadOptions, Only("k_cache_type", "v_cache_type", "flash_attention", "gpu")],
@@ -131,7 +132,7 @@ def report(cli: CommandLine, /, name: str, *, format: ReportFormat = "html", out
     show_format(cli.console, found, format=format, out=place)
 
 
-def history(cli: CommandLine, /, model: str | None = None, *, last: int = 20) -> None:
+def history(cli: CommandLine, /, model: str | None = None, *, last: Annotated[int, COUNT] = 20) -> None:
     """List the benchmarks made here, newest first.
 
     Args:

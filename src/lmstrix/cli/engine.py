@@ -4,10 +4,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 from lmstrix.cli.command_line import CommandLine
 from lmstrix.cli.options import ListenOptions
+from lmstrix.ground.ranges import COUNT_OR_NONE
 
 if TYPE_CHECKING:
     from lmstrix.engine.daemon import EngineStatus
@@ -48,7 +49,7 @@ def status(cli: CommandLine, /) -> None:
     _show(cli, engine_status(cli.paths.home))
 
 
-def logs(cli: CommandLine, /, *, follow: bool = False, lines: int = 50) -> None:
+def logs(cli: CommandLine, /, *, follow: bool = False, lines: Annotated[int, COUNT_OR_NONE] = 50) -> None:
     """Show the background engine's log.
 
     Args:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, cast, get_args
 from lmstrix.ground import units
 from lmstrix.ground.choices import ListColumn
 from lmstrix.ground.errors import UsageError
+from lmstrix.ground.ranges import BYTES, COUNT_OR_NONE, DURATION, RANGES, SLOTS, TOKENS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -57,6 +58,12 @@ def read_text(word: str, what: str) -> str:
     except UnicodeEncodeError:
         raise UsageError(f"{what}: the text is not valid UTF-8; convert it first") from None
     return word
+
+
+def _text_of_some_length(word: str, what: str) -> str:
+    if not word:
+        raise UsageError(f"{what}: the text is empty; leave the option out, or give a text")
+    return read_text(word, what)
 
 
 def _positive_tokens(word: str, what: str) -> int:
@@ -106,7 +113,8 @@ def _counts(word: str, what: str) -> tuple[int, ...]:
 
 
 def _count(word: str, what: str) -> int:
-    if not word.isdecimal() or int(word) < 1:
+    # By length first: Python refuses to read thousands of digits, in words of its own.
+    if not word.isdecimal() or len(word) > 9 or int(word) < 1:
         raise UsageError(f"{what}: {word!r} is not a whole number from 1")
     return int(word)
 
@@ -125,14 +133,15 @@ def _list_columns(word: str, what: str) -> tuple[ListColumn, ...]:
     return tuple(cast("ListColumn", name) for name in names)
 
 
-Tokens = Annotated[int, Kind("N", _positive_tokens)]
-TokensOrRatio = Annotated[int | float, Kind("N|N%", _tokens_or_ratio)]
-TokensOrAll = Annotated[int | float | None, Kind("N|N%|auto|max", _all_or_tokens)]
-TokenCounts = Annotated[tuple[int, ...], Kind("N,N,…", _token_counts)]
-Counts = Annotated[tuple[int, ...], Kind("N,N,…", _counts)]
+SomeText = Annotated[str, Kind("TEXT", _text_of_some_length)]
+Tokens = Annotated[int, Kind("N", _positive_tokens), TOKENS]
+TokensOrRatio = Annotated[int | float, Kind("N|N%", _tokens_or_ratio), RANGES["in_ctx"]]
+TokensOrAll = Annotated[int | float | None, Kind("N|N%|auto|max", _all_or_tokens), RANGES["out_ctx"]]
+TokenCounts = Annotated[tuple[int, ...], Kind("N,N,…", _token_counts), COUNT_OR_NONE]
+Counts = Annotated[tuple[int, ...], Kind("N,N,…", _counts), SLOTS]
 Percent = Annotated[float, Kind("N%", _percent)]
-Seconds = Annotated[float, Kind("SECONDS", _seconds)]
-ByteCount = Annotated[int, Kind("BYTES", _byte_count)]
+Seconds = Annotated[float, Kind("SECONDS", _seconds), DURATION]
+ByteCount = Annotated[int, Kind("BYTES", _byte_count), BYTES]
 Port = Annotated[int, Kind("PORT", _port)]
 ListColumns = Annotated[tuple[ListColumn, ...], Kind("NAME,NAME,…", _list_columns)]
 AllModels = Annotated[bool, Flag("all")]

@@ -12,6 +12,7 @@ from lmstrix.cli.options import LoadOptions
 from lmstrix.cli.signatures import Only
 from lmstrix.ground.choices import SortKey
 from lmstrix.ground.errors import LMStrixError, UsageError
+from lmstrix.ground.ranges import COUNT, IDLE, SLOTS
 
 if TYPE_CHECKING:
     from lmstrix.service.scanning import Forget
@@ -63,7 +64,7 @@ def list_(
     reverse: bool = False,
     columns: ListColumns = (),
     header: bool = True,
-    max_width: int | None = None,
+    max_width: Annotated[int | None, COUNT] = None,
 ) -> None:
     """List the models of the registry, with the results of the server in use. Reads only; never touches a server.
 
@@ -90,7 +91,7 @@ def load(
     model: str,
     *,
     ctx: Tokens | None = None,
-    ttl: Seconds | None = None,
+    ttl: Annotated[Seconds | None, IDLE] = None,
     identifier: str | None = None,
     load: Annotated[LoadOptions, Only("gpu", "k_cache_type", "v_cache_type", "flash_attention", "parallel_slots")],
 ) -> None:
@@ -171,7 +172,7 @@ def save(
     *,
     limit: TokensOrRatio | None = None,
     flash: bool | None = None,
-    parallel_slots: int = 1,
+    parallel_slots: Annotated[int, SLOTS] = 1,
     dry_run: bool = False,
     restore: bool = False,
 ) -> None:
@@ -189,8 +190,6 @@ def save(
     """
     from lmstrix.reports.models import show_saved
 
-    if parallel_slots < 1:
-        raise UsageError(f"--parallel-slots: {parallel_slots} is not a number of slots (1 or more)")
     saved = cli.service.save(
         model,
         limit=limit,

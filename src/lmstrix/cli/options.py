@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from lmstrix.cli.kinds import ByteCount, Flag, Port, Seconds, TokensOrAll, TokensOrRatio
+from lmstrix.cli.kinds import ByteCount, Flag, Port, Seconds, SomeText, TokensOrAll, TokensOrRatio
 from lmstrix.ground.choices import CacheType  # noqa: TC001 - describe() evaluates the annotations
 from lmstrix.ground.errors import UsageError
+from lmstrix.ground.ranges import RANGES
 
 if TYPE_CHECKING:
     from lmstrix.core.answers.request import InferRequest
@@ -61,11 +62,11 @@ class LoadOptions:
         gpu: Share of layers on the GPU, 0 to 1.
     """
 
-    parallel_slots: int = 1
+    parallel_slots: Annotated[int, RANGES["parallel_slots"]] = 1
     k_cache_type: CacheType | None = None
     v_cache_type: CacheType | None = None
     flash_attention: bool | None = None
-    gpu: float | None = None
+    gpu: Annotated[float | None, RANGES["gpu_ratio"]] = None
 
     def config(self, context_length: int | None = None) -> LoadConfig:
         """The load these options ask for, of so long a context."""
@@ -108,13 +109,13 @@ class SamplingOptions:
         stop: Stop at this text (may be repeated).
     """
 
-    temperature: float | None = None
-    top_k: int | None = None
-    top_p: float | None = None
-    min_p: float | None = None
-    repeat_penalty: float | None = None
-    seed: int | None = None
-    stop: list[str] | None = None
+    temperature: Annotated[float | None, RANGES["temperature"]] = None
+    top_k: Annotated[int | None, RANGES["top_k"]] = None
+    top_p: Annotated[float | None, RANGES["top_p"]] = None
+    min_p: Annotated[float | None, RANGES["min_p"]] = None
+    repeat_penalty: Annotated[float | None, RANGES["repeat_penalty"]] = None
+    seed: Annotated[int | None, RANGES["seed"]] = None
+    stop: list[SomeText] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

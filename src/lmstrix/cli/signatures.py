@@ -22,6 +22,7 @@ from typing import Annotated, Any
 
 from lmstrix.cli.kinds import PLAIN_KINDS, Flag, Kind, read_text
 from lmstrix.ground.errors import UsageError
+from lmstrix.ground.ranges import NumberRange
 
 CommandFunction = Callable[..., None]
 Commands = Mapping[tuple[str, ...], CommandFunction]
@@ -37,7 +38,10 @@ class Only:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parameter:
-    """One word or option of a command. `switch` takes no value; `many` may be given several times."""
+    """One word or option of a command. `switch` takes no value; `many` may be given several times.
+
+    `range` are the numbers it may be; None where it is no number, or its kind knows.
+    """
 
     name: str
     flag: str
@@ -48,6 +52,7 @@ class Parameter:
     required: bool
     variadic: bool
     choices: tuple[str, ...]
+    range: NumberRange | None
     help: str
 
     def convert(self, word: str) -> Any:
@@ -57,7 +62,11 @@ class Parameter:
             if word not in self.choices:
                 raise UsageError(f"{what}: {word!r} is not one of {', '.join(self.choices)}")
             return word
-        return self.kind.convert(word, what)
+        value = self.kind.convert(word, what)
+        if self.range is not None and value is not None:
+            for each in value if isinstance(value, tuple) else (value,):
+                self.range.check(each, what)
+        return value
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,12 +134,15 @@ def _fields(record: type) -> tuple[dataclasses.Field[Any], ...]:
 
 def _parameter(parameter: inspect.Parameter, hint: Any, text: str) -> Parameter:
     hint, marks = _unwrapped(hint)
-    kind = next((mark for mark in marks if isinstance(mark, Kind)), None)
-    flag = next((mark.name for mark in marks if isinstance(mark, Flag)), parameter.name.replace("_", "-"))
     # A list is an option that may be repeated, so its kind is that of one item.
     many = typing.get_origin(hint) is list
     if many:
-        (hint,) = typing.get_args(hint)
+        hint, marks_of_item = _unwrapped(*typing.get_args(hint))
+        marks += marks_of_item
+    kind = next((mark for mark in marks if isinstance(mark, Kind)), None)
+    flag = next((mark.name for mark in marks if isinstance(mark, Flag)), parameter.name.replace("_", "-"))
+    # The last one: an option that narrows what its kind allows writes its own range outside.
+    allowed = next((mark for mark in reversed(marks) if isinstance(mark, NumberRange)), None)
     choices = tuple(typing.get_args(hint)) if typing.get_origin(hint) is typing.Literal else ()
     variadic = parameter.kind is inspect.Parameter.VAR_POSITIONAL
     return Parameter(
@@ -143,6 +155,7 @@ def _parameter(parameter: inspect.Parameter, hint: Any, text: str) -> Parameter:
         required=parameter.default is inspect.Parameter.empty and not variadic,
         variadic=variadic,
         choices=choices,
+        range=allowed,
         help=text,
     )
 

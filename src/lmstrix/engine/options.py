@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Final
 from lmstrix.engine import access
 from lmstrix.ground.addresses import is_loopback
 from lmstrix.ground.context_lengths import SERVER_DEFAULT_CONTEXT_LENGTH
-from lmstrix.ground.errors import EngineError
+from lmstrix.ground.errors import EngineError, UsageError
+from lmstrix.ground.ranges import check_numbers
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -43,6 +44,10 @@ class EngineOptions:
 
     def check(self) -> None:
         """Raise EngineError for what must not be."""
+        try:
+            check_numbers(self)
+        except UsageError as exc:
+            raise EngineError(str(exc)) from exc
         # SDKs send a token in two halves, so one of another form could never match.
         if self.api_token is not None and not access.is_token(self.api_token):
             raise EngineError(

@@ -11,7 +11,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lmstrix.ground.errors import SettingsError
+from lmstrix.ground.errors import SettingsError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -124,9 +124,17 @@ def _validated(values: dict[str, Any], origins: Mapping[str, str]) -> Settings:
         return Settings(**values)  # what the environment usually holds needs no validation, nor 80 ms for its import
     from pydantic import TypeAdapter, ValidationError
 
+    from lmstrix.ground.ranges import check_number
+
     try:
-        return TypeAdapter(Settings).validate_python(values)
+        settings = TypeAdapter(Settings).validate_python(values)
     except ValidationError as exc:
         error = exc.errors(include_url=False)[0]
         key = str(error["loc"][0])
         raise SettingsError(f"{origins[key]}: {key}: {error['msg']} (found {values[key]!r})") from exc
+    for key in values:
+        try:
+            check_number(key, getattr(settings, key))
+        except UsageError as exc:
+            raise SettingsError(f"{origins[key]}: {exc}") from exc
+    return settings

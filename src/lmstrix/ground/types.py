@@ -31,6 +31,9 @@ StopReason = Literal[
     "failed",
 ]
 
+TruncatedBy = Literal["max tokens", "context full", "server limit", "stopped"]
+"""What cut an answer short: the limit asked for, the end of the context, a limit of the server's own, or somebody."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerInfo:
@@ -231,12 +234,21 @@ class GenerationStats:
     server_ttft_s: float | None = None
     server_total_s: float | None = None
     decode_tokens_per_second: float | None = None
+    server_decode_tokens_per_second: float | None = None
     stop_string: str | None = None
+
+    @property
+    def best_decode_tokens_per_second(self) -> float | None:
+        """The server's own figure, which knows nothing of the way to us; else what was measured here."""
+        return self.server_decode_tokens_per_second or self.decode_tokens_per_second
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GenerationResult:
-    """One finished prediction. `text` is the answer without reasoning; `context_length` the instance's, at the end."""
+    """One finished prediction. `text` is the answer without reasoning; `context_length` the instance's, at the end.
+
+    `truncated_by` says what cut it short; None for a whole answer, and where nobody knows.
+    """
 
     text: str
     stats: GenerationStats
@@ -245,6 +257,7 @@ class GenerationResult:
     context_length: int | None = None
     reasoning: str = ""
     tool_calls: tuple[ToolCall, ...] = ()
+    truncated_by: TruncatedBy | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -33,7 +33,11 @@ def _split(text: str, what: str, example: str) -> tuple[float, str]:
     if not match:
         raise UsageError(f"{what}: {text!r} is not a number such as {example}")
     # Both separators people write: 32_768 and 32,768.
-    return float(match[1].replace("_", "").replace(",", "")), match[2].lower()
+    number = float(match[1].replace("_", "").replace(",", ""))
+    # Hundreds of digits are infinite to a float, and infinity has no whole number.
+    if number == float("inf"):
+        raise UsageError(f"{what}: that number is too long; give one such as {example}")
+    return number, match[2].lower()
 
 
 def parse_tokens(text: str, *, what: str = "tokens", minimum: int = 0) -> int:

@@ -277,8 +277,8 @@ def _request(prompt: str, model: str | None, options: AnswerKeywords) -> InferRe
     from lmstrix.core.answers.request import InferRequest
 
     # A single stop text is taken too; as a sequence it would be its letters.
-    stop = options.get("stop") or ()
-    values: dict[str, Any] = {**options, "stop": (stop,) if isinstance(stop, str) else tuple(stop)}
+    stop = options.get("stop")
+    values: dict[str, Any] = {**options, "stop": (stop,) if isinstance(stop, str) else tuple(stop or ())}
     return InferRequest(prompt=prompt, model=model, **values)
 
 

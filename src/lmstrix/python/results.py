@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from lmstrix.core.answers.acting import Transcript
-    from lmstrix.ground.types import GenerationResult, GenerationStats, Message
+    from lmstrix.ground.types import GenerationResult, GenerationStats, Message, TruncatedBy
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,6 +23,7 @@ class InferenceResult(Mapping[str, Any]):
         stats: token counts, times in seconds, stop reason.
         model_key: which model answered.
         context_length: tokens of context of the instance that answered.
+        truncated_by: what cut the answer short; None for a whole one.
     """
 
     text: str
@@ -30,6 +31,7 @@ class InferenceResult(Mapping[str, Any]):
     stats: GenerationStats
     model_key: str
     context_length: int | None
+    truncated_by: TruncatedBy | None = None
 
     @classmethod
     def of(cls, result: GenerationResult) -> Self:
@@ -40,6 +42,7 @@ class InferenceResult(Mapping[str, Any]):
             stats=result.stats,
             model_key=result.model_key,
             context_length=result.context_length,
+            truncated_by=result.truncated_by,
         )
 
     def __getitem__(self, key: str) -> Any:
@@ -82,6 +85,7 @@ class ActResult(InferenceResult):
             stats=result.stats,
             model_key=result.model_key,
             context_length=result.context_length,
+            truncated_by=result.truncated_by,
             messages=tuple(transcript.messages),
             rounds=transcript.rounds,
         )

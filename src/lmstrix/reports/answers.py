@@ -13,13 +13,14 @@ from lmstrix.reports.progress import ProgressLine
 from lmstrix.reports.table import Column, clean, harmless, shorten
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from lmstrix.core.answers.batch import BatchOutcome, BatchProgress, BatchReport
     from lmstrix.core.answers.inference import Prepared
     from lmstrix.core.answers.recommend import Advice, Recommendation
     from lmstrix.core.answers.request import DryRun, Embedded
     from lmstrix.ground.types import GenerationResult, StreamEvent, ToolAnswered
+    from lmstrix.reports.answer_progress import AnswerProgressLine
     from lmstrix.reports.console import Console
 
 _COUNTED_BY = {
@@ -27,6 +28,12 @@ _COUNTED_BY = {
     "tiktoken": "tiktoken's vocabulary, not the model's",
     "earlier prompts": "what earlier prompts to this model took",
     "bytes": "four bytes a token",
+}
+_TRUNCATED_BY = {
+    "max tokens": "cut off by --out-ctx",
+    "context full": "cut off by a full context",
+    "server limit": "cut off by the server",
+    "stopped": "stopped on the server",
 }
 _ADVICE_COLUMNS = (
     Column(title="MODEL", shrink=True, keep=12),
@@ -37,19 +44,40 @@ _ADVICE_COLUMNS = (
 )
 
 
-def show_stream(console: Console, events: Iterable[StreamEvent], *, live: bool) -> GenerationResult:
-    """Consume a stream; with `live`, print the text as it comes (reasoning dimmed, on stderr)."""
+def show_stream(
+    console: Console,
+    events: Iterable[StreamEvent],
+    *,
+    live: bool,
+    ended: Callable[[GenerationResult], None],
+    line: AnswerProgressLine | None = None,
+) -> GenerationResult:
+    """Consume a stream; with `live`, print the text as it comes (reasoning dimmed, on stderr).
+
+    `line` tells what is done until there is text to show.
+
+    `ended` is called with the result while the stream is still open: leaving it may unload a model, and neither a
+    server that hangs then nor an interrupt may cost an answer that is there.
+    """
     from lmstrix.ground.types import Finished, TextDelta, ToolAnswered
 
     text = _LiveText(console)
     try:
         for event in events:
             if isinstance(event, Finished):
+                if line is not None:
+                    line.end()
+                text.end()
+                ended(event.result)
                 return event.result
             if isinstance(event, ToolAnswered):
                 _show_tool_answer(console, event)
             elif live and isinstance(event, TextDelta):
+                if line is not None:
+                    line.end()
                 text.write(event.text, reasoning=event.reasoning or event.structural)
+            elif line is not None:
+                line.show(event)
     finally:
         if isinstance(events, Generator):
             events.close()  # now, not when it is collected: it cancels, or unloads what it loaded, on the server
@@ -81,6 +109,7 @@ class _LiveText:
         self._end_thinking()
         # A model seldom ends with a line break; without one the shell's prompt would stand in the answer's last line.
         if self._last and not self._last.endswith("\n"):
+            self._last = "\n"
             sys.stdout.write("\n")
 
     def _end_thinking(self) -> None:
@@ -113,6 +142,8 @@ def show_dry_run(console: Console, dry_run: DryRun) -> None:
             "counted_by": count.method,
             "model_key": record.model_key if record else None,
             "context_length": dry_run.context_length,
+            "fits": dry_run.fits,
+            "not_counted": dry_run.not_counted,
         }
         console.result("infer", value)
         return
@@ -121,28 +152,42 @@ def show_dry_run(console: Console, dry_run: DryRun) -> None:
     # Over a pipe the prompt is byte for byte what would be sent; on a terminal it must not run into the next prompt.
     console.text(dry_run.prompt + ("\n" if sys.stdout.isatty() else ""))
     room = f" of {dry_run.context_length:,}" if dry_run.context_length else ""
-    about = "" if count.exact else "about "
-    console.note(f"{about}{count.tokens:,}{room} tokens, counted by {_COUNTED_BY[count.method]}; nothing was sent")
+    about, how = ("", "counted") if count.exact else ("about ", "estimated")
+    console.note(f"{about}{count.tokens:,}{room} tokens, {how} by {_COUNTED_BY[count.method]}; nothing was sent")
+    if dry_run.not_counted is not None:
+        console.note(f"not counted exactly: {dry_run.not_counted}")
 
 
 def show_answer(console: Console, result: GenerationResult, *, streamed: bool) -> None:
     """The answer (unless streamed already), what cut it short, and its statistics with --verbose."""
-    stats = result.stats
     if console.json:
         console.result("infer", answer_json(result))
     elif not streamed:
         console.text(result.text if result.text.endswith("\n") else result.text + "\n")
-    if stats.stop_reason == "contextLengthReached":
-        console.note(f"the answer is cut off: the context of {format_tokens(result.context_length)} tokens is full")
-    elif stats.stop_reason == "maxPredictedTokensReached":
-        console.note(f"the answer is cut off at {format_tokens(stats.completion_tokens)} tokens (--out-ctx)")
+    show_truncation(console, result)
     if console.verbose:
         _show_statistics(console, result)
 
 
+def show_truncation(console: Console, result: GenerationResult) -> None:
+    """A note, when the answer is not whole: what cut it short, and what would help."""
+    at = format_tokens(result.stats.completion_tokens)
+    size = "" if result.context_length is None else f" of {result.context_length:,} tokens"
+    match result.truncated_by:
+        case "max tokens":
+            console.note(f"the answer is cut off at {at} tokens, the most that --out-ctx allows")
+        case "context full":
+            console.note(f"the answer is cut off: the context{size} is full (--in-ctx loads a larger one)")
+        case "server limit":
+            console.note(f"the answer is cut off at {at} tokens by a limit of the server's own")
+        case "stopped":
+            console.note(f"the answer is cut off at {at} tokens: it was stopped on the server")
+
+
 def _show_statistics(console: Console, result: GenerationResult) -> None:
     stats = result.stats
-    speed = stats.decode_tokens_per_second
+    speed = stats.best_decode_tokens_per_second
+    whose = "the server's own figure" if stats.server_decode_tokens_per_second else "measured here"
     tokens = (
         f"{format_tokens(stats.prompt_tokens)} prompt + {format_tokens(stats.completion_tokens)} predicted"
         f" = {format_tokens(stats.total_tokens)}"
@@ -153,7 +198,7 @@ def _show_statistics(console: Console, result: GenerationResult) -> None:
         ("tokens", tokens),
         ("first token", format_seconds(stats.ttft_s)),
         ("total", format_seconds(stats.total_s)),
-        ("speed", f"{'-' if speed is None else f'{speed:.1f}'} tokens/s"),
+        ("speed", "-" if speed is None else f"{speed:.1f} tokens/s ({whose})"),
         ("stop reason", stats.stop_reason or "-"),
     ):
         console.note(f"{name:<17}{value}")
@@ -169,6 +214,7 @@ def answer_json(result: GenerationResult) -> dict[str, Any]:
         "context_length": result.context_length,
         "text": result.text,
         "reasoning": result.reasoning or None,
+        "truncated_by": result.truncated_by,
         **stats,
     }
 
@@ -184,6 +230,8 @@ class BatchProgressLine(ProgressLine):
         tail = f"{progress.done}/{progress.total} {left}".rstrip()
         self.update(shorten(done.item.model_key, 40), progress.done / progress.total, tail=tail)
         outcome = done.outcome if done.error is None else f"{done.outcome}: {done.error}"
+        if done.truncated_by is not None:
+            outcome += f", {_TRUNCATED_BY[done.truncated_by]}"
         if self._console.verbose or done.failed:
             remaining = f", {left}" if left else ""
             self._console.note(f"{progress.done}/{progress.total}  {done.item.file}  {outcome}{remaining}")
@@ -199,6 +247,9 @@ def show_batch(console: Console, report: BatchReport) -> None:
     for word, count in (("skipped", report.count("skipped")), ("failed", len(report.failed))):
         if count:
             counts.append(f"{count} {word}")
+    for cause, words in _TRUNCATED_BY.items():
+        if count := sum(done.truncated_by == cause for done in report.outcomes):
+            counts.append(f"{count} {words}")
     sys.stdout.write(f"{', '.join(counts)} in {format_seconds(report.elapsed_s)}: {clean(report.out)}\n")
 
 

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING
 from lmstrix.core.answers.chat import overflow_hint
 from lmstrix.ground.errors import LMStrixError, Stopped, UsageError
 from lmstrix.ground.text import one_line
-from lmstrix.reports.answers import answer_json, show_stream
+from lmstrix.reports.answers import answer_json, show_stream, show_truncation
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from lmstrix.core.answers.chat import ChatSession
-    from lmstrix.ground.types import StreamEvent
+    from lmstrix.ground.types import GenerationResult, StreamEvent
     from lmstrix.reports.console import Console
 
     Say = Callable[[str], Iterator[StreamEvent]]  # asks a question of the session; the events of the answer
@@ -59,9 +59,13 @@ def _take(session: ChatSession, console: Console, text: str, say: Say) -> None:
         return
     # // is how a question begins with a slash without being a command.
     question = text[1:] if text.startswith("//") else text
-    result = show_stream(console, say(question), live=not console.json)
-    if console.json:
-        console.result_line("chat", answer_json(result))
+
+    def ended(result: GenerationResult) -> None:
+        if console.json:
+            console.result_line("chat", answer_json(result))
+        show_truncation(console, result)
+
+    show_stream(console, say(question), live=not console.json, ended=ended)
     console.note(session.meter)
 
 

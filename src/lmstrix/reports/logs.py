@@ -77,5 +77,5 @@ def show_call_statistics(console: Console, statistics: Sequence[CallStatistics])
 
 def _statistics_json(item: CallStatistics) -> dict[str, Any]:
     # Bytes per token serve our own estimates of prompts; no user asked for them.
-    figures = json_form(item, without=("model_path", "model_key", "prompt_bytes_per_token"))
+    figures = json_form(item, without=("model_path", "model_key"))
     return {"model_key": item.model_key, "path": item.model_path, **figures}

@@ -67,8 +67,13 @@ class ProgressLine:
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
         # Also when an error passes: a terminal whose cursor stays hidden looks broken.
-        if self._drawn is not None:
-            self._drawn[0].stop()
+        self.end()
+
+    def end(self) -> None:
+        """Take the line away, for what is shown in its place. Nothing is drawn after."""
+        drawn, self._drawn = self._drawn, None
+        if drawn is not None:
+            drawn[0].stop()
 
     def begin(self, words: str) -> None:
         """Something new: the clock starts again."""

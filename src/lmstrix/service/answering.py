@@ -16,6 +16,7 @@ from lmstrix.core.answers.inference import (
     user_message,
 )
 from lmstrix.core.answers.load_policy import OWN_PREFIX
+from lmstrix.core.answers.overlong import refuse_by_size
 from lmstrix.ground.errors import LMStrixError, UsageError
 from lmstrix.ground.tasks import to_its_end
 from lmstrix.ground.types import Deadlines, Finished, GenerationRequest, TextDelta
@@ -48,6 +49,8 @@ class Watch:
 async def answer(workspace: Workspace, asked: InferRequest, watch: Watch) -> AsyncGenerator[StreamEvent]:
     """The events of one answer. The prompt is counted, and refused if it cannot fit, before it is sent."""
     planned = await _planned(workspace, asked)
+    if declared := planned.record.max_context_length:
+        refuse_by_size(planned.request, context_length=declared)
     # Before connecting: an answer that is kept needs no server.
     known = await asyncio.to_thread(_cached, workspace, planned) if asked.cache else None
     if known is not None:
@@ -176,7 +179,8 @@ def _check_images(record: ModelRecord, asked: InferRequest) -> None:
 def _keep(workspace: Workspace, planned: PlannedAnswer, result: GenerationResult, *, cache: bool) -> None:
     workspace.last_used.write(planned.record.model_key)
     workspace.call_log.answered(planned, result)
-    if cache:
+    # What the server or the loaded context cut short may come whole the next time.
+    if cache and result.truncated_by in (None, "max tokens"):
         answers, key = _cache(workspace, planned)
         answers.write(key, result)
 

@@ -38,7 +38,7 @@ from lmstrix.loaders.contexts import load_text
 from lmstrix.loaders.prompts import parse_reference
 from lmstrix.service.answering import announce, plan_answer
 from lmstrix.service.finding import known_models
-from lmstrix.service.inferring import save_text
+from lmstrix.service.output_file import save_text
 from lmstrix.service.prompting import PARAGRAPH, open_library
 from lmstrix.service.workspace import new_run_id
 
@@ -197,8 +197,9 @@ class _BatchRun:
                 completion_tokens=stats.completion_tokens,
                 ttft_s=stats.ttft_s,
                 total_s=stats.total_s,
-                decode_tokens_per_second=stats.decode_tokens_per_second,
+                decode_tokens_per_second=stats.best_decode_tokens_per_second,
                 stop_reason=stats.stop_reason,
+                truncated_by=result.truncated_by,
             )
         )
 

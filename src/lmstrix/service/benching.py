@@ -15,6 +15,7 @@ from lmstrix.core.registry.places import place_of
 from lmstrix.ground.addresses import host_name, is_local
 from lmstrix.ground.errors import GgufError, ModelNotFoundError, UsageError
 from lmstrix.ground.model_names import parse_shard
+from lmstrix.ground.ranges import check_numbers
 from lmstrix.loaders.gguf import read_header
 from lmstrix.reports.bench.files import write_report
 from lmstrix.service.bench_reports import new_folder
@@ -66,6 +67,8 @@ class Benchmarking:
     def __init__(
         self, workspace: Workspace, options: BenchOptions, *, on_event: Callable[[BenchEvent], None] | None = None
     ) -> None:
+        # Not by the record itself: reports of earlier versions are read into it, whatever they were asked.
+        check_numbers(options.request)
         self._workspace = workspace
         self._options = options
         self._on_event = on_event

@@ -59,7 +59,7 @@ class CallRecorder:
                 completion_tokens=stats.completion_tokens,
                 ttft_s=stats.ttft_s,
                 total_s=stats.total_s,
-                decode_tokens_per_second=stats.decode_tokens_per_second,
+                decode_tokens_per_second=stats.best_decode_tokens_per_second,
             )
         )
 

@@ -10,6 +10,7 @@ from lmstrix.core.context.report import ModelTest
 from lmstrix.core.memory.prediction import breakdown, shape_of
 from lmstrix.ground.context_lengths import ALIGNMENT_TOKENS, UNKNOWN_DECLARED_TOKENS
 from lmstrix.ground.errors import UsageError
+from lmstrix.ground.ranges import check_numbers
 from lmstrix.ground.types import DEFAULT_LOAD, LoadConfig
 from lmstrix.loaders.gguf import read_header
 from lmstrix.service import continuing
@@ -45,6 +46,7 @@ class ContextTestRequest:
     ignore_guardrail: bool = False
 
     def __post_init__(self) -> None:
+        check_numbers(self)
         # Below one step of a context nothing is measured: such a result would only stand in the way of a true one.
         if self.threshold is not None and self.threshold < ALIGNMENT_TOKENS:
             raise UsageError(

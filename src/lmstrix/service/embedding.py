@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from lmstrix.core.answers.load_policy import OWN_PREFIX
 from lmstrix.core.answers.request import Embedded
 from lmstrix.ground.errors import LMStrixError, UsageError
+from lmstrix.ground.ranges import check_number
 from lmstrix.ground.tasks import to_its_end
 from lmstrix.ground.types import DEFAULT_LOAD
 from lmstrix.service.finding import known_models
@@ -25,6 +26,7 @@ async def embed(
     workspace: Workspace, texts: Sequence[str], *, model: str | None = None, ttl_s: float | None = 300.0
 ) -> Embedded:
     """Embed texts. Without a model, the only embedding model there is. `ttl_s` 0 unloads what was loaded for it."""
+    check_number("ttl_s", ttl_s)
     # Before a model is loaded for it.
     for number, text in enumerate(texts, 1):
         if not text:

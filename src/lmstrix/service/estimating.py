@@ -10,6 +10,7 @@ from lmstrix.core.memory.estimate import EstimateReport
 from lmstrix.core.memory.prediction import breakdown, kv_bytes_per_token, shape_of
 from lmstrix.ground.context_lengths import UNKNOWN_DECLARED_TOKENS
 from lmstrix.ground.errors import LMStrixError, UsageError
+from lmstrix.ground.ranges import check_numbers
 from lmstrix.loaders.gguf import read_header
 from lmstrix.service.budgets import assumed_runtime, host_budget, server_budget
 from lmstrix.service.finding import known_models
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 async def estimate(workspace: Workspace, model: str, load: LoadConfig) -> EstimateReport:
     """Bytes by part at `load.context_length` (default: declared), the limit that fits, the server's own estimate."""
+    check_numbers(load)
     record = (await known_models(workspace)).find(model)
     declared = record.max_context_length or UNKNOWN_DECLARED_TOKENS
     length = load.context_length or declared

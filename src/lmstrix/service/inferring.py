@@ -10,12 +10,12 @@ from lmstrix.core.answers.acting import Tool, Transcript, refuse_coroutines, too
 from lmstrix.core.answers.conversations import LAST_EXCHANGE, Conversation
 from lmstrix.core.answers.inference import InferenceOptions, needed_tokens
 from lmstrix.ground.callbacks import in_caller
-from lmstrix.ground.errors import LMStrixError, ModelNotFoundError, UsageError
-from lmstrix.ground.files import write_whole
+from lmstrix.ground.errors import ModelNotFoundError, UsageError
 from lmstrix.ground.types import Message
 from lmstrix.service.answering import Watch, answer, generation_request
 from lmstrix.service.dry_run import dry_run
 from lmstrix.service.finding import known_models
+from lmstrix.service.output_file import check_output, save_text
 from lmstrix.service.prompting import PromptWords, compose
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from lmstrix.core.answers.answer_schema import AnswerSchema
     from lmstrix.core.answers.inference import Prepared
     from lmstrix.core.answers.request import DryRun, InferRequest
+    from lmstrix.ground.backend import LoadProgress
     from lmstrix.ground.choices import WorkKind
     from lmstrix.ground.types import GenerationResult, StreamEvent
     from lmstrix.service.workspace import Workspace
@@ -54,8 +55,8 @@ class Inferring:
         for name in composed.unused:
             workspace.notify(f"{name} is given, but the prompt does not ask for it")
         # Now rather than after minutes of answering.
-        if words.save_response is not None and not words.save_response.absolute().parent.is_dir():
-            raise UsageError(f"--save-response: there is no folder {words.save_response.absolute().parent}")
+        if words.save_response is not None:
+            check_output(words.save_response, "--save-response")
         if not composed.text.strip():
             raise UsageError("the prompt is empty; write a question (or - to read it from stdin)")
         self._earlier = self._conversation(request)
@@ -78,21 +79,25 @@ class Inferring:
         await self._choose_model()
         return await dry_run(self._workspace, self._request)
 
-    async def events(self, *, on_prepared: Callable[[Prepared], None] | None = None) -> AsyncGenerator[StreamEvent]:
+    async def events(
+        self,
+        *,
+        on_prepared: Callable[[Prepared], None] | None = None,
+        on_progress: LoadProgress | None = None,
+    ) -> AsyncGenerator[StreamEvent]:
         """The events of the answer."""
         await self._choose_model()
-        watch = Watch(on_prepared=on_prepared and in_caller(on_prepared), transcript=self._transcript)
+        watch = Watch(
+            on_prepared=on_prepared and in_caller(on_prepared),
+            on_progress=on_progress and in_caller(on_progress),
+            transcript=self._transcript,
+        )
         async with aclosing(answer(self._workspace, self._request, watch)) as events:
             async for event in events:
                 yield event
 
     def keep(self, result: GenerationResult) -> None:
-        """Check the answer against its schema, and write it where it was asked for and where `--continue` looks."""
-        # First: an answer that does not match must not replace an earlier one that did.
-        if self._words.schema is not None:
-            self._words.schema.read(result.text)
-        if self._words.save_response is not None:
-            save_text(self._words.save_response, result.text)
+        """Keep the answer where `--continue` looks, check it against its schema, write it where it was asked for."""
         if self._workspace.keeps_texts and not self._request.raw:
             turns = tuple(self._transcript.messages) or (Message(role="assistant", text=result.text),)
             kept = self._earlier.answered(self._question, turns, model_key=result.model_key)
@@ -100,6 +105,11 @@ class Inferring:
                 self._workspace.conversations.save(kept)
             except OSError as exc:  # the answer is there: a full disk must not make it a failure
                 self._workspace.notify(f"the conversation was not kept: {exc}")
+        # Before it is written: an answer that does not match must not replace an earlier one that did.
+        if self._words.schema is not None:
+            self._words.schema.read(result.text)
+        if self._words.save_response is not None:
+            save_text(self._words.save_response, result.text)
 
     def _conversation(self, request: InferRequest) -> Conversation:
         if not self._words.go_on:
@@ -140,11 +150,3 @@ def tools_of_words(references: Sequence[str]) -> tuple[Tool, ...]:
             raise UsageError(f"{reference.strip()} is no function")
         functions.append(found)
     return tools_of(refuse_coroutines(functions))
-
-
-def save_text(file: Path, text: str) -> None:
-    """Write an answer whole or not at all."""
-    try:
-        write_whole(file, text.encode("utf-8", "replace"), durable=False)
-    except OSError as exc:
-        raise LMStrixError(f"{file} cannot be written: {exc.strerror or exc}") from exc

@@ -10,6 +10,7 @@ from lmstrix.core.answers.load_policy import choose_context
 from lmstrix.core.registry.places import place_of
 from lmstrix.ground.context_lengths import UNKNOWN_DECLARED_TOKENS
 from lmstrix.ground.errors import ModelNotFoundError, UsageError
+from lmstrix.ground.ranges import check_number, check_numbers
 from lmstrix.ground.types import Deadlines
 from lmstrix.service.finding import known_models
 
@@ -31,6 +32,8 @@ async def load(
     on_progress: LoadProgress | None = None,
 ) -> LoadedModel:
     """Load a model and keep it. Without a context length: the tested one, or a modest one when untested."""
+    check_numbers(config)
+    check_number("ttl_s", ttl_s)
     record = (await known_models(workspace)).find(model)
     declared = record.max_context_length
     if declared and config.context_length and config.context_length > declared:

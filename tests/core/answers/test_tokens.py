@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lmstrix.core.answers import tokens
-from lmstrix.core.answers.tokens import cached_vocabulary, estimate_tokens
+from lmstrix.core.answers.tokens import PromptLine, cached_vocabulary, estimate_tokens, learn_line
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -38,8 +38,37 @@ def test_four_bytes_a_token_when_nothing_is_known() -> None:
 
 
 def test_earlier_prompts_come_first() -> None:
-    count = estimate_tokens("x" * 30, bytes_per_token=3.0)
+    count = estimate_tokens("x" * 30, line=PromptLine(template_tokens=7, tokens_per_byte=0.1))
     assert (count.tokens, count.method, count.exact) == (10, "earlier prompts", False)
+
+
+def test_the_template_is_learnt_apart_from_the_text() -> None:
+    """Short prompts are mostly template: as bytes per token they would make every estimate of a long one absurd."""
+    line = learn_line([(2, 22)] * 20)
+    assert line is not None
+    assert line.tokens(2) == 22
+    assert 2_000_000 < line.tokens(10_000_000) < 3_000_000
+    line = learn_line([(2, 22), (4000, 1370), (9000, 3020), (30, 32)])
+    assert line is not None
+    assert line.tokens(2) == pytest.approx(22, abs=3)
+    assert line.tokens(6000) == pytest.approx(2020, rel=0.1)
+    assert line.tokens(10_000_000) == pytest.approx(3_333_000, rel=0.1)
+
+
+def test_a_prompt_with_tools_or_images_does_not_spoil_the_rest() -> None:
+    plain = [(size, 20 + size // 4) for size in range(10, 3000, 100)]
+    line = learn_line([(12, 4000), *plain, (40, 1800)])
+    assert line is not None
+    assert line.tokens(1000) == pytest.approx(270, rel=0.05)
+
+
+@given(st.lists(st.tuples(st.integers(0, 10**9), st.integers(1, 10**9)), max_size=30), st.integers(1, 10**9))
+def test_no_log_makes_an_absurd_estimate(counted: list[tuple[int, int]], size: int) -> None:
+    line = learn_line(counted)
+    assert (line is None) == (not counted)
+    if line is not None:
+        assert size / 8 <= line.tokens(size) <= size + 1025
+        assert line.tokens(0) == 0
 
 
 def test_a_damaged_vocabulary_is_left_alone(vocabularies: Path) -> None:

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
+    from lmstrix.ground.types import TruncatedBy
+
 MAX_NAME = 80  # characters; a prompt's and an input's name, their hashes and the ending together stay below 255
 
 
@@ -66,6 +68,7 @@ class BatchOutcome:
     total_s: float | None = None
     decode_tokens_per_second: float | None = None
     stop_reason: str | None = None
+    truncated_by: TruncatedBy | None = None
 
     @property
     def failed(self) -> bool:

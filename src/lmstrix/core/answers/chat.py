@@ -144,7 +144,7 @@ class ChatSession:
         if self.last is None:
             raise UsageError("nothing was answered yet")
         stats = self.last.stats
-        speed = stats.decode_tokens_per_second
+        speed = stats.best_decode_tokens_per_second
         parts = [
             f"{self.last.model_key}: {stats.prompt_tokens or 0:,} + {stats.completion_tokens or 0:,} tokens",
             f"first after {format_seconds(stats.ttft_s)}",

@@ -7,18 +7,20 @@ really has; overflow policy is always stop-at-limit, so no text is dropped silen
 from __future__ import annotations
 
 import time
-from contextlib import suppress
+from contextlib import aclosing, suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from lmstrix.core.answers import load_policy
 from lmstrix.core.answers.load_policy import ContextChoice, Load, Reuse
+from lmstrix.core.answers.overlong import refuse_by_part, refuse_by_size
 from lmstrix.core.answers.streaming import StreamingManager, result_of
+from lmstrix.core.answers.truncation import truncated_by
 from lmstrix.core.registry.places import place_of
 from lmstrix.ground.context_lengths import UNKNOWN_DECLARED_TOKENS
 from lmstrix.ground.errors import LMStrixError
 from lmstrix.ground.tasks import to_its_end
-from lmstrix.ground.types import DEFAULT_LOAD, Deadlines, GenerationRequest, LoadConfig, LoadedModel, Message
+from lmstrix.ground.types import DEFAULT_LOAD, Deadlines, Finished, GenerationRequest, LoadConfig, LoadedModel, Message
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable
@@ -158,21 +160,27 @@ class InferenceManager:
     async def fit(self, acquired: Acquired, planned: PlannedAnswer) -> Prepared:
         """Count a request on its instance. Raises ContextOverflowError when it and its answer cannot fit."""
         instance = acquired.instance
-        prompt_tokens = await count_prompt(self._backend, instance.instance_id, planned.request)
+        refuse_by_size(planned.request, context_length=instance.context_length)
+        prompt_tokens = await count_prompt(
+            self._backend, instance.instance_id, planned.request, context_length=instance.context_length
+        )
         limit = load_policy.output_limit(
             planned.options.out_ctx, context_length=instance.context_length, prompt_tokens=prompt_tokens
         )
         return Prepared(acquired=acquired, prompt_tokens=prompt_tokens, max_tokens=limit)
 
-    def ask(self, prepared: Prepared, planned: PlannedAnswer) -> AsyncGenerator[StreamEvent]:
+    async def ask(self, prepared: Prepared, planned: PlannedAnswer) -> AsyncGenerator[StreamEvent]:
         """The events of the answer; the last is Finished. Leaving early cancels it on the server."""
         instance, deadlines = prepared.instance, planned.options.deadlines
-        return self._streaming.events(
+        answer = self._streaming.events(
             instance.instance_id,
             _bounded(planned.request, prepared),
             deadlines=deadlines,
             model_key=instance.model_key,
         )
+        async with aclosing(answer) as events:
+            async for event in events:
+                yield _judged(event.result, prepared, planned) if isinstance(event, Finished) else event
 
     async def result(self, prepared: Prepared, planned: PlannedAnswer) -> GenerationResult:
         """The answer, whole."""
@@ -206,8 +214,14 @@ class InferenceManager:
         )
 
 
-async def count_prompt(backend: ModelBackend, instance_id: str, request: GenerationRequest) -> int:
-    """The tokens of a request, template included, as the model itself counts them."""
+async def count_prompt(
+    backend: ModelBackend, instance_id: str, request: GenerationRequest, *, context_length: int
+) -> int:
+    """The tokens of a request, template included, as the model itself counts them.
+
+    Raises ContextOverflowError for one far beyond `context_length`, which is not counted to its end.
+    """
+    await refuse_by_part(backend, instance_id, request, context_length=context_length)
     text = request.raw_prompt
     if text is None:
         text = await backend.apply_template(instance_id, request.messages, tools=request.tools)
@@ -227,6 +241,12 @@ def user_message(text: str, *, system: str | None = None) -> tuple[Message, ...]
     """A chat of one question, with an optional system prompt."""
     question = Message(role="user", text=text)
     return (Message(role="system", text=system), question) if system else (question,)
+
+
+def _judged(result: GenerationResult, prepared: Prepared, planned: PlannedAnswer) -> Finished:
+    """The result with what cut it short: only here the limit that was asked for and the one that was sent are known."""
+    cause = truncated_by(result.stats, max_tokens=prepared.max_tokens, limit_asked=planned.options.out_ctx is not None)
+    return Finished(result=replace(result, truncated_by=cause))
 
 
 def _bounded(request: GenerationRequest, prepared: Prepared) -> GenerationRequest:

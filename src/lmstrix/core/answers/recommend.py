@@ -13,6 +13,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from lmstrix.ground.ranges import check_numbers
 from lmstrix.ground.units import format_bytes
 
 if TYPE_CHECKING:
@@ -60,6 +61,9 @@ class Wish:
     max_memory_bytes: int | None = None
     budget_bytes: int | None = None
     prefer: Preference = "balanced"
+
+    def __post_init__(self) -> None:
+        check_numbers(self)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

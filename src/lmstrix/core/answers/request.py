@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from lmstrix.ground.errors import UsageError
+from lmstrix.ground.ranges import check_numbers
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -47,16 +50,34 @@ class InferRequest:
     between_tokens_s: float | None = None
     total_s: float | None = None
 
+    def __post_init__(self) -> None:
+        """Refuse what no server can honour, and what would be left out without a word."""
+        check_numbers(self)
+        if "" in self.stop:
+            raise UsageError("stop: the text is empty, and every answer would end before it begins; leave it out")
+        if not self.raw:
+            return
+        if self.system_prompt is not None:
+            raise UsageError("a raw prompt has no system prompt; leave out --raw or --system-prompt")
+        if self.messages:
+            raise UsageError("a raw prompt continues no conversation; leave out --raw, or ask without messages")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DryRun:
-    """What a dry run would send. `record` and `context_length` are None when no model was named or none is known."""
+    """What a dry run would send. `record` and `context_length` are None when no model was named or none is known.
+
+    `fits` says whether prompt and answer fit the context, as far as the count is right; None where that is not known.
+    `not_counted` is why the count is not exact.
+    """
 
     prompt: str
     system_prompt: str | None
     count: TokenCount
     record: ModelRecord | None = None
     context_length: int | None = None
+    fits: bool | None = None
+    not_counted: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,7 +1,7 @@
 """The inference log: every call to a model, searchable, with its texts only where they are wanted.
 
 Whether to log at all is the caller's setting: it does not call `add`. Rows without texts still count in the statistics,
-which is where the bytes per token of each model's real prompts come from.
+and teach how many tokens each model's prompts take.
 """
 
 from __future__ import annotations
@@ -60,7 +60,6 @@ class CallStatistics:
     completion_tokens: int
     mean_ttft_s: float | None
     mean_decode_tokens_per_second: float | None
-    prompt_bytes_per_token: float | None
     last_called_at: datetime
 
 
@@ -104,6 +103,15 @@ class CallLog:
         )
         return [_logged(row) for row in rows]
 
+    def prompt_sizes(self, model_path: str, *, limit: int = 200) -> list[tuple[int, int]]:
+        """The last prompts to a model that were counted, newest first: bytes of the text, tokens in all."""
+        rows = self._database.rows(
+            "SELECT prompt_bytes, prompt_tokens FROM calls WHERE model_path = :model AND prompt_tokens > 0"
+            " ORDER BY id DESC LIMIT :limit",
+            {"model": model_path, "limit": limit},
+        )
+        return [(row["prompt_bytes"], row["prompt_tokens"]) for row in rows]
+
     def prune(self, *, before: datetime | None = None, keep: int | None = None) -> int:
         """Delete calls older than a moment, and all but the newest `keep`; returns how many went."""
         removed = 0
@@ -120,16 +128,13 @@ class CallLog:
 
     def statistics(self, *, model_path: str | None = None) -> list[CallStatistics]:
         """What the log says of each model, most used first."""
-        # Bytes per token is one sum over another: in a mean of ratios short prompts, which are mostly chat template,
-        # would count as much as long ones. The key is any of those the path was called by.
+        # The key is any of those the path was called by.
         rows = self._database.rows(
             """SELECT model_path, max(model_key) AS model_key, count(*) AS calls, sum(outcome != 'ok') AS failures,
                 cast(total(prompt_tokens) AS INTEGER) AS prompt_tokens,
                 cast(total(completion_tokens) AS INTEGER) AS completion_tokens,
                 avg(ttft_s) FILTER (WHERE outcome = 'ok') AS mean_ttft_s,
                 avg(decode_tokens_per_second) FILTER (WHERE outcome = 'ok') AS mean_decode_tokens_per_second,
-                sum(prompt_bytes) FILTER (WHERE prompt_tokens > 0) * 1.0 / nullif(sum(prompt_tokens), 0)
-                    AS prompt_bytes_per_token,
                 max(called_at) AS last_called_at
             FROM calls WHERE :model IS NULL OR model_path = :model
             GROUP BY model_path ORDER BY calls DESC, model_path""",
