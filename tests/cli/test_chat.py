@@ -56,7 +56,7 @@ def test_several_lines_make_one_question(cli: Callable[..., Ran], engine: Embedd
 def test_conversations_go_on(cli: Callable[..., Ran], engine: EmbeddedEngine, home: Path) -> None:
     talk(cli, "/system Be brief.", "/save mine", "2+3=").ok()
     ran = talk(cli, "/load", "/load mine", "hello", words=()).ok()
-    assert "mine: 1 exchanges with scripted" in ran.err
+    assert "mine: 1 exchange with scripted" in ran.err
     assert cli("chat", "--conversation", "mine", stdin=b"/trim\n/system\n/model tiny\n/model\n").ok().lines == [
         "forgot 1 of 2 exchanges",
         "system prompt: Be brief.",

@@ -92,6 +92,11 @@ def format_tokens(count: int | None) -> str:
     return "-" if count is None else f"{count:,}"
 
 
+def counted(count: int, noun: str) -> str:
+    """A count with its noun, which takes an "s" unless there is one: "1 model", "1,200 models", "no models"."""
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s" if count else f"no {noun}s"
+
+
 def format_seconds(seconds: float | None) -> str:
     """A duration for people: "0.42 s", "38 s", "3 m 20 s", "2 h 05 m"."""
     if seconds is None:
