@@ -14,12 +14,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lmstrix import EmbeddedEngine
+from lmstrix import EmbeddedEngine, LMStrix
 from lmstrix.core.answers import answer_folder
 from lmstrix.core.answers.answer_folder import AnswerFolder
 from lmstrix.core.answers.batch_names import file_names
+from lmstrix.core.answers.inference import InferenceManager
+from lmstrix.ground.errors import BackendTimeoutError
 from lmstrix.ground.files import write_whole
-from tests.cli.conftest import EMBEDDING, SCRIPTED, TINY, loaded_on
+from tests.cli.conftest import EMBEDDING, SCRIPTED, TINY, client_of, loaded_on
 from tests.cli.processes import finish, start, wait_until
 from tests.support.tiny_gguf_scripted import scripted_model
 
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from lmstrix.core.answers.batch import BatchProgress
+    from lmstrix.core.answers.inference import Acquired, PlannedAnswer, Prepared
     from tests.cli.conftest import Ran
     from tests.support.faulty_server import FaultyServer
 
@@ -335,6 +339,45 @@ def test_the_half_line_and_half_answer_of_a_killed_batch_do_no_harm(tmp_path: Pa
     with AnswerFolder(tmp_path / "out").opened() as kept:
         assert kept.has("m/b.txt", "2")
     assert sorted(file.name for file in (tmp_path / "out" / "m").iterdir()) == ["a.txt", "b.txt"]
+
+
+def test_a_model_that_is_unloaded_meanwhile_is_loaded_again(engine: EmbeddedEngine, tmp_path: Path) -> None:
+    unloaded: list[str] = []
+
+    def unload_once(_: BatchProgress) -> None:
+        if not unloaded:
+            with client_of(engine.address) as client:
+                for model in client.portal.run(client.backend.list_loaded()):
+                    unloaded.append(model.instance_id)
+                    client.portal.run(client.backend.unload(model.instance_id))
+
+    inputs = {str(number): "a story" for number in range(6)}
+    with LMStrix(server=engine.address) as lms:
+        report = lms.batch(
+            {"tell": "tell"}, [SCRIPTED], tmp_path / "out", inputs=inputs, out_ctx=400, on_progress=unload_once
+        )
+    assert unloaded
+    assert [outcome.outcome for outcome in report.outcomes] == 6 * ["ok"]
+
+
+def test_one_question_that_is_slow_to_count_fails_alone_and_a_hanging_server_ends_the_batch(
+    cli: Callable[..., Ran], engine: EmbeddedEngine, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fit = InferenceManager.fit
+
+    async def slow(manager: InferenceManager, acquired: Acquired, planned: PlannedAnswer) -> Prepared:
+        if "slow" in planned.request.messages[-1].text:
+            raise BackendTimeoutError("no answer in time")
+        return await fit(manager, acquired, planned)
+
+    monkeypatch.setattr(InferenceManager, "fit", slow)
+    (here / "notes" / "pause.txt").write_text("slow", encoding="utf-8")
+    items = cli(*SUM, "--inputs", "notes", "--json").json["items"]
+    assert sorted(item["outcome"] for item in items) == ["BackendTimeoutError", "ok", "ok"]
+    for number in range(5):
+        (here / "notes" / f"pause{number}.txt").write_text("slow", encoding="utf-8")
+    ran = cli(*SUM, "--inputs", "notes", "--quiet")
+    assert (ran.code, ran.lines[-1]) == (3, "lmstrix: no answer in time")
 
 
 @given(st.lists(st.text(), unique=True, max_size=6))
