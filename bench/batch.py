@@ -3,9 +3,9 @@
     python bench/batch.py [rounds]
 
 Both ask the same questions of the same loaded model on the same engine, in turns; the server is a process of its own,
-and the model so small that the answer itself takes little. A batch also counts each prompt against the context before
-it is sent, logs the call, and keeps a record by which a later run knows what is answered. Medians of the rounds are
-shown. Budget: 5 ms more per item than the loop.
+and the model has about the speed of a small real one. A batch also counts each prompt against the context before it is
+sent, while the answer before it comes; it logs the call, and keeps a record by which a later run knows what is
+answered. Medians of the rounds are shown. Budget, where a core is free: 3 ms more per item than the loop.
 
 Then a second run over the same folder, where nothing is left to ask. Budget: 1 ms per item.
 """
@@ -31,9 +31,9 @@ from lmstrix import LMStrix
 from lmstrix.engine.daemon import start_engine, stop_engine
 from lmstrix.engine.options import EngineOptions
 
-MODEL, ITEMS, TOKENS, CONTEXT_LENGTH = "quick", 100, 8, 2048
+MODEL, ITEMS, TOKENS, CONTEXT_LENGTH = "real", 50, 8, 2048
 RAW, OURS, AGAIN = "SDK loop", "LMStrix.batch", "LMStrix.batch again"
-BUDGET_ITEM_MS, BUDGET_AGAIN_MS = 5.0, 1.0
+BUDGET_ITEM_MS, BUDGET_AGAIN_MS = 3.0, 1.0
 QUESTIONS = {f"question {number}": f"{number}+3=" for number in range(ITEMS)}
 
 
@@ -80,7 +80,7 @@ def main(rounds: int) -> int:
         repository = models_dir / "bench" / MODEL
         repository.mkdir(parents=True)
         shutil.copy(
-            scripted_model(context_length=CONTEXT_LENGTH, n_layers=16, feed_forward=2048), repository / f"{MODEL}.gguf"
+            scripted_model(context_length=CONTEXT_LENGTH, n_layers=8, feed_forward=2048), repository / f"{MODEL}.gguf"
         )
         status = start_engine(home, EngineOptions(models_dir=models_dir))
         try:
