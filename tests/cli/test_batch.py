@@ -160,6 +160,7 @@ def test_a_model_that_does_not_load_fails_its_items(cli: Callable[..., Ran], fau
         (["--prompts", "one.txt", "--models", ",", "--out", "o"], 2, "which models?"),
         (["--prompts", "one.txt", "--models", SCRIPTED, "--inputs", "*.pdf", "--out", "o"], 2, "no files in *.pdf"),
         (["--prompts", "one.txt", "--models", SCRIPTED, "--parallel", "0", "--out", "o"], 2, "at least 1"),
+        (["--prompts", "one.txt", "--models", SCRIPTED, "--out", "one.txt"], 1, "one.txt cannot be made a folder"),
     ],
 )
 def test_wrong_words_are_told_before_anything_runs(
@@ -395,17 +396,15 @@ def test_names_are_safe_and_different(names: list[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("number", "code", "said"),
+    ("name", "code", "said"),
     [
-        (signal.SIGINT, 130, ["lmstrix: interrupted"]),
-        (signal.SIGTERM, 143, ["lmstrix: terminated"]),
-        (signal.SIGKILL, -signal.SIGKILL, []),
+        ("SIGINT", 130, ["lmstrix: interrupted"]),
+        ("SIGTERM", 143, ["lmstrix: terminated"]),
+        ("SIGKILL", -9, []),
     ],
 )
 @pytest.mark.skipif(sys.platform == "win32", reason="no such signals")
-def test_a_stopped_batch_goes_on(
-    cli: Callable[..., Ran], here: Path, number: signal.Signals, code: int, said: list[str]
-) -> None:
+def test_a_stopped_batch_goes_on(cli: Callable[..., Ran], here: Path, name: str, code: int, said: list[str]) -> None:
     target = here / "models" / "acme" / "slow-GGUF" / "slow-f16.gguf"
     target.parent.mkdir(parents=True)
     shutil.copy(scripted_model(context_length=32768, n_layers=4, feed_forward=2048), target)
@@ -417,10 +416,10 @@ def test_a_stopped_batch_goes_on(
         running = start(*words, "--in-ctx", "32768", "--quiet")
         index_file = here / "out" / "index.jsonl"
         wait_until(lambda: (index_file.exists() and index_file.stat().st_size > 0) or running.poll() is not None)
-        running.send_signal(number)
+        running.send_signal(signal.Signals[name])
         ended, _, err = finish(running)
         assert (ended, err.splitlines()[-1:]) == (code, said)
-        assert number == signal.SIGKILL or loaded_on(engine.address) == []
+        assert name == "SIGKILL" or loaded_on(engine.address) == []
         assert set(answers(here / "out")) == {"slow/ask.txt"}
         (here / "tell.txt").write_text("2+3=", encoding="utf-8")
         outcomes = cli(*words, "--in-ctx", "32768", "--json").ok().json["items"]

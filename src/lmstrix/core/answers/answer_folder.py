@@ -48,7 +48,12 @@ class AnswerFolder:
         """Make the folder and hold it until the end, or the death, of this process; read what it has."""
         from filelock import FileLock, Timeout
 
-        self.path.mkdir(parents=True, exist_ok=True)
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as exc:
+            raise LMStrixError(
+                f"{self.path} cannot be made a folder: {exc.strerror or exc}; name another --out"
+            ) from exc
         # The system frees the lock of a process that dies. Taken in one thread, it may be given back in another.
         lock = FileLock(self.path / LOCK, timeout=0, thread_local=False)
         try:
