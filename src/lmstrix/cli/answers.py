@@ -246,22 +246,24 @@ def batch(
     sampling: Annotated[SamplingOptions, Only("temperature", "seed")],
     timeouts: TimeoutOptions,
 ) -> None:
-    """Ask every prompt of every model about every input; one file an answer. Run again, it goes on where it was.
+    """Ask every prompt of every model about every input; one file per answer. Run again, it goes on where it was.
 
     Args:
         prompts: A prompt file, F.toml or F.toml:NAME,NAME, or a text file (may be repeated).
         models: Models joined with commas (may be repeated), or all.
-        out: Folder for the answers and index.jsonl.
-        inputs: A text file, a folder or a pattern such as 'notes/*.md' (may be repeated); fills {{text}}.
+        out: Folder for the answers, and for index.jsonl, the record of what was asked. One batch at a time.
+        inputs: A text file, a folder or a pattern such as 'notes/*.md' (may be repeated); fills {{text}}. A file
+            that cannot be asked about fails alone.
         variables: Variables of the prompt files: a=1,b='x, y'.
-        skip_existing: Skip what is answered already (--no-skip-existing asks again).
+        skip_existing: Skip what is answered already; what has changed since, the prompt, the input or an option, is
+            asked again (--no-skip-existing asks all again).
         parallel: Requests in flight at a time; the model is loaded with as many slots, which share its context.
         system_prompt: System prompt, where the prompt file has none.
         first_token_timeout: Give up on an answer when no token came in this time.
         stream_timeout: Give up on an answer when no token came for this long.
     """
     from lmstrix.reports.answers import BatchProgressLine, show_batch
-    from lmstrix.service.batching import BatchRequest
+    from lmstrix.service.batch_words import BatchRequest
 
     request = BatchRequest(
         prompts=prompts,

@@ -200,11 +200,11 @@ class AsyncLMStrix:
         on_progress: Callable[[BatchProgress], None] | None = None,
         **options: Unpack[AnswerKeywords],
     ) -> BatchReport:
-        """Prompts by models by inputs to files below `out`, one model loaded at a time; what exists is skipped.
+        """Prompts by models by inputs to files below `out`, one model loaded at a time; what is answered is skipped.
 
         Prompts and inputs are texts by name, or words as on the command line. `options` are fields of InferRequest.
         """
-        from lmstrix.service.batching import BatchRequest
+        from lmstrix.service.batch_words import BatchRequest
 
         request = BatchRequest(
             prompts=prompts,

@@ -1,89 +1,46 @@
 """`batch`: many questions to many models, one model loaded at a time, every answer written as soon as it is there.
 
-A batch that stops goes on where it was: an answer's file appears whole or not at all, and what exists is skipped. With
-`parallel` requests in flight a model is loaded with that many slots; they share its context, so each gets its part.
+A batch that stops goes on where it was: an answer is skipped while its file is there and what it was asked is the same.
+While a question is answered the next one is counted, so that counting takes no time of its own. With `parallel`
+requests in flight a model is loaded with that many slots; they share its context, so each gets its part.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
 import time
-from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime
-from functools import partial
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
-from lmstrix.core.answers.batch import (
-    BatchInput,
-    BatchItem,
-    BatchOutcome,
-    BatchProgress,
-    BatchPrompt,
-    BatchReport,
-    ComposedText,
-    plan_items,
-)
+from lmstrix.core.answers.answer_folder import AnswerFolder
+from lmstrix.core.answers.batch import BatchItem, BatchOutcome, BatchProgress, BatchReport, request_hash
 from lmstrix.core.answers.inference import InferenceManager
 from lmstrix.core.answers.load_policy import OWN_PREFIX
-from lmstrix.core.prompts.rendering import render
-from lmstrix.ground.errors import BackendUnavailableError, LMStrixError, UsageError
+from lmstrix.ground.context_lengths import UNKNOWN_DECLARED_TOKENS
+from lmstrix.ground.errors import BackendTimeoutError, BackendUnavailableError, LMStrixError, ModelUnloadedError
 from lmstrix.ground.tasks import to_its_end
 from lmstrix.ground.text import one_line
-from lmstrix.ground.types import GenerationResult, LoadConfig
-from lmstrix.loaders.contexts import load_text
-from lmstrix.loaders.prompts import parse_reference
+from lmstrix.ground.types import LoadConfig
 from lmstrix.service.answering import announce, plan_answer
+from lmstrix.service.batch_words import BatchRequest, plan_batch, unused_variables
 from lmstrix.service.finding import known_models
-from lmstrix.service.output_file import save_text
-from lmstrix.service.prompting import PARAGRAPH, open_library
 from lmstrix.service.workspace import new_run_id
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Coroutine, Iterable, Sequence
 
-    from lmstrix.core.answers.inference import Acquired, PlannedAnswer
-    from lmstrix.core.answers.request import InferRequest
-    from lmstrix.core.prompts.library import PromptLibrary
+    from lmstrix.core.answers.inference import Acquired, PlannedAnswer, Prepared
     from lmstrix.core.registry.records import ModelRecord
-    from lmstrix.core.registry.registry import ModelRegistry
+    from lmstrix.ground.types import GenerationResult
     from lmstrix.service.workspace import Workspace
 
-INDEX = "index.jsonl"
-ALL_MODELS = "all"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BatchRequest:
-    """What a batch is told. `request` has the sampling and limits of every question; its prompt is not used.
-
-    `prompts` are prompt files (with :NAME,NAME for some of their prompts) or text files, or texts by name. `inputs` are
-    files, folders or patterns, or texts by name. `models` are names, or "all".
-    """
-
-    prompts: Sequence[str] | Mapping[str, str]
-    models: Sequence[str]
-    out: Path
-    request: InferRequest
-    inputs: Sequence[str] | Mapping[str, str] = ()
-    variables: Mapping[str, str] = field(default_factory=dict)
-    parallel: int = 1
-    skip_existing: bool = True
-
-
-def plan_batch(registry: ModelRegistry, asked: BatchRequest) -> list[tuple[ModelRecord, list[BatchItem]]]:
-    """What would be asked of which model, the smallest first. Raises whatever is wrong before anything runs."""
-    if asked.parallel < 1:
-        raise UsageError("--parallel: at least 1 request at a time")
-    prompts = list(_prompts(asked))
-    if not prompts:
-        raise UsageError("there are no prompts; --prompts names files of them")
-    records = _models(registry, asked.models)
-    planned = plan_items([record.model_key for record in records], prompts, list(_inputs(asked.inputs)))
-    return [(record, planned[record.model_key]) for record in records]
+T = TypeVar("T")
+# The estimate takes three bytes for a token. A text of twice as many tokens as the model has context would need six
+# bytes for each to fit, which no text has.
+_HOPELESS_RATIO = 2
+_TIMEOUTS_IN_A_ROW = 3  # one slow question fails alone; a server that hangs fails them all
 
 
 async def run_batch(
@@ -92,118 +49,90 @@ async def run_batch(
     *,
     on_progress: Callable[[BatchProgress], None] | None = None,
 ) -> BatchReport:
-    """Ask all; a failing question or model never stops the rest, a server that is gone does."""
+    """Ask all; a failing question or model never stops the rest, a server that is gone or a full disk does."""
     registry = await known_models(workspace)
     planned = await asyncio.to_thread(plan_batch, registry, asked)
-    asked.out.mkdir(parents=True, exist_ok=True)
-    manager = InferenceManager((await workspace.connect()).backend)
-    run = _BatchRun(workspace, manager, asked, total=sum(len(items) for _, items in planned), on_progress=on_progress)
-    for record, items in planned:
-        await run.model(record, items)
+    for name in unused_variables(asked, planned[0][1]):
+        workspace.notify(f"{name} is given, but no prompt asks for it")
+    try:
+        with AnswerFolder(asked.out).opened() as answers:
+            run = _BatchRun(workspace, answers, asked, total=sum(len(items) for _, items in planned))
+            run.on_progress = on_progress
+            for record, items in planned:
+                await run.model(record, items)
+    except OSError as exc:
+        raise LMStrixError(
+            f"{asked.out} cannot be written: {exc.strerror or exc}; what was answered before is there, and the same "
+            "command goes on from it"
+        ) from exc
     return BatchReport(outcomes=tuple(run.outcomes), out=str(asked.out), elapsed_s=time.perf_counter() - run.started_at)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Question:
+    """An item that can be asked."""
+
+    item: BatchItem
+    planned: PlannedAnswer
+    request_hash: str
 
 
 class _BatchRun:
     """One run of a batch."""
 
-    def __init__(
-        self,
-        workspace: Workspace,
-        manager: InferenceManager,
-        asked: BatchRequest,
-        *,
-        total: int,
-        on_progress: Callable[[BatchProgress], None] | None,
-    ) -> None:
+    def __init__(self, workspace: Workspace, answers: AnswerFolder, asked: BatchRequest, *, total: int) -> None:
         self.outcomes: list[BatchOutcome] = []
         self.started_at = time.perf_counter()
+        self.on_progress: Callable[[BatchProgress], None] | None = None
         self._workspace = workspace
-        self._manager = manager
+        self._answers = answers
         self._asked = asked
         self._total = total
         self._answered = 0
-        self._on_progress = on_progress
+        self._timeouts = 0
+        self._opened: InferenceManager | None = None
 
     async def model(self, record: ModelRecord, items: Sequence[BatchItem]) -> None:
         """All items of one model."""
-        open_items = []
-        for item in items:
-            if self._asked.skip_existing and (self._asked.out / item.file).exists():
-                self._ended(BatchOutcome(item=item, outcome="skipped"))
-            else:
-                open_items.append(item)
-        if not open_items:
-            return
-        planned = [self._planned(record, item) for item in open_items]
+        questions = [question for item in items if (question := self._question(record, item)) is not None]
+        while questions:
+            left_over = await self._one_load(record, questions)
+            # A question that ends the engine's process fails alone; the others are asked of a fresh load. Where not
+            # one was settled, somebody unloads the model each time, and the next load would fare no better.
+            if len(left_over) == len(questions):
+                for question in left_over:
+                    self._failed(question.item, LMStrixError("the model was unloaded meanwhile, twice; ask again"))
+                return
+            questions = left_over
+
+    async def _one_load(self, record: ModelRecord, questions: Sequence[_Question]) -> list[_Question]:
+        """Ask on one instance; the questions left over when it was gone before its time."""
+        manager = await self._manager()
         try:
-            acquired = await self._acquire(record, planned)
+            acquired = await self._acquire(manager, record, questions)
         except BackendUnavailableError:
             raise  # no other model could be asked either
         except LMStrixError as exc:
-            for item in open_items:
-                await self._failed(item, exc)
-            return
+            for question in questions:
+                self._failed(question.item, exc)
+            return []
         try:
-            await self._ask_all(acquired, zip(open_items, planned, strict=True))
+            return await self._ask_all(manager, acquired, questions)
         finally:
             with suppress(LMStrixError):  # the answers are there; a server that is gone has nothing loaded either
-                await to_its_end(self._manager.release(acquired))
+                await to_its_end(manager.release(acquired))
 
-    async def _acquire(self, record: ModelRecord, planned: Sequence[PlannedAnswer]) -> Acquired:
-        # For the longest question: a load per question would take longer than the answers.
-        needed = max(one.needed_tokens for one in planned)
-        acquired = await self._manager.acquire(
-            planned[0],
-            instance_id=f"{OWN_PREFIX}{new_run_id()}-batch",
-            needed_tokens=needed * self._asked.parallel,
-            on_load=announce(self._workspace, record),
-        )
-        # The server divides a context among its slots: a question must fit into its share.
-        share = acquired.instance.context_length // self._asked.parallel
-        return replace(acquired, instance=replace(acquired.instance, context_length=share))
+    async def _manager(self) -> InferenceManager:
+        # With the first question: a batch that is answered already needs no server.
+        if self._opened is None:
+            self._opened = InferenceManager((await self._workspace.connect()).backend)
+        return self._opened
 
-    async def _ask_all(self, acquired: Acquired, questions: Iterator[tuple[BatchItem, PlannedAnswer]]) -> None:
-        async def worker() -> None:
-            for item, planned in questions:  # the workers share the iterator
-                await self._ask(acquired, item, planned)
-
-        workers = [asyncio.create_task(worker()) for _ in range(self._asked.parallel)]
-        try:
-            await asyncio.gather(*workers)
-        finally:
-            # When one fails, gather leaves the others running: they would go on asking a model that is unloaded.
-            for task in workers:
-                task.cancel()
-            await asyncio.gather(*workers, return_exceptions=True)
-
-    async def _ask(self, acquired: Acquired, item: BatchItem, planned: PlannedAnswer) -> None:
-        try:
-            prepared = await self._manager.fit(acquired, planned)
-            result = await self._manager.result(prepared, planned)
-            await asyncio.to_thread(self._write, item, planned, result)
-        except BackendUnavailableError:
-            raise
-        except LMStrixError as exc:
-            await asyncio.to_thread(self._workspace.call_log.failed, planned, exc)
-            await self._failed(item, exc)
-            return
-        stats = result.stats
-        self._answered += 1
-        await self._indexed(
-            BatchOutcome(
-                item=item,
-                outcome="ok",
-                prompt_tokens=stats.prompt_tokens,
-                completion_tokens=stats.completion_tokens,
-                ttft_s=stats.ttft_s,
-                total_s=stats.total_s,
-                decode_tokens_per_second=stats.best_decode_tokens_per_second,
-                stop_reason=stats.stop_reason,
-                truncated_by=result.truncated_by,
-            )
-        )
-
-    def _planned(self, record: ModelRecord, item: BatchItem) -> PlannedAnswer:
+    def _question(self, record: ModelRecord, item: BatchItem) -> _Question | None:
+        """The item as it is to be asked; None when it is answered, or cannot be asked, which is then on record."""
+        if isinstance(item.composed, LMStrixError):
+            self._failed(item, item.composed)
+            return None
         asked = replace(
             self._asked.request,
             prompt=item.composed.text,
@@ -213,113 +142,134 @@ class _BatchRun:
         planned = plan_answer(self._workspace.settings, asked, record)
         # As many slots as requests: with fewer, the server would queue what is meant to run side by side.
         load = LoadConfig(context_length=None, parallel_slots=self._asked.parallel)
-        return replace(planned, options=replace(planned.options, load=load))
+        planned = replace(planned, options=replace(planned.options, load=load))
+        known_by = request_hash(planned.request, model_key=record.model_key, limit=asked.out_ctx)
+        if self._asked.skip_existing and self._answers.has(item.file, known_by):
+            self._ended(BatchOutcome(item=item, outcome="skipped"))
+            return None
+        return _Question(item=item, planned=planned, request_hash=known_by)
 
-    def _write(self, item: BatchItem, planned: PlannedAnswer, result: GenerationResult) -> None:
-        file = self._asked.out / item.file
-        file.parent.mkdir(parents=True, exist_ok=True)
-        save_text(file, result.text)
-        self._workspace.call_log.answered(planned, result)
+    async def _acquire(
+        self, manager: InferenceManager, record: ModelRecord, questions: Sequence[_Question]
+    ) -> Acquired:
+        # For the longest question that can fit: a load per question would take longer than the answers, and one file
+        # that is far too long must not make the model load at a context that this machine may not have.
+        most = _HOPELESS_RATIO * (record.max_context_length or UNKNOWN_DECLARED_TOKENS)
+        needs = [question.planned.needed_tokens for question in questions]
+        needed = max((tokens for tokens in needs if tokens <= most), default=min(needs))
+        acquired = await manager.acquire(
+            questions[0].planned,
+            instance_id=f"{OWN_PREFIX}{new_run_id()}-batch",
+            needed_tokens=needed * self._asked.parallel,
+            on_load=announce(self._workspace, record),
+        )
+        # The server divides a context among its slots: a question must fit into its share.
+        share = acquired.instance.context_length // self._asked.parallel
+        return replace(acquired, instance=replace(acquired.instance, context_length=share))
 
-    async def _failed(self, item: BatchItem, failure: LMStrixError) -> None:
-        error = one_line(failure)
-        await self._indexed(BatchOutcome(item=item, outcome=type(failure).__name__, error=error))
+    async def _ask_all(
+        self, manager: InferenceManager, acquired: Acquired, questions: Iterable[_Question]
+    ) -> list[_Question]:
+        parallel = self._asked.parallel
+        counted: asyncio.Queue[tuple[_Question, Prepared] | None] = asyncio.Queue(maxsize=parallel)
+        left_over: list[_Question] = []
 
-    async def _indexed(self, outcome: BatchOutcome) -> None:
-        line = {
-            "finished_at": datetime.now(UTC).isoformat(),
-            "file": outcome.item.file,
-            "model_key": outcome.item.model_key,
-            "prompt": outcome.item.prompt,
-            "input": outcome.item.input,
-            **{name: value for name, value in asdict(outcome).items() if name != "item"},
-        }
-        # Written as each question ends, so that a batch that is killed leaves an index of what it did.
-        with (self._asked.out / INDEX).open("a", encoding="utf-8") as index:
-            index.write(json.dumps(line) + "\n")
+        async def count() -> None:
+            for question in questions:
+                prepared = await self._settled(question, manager.fit(acquired, question.planned), left_over)
+                if prepared is not None:
+                    await counted.put((question, prepared))
+            for _ in range(parallel):
+                await counted.put(None)  # tells an asker that there are no more
+
+        async def ask() -> None:
+            while (following := await counted.get()) is not None:
+                question, prepared = following
+                await self._settled(question, self._answer(manager, question, prepared), left_over)
+
+        tasks = [asyncio.create_task(count()), *(asyncio.create_task(ask()) for _ in range(parallel))]
+        try:
+            await asyncio.gather(*tasks)
+        finally:
+            # When one fails, gather leaves the others running: they would go on asking a model that is unloaded.
+            for task in tasks:
+                # Once only: a second cancellation would cut short the keeping of an answer that is there.
+                if not task.cancelling():
+                    task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+        return left_over
+
+    async def _settled(
+        self, question: _Question, step: Coroutine[None, None, T], left_over: list[_Question]
+    ) -> T | None:
+        """What the step returns; None where it failed, and the question with it."""
+        try:
+            return await step
+        except ModelUnloadedError:
+            left_over.append(question)
+            return None
+        except BackendTimeoutError as exc:
+            self._timeouts += 1
+            if self._timeouts >= _TIMEOUTS_IN_A_ROW:
+                raise
+            failure: LMStrixError = exc
+        except BackendUnavailableError:
+            raise
+        except LMStrixError as exc:
+            failure = exc
+        await asyncio.to_thread(self._workspace.call_log.failed, question.planned, failure)
+        self._failed(question.item, failure)
+        return None
+
+    async def _answer(self, manager: InferenceManager, question: _Question, prepared: Prepared) -> None:
+        result = await manager.result(prepared, question.planned)
+        self._timeouts = 0
+        stats = result.stats
+        outcome = BatchOutcome(
+            item=question.item,
+            outcome="ok",
+            prompt_tokens=stats.prompt_tokens,
+            completion_tokens=stats.completion_tokens,
+            ttft_s=stats.ttft_s,
+            total_s=stats.total_s,
+            decode_tokens_per_second=stats.best_decode_tokens_per_second,
+            stop_reason=stats.stop_reason,
+            truncated_by=result.truncated_by,
+        )
+        # To its end: an answer that is there is kept, also when the batch is being stopped.
+        await to_its_end(asyncio.to_thread(self._keep, question, result, outcome))
+        self._answered += 1
         self._ended(outcome)
+
+    def _keep(self, question: _Question, result: GenerationResult, outcome: BatchOutcome) -> None:
+        self._answers.write(question.item.file, result.text)
+        self._record(outcome, request_hash=question.request_hash)
+        self._workspace.call_log.answered(question.planned, result)
+
+    def _failed(self, item: BatchItem, failure: LMStrixError) -> None:
+        outcome = BatchOutcome(item=item, outcome=type(failure).__name__, error=one_line(failure))
+        self._record(outcome)
+        self._ended(outcome)
+
+    def _record(self, outcome: BatchOutcome, *, request_hash: str | None = None) -> None:
+        self._answers.record(
+            {
+                "finished_at": datetime.now(UTC).isoformat(),
+                "file": outcome.item.file,
+                "model_key": outcome.item.model_key,
+                "prompt": outcome.item.prompt,
+                "input": outcome.item.input,
+                # By name, because asdict would copy the texts of the item too.
+                **{field.name: getattr(outcome, field.name) for field in fields(outcome) if field.name != "item"},
+                "request_hash": request_hash,
+            }
+        )
 
     def _ended(self, outcome: BatchOutcome) -> None:
         self.outcomes.append(outcome)
-        if self._on_progress is None:
+        if self.on_progress is None:
             return
         done, elapsed_s = len(self.outcomes), time.perf_counter() - self.started_at
         # By answers, not by items: skipped ones cost no time and would promise too early an end.
         remaining_s = elapsed_s / self._answered * (self._total - done) if self._answered else None
-        self._on_progress(BatchProgress(latest=outcome, done=done, total=self._total, remaining_s=remaining_s))
-
-
-# Words
-
-
-def _models(registry: ModelRegistry, words: Sequence[str]) -> list[ModelRecord]:
-    """The named models, smallest first."""
-    names = [name.strip() for word in words for name in word.split(",") if name.strip()]
-    if not names:
-        raise UsageError("which models? --models NAME,NAME or --models all")
-    if names == [ALL_MODELS]:
-        chosen = [
-            record
-            for record in registry
-            if record.kind == "llm" and not record.is_missing and record.test_status != "failed"
-        ]
-    else:
-        chosen = [registry.find(name) for name in names]
-    for record in chosen:
-        if record.kind == "embedding":
-            raise UsageError(f"{record.model_key} is an embedding model and answers no prompts")
-    # Two names may mean the same model.
-    unique = {record.path: record for record in chosen}
-    if not unique:
-        raise UsageError("there are no models yet; lmstrix scan finds them")
-    return sorted(unique.values(), key=lambda record: (record.size_bytes or 0, record.model_key))
-
-
-def _prompts(asked: BatchRequest) -> Iterator[BatchPrompt]:
-    if isinstance(asked.prompts, Mapping):
-        for name, text in asked.prompts.items():
-            yield BatchPrompt(name=name, compose=partial(_plain, text))
-        return
-    for word in asked.prompts:
-        # On the command line a prompt file may be written without its @.
-        reference = parse_reference(word if word.startswith("@") else f"@{word}")
-        if reference is None:
-            text = load_text(word)
-            yield BatchPrompt(name=Path(word).stem, compose=partial(_plain, text))
-            continue
-        library = open_library(reference.path)
-        names = reference.names or tuple(library.templates)
-        for name in names:
-            yield BatchPrompt(name=name, compose=partial(_filled, library, name, asked.variables))
-
-
-def _plain(prompt: str, text: str | None) -> ComposedText:
-    return ComposedText(text=prompt if text is None else prompt + PARAGRAPH + text)
-
-
-def _filled(library: PromptLibrary, name: str, variables: Mapping[str, str], text: str | None) -> ComposedText:
-    rendered = render(library, [name], {**variables, **({} if text is None else {"text": text})})
-    return ComposedText(text=rendered.text, system_prompt=rendered.system_prompt)
-
-
-def _inputs(given: Sequence[str] | Mapping[str, str]) -> Iterator[BatchInput]:
-    if isinstance(given, Mapping):
-        for name, text in given.items():
-            yield BatchInput(name=name, text=text, source=name)
-        return
-    for word in given:
-        for file in _files(word):
-            yield BatchInput(name=file.stem, text=load_text(file), source=str(file))
-
-
-def _files(word: str) -> Iterable[Path]:
-    path = Path(word).expanduser()
-    if path.is_dir():
-        found = [file for file in path.iterdir() if file.is_file() and not file.name.startswith(".")]
-    elif any(mark in word for mark in "*?[") and not path.exists():
-        found = [file for file in Path(path.anchor or ".").glob(str(path.relative_to(path.anchor))) if file.is_file()]
-    else:
-        return [path]
-    if not found:
-        raise UsageError(f"--inputs: there are no files in {word}")
-    return sorted(found)
+        self.on_progress(BatchProgress(latest=outcome, done=done, total=self._total, remaining_s=remaining_s))

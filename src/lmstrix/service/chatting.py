@@ -5,14 +5,20 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from lmstrix.core.answers.chat import ChatSession, ChatTools
+from lmstrix.core.answers.chat import ChatModel, ChatSession, ChatTools
 from lmstrix.core.answers.conversations import Conversation
+from lmstrix.core.answers.load_policy import choose_context
+from lmstrix.core.answers.question_history import QuestionHistory
+from lmstrix.ground.context_lengths import UNKNOWN_DECLARED_TOKENS
+from lmstrix.ground.errors import ModelNotFoundError
 from lmstrix.service.answering import Watch, answer
 from lmstrix.service.finding import known_models
 
 if TYPE_CHECKING:
     from lmstrix.core.answers.request import InferRequest
     from lmstrix.service.workspace import Workspace
+
+QUESTIONS = "questions.jsonl"
 
 
 async def chat(
@@ -35,11 +41,32 @@ async def chat(
     tools = ChatTools(
         ask=partial(answer, workspace, watch=Watch()),
         find_model=lambda query: workspace.find(query).model_key,
+        describe_model=partial(_describe, workspace, request),
         store=store,
-        keep=workspace.keeps_texts,
+        history=QuestionHistory(workspace.paths.home / QUESTIONS) if workspace.keeps_texts else None,
+        notify=workspace.notify,
     )
     session = ChatSession(tools, request, conversation)
     if model is not None:
         await known_models(workspace)  # fills an empty registry, so that a first chat finds its model
         session.command(f"/model {model}")
     return session
+
+
+def _describe(workspace: Workspace, request: InferRequest, model: str | None) -> ChatModel | None:
+    """What will be asked, and at which context; None where no model was ever chosen."""
+    named = model or workspace.last_used.read()
+    if named is None:
+        return None
+    try:
+        record = workspace.find(named)
+    except ModelNotFoundError:
+        return ChatModel(model_key=named, context=None)  # the first question says so, with names that are like it
+    known = record.best_result
+    choice = choose_context(
+        request.in_ctx,
+        declared=record.max_context_length or UNKNOWN_DECLARED_TOKENS,
+        tested=record.tested_context_length,
+        tested_is_limit=known is None or known.is_limit,
+    )
+    return ChatModel(model_key=record.model_key, context=choice)

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from lmstrix.ground.choices import SortKey, TestOrder
     from lmstrix.ground.errors import SettingsError
     from lmstrix.ground.types import LoadConfig, LoadedModel, StreamEvent
-    from lmstrix.service.batching import BatchRequest
+    from lmstrix.service.batch_words import BatchRequest
     from lmstrix.service.benching import Benchmarking, BenchOptions
     from lmstrix.service.due_tests import ContextTestRequest
     from lmstrix.service.histories import ModelHistory

@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING
 from lmstrix.core.answers.conversations import Conversation, ConversationStore
 from lmstrix.ground.errors import ContextOverflowError, LMStrixError, UsageError
 from lmstrix.ground.types import Finished, Message
-from lmstrix.ground.units import format_seconds
+from lmstrix.ground.units import counted, format_seconds
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable
 
+    from lmstrix.core.answers.load_policy import ContextChoice
+    from lmstrix.core.answers.question_history import QuestionHistory
     from lmstrix.core.answers.request import InferRequest
     from lmstrix.ground.types import GenerationResult, StreamEvent
 
@@ -31,19 +33,32 @@ HELP = """\
 /stats          tokens and times of the last answer
 /clear          begin a new conversation
 /help           this
-/exit           leave (or Ctrl-D)
-A line that ends with \\ goes on in the next; \"\"\" begins and ends a text of several lines;
-// sends a line that begins with /. Ctrl-C cancels an answer."""
+/multi          write a question of several lines; /end sends it
+/edit           write the question in $EDITOR (on a terminal)
+/exit           leave (or Ctrl-D; on a terminal exit and quit too)
+What is pasted on a terminal is one question. A line that ends with \\ goes on in the next; \"\"\" begins and ends a
+text of several lines; // sends a line that begins with /. Ctrl-C cancels an answer."""
+_MESSAGE_BYTES = 24  # what a chat template adds to each message, about: the share of a short one must not seem nothing
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChatModel:
+    """The model that will answer, and the context it is asked at, as far as that is known before it is loaded."""
+
+    model_key: str
+    context: ContextChoice | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChatTools:
-    """What a chat needs from outside. `keep` is off where no texts may be kept; then only /save writes."""
+    """What a chat needs from outside. `history` is None where no texts may be kept; then only /save writes."""
 
     ask: Callable[[InferRequest], AsyncGenerator[StreamEvent]]
     find_model: Callable[[str], str]
+    describe_model: Callable[[str | None], ChatModel | None]
     store: ConversationStore
-    keep: bool
+    history: QuestionHistory | None
+    notify: Callable[[str], None]
 
 
 class ChatSession:
@@ -55,6 +70,7 @@ class ChatSession:
         self.conversation = conversation
         self.last: GenerationResult | None = None
         self.ended = False
+        self._counted = conversation  # what the tokens of the last answer were counted of
 
     async def say(self, text: str) -> AsyncGenerator[StreamEvent]:
         """Ask, with all that was said before; what is left early or fails leaves the conversation as it was."""
@@ -70,9 +86,27 @@ class ChatSession:
                     self._answered(conversation, question, event.result)
                 yield event
 
+    @property
+    def history(self) -> QuestionHistory | None:
+        """The questions of earlier chats."""
+        return self._tools.history
+
+    @property
+    def header(self) -> str:
+        """Who will answer, and in how much context."""
+        model = self._tools.describe_model(self.conversation.model_key)
+        if model is None:
+            return "no model yet; /model NAME chooses one"
+        if model.context is None:
+            return model.model_key
+        size = model.context.context_length
+        # An instance that is loaded already may have more, and a long conversation asks for more.
+        room = "the server's default context" if size is None else f"a context of at least {size:,} tokens"
+        return f"{model.model_key}, {room} ({model.context.source})"
+
     def command(self, line: str) -> str:
         """What a line that begins with / does; returns what to show. Raises UsageError."""
-        word, _, rest = line[1:].strip().partition(" ")
+        word, _, rest = line.strip()[1:].strip().partition(" ")
         commands: dict[str, Callable[[str], str]] = {
             "model": self._model,
             "system": self._system,
@@ -92,19 +126,25 @@ class ChatSession:
 
     @property
     def meter(self) -> str:
-        """How much of the context the last answer left taken."""
+        """How much of the context is taken: what the last answer left, or where turns have gone since, their share."""
         if self.last is None or self.last.stats.total_tokens is None:
-            return f"{self.conversation.exchanges} exchanges; nothing was counted yet"
-        taken, size = self.last.stats.total_tokens, self.last.context_length
-        return f"context {taken:,} of {size:,} tokens ({taken / size:.0%})" if size else f"context {taken:,} tokens"
+            return f"{counted(self.conversation.exchanges, 'exchange')}; nothing was counted yet"
+        taken, size, about = self.last.stats.total_tokens, self.last.context_length, ""
+        if self.conversation.messages != self._counted.messages:
+            taken, about = round(taken * _weight(self.conversation) / _weight(self._counted)), "about "
+        share = f" of {size:,} tokens ({taken / size:.0%})" if size else " tokens"
+        return f"context {about}{taken:,}{share}"
 
     def _answered(self, conversation: Conversation, question: Message, result: GenerationResult) -> None:
         answer = Message(role="assistant", text=result.text)
         self.conversation = conversation.answered(question, (answer,), model_key=result.model_key)
-        self.last = result
+        self.last, self._counted = result, self.conversation
         # After each answer, so that a chat that is killed can be continued.
-        if self._tools.keep:
-            self._tools.store.save(self.conversation)
+        if self._tools.history is not None:
+            try:
+                self._tools.store.save(self.conversation)
+            except OSError as exc:  # the answer is there: a full disk must not end the chat
+                self._tools.notify(f"the conversation was not kept: {exc.strerror or exc}")
 
     def _model(self, name: str) -> str:
         if name:
@@ -119,7 +159,10 @@ class ChatSession:
     def _save(self, name: str) -> str:
         if name:
             self.conversation = replace(self.conversation, name=name)
-        return f"kept as {self._tools.store.save(self.conversation)}"
+        try:
+            return f"kept as {self._tools.store.save(self.conversation)}"
+        except OSError as exc:
+            raise LMStrixError(f"the conversation cannot be kept: {exc.strerror or exc}") from exc
 
     def _load(self, name: str) -> str:
         if not name:
@@ -128,7 +171,7 @@ class ChatSession:
         model_key = found.model_key or self.conversation.model_key
         # The last answer belongs to the conversation that is left: its token count must not be shown for this one.
         self.conversation, self.last = replace(found, model_key=model_key), None
-        return f"{name}: {found.exchanges} exchanges with {model_key or 'the model used last'}"
+        return f"{name}: {counted(found.exchanges, 'exchange')} with {model_key or 'the model used last'}"
 
     def _context(self, _: str) -> str:
         return self.meter
@@ -137,8 +180,10 @@ class ChatSession:
         if not (count or "1").isdecimal() or count == "0":
             raise UsageError(f"/trim {count}: give a number of exchanges, such as /trim 2")
         before = self.conversation.exchanges
+        if not before:
+            return "there is nothing to forget"
         self.conversation = self.conversation.without_oldest(int(count or "1"))
-        return f"forgot {before - self.conversation.exchanges} of {before} exchanges"
+        return f"forgot {before - self.conversation.exchanges} of {counted(before, 'exchange')}"
 
     def _stats(self, _: str) -> str:
         if self.last is None:
@@ -161,6 +206,12 @@ class ChatSession:
     def _exit(self, _: str) -> str:
         self.ended = True  # looked at by the loop that reads the lines
         return ""
+
+
+def _weight(conversation: Conversation) -> int:
+    """The size of a conversation, by which its tokens are shared among its turns."""
+    texts = (message.text for message in conversation.messages)
+    return 1 + sum(_MESSAGE_BYTES + len(text.encode("utf-8", "surrogatepass")) for text in texts)
 
 
 def overflow_hint(failure: LMStrixError) -> str:

@@ -48,6 +48,12 @@ class Conversation:
         rest = self.messages[1:] if self.system_prompt is not None else self.messages
         return replace(self, messages=(Message(role="system", text=text), *rest) if text else rest)
 
+    @property
+    def last_exchange(self) -> tuple[Message, ...]:
+        """The last question and all that was said to it."""
+        questions = [place for place, message in enumerate(self.messages) if message.role == "user"]
+        return self.messages[questions[-1] :] if questions else ()
+
     def asking(self, question: Message) -> tuple[Message, ...]:
         """What to send to ask `question` now."""
         return (*self.messages, question)
