@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, get_args
 
+from lmstrix.engine.answer_form import read_grammar, read_schema, read_tools
 from lmstrix.engine.protocol.kv_config import (
     Changes,
     Flat,
@@ -33,12 +34,12 @@ from lmstrix.engine.records import PredictionSettings
 from lmstrix.engine.values import (
     bad_value,
     read_bool,
+    read_count,
     read_int,
     read_number,
     read_positive,
     read_text,
     read_texts,
-    read_tools,
     unsupported,
 )
 from lmstrix.ground.types import OverflowPolicy
@@ -92,7 +93,7 @@ def prediction_request(stack: object) -> PredictionRequest:
 
 _PLAIN: Final[Mapping[str, tuple[str, Reader]]] = {
     "temperature": ("temperature", read_number),
-    "topKSampling": ("top_k", read_int),
+    "topKSampling": ("top_k", read_count),
     "reasoning.enableThinking": ("enable_thinking", read_bool),
 }
 _SWITCHES: Final[Mapping[str, tuple[str, float]]] = {
@@ -150,11 +151,11 @@ def _structured(key: str, value: object) -> Changes:
         case {"type": "none"}:
             return {}
         case {"type": "json", "jsonSchema": Mapping() as schema}:
-            return {"json_schema": schema}
+            return {"json_schema": read_schema(key, schema)}
         case {"type": "json"}:
             return {"json_any": True}
         case {"type": "gbnf", "gbnfGrammar": str(grammar)}:
-            return {"gbnf_grammar": grammar}
+            return {"gbnf_grammar": read_grammar(key, grammar)}
     raise bad_value(key, "{type: none | json | gbnf}", value)
 
 
@@ -178,7 +179,7 @@ def _tool_choice(key: str, value: object) -> Changes:
 
 
 def _tool_naming(key: str, value: object) -> Changes:
-    if value not in TOOL_NAMINGS:
+    if not isinstance(value, str) or value not in TOOL_NAMINGS:
         raise bad_value(key, f"one of {', '.join(TOOL_NAMINGS)}", value)
     return {"tool_naming": value}
 
@@ -241,7 +242,7 @@ def _logit_bias(key: str, value: object) -> Changes:
     try:
         pairs = tuple(
             # JSON has no infinity, so SDKs write the word for "never this token".
-            (read_int(key, token), float("-inf") if bias == "-inf" else read_number(key, bias))
+            (read_count(key, token), float("-inf") if bias == "-inf" else read_number(key, bias))
             for token, bias in value  # type: ignore[attr-defined]  # TypeError is the check
         )
     except (TypeError, ValueError) as exc:
