@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from lmstrix.engine.faults import EngineFault, unloaded_fault
 from lmstrix.engine.llama.client import LlamaGoneError, LlamaRefusalError
-from lmstrix.engine.llama.request import chat_messages, overflow_fault, template_fields
+from lmstrix.engine.llama.request import chat_messages, overflow_fault, template_fields, template_variables
+from lmstrix.engine.llama.templates import RunawayTemplateError, rendered, runaway_fault, template_fault
 from lmstrix.engine.records import PredictionSettings
 
 if TYPE_CHECKING:
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from lmstrix.engine.records import CatalogEntry, ChatTurn, LoadSettings
     from lmstrix.engine.uploads import FileStore
 
+_RENDERINGS = 2
+"""Templates of requests that are rendered at once."""
 _CRASH_GRACE_S = 5.0
 """How long a child whose connection broke may take to end before the breakage counts as something else."""
 
@@ -34,6 +37,8 @@ class LlamaModel:
         self.context_length: int = settings.context_length
         self.process = process
         self.slots = slots
+        # Each is a process; those of other models do not wait for them.
+        self._renderings = asyncio.Semaphore(_RENDERINGS)
 
     @property
     def client(self) -> LlamaClient:
@@ -75,14 +80,21 @@ class LlamaModel:
         messages = chat_messages(turns, files)
         if settings.prompt_template is not None:
             # llama.cpp takes a template only when it loads; one that comes with a request is rendered here.
-            return _render(settings.prompt_template, messages, settings, await self._properties())
+            async with self._renderings:
+                return await rendered(
+                    settings.prompt_template, template_variables(messages, settings, await self._properties())
+                )
         body: dict[str, Any] = {**template_fields(settings), "messages": messages}
         if settings.tools:
             body |= {"tools": list(settings.tools), "tool_choice": settings.tool_choice}
         try:
-            return str((await self._reached(self.client.post("/apply-template", body)))["prompt"])
+            rendering = self.process.within_template_limits(self._reached(self.client.post("/apply-template", body)))
+            return str((await rendering)["prompt"])
         except LlamaRefusalError as exc:
-            raise _template_fault(exc.message) from exc
+            raise template_fault(exc.message) from exc
+        except RunawayTemplateError as exc:
+            await self.process.stop()
+            raise runaway_fault(self.entry.model_key, exc, kind="crashed") from exc
 
     async def embed(self, text: str) -> list[float]:
         """The embedding of `text`."""
@@ -131,26 +143,3 @@ def _pooled(rows: list[list[float]]) -> list[float]:
     sums = [math.fsum(column) for column in zip(*rows, strict=True)]
     length = math.hypot(*sums) or 1.0
     return [value / length for value in sums]
-
-
-def _template_fault(message: str) -> EngineFault:
-    return EngineFault("Error rendering prompt with jinja template", kind="invalid", cause=message)
-
-
-def _render(
-    template: str, messages: list[dict[str, Any]], settings: PredictionSettings, properties: dict[str, Any]
-) -> str:
-    import minijinja
-
-    environment = minijinja.Environment(trim_blocks=True, lstrip_blocks=True)
-    try:
-        return environment.render_str(
-            template,
-            messages=messages,
-            tools=list(settings.tools) or None,
-            bos_token=properties["bos_token"],
-            eos_token=properties["eos_token"],
-            add_generation_prompt=True,
-        )
-    except minijinja.TemplateError as exc:
-        raise _template_fault(str(exc)) from exc
