@@ -17,6 +17,10 @@ LARGEST_FLOAT: Final = 1e30
 """llama.cpp computes with 32-bit floats, whose end is near 3e38; sums and products of settings must not reach it."""
 LARGEST_INT: Final = 2**63 - 1
 LARGEST_COUNT: Final = 2**31 - 1
+MOST_TEXTS: Final = 1_000
+"""Stop strings are looked for after every token of an answer."""
+MOST_MESSAGES: Final = 5_000
+"""Of one chat, which the template goes through; the slow ones of models take 5 ms for a message."""
 _SHORT: Final = reprlib.Repr()
 _SHORT.maxstring = _SHORT.maxlong = _SHORT.maxother = 200
 
@@ -87,7 +91,20 @@ def read_texts(key: str, value: object) -> tuple[str, ...]:
     """A list of texts, without the empty ones."""
     if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
         raise bad_value(key, "a list of texts", value)
+    if len(value) > MOST_TEXTS:
+        raise bad_value(key, f"at most {MOST_TEXTS:,} texts", value)
     return tuple(item for item in value if item)
+
+
+def read_messages(key: str, value: object) -> list[Any]:
+    """The messages of a chat, each yet to be read."""
+    if not isinstance(value, list):
+        raise bad_value(key, "a list of messages", value)
+    if len(value) > MOST_MESSAGES:
+        raise EngineFault(
+            f"{key}: {len(value):,} messages are too many, {MOST_MESSAGES:,} is the most.", kind="invalid"
+        )
+    return value
 
 
 def read_object(key: str, value: object) -> Mapping[str, Any]:

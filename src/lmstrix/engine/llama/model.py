@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from lmstrix.engine.faults import EngineFault, unloaded_fault
 from lmstrix.engine.llama.client import LlamaGoneError, LlamaRefusalError
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
     from lmstrix.engine.records import CatalogEntry, ChatTurn, LoadSettings
     from lmstrix.engine.uploads import FileStore
 
+T = TypeVar("T")
+_MOST_TOKENS = 2_000_000
+"""Of one text, to be parsed: 0.1 s. A model whose context is longer takes as many as that."""
 _RENDERINGS = 2
 """Templates of requests that are rendered at once."""
 _CRASH_GRACE_S = 5.0
@@ -47,13 +51,20 @@ class LlamaModel:
 
     async def tokenize(self, text: str, *, as_prompt: bool = False) -> list[int]:
         """The tokens of `text`; `as_prompt` adds what the model wants at the beginning (BOS)."""
-        body = {"content": text, "add_special": as_prompt, "parse_special": True}
-        answer = await self._ask("/tokenize", body)
-        return list(answer["tokens"])
+        answer = await self._tokenized(text, as_prompt=as_prompt)
+        # Parsing holds everybody else up, and so many fit into no context.
+        if (count := _token_count(answer)) > max(_MOST_TOKENS, self.context_length):
+            raise overflow_fault(count, self.context_length)
+        return list(json.loads(answer)["tokens"])
 
     async def count_tokens(self, text: str) -> int:
         """How many tokens `text` has."""
-        return len(await self.tokenize(text))
+        return _token_count(await self._tokenized(text, as_prompt=False))
+
+    async def _tokenized(self, text: str, *, as_prompt: bool) -> bytes:
+        """llama.cpp's answer, {"tokens":[…]}."""
+        body = {"content": text, "add_special": as_prompt, "parse_special": True}
+        return await self._ask(self.client.post_text("/tokenize", body))
 
     async def apply_template(
         self,
@@ -105,19 +116,20 @@ class LlamaModel:
             if len(tokens) > self.context_length:
                 raise overflow_fault(len(tokens), self.context_length)
             async with self.slots.slot(turn, "computingEmbedding"):
-                answer = await self._ask("/embedding", {"content": tokens})
+                answer = await self._ask(self.client.post("/embedding", {"content": tokens}))
         return _pooled(answer[0]["embedding"])
 
-    async def _ask(self, path: str, body: dict[str, Any]) -> Any:
+    async def _ask(self, answer: Awaitable[T]) -> T:
+        """The answer to a client's text or tokens; a refusal is the client's fault unless llama.cpp says otherwise."""
         try:
-            return await self._reached(self.client.post(path, body))
+            return await self._reached(answer)
         except LlamaRefusalError as exc:
             raise EngineFault(exc.message, kind="invalid" if exc.code < 500 else "internal") from exc
 
     async def _properties(self) -> dict[str, Any]:
         return dict(await self._reached(self.client.get("/props")))
 
-    async def _reached(self, answer: Awaitable[Any]) -> Any:
+    async def _reached(self, answer: Awaitable[T]) -> T:
         """The answer of a child that is still there to give one."""
         try:
             return await answer
@@ -133,6 +145,11 @@ class LlamaModel:
                 return await self.process.crash_fault()
         except TimeoutError:
             return EngineFault("The connection to the model was lost", kind="internal", suggestion="Try again.")
+
+
+def _token_count(answer: bytes) -> int:
+    """How many tokens llama.cpp's answer lists, which its commas tell."""
+    return 0 if b"[]" in answer[-20:] else answer.count(b",") + 1
 
 
 def _pooled(rows: list[list[float]]) -> list[float]:

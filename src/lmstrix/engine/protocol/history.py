@@ -7,7 +7,7 @@ from typing import Any, get_args
 
 from lmstrix.engine.faults import EngineFault
 from lmstrix.engine.records import ChatPart, ChatTurn
-from lmstrix.engine.values import field, read_object, read_text
+from lmstrix.engine.values import field, read_messages, read_object, read_text
 from lmstrix.ground.types import Role
 
 
@@ -15,7 +15,10 @@ def history_turns(history: object, *, system_prompt: str = "") -> tuple[ChatTurn
     """A chat history as turns; `system_prompt` opens one that has no system message."""
     try:
         messages = history["messages"]  # type: ignore[index]  # TypeError for what has no keys is the check
-        turns = tuple(ChatTurn(role=_read_role(item["role"]), parts=_read_parts(item["content"])) for item in messages)
+        turns = tuple(
+            ChatTurn(role=_read_role(item["role"]), parts=_read_parts(item["content"]))
+            for item in read_messages("history", messages)
+        )
     # A history is deep and comes from anyone: what has no such shape fails somewhere inside with one of these.
     except (KeyError, TypeError, AttributeError) as exc:
         raise EngineFault("A history must be {messages: [{role, content: [parts]}]}.", kind="invalid") from exc

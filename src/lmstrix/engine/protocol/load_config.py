@@ -81,9 +81,9 @@ def _shown_ratio(ratio: float | None) -> float | str:
 def _read_cache_type(key: str, value: object) -> str | None:
     """A KV cache type behind a checkbox, None when off."""
     inner = read_checkbox(key, value)
-    if inner is not None and inner not in _CACHE_TYPES:
+    if inner is not None and not (isinstance(inner, str) and inner in _CACHE_TYPES):
         raise bad_value(key, f"one of {', '.join(sorted(_CACHE_TYPES))}", inner)
-    return inner  # type: ignore[no-any-return]  # one of _CACHE_TYPES or None, as just checked
+    return inner
 
 
 def _shown_cache_type(cache_type: CacheType | None) -> dict[str, Any]:

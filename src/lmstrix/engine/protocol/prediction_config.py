@@ -45,6 +45,8 @@ from lmstrix.engine.values import (
 from lmstrix.ground.types import OverflowPolicy
 
 _PREFIX: Final = "llm.prediction."
+_MOST_LOG_PROBS: Final = 100
+"""Candidates told with every token; a whole vocabulary would be megabytes for each."""
 _RAW_LAYER: Final = "completeModeFormatting"
 
 
@@ -250,6 +252,13 @@ def _logit_bias(key: str, value: object) -> Changes:
     return {"logit_bias": pairs}
 
 
+def _log_probs(key: str, value: object) -> int | None:
+    count = read_checked_count(key, value)
+    if count is not None and count > _MOST_LOG_PROBS:
+        raise bad_value(key, f"a number of candidates of at most {_MOST_LOG_PROBS}", count)
+    return count
+
+
 def _threads(key: str, value: object) -> Changes:
     # A value that is wrong in itself is told as such first.
     read_positive(key, value)
@@ -264,6 +273,7 @@ _RULES: Final[Mapping[str, Rule]] = {
         **{key: sets(name, read) for key, (name, read) in _PLAIN.items()},
         **{key: _switch(name, off) for key, (name, off) in _SWITCHES.items()},
         **{key: sets(name, read_checked_count) for key, (name, _) in _COUNTS.items()},
+        "logProbs": sets("log_probs", _log_probs),
         "maxPredictedTokens": _max_tokens,
         "stopStrings": sets("stop", read_texts),
         "toolCallStopStrings": refuses("llama.cpp ends tool calls by itself", []),

@@ -8,7 +8,6 @@ never cut: these interfaces have no way to say that they cut it.
 from __future__ import annotations
 
 import base64
-import binascii
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -23,10 +22,12 @@ from lmstrix.engine.values import (
     read_bool,
     read_count,
     read_int,
+    read_messages,
     read_number,
     read_object,
     read_positive,
     read_text,
+    read_texts,
 )
 
 if TYPE_CHECKING:
@@ -50,6 +51,8 @@ _SAMPLING: Final[Mapping[str, tuple[str, Callable[[str, object], Any]]]] = {
     "frequency_penalty": ("frequency_penalty", read_number),
     "seed": ("seed", read_int),
 }
+_MOST_EMBEDDED_TEXTS: Final = 2_048
+"""As OpenAI has it."""
 _TOKEN_ID: Final = re.compile(r"[0-9]{1,10}")
 _NO_IMAGE: Final = "Images must be sent as data URLs (data:image/png;base64,…): this engine fetches nothing."
 
@@ -118,9 +121,7 @@ def _stop(value: object) -> tuple[str, ...]:
         return ()
     if isinstance(value, str):
         return (value,) if value else ()
-    if isinstance(value, list) and all(isinstance(item, str) for item in value):
-        return tuple(item for item in value if item)
-    raise EngineFault("stop must be a text or a list of texts.", kind="invalid")
+    return read_texts("stop", value)
 
 
 def _logit_bias(value: object) -> tuple[tuple[int, float], ...]:
@@ -165,7 +166,7 @@ def message_turns(body: Body) -> tuple[ChatTurn, ...]:
     messages = body.get("messages")
     if not isinstance(messages, list) or not messages:
         raise EngineFault("messages must be a list with at least one message.", kind="invalid")
-    return tuple(_turn(message) for message in messages)
+    return tuple(_turn(message) for message in read_messages("messages", messages))
 
 
 def _turn(message: object) -> ChatTurn:
@@ -213,7 +214,7 @@ def _image_data(url: str) -> bytes:
         raise EngineFault(_NO_IMAGE, kind="invalid")
     try:
         return base64.b64decode(data, validate=True)
-    except binascii.Error as exc:
+    except ValueError as exc:  # also for what is no ASCII
         raise EngineFault(_NO_IMAGE, kind="invalid") from exc
 
 
@@ -238,6 +239,8 @@ def embedding_inputs(body: Body) -> list[str]:
     texts = [value] if isinstance(value, str) else value
     if not isinstance(texts, list) or not texts or not all(isinstance(text, str) for text in texts):
         raise EngineFault("input must be a text or a list of texts.", kind="invalid")
+    if len(texts) > _MOST_EMBEDDED_TEXTS:
+        raise EngineFault(f"input: {_MOST_EMBEDDED_TEXTS:,} texts are the most, in one request.", kind="invalid")
     if body.get("dimensions") is not None:
         raise EngineFault("The embedded engine cannot honour dimensions: they are the model's own.", kind="unsupported")
     return texts
