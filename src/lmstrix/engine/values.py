@@ -76,8 +76,13 @@ def read_count(key: str, value: object) -> int:
 
 
 def read_positive(key: str, value: object) -> int:
-    """A whole number of at least 1."""
-    return read_int(key, value, 1)
+    """A whole number of at least 1, which llama.cpp keeps in 32 bits."""
+    return read_int(key, value, 1, LARGEST_COUNT)
+
+
+def read_context_length(key: str, value: object) -> int:
+    """A context length in tokens. Over a context of one llama.cpp aborts, and no answer would fit into it."""
+    return read_int(key, value, 2, LARGEST_COUNT)
 
 
 def read_text(key: str, value: object) -> str:

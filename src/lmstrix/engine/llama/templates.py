@@ -67,21 +67,21 @@ def template_fault(message: str) -> EngineFault:
     return EngineFault("Error rendering prompt with jinja template", kind="invalid", cause=message)
 
 
-async def within_limits(work: Awaitable[T], *, pid: int, expected_bytes: int, limits: TemplateLimits = LIMITS) -> T:
+async def within_limits(work: Awaitable[T], *, pid: int, expected_bytes: int) -> T:
     """The result of `work`, which waits for a template in process `pid`. Raises RunawayTemplateError."""
     task = asyncio.ensure_future(work)
     loop = asyncio.get_running_loop()
-    deadline = loop.time() + limits.own_s
+    deadline = loop.time() + LIMITS.own_s
     allowed_bytes: int | None = None
     try:
-        while not (await asyncio.wait([task], timeout=limits.poll_s))[0]:
+        while not (await asyncio.wait([task], timeout=LIMITS.poll_s))[0]:
             if loop.time() > deadline:
-                raise RunawayTemplateError(f"did not end within {limits.own_s:g} s")
+                raise RunawayTemplateError(f"did not end within {LIMITS.own_s:g} s")
             used_bytes = process_memory(pid).resident_bytes
             # Looked at late, since most are done by now and reading it takes as long as many a template.
-            allowed_bytes = allowed_bytes or max(expected_bytes, used_bytes) + limits.own_growth_bytes
+            allowed_bytes = allowed_bytes or max(expected_bytes, used_bytes) + LIMITS.own_growth_bytes
             if used_bytes > allowed_bytes:
-                raise RunawayTemplateError(f"took more than {limits.own_growth_bytes // 2**20} MiB")
+                raise RunawayTemplateError(f"took more than {LIMITS.own_growth_bytes // 2**20} MiB")
         return task.result()
     finally:
         task.cancel()

@@ -28,7 +28,15 @@ from lmstrix.engine.protocol.kv_config import (
     without_effect,
 )
 from lmstrix.engine.records import LoadSettings
-from lmstrix.engine.values import bad_value, read_bool, read_int, read_number, read_positive, unsupported
+from lmstrix.engine.values import (
+    bad_value,
+    read_bool,
+    read_context_length,
+    read_int,
+    read_number,
+    read_positive,
+    unsupported,
+)
 from lmstrix.ground.choices import CacheType
 
 if TYPE_CHECKING:
@@ -116,7 +124,7 @@ _NO_DRAFTS: Final = "speculative decoding is not available"
 _FP16_CACHE_KEY: Final = "llm.load.llama.useFp16ForKVCache"
 _ROWS: Final[Mapping[str, _Row]] = {
     # In the order in which they are shown.
-    "llm.load.contextLength": _honoured("context_length", read_positive),
+    "llm.load.contextLength": _honoured("context_length", read_context_length),
     "llm.load.autoFitMinContextLength": _Row(without_effect, lambda _: 0),  # nothing is ever fitted
     "llm.load.llama.autoFit": _refused("a context is loaded at the length asked for or not at all", False),
     "llm.load.mlx.autoFit": _Row(without_effect, lambda _: False),

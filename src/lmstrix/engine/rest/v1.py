@@ -22,7 +22,7 @@ from lmstrix.engine.rest.answers import Answer
 from lmstrix.engine.rest.errors import Handler, answering, error_body, read_body
 from lmstrix.engine.rest.kept_chats import KeptChats
 from lmstrix.engine.rest.sse import EventStream
-from lmstrix.engine.values import field, read_bool, read_int, read_positive, read_text, unsupported
+from lmstrix.engine.values import field, read_bool, read_context_length, read_int, read_positive, read_text, unsupported
 
 if TYPE_CHECKING:
     from lmstrix.engine.instance import Instance
@@ -142,7 +142,7 @@ class V1Routes:
     async def _chat_instance(self, body: bodies.Body, chat: _Chat) -> Instance:
         """The model asked for, loaded now if need be, which the stream tells."""
         name = _required_text(body, "model")
-        settings = LoadSettings(context_length=field(body, "context_length", read_positive))
+        settings = LoadSettings(context_length=field(body, "context_length", read_context_length))
         started_at = time.perf_counter()
 
         async def start(identifier: str, _entry: CatalogEntry) -> None:
@@ -264,7 +264,7 @@ def _load_settings(body: bodies.Body) -> LoadSettings:
     defaults = LoadSettings()
     batch = field(body, "eval_batch_size", read_positive, defaults.eval_batch_size)
     return LoadSettings(
-        context_length=field(body, "context_length", read_positive),
+        context_length=field(body, "context_length", read_context_length),
         eval_batch_size=batch,
         # llama.cpp does not take a physical batch larger than the logical one.
         physical_batch_size=min(batch, defaults.physical_batch_size),
