@@ -60,10 +60,15 @@ def read_json(text: str) -> Any:
 
 
 def _check_count(text: str) -> None:
-    strings = (text.count('"') - text.count('\\"')) // 2
-    # Brackets and commas inside of strings are counted too: telling them apart would take as long as reading.
-    if strings + text.count("[") + text.count("{") + text.count(",") // 8 > LIMITS.values:
-        raise JsonTextError(f"more than {LIMITS.values:,} strings, lists and objects")
+    values = 0.0
+    # Piece by piece, as the count is over early where there is much to count.
+    for start in range(0, len(text), LIMITS.uncounted_characters):
+        piece = text[start : start + LIMITS.uncounted_characters]
+        strings = (piece.count('"') - piece.count('\\"')) / 2
+        # Brackets and commas inside of strings are counted too: telling them apart would take as long as reading.
+        values += strings + piece.count("[") + piece.count("{") + piece.count(",") / 8
+        if values > LIMITS.values:
+            raise JsonTextError(f"more than {LIMITS.values:,} strings, lists and objects")
 
 
 def _check_depth(found: Any) -> None:
