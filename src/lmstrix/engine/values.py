@@ -82,7 +82,7 @@ def read_positive(key: str, value: object) -> int:
 
 def read_context_length(key: str, value: object) -> int:
     """A context length in tokens. Over a context of one llama.cpp aborts, and no answer would fit into it."""
-    return read_int(key, value, 2, LARGEST_COUNT)
+    return read_int(key, value, 2)
 
 
 def read_text(key: str, value: object) -> str:
