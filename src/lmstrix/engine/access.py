@@ -7,6 +7,7 @@ address (DNS rebinding) shows by a Host header that is a foreign name.
 
 from __future__ import annotations
 
+import contextlib
 import hmac
 import ipaddress
 import re
@@ -58,7 +59,8 @@ def header_refusal(token: str | None, authorization: str | None, api_key: str | 
 
 def _same(left: str, right: str) -> bool:
     # In constant time: how long a wrong token takes must not tell how much of it was right.
-    return hmac.compare_digest(left.encode(), right.encode())
+    # A header may hold bytes that are no text; they are wrong too, not an error.
+    return hmac.compare_digest(left.encode(errors="surrogatepass"), right.encode())
 
 
 def page_refusal(host: str | None, origin: str | None, *, own_name: str, cors: bool, guarded: bool) -> str | None:
@@ -68,14 +70,18 @@ def page_refusal(host: str | None, origin: str | None, *, own_name: str, cors: b
     if origin is None or cors:
         return None
     # A page that this very address served is not foreign, whatever the address is called.
-    if host is not None and urlsplit(origin).netloc == host:
-        return None
+    with contextlib.suppress(ValueError):  # brackets that do not close
+        if host is not None and urlsplit(origin).netloc == host:
+            return None
     return "Requests from other web pages are refused; start the engine with CORS allowed to accept them"
 
 
 def _is_own_name(host: str, own_name: str) -> bool:
     # A literal address cannot be rebound, so only names other than our own are suspicious.
-    name = urlsplit(f"//{host}").hostname or ""
+    try:
+        name = urlsplit(f"//{host}").hostname or ""
+    except ValueError:  # brackets that do not close
+        return False
     # Browsers resolve every name under .localhost to this machine; nobody can register one.
     if name in ("localhost", own_name) or name.endswith(".localhost"):
         return True

@@ -22,6 +22,7 @@ from lmstrix.engine import access
 from lmstrix.engine.catalog import Catalog, CatalogProblem
 from lmstrix.engine.faults import EngineFault
 from lmstrix.engine.identity import PACKAGE
+from lmstrix.engine.loop_watch import LoopWatch
 from lmstrix.engine.options import EngineOptions, host_and_port
 from lmstrix.engine.pool import InstancePool
 from lmstrix.engine.protocol.endpoints import namespaces
@@ -81,6 +82,7 @@ class EngineServer:
             shut_down=shut_down,
             daemon=daemon,
             jit_ttl_s=options.jit_ttl_s,
+            loop_watch=LoopWatch(lambda text: self._logs.server(text, "warn")),
         )
         self._namespaces = namespaces(self._state)
         self._websockets: weakref.WeakSet[web.WebSocketResponse] = weakref.WeakSet()
@@ -88,6 +90,7 @@ class EngineServer:
         self._runner: web.AppRunner | None = None
         self._further: web.SockSite | None = None
         self._scan: asyncio.Task[None] | None = None
+        self._watching: asyncio.Task[None] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self.port = 0
 
@@ -111,6 +114,7 @@ class EngineServer:
                 self._cors_ports.add(self.port)
             # In a thread of its own: thousands of headers take seconds, and clients look for the port at once.
             self._scan = asyncio.create_task(asyncio.to_thread(self._state.pool.catalog.rescan))
+            self._watching = asyncio.create_task(self._state.loop_watch.run())
             await self._state.pool.start()
             self._runner = web.AppRunner(
                 self._application(),
@@ -129,6 +133,8 @@ class EngineServer:
 
     async def close(self) -> None:
         """Stop answering and end every model."""
+        if self._watching is not None:
+            self._watching.cancel()
         # Told before the socket breaks, so that clients report an end and not a failure.
         closing = [websocket.close(code=1001, message=b"the engine stops") for websocket in self._websockets]
         with contextlib.suppress(TimeoutError):

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
 
     from lmstrix.engine.access import ClientIdentity
+    from lmstrix.engine.loop_watch import LoopWatch
     from lmstrix.engine.pool import InstancePool
     from lmstrix.engine.records import LogLevel
 
@@ -96,5 +97,6 @@ class EngineState:
     shut_down: Callable[[], None] | None
     daemon: bool
     jit_ttl_s: float | None
+    loop_watch: LoopWatch
     files: ClientFiles = field(default_factory=ClientFiles)
     experiment_flags: set[str] = field(default_factory=set)

@@ -197,7 +197,7 @@ class TestLoad:
     @given(
         st.builds(
             LoadSettings,
-            context_length=st.integers(1, 2**20),
+            context_length=st.integers(2, 2**20),
             k_cache_type=st.sampled_from([None, "f16", "f32", "q8_0", "q4_0"]),
             v_cache_type=st.sampled_from([None, "f16", "f32", "q8_0", "q4_0"]),
             flash_attention=st.booleans(),

@@ -10,7 +10,7 @@ import pytest
 
 from lmstrix.engine.access import ClientIdentity
 from lmstrix.engine.faults import EngineFault
-from lmstrix.engine.protocol import wire
+from lmstrix.engine.protocol import session, wire
 from lmstrix.engine.protocol.session import EndpointNamespace, RpcRequest, ServerChannel, Session
 from lmstrix.engine.records import FragmentEvent
 
@@ -247,4 +247,38 @@ async def test_writing_to_a_client_that_is_gone_is_no_failure(rig: Rig) -> None:
     await rig.say(type="channelCreate", endpoint="count", channelId=1)
     await rig.say(type="rpcCall", endpoint="echo", callId=1)
     assert await rig.settled() == []
+    await rig.session.close()
+
+
+async def test_only_so_many_calls_run_at_once(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(session, "LIMITS", session.SessionLimits(calls=3))
+    for number in range(5):
+        await rig.say(type="channelCreate", endpoint="wait", channelId=number)
+    await rig.say(type="rpcCall", endpoint="echo", callId=9)
+    await rig.settled()
+    assert [frame["channelId"] for frame in rig.socket.of("channelError")] == [3, 4]
+    assert "3 calls are under way" in rig.socket.of("channelError")[0]["error"]["title"]
+    assert [frame["callId"] for frame in rig.socket.of("rpcError")] == [9]
+    # One that ends makes room.
+    await rig.say(type="channelSend", channelId=0, message={"type": "cancel"})
+    await rig.settled()
+    await rig.say(type="rpcCall", endpoint="echo", callId=10)
+    await rig.settled()
+    assert [frame["callId"] for frame in rig.socket.of("rpcResult")] == [10]
+    await rig.session.close()
+
+
+async def test_only_so_many_characters_are_under_way(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(session, "LIMITS", session.SessionLimits(characters=5000))
+    # One that is alone may have any length, as every message has a limit of its own.
+    await rig.say(type="channelCreate", endpoint="wait", channelId=0, creationParameter={"text": "x" * 6000})
+    await rig.say(type="channelCreate", endpoint="wait", channelId=1)
+    await rig.settled()
+    assert [frame["channelId"] for frame in rig.socket.of("channelError")] == [1]
+    assert "does too much at once" in rig.socket.frames[-1]["error"]["title"]
+    await rig.say(type="channelSend", channelId=0, message={"type": "cancel"})
+    await rig.settled()
+    await rig.say(type="channelCreate", endpoint="count", channelId=2)
+    await rig.settled()
+    assert rig.socket.of("channelClose")[-1]["channelId"] == 2
     await rig.session.close()

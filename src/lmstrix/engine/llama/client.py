@@ -73,12 +73,22 @@ class LlamaClient:
         """What a POST of `body` answers, parsed."""
         return await self._request("POST", path, body)
 
+    async def post_text(self, path: str, body: Mapping[str, Any]) -> bytes:
+        """What a POST of `body` answers, as it came: for answers too long to be parsed without need."""
+        status, raw = await self._exchange("POST", path, body)
+        if status != 200:
+            _parsed(status, raw)
+        return raw
+
     async def _request(self, method: str, path: str, body: Mapping[str, Any] | None) -> Any:
+        return _parsed(*await self._exchange(method, path, body))
+
+    async def _exchange(self, method: str, path: str, body: Mapping[str, Any] | None) -> tuple[int, bytes]:
         data = None if body is None else json.dumps(body).encode()
         try:
             self._check_open()
             async with self._session.request(method, path, data=data) as response:
-                return _parsed(response.status, await response.read())
+                return response.status, await response.read()
         except (aiohttp.ClientError, OSError) as exc:
             raise LlamaGoneError(str(exc)) from exc
 

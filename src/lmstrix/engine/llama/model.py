@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from lmstrix.engine.faults import EngineFault, unloaded_fault
 from lmstrix.engine.llama.client import LlamaGoneError, LlamaRefusalError
-from lmstrix.engine.llama.request import chat_messages, overflow_fault, template_fields
+from lmstrix.engine.llama.request import chat_messages, overflow_fault, template_fields, template_variables
+from lmstrix.engine.llama.templates import RunawayTemplateError, rendered, runaway_fault, template_fault
 from lmstrix.engine.records import PredictionSettings
 
 if TYPE_CHECKING:
@@ -20,6 +22,11 @@ if TYPE_CHECKING:
     from lmstrix.engine.records import CatalogEntry, ChatTurn, LoadSettings
     from lmstrix.engine.uploads import FileStore
 
+T = TypeVar("T")
+_MOST_TOKENS = 2_000_000
+"""Of one text, to be parsed: 0.1 s. A model whose context is longer takes as many as that."""
+_RENDERINGS = 2
+"""Templates of requests that are rendered at once."""
 _CRASH_GRACE_S = 5.0
 """How long a child whose connection broke may take to end before the breakage counts as something else."""
 
@@ -34,6 +41,8 @@ class LlamaModel:
         self.context_length: int = settings.context_length
         self.process = process
         self.slots = slots
+        # Each is a process; those of other models do not wait for them.
+        self._renderings = asyncio.Semaphore(_RENDERINGS)
 
     @property
     def client(self) -> LlamaClient:
@@ -42,13 +51,20 @@ class LlamaModel:
 
     async def tokenize(self, text: str, *, as_prompt: bool = False) -> list[int]:
         """The tokens of `text`; `as_prompt` adds what the model wants at the beginning (BOS)."""
-        body = {"content": text, "add_special": as_prompt, "parse_special": True}
-        answer = await self._ask("/tokenize", body)
-        return list(answer["tokens"])
+        answer = await self._tokenized(text, as_prompt=as_prompt)
+        # Parsing holds everybody else up, and so many fit into no context.
+        if (count := _token_count(answer)) > max(_MOST_TOKENS, self.context_length):
+            raise overflow_fault(count, self.context_length)
+        return list(json.loads(answer)["tokens"])
 
     async def count_tokens(self, text: str) -> int:
         """How many tokens `text` has."""
-        return len(await self.tokenize(text))
+        return _token_count(await self._tokenized(text, as_prompt=False))
+
+    async def _tokenized(self, text: str, *, as_prompt: bool) -> bytes:
+        """llama.cpp's answer, {"tokens":[…]}."""
+        body = {"content": text, "add_special": as_prompt, "parse_special": True}
+        return await self._ask(self.client.post_text("/tokenize", body))
 
     async def apply_template(
         self,
@@ -75,14 +91,21 @@ class LlamaModel:
         messages = chat_messages(turns, files)
         if settings.prompt_template is not None:
             # llama.cpp takes a template only when it loads; one that comes with a request is rendered here.
-            return _render(settings.prompt_template, messages, settings, await self._properties())
+            async with self._renderings:
+                return await rendered(
+                    settings.prompt_template, template_variables(messages, settings, await self._properties())
+                )
         body: dict[str, Any] = {**template_fields(settings), "messages": messages}
         if settings.tools:
             body |= {"tools": list(settings.tools), "tool_choice": settings.tool_choice}
         try:
-            return str((await self._reached(self.client.post("/apply-template", body)))["prompt"])
+            rendering = self.process.within_template_limits(self._reached(self.client.post("/apply-template", body)))
+            return str((await rendering)["prompt"])
         except LlamaRefusalError as exc:
-            raise _template_fault(exc.message) from exc
+            raise template_fault(exc.message) from exc
+        except RunawayTemplateError as exc:
+            await self.process.stop()
+            raise runaway_fault(self.entry.model_key, exc, kind="crashed") from exc
 
     async def embed(self, text: str) -> list[float]:
         """The embedding of `text`."""
@@ -93,19 +116,20 @@ class LlamaModel:
             if len(tokens) > self.context_length:
                 raise overflow_fault(len(tokens), self.context_length)
             async with self.slots.slot(turn, "computingEmbedding"):
-                answer = await self._ask("/embedding", {"content": tokens})
+                answer = await self._ask(self.client.post("/embedding", {"content": tokens}))
         return _pooled(answer[0]["embedding"])
 
-    async def _ask(self, path: str, body: dict[str, Any]) -> Any:
+    async def _ask(self, answer: Awaitable[T]) -> T:
+        """The answer to a client's text or tokens; a refusal is the client's fault unless llama.cpp says otherwise."""
         try:
-            return await self._reached(self.client.post(path, body))
+            return await self._reached(answer)
         except LlamaRefusalError as exc:
             raise EngineFault(exc.message, kind="invalid" if exc.code < 500 else "internal") from exc
 
     async def _properties(self) -> dict[str, Any]:
         return dict(await self._reached(self.client.get("/props")))
 
-    async def _reached(self, answer: Awaitable[Any]) -> Any:
+    async def _reached(self, answer: Awaitable[T]) -> T:
         """The answer of a child that is still there to give one."""
         try:
             return await answer
@@ -123,6 +147,11 @@ class LlamaModel:
             return EngineFault("The connection to the model was lost", kind="internal", suggestion="Try again.")
 
 
+def _token_count(answer: bytes) -> int:
+    """How many tokens llama.cpp's answer lists, which its commas tell."""
+    return 0 if b"[]" in answer[-20:] else answer.count(b",") + 1
+
+
 def _pooled(rows: list[list[float]]) -> list[float]:
     """One vector of length 1; a model that does not pool gives one per token, of which this is the mean."""
     if len(rows) == 1:
@@ -131,26 +160,3 @@ def _pooled(rows: list[list[float]]) -> list[float]:
     sums = [math.fsum(column) for column in zip(*rows, strict=True)]
     length = math.hypot(*sums) or 1.0
     return [value / length for value in sums]
-
-
-def _template_fault(message: str) -> EngineFault:
-    return EngineFault("Error rendering prompt with jinja template", kind="invalid", cause=message)
-
-
-def _render(
-    template: str, messages: list[dict[str, Any]], settings: PredictionSettings, properties: dict[str, Any]
-) -> str:
-    import minijinja
-
-    environment = minijinja.Environment(trim_blocks=True, lstrip_blocks=True)
-    try:
-        return environment.render_str(
-            template,
-            messages=messages,
-            tools=list(settings.tools) or None,
-            bos_token=properties["bos_token"],
-            eos_token=properties["eos_token"],
-            add_generation_prompt=True,
-        )
-    except minijinja.TemplateError as exc:
-        raise _template_fault(str(exc)) from exc

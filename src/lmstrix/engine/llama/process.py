@@ -18,12 +18,13 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from lmstrix.engine.faults import EngineFault
 from lmstrix.engine.llama.buffers import BufferLog
 from lmstrix.engine.llama.client import LlamaClient
 from lmstrix.engine.llama.process_memory import GONE, ProcessMemory, process_memory
+from lmstrix.engine.llama.templates import RunawayTemplateError, runaway_fault, within_limits
 from lmstrix.engine.records import LogLevel
 
 if TYPE_CHECKING:
@@ -49,6 +50,7 @@ _PROGRESS_HEARTBEAT_S = 10.0
 _PROGRESS_STEP = 0.01
 _ALMOST_LOADED = 0.99
 _LOG_LINE = re.compile(r"^\d[\d.]*\.\d+ (?P<level>[DIWE]) (?P<text>.*)$")
+_SLOTS_READY = "load_model: initializing, n_slots"
 _LEVELS: dict[str, LogLevel] = {"D": "debug", "I": "info", "W": "warn", "E": "error"}
 _TELLING = re.compile(r"fail|error|insufficient|unable|terminate|corrupt|invalid|what\(\)", re.IGNORECASE)
 
@@ -57,6 +59,7 @@ _CHILD_OVERHEAD_BYTES = 400 * 2**20
 _THREAD_STACK_BYTES = 10 * 2**20
 """Address space of each further thread, touched or not."""
 
+T = TypeVar("T")
 OnProgress = Callable[[float], Awaitable[None]]
 OnLine = Callable[[LogLevel, str], None]
 
@@ -105,8 +108,10 @@ class LlamaProcess:
     `buffers` are those it announced, `memory_when_loaded` what it took before its first request.
     """
 
-    def __init__(self, process: asyncio.subprocess.Process, on_line: OnLine) -> None:
+    def __init__(self, process: asyncio.subprocess.Process, on_line: OnLine, *, expected_bytes: int) -> None:
         self._process = process
+        self._expected_bytes = expected_bytes
+        self._slots_ready = asyncio.Event()
         self._tail: deque[tuple[LogLevel | None, str]] = deque(maxlen=_TAIL_LINES)
         self._stderr_reader = asyncio.create_task(self._read_stderr(on_line))
         self._client: LlamaClient | None = None
@@ -132,7 +137,7 @@ class LlamaProcess:
         socket = None if launch.over_tcp else launch.run_dir / f"{secrets.token_hex(4)}.sock"
         api_key = None if socket else secrets.token_hex(24)
         process = await start_child(stderr=asyncio.subprocess.PIPE)
-        self = cls(process, on_line)
+        self = cls(process, on_line, expected_bytes=launch.expected_bytes)
         self._socket = socket
         try:
             address = await self._load(_child_options(launch, socket, api_key), launch.expected_bytes, on_progress)
@@ -150,7 +155,9 @@ class LlamaProcess:
         stdin.write(json.dumps(options).encode() + b"\n")
         reporter = asyncio.create_task(_report_progress(self.pid, expected_bytes, on_progress)) if on_progress else None
         try:
-            line = await stdout.readline()
+            line = await self._report(stdout)
+        except RunawayTemplateError as exc:
+            raise runaway_fault(Path(options["model"]).name, exc, kind="load_failed") from exc
         finally:
             if reporter:
                 await _end_task(reporter)
@@ -162,6 +169,21 @@ class LlamaProcess:
         if on_progress:
             await on_progress(1.0)
         return str(report["ready"])
+
+    async def _report(self, stdout: asyncio.StreamReader) -> bytes:
+        """The child's report. Once the slots are ready, all that is left is to try the chat template."""
+        reading = asyncio.create_task(stdout.readline())
+        slots_ready = asyncio.create_task(self._slots_ready.wait())
+        try:
+            await asyncio.wait([reading, slots_ready], return_when=asyncio.FIRST_COMPLETED)
+            return await self.within_template_limits(reading)
+        finally:
+            for task in (reading, slots_ready):
+                task.cancel()
+
+    async def within_template_limits(self, work: Awaitable[T]) -> T:
+        """The result of `work`, which waits for a chat template in the child. Raises RunawayTemplateError."""
+        return await within_limits(work, pid=self.pid, expected_bytes=self._expected_bytes)
 
     async def load_fault(self, reason: str | None = None) -> EngineFault:
         """The child is ending: collect what it said, and tell its refusal (`reason`) from its death (None)."""
@@ -233,6 +255,8 @@ class LlamaProcess:
         if text:
             self._tail.append((level, text))
             self.buffers.read(text)
+            if _SLOTS_READY in text:
+                self._slots_ready.set()
             on_line(level or "info", text)
 
 

@@ -10,7 +10,7 @@ from lmstrix.engine.faults import EngineFault
 from lmstrix.engine.uploads import FileStore, no_such_upload
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from lmstrix.engine.records import ChatPart, ChatTurn, PredictionSettings
     from lmstrix.ground.types import OverflowPolicy
@@ -62,6 +62,19 @@ def template_fields(settings: PredictionSettings) -> dict[str, Any]:
     if settings.enable_thinking is None:
         return {}
     return {"chat_template_kwargs": {"enable_thinking": settings.enable_thinking}}
+
+
+def template_variables(
+    messages: list[dict[str, Any]], settings: PredictionSettings, properties: Mapping[str, Any]
+) -> dict[str, Any]:
+    """What a template that came with a request gets."""
+    return {
+        "messages": messages,
+        "tools": list(settings.tools) or None,
+        "bos_token": properties["bos_token"],
+        "eos_token": properties["eos_token"],
+        "add_generation_prompt": True,
+    }
 
 
 def chat_messages(turns: Iterable[ChatTurn], files: FileStore | None) -> list[dict[str, Any]]:

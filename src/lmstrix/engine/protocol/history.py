@@ -7,6 +7,7 @@ from typing import Any, get_args
 
 from lmstrix.engine.faults import EngineFault
 from lmstrix.engine.records import ChatPart, ChatTurn
+from lmstrix.engine.values import field, read_messages, read_object, read_text
 from lmstrix.ground.types import Role
 
 
@@ -14,7 +15,10 @@ def history_turns(history: object, *, system_prompt: str = "") -> tuple[ChatTurn
     """A chat history as turns; `system_prompt` opens one that has no system message."""
     try:
         messages = history["messages"]  # type: ignore[index]  # TypeError for what has no keys is the check
-        turns = tuple(ChatTurn(role=_read_role(item["role"]), parts=_read_parts(item["content"])) for item in messages)
+        turns = tuple(
+            ChatTurn(role=_read_role(item["role"]), parts=_read_parts(item["content"]))
+            for item in read_messages("history", messages)
+        )
     # A history is deep and comes from anyone: what has no such shape fails somewhere inside with one of these.
     except (KeyError, TypeError, AttributeError) as exc:
         raise EngineFault("A history must be {messages: [{role, content: [parts]}]}.", kind="invalid") from exc
@@ -43,16 +47,26 @@ def _read_part(part: Mapping[str, Any]) -> ChatPart:
         case {"type": "text", "text": str(text)}:
             return ChatPart(type="text", text=text)
         case {"type": "file", "identifier": str(identifier)}:
-            return ChatPart(type="file", file_id=identifier, file_type=part.get("fileType"), name=part.get("name"))
+            return ChatPart(
+                type="file",
+                file_id=identifier,
+                file_type=field(part, "fileType", read_text),
+                name=field(part, "name", read_text),
+            )
         case {"type": "toolCallRequest", "toolCallRequest": {"name": str(name)} as request}:
             return ChatPart(
                 type="toolCallRequest",
                 name=name,
-                call_id=request.get("id"),
-                arguments=request.get("arguments") or {},
+                call_id=field(request, "id", read_text),
+                arguments=field(request, "arguments", read_object, {}),
             )
         case {"type": "toolCallResult", "content": str(text)}:
-            return ChatPart(type="toolCallResult", text=text, call_id=part.get("toolCallId"), name=part.get("name"))
+            return ChatPart(
+                type="toolCallResult",
+                text=text,
+                call_id=field(part, "toolCallId", read_text),
+                name=field(part, "name", read_text),
+            )
     raise EngineFault(f"Unknown part {part.get('type')!r} in a history.", kind="invalid")
 
 

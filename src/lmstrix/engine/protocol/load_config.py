@@ -28,7 +28,15 @@ from lmstrix.engine.protocol.kv_config import (
     without_effect,
 )
 from lmstrix.engine.records import LoadSettings
-from lmstrix.engine.values import bad_value, read_bool, read_int, read_number, read_positive, unsupported
+from lmstrix.engine.values import (
+    bad_value,
+    read_bool,
+    read_context_length,
+    read_int,
+    read_number,
+    read_positive,
+    unsupported,
+)
 from lmstrix.ground.choices import CacheType
 
 if TYPE_CHECKING:
@@ -81,9 +89,9 @@ def _shown_ratio(ratio: float | None) -> float | str:
 def _read_cache_type(key: str, value: object) -> str | None:
     """A KV cache type behind a checkbox, None when off."""
     inner = read_checkbox(key, value)
-    if inner is not None and inner not in _CACHE_TYPES:
+    if inner is not None and not (isinstance(inner, str) and inner in _CACHE_TYPES):
         raise bad_value(key, f"one of {', '.join(sorted(_CACHE_TYPES))}", inner)
-    return inner  # type: ignore[no-any-return]  # one of _CACHE_TYPES or None, as just checked
+    return inner
 
 
 def _shown_cache_type(cache_type: CacheType | None) -> dict[str, Any]:
@@ -116,7 +124,7 @@ _NO_DRAFTS: Final = "speculative decoding is not available"
 _FP16_CACHE_KEY: Final = "llm.load.llama.useFp16ForKVCache"
 _ROWS: Final[Mapping[str, _Row]] = {
     # In the order in which they are shown.
-    "llm.load.contextLength": _honoured("context_length", read_positive),
+    "llm.load.contextLength": _honoured("context_length", read_context_length),
     "llm.load.autoFitMinContextLength": _Row(without_effect, lambda _: 0),  # nothing is ever fitted
     "llm.load.llama.autoFit": _refused("a context is loaded at the length asked for or not at all", False),
     "llm.load.mlx.autoFit": _Row(without_effect, lambda _: False),

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, get_args
 
+from lmstrix.engine.answer_form import read_grammar, read_schema, read_tools
 from lmstrix.engine.protocol.kv_config import (
     Changes,
     Flat,
@@ -33,17 +34,19 @@ from lmstrix.engine.records import PredictionSettings
 from lmstrix.engine.values import (
     bad_value,
     read_bool,
+    read_count,
     read_int,
     read_number,
     read_positive,
     read_text,
     read_texts,
-    read_tools,
     unsupported,
 )
 from lmstrix.ground.types import OverflowPolicy
 
 _PREFIX: Final = "llm.prediction."
+_MOST_LOG_PROBS: Final = 100
+"""Candidates told with every token; a whole vocabulary would be megabytes for each."""
 _RAW_LAYER: Final = "completeModeFormatting"
 
 
@@ -92,7 +95,7 @@ def prediction_request(stack: object) -> PredictionRequest:
 
 _PLAIN: Final[Mapping[str, tuple[str, Reader]]] = {
     "temperature": ("temperature", read_number),
-    "topKSampling": ("top_k", read_int),
+    "topKSampling": ("top_k", read_count),
     "reasoning.enableThinking": ("enable_thinking", read_bool),
 }
 _SWITCHES: Final[Mapping[str, tuple[str, float]]] = {
@@ -150,11 +153,11 @@ def _structured(key: str, value: object) -> Changes:
         case {"type": "none"}:
             return {}
         case {"type": "json", "jsonSchema": Mapping() as schema}:
-            return {"json_schema": schema}
+            return {"json_schema": read_schema(key, schema)}
         case {"type": "json"}:
             return {"json_any": True}
         case {"type": "gbnf", "gbnfGrammar": str(grammar)}:
-            return {"gbnf_grammar": grammar}
+            return {"gbnf_grammar": read_grammar(key, grammar)}
     raise bad_value(key, "{type: none | json | gbnf}", value)
 
 
@@ -178,7 +181,7 @@ def _tool_choice(key: str, value: object) -> Changes:
 
 
 def _tool_naming(key: str, value: object) -> Changes:
-    if value not in TOOL_NAMINGS:
+    if not isinstance(value, str) or value not in TOOL_NAMINGS:
         raise bad_value(key, f"one of {', '.join(TOOL_NAMINGS)}", value)
     return {"tool_naming": value}
 
@@ -241,12 +244,19 @@ def _logit_bias(key: str, value: object) -> Changes:
     try:
         pairs = tuple(
             # JSON has no infinity, so SDKs write the word for "never this token".
-            (read_int(key, token), float("-inf") if bias == "-inf" else read_number(key, bias))
+            (read_count(key, token), float("-inf") if bias == "-inf" else read_number(key, bias))
             for token, bias in value  # type: ignore[attr-defined]  # TypeError is the check
         )
     except (TypeError, ValueError) as exc:
         raise bad_value(key, "[[token id, bias], …]", value) from exc
     return {"logit_bias": pairs}
+
+
+def _log_probs(key: str, value: object) -> int | None:
+    count = read_checked_count(key, value)
+    if count is not None and count > _MOST_LOG_PROBS:
+        raise bad_value(key, f"a number of candidates of at most {_MOST_LOG_PROBS}", count)
+    return count
 
 
 def _threads(key: str, value: object) -> Changes:
@@ -263,6 +273,7 @@ _RULES: Final[Mapping[str, Rule]] = {
         **{key: sets(name, read) for key, (name, read) in _PLAIN.items()},
         **{key: _switch(name, off) for key, (name, off) in _SWITCHES.items()},
         **{key: sets(name, read_checked_count) for key, (name, _) in _COUNTS.items()},
+        "logProbs": sets("log_probs", _log_probs),
         "maxPredictedTokens": _max_tokens,
         "stopStrings": sets("stop", read_texts),
         "toolCallStopStrings": refuses("llama.cpp ends tool calls by itself", []),

@@ -26,6 +26,19 @@ if TYPE_CHECKING:
 
 AUTH_TIMEOUT_S: Final = 10.0
 MAX_WARNINGS: Final = 5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionLimits:
+    """What one connection may have under way; more is refused, call by call, until some have ended."""
+
+    calls: int = 1024
+    """Calls and open channels: fifty clients of one program share a connection, and each asks a few things at once."""
+    characters: int = 256 * 2**20
+    """Of their frames: four of the longest there can be."""
+
+
+LIMITS: Final = SessionLimits()
 _WARNING_KINDS: Final = {"rpc": "rpcEndpointUnknown", "channel": "channelEndpointUnknown"}
 
 
@@ -101,6 +114,7 @@ class Session:
         self._log = log
         self._channels: dict[int, ServerChannel] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._characters_under_way = 0
         self._warnings_left = MAX_WARNINGS
 
     async def receive(self, text: str) -> None:
@@ -112,9 +126,12 @@ class Session:
             return
         match frame:
             case wire.RpcCall():
-                await self._start_call(frame)
+                await self._start_call(frame, len(text))
             case wire.ChannelCreate():
-                await self._start_channel(frame)
+                await self._start_channel(frame, len(text))
+            case wire.UnreadableCall():
+                refuse = wire.rpc_error if frame.kind == "rpcCall" else wire.channel_error
+                await self._socket.send_str(refuse(frame.id, EngineFault(frame.why, kind="invalid")))
             case wire.ChannelSend():
                 channel = self._channels.get(frame.channel_id)
                 if channel is not None:  # a packet for a finished channel has only crossed our last one
@@ -132,16 +149,19 @@ class Session:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    async def _start_call(self, frame: wire.RpcCall) -> None:
+    async def _start_call(self, frame: wire.RpcCall, size: int) -> None:
         handler = self._namespace.calls.get(frame.endpoint)
         if handler is None:
             # Both: the warning is for whoever reads the client's log, the error ends the call that waits.
             await self._warn_endpoint("rpc", frame.endpoint)
             await self._socket.send_str(wire.rpc_error(frame.call_id, _unknown_endpoint(frame.endpoint)))
             return
-        self._spawn(self._run_call(handler, frame))
+        if (overload := self._overload(size)) is not None:
+            await self._socket.send_str(wire.rpc_error(frame.call_id, overload))
+            return
+        self._spawn(self._run_call(handler, frame), size)
 
-    async def _start_channel(self, frame: wire.ChannelCreate) -> None:
+    async def _start_channel(self, frame: wire.ChannelCreate, size: int) -> None:
         handler = self._namespace.channels.get(frame.endpoint)
         if handler is None:
             await self._warn_endpoint("channel", frame.endpoint)
@@ -150,6 +170,9 @@ class Session:
         if frame.channel_id in self._channels:
             await self._warn(f"channel {frame.channel_id} is already open", "channelAlreadyOpen")
             return
+        if (overload := self._overload(size)) is not None:
+            await self._socket.send_str(wire.channel_error(frame.channel_id, overload))
+            return
         try:
             channel = ServerChannel(self._socket, frame.channel_id, self._client, _parameter(frame.parameter))
         except EngineFault as fault:
@@ -157,13 +180,31 @@ class Session:
             return
         # Before the task runs: a cancel in the very next frame must find the channel.
         self._channels[frame.channel_id] = channel
-        self._spawn(self._run_channel(handler, channel, frame.channel_id))
+        self._spawn(self._run_channel(handler, channel, frame.channel_id), size)
 
-    def _spawn(self, work: Any) -> None:
+    def _overload(self, size: int) -> EngineFault | None:
+        """Why a call of `size` characters cannot be taken beside those under way, if it cannot."""
+        if len(self._tasks) >= LIMITS.calls:
+            what = f"{LIMITS.calls} calls are under way"
+        # One that is alone may be as large as a message can be.
+        elif self._tasks and self._characters_under_way + size > LIMITS.characters:
+            what = f"the calls under way hold {LIMITS.characters // 2**20} MiB"
+        else:
+            return None
+        return EngineFault(
+            f"This connection does too much at once: {what}.", kind="refused", suggestion="Wait until some have ended."
+        )
+
+    def _spawn(self, work: Any, size: int) -> None:
         task = asyncio.get_running_loop().create_task(work)
+        self._characters_under_way += size
         # A loop keeps only weak references to tasks.
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(lambda ended: self._forget(ended, size))
+
+    def _forget(self, ended: asyncio.Task[None], size: int) -> None:
+        self._tasks.discard(ended)
+        self._characters_under_way -= size
 
     async def _run_call(self, handler: RpcHandler, frame: wire.RpcCall) -> None:
         try:

@@ -8,12 +8,14 @@ frame may leave out is left out (never null), and an error always has a title an
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from json.encoder import encode_basestring_ascii as _quote
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 from lmstrix.engine.access import ClientIdentity
+from lmstrix.engine.json_text import JsonTextError, read_json
 
 if TYPE_CHECKING:
     from lmstrix.engine.faults import EngineFault
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 
 Json: TypeAlias = Mapping[str, Any] | Sequence[Any] | str | int | float | bool | None
 MAX_IDENTITY_LENGTH = 256
+_END_CHARACTERS: Final = 1000
 
 
 class FrameError(ValueError):
@@ -53,6 +56,15 @@ class ChannelCreate:
     endpoint: str
     channel_id: int
     parameter: Json | _Absent = ABSENT
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnreadableCall:
+    """A call or a channel whose frame cannot be taken: its id is all that was made out, so that it can be refused."""
+
+    kind: Literal["rpcCall", "channelCreate"]
+    id: int
+    why: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,7 +102,14 @@ class Ignored:
 
 
 Frame: TypeAlias = (
-    RpcCall | ChannelCreate | ChannelSend | SignalSubscribe | KeepAlive | ClientWarning | Ignored  # one a client sends
+    RpcCall
+    | ChannelCreate
+    | UnreadableCall
+    | ChannelSend
+    | SignalSubscribe
+    | KeepAlive
+    | ClientWarning
+    | Ignored  # of a client
 )
 _IGNORED = frozenset(
     {"channelAck", "signalUnsubscribe", "writableSignalUnsubscribe", "writableSignalUpdate", "keepAliveAck"}
@@ -115,7 +134,14 @@ def parse_auth(text: str) -> ClientIdentity:
 
 def parse_frame(text: str) -> Frame:
     """One frame of an authenticated client, or FrameError."""
-    found = _read_object(text)
+    try:
+        found = _read_object(text)
+    except FrameError as exc:
+        # Without an answer, whoever made the call would wait for one until it times out.
+        call = _unreadable_call(text, str(exc))
+        if call is None:
+            raise
+        return call
     kind = found.get("type")
     match kind:
         case "rpcCall":
@@ -149,13 +175,22 @@ def parse_frame(text: str) -> Frame:
 
 def _read_object(text: str) -> dict[str, Any]:
     try:
-        found = json.loads(text)
-    # Ten thousand opening brackets are valid so far and exhaust the stack of the parser.
-    except (ValueError, RecursionError) as exc:
-        raise FrameError("a frame must be JSON") from exc
+        found = read_json(text)
+    except JsonTextError as exc:
+        raise FrameError(f"a frame must be JSON that can be read: {exc}") from exc
     if not isinstance(found, dict):
         raise FrameError("a frame must be a JSON object")
     return found
+
+
+def _unreadable_call(text: str, why: str) -> UnreadableCall | None:
+    """The call that `text` would make, told by its ends: the fields of a frame stand before or after its parameter."""
+    ends = text[:_END_CHARACTERS] + text[-_END_CHARACTERS:]
+    for kind, name in (("rpcCall", "callId"), ("channelCreate", "channelId")):
+        found = re.search(rf'"{name}"\s*:\s*(\d{{1,15}})\b', ends)
+        if found and re.search(rf'"type"\s*:\s*"{kind}"', ends):
+            return UnreadableCall(kind=kind, id=int(found[1]), why=why)  # type: ignore[arg-type]  # one of the two
+    return None
 
 
 def _text_field(frame: Mapping[str, Any], name: str) -> str:

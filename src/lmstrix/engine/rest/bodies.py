@@ -8,15 +8,27 @@ never cut: these interfaces have no way to say that they cut it.
 from __future__ import annotations
 
 import base64
-import binascii
-import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
+from lmstrix.engine.answer_form import read_schema, read_tools
 from lmstrix.engine.faults import EngineFault
+from lmstrix.engine.json_text import read_json
 from lmstrix.engine.records import ChatPart, ChatTurn, PredictionSettings
-from lmstrix.engine.values import read_bool, read_int, read_number, read_positive, read_text, read_tools
+from lmstrix.engine.values import (
+    field,
+    read_bool,
+    read_count,
+    read_int,
+    read_messages,
+    read_number,
+    read_object,
+    read_positive,
+    read_text,
+    read_texts,
+)
 
 if TYPE_CHECKING:
     from lmstrix.ground.types import Role
@@ -33,19 +45,16 @@ _SAMPLING: Final[Mapping[str, tuple[str, Callable[[str, object], Any]]]] = {
     "temperature": ("temperature", read_number),
     "top_p": ("top_p", read_number),
     "min_p": ("min_p", read_number),
-    "top_k": ("top_k", read_int),
+    "top_k": ("top_k", read_count),
     "repeat_penalty": ("repeat_penalty", read_number),
     "presence_penalty": ("presence_penalty", read_number),
     "frequency_penalty": ("frequency_penalty", read_number),
     "seed": ("seed", read_int),
 }
+_MOST_EMBEDDED_TEXTS: Final = 2_048
+"""As OpenAI has it."""
+_TOKEN_ID: Final = re.compile(r"[0-9]{1,10}")
 _NO_IMAGE: Final = "Images must be sent as data URLs (data:image/png;base64,…): this engine fetches nothing."
-
-
-def field(body: Body, name: str, read: Callable[[str, object], Any], default: Any = None) -> Any:
-    """A field that may be absent or null."""
-    value = body.get(name)
-    return default if value is None else read(name, value)
 
 
 def model_name(body: Body) -> str | None:
@@ -112,17 +121,17 @@ def _stop(value: object) -> tuple[str, ...]:
         return ()
     if isinstance(value, str):
         return (value,) if value else ()
-    if isinstance(value, list) and all(isinstance(item, str) for item in value):
-        return tuple(item for item in value if item)
-    raise EngineFault("stop must be a text or a list of texts.", kind="invalid")
+    return read_texts("stop", value)
 
 
 def _logit_bias(value: object) -> tuple[tuple[int, float], ...]:
     if value is None:
         return ()
-    if not isinstance(value, Mapping) or not all(str(token).isdigit() for token in value):
+    if not isinstance(value, Mapping) or not all(_TOKEN_ID.fullmatch(token) for token in value):
         raise EngineFault("logit_bias must map token ids to numbers.", kind="invalid")
-    return tuple((int(token), read_number("logit_bias", bias)) for token, bias in value.items())
+    return tuple(
+        (read_count("logit_bias", int(token)), read_number("logit_bias", bias)) for token, bias in value.items()
+    )
 
 
 def _with_response_format(settings: PredictionSettings, value: object) -> PredictionSettings:
@@ -132,7 +141,7 @@ def _with_response_format(settings: PredictionSettings, value: object) -> Predic
         case {"type": "json_object"}:
             return replace(settings, json_any=True)
         case {"type": "json_schema", "json_schema": {"schema": Mapping() as schema}}:
-            return replace(settings, json_schema=schema)
+            return replace(settings, json_schema=read_schema("response_format", schema))
     raise EngineFault("response_format must be text, json_object or json_schema with a schema.", kind="invalid")
 
 
@@ -157,18 +166,24 @@ def message_turns(body: Body) -> tuple[ChatTurn, ...]:
     messages = body.get("messages")
     if not isinstance(messages, list) or not messages:
         raise EngineFault("messages must be a list with at least one message.", kind="invalid")
-    return tuple(_turn(message) for message in messages)
+    return tuple(_turn(message) for message in read_messages("messages", messages))
 
 
 def _turn(message: object) -> ChatTurn:
-    if not isinstance(message, Mapping) or message.get("role") not in _ROLES:
+    asked = message.get("role") if isinstance(message, Mapping) else None
+    if not isinstance(message, Mapping) or not isinstance(asked, str) or asked not in _ROLES:
         raise EngineFault(f"Every message needs a role: {', '.join(_ROLES)}.", kind="invalid")
     # The newer word "developer" has already become "system" here.
-    role = _ROLES[message["role"]]
+    role = _ROLES[asked]
     content = message.get("content")
     if role == "tool":
         text = "".join(part.text for part in content_parts(content))
-        part = ChatPart(type="toolCallResult", text=text, call_id=message.get("tool_call_id"), name=message.get("name"))
+        part = ChatPart(
+            type="toolCallResult",
+            text=text,
+            call_id=field(message, "tool_call_id", read_text),
+            name=field(message, "name", read_text),
+        )
         return ChatTurn(role=role, parts=(part,))
     return ChatTurn(role=role, parts=(*content_parts(content), *_tool_calls(message.get("tool_calls"))))
 
@@ -199,7 +214,7 @@ def _image_data(url: str) -> bytes:
         raise EngineFault(_NO_IMAGE, kind="invalid")
     try:
         return base64.b64decode(data, validate=True)
-    except binascii.Error as exc:
+    except ValueError as exc:  # also for what is no ASCII
         raise EngineFault(_NO_IMAGE, kind="invalid") from exc
 
 
@@ -208,9 +223,9 @@ def _tool_calls(calls: object) -> tuple[ChatPart, ...]:
         return tuple(
             ChatPart(
                 type="toolCallRequest",
-                call_id=call.get("id"),
-                name=call["function"]["name"],
-                arguments=json.loads(call["function"].get("arguments") or "{}"),
+                call_id=field(call, "id", read_text),
+                name=read_text("name", call["function"]["name"]),
+                arguments=read_object("arguments", read_json(call["function"].get("arguments") or "{}")),
             )
             for call in calls or ()  # type: ignore[attr-defined]  # TypeError is the check
         )
@@ -224,6 +239,8 @@ def embedding_inputs(body: Body) -> list[str]:
     texts = [value] if isinstance(value, str) else value
     if not isinstance(texts, list) or not texts or not all(isinstance(text, str) for text in texts):
         raise EngineFault("input must be a text or a list of texts.", kind="invalid")
+    if len(texts) > _MOST_EMBEDDED_TEXTS:
+        raise EngineFault(f"input: {_MOST_EMBEDDED_TEXTS:,} texts are the most, in one request.", kind="invalid")
     if body.get("dimensions") is not None:
         raise EngineFault("The embedded engine cannot honour dimensions: they are the model's own.", kind="unsupported")
     return texts

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Awaitable, Callable
 from typing import Any, Final, Literal, TypeAlias
 
 from aiohttp import web
 
 from lmstrix.engine.faults import EngineFault
+from lmstrix.engine.json_text import JsonTextError, read_json
 
 Family: TypeAlias = Literal["openai", "v1"]
 Handler: TypeAlias = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -108,9 +108,11 @@ def not_implemented(family: Family, instead: str) -> Handler:
 async def read_body(request: web.Request) -> dict[str, Any]:
     """The JSON object of a request."""
     try:
-        body = json.loads(await request.read())
-    except (ValueError, RecursionError) as exc:
-        raise EngineFault("The request body is not valid JSON.", kind="invalid") from exc
+        body = read_json((await request.read()).decode("utf-8-sig"))
+    except UnicodeDecodeError as exc:
+        raise EngineFault("The request body is not valid JSON: it is not UTF-8.", kind="invalid") from exc
+    except JsonTextError as exc:
+        raise EngineFault(f"The request body is no JSON that can be read: {exc}.", kind="invalid") from exc
     if not isinstance(body, dict):
         raise EngineFault("The request body must be a JSON object.", kind="invalid")
     return body

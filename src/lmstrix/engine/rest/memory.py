@@ -1,4 +1,4 @@
-"""What LM Studio does not tell: what one more model may take here, and what a loaded one takes. For our own client."""
+"""Beyond LM Studio: what one more model may take here, what a loaded one takes, and how late the loop is."""
 
 from __future__ import annotations
 
@@ -22,12 +22,20 @@ class MemoryRoutes:
 
     def table(self) -> list[tuple[str, str, Handler]]:
         """(method, path, handler)."""
-        rows = [("GET", "/memory", self.server_memory), ("GET", "/memory/instance", self.instance_memory)]
+        rows = [
+            ("GET", "/memory", self.server_memory),
+            ("GET", "/memory/instance", self.instance_memory),
+            ("GET", "/loop", self.loop_lag),
+        ]
         return [(method, f"/api/lmstrix{path}", answering("v1", handler)) for method, path, handler in rows]
 
     async def server_memory(self, _request: web.Request) -> web.StreamResponse:
         """`ServerMemory`."""
         return web.json_response(dataclasses.asdict(await self._state.pool.memory()))
+
+    async def loop_lag(self, _request: web.Request) -> web.StreamResponse:
+        """`LoopLag`."""
+        return web.json_response(dataclasses.asdict(self._state.loop_watch.lag))
 
     async def instance_memory(self, request: web.Request) -> web.StreamResponse:
         """`InstanceMemory` of the instance in the query; its name may hold slashes, so it is no part of the path."""

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import secrets
 import time
-from collections import OrderedDict
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, Final
 
@@ -22,8 +20,9 @@ from lmstrix.engine.records import (
 from lmstrix.engine.rest import bodies
 from lmstrix.engine.rest.answers import Answer
 from lmstrix.engine.rest.errors import Handler, answering, error_body, read_body
+from lmstrix.engine.rest.kept_chats import KeptChats
 from lmstrix.engine.rest.sse import EventStream
-from lmstrix.engine.values import read_bool, read_int, read_positive, read_text, unsupported
+from lmstrix.engine.values import field, read_bool, read_context_length, read_int, read_positive, read_text, unsupported
 
 if TYPE_CHECKING:
     from lmstrix.engine.instance import Instance
@@ -39,7 +38,6 @@ _LOAD_FIELDS: Final = {
     "offload_kv_cache_to_gpu",
     "echo_load_config",
 }
-_KEPT_CHATS: Final = 256
 
 
 class V1Routes:
@@ -47,7 +45,7 @@ class V1Routes:
 
     def __init__(self, state: EngineState) -> None:
         self._state = state
-        self._chats: OrderedDict[str, tuple[ChatTurn, ...]] = OrderedDict()
+        self._chats = KeptChats()
 
     def table(self) -> list[tuple[str, str, Handler]]:
         """(method, path, handler)."""
@@ -85,7 +83,7 @@ class V1Routes:
             "load_time_seconds": round(time.perf_counter() - started_at, 3),
             "status": "loaded",
         }
-        if bodies.field(body, "echo_load_config", read_bool, False):
+        if field(body, "echo_load_config", read_bool, False):
             answer["load_config"] = _instance_config(instance)
         return web.json_response(answer)
 
@@ -101,6 +99,9 @@ class V1Routes:
         # Everything is read before the first event goes out, so that a bad body still gets a status.
         earlier, turns = self._conversation(body)
         settings = _chat_settings(body)
+        stored = field(body, "store", read_bool, True)
+        if stored:
+            self._chats.check((*earlier, *turns))
         events = EventStream(request) if bodies.wants_stream(body) else None
         chat = _Chat(events)
         try:
@@ -117,8 +118,8 @@ class V1Routes:
             await events.send({"type": "error", **error_body(fault, "v1")}, event="error")
             result = chat.partial_result()
         else:
-            if bodies.field(body, "store", read_bool, True):
-                result["response_id"] = self._remember((*prompt.turns, chat.turn()))
+            if stored:
+                result["response_id"] = self._chats.keep((*prompt.turns, chat.turn()))
         return await chat.finish(result)
 
     def _conversation(self, body: bodies.Body) -> tuple[tuple[ChatTurn, ...], tuple[ChatTurn, ...]]:
@@ -129,14 +130,9 @@ class V1Routes:
         if not parts:
             raise EngineFault("input must be a text or a list of items.", kind="invalid")
         said = ChatTurn(role="user", parts=parts)
-        previous = bodies.field(body, "previous_response_id", read_text)
-        system_prompt = bodies.field(body, "system_prompt", read_text)
-        if previous is not None:
-            if previous not in self._chats:
-                raise EngineFault(f"No stored response is called {previous}.", kind="invalid")
-            earlier = self._chats[previous]
-        else:
-            earlier = ()
+        previous = field(body, "previous_response_id", read_text)
+        system_prompt = field(body, "system_prompt", read_text)
+        earlier = () if previous is None else self._chats.turns(previous)
         # A new system prompt replaces the one the conversation was begun with.
         if system_prompt:
             opening = ChatTurn(role="system", parts=(ChatPart(type="text", text=system_prompt),))
@@ -146,7 +142,7 @@ class V1Routes:
     async def _chat_instance(self, body: bodies.Body, chat: _Chat) -> Instance:
         """The model asked for, loaded now if need be, which the stream tells."""
         name = _required_text(body, "model")
-        settings = LoadSettings(context_length=bodies.field(body, "context_length", read_positive))
+        settings = LoadSettings(context_length=field(body, "context_length", read_context_length))
         started_at = time.perf_counter()
 
         async def start(identifier: str, _entry: CatalogEntry) -> None:
@@ -169,14 +165,6 @@ class V1Routes:
         else:
             await chat.send("chat.start", model_instance_id=instance.identifier)
         return instance
-
-    def _remember(self, turns: tuple[ChatTurn, ...]) -> str:
-        identifier = f"resp_{secrets.token_hex(16)}"
-        self._chats[identifier] = turns
-        # The oldest goes: conversations are kept in memory, and clients never say that one is over.
-        if len(self._chats) > _KEPT_CHATS:
-            self._chats.popitem(last=False)
-        return identifier
 
 
 class _Chat:
@@ -252,14 +240,14 @@ class _Chat:
 
 
 def _required_text(body: bodies.Body, name: str) -> str:
-    value = bodies.field(body, name, read_text)
+    value = field(body, name, read_text)
     if not value:
         raise EngineFault(f"{name} is missing.", kind="invalid")
     return str(value)
 
 
 def _chat_settings(body: bodies.Body) -> PredictionSettings:
-    reasoning = bodies.field(body, "reasoning", read_text)
+    reasoning = field(body, "reasoning", read_text)
     if reasoning not in (None, "off", "on", "low", "medium", "high"):
         raise EngineFault("reasoning must be off, on, low, medium or high.", kind="invalid")
     return PredictionSettings(
@@ -271,17 +259,17 @@ def _chat_settings(body: bodies.Body) -> PredictionSettings:
 
 
 def _load_settings(body: bodies.Body) -> LoadSettings:
-    if bodies.field(body, "num_experts", read_int, 0):
+    if field(body, "num_experts", read_int, 0):
         raise unsupported("num_experts", "the number of experts is the model's own")
     defaults = LoadSettings()
-    batch = bodies.field(body, "eval_batch_size", read_positive, defaults.eval_batch_size)
+    batch = field(body, "eval_batch_size", read_positive, defaults.eval_batch_size)
     return LoadSettings(
-        context_length=bodies.field(body, "context_length", read_positive),
+        context_length=field(body, "context_length", read_context_length),
         eval_batch_size=batch,
         # llama.cpp does not take a physical batch larger than the logical one.
         physical_batch_size=min(batch, defaults.physical_batch_size),
-        flash_attention=bodies.field(body, "flash_attention", read_bool),
-        offload_kv_cache=bodies.field(body, "offload_kv_cache_to_gpu", read_bool, defaults.offload_kv_cache),
+        flash_attention=field(body, "flash_attention", read_bool),
+        offload_kv_cache=field(body, "offload_kv_cache_to_gpu", read_bool, defaults.offload_kv_cache),
     )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 from typing import TYPE_CHECKING, Final
 
 from lmstrix.engine.faults import EngineFault
@@ -47,7 +46,7 @@ class Files:
         try:
             # Strictly: lenient decoding would skip what is not base64 and store a damaged file.
             data = base64.b64decode(parameters.required_text(request.parameter, "contentBase64"), validate=True)
-        except binascii.Error as exc:
+        except ValueError as exc:  # also for what is no ASCII
             raise EngineFault("contentBase64 is not valid base64.", kind="invalid") from exc
         stored = self._store(request.client).add(parameters.required_text(request.parameter, "name"), data)
         return {"identifier": stored.identifier, "fileType": stored.file_type, "sizeBytes": stored.size_bytes}

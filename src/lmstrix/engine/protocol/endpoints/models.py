@@ -7,6 +7,7 @@ from collections.abc import Coroutine, Mapping
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from lmstrix.engine.answer_form import read_tools
 from lmstrix.engine.faults import SAMPLE_SIZE, EngineFault, nothing_loaded_fault
 from lmstrix.engine.protocol import wire
 from lmstrix.engine.protocol.endpoints import parameters
@@ -34,7 +35,6 @@ from lmstrix.engine.records import (
     PredictionSettings,
     PredictionStats,
 )
-from lmstrix.engine.values import read_tools
 
 if TYPE_CHECKING:
     from lmstrix.engine.instance import Instance
@@ -286,7 +286,7 @@ class LanguageModels(Models):
         """A chat as the text the model would see. It ends where the answer begins, so there is no EOS to omit."""
         instance = self._instance(request.parameter)
         asked = self._prediction_request(request.parameter)
-        options = request.parameter.get("opts") or {}
+        options = parameters.optional_object(request.parameter, "opts")
         tools = read_tools("toolDefinitions", options.get("toolDefinitions") or [])
         formatted = await instance.model.apply_template(
             history_turns(request.parameter.get("history"), system_prompt=asked.system_prompt),

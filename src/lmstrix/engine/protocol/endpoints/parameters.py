@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from lmstrix.engine.faults import EngineFault
+from lmstrix.engine.values import read_object
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+
+_LONGEST_MS: Final = 2**53
+"""The largest whole number of JavaScript; whoever wants no end sends it."""
 
 
 def required_text(parameter: Mapping[str, Any], name: str) -> str:
@@ -23,13 +28,19 @@ def optional_text(parameter: Mapping[str, Any], name: str) -> str | None:
     return None if parameter.get(name) is None else required_text(parameter, name)
 
 
+def optional_object(parameter: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    """An object that may be absent or null, which is an empty one."""
+    value = parameter.get(name)
+    return {} if value is None else read_object(name, value)
+
+
 def optional_seconds(parameter: Mapping[str, Any], name: str) -> float | None:
     """A number of milliseconds, at least 1, as seconds."""
     value = parameter.get(name)
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, int | float) or not value >= 1:
-        raise EngineFault(f"{name} must be a number of milliseconds of at least 1.", kind="invalid")
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 1 <= value <= _LONGEST_MS:
+        raise EngineFault(f"{name} must be a number of milliseconds from 1 to {_LONGEST_MS:,}.", kind="invalid")
     return value / 1000
 
 
