@@ -7,8 +7,9 @@ import contextlib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
+from lmstrix.engine.documents import DocumentReader
 from lmstrix.engine.records import LogEvent
-from lmstrix.engine.uploads import FileStore
+from lmstrix.engine.uploads import FileStore, UploadLedger, UploadLimits
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
@@ -55,7 +56,9 @@ class LogHub:
 class ClientFiles:
     """A file store for each client, shared by its connections, forgotten with the last of them."""
 
-    def __init__(self) -> None:
+    def __init__(self, limits: UploadLimits | None = None) -> None:
+        self._limits = limits or UploadLimits()
+        self._ledger = UploadLedger()
         self._stores: dict[ClientIdentity, FileStore] = {}
         self._connections: dict[ClientIdentity, int] = {}
 
@@ -76,7 +79,9 @@ class ClientFiles:
 
     def of(self, client: ClientIdentity) -> FileStore:
         """The store of a connected client."""
-        return self._stores.setdefault(client, FileStore())
+        if client not in self._stores:
+            self._stores[client] = FileStore(self._limits, self._ledger)
+        return self._stores[client]
 
 
 @dataclass(kw_only=True)
@@ -97,4 +102,5 @@ class EngineState:
     daemon: bool
     jit_ttl_s: float | None
     files: ClientFiles = field(default_factory=ClientFiles)
+    documents: DocumentReader = field(default_factory=DocumentReader)
     experiment_flags: set[str] = field(default_factory=set)
