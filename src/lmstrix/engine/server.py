@@ -20,6 +20,7 @@ from aiohttp import web
 
 from lmstrix.engine import access
 from lmstrix.engine.catalog import Catalog, CatalogProblem
+from lmstrix.engine.connections import Connections
 from lmstrix.engine.faults import EngineFault
 from lmstrix.engine.identity import PACKAGE
 from lmstrix.engine.options import EngineOptions, host_and_port
@@ -36,10 +37,15 @@ from lmstrix.ground.version import __version__
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from lmstrix.engine.access import ClientIdentity
     from lmstrix.engine.records import LogEvent
 
 MAX_MESSAGE_BYTES: Final = 64 * 2**20
 _SHUTDOWN_S: Final = 2.0
+_CLOSING_S: Final = 2.0
+"""How long a websocket may take to say goodbye."""
+_LINGERING_S: Final = 5.0
+"""How long the rest of a body is read that nobody wants, so that its sender gets to read the refusal."""
 _ANY_ADDRESS: Final = "0.0.0.0"  # noqa: S104 - compared only
 _OPEN_PATHS: Final = frozenset({"/lmstudio-greeting", "/lms-status"})
 _CORS_HEADERS: Final = {
@@ -86,7 +92,9 @@ class EngineServer:
         self._websockets: weakref.WeakSet[web.WebSocketResponse] = weakref.WeakSet()
         self._cors_ports: set[int] = set()
         self._runner: web.AppRunner | None = None
-        self._further: web.SockSite | None = None
+        self._connections = Connections(lambda text: self._logs.server(text, "warn"))
+        self._listening: asyncio.Server | None = None
+        self._further: asyncio.Server | None = None
         self._scan: asyncio.Task[None] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self.port = 0
@@ -118,9 +126,10 @@ class EngineServer:
                 logger=_quiet_logger(),
                 shutdown_timeout=_SHUTDOWN_S,
                 handler_cancellation=True,  # a REST client that goes stops its prediction
+                lingering_time=_LINGERING_S,
             )
             await self._runner.setup()
-            await web.SockSite(self._runner, listener).start()
+            self._listening = await self._connections.listen(listener, self._runner)
         except BaseException:
             listener.close()
             await self.close()
@@ -129,6 +138,9 @@ class EngineServer:
 
     async def close(self) -> None:
         """Stop answering and end every model."""
+        for listening in (self._listening, self._further):
+            if listening is not None:
+                listening.close()
         # Told before the socket breaks, so that clients report an end and not a failure.
         closing = [websocket.close(code=1001, message=b"the engine stops") for websocket in self._websockets]
         with contextlib.suppress(TimeoutError):
@@ -155,16 +167,15 @@ class EngineServer:
             listener = _listener(host, port or 0)
         except EngineError as exc:
             raise EngineFault(str(exc), kind="refused") from exc
-        self._further = web.SockSite(self._runner, listener)
         if cors:
             self._cors_ports.add(listener.getsockname()[1])
-        await self._further.start()
+        self._further = await self._connections.listen(listener, self._runner)
 
     async def _close_http(self) -> None:
         """Give the further port up."""
         if self._further is not None:
             further, self._further = self._further, None
-            await further.stop()
+            further.close()
             self._cors_ports &= {self.port}
 
     async def _catalog_ready(self) -> None:
@@ -184,7 +195,7 @@ class EngineServer:
             self._logs.server(line, "warn")
 
     def _application(self) -> web.Application:
-        application = web.Application(client_max_size=MAX_MESSAGE_BYTES, middlewares=[self._guard])
+        application = web.Application(client_max_size=MAX_MESSAGE_BYTES, middlewares=[self._attend, self._guard])
         application.on_response_prepare.append(self._add_cors_headers)
         application.router.add_get("/lmstudio-greeting", self._greet)
         application.router.add_get("/lms-status", self._tell_status)
@@ -193,6 +204,15 @@ class EngineServer:
         add_rest_routes(application, self._state)
         application.router.add_route("*", "/{path:.*}", self._refuse_path)
         return application
+
+    @web.middleware
+    async def _attend(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """Tell the connection that its request has come, and when it has been answered."""
+        connection = self._connections.of(request)
+        if connection is None:
+            return await handler(request)
+        with connection.answering():
+            return await handler(request)
 
     @web.middleware
     async def _guard(self, request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -218,6 +238,9 @@ class EngineServer:
             if refusal is not None:
                 return error_response(401, "invalid_request", refusal, code="invalid_api_key")
             await self._catalog_ready()
+        connection = self._connections.of(request)
+        if connection is not None:
+            connection.expect_body(request)
         return await handler(request)
 
     def _allows_pages(self, request: web.Request) -> bool:
@@ -239,16 +262,26 @@ class EngineServer:
         return web.json_response({"error": text}, status=404)
 
     async def _serve_namespace(self, request: web.Request) -> web.StreamResponse:
-        websocket = web.WebSocketResponse(max_msg_size=MAX_MESSAGE_BYTES, compress=False)
+        websocket = web.WebSocketResponse(timeout=_CLOSING_S, max_msg_size=MAX_MESSAGE_BYTES, compress=False)
         # A plain GET, for example by someone who opens the address in a browser.
         if not websocket.can_prepare(request):
             return await self._refuse_path(request)
         await websocket.prepare(request)
         self._websockets.add(websocket)
+        connection = self._connections.of(request)
+        if connection is not None:
+            connection.expect_authentication()
+
+        def authenticate(client: ClientIdentity) -> str | None:
+            refusal = access.frame_refusal(self._options.api_token, client)
+            if refusal is None and connection is not None:
+                connection.settle()
+            return refusal
+
         await serve_websocket(
             websocket,
             self._namespaces[request.path.strip("/")],
-            authenticate=lambda client: access.frame_refusal(self._options.api_token, client),
+            authenticate=authenticate,
             connected=self._state.files.connected,
             log=lambda text: self._logs.server(text, "warn"),
         )
