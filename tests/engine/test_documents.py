@@ -11,6 +11,7 @@ import pytest
 
 from lmstrix.engine.documents import DocumentLimits, DocumentReader
 from lmstrix.engine.faults import EngineFault
+from lmstrix.engine.limited_process import ProcessLimits
 from lmstrix.engine.records import ChatPart, ChatTurn
 from lmstrix.engine.uploads import FileStore
 from tests.engine.word_files import document, docx, paragraph, zipped
@@ -18,7 +19,13 @@ from tests.engine.word_files import document, docx, paragraph, zipped
 if TYPE_CHECKING:
     from lmstrix.engine.uploads import StoredFile
 
-SMALL = DocumentLimits(max_body_bytes=2**20, max_text_bytes=2**16, memory_bytes=256 * 2**20)
+SMALL = DocumentLimits(
+    max_body_bytes=2**20, max_text_bytes=2**16, process=ProcessLimits(memory_bytes=256 * 2**20, cpu_s=10, wall_s=30)
+)
+
+
+def process_with(*, memory_bytes: int = 512 * 2**20, cpu_s: int = 10, wall_s: float = 30) -> DocumentLimits:
+    return DocumentLimits(process=ProcessLimits(memory_bytes=memory_bytes, cpu_s=cpu_s, wall_s=wall_s))
 
 
 async def text_of(name: str, data: bytes, limits: DocumentLimits = SMALL) -> str:
@@ -97,18 +104,18 @@ class TestHostileDocuments:
         depth = 20_000
         data = docx("<w:p>" * depth + "<w:r><w:t>deep</w:t></w:r>" + "</w:p>" * depth)
         # Read as a tree, with a walk for every paragraph, they took seven seconds.
-        assert await text_of("a.docx", data, dataclasses.replace(SMALL, cpu_s=1)) == "\n" * (depth - 1) + "deep"
+        assert await text_of("a.docx", data, process_with(cpu_s=1)) == "\n" * (depth - 1) + "deep"
 
     async def test_memory(self) -> None:
-        limits = DocumentLimits(memory_bytes=96 * 2**20)
-        assert "it needs more than 96 MiB of memory" in await refusal_of(docx("<w:p/>" * 2_000_000), limits)
+        limits = process_with(memory_bytes=64 * 2**20)
+        assert "it takes more than 64 MiB" in await refusal_of(docx("<w:p/>" * 2_000_000), limits)
 
     async def test_processor_time(self) -> None:
-        limits = DocumentLimits(cpu_s=1, memory_bytes=2**30)
-        assert "more than 1 s of processor time" in await refusal_of(docx("<w:a/>" * 10_000_000), limits)
+        limits = process_with(cpu_s=1)
+        assert "more than 1 s of the processor" in await refusal_of(docx("<w:a/>" * 10_000_000), limits)
 
     async def test_time_by_the_clock(self) -> None:
-        assert "longer than 0.01 s" in await refusal_of(docx(""), dataclasses.replace(SMALL, wall_s=0.01))
+        assert "more than 0.01 s" in await refusal_of(docx(""), process_with(wall_s=0.01))
 
     async def test_the_engine_gives_no_memory_for_it(self) -> None:
         data = docx("<w:p/>" * 1_000_000)

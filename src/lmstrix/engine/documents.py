@@ -7,16 +7,14 @@ text is looked at in the engine's process; few documents are read at once, and o
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import dataclasses
 import json
-import signal
-import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from lmstrix.engine.faults import EngineFault
+from lmstrix.engine.limited_process import LimitedProcessError, LimitReachedError, ProcessLimits, run_limited
 from lmstrix.engine.records import ChatPart
 
 if TYPE_CHECKING:
@@ -25,9 +23,7 @@ if TYPE_CHECKING:
     from lmstrix.engine.records import ChatTurn
     from lmstrix.engine.uploads import FileStore, StoredFile
 
-_CHILD: Final = Path(__file__).with_name("document_child.py")
-_OUT_OF_TIME: Final = -signal.SIGXCPU if sys.platform != "win32" else None
-"""How a process ends that has used up its processor time, where the system counts it."""
+_SCRIPT: Final = Path(__file__).with_name("document_script.py")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,17 +33,15 @@ class DocumentLimits:
     A book of 1.2 MB of text unpacks to 4 MB, and is read in 0.23 s of processor time with 31 MB of memory.
 
     Attributes:
-        cpu_s: processor time, in whole seconds, as the system counts it.
-        wall_s: time by the clock, also where the system counts no processor time, and on a machine that is busy.
-        memory_bytes: address space; Python itself takes about 30 MB of it.
+        process: memory and time of the process that reads it.
         max_body_bytes: size of the body when unpacked.
         max_text_bytes: size of the text; four million tokens, more than any context.
         at_once: documents read at the same time, of all clients.
     """
 
-    cpu_s: int = 10
-    wall_s: float = 30.0
-    memory_bytes: int = 512 * 2**20
+    process: ProcessLimits = field(
+        default_factory=lambda: ProcessLimits(memory_bytes=512 * 2**20, cpu_s=10, wall_s=30.0)
+    )
     max_body_bytes: int = 64 * 2**20
     max_text_bytes: int = 16 * 2**20
     at_once: int = 2
@@ -100,34 +94,14 @@ class DocumentReader:
 
     async def _read(self, file: StoredFile) -> str:
         limits = self._limits
-        process = await asyncio.create_subprocess_exec(
-            # Isolated (-I), so that no module of the folder we stand in is executed; without site (-S), to be quick.
-            sys.executable,
-            "-I",
-            "-S",
-            str(_CHILD),
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.DEVNULL,
-        )
-        told = json.dumps(dataclasses.asdict(limits)).encode() + b"\n"
+        told = {"max_body_bytes": limits.max_body_bytes, "max_text_bytes": limits.max_text_bytes}
         try:
-            async with asyncio.timeout(limits.wall_s):
-                answer, _ = await process.communicate(told + file.data)
-        except TimeoutError:
-            raise _stopped(file, f"it takes longer than {limits.wall_s:g} s") from None
-        finally:
-            if process.returncode is None:
-                with contextlib.suppress(ProcessLookupError):
-                    process.kill()
-                await process.wait()
-        if process.returncode == 0:
-            return answer.decode()
-        if process.returncode == 1:
-            raise _stopped(file, answer.decode(errors="replace"))
-        if process.returncode == _OUT_OF_TIME:
-            raise _stopped(file, f"it takes more than {limits.cpu_s} s of processor time")
-        raise _stopped(file, f"its reader ended with code {process.returncode}")
+            answer = await run_limited(_SCRIPT, json.dumps(told).encode() + b"\n" + file.data, limits.process)
+        except (LimitReachedError, LimitedProcessError) as exc:
+            raise _stopped(file, str(exc)) from exc
+        if answer.startswith(b"+"):
+            return answer[1:].decode()
+        raise _stopped(file, answer[1:].decode())
 
 
 def _stopped(file: StoredFile, reason: str) -> EngineFault:

@@ -23,10 +23,12 @@ from lmstrix.engine.catalog import Catalog, CatalogProblem
 from lmstrix.engine.connections import Connections
 from lmstrix.engine.faults import EngineFault
 from lmstrix.engine.identity import PACKAGE
+from lmstrix.engine.just_in_time import JustInTime
 from lmstrix.engine.options import EngineOptions, host_and_port
 from lmstrix.engine.pool import InstancePool
 from lmstrix.engine.protocol.endpoints import namespaces
 from lmstrix.engine.protocol.session import serve_websocket
+from lmstrix.engine.proven_contexts import ProvenContexts
 from lmstrix.engine.rest import add_rest_routes
 from lmstrix.engine.rest.errors import Handler, error_response
 from lmstrix.engine.state import EngineState, LogHub
@@ -52,16 +54,18 @@ _CORS_HEADERS: Final = {
     "Access-Control-Allow-Origin": "*",
     "Access-Control-Allow-Headers": "*",
     "Access-Control-Allow-Methods": "GET, POST, OPTIONS",
+    "Access-Control-Expose-Headers": "*",
 }
 
 
 class EngineServer:
-    """A running engine, from `start` to `close`."""
+    """A running engine, from `start` to `close`; `registry_file` is where LMStrix keeps what its tests found."""
 
     def __init__(
         self,
         options: EngineOptions,
         *,
+        registry_file: Path | None = None,
         on_log: Callable[[LogEvent], None] = lambda _: None,
         shut_down: Callable[[], None] | None = None,
         daemon: bool = False,
@@ -78,8 +82,10 @@ class EngineServer:
             run_dir=self._run_dir,
             on_log=self._logs.publish,
         )
+        contexts = ProvenContexts(registry_file, lambda text: self._logs.server(text, "warn"))
         self._state = EngineState(
             pool=pool,
+            just_in_time=JustInTime(pool, contexts, self._logs.server),
             logs=self._logs,
             catalog_ready=self._catalog_ready,
             open_http=self._open_http,

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
 
     from lmstrix.engine.access import ClientIdentity
+    from lmstrix.engine.just_in_time import JustInTime
     from lmstrix.engine.pool import InstancePool
     from lmstrix.engine.records import LogLevel
 
@@ -94,6 +95,7 @@ class EngineState:
     """
 
     pool: InstancePool
+    just_in_time: JustInTime
     logs: LogHub
     catalog_ready: Callable[[], Awaitable[None]]
     open_http: Callable[[int | None, str, bool], Awaitable[None]]

@@ -1,8 +1,4 @@
-"""The process that reads one Word document: standard library only, started with `python -I`, gone when it has answered.
-
-Protocol: one JSON line of limits on stdin, then the file; the text on stdout and exit code 0, or the reason why there
-is none and exit code 1. It limits its own memory and processor time before it looks at the first byte, so a document
-that is made to explode fails here, where it takes nothing from anybody.
+"""Reads one Word document: standard library only, run by `limited_child.py`, where what explodes hurts nobody.
 
 The body is read as a stream, each piece of text going to the innermost open paragraph: time and memory grow with its
 size, whatever is nested in what.
@@ -10,22 +6,15 @@ size, whatever is nested in what.
 
 from __future__ import annotations
 
-import contextlib
 import io
 import json
-import os
-import signal
-import sys
 import zipfile
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, NoReturn
 from xml.parsers import expat
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-_PR_SET_PDEATHSIG = 1
-_OOM_SCORE = 1000
-"""The first to go when memory runs out: a document can be sent again."""
 _CHUNK_BYTES = 2**16
 _BODY = "word/document.xml"
 _WORD = "http://schemas.openxmlformats.org/wordprocessingml/2006/main "
@@ -117,48 +106,16 @@ def _refuse_doctype(*_: object) -> NoReturn:
     raise RefusedError("it declares a document type, which no Word document does")
 
 
-def main() -> NoReturn:
-    """Read the document on stdin, answer, and end."""
-    limits = json.loads(sys.stdin.buffer.readline())
-    _limit(limits)
-    code = 1
+def answer(request: bytes) -> bytes:
+    """A line of JSON with the limits and the file; "+" and the text, or "-" and the reason why there is none."""
+    line, _, data = request.partition(b"\n")
+    limits = json.loads(line)
     try:
-        answer = word_text(
-            sys.stdin.buffer.read(),
-            max_body_bytes=limits["max_body_bytes"],
-            max_text_bytes=limits["max_text_bytes"],
-        )
-        code = 0
+        text = word_text(data, max_body_bytes=limits["max_body_bytes"], max_text_bytes=limits["max_text_bytes"])
     except RefusedError as exc:
-        answer = str(exc)
-    except MemoryError:
-        answer = f"it needs more than {limits['memory_bytes'] // 2**20} MiB of memory"
+        return f"-{exc}".encode()
+    except MemoryError:  # the process says that itself
+        raise
     except Exception:  # noqa: BLE001 - zipfile and expat raise a dozen kinds; to the client they are one
-        answer = "it is no readable Word document"
-    sys.stdout.buffer.write(answer.encode("utf-8", "replace"))
-    sys.stdout.buffer.flush()
-    os._exit(code)
-
-
-def _limit(limits: Mapping[str, Any]) -> None:
-    """Die with the parent, go first when memory runs out, and take no more memory and processor time than given."""
-    if sys.platform == "linux":
-        import ctypes
-
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:  # noqa: PTH123 - 5 ms less
-            file.write(str(_OOM_SCORE))
-    if sys.platform != "win32":
-        import resource
-
-        # Windows has neither limit: there the parent's clock and the sizes above are what holds.
-        memory_bytes, cpu_s = limits["memory_bytes"], limits["cpu_s"]
-        # The second of grace makes the end a signal of its own, which says why; at the hard limit it is a plain kill.
-        for kind, limit in ((resource.RLIMIT_AS, (memory_bytes,) * 2), (resource.RLIMIT_CPU, (cpu_s, cpu_s + 1))):
-            # macOS refuses to limit the address space; the system may allow less already, and then that stands.
-            with contextlib.suppress(OSError, ValueError):
-                resource.setrlimit(kind, limit)
-
-
-if __name__ == "__main__":
-    main()
+        return b"-it is no readable Word document"
+    return b"+" + text.encode("utf-8", "replace")
