@@ -20,7 +20,7 @@ from lmstrix.engine.llama.process import LlamaProcess
 from lmstrix.engine.records import LoadSettings
 from lmstrix.ground.addresses import host_name
 from tests.engine.pools import SCRIPTED, put, running_pool, scripted_models
-from tests.support.tiny_gguf import tiny_model
+from tests.support.tiny_gguf import tiny_model, write_tiny
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
@@ -46,9 +46,12 @@ class Bench:
         self.http = httpx.Client(base_url=f"http://{engine.address}", timeout=30)
         self._log = log
 
-    def prove(self, length: int, configuration: Configuration = HERE, *, path: str = PATH) -> None:
+    def prove(
+        self, length: int, configuration: Configuration = HERE, *, path: str = PATH, size_bytes: int | None = None
+    ) -> None:
         """Have a test prove a length."""
-        facts = ModelFacts(path=path, model_key="x", size_bytes=(self.models / path).stat().st_size)
+        size_bytes = (self.models / path).stat().st_size if size_bytes is None else size_bytes
+        facts = ModelFacts(path=path, model_key="x", size_bytes=size_bytes)
         result = ContextResult(
             configuration=configuration,
             outcome="ok",
@@ -168,6 +171,17 @@ def test_another_file_in_the_place_of_the_tested_one_is_untested(bench: Bench) -
     with (bench.models / PATH).open("ab") as file:
         file.write(bytes(64))
     assert context_of(bench.ask()) == (4096, "default")
+
+
+def test_a_model_in_several_files_is_one_file_as_tested(bench: Bench) -> None:
+    folder = bench.models / "acme/split-GGUF"
+    folder.mkdir()
+    write_tiny(folder / "split-f16.gguf", tensors_per_file=4)
+    shards = sorted(folder.iterdir())
+    assert len(shards) > 1
+    path, size = shards[0].relative_to(bench.models).as_posix(), sum(shard.stat().st_size for shard in shards)
+    bench.prove(1024, path=path, size_bytes=size)
+    assert context_of(bench.ask("split")) == (1024, "tested")
 
 
 def test_never_more_than_the_model_declares(bench: Bench) -> None:
