@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import base64
+from typing import TYPE_CHECKING, Any
+
 import pytest
 
+from lmstrix.engine import EmbeddedEngine
 from lmstrix.engine.access import ClientIdentity
 from lmstrix.engine.faults import EngineFault
 from lmstrix.engine.state import ClientFiles
 from lmstrix.engine.uploads import FileStore, FileType, UploadLimits, sniff
+from tests.engine.raw_client import connected
 from tests.engine.word_files import docx
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.engine.raw_client import RawClient
 
 
 @pytest.mark.parametrize(
@@ -100,3 +110,44 @@ def test_the_text_of_a_document_counts_and_goes_with_it() -> None:
     store.add("b", b"1")
     assert store.known_text(document) is None
     store.add("c", b"123456789")
+
+
+async def test_refusals_reach_the_client_and_its_share_is_free_when_it_has_gone(
+    models_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lmstrix.engine.state.UploadLimits", limits)
+
+    async def upload(client: RawClient, size: int) -> dict[str, Any]:
+        content = base64.b64encode(bytes(size)).decode()
+        return await client.rpc("uploadFileBase64", {"name": "a.bin", "contentBase64": content})
+
+    other = {"authVersion": 1, "clientIdentifier": "guest:other", "clientPasskey": "secret"}
+    with EmbeddedEngine(models_dir) as engine:
+        async with connected(engine.address, "files") as first:
+            assert (
+                "it has 11 B, and one client's uploads may take 10 B together"
+                in (await upload(first, 11))["error"]["title"]
+            )
+            assert (await upload(first, 10))["type"] == "rpcResult"
+            async with connected(engine.address, "files", other) as second:
+                refused = (await upload(second, 10))["error"]
+                assert refused["title"].startswith("No room for a.bin: uploads of all clients may take")
+                assert refused["suggestion"] == "Try again when another client has left."
+        async with connected(engine.address, "files", other) as second:
+            assert (await upload(second, 10))["type"] == "rpcResult"
+
+
+@pytest.mark.parametrize("content", ["!", "QQ", "QQ==QQ==", "QUJD" * 2**18 + "=", "Q=" * 2**20])
+async def test_what_is_no_base64_is_refused(engine: EmbeddedEngine, content: str) -> None:
+    async with connected(engine.address, "files") as client:
+        answer = await client.rpc("uploadFileBase64", {"name": "a", "contentBase64": content})
+    assert answer["error"]["title"] == "contentBase64 is not valid base64."
+
+
+async def test_a_file_of_several_slices_arrives_whole(engine: EmbeddedEngine) -> None:
+    text = "".join(f"line {number}\n" for number in range(200_000))
+    async with connected(engine.address, "files") as client:
+        content = base64.b64encode(text.encode()).decode()
+        stored = (await client.rpc("uploadFileBase64", {"name": "a.txt", "contentBase64": content}))["result"]
+        messages, _ = await client.channel("parseDocument", {"fileIdentifier": stored["identifier"]})
+    assert messages[-1]["content"] == text

@@ -13,6 +13,7 @@ from pathlib import PurePath
 from typing import Literal
 
 from lmstrix.engine.faults import EngineFault
+from lmstrix.ground.units import format_bytes
 
 FileType = Literal["image", "text/plain", "application/pdf", "application/word", "text/other", "unknown"]
 
@@ -74,8 +75,8 @@ class FileStore:
         limits, ledger = self._limits, self._ledger
         if len(data) > limits.client_bytes:
             raise EngineFault(
-                f"No room for {name}: it has {_mib(len(data))}, and one client's uploads may take "
-                f"{_mib(limits.client_bytes)} together.",
+                f"No room for {name}: it has {format_bytes(len(data))}, and one client's uploads may take "
+                f"{format_bytes(limits.client_bytes)} together.",
                 kind="refused",
             )
         while self._files and (
@@ -85,8 +86,8 @@ class FileStore:
         # Own files only make room: what another client holds may be in use.
         if ledger.held_bytes + len(data) > limits.all_bytes or ledger.held_files >= limits.all_files:
             raise EngineFault(
-                f"No room for {name}: uploads of all clients may take {_mib(limits.all_bytes)} in "
-                f"{limits.all_files} files together, and they hold {_mib(ledger.held_bytes)} in {ledger.held_files}.",
+                f"No room for {name}: uploads of all clients may take {format_bytes(limits.all_bytes)} in "
+                f"{limits.all_files} files together, and they hold {format_bytes(ledger.held_bytes)} in {ledger.held_files}.",
                 kind="refused",
                 suggestion="Try again when another client has left.",
             )
@@ -138,10 +139,6 @@ class FileStore:
         self._held_bytes += size_bytes
         self._ledger.held_bytes += size_bytes
         self._ledger.held_files += files
-
-
-def _mib(size_bytes: int) -> str:
-    return f"{size_bytes / 2**20:.4g} MiB"
 
 
 def no_such_upload(identifier: str | None) -> EngineFault:
