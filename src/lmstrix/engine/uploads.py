@@ -87,7 +87,8 @@ class FileStore:
         if ledger.held_bytes + len(data) > limits.all_bytes or ledger.held_files >= limits.all_files:
             raise EngineFault(
                 f"No room for {name}: uploads of all clients may take {format_bytes(limits.all_bytes)} in "
-                f"{limits.all_files} files together, and they hold {format_bytes(ledger.held_bytes)} in {ledger.held_files}.",
+                f"{limits.all_files} files together, and they hold "
+                f"{format_bytes(ledger.held_bytes)} in {ledger.held_files}.",
                 kind="refused",
                 suggestion="Try again when another client has left.",
             )
