@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 import lmstudio
 import pytest
 from lmstudio import LLM, AsyncClient, Chat, Client, LlmLoadModelConfig
+from lmstudio.history import FileHandle
 
 from tests.engine.conftest import EMBEDDING, SCRIPTED, TINY
+from tests.engine.word_files import docx, paragraph
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -82,6 +84,33 @@ class TestModels:
         tokens = model.tokenize("hello world")
         assert len(tokens) == model.count_tokens("hello world")
         assert "hello" in model.apply_prompt_template("hello")
+
+    def test_a_template_with_files_nobody_uploaded_shows_the_rest(self, client: Client) -> None:
+        chat = Chat("Be brief.")
+        chat.add_user_message("hello")
+        chat.add_user_message(
+            FileHandle(name="some.txt", identifier="some-file", size_bytes=100, file_type="text/plain")
+        )
+        model = client.llm.model(SCRIPTED)
+        assert "hello" in model.apply_prompt_template(chat)
+        with pytest.raises(lmstudio.LMStudioServerError, match="some-file"):
+            model.respond(chat)
+
+    def test_a_template_with_an_uploaded_document_shows_its_text(self, client: Client) -> None:
+        handle = client._prepare_file(docx(paragraph("hello from Word")), "a.docx")
+        chat = Chat()
+        chat.add_user_message(handle)
+        assert "hello from Word" in client.llm.model(SCRIPTED).apply_prompt_template(chat)
+
+    def test_embedding_tokens_include_the_markers_that_a_count_leaves_out(self, client: Client) -> None:
+        model = client.embedding.model(EMBEDDING, config={"contextLength": 128})
+        tokens = model.tokenize("hello")
+        assert len(tokens) == model.count_tokens("hello") + 2
+        assert tokens[0] != tokens[-1]
+        several = model.tokenize(["hello", "world"])
+        assert several[0] == tokens
+        assert isinstance(several[1], list)
+        assert (several[1][0], several[1][-1]) == (tokens[0], tokens[-1])
 
     def test_embeddings(self, client: Client) -> None:
         model = client.embedding.model(EMBEDDING, config={"contextLength": 128})

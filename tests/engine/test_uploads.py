@@ -1,23 +1,24 @@
-"""Uploaded files: what they are, their text, and that they do not outstay their client."""
+"""Uploaded files: what they are, how many there may be, and that they do not outstay their client."""
 
 from __future__ import annotations
 
-import io
-import zipfile
+import base64
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from lmstrix.engine import EmbeddedEngine
+from lmstrix.engine.access import ClientIdentity
 from lmstrix.engine.faults import EngineFault
-from lmstrix.engine.uploads import FileStore, FileType, sniff
+from lmstrix.engine.state import ClientFiles
+from lmstrix.engine.uploads import FileStore, FileType, UploadLimits, sniff
+from tests.engine.raw_client import connected
+from tests.engine.word_files import docx
 
-WORD = '<w:document xmlns:w="http://schemas.openxmlformats.org/wordprocessingml/2006/main"><w:body>{}</w:body></w:document>'
+if TYPE_CHECKING:
+    from pathlib import Path
 
-
-def docx(body: str, *, head: str = "") -> bytes:
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr("word/document.xml", head + WORD.format(body))
-    return buffer.getvalue()
+    from tests.engine.raw_client import RawClient
 
 
 @pytest.mark.parametrize(
@@ -55,31 +56,98 @@ def test_a_stored_file_is_found_again_and_gone_after_close() -> None:
     assert caught.value.kind == "not_found"
 
 
-def test_text_is_read_from_documents() -> None:
-    store = FileStore()
-    assert store.text_of(store.add("a.md", b"\xef\xbb\xbf# Hi").identifier) == "# Hi"
-    body = "<w:p><w:r><w:t>One </w:t></w:r><w:r><w:t>line</w:t></w:r></w:p><w:p/><w:p><w:r><w:t>&lt;3</w:t></w:r></w:p>"
-    assert store.text_of(store.add("a.docx", docx(body)).identifier) == "One line\n\n<3"
+def limits(**changed: int) -> UploadLimits:
+    return UploadLimits(**{"client_bytes": 10, "client_files": 3, "all_bytes": 15, "all_files": 4} | changed)
 
 
-@pytest.mark.parametrize(("name", "data"), [("a.pdf", b"%PDF-1.7"), ("a.png", b"\x89PNG\r\n\x1a\n"), ("a.bin", b"\0")])
-def test_what_has_no_text_is_refused_by_name(name: str, data: bytes) -> None:
-    store = FileStore()
-    with pytest.raises(EngineFault, match=name) as caught:
-        store.text_of(store.add(name, data).identifier)
-    assert caught.value.kind == "unsupported"
+def test_a_client_keeps_its_newest_files() -> None:
+    store = FileStore(limits())
+    first, second = store.add("a", b"1234"), store.add("b", b"1234")
+    third = store.add("c", b"1234")
+    assert first.identifier not in store
+    with pytest.raises(EngineFault, match=first.identifier) as caught:
+        store.get(first.identifier)
+    assert "new uploads take the place of a client's oldest" in str(caught.value.suggestion)
+    assert second.identifier in store
+    assert third.identifier in store
+    store.add("d", b"")
+    store.add("e", b"")
+    assert second.identifier not in store, "three files are as many as there may be"
 
 
-@pytest.mark.parametrize("body", ["<w:p>", "&bomb;"], ids=["torn", "entities"])
-def test_a_damaged_or_hostile_document_is_refused(body: str) -> None:
-    store = FileStore()
-    bomb = '<!DOCTYPE x [<!ENTITY bomb "boom">]>' if "bomb" in body else ""
-    with pytest.raises(EngineFault, match="no readable Word document"):
-        store.text_of(store.add("a.docx", docx(body, head=bomb)).identifier)
+def test_a_file_that_can_never_fit_drops_nothing() -> None:
+    store = FileStore(limits())
+    kept = store.add("a", b"1234")
+    with pytest.raises(EngineFault, match=r"No room for b: it has .* one client's uploads may take") as caught:
+        store.add("b", b"12345678901")
+    assert caught.value.kind == "refused"
+    assert kept.identifier in store
 
 
-def test_uploads_have_a_limit() -> None:
-    store = FileStore(max_bytes=10)
-    store.add("a", b"12345678")
-    with pytest.raises(EngineFault, match="No room"):
-        store.add("b", b"123")
+@pytest.mark.parametrize(("sizes", "one_more"), [((8,), 8), ((0, 0, 0), 0)], ids=["bytes", "count"])
+def test_clients_together_have_a_bound_and_one_that_leaves_frees_its_share(
+    sizes: tuple[int, ...], one_more: int
+) -> None:
+    files = ClientFiles(limits(all_files=3))
+    ann, ben = (ClientIdentity(identifier=name, passkey="x") for name in ("ann", "ben"))
+    with files.connected(ben):
+        with files.connected(ann):
+            kept = [files.of(ann).add("a", bytes(size)) for size in sizes]
+            with pytest.raises(EngineFault, match=r"uploads of all clients may take .* they hold") as caught:
+                files.of(ben).add("b", bytes(one_more))
+            assert caught.value.suggestion == "Try again when another client has left."
+            assert all(file.identifier in files.of(ann) for file in kept)
+        assert files.of(ben).add("b", bytes(one_more)).size_bytes == one_more
+
+
+def test_the_text_of_a_document_counts_and_goes_with_it() -> None:
+    store = FileStore(limits())
+    document = store.add("a.docx", b"1234").identifier
+    store.keep_text(document, "too long to keep")
+    assert store.known_text(document) is None
+    store.keep_text(document, "six by")
+    assert store.known_text(document) == "six by"
+    store.add("b", b"1")
+    assert store.known_text(document) is None
+    store.add("c", b"123456789")
+
+
+async def test_refusals_reach_the_client_and_its_share_is_free_when_it_has_gone(
+    models_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lmstrix.engine.state.UploadLimits", limits)
+
+    async def upload(client: RawClient, size: int) -> dict[str, Any]:
+        content = base64.b64encode(bytes(size)).decode()
+        return await client.rpc("uploadFileBase64", {"name": "a.bin", "contentBase64": content})
+
+    other = {"authVersion": 1, "clientIdentifier": "guest:other", "clientPasskey": "secret"}
+    with EmbeddedEngine(models_dir) as engine:
+        async with connected(engine.address, "files") as first:
+            assert (
+                "it has 11 B, and one client's uploads may take 10 B together"
+                in (await upload(first, 11))["error"]["title"]
+            )
+            assert (await upload(first, 10))["type"] == "rpcResult"
+            async with connected(engine.address, "files", other) as second:
+                refused = (await upload(second, 10))["error"]
+                assert refused["title"].startswith("No room for a.bin: uploads of all clients may take")
+                assert refused["suggestion"] == "Try again when another client has left."
+        async with connected(engine.address, "files", other) as second:
+            assert (await upload(second, 10))["type"] == "rpcResult"
+
+
+@pytest.mark.parametrize("content", ["!", "QQ", "QQ==QQ==", "QUJD" * 2**18 + "=", "Q=" * 2**20])
+async def test_what_is_no_base64_is_refused(engine: EmbeddedEngine, content: str) -> None:
+    async with connected(engine.address, "files") as client:
+        answer = await client.rpc("uploadFileBase64", {"name": "a", "contentBase64": content})
+    assert answer["error"]["title"] == "contentBase64 is not valid base64."
+
+
+async def test_a_file_of_several_slices_arrives_whole(engine: EmbeddedEngine) -> None:
+    text = "".join(f"line {number}\n" for number in range(200_000))
+    async with connected(engine.address, "files") as client:
+        content = base64.b64encode(text.encode()).decode()
+        stored = (await client.rpc("uploadFileBase64", {"name": "a.txt", "contentBase64": content}))["result"]
+        messages, _ = await client.channel("parseDocument", {"fileIdentifier": stored["identifier"]})
+    assert messages[-1]["content"] == text

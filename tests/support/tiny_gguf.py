@@ -82,7 +82,7 @@ def write_model(
     writer.add_file_type(LlamaFileType.MOSTLY_F16)
     for key, value in model.metadata.items():
         _add(writer, f"{architecture}.{key}", value)
-    add_vocabulary(writer, words, chat_template=chat_template)
+    add_vocabulary(writer, words, chat_template=chat_template, markers=architecture == "bert")
     for tensor_name, values in model.tensors.items():
         writer.add_tensor(tensor_name, values)
     writer.write_header_to_file()

@@ -87,8 +87,8 @@ def vocabulary(*, pieces: tuple[str, ...] = (), controls: tuple[str, ...] = (), 
     return Vocabulary(tokens=tuple(tokens), types=tuple(tokens.values()), merges=tuple(merges))
 
 
-def add_vocabulary(writer: GGUFWriter, words: Vocabulary, *, chat_template: str | None) -> None:
-    """Write the tokenizer section."""
+def add_vocabulary(writer: GGUFWriter, words: Vocabulary, *, chat_template: str | None, markers: bool = False) -> None:
+    """Write the tokenizer section; with `markers`, a text stands between two control tokens, as encoders want it."""
     writer.add_tokenizer_model("gpt2")
     writer.add_tokenizer_pre("gpt-2")
     writer.add_token_list(list(words.tokens))
@@ -97,7 +97,8 @@ def add_vocabulary(writer: GGUFWriter, words: Vocabulary, *, chat_template: str 
     writer.add_bos_token_id(words.id_of(END_OF_TEXT))
     writer.add_eos_token_id(words.id_of(TURN_END))
     writer.add_pad_token_id(words.id_of(END_OF_TEXT))
-    writer.add_add_bos_token(False)
+    writer.add_add_bos_token(markers)
+    writer.add_add_eos_token(markers)
     writer.add_token_type_count(TOKEN_TYPE_COUNT)
     if chat_template is not None:
         writer.add_chat_template(chat_template)

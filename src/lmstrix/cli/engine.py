@@ -11,8 +11,11 @@ from lmstrix.cli.options import ListenOptions
 from lmstrix.ground.ranges import COUNT_OR_NONE
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from lmstrix.engine.daemon import EngineStatus
     from lmstrix.engine.options import EngineOptions
+    from lmstrix.reports.machine import HeldRow
 
 
 def run(cli: CommandLine, /, *, listen: ListenOptions) -> None:
@@ -45,8 +48,17 @@ def stop(cli: CommandLine, /) -> None:
 def status(cli: CommandLine, /) -> None:
     """Show whether the embedded engine runs, where, and what it holds."""
     from lmstrix.engine.daemon import engine_status
+    from lmstrix.engine.held_models import held_models
+    from lmstrix.reports.machine import HeldRow
 
-    _show(cli, engine_status(cli.paths.home))
+    status = engine_status(cli.paths.home)
+    held = held_models(status, api_token=cli.settings.api_token)
+    rows = (
+        None if held is None else [HeldRow(each.instance_id, each.context_length, each.context_source) for each in held]
+    )
+    _show(cli, status, rows)
+    if status.running and rows is None:
+        cli.console.note("the engine does not tell what it holds: set LMSTRIX_API_TOKEN if it asks for a token")
 
 
 def logs(cli: CommandLine, /, *, follow: bool = False, lines: Annotated[int, COUNT_OR_NONE] = 50) -> None:
@@ -77,9 +89,14 @@ def _engine_options(cli: CommandLine, listen: ListenOptions) -> EngineOptions:
     )
 
 
-def _show(cli: CommandLine, status: EngineStatus) -> None:
+def _show(cli: CommandLine, status: EngineStatus, models: Sequence[HeldRow] | None = None) -> None:
     from lmstrix.reports.machine import show_engine
 
     show_engine(
-        cli.console, running=status.running, address=status.address, pid=status.pid, models_dir=status.models_dir
+        cli.console,
+        running=status.running,
+        address=status.address,
+        pid=status.pid,
+        models_dir=status.models_dir,
+        models=models,
     )

@@ -23,6 +23,7 @@ from lmstrix.engine.options import EngineOptions, host_and_port
 from lmstrix.engine.requirements import check_requirements
 from lmstrix.ground.errors import EngineError
 from lmstrix.ground.files import write_whole
+from lmstrix.ground.paths import REGISTRY_FILE
 from lmstrix.ground.version import __version__
 
 if TYPE_CHECKING:
@@ -211,7 +212,9 @@ async def _serve(
 
     stopped = asyncio.Event()
     _on_stop_signals(stopped.set)
-    server = EngineServer(options, on_log=on_log, shut_down=stopped.set, daemon=True)
+    server = EngineServer(
+        options, registry_file=home / REGISTRY_FILE, on_log=on_log, shut_down=stopped.set, daemon=True
+    )
     await server.start()
     try:
         _write_state(home, server.host, server.port, options.models_dir)

@@ -26,7 +26,8 @@ class EmbeddedEngine:
     """A server of the models in `models_dir`, from entering the context to leaving it.
 
     `memory_limit` is what all models together may take, in bytes. With `port` 0 a free one is taken. An `api_token`
-    (sk-lm-…) is asked of every client. `on_log` gets every line of the engine's log, on the engine's thread.
+    (sk-lm-…) is asked of every client. Models that load because a REST request names them get the context length that
+    tests kept in `registry_file` have proven. `on_log` gets every line of the engine's log, on the engine's thread.
     """
 
     def __init__(
@@ -40,6 +41,7 @@ class EmbeddedEngine:
         cors: bool = False,
         default_context_length: int = SERVER_DEFAULT_CONTEXT_LENGTH,
         jit_ttl_s: float | None = DEFAULT_JIT_TTL_S,
+        registry_file: str | Path | None = None,
         on_log: Callable[[LogEvent], None] | None = None,
     ) -> None:
         check_requirements()
@@ -54,6 +56,7 @@ class EmbeddedEngine:
             jit_ttl_s=jit_ttl_s,
         )
         self._options.check()
+        self._registry_file = None if registry_file is None else Path(registry_file)
         self._on_log = on_log
         self._server: EngineServer | None = None
         self._stop: Callable[[], object] | None = None
@@ -119,7 +122,7 @@ class EmbeddedEngine:
         from lmstrix.engine.server import EngineServer
 
         loop, stopped = asyncio.get_running_loop(), asyncio.Event()
-        server = EngineServer(self._options, on_log=self._on_log or (lambda _: None))
+        server = EngineServer(self._options, registry_file=self._registry_file, on_log=self._on_log or (lambda _: None))
         await server.start()
         try:
             self._server = server

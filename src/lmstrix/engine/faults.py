@@ -16,6 +16,7 @@ FaultKind: TypeAlias = Literal[
     "unloaded",
     "cancelled",
     "invalid",
+    "timeout",
     "unsupported",
     "not_implemented",
     "internal",

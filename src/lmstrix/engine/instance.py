@@ -15,7 +15,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from lmstrix.engine.llama.process import LlamaProcess
-    from lmstrix.engine.records import CatalogEntry, LoadSettings, LogType, PredictionInput, PredictionStats
+    from lmstrix.engine.records import (
+        CatalogEntry,
+        ContextSource,
+        LoadSettings,
+        LogType,
+        PredictionInput,
+        PredictionStats,
+    )
     from lmstrix.engine.uploads import FileStore
     from lmstrix.ground.types import MemoryLimit
 
@@ -25,6 +32,7 @@ class Instance:
 
     `memory_bytes` is what was predicted, and so what it counts for against the engine's limit; `touched_later_bytes` is
     what its first prompt makes resident beside the compute buffer; its readings are of the kind `limited_by` names.
+    `context_source` says where its context length is from.
     """
 
     def __init__(
@@ -39,6 +47,7 @@ class Instance:
         limited_by: MemoryLimit,
         ttl_s: float | None,
         jit: bool,
+        context_source: ContextSource,
         on_idle: Callable[[Instance], None],
         on_log: Callable[[LogEvent], None],
     ) -> None:
@@ -56,6 +65,7 @@ class Instance:
         self.limited_by = limited_by
         self.ttl_s = ttl_s
         self.jit = jit
+        self.context_source: ContextSource = context_source
         self._on_log = on_log
 
     def predict(self, request: PredictionInput, *, files: FileStore | None = None) -> Prediction:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
+import functools
 import os
 import shutil
 import tempfile
@@ -38,7 +40,7 @@ if TYPE_CHECKING:
 
     from lmstrix.engine.catalog import Catalog
     from lmstrix.engine.llama.process import OnProgress
-    from lmstrix.engine.records import LogLevel
+    from lmstrix.engine.records import ContextSource, LogLevel
     from lmstrix.ground.types import InstanceMemory, MemoryLimit, ModelKind, ServerMemory
 
 _MAX_RUN_DIR_BYTES = 80
@@ -158,6 +160,7 @@ class InstancePool:
         ttl_s: float | None = None,
         on_progress: OnProgress | None = None,
         jit: bool = False,
+        context_source: ContextSource | None = None,
     ) -> Instance:
         """Load a new instance. Raises `EngineFault`; cancelled, nothing stays."""
         entry = self.catalog.find(model_key, kind=kind)
@@ -181,6 +184,7 @@ class InstancePool:
                 limited_by=self._limited_by,
                 ttl_s=ttl_s,
                 jit=jit,
+                context_source=context_source or ("default" if settings.context_length is None else "asked"),
                 on_idle=self._on_idle,
                 on_log=self._on_log,
             )
@@ -199,13 +203,15 @@ class InstancePool:
         *,
         kind: ModelKind | None = None,
         ttl_s: float | None = None,
+        proven_length: Callable[[CatalogEntry], Awaitable[int | None]] | None = None,
         on_start: Callable[[str, CatalogEntry], Awaitable[None]] | None = None,
         on_evict: Callable[[Instance], Awaitable[None]] | None = None,
         on_progress: OnProgress | None = None,
     ) -> tuple[Instance, bool]:
         """The instance that answers to `name`, loaded now if none does (then True). Its settings are not compared.
 
-        A model loaded this way makes room for the next one, unless it is busy.
+        A model loaded this way makes room for the next one, unless it is busy. Where `settings` name no context, the
+        model gets its proven length if it has one, or what of that fits.
         """
         with contextlib.suppress(EngineFault):
             return self.find(name, kind=kind), False
@@ -220,8 +226,33 @@ class InstancePool:
                 if on_evict:
                     await on_evict(other)
                 await self._remove(other)
-            key = entry.model_key
-            return await self.load(key, settings, kind=kind, ttl_s=ttl_s, on_progress=on_progress, jit=True), True
+            load = functools.partial(
+                self.load, entry.model_key, kind=kind, ttl_s=ttl_s, on_progress=on_progress, jit=True
+            )
+            proven = None
+            if proven_length is not None and settings.context_length is None:
+                proven = await proven_length(entry)
+            return await (load(settings) if proven is None else self._load_proven(load, entry, settings, proven)), True
+
+    async def _load_proven(
+        self, load: Callable[..., Awaitable[Instance]], entry: CatalogEntry, settings: LoadSettings, proven: int
+    ) -> Instance:
+        """Load with the proven context, or half of it, and so on down to the default, which has to load."""
+        length = proven
+        while length > self.default_context_length:
+            wished = dataclasses.replace(settings, context_length=length)
+            if self._estimate(entry, self._effective(entry, wished)).passes_guardrails:
+                try:
+                    return await load(wished, context_source="tested" if length == proven else "reduced")
+                except EngineFault as fault:
+                    if fault.kind not in ("refused", "load_failed"):
+                        raise
+                    # Less memory is free than was thought: every further try takes as long and may fail as well.
+                    break
+            length //= 2
+        length = min(proven, self.default_context_length)
+        source: ContextSource = "tested" if length == proven else "reduced"
+        return await load(dataclasses.replace(settings, context_length=length), context_source=source)
 
     async def unload(self, identifier: str) -> None:
         """Unload the instance called exactly that."""

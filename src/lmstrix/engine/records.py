@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 LogType = Literal["llm.prediction.input", "llm.prediction.output", "server.log", "runtime.log"]
 LogLevel = Literal["debug", "info", "warn", "error"]
+ContextSource = Literal["asked", "tested", "reduced", "default"]
+"""Where an instance's context length is from; "reduced": less than the tested one, which did not fit."""
 ReasoningType = Literal["none", "reasoning", "reasoningStartTag", "reasoningEndTag"]
 """What a piece of generated text is: "none" is the answer itself."""
 

@@ -20,13 +20,16 @@ from aiohttp import web
 
 from lmstrix.engine import access
 from lmstrix.engine.catalog import Catalog, CatalogProblem
+from lmstrix.engine.connections import Connections
 from lmstrix.engine.faults import EngineFault
 from lmstrix.engine.identity import PACKAGE
+from lmstrix.engine.just_in_time import JustInTime
 from lmstrix.engine.loop_watch import LoopWatch
 from lmstrix.engine.options import EngineOptions, host_and_port
 from lmstrix.engine.pool import InstancePool
 from lmstrix.engine.protocol.endpoints import namespaces
 from lmstrix.engine.protocol.session import serve_websocket
+from lmstrix.engine.proven_contexts import ProvenContexts
 from lmstrix.engine.rest import add_rest_routes
 from lmstrix.engine.rest.errors import Handler, error_response
 from lmstrix.engine.state import EngineState, LogHub
@@ -37,26 +40,33 @@ from lmstrix.ground.version import __version__
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from lmstrix.engine.access import ClientIdentity
     from lmstrix.engine.records import LogEvent
 
 MAX_MESSAGE_BYTES: Final = 64 * 2**20
 _SHUTDOWN_S: Final = 2.0
+_CLOSING_S: Final = 2.0
+"""How long a websocket may take to say goodbye."""
+_LINGERING_S: Final = 5.0
+"""How long the rest of a body is read that nobody wants, so that its sender gets to read the refusal."""
 _ANY_ADDRESS: Final = "0.0.0.0"  # noqa: S104 - compared only
 _OPEN_PATHS: Final = frozenset({"/lmstudio-greeting", "/lms-status"})
 _CORS_HEADERS: Final = {
     "Access-Control-Allow-Origin": "*",
     "Access-Control-Allow-Headers": "*",
     "Access-Control-Allow-Methods": "GET, POST, OPTIONS",
+    "Access-Control-Expose-Headers": "*",
 }
 
 
 class EngineServer:
-    """A running engine, from `start` to `close`."""
+    """A running engine, from `start` to `close`; `registry_file` is where LMStrix keeps what its tests found."""
 
     def __init__(
         self,
         options: EngineOptions,
         *,
+        registry_file: Path | None = None,
         on_log: Callable[[LogEvent], None] = lambda _: None,
         shut_down: Callable[[], None] | None = None,
         daemon: bool = False,
@@ -73,8 +83,10 @@ class EngineServer:
             run_dir=self._run_dir,
             on_log=self._logs.publish,
         )
+        contexts = ProvenContexts(registry_file, lambda text: self._logs.server(text, "warn"))
         self._state = EngineState(
             pool=pool,
+            just_in_time=JustInTime(pool, contexts, self._logs.server),
             logs=self._logs,
             catalog_ready=self._catalog_ready,
             open_http=self._open_http,
@@ -88,7 +100,9 @@ class EngineServer:
         self._websockets: weakref.WeakSet[web.WebSocketResponse] = weakref.WeakSet()
         self._cors_ports: set[int] = set()
         self._runner: web.AppRunner | None = None
-        self._further: web.SockSite | None = None
+        self._connections = Connections(lambda text: self._logs.server(text, "warn"))
+        self._listening: asyncio.Server | None = None
+        self._further: asyncio.Server | None = None
         self._scan: asyncio.Task[None] | None = None
         self._watching: asyncio.Task[None] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -122,9 +136,10 @@ class EngineServer:
                 logger=_quiet_logger(),
                 shutdown_timeout=_SHUTDOWN_S,
                 handler_cancellation=True,  # a REST client that goes stops its prediction
+                lingering_time=_LINGERING_S,
             )
             await self._runner.setup()
-            await web.SockSite(self._runner, listener).start()
+            self._listening = await self._connections.listen(listener, self._runner)
         except BaseException:
             listener.close()
             await self.close()
@@ -135,6 +150,9 @@ class EngineServer:
         """Stop answering and end every model."""
         if self._watching is not None:
             self._watching.cancel()
+        for listening in (self._listening, self._further):
+            if listening is not None:
+                listening.close()
         # Told before the socket breaks, so that clients report an end and not a failure.
         closing = [websocket.close(code=1001, message=b"the engine stops") for websocket in self._websockets]
         with contextlib.suppress(TimeoutError):
@@ -161,16 +179,15 @@ class EngineServer:
             listener = _listener(host, port or 0)
         except EngineError as exc:
             raise EngineFault(str(exc), kind="refused") from exc
-        self._further = web.SockSite(self._runner, listener)
         if cors:
             self._cors_ports.add(listener.getsockname()[1])
-        await self._further.start()
+        self._further = await self._connections.listen(listener, self._runner)
 
     async def _close_http(self) -> None:
         """Give the further port up."""
         if self._further is not None:
             further, self._further = self._further, None
-            await further.stop()
+            further.close()
             self._cors_ports &= {self.port}
 
     async def _catalog_ready(self) -> None:
@@ -190,7 +207,7 @@ class EngineServer:
             self._logs.server(line, "warn")
 
     def _application(self) -> web.Application:
-        application = web.Application(client_max_size=MAX_MESSAGE_BYTES, middlewares=[self._guard])
+        application = web.Application(client_max_size=MAX_MESSAGE_BYTES, middlewares=[self._attend, self._guard])
         application.on_response_prepare.append(self._add_cors_headers)
         application.router.add_get("/lmstudio-greeting", self._greet)
         application.router.add_get("/lms-status", self._tell_status)
@@ -199,6 +216,15 @@ class EngineServer:
         add_rest_routes(application, self._state)
         application.router.add_route("*", "/{path:.*}", self._refuse_path)
         return application
+
+    @web.middleware
+    async def _attend(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """Tell the connection that its request has come, and when it has been answered."""
+        connection = self._connections.of(request)
+        if connection is None:
+            return await handler(request)
+        with connection.answering():
+            return await handler(request)
 
     @web.middleware
     async def _guard(self, request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -224,6 +250,9 @@ class EngineServer:
             if refusal is not None:
                 return error_response(401, "invalid_request", refusal, code="invalid_api_key")
             await self._catalog_ready()
+        connection = self._connections.of(request)
+        if connection is not None:
+            connection.expect_body(request)
         return await handler(request)
 
     def _allows_pages(self, request: web.Request) -> bool:
@@ -245,16 +274,26 @@ class EngineServer:
         return web.json_response({"error": text}, status=404)
 
     async def _serve_namespace(self, request: web.Request) -> web.StreamResponse:
-        websocket = web.WebSocketResponse(max_msg_size=MAX_MESSAGE_BYTES, compress=False)
+        websocket = web.WebSocketResponse(timeout=_CLOSING_S, max_msg_size=MAX_MESSAGE_BYTES, compress=False)
         # A plain GET, for example by someone who opens the address in a browser.
         if not websocket.can_prepare(request):
             return await self._refuse_path(request)
         await websocket.prepare(request)
         self._websockets.add(websocket)
+        connection = self._connections.of(request)
+        if connection is not None:
+            connection.expect_authentication()
+
+        def authenticate(client: ClientIdentity) -> str | None:
+            refusal = access.frame_refusal(self._options.api_token, client)
+            if refusal is None and connection is not None:
+                connection.settle()
+            return refusal
+
         await serve_websocket(
             websocket,
             self._namespaces[request.path.strip("/")],
-            authenticate=lambda client: access.frame_refusal(self._options.api_token, client),
+            authenticate=authenticate,
             connected=self._state.files.connected,
             log=lambda text: self._logs.server(text, "warn"),
         )

@@ -7,13 +7,15 @@ import contextlib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
+from lmstrix.engine.documents import DocumentReader
 from lmstrix.engine.records import LogEvent
-from lmstrix.engine.uploads import FileStore
+from lmstrix.engine.uploads import FileStore, UploadLedger, UploadLimits
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
 
     from lmstrix.engine.access import ClientIdentity
+    from lmstrix.engine.just_in_time import JustInTime
     from lmstrix.engine.loop_watch import LoopWatch
     from lmstrix.engine.pool import InstancePool
     from lmstrix.engine.records import LogLevel
@@ -56,7 +58,9 @@ class LogHub:
 class ClientFiles:
     """A file store for each client, shared by its connections, forgotten with the last of them."""
 
-    def __init__(self) -> None:
+    def __init__(self, limits: UploadLimits | None = None) -> None:
+        self._limits = limits or UploadLimits()
+        self._ledger = UploadLedger()
         self._stores: dict[ClientIdentity, FileStore] = {}
         self._connections: dict[ClientIdentity, int] = {}
 
@@ -77,7 +81,9 @@ class ClientFiles:
 
     def of(self, client: ClientIdentity) -> FileStore:
         """The store of a connected client."""
-        return self._stores.setdefault(client, FileStore())
+        if client not in self._stores:
+            self._stores[client] = FileStore(self._limits, self._ledger)
+        return self._stores[client]
 
 
 @dataclass(kw_only=True)
@@ -90,6 +96,7 @@ class EngineState:
     """
 
     pool: InstancePool
+    just_in_time: JustInTime
     logs: LogHub
     catalog_ready: Callable[[], Awaitable[None]]
     open_http: Callable[[int | None, str, bool], Awaitable[None]]
@@ -99,4 +106,5 @@ class EngineState:
     jit_ttl_s: float | None
     loop_watch: LoopWatch
     files: ClientFiles = field(default_factory=ClientFiles)
+    documents: DocumentReader = field(default_factory=DocumentReader)
     experiment_flags: set[str] = field(default_factory=set)

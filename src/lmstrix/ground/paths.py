@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 HOME_VARIABLE = "LMSTRIX_HOME"
+REGISTRY_FILE = "lmstrix.json"
 _POINTER_FILE = ".lmstudio-home-pointer"
 _LMSTUDIO_DEFAULTS = (".cache/lm-studio", ".lmstudio")
 
@@ -31,7 +32,7 @@ class Paths:
 
     @property
     def registry_file(self) -> Path:
-        return self.home / "lmstrix.json"
+        return self.home / REGISTRY_FILE
 
     @property
     def history_file(self) -> Path:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from lmstrix.reports.json_form import json_form
 from lmstrix.reports.table import Column, clean
@@ -37,16 +37,44 @@ def show_doctor(console: Console, report: DoctorReport) -> None:
             sys.stdout.write(f"{'':{8 + width}}  -> {clean(check.remedy)}\n")
 
 
+_CONTEXT_WORDS = {
+    "asked": "as asked for",
+    "tested": "tested",
+    "reduced": "less than tested: that did not fit",
+    "default": "the default",
+}
+
+
+class HeldRow(NamedTuple):
+    """A loaded model: its name, its context in tokens, and where that length is from."""
+
+    instance_id: str
+    context_length: int
+    context_source: str | None
+
+
 def show_engine(
-    console: Console, *, running: bool, address: str | None, pid: int | None, models_dir: Path | None
+    console: Console,
+    *,
+    running: bool,
+    address: str | None,
+    pid: int | None,
+    models_dir: Path | None,
+    models: Sequence[HeldRow] | None = None,
 ) -> None:
-    """Whether the embedded engine runs, and where."""
+    """Whether the embedded engine runs, where, and the `models` it holds, if that is known."""
     # Plain values, not the engine's own record: reports and engine stand on one level, and neither imports the other.
     if console.json:
         folder = str(models_dir) if models_dir else None
-        console.result("engine", {"running": running, "address": address, "pid": pid, "models_dir": folder})
+        held = None if models is None else [row._asdict() for row in models]
+        result = {"running": running, "address": address, "pid": pid, "models_dir": folder, "models": held}
+        console.result("engine", result)
     elif running:
         sys.stdout.write(f"the engine runs at {address} (process {pid}, models from {models_dir})\n")
+        for row in models or ():
+            words = _CONTEXT_WORDS.get(row.context_source or "", "")
+            source = f" ({words})" if words else ""
+            sys.stdout.write(f"  {clean(row.instance_id)}: context of {row.context_length:,} tokens{source}\n")
     else:
         sys.stdout.write("the engine is not running\n")
     # `engine run` goes on for hours after this; a script that waits for the address must get it now.

@@ -48,7 +48,6 @@ def test_unset_settings_are_left_to_llama_cpp() -> None:
 
 def test_a_chat_with_tools_and_files() -> None:
     files = FileStore()
-    note = files.add("note.md", b"# Note")
     picture = files.add("cat.png", PNG)
     turns = [
         ChatTurn(role="system", parts=(ChatPart(type="text", text="Be "), ChatPart(type="text", text="brief."))),
@@ -56,7 +55,7 @@ def test_a_chat_with_tools_and_files() -> None:
             role="user",
             parts=(
                 ChatPart(type="text", text="See: "),
-                ChatPart(type="file", file_id=note.identifier, file_type="text/other"),
+                ChatPart(type="text", text="# Note"),
                 ChatPart(type="file", file_id=picture.identifier, file_type="image"),
             ),
         ),

@@ -78,7 +78,7 @@ def template_variables(
 
 
 def chat_messages(turns: Iterable[ChatTurn], files: FileStore | None) -> list[dict[str, Any]]:
-    """The history as OpenAI-style messages. Text files become text; images become parts of their own."""
+    """The history as OpenAI-style messages. Images become parts of their own."""
     messages: list[dict[str, Any]] = []
     for turn in turns:
         # One message of LM Studio may hold several results; OpenAI's form wants a message per result.
@@ -114,9 +114,8 @@ def _content_part(part: ChatPart, files: FileStore | None) -> dict[str, Any]:
         # Whatever the image is: llama.cpp looks at the bytes, not at the type.
         url = "data:image/png;base64," + base64.b64encode(_content(part, files)).decode()
         return {"type": "image_url", "image_url": {"url": url}}
-    if files is None or part.file_id is None:
-        raise no_such_upload(part.file_id)
-    return {"type": "text", "text": files.text_of(part.file_id)}
+    # Documents have become text by now, for a client that could have uploaded one.
+    raise no_such_upload(part.file_id)
 
 
 def _content(part: ChatPart, files: FileStore | None) -> bytes:

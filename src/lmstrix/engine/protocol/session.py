@@ -282,6 +282,8 @@ async def serve_websocket(
     """
     client = await _read_auth(socket)
     if client is None:
+        with contextlib.suppress(ConnectionError):
+            await socket.send_str(wire.auth_result(f"No authentication frame came within {AUTH_TIMEOUT_S:g} s"))
         await socket.close()
         return
     refusal = authenticate(client)

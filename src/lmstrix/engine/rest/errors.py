@@ -19,6 +19,7 @@ _STATUS: Final = {
     "unsupported": 400,
     "overflow": 400,
     "refused": 400,
+    "timeout": 408,
     "load_failed": 500,
     "crashed": 500,
     "unloaded": 503,

@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any
 from aiohttp import web
 
 from lmstrix.engine.faults import EngineFault
-from lmstrix.engine.records import LoadSettings, PredictionInput
+from lmstrix.engine.records import PredictionInput
 from lmstrix.engine.rest import bodies
 from lmstrix.engine.rest.answers import Answer, finish_reason, gathered, usage, v0_details
+from lmstrix.engine.rest.context_told import telling_context
 from lmstrix.engine.rest.errors import Handler, answering, error_body, read_body
 from lmstrix.engine.rest.sse import EventStream
 
@@ -33,7 +34,7 @@ async def instance_for(state: EngineState, body: bodies.Body, kind: ModelKind) -
     if name is None:
         return state.pool.find(None, kind=kind)
     ttl = bodies.ttl_s(body, state.jit_ttl_s)
-    instance, _ = await state.pool.get_or_load(name, LoadSettings(), kind=kind, ttl_s=ttl)
+    instance, _ = await state.just_in_time.find_or_load(name, kind=kind, ttl_s=ttl)
     return instance
 
 
@@ -122,9 +123,8 @@ class OpenAiRoutes:
         stats = answer.done
         content = {"message": answer.message()} if shape.chat else {"text": "".join(answer.text)}
         choice = {"index": 0, **content, "logprobs": None, "finish_reason": finish_reason(stats)}
-        return web.json_response(
-            {**head, "choices": [choice], "usage": usage(stats), **self._details(instance, answer)}
-        )
+        whole = {**head, "choices": [choice], "usage": usage(stats), **self._details(instance, answer)}
+        return telling_context(web.json_response(whole), instance)
 
     async def _stream(
         self,
@@ -136,6 +136,7 @@ class OpenAiRoutes:
         body: bodies.Body,
     ) -> web.StreamResponse:
         answer = Answer()
+        telling_context(events.response, instance)
         try:
             async with aclosing(instance.predict(prompt)) as prediction:
                 async for event in prediction:
@@ -177,7 +178,8 @@ class OpenAiRoutes:
             rows.append(json.dumps(row))
         counts = {"prompt_tokens": tokens, "total_tokens": tokens}
         rest = json.dumps({"object": "list", "model": instance.identifier, "usage": counts})
-        return web.json_response(text=f'{{"data": [{", ".join(rows)}], {rest[1:]}')
+        whole = f'{{"data": [{", ".join(rows)}], {rest[1:]}'
+        return telling_context(web.json_response(text=whole), instance)
 
 
 def _piece(shape: _Shape, delta: dict[str, Any]) -> dict[str, Any]:

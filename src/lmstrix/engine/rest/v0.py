@@ -42,6 +42,7 @@ def _row(entry: CatalogEntry, instance: Instance | None) -> dict[str, Any]:
     }
     if instance is not None:
         row["loaded_context_length"] = instance.context_length
+        row["loaded_context_source"] = instance.context_source
     if entry.trained_for_tool_use:
         row["capabilities"] = ["tool_use"]
     return row

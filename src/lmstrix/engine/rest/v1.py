@@ -19,6 +19,7 @@ from lmstrix.engine.records import (
 )
 from lmstrix.engine.rest import bodies
 from lmstrix.engine.rest.answers import Answer
+from lmstrix.engine.rest.context_told import telling_context
 from lmstrix.engine.rest.errors import Handler, answering, error_body, read_body
 from lmstrix.engine.rest.kept_chats import KeptChats
 from lmstrix.engine.rest.sse import EventStream
@@ -106,6 +107,7 @@ class V1Routes:
         chat = _Chat(events)
         try:
             instance = await self._chat_instance(body, chat)
+            chat.instance = instance
             prompt = PredictionInput(turns=(*earlier, *turns), settings=settings)
             async with aclosing(instance.predict(prompt)) as prediction:
                 async for event in prediction:
@@ -142,7 +144,7 @@ class V1Routes:
     async def _chat_instance(self, body: bodies.Body, chat: _Chat) -> Instance:
         """The model asked for, loaded now if need be, which the stream tells."""
         name = _required_text(body, "model")
-        settings = LoadSettings(context_length=field(body, "context_length", read_context_length))
+        context_length = field(body, "context_length", read_context_length)
         started_at = time.perf_counter()
 
         async def start(identifier: str, _entry: CatalogEntry) -> None:
@@ -154,16 +156,25 @@ class V1Routes:
         async def progress(ratio: float) -> None:
             await chat.send("model_load.progress", model_instance_id=chat.loading, progress=ratio)
 
-        instance, loaded_now = await self._state.pool.get_or_load(
-            name, settings, kind="llm", ttl_s=self._state.jit_ttl_s, on_start=start, on_progress=progress
+        instance, loaded_now = await self._state.just_in_time.find_or_load(
+            name,
+            kind="llm",
+            ttl_s=self._state.jit_ttl_s,
+            context_length=context_length,
+            on_start=start,
+            on_progress=progress,
         )
         if loaded_now:
             chat.load_time_s = time.perf_counter() - started_at
             await chat.send(
-                "model_load.end", model_instance_id=instance.identifier, load_time_seconds=round(chat.load_time_s, 3)
+                "model_load.end",
+                model_instance_id=instance.identifier,
+                load_time_seconds=round(chat.load_time_s, 3),
+                context_length=instance.context_length,
+                context_source=instance.context_source,
             )
         else:
-            await chat.send("chat.start", model_instance_id=instance.identifier)
+            await chat.start(instance)
         return instance
 
 
@@ -176,7 +187,14 @@ class _Chat:
         self._phase: str | None = None
         self._output: list[dict[str, str]] = []
         self.loading = ""
+        self.instance: Instance | None = None
         self.load_time_s: float | None = None
+
+    async def start(self, instance: Instance) -> None:
+        """The first event, where the model is loaded already, so that headers can say how."""
+        if self._events is not None:
+            telling_context(self._events.response, instance)
+        await self.send("chat.start", model_instance_id=instance.identifier)
 
     async def send(self, event: str, **payload: Any) -> None:
         """Send one event."""
@@ -233,7 +251,8 @@ class _Chat:
     async def finish(self, result: dict[str, Any]) -> web.StreamResponse:
         """The last event, or the body."""
         if self._events is None:
-            return web.json_response(result)
+            response = web.json_response(result)
+            return response if self.instance is None else telling_context(response, self.instance)
         await self._enter(None)
         await self.send("chat.end", result=result)
         return await self._events.end()
@@ -295,7 +314,10 @@ def _row(entry: CatalogEntry, loaded: list[Instance]) -> dict[str, Any]:
         "quantization": {"name": entry.quantization, "bits_per_weight": entry.bits},
         "size_bytes": entry.size_bytes,
         "params_string": entry.params,
-        "loaded_instances": [{"id": each.identifier, "config": _instance_config(each)} for each in loaded],
+        "loaded_instances": [
+            {"id": each.identifier, "config": _instance_config(each), "context_source": each.context_source}
+            for each in loaded
+        ],
         "max_context_length": entry.max_context_length,
         "format": "gguf",
     }

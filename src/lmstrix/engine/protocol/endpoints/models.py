@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Mapping
+import dataclasses
+from collections.abc import Coroutine, Mapping, Sequence
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -39,7 +40,9 @@ from lmstrix.engine.records import (
 if TYPE_CHECKING:
     from lmstrix.engine.instance import Instance
     from lmstrix.engine.protocol.session import ChannelHandler, RpcHandler
+    from lmstrix.engine.records import ChatPart, ChatTurn
     from lmstrix.engine.state import EngineState
+    from lmstrix.engine.uploads import FileStore
     from lmstrix.ground.types import ModelKind
 
 _T = TypeVar("_T")
@@ -267,6 +270,7 @@ class LanguageModels(Models):
         parameter = channel.parameter
         request = self._prediction_request(parameter)
         turns = history_turns(parameter.get("history"), system_prompt=request.system_prompt)
+        turns = await self._state.documents.put_into(turns, self._state.files.of(channel.client))
         prompt = (
             PredictionInput(raw_prompt=joined_text(turns), settings=request.settings)
             if request.raw
@@ -288,14 +292,28 @@ class LanguageModels(Models):
         asked = self._prediction_request(request.parameter)
         options = parameters.optional_object(request.parameter, "opts")
         tools = read_tools("toolDefinitions", options.get("toolDefinitions") or [])
+        files = self._state.files.of(request.client)
+        turns = history_turns(request.parameter.get("history"), system_prompt=asked.system_prompt)
         formatted = await instance.model.apply_template(
-            history_turns(request.parameter.get("history"), system_prompt=asked.system_prompt),
+            await self._state.documents.put_into(self._without_unknown_files(turns, files), files),
             tools=tools or asked.settings.tools,
             omit_bos=parameters.flag(options, "omitBosToken", default=False),
             prompt_template=asked.settings.prompt_template,
-            files=self._state.files.of(request.client),
+            files=files,
         )
         return {"formatted": formatted}
+
+    def _without_unknown_files(self, turns: Sequence[ChatTurn], files: FileStore) -> tuple[ChatTurn, ...]:
+        """The history without files nobody uploaded: LM Studio shows what the template makes of the rest."""
+        missing = [part.file_id for turn in turns for part in turn.parts if _is_missing(part, files)]
+        if missing:
+            self._state.logs.server(
+                f"left out of a template: files nobody uploaded, {', '.join(map(str, missing))}", "warn"
+            )
+        return tuple(
+            dataclasses.replace(turn, parts=tuple(part for part in turn.parts if not _is_missing(part, files)))
+            for turn in turns
+        )
 
     async def preload_draft_model(self, _request: RpcRequest) -> object:
         """Refused: there is no speculative decoding."""
@@ -344,10 +362,20 @@ class LanguageModels(Models):
 class EmbeddingModels(Models):
     """Turning text into vectors."""
 
+    async def tokenize(self, request: RpcRequest) -> object:
+        """The tokens a text is embedded as, with the markers around it; LM Studio's `countTokens` leaves those out."""
+        instance = self._instance(request.parameter)
+        text = parameters.required_text(request.parameter, "inputString")
+        return {"tokens": await instance.model.tokenize(text, as_prompt=True)}
+
     async def embed_string(self, request: RpcRequest) -> object:
         """The vector of one text."""
         instance = self._instance(request.parameter, "modelSpecifier")
         return {"embedding": await instance.model.embed(parameters.required_text(request.parameter, "inputString"))}
+
+
+def _is_missing(part: ChatPart, files: FileStore) -> bool:
+    return part.type == "file" and part.file_id is not None and part.file_id not in files
 
 
 def _load_config(instance: Instance) -> dict[str, Any]:
