@@ -19,6 +19,7 @@ from lmstrix.core.answers.load_policy import OWN_PREFIX
 from lmstrix.ground.errors import LMStrixError, UsageError
 from lmstrix.ground.tasks import to_its_end
 from lmstrix.ground.types import Deadlines, Finished, GenerationRequest, TextDelta
+from lmstrix.loaders.images import check_image_file
 from lmstrix.service.finding import known_models
 from lmstrix.service.workspace import new_run_id
 
@@ -169,8 +170,7 @@ def _check_images(record: ModelRecord, asked: InferRequest) -> None:
     if asked.raw:
         raise UsageError("a raw prompt takes no images; leave out --raw")
     for path in images:
-        if not Path(path).is_file():
-            raise UsageError(f"no image at {path}")
+        check_image_file(Path(path))
 
 
 def _keep(workspace: Workspace, planned: PlannedAnswer, result: GenerationResult, *, cache: bool) -> None:
