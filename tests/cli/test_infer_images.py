@@ -78,6 +78,23 @@ def test_images_count_in_what_was_read(ask: Callable[..., Ran]) -> None:
     assert seen["prompt_tokens"] >= plain["prompt_tokens"] + 2 * PATCHES
 
 
+def test_what_cannot_be_counted_before_is_told(ask: Callable[..., Ran]) -> None:
+    ask("red.png").ok()  # loads it, so that its own count can be had
+    words = ("--dry-run", "--json")
+    plain, seen = (ask(*images, words=words).ok().json for images in ((), ("red.png", "green.gif")))
+    assert (plain["count_exact"], plain["images_not_counted"]) == (True, 0)
+    assert (seen["count_exact"], seen["images_not_counted"]) == (False, 2)
+
+
+def test_the_fit_is_told_without_what_images_take(
+    ask: Callable[..., Ran], cli: Callable[..., Ran], seeing_engine: EmbeddedEngine
+) -> None:
+    words = ("infer", COLOUR_QUESTION, "-m", SEEING, "--server", seeing_engine.address, "--image", "red.png")
+    assert ", without the tokens of 1 image\n" in cli(*words, "--verbose").ok().err
+    told = cli(*words, "--dry-run").ok().err
+    assert told == "34 of 4,096 tokens, counted by the loaded model, without the tokens of 1 image; nothing was sent\n"
+
+
 @pytest.mark.parametrize(
     ("image", "told"),
     [
@@ -89,6 +106,7 @@ def test_images_count_in_what_was_read(ask: Callable[..., Ran]) -> None:
 )
 def test_what_is_no_image_is_told_before_anything_is_loaded(ask: Callable[..., Ran], image: str, told: str) -> None:
     ask(image).failed(2, told)
+    ask(image, words=("--dry-run",)).failed(2, told)
 
 
 @pytest.mark.parametrize(
@@ -112,7 +130,8 @@ def test_a_large_file_is_refused_by_its_size(ask: Callable[..., Ran], tmp_path: 
 
 
 def test_a_model_without_vision_is_named(ask: Callable[..., Ran]) -> None:
-    ask("red.png", model=SCRIPTED).failed(2, "scripted takes no images; choose a model with vision")
+    for words in ((), ("--dry-run",)):
+        ask("red.png", words=words, model=SCRIPTED).failed(2, "scripted takes no images; choose a model with vision")
     ask("red.png", words=("--raw",)).failed(2, "a raw prompt takes no images")
 
 

@@ -67,7 +67,7 @@ class TestPythonSdk:
     def test_the_listing_tells_vision(self, client: Client, models: Path) -> None:
         listed = {model.model_key: model.info for model in client.list_downloaded_models("llm")}
         assert set(listed) == {SEEING, BLIND_MODEL}
-        assert {key: info.vision for key, info in listed.items()} == {SEEING: True, BLIND_MODEL: False}  # type: ignore[union-attr]
+        assert {key: info.vision for key, info in listed.items()} == {SEEING: True, BLIND_MODEL: False}
         folder = models / "acme" / "seeing-GGUF"
         assert listed[SEEING].size_bytes == sum(file.stat().st_size for file in folder.iterdir())
 

@@ -97,7 +97,8 @@ def _show_tool_answer(console: Console, event: ToolAnswered) -> None:
 def show_fit(console: Console, prepared: Prepared) -> None:
     """With --verbose, before anything is sent: the size of the prompt against the context."""
     if console.verbose:
-        console.note(f"fits: {prepared.prompt_tokens:,} of {prepared.instance.context_length:,}")
+        images = _without_images(prepared.images)
+        console.note(f"fits: {prepared.prompt_tokens:,} of {prepared.instance.context_length:,}{images}")
 
 
 def show_dry_run(console: Console, dry_run: DryRun) -> None:
@@ -109,8 +110,9 @@ def show_dry_run(console: Console, dry_run: DryRun) -> None:
             "prompt": dry_run.prompt,
             "system_prompt": dry_run.system_prompt,
             "prompt_tokens": count.tokens,
-            "count_exact": count.exact,
+            "count_exact": count.exact and not dry_run.images,
             "counted_by": count.method,
+            "images_not_counted": dry_run.images,
             "model_key": record.model_key if record else None,
             "context_length": dry_run.context_length,
         }
@@ -122,7 +124,12 @@ def show_dry_run(console: Console, dry_run: DryRun) -> None:
     console.text(dry_run.prompt + ("\n" if sys.stdout.isatty() else ""))
     room = f" of {dry_run.context_length:,}" if dry_run.context_length else ""
     about = "" if count.exact else "about "
-    console.note(f"{about}{count.tokens:,}{room} tokens, counted by {_COUNTED_BY[count.method]}; nothing was sent")
+    counted = f"counted by {_COUNTED_BY[count.method]}{_without_images(dry_run.images)}"
+    console.note(f"{about}{count.tokens:,}{room} tokens, {counted}; nothing was sent")
+
+
+def _without_images(count: int) -> str:
+    return f", without the tokens of {count} image{'' if count == 1 else 's'}" if count else ""
 
 
 def show_answer(console: Console, result: GenerationResult, *, streamed: bool) -> None:

@@ -89,7 +89,7 @@ def plan_answer(settings: Settings, asked: InferRequest, record: ModelRecord) ->
         raise UsageError("an answer that calls tools is not kept; leave out --cache or --tools")
     if asked.raw and asked.tools:
         raise UsageError("a raw prompt cannot call tools; leave out --raw or --tools")
-    _check_images(record, asked)
+    check_images(asked, record)
     return PlannedAnswer(
         record=record,
         request=generation_request(asked),
@@ -161,11 +161,12 @@ def _events(
     return act(manager, prepared, planned, tools=asked.tools, max_rounds=asked.max_rounds, transcript=watch.transcript)
 
 
-def _check_images(record: ModelRecord, asked: InferRequest) -> None:
+def check_images(asked: InferRequest, record: ModelRecord | None) -> None:
+    """Raise UsageError where images cannot be shown: by this model, None if it is not known, or at all."""
     images = (*asked.images, *(path for message in asked.messages for path in message.images))
     if not images:
         return
-    if not record.vision:
+    if record is not None and not record.vision:
         raise UsageError(f"{record.model_key} takes no images; choose a model with vision, or ask without --image")
     if asked.raw:
         raise UsageError("a raw prompt takes no images; leave out --raw")

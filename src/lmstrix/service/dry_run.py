@@ -14,7 +14,7 @@ from lmstrix.core.answers.request import DryRun
 from lmstrix.core.answers.tokens import TokenCount, estimate_tokens
 from lmstrix.ground.context_lengths import UNKNOWN_DECLARED_TOKENS
 from lmstrix.ground.errors import BackendUnavailableError, LMStrixError
-from lmstrix.service.answering import generation_request
+from lmstrix.service.answering import check_images, generation_request
 from lmstrix.service.finding import known_models
 from lmstrix.service.logs import call_statistics
 
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 async def dry_run(workspace: Workspace, asked: InferRequest) -> DryRun:
     """Work out and count what `asked` would send."""
     record = await _record(workspace, asked.model)
+    check_images(asked, record)
     request = generation_request(asked)
     count = await _count_loaded(workspace, record, request) if record else None
     count = count or estimate_tokens(_text(request), bytes_per_token=_earlier_bytes_per_token(workspace, record))
@@ -48,6 +49,7 @@ async def dry_run(workspace: Workspace, asked: InferRequest) -> DryRun:
         count=count,
         record=record,
         context_length=context_length,
+        images=request.image_count,
     )
 
 

@@ -50,13 +50,17 @@ class InferRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DryRun:
-    """What a dry run would send. `record` and `context_length` are None when no model was named or none is known."""
+    """What a dry run would send. `record` and `context_length` are None when no model was named or none is known.
+
+    `count` is of the text alone: no server counts `images` before it is asked.
+    """
 
     prompt: str
     system_prompt: str | None
     count: TokenCount
     record: ModelRecord | None = None
     context_length: int | None = None
+    images: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

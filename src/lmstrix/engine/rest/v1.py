@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import secrets
 import time
-from collections import OrderedDict
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, Final
 
@@ -21,6 +19,7 @@ from lmstrix.engine.records import (
 )
 from lmstrix.engine.rest import bodies
 from lmstrix.engine.rest.answers import Answer
+from lmstrix.engine.rest.conversations import Conversations
 from lmstrix.engine.rest.errors import Handler, answering, error_body, read_body
 from lmstrix.engine.rest.sse import EventStream
 from lmstrix.engine.values import read_bool, read_int, read_positive, read_text, unsupported
@@ -39,7 +38,6 @@ _LOAD_FIELDS: Final = {
     "offload_kv_cache_to_gpu",
     "echo_load_config",
 }
-_KEPT_CHATS: Final = 256
 
 
 class V1Routes:
@@ -47,7 +45,7 @@ class V1Routes:
 
     def __init__(self, state: EngineState) -> None:
         self._state = state
-        self._chats: OrderedDict[str, tuple[ChatTurn, ...]] = OrderedDict()
+        self._chats = Conversations()
 
     def table(self) -> list[tuple[str, str, Handler]]:
         """(method, path, handler)."""
@@ -118,7 +116,7 @@ class V1Routes:
             result = chat.partial_result()
         else:
             if bodies.field(body, "store", read_bool, True):
-                result["response_id"] = self._remember((*prompt.turns, chat.turn()))
+                result["response_id"] = self._chats.remember((*prompt.turns, chat.turn()))
         return await chat.finish(result)
 
     def _conversation(self, body: bodies.Body) -> tuple[tuple[ChatTurn, ...], tuple[ChatTurn, ...]]:
@@ -131,12 +129,7 @@ class V1Routes:
         said = ChatTurn(role="user", parts=parts)
         previous = bodies.field(body, "previous_response_id", read_text)
         system_prompt = bodies.field(body, "system_prompt", read_text)
-        if previous is not None:
-            if previous not in self._chats:
-                raise EngineFault(f"No stored response is called {previous}.", kind="invalid")
-            earlier = self._chats[previous]
-        else:
-            earlier = ()
+        earlier = () if previous is None else self._chats.find(previous)
         # A new system prompt replaces the one the conversation was begun with.
         if system_prompt:
             opening = ChatTurn(role="system", parts=(ChatPart(type="text", text=system_prompt),))
@@ -169,14 +162,6 @@ class V1Routes:
         else:
             await chat.send("chat.start", model_instance_id=instance.identifier)
         return instance
-
-    def _remember(self, turns: tuple[ChatTurn, ...]) -> str:
-        identifier = f"resp_{secrets.token_hex(16)}"
-        self._chats[identifier] = turns
-        # The oldest goes: conversations are kept in memory, and clients never say that one is over.
-        if len(self._chats) > _KEPT_CHATS:
-            self._chats.popitem(last=False)
-        return identifier
 
 
 class _Chat:
