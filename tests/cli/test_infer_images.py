@@ -126,7 +126,7 @@ def test_a_large_file_is_refused_by_its_size(ask: Callable[..., Ran], tmp_path: 
     with (tmp_path / "large.png").open("wb") as file:
         file.write(png())
         file.truncate(40 * 2**20)
-    ask("large.png").failed(2, "large.png has 40.0 MiB, and an image at most 32.0 MiB; scale it down")
+    ask("large.png").failed(2, "large.png has 40.0 MiB, and an image at most 20.0 MiB; scale it down")
 
 
 def test_a_model_without_vision_is_named(ask: Callable[..., Ran]) -> None:

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 ImageFormat = Literal["PNG", "JPEG", "GIF", "BMP", "WebP", "HEIC", "AVIF", "TIFF"]
-MAX_IMAGE_BYTES = 32 * 2**20
-"""Photographs have a few megabytes; 32 MiB still fit into one message of 64 MiB once they are written as base64."""
+MAX_IMAGE_BYTES = 20 * 2**20
+"""Photographs have a few megabytes. Writing 31 MiB as JSON held the engine's loop for 0.4 s (one busy core)."""
 _HEADER_BYTES = 64
 _MAX_JPEG_SEGMENTS = 1000
 """Before the picture's own: real files have up to about a hundred, for colour profiles and previews."""

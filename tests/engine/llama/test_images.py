@@ -9,7 +9,8 @@ import pytest
 
 from lmstrix.engine.catalog import Catalog
 from lmstrix.engine.faults import EngineFault
-from lmstrix.engine.llama.images import LIMITS, ImageLimits, check_images
+from lmstrix.engine.llama.images import LIMITS, ImageLimits, check_images, without_contents
+from lmstrix.engine.records import ChatPart, ChatTurn
 from tests.support.pictures import png, webp
 from tests.support.tiny_gguf_vision import SEEING, put_seeing
 
@@ -61,3 +62,11 @@ def test_a_model_without_a_projector_is_named(seeing: CatalogEntry) -> None:
 def test_a_photograph_and_a_large_screen_pass(seeing: CatalogEntry) -> None:
     assert LIMITS.pixels >= 5 * 4032 * 3024
     assert LIMITS.pixels >= 7680 * 4320
+
+
+def test_a_template_is_spared_the_images() -> None:
+    text, image = ChatPart(type="text", text="see"), ChatPart(type="file", file_type="image", data=png())
+    document = ChatPart(type="file", file_type="text/plain", file_id="f-1")
+    (turn,) = without_contents([ChatTurn(role="user", parts=(text, image, document))])
+    assert (turn.parts[0], turn.parts[2]) == (text, document)
+    assert len(turn.parts[1].data or b"") == 1

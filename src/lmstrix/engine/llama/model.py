@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from lmstrix.engine.faults import EngineFault, unloaded_fault
 from lmstrix.engine.llama.client import LlamaGoneError, LlamaRefusalError
-from lmstrix.engine.llama.images import check_images
+from lmstrix.engine.llama.images import check_images, without_contents
 from lmstrix.engine.llama.request import chat_messages, image_bytes, overflow_fault, template_fields
 from lmstrix.engine.records import PredictionSettings
 
@@ -75,7 +75,7 @@ class LlamaModel:
         """The prompt text for a chat, through the model's template or the one in `settings`."""
         images = image_bytes(turns, files)
         check_images(images, self.entry)
-        messages = chat_messages(turns, files)
+        messages = chat_messages(without_contents(turns), files)
         if settings.prompt_template is not None:
             if images:
                 # Only llama.cpp knows the mark that stands for an image in a prompt.
