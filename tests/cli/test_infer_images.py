@@ -7,6 +7,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from lmstrix import EmbeddedEngine, LMStrix, UsageError
+from lmstrix.core.memory.prediction import shape_of
+from lmstrix.core.registry.records import ModelRecord, facts_to_json
+from lmstrix.core.registry.scanner import scan_models_dir
+from lmstrix.loaders.gguf import read_header
 from tests.cli.conftest import SCRIPTED
 from tests.support.pictures import BLUE, GREEN, RED, gif, jpeg, png, png_of_rows, webp
 from tests.support.tiny_gguf_scripted import scripted_model
@@ -99,6 +103,7 @@ def test_the_fit_is_told_without_what_images_take(
     ("image", "told"),
     [
         ("none.png", "no image at none.png; check the path"),
+        ("http://a.org/b.png", "http://a.org/b.png is an address; download the image and give the file"),
         (".", "the image . cannot be read (Is a directory); check the path"),
         ("notes.png", "notes.png is no image file; give a PNG or JPEG"),
         ("empty.png", "empty.png is empty; give a PNG or JPEG"),
@@ -136,14 +141,25 @@ def test_a_model_without_vision_is_named(ask: Callable[..., Ran]) -> None:
 
 
 def test_the_listing_tells_vision_and_counts_the_projector(
-    cli: Callable[..., Ran], seeing_engine: EmbeddedEngine, models: Path
+    cli: Callable[..., Ran], seeing_engine: EmbeddedEngine, models: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    server = ("--server", seeing_engine.address)
-    cli("scan", "--quiet", *server).ok()
-    listed = {model["model_key"]: model for model in cli("list", "--json", *server).ok().json["models"]}
-    assert {key: model["vision"] for key, model in listed.items()} == {SEEING: True, SCRIPTED: False}
+    all_bytes = sum(file.stat().st_size for file in (models / "acme" / "seeing-GGUF").iterdir())
+    # As the server lists it, and as a scan of the folder alone finds it.
+    for folder in (models / "none", models):
+        monkeypatch.setenv("LMSTRIX_MODELS_DIR", str(folder))
+        server = () if folder == models else ("--server", seeing_engine.address)
+        cli("scan", "--quiet", *server).ok()
+        listed = {model["model_key"]: model for model in cli("list", "--json").ok().json["models"]}
+        assert {key: model["vision"] for key, model in listed.items()} == {SEEING: True, SCRIPTED: False}
+        assert listed[SEEING]["size_bytes"] == all_bytes
+
+
+def test_a_forecast_counts_the_projector(models: Path) -> None:
     folder = models / "acme" / "seeing-GGUF"
-    assert listed[SEEING]["size_bytes"] == sum(file.stat().st_size for file in folder.iterdir())
+    (facts,) = [facts for facts in scan_models_dir(models, known={}, read_header=read_header).models if facts.vision]
+    record = ModelRecord(facts.path, facts_to_json(facts))
+    shape = shape_of(folder / "seeing-f16.gguf", record, read_header)
+    assert shape.mmproj_bytes == (folder / "mmproj-seeing-f16.gguf").stat().st_size
 
 
 def test_the_python_api_shows_images(seeing_engine: EmbeddedEngine, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ and nobody writes, has no size.
 from __future__ import annotations
 
 import struct
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from lmstrix.ground.errors import UsageError
@@ -15,7 +16,6 @@ from lmstrix.ground.units import format_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
 ImageFormat = Literal["PNG", "JPEG", "GIF", "BMP", "WebP", "HEIC", "AVIF", "TIFF"]
 MAX_IMAGE_BYTES = 20 * 2**20
@@ -45,8 +45,11 @@ class ImageSize(NamedTuple):
         return self.width * self.height
 
 
-def check_image_file(file: Path) -> None:
+def check_image_file(path: str) -> None:
     """Raise UsageError for a file that no server could show a model. Which formats it reads is the server's to say."""
+    if path.startswith(("http://", "https://")):
+        raise UsageError(f"{path} is an address; download the image and give the file")
+    file = Path(path)
     try:
         with file.open("rb") as stream:
             head = stream.read(_HEADER_BYTES)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lmstrix.core.answers.inference import (
@@ -171,7 +170,7 @@ def check_images(asked: InferRequest, record: ModelRecord | None) -> None:
     if asked.raw:
         raise UsageError("a raw prompt takes no images; leave out --raw")
     for path in images:
-        check_image_file(Path(path))
+        check_image_file(path)
 
 
 def _keep(workspace: Workspace, planned: PlannedAnswer, result: GenerationResult, *, cache: bool) -> None:
