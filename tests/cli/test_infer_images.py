@@ -117,9 +117,9 @@ def test_what_is_no_image_is_told_before_anything_is_loaded(ask: Callable[..., R
 @pytest.mark.parametrize(
     ("image", "told"),
     [
-        ("cut.jpeg", "whose end is missing"),
-        ("modern.webp", "is a WebP file, which llama.cpp cannot read"),
-        ("bomb.png", "3,600 megapixels are too much"),
+        ("cut.jpeg", "is a JPEG file whose end is missing); Send it whole"),
+        ("modern.webp", "is a WebP file, which llama.cpp cannot read); Send PNG, JPEG, GIF or BMP"),
+        ("bomb.png", "Images of 3,600 megapixels are too much for one request, which takes 67); Scale them down"),
     ],
 )
 def test_what_the_engine_refuses_is_one_clear_line(ask: Callable[..., Ran], image: str, told: str) -> None:

@@ -263,7 +263,11 @@ def refusal_fault(refusal: LlamaRefusalError, context_length: int) -> EngineFaul
         return EngineFault(refusal.message, kind="overflow", error_data={"contextLength": context_length})
     if _UNREADABLE_IMAGE in refusal.message:
         # It says no more: neither which image it was, nor whether it failed for want of memory.
-        return EngineFault("llama.cpp cannot read an image: it is damaged, or too large to unpack", kind="invalid")
+        return EngineFault(
+            "llama.cpp cannot read an image: it is damaged, or too large to unpack",
+            kind="invalid",
+            suggestion="Save it again, smaller, as PNG or JPEG.",
+        )
     kind: FaultKind = "invalid" if refusal.code < 500 else "internal"
     if refusal.kind == "not_supported_error":
         kind = "unsupported"

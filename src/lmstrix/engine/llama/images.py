@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 _READABLE: Final = frozenset({"PNG", "JPEG", "GIF", "BMP"})
 _REMEDY: Final = "Send PNG, JPEG, GIF or BMP."
+_REPAIR: Final = "Save it again as PNG or JPEG."
 _SMALLER: Final = "Scale them down: a model sees about one megapixel of each."
 
 
@@ -83,7 +84,9 @@ def _pixels(image: bytes, name: str) -> int:
         raise EngineFault(f"{name} is a {kind} file, which llama.cpp cannot read", kind="invalid", suggestion=_REMEDY)
     size = image_size(image)
     if size is None:
-        raise EngineFault(f"{name} is a damaged {kind} file: its header tells no size", kind="invalid")
+        raise EngineFault(
+            f"{name} is a damaged {kind} file: its header tells no size", kind="invalid", suggestion=_REPAIR
+        )
     if is_cut_off(image):
         raise EngineFault(f"{name} is a {kind} file whose end is missing", kind="invalid", suggestion="Send it whole.")
     return size.pixels
