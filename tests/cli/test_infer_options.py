@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import json
-import shutil
 import signal
 from typing import TYPE_CHECKING
 
 import pytest
 
-from lmstrix import EmbeddedEngine
-from lmstrix.loaders.gguf import read_header
 from tests.cli.conftest import EMBEDDING, SCRIPTED, loaded_on
 from tests.cli.processes import finish, start
-from tests.engine.llama.test_vision import PATCHES, png, write_projector
-from tests.support.tiny_gguf_scripted import scripted_model
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from lmstrix import EmbeddedEngine
     from tests.cli.conftest import Ran
     from tests.support.faulty_server import FaultyServer
 
@@ -218,20 +214,3 @@ def test_interrupting_cancels_on_the_server(engine: EmbeddedEngine) -> None:
     code, _, err = finish(running)
     assert (code, err.splitlines()[-1]) == (130, "lmstrix: interrupted")
     assert loaded_on(engine.address) == []
-
-
-def test_a_model_with_vision_is_shown_images(cli: Callable[..., Ran], tmp_path: Path) -> None:
-    folder = tmp_path / "models" / "acme" / "seeing-GGUF"
-    folder.mkdir(parents=True)
-    shutil.copy(scripted_model(), folder / "seeing-f16.gguf")
-    width = read_header(folder / "seeing-f16.gguf").metadata["llama.embedding_length"]
-    assert isinstance(width, int)
-    write_projector(folder / "mmproj-seeing-f16.gguf", width)
-    (tmp_path / "square.png").write_bytes(png())
-    with EmbeddedEngine(tmp_path / "models") as engine:
-        words = ("infer", "2+3=", "-m", "seeing", "--server", engine.address)
-        plain = cli(*words, "--json").ok().json
-        seen = cli(*words, "--json", "--image", str(tmp_path / "square.png")).ok().json
-        assert seen["prompt_tokens"] >= plain["prompt_tokens"] + PATCHES
-        assert cli(*words, "--auto-model", "--image", "none.png").code == 2
-        cli(*words, "--image", str(tmp_path / "none.png")).failed(2, "no image at")

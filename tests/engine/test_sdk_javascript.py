@@ -1,4 +1,4 @@
-"""LM Studio's own JavaScript SDK, unmodified, against the engine (tests/js/conformance.mjs holds the checks).
+"""LM Studio's own JavaScript SDK, unmodified, against the engine (tests/js holds the checks).
 
 The SDK comes from npm once and is kept in the temporary folder; without node 20, npm or the registry the tests skip.
 """
@@ -20,6 +20,8 @@ import pytest
 
 from lmstrix.engine import EmbeddedEngine
 from lmstrix.engine.access import new_token
+from tests.support.pictures import BLUE, RED, gif, png, webp
+from tests.support.tiny_gguf_vision import COLOUR_QUESTION, SEEING, SIGHTS, put_seeing
 
 SOURCES = Path(__file__).parent.parent / "js"
 CHECKS = set(re.findall(r'^await check\("(.+?)"', (SOURCES / "conformance.mjs").read_text(), re.MULTILINE))
@@ -70,10 +72,10 @@ def _install(npm: str, directory: Path) -> None:
             staging.rename(directory)
 
 
-def run(sdk_dir: Path, *arguments: str) -> dict[str, Any]:
+def run(sdk_dir: Path, *arguments: str, program: str = "conformance.mjs") -> dict[str, Any]:
     """What the script found. It must end by itself: an open socket would keep node alive."""
     with tempfile.TemporaryDirectory(dir=sdk_dir) as name:
-        script = shutil.copy(SOURCES / "conformance.mjs", name)
+        script = shutil.copy(SOURCES / program, name)
         finished = subprocess.run(
             ["node", script, *arguments], capture_output=True, text=True, timeout=120, check=False
         )
@@ -97,3 +99,20 @@ def test_an_api_token_is_asked_for(sdk_dir: Path, models_dir: Path) -> None:
         assert run(sdk_dir, engine.address, token)["list downloaded"] == "ok"
         refused = run(sdk_dir, engine.address, new_token())["list downloaded"]
     assert "authenticate" in refused
+
+
+def test_images(sdk_dir: Path, tmp_path: Path) -> None:
+    put_seeing(tmp_path / "models")
+    files = {"red.png": png(RED), "blue.gif": gif(BLUE), "modern.webp": webp()}
+    paths = {name: tmp_path / name for name in files}
+    for name, data in files.items():
+        paths[name].write_bytes(data)
+    with EmbeddedEngine(tmp_path / "models") as engine:
+        answers = run(sdk_dir, engine.address, SEEING, COLOUR_QUESTION, *map(str, paths.values()), program="images.mjs")
+    refusal = answers.pop(str(paths["modern.webp"]))
+    assert "The image is a WebP file" in refusal
+    assert answers == {
+        str(paths["red.png"]): SIGHTS["red"],
+        str(paths["blue.gif"]): SIGHTS["blue"],
+        "all": SIGHTS["red"],  # two to one
+    }

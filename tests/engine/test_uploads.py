@@ -27,6 +27,8 @@ if TYPE_CHECKING:
         ("a.png", b"\x89PNG\r\n\x1a\n...", "image"),
         ("photo", b"\xff\xd8\xff\xe0", "image"),
         ("a.webp", b"RIFF\0\0\0\0WEBP", "image"),
+        ("photo.heic", b"\0\0\0\x18ftypheic", "image"),
+        ("cars.txt", b"BMW builds cars, and this is a text about them.", "text/plain"),
         ("wave.wav", b"RIFF\0\0\0\0WAVE", "unknown"),
         ("lies.txt", b"%PDF-1.7", "application/pdf"),
         ("a.docx", docx(""), "application/word"),

@@ -116,16 +116,24 @@ def write_scripted(
     name: str | None = None,
 ) -> None:
     """Write a llama model that gives the first of `replies` that matches, and the last when none does."""
+    model, words, template = build_scripted(replies, shape)
+    write_model(path, "llama", model, words, name=name or "Tiny scripted", chat_template=template)
+
+
+def build_scripted(
+    replies: Sequence[Reply], shape: TinyShape = SCRIPTED_SHAPE, *, spare_dimensions: int = 0
+) -> tuple[TinyModel, Vocabulary, str]:
+    """The model, its vocabulary and its chat template. No token uses the last `spare_dimensions` of its states."""
     controls = [f"<|reply_{number}|>" for number in range(len(replies))]
     chains = _chains(replies)
     words = vocabulary(
         pieces=tuple(piece for chain in chains for piece in chain), controls=tuple(controls), size=shape.vocab_size
     )
     successors = _successors(words, replies, controls, chains)
-    shape = replace(shape, width=-(-len(words) // 64) * 64)
+    shape = replace(shape, width=-(-(len(words) + spare_dimensions) // 64) * 64)
     model = TinyModel(shape, len(words))
     _fill(model, successors)
-    write_model(path, "llama", model, words, name=name or "Tiny scripted", chat_template=_template(replies, controls))
+    return model, words, _template(replies, controls)
 
 
 def _chains(replies: Sequence[Reply]) -> list[list[str]]:

@@ -327,7 +327,8 @@ def classify(fault: ServerFault, asked: ServerRequest) -> LMStrixError:
     if asked.operation == "load":
         return _did_not_load(fault, asked)
     if asked.operation == "predict":
-        return _generation_failure(GenerationError, "failed to answer", "the server's log tells more")(fault, asked)
+        remedy = " ".join(fault.suggestion.split()).rstrip(".") or "the server's log tells more"
+        return _generation_failure(GenerationError, "failed to answer", remedy)(fault, asked)
     message = f"{asked.address} refused to {asked.what} ({fault.headline}); check that the server is up to date"
     if asked.model_key:
         return GenerationError(message, model_key=asked.model_key, detail=fault.all_text.strip())

@@ -14,10 +14,10 @@ from typing import Literal
 
 from lmstrix.engine.faults import EngineFault
 from lmstrix.ground.units import format_bytes
+from lmstrix.loaders.images import image_format
 
 FileType = Literal["image", "text/plain", "application/pdf", "application/word", "text/other", "unknown"]
 
-_IMAGE_MAGIC = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"GIF87a", b"GIF89a", b"BM")
 _PLAIN_SUFFIXES = {".txt", ".text", ".log", ""}
 _SNIFFED_BYTES = 8192
 _WORD_BODY = b"word/document.xml"
@@ -153,7 +153,7 @@ def no_such_upload(identifier: str | None) -> EngineFault:
 
 def sniff(name: str, data: bytes) -> FileType:
     """What `data` is, as LM Studio classes files. Looks, and unpacks nothing."""
-    if data.startswith(_IMAGE_MAGIC) or (data[:4] == b"RIFF" and data[8:12] == b"WEBP"):
+    if image_format(data) is not None:
         return "image"
     if data.startswith(b"%PDF-"):
         return "application/pdf"

@@ -216,6 +216,11 @@ class GenerationRequest:
     enable_thinking: bool | None = None
     reasoning_budget_tokens: int | None = None
 
+    @property
+    def image_count(self) -> int:
+        """How many images its messages show."""
+        return sum(len(message.images) for message in self.messages)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GenerationStats:

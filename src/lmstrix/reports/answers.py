@@ -7,7 +7,7 @@ import sys
 from collections.abc import Generator
 from typing import TYPE_CHECKING, Any
 
-from lmstrix.ground.units import format_bytes, format_seconds, format_tokens
+from lmstrix.ground.units import counted, format_bytes, format_seconds, format_tokens
 from lmstrix.reports.json_form import json_form, value_text
 from lmstrix.reports.progress import ProgressLine
 from lmstrix.reports.table import Column, clean, harmless, shorten
@@ -126,7 +126,8 @@ def _show_tool_answer(console: Console, event: ToolAnswered) -> None:
 def show_fit(console: Console, prepared: Prepared) -> None:
     """With --verbose, before anything is sent: the size of the prompt against the context."""
     if console.verbose:
-        console.note(f"fits: {prepared.prompt_tokens:,} of {prepared.instance.context_length:,}")
+        images = _without_images(prepared.images)
+        console.note(f"fits: {prepared.prompt_tokens:,} of {prepared.instance.context_length:,}{images}")
 
 
 def show_dry_run(console: Console, dry_run: DryRun) -> None:
@@ -138,8 +139,9 @@ def show_dry_run(console: Console, dry_run: DryRun) -> None:
             "prompt": dry_run.prompt,
             "system_prompt": dry_run.system_prompt,
             "prompt_tokens": count.tokens,
-            "count_exact": count.exact,
+            "count_exact": count.exact and not dry_run.images,
             "counted_by": count.method,
+            "images_not_counted": dry_run.images,
             "model_key": record.model_key if record else None,
             "context_length": dry_run.context_length,
             "fits": dry_run.fits,
@@ -153,9 +155,14 @@ def show_dry_run(console: Console, dry_run: DryRun) -> None:
     console.text(dry_run.prompt + ("\n" if sys.stdout.isatty() else ""))
     room = f" of {dry_run.context_length:,}" if dry_run.context_length else ""
     about, how = ("", "counted") if count.exact else ("about ", "estimated")
-    console.note(f"{about}{count.tokens:,}{room} tokens, {how} by {_COUNTED_BY[count.method]}; nothing was sent")
+    how += f" by {_COUNTED_BY[count.method]}{_without_images(dry_run.images)}"
+    console.note(f"{about}{count.tokens:,}{room} tokens, {how}; nothing was sent")
     if dry_run.not_counted is not None:
         console.note(f"not counted exactly: {dry_run.not_counted}")
+
+
+def _without_images(count: int) -> str:
+    return f", without the tokens of {counted(count, 'image')}" if count else ""
 
 
 def show_answer(console: Console, result: GenerationResult, *, streamed: bool) -> None:

@@ -168,7 +168,7 @@ def record_json(record: ModelRecord) -> dict[str, Any]:
         "architecture": record.architecture,
         "params": record.params,
         "quantization": record.quantization,
-        "size_bytes": record.size_bytes,
+        "size_bytes": record.all_bytes or None,
         "max_context_length": record.max_context_length,
         "tested_context_length": record.tested_context_length,
         "loadable_context_length": best.loadable_context_length if best else None,
@@ -192,7 +192,7 @@ def _list_row(record: ModelRecord) -> tuple[str, ...]:
     best = record.best_result
     return (
         record.model_key,
-        format_bytes(record.size_bytes) if record.size_bytes else "-",
+        format_bytes(record.all_bytes) if record.all_bytes else "-",
         format_tokens(record.max_context_length),
         format_tokens(record.tested_context_length),
         format_tokens(best.loadable_context_length if best else None),

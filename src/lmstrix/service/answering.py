@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lmstrix.core.answers.inference import (
@@ -20,6 +19,7 @@ from lmstrix.core.answers.overlong import refuse_by_size
 from lmstrix.ground.errors import LMStrixError, UsageError
 from lmstrix.ground.tasks import to_its_end
 from lmstrix.ground.types import Deadlines, Finished, GenerationRequest, TextDelta
+from lmstrix.loaders.images import check_image_file
 from lmstrix.service.finding import known_models
 from lmstrix.service.workspace import new_run_id
 
@@ -91,7 +91,7 @@ def plan_answer(settings: Settings, asked: InferRequest, record: ModelRecord) ->
         raise UsageError("an answer that calls tools is not kept; leave out --cache or --tools")
     if asked.raw and asked.tools:
         raise UsageError("a raw prompt cannot call tools; leave out --raw or --tools")
-    _check_images(record, asked)
+    check_images(asked, record)
     return PlannedAnswer(
         record=record,
         request=generation_request(asked),
@@ -163,17 +163,17 @@ def _events(
     return act(manager, prepared, planned, tools=asked.tools, max_rounds=asked.max_rounds, transcript=watch.transcript)
 
 
-def _check_images(record: ModelRecord, asked: InferRequest) -> None:
+def check_images(asked: InferRequest, record: ModelRecord | None) -> None:
+    """Raise UsageError where images cannot be shown: by this model, None if it is not known, or at all."""
     images = (*asked.images, *(path for message in asked.messages for path in message.images))
     if not images:
         return
-    if not record.vision:
+    if record is not None and not record.vision:
         raise UsageError(f"{record.model_key} takes no images; choose a model with vision, or ask without --image")
     if asked.raw:
         raise UsageError("a raw prompt takes no images; leave out --raw")
     for path in images:
-        if not Path(path).is_file():
-            raise UsageError(f"no image at {path}")
+        check_image_file(path)
 
 
 def _keep(workspace: Workspace, planned: PlannedAnswer, result: GenerationResult, *, cache: bool) -> None:

@@ -15,7 +15,7 @@ from lmstrix.core.answers.tokens import PromptLine, TokenCount, estimate_tokens,
 from lmstrix.ground.context_lengths import UNKNOWN_DECLARED_TOKENS
 from lmstrix.ground.errors import BackendUnavailableError, ContextOverflowError, HistoryError, LMStrixError
 from lmstrix.ground.text import one_line
-from lmstrix.service.answering import generation_request
+from lmstrix.service.answering import check_images, generation_request
 from lmstrix.service.finding import known_models
 
 if TYPE_CHECKING:
@@ -37,6 +37,7 @@ class _UncountedError(Exception):
 async def dry_run(workspace: Workspace, asked: InferRequest) -> DryRun:
     """Work out and count what `asked` would send."""
     record, why = await _record(workspace, asked.model)
+    check_images(asked, record)
     request = generation_request(asked)
     count = overflows = None
     if record is not None:
@@ -65,6 +66,7 @@ async def dry_run(workspace: Workspace, asked: InferRequest) -> DryRun:
         count=count,
         record=record,
         context_length=context_length,
+        images=request.image_count,
         fits=fits,
         not_counted=why,
     )

@@ -18,7 +18,7 @@ _SORTS: dict[SortKey, Callable[[ModelRecord], Any]] = {
     "name": lambda record: record.display_name.lower(),
     "ctx": lambda record: record.max_context_length or 0,
     "tested": lambda record: record.tested_context_length or 0,
-    "size": lambda record: record.size_bytes or 0,
+    "size": lambda record: record.all_bytes,
     "status": lambda record: (record.is_missing, record.test_status),
     "date": lambda record: record.tested_at.timestamp() if record.tested_at else 0.0,
 }

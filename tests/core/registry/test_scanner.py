@@ -133,8 +133,16 @@ def test_a_projector_gives_vision_and_is_no_model(tmp_path: Path, projector: str
         "a/eyes/model-x-Q4_0.gguf": True,
         "a/blind/model-y-Q4_0.gguf": False,
     }
+    seeing = models["a/eyes/model-x-Q4_0.gguf"]
+    assert seeing.projector_bytes == file.stat().st_size
     file.unlink()
-    assert not any(facts.vision for facts in scan(tmp_path, models).models)
+    again = scan(tmp_path, models)
+    assert again.headers_read == 0
+    assert not any(facts.vision or facts.projector_bytes for facts in again.models)
+    registry = ModelRegistry({})
+    for found in (tuple(models.values()), again.models):
+        registry.merge_scan(found)
+    assert registry.find("model-x").projector_bytes == 0
 
 
 def test_equal_keys_are_told_apart(tmp_path: Path) -> None:

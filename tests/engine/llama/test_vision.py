@@ -1,100 +1,60 @@
-"""Images through a real projector, tiny and random, beside the scripted model."""
+"""Images through a real projector: what the model sees decides what it says."""
 
 from __future__ import annotations
 
-import struct
+import os
+import signal
 import zlib
 from typing import TYPE_CHECKING
 
-import numpy as np
 import pytest
-from gguf import GGUFWriter
 
 from lmstrix.engine.faults import EngineFault
 from lmstrix.engine.records import ChatPart, ChatTurn, LoadSettings, PredictionInput, PredictionSettings
 from lmstrix.engine.uploads import FileStore
-from lmstrix.loaders.gguf import read_header
-from tests.engine.pools import SCRIPTED, collect, running_pool, scripted_models, stats_of, text_of
+from tests.engine.pools import collect, running_pool, stats_of, text_of
+from tests.support.pictures import BLUE, GREEN, RED, bmp, gif, jpeg, png, png_of_rows, webp
+from tests.support.tiny_gguf_vision import BLIND, COLOUR_QUESTION, COLOURS, PATCHES, SEEING, SIGHTS, put_seeing
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
     from pathlib import Path
 
     from lmstrix.engine.instance import Instance
+    from lmstrix.engine.pool import InstancePool
 
 CONTEXT = 300
-PATCHES = 4
-
-
-def write_projector(path: Path, width: int, *, embedding: int = 32, image: int = 28, patch: int = 14) -> None:
-    """A vision tower of one layer that gives `PATCHES` vectors as wide as the model's."""
-    noise = np.random.default_rng(0)
-    square, rows = (embedding, embedding), (embedding,)
-    block = "v.blk.0."
-    shapes: dict[str, tuple[int, ...]] = {
-        "v.patch_embd.weight": (embedding, 3, patch, patch),
-        "v.position_embd.weight": ((image // patch) ** 2, embedding),
-        "mm.0.weight": (width, embedding),
-        "mm.0.bias": (width,),
-        "mm.2.weight": (width, width),
-        "mm.2.bias": (width,),
-    }
-    for name in ("attn_q", "attn_k", "attn_v", "attn_out", "ffn_up", "ffn_down"):
-        shapes |= {f"{block}{name}.weight": square, f"{block}{name}.bias": rows}
-    for name in ("ln1", "ln2"):
-        shapes |= {f"{block}{name}.weight": rows, f"{block}{name}.bias": rows}
-    writer = GGUFWriter(path, "clip")
-    writer.add_type("mmproj")
-    writer.add_bool("clip.has_vision_encoder", True)
-    writer.add_bool("clip.use_gelu", True)
-    writer.add_string("clip.projector_type", "mlp")
-    sizes = {
-        "image_size": image,
-        "patch_size": patch,
-        "embedding_length": embedding,
-        "feed_forward_length": embedding,
-        "block_count": 1,
-        "projection_dim": width,
-        "attention.head_count": 1,
-    }
-    for name, size in sizes.items():
-        writer.add_uint32(f"clip.vision.{name}", size)
-    writer.add_float32("clip.vision.attention.layer_norm_epsilon", 1e-5)
-    writer.add_array("clip.vision.image_mean", [0.5, 0.5, 0.5])
-    writer.add_array("clip.vision.image_std", [0.5, 0.5, 0.5])
-    for name, shape in shapes.items():
-        writer.add_tensor(name, (noise.standard_normal(shape) * 0.1).astype(np.float32))
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
-
-
-def png(size: int = 28) -> bytes:
-    """A grey square."""
-
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-    head = struct.pack(">IIBBBBB", size, size, 8, 2, 0, 0, 0)
-    rows = (b"\0" + b"\x80" * 3 * size) * size
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
 
 
 @pytest.fixture
-async def instance(tmp_path: Path) -> AsyncIterator[Instance]:
-    models = scripted_models(tmp_path / "models")
-    (model,) = models.rglob("*.gguf")
-    write_projector(model.with_name("mmproj-f16.gguf"), read_header(model).embedding_length or 0)
-    async with running_pool(models) as pool:
-        yield await pool.load(SCRIPTED, LoadSettings(context_length=CONTEXT), kind="llm")
+async def pool(tmp_path: Path) -> AsyncIterator[InstancePool]:
+    put_seeing(tmp_path / "models")
+    async with running_pool(tmp_path / "models") as pool:
+        yield pool
+
+
+@pytest.fixture
+async def instance(pool: InstancePool) -> Instance:
+    return await pool.load(SEEING, LoadSettings(context_length=CONTEXT), kind="llm")
 
 
 def showing(text: str, *images: bytes, **settings: object) -> PredictionInput:
     settings.setdefault("overflow_policy", "stopAtLimit")
     pictures = tuple(ChatPart(type="file", file_type="image", data=image) for image in images)
     turn = ChatTurn(role="user", parts=(ChatPart(type="text", text=text), *pictures))
-    return PredictionInput(turns=(turn,), settings=PredictionSettings(**settings))  # type: ignore[arg-type]
+    return PredictionInput(turns=(turn,), settings=PredictionSettings(temperature=0, **settings))  # type: ignore[arg-type]
+
+
+async def seen(instance: Instance, *images: bytes) -> str:
+    return text_of(await collect(instance.predict(showing(COLOUR_QUESTION, *images))))
+
+
+async def refused(instance: Instance, *images: bytes, **settings: object) -> EngineFault:
+    """The refusal of these images, after which the model must still answer."""
+    with pytest.raises(EngineFault) as caught:
+        await collect(instance.predict(showing("Hi", *images, **settings)))
+    assert text_of(await collect(instance.predict(showing("What is 2+3=?")))) == "5"
+    return caught.value
 
 
 async def test_an_image_takes_its_tokens_and_the_model_answers(instance: Instance) -> None:
@@ -107,11 +67,31 @@ async def test_an_image_takes_its_tokens_and_the_model_answers(instance: Instanc
     assert counts[1] - counts[0] == PATCHES
 
 
+async def test_the_model_tells_what_it_is_shown(instance: Instance) -> None:
+    assert await seen(instance) == BLIND.text
+    for name, colour in COLOURS.items():
+        assert await seen(instance, png(colour)) == SIGHTS[name]
+    assert await seen(instance, png(RED), png(BLUE), png(BLUE)) == SIGHTS["blue"]
+    assert await seen(instance, *[png(GREEN)] * 30) == SIGHTS["green"]
+
+
+@pytest.mark.parametrize("written", [png, bmp, gif, jpeg])
+async def test_formats(instance: Instance, written: Callable[..., bytes]) -> None:
+    for name in ("purple", "green"):
+        assert await seen(instance, written(COLOURS[name])) == SIGHTS[name]
+
+
+@pytest.mark.parametrize(("width", "height"), [(1, 1), (1, 3000), (3000, 1), (1500, 1500)])
+async def test_sizes(instance: Instance, width: int, height: int) -> None:
+    events = await collect(instance.predict(showing("What is 2+3=?", png(width=width, height=height))))
+    assert text_of(events) == "5"
+
+
 async def test_an_uploaded_image_is_found(instance: Instance) -> None:
     files = FileStore()
     part = ChatPart(type="file", file_type="image", file_id=files.add("grey.png", png()).identifier)
-    turn = ChatTurn(role="user", parts=(ChatPart(type="text", text="What is 2+3=?"), part))
-    assert text_of(await collect(instance.predict(PredictionInput(turns=(turn,)), files=files))) == "5"
+    turn = ChatTurn(role="user", parts=(ChatPart(type="text", text=COLOUR_QUESTION), part))
+    assert text_of(await collect(instance.predict(PredictionInput(turns=(turn,)), files=files))) == SIGHTS["purple"]
 
 
 async def test_the_context_asked_for_holds_with_images(instance: Instance) -> None:
@@ -127,8 +107,47 @@ async def test_the_context_asked_for_holds_with_images(instance: Instance) -> No
     assert caught.value.error_data["contextLength"] == CONTEXT
 
 
-async def test_what_is_no_image_is_an_error(instance: Instance) -> None:
-    with pytest.raises(EngineFault) as caught:
-        await collect(instance.predict(showing("Hi", b"\x89PNG\r\n\x1a\n nonsense")))
-    assert caught.value.kind == "invalid"
-    assert text_of(await collect(instance.predict(showing("What is 2+3=?")))) == "5"
+async def test_tools_may_be_offered_beside_an_image(instance: Instance) -> None:
+    function = {"name": "paint", "description": "", "parameters": {"type": "object", "properties": {}}}
+    asked = showing(COLOUR_QUESTION, png(), tools=({"type": "function", "function": function},))
+    assert text_of(await collect(instance.predict(asked))) == SIGHTS["purple"]
+
+
+@pytest.mark.parametrize(
+    ("image", "told"),
+    [
+        (png()[:60], "damaged, or too large"),
+        (png_of_rows(28, 28, b"nonsense"), "damaged, or too large"),
+        (jpeg()[:90], "The image is a JPEG file whose end is missing"),
+        (gif()[:60], "The image is a GIF file whose end is missing"),
+        (bmp()[:-1], "The image is a BMP file whose end is missing"),
+        (png_of_rows(0, 28, b""), "The image is a damaged PNG file"),
+        (png_of_rows(60_000, 60_000, zlib.compress(bytes(1000))), "Images of 3,600 megapixels are too much"),
+        (webp(), "The image is a WebP file"),
+        (b"a picture of a cat", "The image is no image file"),
+        (b"", "The image is no image file"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+async def test_what_cannot_be_shown_is_refused(instance: Instance, image: bytes, told: str) -> None:
+    fault = await refused(instance, image)
+    assert fault.kind == "invalid"
+    assert told in fault.title
+
+
+async def test_a_template_of_the_request_shows_no_images(instance: Instance) -> None:
+    fault = await refused(instance, png(), prompt_template="{{ messages[0].content }}")
+    assert (fault.kind, "template" in fault.title) == ("unsupported", True)
+
+
+async def test_an_image_that_ends_the_child_ends_one_prediction(pool: InstancePool, instance: Instance) -> None:
+    prediction = instance.predict(showing("Tell me a story", png()))
+    async for _ in prediction:
+        os.kill(instance.model.process.pid, signal.SIGKILL)
+        break
+    with pytest.raises(EngineFault, match="crashed") as caught:
+        await collect(prediction)
+    assert caught.value.kind == "crashed"
+    again, loaded_now = await pool.get_or_load(SEEING, LoadSettings(), kind="llm", ttl_s=60)
+    assert loaded_now
+    assert await seen(again, png(BLUE)) == SIGHTS["blue"]

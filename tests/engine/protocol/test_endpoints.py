@@ -470,6 +470,16 @@ class TestPredictions:
             assert "".join(each["fragment"]["content"] for each in messages if each["type"] == "fragment") == "5"
             assert messages[-1]["stats"]["promptTokensCount"] == 4
 
+    async def test_a_raw_completion_drops_no_image_in_silence(self, llm: RawClient) -> None:
+        parameter = prediction(SCRIPTED, "2+3=")
+        parameter["history"]["messages"][0]["content"].append(
+            {"type": "file", "identifier": "f-1", "fileType": "image"}
+        )
+        layer = stack({})["layers"][0] | {"layerName": "completeModeFormatting"}
+        parameter["predictionConfigStack"]["layers"].append(layer)
+        _, last = await llm.channel("predict", parameter)
+        assert "takes text only" in last["error"]["title"]
+
     async def test_15_what_waits_is_counted(self, llm: RawClient) -> None:
         endless = prediction(SCRIPTED, "a story", contextOverflowPolicy="rollingWindow")
         channels = [await llm.open("predict", endless) for _ in range(3)]

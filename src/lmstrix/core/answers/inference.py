@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from lmstrix.ground.types import GenerationResult, StreamEvent
 
 ROUGH_BYTES_PER_TOKEN = 3  # prose has about four; too high an estimate costs memory, too low a one loads too little
+ROUGH_TOKENS_PER_IMAGE = 1000  # Gemma 3 has 256 and LLaVA 1.5 576; Qwen2.5-VL has about 1,300 for a megapixel
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,11 +74,15 @@ class Acquired:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prepared:
-    """An instance ready to answer one request: the prompt's exact size, and what may be generated."""
+    """An instance ready to answer one request: the exact size of the prompt's text, and what may be generated.
+
+    No server counts `images` before it is asked: what they take is told with the answer.
+    """
 
     acquired: Acquired
     prompt_tokens: int
     max_tokens: int
+    images: int = 0
 
     @property
     def instance(self) -> LoadedModel:
@@ -167,7 +172,8 @@ class InferenceManager:
         limit = load_policy.output_limit(
             planned.options.out_ctx, context_length=instance.context_length, prompt_tokens=prompt_tokens
         )
-        return Prepared(acquired=acquired, prompt_tokens=prompt_tokens, max_tokens=limit)
+        images = planned.request.image_count
+        return Prepared(acquired=acquired, prompt_tokens=prompt_tokens, max_tokens=limit, images=images)
 
     async def ask(self, prepared: Prepared, planned: PlannedAnswer) -> AsyncGenerator[StreamEvent]:
         """The events of the answer; the last is Finished. Leaving early cancels it on the server."""
@@ -217,14 +223,16 @@ class InferenceManager:
 async def count_prompt(
     backend: ModelBackend, instance_id: str, request: GenerationRequest, *, context_length: int
 ) -> int:
-    """The tokens of a request, template included, as the model itself counts them.
+    """The tokens of a request, template included, as the model itself counts them; those of its images are missing.
 
     Raises ContextOverflowError for one far beyond `context_length`, which is not counted to its end.
     """
     await refuse_by_part(backend, instance_id, request, context_length=context_length)
     text = request.raw_prompt
     if text is None:
-        text = await backend.apply_template(instance_id, request.messages, tools=request.tools)
+        # A template puts a mark where an image will be, whose length says nothing about the image.
+        messages = [replace(message, images=()) for message in request.messages]
+        text = await backend.apply_template(instance_id, messages, tools=request.tools)
     return await backend.count_tokens(instance_id, text)
 
 
@@ -232,8 +240,10 @@ def needed_tokens(request: GenerationRequest, options: InferenceOptions) -> int:
     """The tokens of prompt and answer, estimated rather too high, to choose a context before a model can count."""
     texts = [request.raw_prompt or "", *(message.text for message in request.messages)]
     prompt = (
-        sum(len(text.encode(errors="surrogatepass")) for text in texts) // ROUGH_BYTES_PER_TOKEN + 64
-    )  # for the chat template's own tokens
+        sum(len(text.encode(errors="surrogatepass")) for text in texts) // ROUGH_BYTES_PER_TOKEN
+        + ROUGH_TOKENS_PER_IMAGE * request.image_count
+        + 64  # for the chat template's own tokens
+    )
     return prompt + (options.out_ctx if isinstance(options.out_ctx, int) else 0)
 
 

@@ -67,8 +67,9 @@ class InferRequest:
 class DryRun:
     """What a dry run would send. `record` and `context_length` are None when no model was named or none is known.
 
-    `fits` says whether prompt and answer fit the context, as far as the count is right; None where that is not known.
-    `not_counted` is why the count is not exact.
+    `count` is of the text alone: no server counts `images` before it is asked. `fits` says whether prompt and answer
+    fit the context, as far as the count is right; None where that is not known. `not_counted` is why the count is not
+    exact.
     """
 
     prompt: str
@@ -76,6 +77,7 @@ class DryRun:
     count: TokenCount
     record: ModelRecord | None = None
     context_length: int | None = None
+    images: int = 0
     fits: bool | None = None
     not_counted: str | None = None
 

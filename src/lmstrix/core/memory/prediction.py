@@ -41,7 +41,12 @@ def shape_of(file: Path, record: ModelRecord, read_header: Callable[[Path], Shap
             header = read_header(file)
             # The record counts all files of a split model, the header only the first.
             file_bytes = record.size_bytes or header.file_size_bytes
-            return shape_from_metadata(header.metadata, file_bytes=file_bytes, n_vocab=header.vocabulary_size)
+            return shape_from_metadata(
+                header.metadata,
+                file_bytes=file_bytes,
+                mmproj_bytes=record.projector_bytes or 0,
+                n_vocab=header.vocabulary_size,
+            )
     return shape_from_listing(
         size_bytes=record.size_bytes or 0,
         max_context_length=record.max_context_length or UNKNOWN_DECLARED_TOKENS,

@@ -63,6 +63,7 @@ class ModelFacts:
     display_name: str | None = None
     publisher: str | None = None
     vision: bool = False
+    projector_bytes: int | None = None
     trained_for_tool_use: bool = False
     mtime_ns: int | None = None
     content_hash: str | None = None
@@ -103,6 +104,7 @@ class ModelRecord:
     params = _Stored(read_text)
     publisher = _Stored(read_text)
     vision = _Stored(_is_true)
+    projector_bytes = _Stored(read_count)
     trained_for_tool_use = _Stored(_is_true)
     mtime_ns = _Stored(read_count)
     content_hash = _Stored(read_text)
@@ -111,6 +113,11 @@ class ModelRecord:
         self.path = path
         self.raw = raw
         self.place = place
+
+    @property
+    def all_bytes(self) -> int:
+        """All its files: the model's, and its projector where the scan found one (a server counts both as one)."""
+        return (self.size_bytes or 0) + (self.projector_bytes or 0)
 
     def __repr__(self) -> str:
         return f"ModelRecord({self.path!r}, model_key={self.model_key!r})"

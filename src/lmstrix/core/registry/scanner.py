@@ -199,7 +199,7 @@ class _Walk:
             self._take_mlx(folder)
 
     def _take_gguf(self, files: list[_FoundFile]) -> None:
-        vision = any(is_mmproj(file.path) for file in files)
+        projectors = [file.size_bytes for file in files if is_mmproj(file.path)]
         found = []
         for parts in _models_of([file for file in files if not is_mmproj(file.path)]):
             try:
@@ -209,12 +209,15 @@ class _Walk:
                 continue
             # A projector under another name, which only its header tells: it too gives vision to those beside it.
             if facts is None:
-                vision = True
+                projectors.append(parts[0].size_bytes)
             else:
                 found.append(facts)
         for facts in found:
-            sees = vision and facts.kind == "llm"
-            self.models.append(facts if facts.vision == sees else replace(facts, vision=sees))
+            # Of several, whichever the server chooses: the largest is what to have room for.
+            projector_bytes = max(projectors, default=0) if facts.kind == "llm" else 0
+            # 0 takes back what an earlier scan said, which None would leave standing.
+            told = projector_bytes or (0 if facts.projector_bytes else None)
+            self.models.append(replace(facts, vision=projector_bytes > 0, projector_bytes=told))
 
     def _gguf_facts(self, parts: list[_FoundFile]) -> ModelFacts | None:
         """The facts of a model; None for a vision projector under another name."""

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 _LEAST_ROLLING_CONTEXT: Final = 16
 """Shorter contexts cannot be halved and still make sense."""
 _CONTEXT_FULL: Final = "Context size has been exceeded"
+_UNREADABLE_IMAGE: Final = "Failed to load image"
 _GARBLED_CALL_MARKS: Final = ("does not match the expected", "empty grammar stack", "Failed to parse")
 
 
@@ -87,14 +88,8 @@ class Generation:
         request, model = self._request, self._model
         if request.raw_prompt is not None:
             return Prompt(text=request.raw_prompt, tokens=await model.tokenize(request.raw_prompt, as_prompt=True))
-        images = tuple(image_bytes(request.turns, self._files))
-        if images and not model.entry.vision:
-            raise EngineFault(
-                f"The model {model.entry.model_key} cannot read images: it has no vision projector (mmproj)",
-                kind="unsupported",
-                suggestion="Load a vision model.",
-            )
         text = await model.render(request.turns, self._settings, self._files)
+        images = tuple(image_bytes(request.turns, self._files))
         tokens = None if images else await model.tokenize(text, as_prompt=True)
         return Prompt(text=text, tokens=tokens, images=images)
 
@@ -266,6 +261,13 @@ def refusal_fault(refusal: LlamaRefusalError, context_length: int) -> EngineFaul
         return overflow_fault(int(refusal.body.get("n_prompt_tokens", 0)), context_length)
     if is_context_full(refusal):
         return EngineFault(refusal.message, kind="overflow", error_data={"contextLength": context_length})
+    if _UNREADABLE_IMAGE in refusal.message:
+        # It says no more: neither which image it was, nor whether it failed for want of memory.
+        return EngineFault(
+            "llama.cpp cannot read an image: it is damaged, or too large to unpack",
+            kind="invalid",
+            suggestion="Save it again, smaller, as PNG or JPEG.",
+        )
     kind: FaultKind = "invalid" if refusal.code < 500 else "internal"
     if refusal.kind == "not_supported_error":
         kind = "unsupported"

@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from lmstrix.engine.faults import EngineFault, unloaded_fault
 from lmstrix.engine.llama.client import LlamaGoneError, LlamaRefusalError
-from lmstrix.engine.llama.request import chat_messages, overflow_fault, template_fields, template_variables
+from lmstrix.engine.llama.images import check_images, without_contents
+from lmstrix.engine.llama.request import (
+    chat_messages,
+    image_bytes,
+    overflow_fault,
+    template_fields,
+    template_variables,
+)
 from lmstrix.engine.llama.templates import RunawayTemplateError, rendered, runaway_fault, template_fault
 from lmstrix.engine.records import PredictionSettings
 
@@ -88,8 +95,17 @@ class LlamaModel:
 
     async def render(self, turns: Sequence[ChatTurn], settings: PredictionSettings, files: FileStore | None) -> str:
         """The prompt text for a chat, through the model's template or the one in `settings`."""
-        messages = chat_messages(turns, files)
+        images = image_bytes(turns, files)
+        check_images(images, self.entry)
+        messages = chat_messages(without_contents(turns), files)
         if settings.prompt_template is not None:
+            if images:
+                # Only llama.cpp knows the mark that stands for an image in a prompt.
+                raise EngineFault(
+                    "Images cannot be shown through a prompt template of the request",
+                    kind="unsupported",
+                    suggestion="Leave the template out, or give it when the model is loaded.",
+                )
             # llama.cpp takes a template only when it loads; one that comes with a request is rendered here.
             async with self._renderings:
                 return await rendered(

@@ -91,7 +91,7 @@ def chat_messages(turns: Iterable[ChatTurn], files: FileStore | None) -> list[di
 
 def image_bytes(turns: Iterable[ChatTurn], files: FileStore | None) -> list[bytes]:
     """Every image of the history, in order."""
-    return [_content(part, files) for turn in turns for part in turn.parts if _is_image(part)]
+    return [_content(part, files) for turn in turns for part in turn.parts if is_image(part)]
 
 
 def _message(turn: ChatTurn, files: FileStore | None) -> dict[str, Any]:
@@ -110,7 +110,7 @@ def _message(turn: ChatTurn, files: FileStore | None) -> dict[str, Any]:
 def _content_part(part: ChatPart, files: FileStore | None) -> dict[str, Any]:
     if part.type == "text":
         return {"type": "text", "text": part.text}
-    if _is_image(part):
+    if is_image(part):
         # Whatever the image is: llama.cpp looks at the bytes, not at the type.
         url = "data:image/png;base64," + base64.b64encode(_content(part, files)).decode()
         return {"type": "image_url", "image_url": {"url": url}}
@@ -126,7 +126,8 @@ def _content(part: ChatPart, files: FileStore | None) -> bytes:
     return files.get(part.file_id).data
 
 
-def _is_image(part: ChatPart) -> bool:
+def is_image(part: ChatPart) -> bool:
+    """Whether it is an image, uploaded or sent along."""
     return part.type == "file" and part.file_type == "image"
 
 

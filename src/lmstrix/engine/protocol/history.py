@@ -71,5 +71,10 @@ def _read_part(part: Mapping[str, Any]) -> ChatPart:
 
 
 def joined_text(turns: Sequence[ChatTurn]) -> str:
-    """All text of a history, one after the other: the prompt of a raw completion sent as a chat."""
+    """All text of a history, one after the other: the prompt of a raw completion sent as a chat.
+
+    Raises `EngineFault` "unsupported" for files, which a text cannot hold.
+    """
+    if any(part.type == "file" for turn in turns for part in turn.parts):
+        raise EngineFault("A raw completion takes text only, no files or images", kind="unsupported")
     return "".join(part.text for turn in turns for part in turn.parts if part.type == "text")
