@@ -270,12 +270,11 @@ class LanguageModels(Models):
         parameter = channel.parameter
         request = self._prediction_request(parameter)
         turns = history_turns(parameter.get("history"), system_prompt=request.system_prompt)
-        turns = await self._state.documents.put_into(turns, self._state.files.of(channel.client))
-        prompt = (
-            PredictionInput(raw_prompt=joined_text(turns), settings=request.settings)
-            if request.raw
-            else PredictionInput(turns=turns, settings=request.settings)
-        )
+        if request.raw:
+            prompt = PredictionInput(raw_prompt=joined_text(turns), settings=request.settings)
+        else:
+            turns = await self._state.documents.put_into(turns, self._state.files.of(channel.client))
+            prompt = PredictionInput(turns=turns, settings=request.settings)
         await self._run(channel, self._instance(parameter, "modelSpecifier"), request, prompt)
 
     async def complete_raw_text(self, channel: ServerChannel) -> None:
