@@ -171,6 +171,8 @@ class EngineServer:
         """Wait for the first look at the models, which has a thread of its own: a thousand headers take seconds."""
         if self._scan is not None:
             await asyncio.shield(self._scan)
+        # Headers that came since are read in a thread as well, not by the endpoint that lists them.
+        await self._state.pool.refresh()
 
     def _tell_problem(self, problem: CatalogProblem) -> None:
         """Log an unusable file; the first look at the models calls this from its thread."""
