@@ -261,7 +261,8 @@ def _projector_of(path: str, projectors: list[FoundFile]) -> FoundFile | None:
     folder = path.rpartition("/")[0]
     beside = [file for file in projectors if file.path.rpartition("/")[0] == folder]
     stem = file_stem(path).lower()
-    return max(beside, key=lambda file: len(commonprefix([stem, _bare_name(file.path)])), default=None)
+    # Of names, not of paths: character by character is what is meant.
+    return max(beside, key=lambda file: len(commonprefix([stem, _bare_name(file.path)])), default=None)  # noqa: RUF071
 
 
 def _bare_name(path: str) -> str:
