@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from lmstrix.core.registry import models_folder
 from lmstrix.core.registry.models_folder import ModelsFolder, WalkLimits, walk_models_folder
 
 if TYPE_CHECKING:
@@ -158,7 +157,7 @@ def test_a_file_that_vanishes_while_it_is_looked_at_is_not_there(
             return _Listing(entries)
         return names
 
-    monkeypatch.setattr(models_folder.os, "scandir", scan_and_remove)
+    monkeypatch.setattr(os, "scandir", scan_and_remove)
     found = walk_models_folder(tmp_path)
     assert (paths(found), found.problems) == (["a/stays.gguf"], [])
 

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from lmstrix.core.registry.models_folder import PARTIAL_SUFFIXES, FoundFile, FoundFolder, walk_models_folder
 from lmstrix.core.registry.records import ModelFacts
+from lmstrix.ground import log
 from lmstrix.ground.errors import GgufError
 from lmstrix.ground.model_names import NamedModel, bits_of, is_mmproj, parse_shard, quantization_of, unique_keys
 from lmstrix.ground.regular_files import open_regular
@@ -131,6 +132,14 @@ class _Scan:
             self._problem(problem.path, problem.kind, problem.detail)
         for folder in walk.folders:
             self._take_folder(folder)
+        log.debug(
+            "{}: {} folders, {} models, {} problems, {} headers read",
+            self.directory,
+            len(walk.folders),
+            len(self.models),
+            len(self.problems),
+            self.headers_read,
+        )
         # Only now, because a key depends on which other models there are.
         keys = unique_keys(NamedModel(m.path, m.kind, m.quantization) for m in self.models)
         models = (replace(m, model_key=keys[m.path]) if m.model_key != keys[m.path] else m for m in self.models)
