@@ -205,10 +205,12 @@ class TestWriting:
 
     def test_many_threads_write_whole_lines(self, tmp_path: Path) -> None:
         writer = LogWriter(FileTarget(tmp_path / "log"), threaded=True)
-        threads = [
-            threading.Thread(target=lambda n=n: [writer.write("info", f"thread {n} line {i}") for i in range(50)])
-            for n in range(8)
-        ]
+
+        def tell(thread: int) -> None:
+            for number in range(50):
+                writer.write("info", f"thread {thread} line {number}")
+
+        threads = [threading.Thread(target=tell, args=(number,)) for number in range(8)]
         for thread in threads:
             thread.start()
         for thread in threads:

@@ -40,7 +40,9 @@ def to_file(path: Path, level: Level, *, threaded: bool = False) -> None:
     try:
         target = FileTarget(path)
     except OSError as exc:
-        raise UsageError(f"cannot write the log file {path} ({exc.strerror or exc}): name another one") from exc
+        raise UsageError(
+            f"cannot write the log file {path} ({exc.strerror or exc}): name another one with --log-file"
+        ) from exc
     _add(target, level, threaded=threaded)
 
 
