@@ -307,7 +307,7 @@ class InstancePool:
             await asyncio.shield(instance.process.exited)
             if self._instances.get(instance.identifier) is instance:
                 status = exit_code(instance.process.exited.result())
-                text = f"the model's process ended by itself (exit code {status})"
+                text = f"the model's process has ended (exit code {status})"
                 self._on_log(LogEvent(type="server.log", text=text, level="error", identifier=instance.identifier))
                 await self._remove(instance, crashed=True)
 

@@ -40,7 +40,8 @@ def log_text(text: str, secrets: Iterable[str] = ()) -> str:
     """`text` as a line of a log may hold it. `secrets` are taken out wherever they stand."""
     # A secret that lies across the end must be seen whole to be known; what follows it needs no looking at.
     head = text[: 2 * MOST_CHARS]
-    for secret in tuple(secrets):
+    # The longest first: one may be a part of another.
+    for secret in sorted(secrets, key=len, reverse=True):
         head = head.replace(secret, "***")
     for pattern, instead in _SECRETS:
         head = pattern.sub(instead, head)
