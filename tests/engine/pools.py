@@ -19,6 +19,7 @@ from lmstrix.engine.records import (
     PredictionSettings,
     PredictionStats,
 )
+from lmstrix.engine.run_folder import RunFolder
 from tests.engine.children import own_children
 from tests.support.tiny_gguf_scripted import scripted_model
 
@@ -52,7 +53,7 @@ async def running_pool(
 ) -> AsyncIterator[InstancePool]:
     """A started pool, closed at the end; then no child of this process may be left."""
     log = (lambda event: None) if logs is None else logs.append
-    pool = InstancePool(Catalog(models), run_dir=models.parent / "run", on_log=log, **options)  # type: ignore[arg-type]
+    pool = InstancePool(Catalog(models), run_folder=RunFolder(), on_log=log, **options)  # type: ignore[arg-type]
     await pool.start()
     try:
         yield pool

@@ -86,6 +86,28 @@ def test_a_file_that_did_not_change_is_read_once(models: Path) -> None:
     assert [entry.model_key for entry in catalog.entries] == ["tiny-llama"]
 
 
+def test_a_file_that_is_still_being_written_becomes_a_model_when_it_is_whole(models: Path) -> None:
+    whole = next(models.rglob("*.gguf")).read_bytes()
+    growing = models / "acme" / "growing.gguf"
+    growing.write_bytes(whole[: len(whole) // 2])
+    catalog = Catalog(models)
+    assert [entry.model_key for entry in catalog.entries] == ["tiny-llama"]
+    with growing.open("ab") as file:
+        file.write(whole[len(whole) // 2 :])
+    assert [entry.model_key for entry in catalog.entries] == ["growing", "tiny-llama"]
+    assert catalog.problems == ()
+
+
+def test_links_in_circles_list_a_model_once(models: Path) -> None:
+    for folder in (models, models / "acme", models / "acme" / "Tiny-Llama-GGUF"):
+        (folder / "up").symlink_to(models)
+    (models / "self").symlink_to("self")
+    (models / "twin.gguf").symlink_to(next(models.rglob("Tiny-Llama-Q8_0.gguf")))
+    catalog = Catalog(models)
+    assert [entry.path for entry in catalog.entries] == ["acme/Tiny-Llama-GGUF/Tiny-Llama-Q8_0.gguf"]
+    assert [problem.path for problem in catalog.problems] == ["self"]
+
+
 def test_parts_are_one_model_and_missing_parts_none(models: Path) -> None:
     folder = models / "acme" / "split"
     folder.mkdir()
@@ -113,6 +135,15 @@ def test_a_projector_belongs_to_the_model_beside_it(models: Path) -> None:
     assert seer.mmproj_file == str(projector)
     assert catalog.shape(seer).mmproj_bytes == projector.stat().st_size
     assert not catalog.find("tiny-llama").vision
+
+
+def test_of_two_projectors_each_model_takes_its_own(models: Path) -> None:
+    for name in ("owl", "seer"):
+        put(models, tiny_model("qwen2"), f"acme/eyes/{name}-Q4_K_M.gguf")
+        put(models, tiny_model("gemma3"), f"acme/eyes/mmproj-{name}-f16.gguf")
+    catalog = Catalog(models)
+    found = [Path(catalog.find(name).mmproj_file or "").name for name in ("owl", "seer")]
+    assert found == ["mmproj-owl-f16.gguf", "mmproj-seer-f16.gguf"]
 
 
 def test_embedding_models_are_of_their_own_kind(models: Path) -> None:

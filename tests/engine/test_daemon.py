@@ -20,12 +20,12 @@ from lmstrix.engine import requirements
 from lmstrix.engine.__main__ import main
 from lmstrix.engine.daemon import (
     STATE_FILE,
-    engine_log_lines,
     engine_log_path,
     engine_status,
     start_engine,
     stop_engine,
 )
+from lmstrix.engine.log_reading import engine_log_lines
 from lmstrix.engine.options import EngineOptions
 from lmstrix.ground.errors import EngineError
 from tests.engine.conftest import SCRIPTED

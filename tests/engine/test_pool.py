@@ -16,6 +16,7 @@ from lmstrix.engine.instance import Instance
 from lmstrix.engine.llama.client import LlamaClient
 from lmstrix.engine.pool import InstancePool
 from lmstrix.engine.records import CatalogEntry, LoadSettings, LogEvent, PredictionSettings
+from lmstrix.engine.run_folder import RunFolder
 from tests.engine.children import own_children
 from tests.engine.pools import SCRIPTED, asking, collect, noting, put, running_pool, scripted_models, stats_of, user
 from tests.support.tiny_gguf import tiny_model
@@ -321,8 +322,11 @@ async def test_a_damaged_model_fails_alone(models: Path) -> None:
         assert (await pool.load(SCRIPTED, SMALL, kind="llm")).slots.status == "idle"
 
 
-async def test_a_long_run_dir_still_gets_sockets(models: Path, tmp_path: Path) -> None:
-    pool = InstancePool(Catalog(models), run_dir=tmp_path / ("deep" * 30), on_log=lambda _: None)
+async def test_a_long_runtime_folder_still_gets_sockets(models: Path, tmp_path: Path) -> None:
+    long = tmp_path / ("deep" * 30)
+    long.mkdir(mode=0o700)
+    run_folder = RunFolder({"XDG_RUNTIME_DIR": str(long)})
+    pool = InstancePool(Catalog(models), run_folder=run_folder, on_log=lambda _: None)
     await pool.start()
     assert (await pool.load(SCRIPTED, SMALL, kind="llm")).slots.status == "idle"
     await pool.close()

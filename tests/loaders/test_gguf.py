@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import math
 import os
 import random
 import struct
+import subprocess
 import sys
 import tracemalloc
 from pathlib import Path
@@ -18,6 +20,7 @@ from hypothesis import strategies as st
 
 from lmstrix.ground.errors import GgufError
 from lmstrix.ground.model_names import Shard, parse_shard
+from lmstrix.loaders import gguf
 from lmstrix.loaders.gguf import read_header
 from lmstrix.loaders.gguf_header import ArrayInfo, GgufHeader
 from tests.support.tiny_gguf import ARCHITECTURES, tiny_model, write_tiny
@@ -403,3 +406,69 @@ def _ask_everything(header: GgufHeader) -> None:
     for key in header.metadata:
         header.per_layer(key.partition(".")[2])
         header.number(key)
+
+
+# Files that change under the reader
+
+READ_FOREVER = """
+import sys, time
+from lmstrix.ground.errors import GgufError
+from lmstrix.loaders.gguf import read_header
+outcomes, until = set(), time.monotonic() + 2
+while time.monotonic() < until:
+    try:
+        outcomes.add(len(read_header(sys.argv[1]).metadata["words"].element_type))
+    except GgufError as exc:
+        outcomes.add(type(exc).__name__)
+print(sorted(map(str, outcomes)))
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows lets nobody shorten a file that is open")
+def test_a_file_that_is_cut_and_rewritten_while_it_is_read_ends_no_process(tmp_path: Path) -> None:
+    whole = bytes(HeaderBytes().start(metadata=1).array("words", "string", ["word"] * 200_000).data)
+    path = tmp_path / "moving.gguf"
+    path.write_bytes(whole)
+    # A process of its own, because a signal would end this one.
+    with subprocess.Popen([sys.executable, "-c", READ_FOREVER, str(path)], stdout=subprocess.PIPE, text=True) as reader:
+        while reader.poll() is None:
+            with path.open("r+b") as file:
+                file.truncate(100)
+                file.write(whole)
+        assert reader.stdout is not None
+        assert (reader.returncode, "GgufError" in reader.stdout.read()) == (0, True)
+
+
+class Shrinking(io.FileIO):
+    """A file that somebody cuts to `end` bytes as soon as it has been read from."""
+
+    end = 100
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        piece = super().read(-1 if size is None else size)
+        os.truncate(str(self.name), self.end)
+        return piece
+
+
+def test_a_file_that_changes_while_it_is_read_is_refused_with_the_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    built = HeaderBytes().start(metadata=1).array("words", "string", ["word"] * 100_000)
+    path = _written(tmp_path / "moving.gguf", built)
+    monkeypatch.setattr(gguf, "open_regular", Shrinking)
+    with pytest.raises(GgufError, match=r"moving\.gguf: changed while it was read; wait"):
+        read_header(path)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs sparse files")
+def test_a_file_of_long_jumps_is_not_read_to_its_end(tmp_path: Path) -> None:
+    built, jump = _entry().number("I", 9, 8).number("Q", 3000), 2**20
+    path = tmp_path / "sparse.gguf"
+    with path.open("wb") as file:
+        file.write(bytes(built.data))
+        for _ in range(3000):
+            file.write(struct.pack("<Q", jump))
+            file.seek(jump, os.SEEK_CUR)
+        file.truncate()
+    with pytest.raises(GgufError, match="longer than 256 MiB"):
+        read_header(path)

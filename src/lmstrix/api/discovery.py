@@ -15,6 +15,7 @@ import re
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
+from lmstrix.ground import log
 from lmstrix.ground.errors import BackendUnavailableError, UsageError
 from lmstrix.ground.paths import resolve_paths
 from lmstrix.ground.types import ServerInfo
@@ -55,6 +56,8 @@ async def find_server(
     choice = choice or next((environ[name] for name in _VARIABLES if environ.get(name)), "auto")
     candidates = _candidates(choice, ports, paths or resolve_paths(environ), environ)
     found = await asyncio.gather(*(_probe(address, timeout_s) for address in candidates))
+    for address, answer in zip(candidates, found, strict=True):
+        log.debug("server {}: {}", address, answer if isinstance(answer, str) else f"{answer.engine} {answer.version}")
     servers = [answer for answer in found if isinstance(answer, ServerInfo)]
     wanted = {"lmstudio": ("lmstudio",), "embedded": ("embedded",)}.get(choice, ("lmstudio", "embedded"))
     for engine in wanted:  # "auto" prefers LM Studio, however the addresses were ordered

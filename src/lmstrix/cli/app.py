@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from lmstrix.cli import answers, bench, engine, machine, models, prompts, tests
 from lmstrix.cli.command_line import CommandLine
 from lmstrix.cli.help_text import HELP_WIDTH
+from lmstrix.cli.logged import logged
 from lmstrix.cli.options import CommonOptions
 from lmstrix.cli.signatures import options_of
 from lmstrix.cli.words import parse
@@ -75,18 +76,13 @@ def run(words: list[str]) -> int:
         sys.stdout.write(invocation.help_text)
         return 0
     common = CommonOptions(**invocation.common)
-    if common.verbose or common.debug:
-        from lmstrix.ground import log
-
-        log.configure("DEBUG" if common.debug else "INFO")
-    else:
-        _silence_libraries()
     cli = CommandLine(common)
-    try:
-        _dispatch(invocation, cli)
-    finally:
-        # Also after an error or Ctrl-C: an engine started for this command alone would keep its models in memory.
-        cli.close()
+    with logged(invocation, cli):
+        try:
+            _dispatch(invocation, cli)
+        finally:
+            # Also after an error or Ctrl-C: an engine started for this command alone would keep its models in memory.
+            cli.close()
     return 0
 
 
@@ -99,14 +95,6 @@ def _help_width() -> int:
         # Not shutil's, which does the same: its import would cost every start milliseconds.
         columns = os.get_terminal_size(sys.stdout.fileno()).columns if sys.stdout.isatty() else HELP_WIDTH
     return min(HELP_WIDTH, max(_NARROWEST, columns))
-
-
-def _silence_libraries() -> None:
-    """Our own messages go through the console; loguru, if a part uses it, then has nothing to add."""
-    # Looked up, not imported: where nothing has imported loguru, importing it to silence it would cost every start.
-    loguru = sys.modules.get("loguru")
-    if loguru is not None:
-        loguru.logger.remove()
 
 
 def _dispatch(invocation: Invocation, cli: CommandLine) -> None:

@@ -9,6 +9,8 @@ import functools
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from lmstrix.ground import log
+
 if TYPE_CHECKING:
     from collections.abc import Coroutine
 
@@ -42,17 +44,25 @@ class CommandLine:
 
         return resolve_paths()
 
+    @property
+    def log_file(self) -> Path | None:
+        """Where the log goes, if into a file."""
+        return Path(self.common.log_file).expanduser() if self.common.log_file else None
+
     @functools.cached_property
     def settings(self) -> Settings:
         from lmstrix.ground.settings import load_settings
 
         common = self.common
-        return load_settings(
+        settings = load_settings(
             self.paths.home,
             flags={"server": common.server, "timeout_s": common.timeout},
             config_file=Path(common.config) if common.config else None,
             profile=common.profile,
         )
+        log.keep_secret(settings.api_token)
+        log.debug("settings: server {}, answers within {} s", settings.server, settings.timeout_s)
+        return settings
 
     def excuse_settings(self) -> SettingsError | None:
         """Go on with the default settings where the configuration is invalid; returns what is wrong with it."""

@@ -19,18 +19,32 @@ if TYPE_CHECKING:
 
 
 def run(cli: CommandLine, /, *, listen: ListenOptions) -> None:
-    """Run the embedded engine in the foreground."""
+    """Run the embedded engine in the foreground.
+
+    Its log goes to standard error, or to --log-file; --debug logs all details. The token clients must send, if any,
+    comes from --api-token-file or from LMSTRIX_ENGINE_TOKEN in the environment: arguments can be read by everyone.
+    """
     from lmstrix.engine.daemon import run_engine
 
     # The address is shown while it runs: this call returns only when the engine has ended.
-    run_engine(cli.paths.home, _engine_options(cli, listen), on_ready=lambda status: _show(cli, status))
+    run_engine(
+        cli.paths.home,
+        _engine_options(cli, listen),
+        on_ready=lambda status: _show(cli, status),
+        log_file=cli.log_file,
+        debug=cli.common.debug,
+    )
 
 
 def start(cli: CommandLine, /, *, listen: ListenOptions) -> None:
-    """Start the embedded engine in the background."""
+    """Start the embedded engine in the background.
+
+    Its log is shown by lmstrix engine logs; --debug logs all details. The token clients must send, if any, comes from
+    --api-token-file or from LMSTRIX_ENGINE_TOKEN in the environment: arguments can be read by everyone.
+    """
     from lmstrix.engine.daemon import start_engine
 
-    _show(cli, start_engine(cli.paths.home, _engine_options(cli, listen)))
+    _show(cli, start_engine(cli.paths.home, _engine_options(cli, listen), debug=cli.common.debug))
 
 
 def stop(cli: CommandLine, /) -> None:
@@ -64,18 +78,22 @@ def status(cli: CommandLine, /) -> None:
 def logs(cli: CommandLine, /, *, follow: bool = False, lines: Annotated[int, COUNT_OR_NONE] = 50) -> None:
     """Show the background engine's log.
 
+    With --json each line is told by its time, level and text; with --follow as well, one JSON object per line.
+
     Args:
         follow: Go on showing new lines until interrupted.
         lines: How many of the last lines to show.
     """
-    from lmstrix.engine.daemon import engine_log_lines
+    from lmstrix.engine.log_reading import engine_log_lines, parse_log_line
+    from lmstrix.reports.machine import show_engine_log
 
-    for line in engine_log_lines(cli.paths.home, lines=lines, follow=follow):
-        cli.console.text(line)
+    written = engine_log_lines(cli.paths.home, lines=lines, follow=follow)
+    show_engine_log(cli.console, written, parse_log_line, follow=follow)
 
 
 def _engine_options(cli: CommandLine, listen: ListenOptions) -> EngineOptions:
     from lmstrix.engine.options import EngineOptions
+    from lmstrix.engine.token_source import engine_token
 
     # Absolute: the state file tells it to later commands, which may run in another folder.
     folder = listen.models_dir or cli.settings.models_dir
@@ -83,7 +101,7 @@ def _engine_options(cli: CommandLine, listen: ListenOptions) -> EngineOptions:
         models_dir=Path(folder).expanduser().absolute() if folder else cli.paths.models_dir,
         host=listen.host,
         port=listen.port,
-        api_token=listen.api_token,
+        api_token=engine_token(Path(listen.api_token_file).expanduser() if listen.api_token_file else None),
         cors=listen.cors,
         memory_limit_bytes=listen.memory_limit,
     )

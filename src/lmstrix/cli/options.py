@@ -27,7 +27,8 @@ class CommonOptions:
         json: Print the result as JSON, with a schema name.
         verbose: Say more on stderr.
         quiet: Say nothing but results and errors.
-        debug: Show tracebacks and debug messages.
+        debug: Log on stderr what is done and decided, and show tracebacks.
+        log_file: Write that log to a file.
         color: Colours (switch off with --no-color, or NO_COLOR in the environment).
         emoji: No effect, for scripts of the earlier LMStrix: nothing here prints emoji.
         server: auto, lmstudio, embedded, or an address such as 127.0.0.1:1234.
@@ -41,6 +42,7 @@ class CommonOptions:
     verbose: bool = False
     quiet: bool = False
     debug: bool = False
+    log_file: str | None = None
     color: bool = True
     emoji: bool = True
     server: str | None = None
@@ -178,10 +180,10 @@ class ListenOptions:
 
     Args:
         models_dir: Directory of models (publisher/repo/file.gguf).
-        host: Address to listen on; anything but loopback needs --api-token.
+        host: Address to listen on; anything but loopback needs an API token.
         port: Port to listen on; 0 takes a free one.
         memory_limit: Most memory that models may take, such as 8GiB.
-        api_token: Ask clients for this token (sk-lm-XXXXXXXX:YYYYYYYYYYYYYYYYYYYY).
+        api_token_file: File with the token to ask clients for (sk-lm-XXXXXXXX:YYYYYYYYYYYYYYYYYYYY).
         cors: Let web pages of other origins connect.
     """
 
@@ -189,7 +191,7 @@ class ListenOptions:
     host: str = "127.0.0.1"
     port: Port = 0
     memory_limit: ByteCount | None = None
-    api_token: str | None = None
+    api_token_file: str | None = None
     cors: bool = False
 
 

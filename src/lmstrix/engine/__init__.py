@@ -6,13 +6,13 @@ with EmbeddedEngine(models_dir="models") as engine:
 Its modules form layers; each imports only what stands above it or to its left, and nothing imports this package itself:
 
     faults records values identity      failures, records, readers of values: known to all and knowing none
-    access options uploads requirements who may ask, how it is run, clients' files, what has to be installed
+    access token_source options uploads requirements   who may ask, how it is run, clients' files, what must be there
     llama/                              one model: its process, its client, its slots, generations and predictions
-    catalog estimate instance pool      the models on disk, what they take, which are loaded and under what names
+    catalog run_folder estimate instance pool  models on disk, their sockets, what they take, which are loaded
     state                               what all endpoints share
     protocol/   rest/                   LM Studio's websocket protocol and its HTTP interfaces; neither knows the other
     server                              one application out of both
-    embedded daemon __main__            the server in a thread, in a process of its own, and on the command line
+    embedded daemon log_reading __main__  the server in a thread, in a process of its own, its log, the command line
 
 `server` and what it serves with load aiohttp, so the last row imports it only when an engine really starts.
 """

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lmstrix.engine.daemon import (
-    TOKEN_VARIABLE,
-    engine_log_lines,
     engine_status,
     run_engine,
     start_engine,
     stop_engine,
 )
+from lmstrix.engine.log_reading import engine_log_lines
 from lmstrix.engine.options import DEFAULT_JIT_TTL_S, EngineOptions
+from lmstrix.engine.token_source import TOKEN_VARIABLE, engine_token
 from lmstrix.ground.context_lengths import SERVER_DEFAULT_CONTEXT_LENGTH
 from lmstrix.ground.errors import LMStrixError
 from lmstrix.ground.paths import resolve_paths
@@ -37,9 +36,10 @@ def main(words: Sequence[str] | None = None) -> int:
     try:
         match arguments.command:
             case "run":
-                run_engine(home, _options(arguments), on_ready=_show)
+                log_file = Path(arguments.log_file).expanduser() if arguments.log_file else None
+                run_engine(home, _options(arguments), on_ready=_show, log_file=log_file, debug=arguments.debug)
             case "start":
-                _show(start_engine(home, _options(arguments)))
+                _show(start_engine(home, _options(arguments), debug=arguments.debug))
             case "stop":
                 _show(stop_engine(home))
             case "status":
@@ -80,7 +80,11 @@ def _parser() -> argparse.ArgumentParser:
             help="idle seconds until a REST-loaded model goes; 0: never",
         )
         command.add_argument("--cors", action="store_true", help="let web pages from elsewhere use the engine")
-        command.add_argument("--api-token", help=f"token every client must send; better in ${TOKEN_VARIABLE}")
+        command.add_argument(
+            "--api-token-file", help=f"a file with the token (sk-lm-…) every client must send; else ${TOKEN_VARIABLE}"
+        )
+        command.add_argument("--debug", action="store_true", help="log all details")
+    commands.choices["run"].add_argument("--log-file", help="write the log to this file (default: standard error)")
     commands.add_parser("stop", help="end the engine and its models")
     commands.add_parser("status", help="say whether it runs, and where")
     logs = commands.add_parser("logs", help="show the log of the background engine")
@@ -97,7 +101,7 @@ def _options(arguments: argparse.Namespace) -> EngineOptions:
         models_dir=Path(arguments.models_dir) if arguments.models_dir else resolve_paths().models_dir,
         host=arguments.host,
         port=arguments.port,
-        api_token=arguments.api_token or os.environ.get(TOKEN_VARIABLE) or None,
+        api_token=engine_token(Path(arguments.api_token_file).expanduser() if arguments.api_token_file else None),
         cors=arguments.cors,
         memory_limit_bytes=None if limit is None else parse_bytes(limit, what="--memory-limit"),
         default_context_length=arguments.default_context,

@@ -1,25 +1,25 @@
 """The models directory, laid out as LM Studio does (`publisher/repository/file.gguf`), as a list of models to load.
 
-Every look at the list compares the directories' times of change, which is cheap, and walks them again when one differs;
-headers are read once per file, size and time. A file that cannot be a model is a problem on a list of its own, logged
-once, and never keeps the others from being listed.
+Every look at the list compares the times of change of the directories, and of the files that were no good, which is
+cheap, and walks them again when one differs; headers of good files are read once per file, size and time. A file that
+cannot be a model is a problem on a list of its own, logged once, and never keeps the others from being listed.
 
 Reading many new headers takes seconds: call `refresh` in a thread first. While it runs, everyone else sees the list as
 it was, and nobody waits, except for the very first list.
 
-Traded away: a file replaced in place, without its directory changing, is noticed only by `rescan`.
+Traded away: a good file replaced in place, without its directory changing, is noticed only by `rescan`.
 """
 
 from __future__ import annotations
 
 import difflib
-import os
 import threading
 from dataclasses import dataclass, replace
-from os.path import commonpath
-from typing import TYPE_CHECKING, NamedTuple
+from os.path import commonprefix
+from typing import TYPE_CHECKING
 
 from lmstrix.core.memory.shape import ModelShape, shape_from_metadata
+from lmstrix.core.registry.models_folder import FoundFile, FoundProblem, changed_ns, walk_models_folder
 from lmstrix.engine.faults import SAMPLE_SIZE, EngineFault
 from lmstrix.engine.records import CatalogEntry
 from lmstrix.ground.errors import GgufError
@@ -42,8 +42,6 @@ if TYPE_CHECKING:
     from lmstrix.ground.types import ModelKind
     from lmstrix.loaders.gguf_header import GgufHeader
 
-# Deep enough for publisher/repository/folder/file; a models directory that is a home folder must not be walked whole.
-_MAX_DEPTH = 4
 # Nothing in a GGUF says that a model was trained for tools; a template that mentions them comes closest.
 _TOOL_MARKS = ("tools", "tool_call")
 
@@ -54,20 +52,6 @@ class CatalogProblem:
 
     path: str
     reason: str
-
-
-class _File(NamedTuple):
-    """A .gguf file as found: where, and what tells whether it changed."""
-
-    path: str
-    size_bytes: int
-    changed_ns: int
-
-
-class _Scan(NamedTuple):
-    directories: dict[str, int]
-    files: list[_File]
-    problems: list[CatalogProblem]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,8 +77,8 @@ class Catalog:
         self.directory = directory
         self._on_problem = on_problem
         self._scanning = threading.Lock()
-        self._directories: dict[str, int] | None = None
-        self._facts: dict[_File, _Facts | str] = {}
+        self._looked_at: dict[str, int] | None = None
+        self._facts: dict[FoundFile, _Facts | str] = {}
         self._entries: dict[str, CatalogEntry] = {}
         self._shapes: dict[str, ModelShape] = {}
         self._problems: tuple[CatalogProblem, ...] = ()
@@ -135,36 +119,40 @@ class Catalog:
     def refresh(self) -> None:
         """Walk the directories if one changed, unless another thread already does."""
         # The first caller has to wait, or it would see an empty list; later ones read the list as it was.
-        if not self._scanning.acquire(blocking=self._directories is None):
+        if not self._scanning.acquire(blocking=self._looked_at is None):
             return
         try:
-            seen = self._directories
-            if seen is None or any(_changed_ns(path) != changed_ns for path, changed_ns in seen.items()):
+            seen = self._looked_at
+            if seen is None or any(changed_ns(location) != at_ns for location, at_ns in seen.items()):
                 self._scan()
         finally:
             self._scanning.release()
 
     def _scan(self) -> None:
-        scan = _walk(self.directory)
-        self._facts = {
-            # Keyed by path, size and time: a header is read again only when one of them has changed.
-            file: self._facts[file] if file in self._facts else _facts(self.directory, file)
-            for file in scan.files
-        }
-        unreadable = [
-            CatalogProblem(path=file.path, reason=facts)
-            for file, facts in self._facts.items()
-            if isinstance(facts, str)
-        ]
-        self._build(scan.problems + unreadable)
-        self._directories = scan.directories
+        walk = walk_models_folder(self.directory)
+        files = [file for folder in walk.folders for file in folder.files if file.path.lower().endswith(".gguf")]
+        new = [file for file in files if not self._known(file)]
+        # Taken before they are read: what is written meanwhile must count as a change.
+        times = {file.location: changed_ns(file.location) for file in new}
+        self._facts = {file: self._known(file) or _facts(self.directory, file) for file in files}
+        unusable = {file: reason for file, reason in self._facts.items() if isinstance(reason, str)}
+        problems = [CatalogProblem(path=each.path, reason=_reason(each)) for each in walk.problems]
+        problems += [CatalogProblem(path=file.path, reason=reason) for file, reason in unusable.items()]
+        self._build(problems)
+        # A file that is still being written grows without its folder changing.
+        self._looked_at = walk.looked_at | {file.location: times[file.location] for file in unusable}
+
+    def _known(self, file: FoundFile) -> _Facts | None:
+        """What was read of this very file: same path, size and time. What kept it from being read may be gone."""
+        known = self._facts.get(file)
+        return known if isinstance(known, _Facts) else None
 
     def _build(self, problems: list[CatalogProblem]) -> None:
         """Turn the files' facts into entries: shards joined, projectors attached, keys settled."""
         usable = {file: facts for file, facts in self._facts.items() if not isinstance(facts, str)}
         # Vision projectors lie beside their model and are not models themselves.
         projectors = [file for file, facts in usable.items() if facts.projector or is_mmproj(file.path)]
-        models: dict[str, list[_File]] = {}
+        models: dict[str, list[FoundFile]] = {}
         for files in _models(file for file in usable if file not in projectors):
             shard = parse_shard(files[0].path)
             # Told here with the remedy, not left to a load that fails later.
@@ -223,52 +211,11 @@ def _wrong_kind(query: str, entry: CatalogEntry, kind: ModelKind | None) -> Engi
     )
 
 
-def _changed_ns(directory: str) -> int:
-    try:
-        return os.stat(directory).st_mtime_ns  # noqa: PTH116 - called for every listing
-    except OSError:
-        # A directory that went is a change too: this differs from every time it may have had.
-        return -1
+def _reason(problem: FoundProblem) -> str:
+    return f"cannot be read ({problem.detail})" if problem.kind == "unreadable" else problem.detail
 
 
-def _walk(top: Path) -> _Scan:
-    """Every .gguf file at most `_MAX_DEPTH` folders deep, and the time of change of every folder seen."""
-    scan = _Scan({}, [], [])
-
-    def visit(directory: str, relative: str, depth: int) -> None:
-        # Before its children are listed: what comes while they are must count as a change.
-        scan.directories[directory] = _changed_ns(directory)
-        try:
-            children = sorted(os.scandir(directory), key=lambda child: child.name)
-        except OSError as exc:
-            scan.directories[directory] = -1
-            # The models directory itself may not be there yet, which is no problem of a file.
-            if relative:
-                scan.problems.append(_unreadable(relative, exc))
-            return
-        for child in children:
-            path = f"{relative}/{child.name}" if relative else child.name
-            # Downloads under way and caches of other tools hide behind a dot.
-            if child.name.startswith("."):
-                continue
-            if child.is_dir() and depth < _MAX_DEPTH:
-                visit(child.path, path, depth + 1)
-            elif child.name.lower().endswith(".gguf"):
-                try:
-                    status = child.stat()
-                    scan.files.append(_File(path, status.st_size, status.st_mtime_ns))
-                except OSError as exc:
-                    scan.problems.append(_unreadable(path, exc))
-
-    visit(str(top), "", 1)
-    return scan
-
-
-def _unreadable(path: str, exc: OSError) -> CatalogProblem:
-    return CatalogProblem(path=path, reason=f"cannot be read ({exc.strerror})")
-
-
-def _facts(directory: Path, file: _File) -> _Facts | str:
+def _facts(directory: Path, file: FoundFile) -> _Facts | str:
     """The header's facts, or the reason why there are none."""
     try:
         header = read_header(directory / file.path)
@@ -279,7 +226,7 @@ def _facts(directory: Path, file: _File) -> _Facts | str:
         return str(exc)
 
 
-def _facts_of(header: GgufHeader, file: _File) -> _Facts:
+def _facts_of(header: GgufHeader, file: FoundFile) -> _Facts:
     architecture = header.architecture or ""
     shard = parse_shard(file.path)
     if not architecture and not (shard and shard.number > 1):  # parts after the first hold tensors only
@@ -298,9 +245,9 @@ def _facts_of(header: GgufHeader, file: _File) -> _Facts:
     )
 
 
-def _models(files: Iterable[_File]) -> list[list[_File]]:
+def _models(files: Iterable[FoundFile]) -> list[list[FoundFile]]:
     """The files of each model, in order: one, or its parts."""
-    models: dict[tuple[str, str, int], list[_File]] = {}
+    models: dict[tuple[str, str, int], list[FoundFile]] = {}
     for file in files:
         shard = parse_shard(file.path)
         folder = file.path.rpartition("/")[0]
@@ -309,12 +256,13 @@ def _models(files: Iterable[_File]) -> list[list[_File]]:
     return [sorted(parts, key=lambda file: file.path) for parts in models.values()]
 
 
-def _projector_of(path: str, projectors: list[_File]) -> _File | None:
+def _projector_of(path: str, projectors: list[FoundFile]) -> FoundFile | None:
     """The projector in the same folder; of several, the one whose name begins most like the model's."""
     folder = path.rpartition("/")[0]
     beside = [file for file in projectors if file.path.rpartition("/")[0] == folder]
     stem = file_stem(path).lower()
-    return max(beside, key=lambda file: len(commonpath([stem, _bare_name(file.path)])), default=None)
+    # Of names, not of paths: character by character is what is meant.
+    return max(beside, key=lambda file: len(commonprefix([stem, _bare_name(file.path)])), default=None)  # noqa: RUF071
 
 
 def _bare_name(path: str) -> str:
@@ -322,7 +270,13 @@ def _bare_name(path: str) -> str:
 
 
 def _entry(
-    directory: Path, key: str, shards: list[_File], facts: _Facts, projector: _File | None, *, params: str | None
+    directory: Path,
+    key: str,
+    shards: list[FoundFile],
+    facts: _Facts,
+    projector: FoundFile | None,
+    *,
+    params: str | None,
 ) -> CatalogEntry:
     path = shards[0].path
     template = facts.chat_template or ""
@@ -354,7 +308,7 @@ def _params_text(count: int) -> str | None:
     return None
 
 
-def _whole_shape(shape: ModelShape, shards: list[_File], projector: _File | None) -> ModelShape:
+def _whole_shape(shape: ModelShape, shards: list[FoundFile], projector: FoundFile | None) -> ModelShape:
     return replace(
         shape,
         file_bytes=sum(shard.size_bytes for shard in shards),

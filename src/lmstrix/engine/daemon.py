@@ -8,6 +8,7 @@ together with the time that process started: an id that was given to another pro
 from __future__ import annotations
 
 import contextlib
+import faulthandler
 import json
 import os
 import signal
@@ -21,22 +22,22 @@ from typing import TYPE_CHECKING, Any, Final
 
 from lmstrix.engine.options import EngineOptions, host_and_port
 from lmstrix.engine.requirements import check_requirements
-from lmstrix.ground.errors import EngineError
+from lmstrix.engine.token_source import TOKEN_VARIABLE
+from lmstrix.ground import log
+from lmstrix.ground.errors import EngineError, LMStrixError
 from lmstrix.ground.files import write_whole
+from lmstrix.ground.log_text import failure_text
 from lmstrix.ground.paths import REGISTRY_FILE
 from lmstrix.ground.version import __version__
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from lmstrix.engine.records import LogEvent
 
 STATE_FILE: Final = "engine.json"
-TOKEN_VARIABLE: Final = "LMSTRIX_ENGINE_TOKEN"  # noqa: S105 - the name of a variable
-"""Carries the API token to the background process, where other users cannot read it as they can arguments."""
 _LOCK_FILE: Final = "engine.lock"
 _LOG_FILE: Final = "engine.log"
-_MAX_LOG_BYTES: Final = 4 * 2**20
 _START_TIMEOUT_S: Final = 60.0
 _STOP_TIMEOUT_S: Final = 15.0
 _POLL_S: Final = 0.05
@@ -88,25 +89,27 @@ def engine_status(home: Path) -> EngineStatus:
     )
 
 
-def start_engine(home: Path, options: EngineOptions) -> EngineStatus:
-    """Start an engine in the background, and return when it answers. Raises EngineError when it does not."""
+def start_engine(home: Path, options: EngineOptions, *, debug: bool = False) -> EngineStatus:
+    """Start an engine in the background, and return when it answers. Raises EngineError when it does not.
+
+    With `debug` its log has all details.
+    """
     check_requirements()
     options.check()
     _refuse_second(home)
     log_file = engine_log_path(home)
     log_file.parent.mkdir(parents=True, exist_ok=True)
-    # Only between two engines: renaming the log of a running one would leave it writing to the old file.
-    if log_file.exists() and log_file.stat().st_size > _MAX_LOG_BYTES:
-        log_file.replace(log_file.with_suffix(".log.1"))
-    with log_file.open("ab") as log:
+    words = ["run", "--home", str(home), "--log-file", str(log_file), *(["--debug"] if debug else [])]
+    # What its log does not hold, such as a crash of Python itself, goes to the same file.
+    with open(log_file, "ab", opener=_private) as output:
         # The log holds earlier runs as well; only what this one writes may be reported as its failure.
-        log_start = log.tell()
+        log_start = output.tell()
         process = subprocess.Popen(
-            [sys.executable, "-m", "lmstrix.engine", "run", "--home", str(home), *_arguments(options)],
+            [sys.executable, "-m", "lmstrix.engine", *words, *_arguments(options)],
             # The terminal belongs to the parent; a background process that reads from it is stopped by the system.
             stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
+            stdout=output,
+            stderr=output,
             env=_environment(options),
             **_DETACHED,
         )
@@ -147,15 +150,21 @@ def run_engine(
     options: EngineOptions,
     *,
     on_ready: Callable[[EngineStatus], None] = lambda _: None,
-    on_log: Callable[[LogEvent], None] | None = None,
+    log_file: Path | None = None,
+    debug: bool = False,
 ) -> None:
-    """Run an engine here until SIGTERM or SIGINT. Raises EngineError when it cannot start."""
+    """Run an engine here until SIGTERM or SIGINT. Raises EngineError when it cannot start.
+
+    Its log goes to `log_file`, else to standard error, with `debug` in all detail.
+    """
     import asyncio  # here, as asking for the status needs no loop
 
     from filelock import FileLock, Timeout
 
     check_requirements()
     options.check()
+    # Read by now; the processes of the models have no business with it.
+    os.environ.pop(TOKEN_VARIABLE, None)
     home.mkdir(parents=True, exist_ok=True)
     lock = FileLock(home / _LOCK_FILE, timeout=0)
     try:
@@ -164,69 +173,103 @@ def run_engine(
         _refuse_second(home)
         raise EngineError(f"another engine is starting in {home}: wait for it, or use another LMSTRIX_HOME") from None
     try:
-        asyncio.run(_serve(home, options, on_ready, on_log or log_to_stderr))
+        _begin_log(options, log_file, debug=debug)
+        _tell_unclean_end(home)
+        asyncio.run(_serve(home, options, on_ready))
+    except LMStrixError as exc:
+        # On the terminal the caller says it.
+        if log_file is not None:
+            log.error("the engine ends: {}", exc)
+        raise
+    except Exception as exc:
+        log.error("the engine ends: {}", failure_text(exc))
+        raise
     finally:
+        log.close()
         lock.release()
 
 
-def log_to_stderr(event: LogEvent) -> None:
-    """Write the lines that matter to an operator; what people ask models is private and stays out of the log."""
-    if event.type == "server.log" or (event.type == "runtime.log" and event.level in ("warn", "error")):
-        stamp = datetime.fromtimestamp(event.time_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S")
-        source = f"{event.identifier}: " if event.identifier else ""
-        sys.stderr.write(f"{stamp}Z {event.level:<5} {source}{event.text}\n")
-        sys.stderr.flush()
+def _begin_log(options: EngineOptions, log_file: Path | None, *, debug: bool) -> None:
+    # A command line that runs an engine may have begun a log of its own, which would tell everything twice.
+    log.close()
+    log.keep_secret(options.api_token)
+    level: Final = "debug" if debug else "info"
+    if log_file is not None:
+        log.to_file(log_file, level, threaded=True)
+    else:
+        log.to_stderr(level, threaded=True)
+    # A crash in foreign code is told by nobody else.
+    with contextlib.suppress(ValueError, OSError, AttributeError):
+        faulthandler.enable()
 
 
-def engine_log_lines(home: Path, *, lines: int = 50, follow: bool = False) -> Iterator[str]:
-    """The last lines of the log, each with its newline; with `follow`, then every new one, without end."""
-    log_file = engine_log_path(home)
-    if not log_file.exists():
-        if not follow:
-            # Following may begin before the engine does; without following there is nothing to show.
-            raise EngineError(f"there is no log yet at {log_file}: lmstrix engine start writes one")
-        log_file.parent.mkdir(parents=True, exist_ok=True)
-        log_file.touch()
-    with log_file.open(encoding="utf-8", errors="replace") as log:
-        yield from log.readlines()[-lines:] if lines > 0 else []
-        if not follow:
-            return
-        log.seek(0, os.SEEK_END)
-        while True:
-            line = log.readline()
-            if line:
-                yield line
-            else:
-                time.sleep(_POLL_S * 2)
+def _tell_unclean_end(home: Path) -> None:
+    state = _read_state(home)
+    # Nobody else can say it: whatever ended that engine gave it no time to.
+    if state is not None:
+        log.warn("the engine before this one (pid {}) ended without a word: killed, or crashed", state["pid"])
 
 
-async def _serve(
-    home: Path,
-    options: EngineOptions,
-    on_ready: Callable[[EngineStatus], None],
-    on_log: Callable[[LogEvent], None],
-) -> None:
+def write_event(event: LogEvent) -> None:
+    """Log the lines that matter to an operator; what people ask models is private and stays out of the log."""
+    text = f"{event.identifier}: {event.text}" if event.identifier else event.text
+    if event.type == "server.log":
+        log.write(event.level, text)
+    elif event.type == "runtime.log" and event.level != "debug":
+        # llama.cpp's own details are ours for debugging; of those, the most detailed hold whole requests.
+        log.write("debug" if event.level == "info" else event.level, text)
+
+
+async def _serve(home: Path, options: EngineOptions, on_ready: Callable[[EngineStatus], None]) -> None:
     import asyncio
 
     from lmstrix.engine.server import EngineServer
 
-    stopped = asyncio.Event()
-    _on_stop_signals(stopped.set)
+    stopped: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+
+    def stop(reason: str) -> None:
+        # The first reason is the one; whoever asks again is impatient.
+        if not stopped.done():
+            stopped.set_result(reason)
+
+    asyncio.get_running_loop().set_exception_handler(_log_loop_failure)
+    _on_stop_signals(stop)
     server = EngineServer(
-        options, registry_file=home / REGISTRY_FILE, on_log=on_log, shut_down=stopped.set, daemon=True
+        options,
+        registry_file=home / REGISTRY_FILE,
+        on_log=write_event,
+        shut_down=lambda: stop("a client asked for it"),
+        daemon=True,
     )
     await server.start()
     try:
         _write_state(home, server.host, server.port, options.models_dir)
-        on_ready(engine_status(home))
-        await stopped.wait()
+        _tell_ready(on_ready, engine_status(home))
+        log.info("the engine stops: {}", await stopped)
     finally:
         # First of all, so that nobody is sent to an engine that is closing its models.
         (home / STATE_FILE).unlink(missing_ok=True)
         await server.close()
 
 
-def _on_stop_signals(stop: Callable[[], None]) -> None:
+def _tell_ready(on_ready: Callable[[EngineStatus], None], status: EngineStatus) -> None:
+    """Say where it runs; a reader who has gone (`engine run | head -1`) is no reason to stop."""
+    try:
+        on_ready(status)
+    except OSError as exc:
+        log.warn("nobody could be told the address: {}", exc.strerror or "its reader is gone")
+        # What is still in Python's buffer must not fail a second time, at the end.
+        with contextlib.suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _log_loop_failure(_loop: object, context: dict[str, Any]) -> None:
+    failure = context.get("exception")
+    told = failure_text(failure) if isinstance(failure, BaseException) else ""
+    log.error("{}: {}", context.get("message", "a task failed"), told)
+
+
+def _on_stop_signals(stop: Callable[[str], None]) -> None:
     import asyncio
 
     loop = asyncio.get_running_loop()
@@ -235,10 +278,11 @@ def _on_stop_signals(stop: Callable[[], None]) -> None:
         # Windows has no SIGHUP.
         if number is None:
             continue
+        reason = f"it got {name}"
         try:
-            loop.add_signal_handler(number, stop)
+            loop.add_signal_handler(number, stop, reason)
         except NotImplementedError:  # Windows has no such thing
-            signal.signal(number, lambda *_: loop.call_soon_threadsafe(stop))
+            signal.signal(number, lambda *_, reason=reason: loop.call_soon_threadsafe(stop, reason))
 
 
 def _refuse_second(home: Path) -> None:
@@ -271,6 +315,10 @@ _DETACHED: Final[dict[str, Any]] = (
 )
 
 
+def _private(name: str, flags: int) -> int:
+    return os.open(name, flags, 0o600)
+
+
 def _let_go(process: subprocess.Popen[bytes]) -> None:
     """Leave the process to itself, without the complaint that it still runs when we forget it."""
     process.returncode = 0
@@ -278,9 +326,10 @@ def _let_go(process: subprocess.Popen[bytes]) -> None:
 
 def _last_error(log_file: Path, start: int) -> str:
     """The last failure it reported, without the word before it, else the last line. Two may write to one log."""
-    with log_file.open("rb") as log:
-        log.seek(start)
-        lines = log.read().decode("utf-8", "replace").strip().splitlines()
+    with log_file.open("rb") as written:
+        # A log that was begun anew meanwhile is shorter than it was.
+        written.seek(start if written.seek(0, os.SEEK_END) >= start else 0)
+        lines = written.read().decode("utf-8", "replace").strip().splitlines()
     # Warnings of llama.cpp and others surround it; what we report ourselves begins with this word.
     errors = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
     return (errors or lines or [""])[-1]

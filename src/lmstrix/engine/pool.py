@@ -10,11 +10,7 @@ import asyncio
 import contextlib
 import dataclasses
 import functools
-import os
-import shutil
-import tempfile
 from collections import defaultdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lmstrix.engine.estimate import (
@@ -30,7 +26,7 @@ from lmstrix.engine.faults import SAMPLE_SIZE, EngineFault, nothing_loaded_fault
 from lmstrix.engine.instance import Instance
 from lmstrix.engine.llama.client import LlamaGoneError
 from lmstrix.engine.llama.idle import IdleChild, ask_idle_child
-from lmstrix.engine.llama.process import Launch, LlamaProcess
+from lmstrix.engine.llama.process import Launch, LlamaProcess, exit_code
 from lmstrix.engine.memory import instance_memory, server_memory
 from lmstrix.engine.records import CatalogEntry, LoadEstimate, LoadSettings, LogEvent
 from lmstrix.ground.context_lengths import SERVER_DEFAULT_CONTEXT_LENGTH
@@ -41,10 +37,8 @@ if TYPE_CHECKING:
     from lmstrix.engine.catalog import Catalog
     from lmstrix.engine.llama.process import OnProgress
     from lmstrix.engine.records import ContextSource, LogLevel
+    from lmstrix.engine.run_folder import RunFolder
     from lmstrix.ground.types import InstanceMemory, MemoryLimit, ModelKind, ServerMemory
-
-_MAX_RUN_DIR_BYTES = 80
-"""Longer, and the sockets in it would exceed what the system accepts as a socket's path (104 bytes on macOS)."""
 
 
 class InstancePool:
@@ -56,13 +50,13 @@ class InstancePool:
         *,
         memory_limit_bytes: int | None = None,
         default_context_length: int = SERVER_DEFAULT_CONTEXT_LENGTH,
-        run_dir: Path,
+        run_folder: RunFolder,
         on_log: Callable[[LogEvent], None],
     ) -> None:
         self.catalog = catalog
         self.memory_limit_bytes = memory_limit_bytes
         self.default_context_length = default_context_length
-        self._run_dir = run_dir
+        self._run_folder = run_folder
         self._on_log = on_log
         self._instances: dict[str, Instance] = {}
         self._loading: dict[str, int] = {}
@@ -75,12 +69,9 @@ class InstancePool:
         self._closed = False
 
     async def start(self) -> None:
-        """Make the private directory of the sockets, and read the models directory."""
-        if len(os.fsencode(self._run_dir)) > _MAX_RUN_DIR_BYTES:
-            self._run_dir = Path(tempfile.mkdtemp(prefix="lmstrix-"))
-        self._run_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-        # The directory may have been there; its sockets ask for no password, so its mode is what keeps others out.
-        self._run_dir.chmod(0o700)
+        """Make the private folder of the sockets, and read the models directory."""
+        self._run_folder.ready()
+        await asyncio.to_thread(self._run_folder.remove_stale)
         await self.refresh()
 
     async def refresh(self) -> None:
@@ -99,7 +90,7 @@ class InstancePool:
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        shutil.rmtree(self._run_dir, ignore_errors=True)
+        self._run_folder.remove()
 
     def list_loaded(self, kind: ModelKind | None = None) -> list[Instance]:
         """The loaded instances, oldest first."""
@@ -301,7 +292,8 @@ class InstancePool:
             settings=effective,
             embedding=entry.kind == "embedding",
             threads=effective.threads or 1,
-            run_dir=self._run_dir,
+            # Asked for each load: cleaners of /tmp remove folders that look old.
+            run_dir=self._run_folder.ready(),
             expected_bytes=estimate.total_bytes,
             budget_bytes=None if limit is None else limit - estimate.in_use_bytes,
             graph_bytes=graph_bytes(shape, effective),
@@ -345,6 +337,9 @@ class InstancePool:
             # Shielded: this task is cancelled when the pool closes, the wait for the child is not its own.
             await asyncio.shield(instance.process.exited)
             if self._instances.get(instance.identifier) is instance:
+                status = exit_code(instance.process.exited.result())
+                text = f"the model's process has ended (exit code {status})"
+                self._on_log(LogEvent(type="server.log", text=text, level="error", identifier=instance.identifier))
                 await self._remove(instance, crashed=True)
 
         self._keep(asyncio.create_task(watch()))

@@ -9,11 +9,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import secrets
 import socket
-import tempfile
 import weakref
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from aiohttp import web
@@ -31,7 +28,8 @@ from lmstrix.engine.protocol.endpoints import namespaces
 from lmstrix.engine.protocol.session import serve_websocket
 from lmstrix.engine.proven_contexts import ProvenContexts
 from lmstrix.engine.rest import add_rest_routes
-from lmstrix.engine.rest.errors import Handler, error_response
+from lmstrix.engine.rest.errors import LOGS, Handler, error_response
+from lmstrix.engine.run_folder import RunFolder
 from lmstrix.engine.state import EngineState, LogHub
 from lmstrix.ground.addresses import is_loopback
 from lmstrix.ground.errors import EngineError
@@ -39,6 +37,7 @@ from lmstrix.ground.version import __version__
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from lmstrix.engine.access import ClientIdentity
     from lmstrix.engine.records import LogEvent
@@ -74,13 +73,11 @@ class EngineServer:
         options.check()
         self._options = options
         self._logs = LogHub(on_log)
-        # The path of a socket may have about 100 bytes, so they cannot lie below the models or the home.
-        self._run_dir = Path(tempfile.gettempdir()) / f"lmstrix-{secrets.token_hex(4)}"
         pool = InstancePool(
             Catalog(options.models_dir, on_problem=self._tell_problem),
             memory_limit_bytes=options.memory_limit_bytes,
             default_context_length=options.default_context_length,
-            run_dir=self._run_dir,
+            run_folder=RunFolder(),
             on_log=self._logs.publish,
         )
         contexts = ProvenContexts(registry_file, lambda text: self._logs.server(text, "warn"))
@@ -194,6 +191,8 @@ class EngineServer:
         """Wait for the first look at the models, which has a thread of its own: a thousand headers take seconds."""
         if self._scan is not None:
             await asyncio.shield(self._scan)
+        # Headers that came since are read in a thread as well, not by the endpoint that lists them.
+        await self._state.pool.refresh()
 
     def _tell_problem(self, problem: CatalogProblem) -> None:
         """Log an unusable file; the first look at the models calls this from its thread."""
@@ -208,6 +207,7 @@ class EngineServer:
 
     def _application(self) -> web.Application:
         application = web.Application(client_max_size=MAX_MESSAGE_BYTES, middlewares=[self._attend, self._guard])
+        application[LOGS] = self._logs
         application.on_response_prepare.append(self._add_cors_headers)
         application.router.add_get("/lmstudio-greeting", self._greet)
         application.router.add_get("/lms-status", self._tell_status)

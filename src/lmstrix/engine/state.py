@@ -25,15 +25,19 @@ _LOG_BACKLOG: Final = 10_000
 
 
 class LogHub:
-    """Hands log lines to whoever listens, and to a sink of the process's own."""
+    """Hands log lines to whoever listens, and to a sink of the process's own. `failures` counts what that raised."""
 
     def __init__(self, sink: Callable[[LogEvent], None] = lambda _: None) -> None:
         self._sink = sink
+        self.failures = 0
         self._listeners: set[asyncio.Queue[LogEvent]] = set()
 
     def publish(self, event: LogEvent) -> None:
         """Pass a line on. Call it on the engine's loop."""
-        self._sink(event)
+        try:
+            self._sink(event)
+        except Exception:  # noqa: BLE001 - a stranger's function, and what a line tells of must not fail with it
+            self.failures += 1
         for queue in self._listeners:
             # A reader that sleeps must not hold up those who work, nor fill the memory.
             if queue.full():

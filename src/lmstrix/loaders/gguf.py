@@ -1,25 +1,24 @@
 """Read the header of a GGUF file, and nothing of the rest, in milliseconds.
 
-The file is mapped and read once, front to back. Long arrays (the vocabulary, its scores and merges) are stepped over
-unless asked for, so the cost is one length field per token. Everything a length field claims is checked against the
-bytes that are there before anything is allocated, and the strings stepped over and the bytes copied have a ceiling, so
-that no file, however hostile, costs more than about a second or a few hundred megabytes.
+The file is read once, front to back, a stretch at a time. Long arrays (the vocabulary, its scores and merges) are
+stepped over unless asked for, so the cost is one length field per token. Everything a length field claims is checked
+against the bytes that are there before anything is allocated, and the strings stepped over, the bytes copied and the
+bytes read have a ceiling, so that no file, however hostile, costs more than about a second or a few hundred megabytes.
 
-Traded away: a file that another process shortens while it is being read ends this process (SIGBUS), as with any
-mapping; and format version 1, which nothing has written since 2023.
+A file that is shortened or rewritten meanwhile is refused like a damaged one. It is never mapped: a mapping would end
+this process then (SIGBUS). Traded away: format version 1, which nothing has written since 2023.
 """
 
 from __future__ import annotations
 
-import mmap
-import stat
 import struct
 from dataclasses import dataclass
-from itertools import repeat
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from lmstrix.ground.errors import GgufError
+from lmstrix.ground.regular_files import open_regular
+from lmstrix.loaders.file_window import FileChangedError, FileWindow, TooMuchReadError
 from lmstrix.loaders.gguf_header import ArrayInfo, GgufHeader, GgufValue, Scalar, TensorInfo
 
 if TYPE_CHECKING:
@@ -51,6 +50,8 @@ class GgufLimits:
     """Strings in all arrays, 0.2 s to step over; the largest vocabularies have under a million with their merges."""
     copied_bytes: int = 128 * 2**20
     """Everything read into memory together."""
+    read_bytes: int = 256 * 2**20
+    """Everything read from the file, stepped over or not; the largest vocabularies take some 20 MiB."""
     number_bytes: int = 32
     """What one number of an array takes as a Python object, counted against `copied_bytes`."""
 
@@ -88,34 +89,37 @@ def read_header(path: Path | str, *, with_arrays: bool | Collection[str] = False
     """
     path = Path(path)
     try:
-        # Before opening: opening a pipe would wait for somebody to write into it.
-        if not stat.S_ISREG(path.stat().st_mode):
-            raise GgufError(f"{path}: not a regular file; give the path of a .gguf file")
-        with path.open("rb") as file:
-            return _read_mapped(path, file, with_arrays)
+        with open_regular(path) as file:
+            return _read_whole(path, FileWindow(file, read_bytes=_LIMITS.read_bytes), with_arrays)
     except (OSError, ValueError) as exc:
-        raise GgufError(f"{path}: cannot be read ({exc}); check the path and its permissions") from exc
+        reason = exc.strerror if isinstance(exc, OSError) and exc.strerror else exc
+        raise GgufError(f"{path}: cannot be read ({reason}); check the path and its permissions") from exc
 
 
-def _read_mapped(path: Path, file: BinaryIO, with_arrays: bool | Collection[str]) -> GgufHeader:
-    # Before mapping, which refuses an empty file with a message of its own.
-    if file.read(len(_MAGIC)) != _MAGIC:
+def _read_whole(path: Path, window: FileWindow, with_arrays: bool | Collection[str]) -> GgufHeader:
+    try:
+        header = _HeaderReader(path, window, with_arrays).header()
+        # What was read in part before and in part after a change is no header of either.
+        window.check_unchanged()
+    except FileChangedError as exc:
+        raise GgufError(f"{path}: changed while it was read; wait until whoever writes it has finished") from exc
+    except TooMuchReadError as exc:
         raise GgufError(
-            f"{path}: byte 0: does not start with {_MAGIC.decode()}, so it is no GGUF file; download it again"
-        )
-    with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        return _HeaderReader(path, data, with_arrays).header()
+            f"{path}: its header is longer than {_LIMITS.read_bytes // 2**20} MiB; the file is no model: "
+            "download it again"
+        ) from exc
+    return header
 
 
 class _HeaderReader:
-    """A cursor over the mapped file; every method reads at `offset` and moves it on."""
+    """A cursor over the file; every method reads at `offset` and moves it on."""
 
-    def __init__(self, path: Path, data: mmap.mmap, with_arrays: bool | Collection[str]) -> None:
+    def __init__(self, path: Path, window: FileWindow, with_arrays: bool | Collection[str]) -> None:
         self.path = path
-        self.data = data
-        self.size = len(data)
+        self.window = window
+        self.size = window.size
         self.with_arrays = with_arrays
-        self.offset = len(_MAGIC)
+        self.offset = 0
         self.strings_left = _LIMITS.strings
         self.bytes_left = _LIMITS.copied_bytes
         self.byte_order: Literal["little", "big"] = "little"
@@ -126,6 +130,7 @@ class _HeaderReader:
         return GgufError(f"{self.path}: byte {where}: {what}; the file is damaged or no model: download it again")
 
     def header(self) -> GgufHeader:
+        self._magic()
         version = self._version()
         tensor_count = self._count("tensors", _LIMITS.tensors)
         metadata_count = self._count("metadata entries", _LIMITS.metadata_entries)
@@ -142,6 +147,12 @@ class _HeaderReader:
             metadata=metadata,
             tensors=tensors,
         )
+
+    def _magic(self) -> None:
+        if self.size < len(_MAGIC) or self._take(len(_MAGIC), "its first word") != _MAGIC:
+            raise GgufError(
+                f"{self.path}: byte 0: does not start with {_MAGIC.decode()}, so it is no GGUF file; download it again"
+            )
 
     def _version(self) -> int:
         version = self._unpack("I", 4)
@@ -204,9 +215,7 @@ class _HeaderReader:
         return value_type
 
     def _scalar(self, value_type: _ValueType) -> Scalar:
-        self._require(value_type.size, value_type.name)
-        value: Scalar = struct.unpack_from(self.order + value_type.code, self.data, self.offset)[0]
-        self.offset += value_type.size
+        value: Scalar = struct.unpack(self.order + value_type.code, self._take(value_type.size, value_type.name))[0]
         return value
 
     def _array(self, key: str) -> GgufValue:
@@ -230,40 +239,50 @@ class _HeaderReader:
     def _numbers(self, value_type: _ValueType, count: int) -> tuple[Scalar, ...]:
         # Before unpacking: a byte in the file becomes an object of many in memory.
         self._spend_copied(count * _LIMITS.number_bytes)
-        values = struct.unpack_from(f"{self.order}{count}{value_type.code}", self.data, self.offset)
-        self.offset += count * value_type.size
-        return values
+        return struct.unpack(f"{self.order}{count}{value_type.code}", self._take(count * value_type.size, "an array"))
 
     def _skip_strings(self, count: int) -> ArrayInfo:
-        # One unpacking per string and nothing else: this loop is most of the time that a header takes.
-        offset, data, length_at = self.offset, self.data, struct.Struct(self.order + "Q").unpack_from
-        try:
-            for _ in repeat(None, count):
-                offset += length_at(data, offset)[0] + 8
-        # A length beyond the end is noticed by the next unpacking, so the loop itself needs no check.
-        except (struct.error, OverflowError):
-            offset = self.size + 1
+        offset, left, length_at = self.offset, count, struct.Struct(self.order + "Q").unpack_from
+        while left:
+            if offset + 8 > self.size:
+                raise self._past_end(count)
+            data, begin = self.window.at(offset, 8)
+            at = begin
+            # One unpacking per string and nothing else: this loop is most of the time that a header takes.
+            try:
+                for still in range(left, 0, -1):
+                    left = still
+                    at += length_at(data, at)[0] + 8
+                left = 0
+            # The end of this stretch, or a length beyond all; the next turn finds out which.
+            except (struct.error, OverflowError):
+                pass
+            offset += at - begin
         if offset > self.size:
-            raise self.fault(f"an array of {count:,} strings reaches past the end")
+            raise self._past_end(count)
         info = ArrayInfo(element_type="string", count=count, offset=self.offset)
         self.offset = offset
         return info
 
     def _strings(self, count: int) -> tuple[str, ...]:
-        data, length_at = self.data, struct.Struct(self.order + "Q").unpack_from
-        # Here the bytes are copied, so each end is checked against what the ceiling leaves before its string is made.
-        strings, offset, room = [], self.offset, min(self.size, self.offset + self.bytes_left)
-        for _ in repeat(None, count):
-            begin = offset + 8
-            if begin > room or (offset := begin + length_at(data, offset)[0]) > room:
-                raise self.fault(f"an array of {count:,} strings reaches past the end or is longer than a vocabulary")
+        strings, length_of = [], struct.Struct(self.order + "Q").unpack
+        for _ in range(count):
+            if self.size - self.offset < 8:
+                raise self._past_end(count)
+            length = length_of(self._take(8, "a length"))[0]
+            # Here the bytes are copied, so each end is checked against what the ceiling leaves first.
+            if length > min(self.size - self.offset, self.bytes_left):
+                raise self._past_end(count)
+            self._spend_copied(length)
+            raw = self._take(length, "a text")
             try:
-                strings.append(data[begin:offset].decode())
+                strings.append(raw.decode())
             except UnicodeDecodeError:  # byte-level vocabularies have entries that are parts of characters
-                strings.append(data[begin:offset].decode("utf-8", "surrogateescape"))
-        self._spend_copied(offset - self.offset)
-        self.offset = offset
+                strings.append(raw.decode("utf-8", "surrogateescape"))
         return tuple(strings)
+
+    def _past_end(self, count: int) -> GgufError:
+        return self.fault(f"an array of {count:,} strings reaches past the end or is longer than a vocabulary")
 
     def _text(self, what: str, max_bytes: int) -> str:
         at = self.offset
@@ -272,8 +291,7 @@ class _HeaderReader:
             raise self.fault(f"a {what} of {length:,} bytes", at=at)
         self._require(length, what)
         self._spend_copied(length)
-        raw = self.data[self.offset : self.offset + length]
-        self.offset += length
+        raw = self._take(length, what)
         try:
             return raw.decode("utf-8")
         except UnicodeDecodeError as exc:
@@ -288,10 +306,15 @@ class _HeaderReader:
         return count
 
     def _unpack(self, code: str, size: int) -> int:
-        self._require(size, "a number")
-        value: int = struct.unpack_from(self.order + code, self.data, self.offset)[0]
-        self.offset += size
+        value: int = struct.unpack(self.order + code, self._take(size, "a number"))[0]
         return value
+
+    def _take(self, size: int, what: str) -> bytes:
+        """The next `size` bytes."""
+        self._require(size, what)
+        data, begin = self.window.at(self.offset, size)
+        self.offset += size
+        return data[begin : begin + size]
 
     def _require(self, size: int, what: str) -> None:
         if size > self.size - self.offset:

@@ -9,8 +9,10 @@ from lmstrix.reports.json_form import json_form
 from lmstrix.reports.table import Column, clean
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Iterable, Sequence
     from pathlib import Path
+
+    from _typeshed import DataclassInstance
 
     from lmstrix.core.benchmark.power_sources import SourceState
     from lmstrix.core.health import DoctorReport
@@ -79,6 +81,20 @@ def show_engine(
         sys.stdout.write("the engine is not running\n")
     # `engine run` goes on for hours after this; a script that waits for the address must get it now.
     sys.stdout.flush()
+
+
+def show_engine_log(
+    console: Console, lines: Iterable[str], parsed: Callable[[str], DataclassInstance], *, follow: bool
+) -> None:
+    """Lines of the engine's log, `parsed` for JSON; those of a log that is followed one by one, as they come."""
+    if not console.json:
+        for line in lines:
+            console.text(line)
+    elif follow:
+        for line in lines:
+            console.result_line("engine_log_line", json_form(parsed(line)))
+    else:
+        console.result("engine_logs", {"lines": [json_form(parsed(line)) for line in lines]})
 
 
 def show_power(

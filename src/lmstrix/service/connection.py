@@ -93,5 +93,6 @@ def _backend(server: ServerInfo, settings: Settings) -> AsyncLMStudioBackend:
 
 def _start_engine(directory: Path) -> EmbeddedEngine:
     from lmstrix.engine import EmbeddedEngine
+    from lmstrix.engine.daemon import write_event
 
-    return EmbeddedEngine(models_dir=directory).start()
+    return EmbeddedEngine(models_dir=directory, on_log=write_event).start()

@@ -17,6 +17,7 @@ from lmstrix.core.answers.overlong import refuse_by_part, refuse_by_size
 from lmstrix.core.answers.streaming import StreamingManager, result_of
 from lmstrix.core.answers.truncation import truncated_by
 from lmstrix.core.registry.places import place_of
+from lmstrix.ground import log
 from lmstrix.ground.context_lengths import UNKNOWN_DECLARED_TOKENS
 from lmstrix.ground.errors import LMStrixError
 from lmstrix.ground.tasks import to_its_end
@@ -155,12 +156,15 @@ class InferenceManager:
             needed_tokens=needed_tokens,
         )
         if isinstance(decision, Reuse):
+            log.debug("reuses {}, context {}", decision.instance.instance_id, decision.instance.context_length)
             return Acquired(instance=decision.instance, choice=choice, load_s=None)
         if on_load is not None:
             on_load(choice)
         started = time.perf_counter()
         instance = await self._load(record.model_key, decision, options, instance_id, on_progress)
-        return Acquired(instance=instance, choice=choice, load_s=time.perf_counter() - started)
+        load_s = time.perf_counter() - started
+        log.info("loaded {}, context {}, in {:.2f} s", record.model_key, instance.context_length, load_s)
+        return Acquired(instance=instance, choice=choice, load_s=load_s)
 
     async def fit(self, acquired: Acquired, planned: PlannedAnswer) -> Prepared:
         """Count a request on its instance. Raises ContextOverflowError when it and its answer cannot fit."""
@@ -172,6 +176,7 @@ class InferenceManager:
         limit = load_policy.output_limit(
             planned.options.out_ctx, context_length=instance.context_length, prompt_tokens=prompt_tokens
         )
+        log.debug("the prompt has {} tokens; at most {} are generated", prompt_tokens, limit)
         images = planned.request.image_count
         return Prepared(acquired=acquired, prompt_tokens=prompt_tokens, max_tokens=limit, images=images)
 

@@ -11,20 +11,23 @@ share their header, without reading gigabytes. Traded away: a file changed in it
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
-import stat
 from collections import defaultdict
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
+from lmstrix.core.registry.models_folder import PARTIAL_SUFFIXES, FoundFile, FoundFolder, walk_models_folder
 from lmstrix.core.registry.records import ModelFacts
+from lmstrix.ground import log
 from lmstrix.ground.errors import GgufError
 from lmstrix.ground.model_names import NamedModel, bits_of, is_mmproj, parse_shard, quantization_of, unique_keys
+from lmstrix.ground.regular_files import open_regular
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Mapping
     from pathlib import Path
 
     from lmstrix.ground.types import ModelInfo
@@ -32,7 +35,6 @@ if TYPE_CHECKING:
 ProblemKind = Literal["corrupt", "empty", "incomplete", "unreadable", "not a model"]
 
 _HASHED_END_BYTES = 64 * 1024
-_PARTIAL_SUFFIXES = (".gguf.part", ".gguf.incomplete", ".gguf.crdownload", ".gguf.tmp", ".gguf.download")
 _MAX_CONFIG_BYTES = 4 * 2**20
 
 
@@ -77,20 +79,6 @@ class DiskScan:
     headers_read: int
 
 
-class _FoundFile(NamedTuple):
-    """A regular file as the walk met it: `path` relative to the models directory, POSIX."""
-
-    path: str
-    location: str
-    size_bytes: int
-    mtime_ns: int
-
-
-class _FoundFolder(NamedTuple):
-    path: str
-    files: list[_FoundFile]
-
-
 class _Problem(Exception):  # noqa: N818 - it is not an error of ours but a finding to be listed
     def __init__(self, kind: ProblemKind, detail: str) -> None:
         super().__init__(detail)
@@ -101,7 +89,7 @@ def scan_models_dir(
     directory: Path, *, known: Mapping[str, ModelFacts], read_header: Callable[[Path], ModelHeader]
 ) -> DiskScan:
     """All models below `directory`. `known` maps a model's first file to its facts, as the registry remembers them."""
-    return _Walk(directory, known, read_header).run()
+    return _Scan(directory, known, read_header).run()
 
 
 def merge_listing(disk: Iterable[ModelFacts], listing: Iterable[ModelInfo]) -> list[ModelFacts]:
@@ -123,8 +111,8 @@ def merge_listing(disk: Iterable[ModelFacts], listing: Iterable[ModelInfo]) -> l
     return merged + list(unlisted.values())
 
 
-class _Walk:
-    """One walk over a models directory, collecting models and problems."""
+class _Scan:
+    """One look through a models directory, collecting models and problems."""
 
     def __init__(
         self, directory: Path, known: Mapping[str, ModelFacts], read_header: Callable[[Path], ModelHeader]
@@ -137,8 +125,21 @@ class _Walk:
         self.headers_read = 0
 
     def run(self) -> DiskScan:
-        for folder in self._folders():
+        walk = walk_models_folder(self.directory)
+        if walk.missing:
+            self._problem(".", "unreadable", os.strerror(errno.ENOENT))
+        for problem in walk.problems:
+            self._problem(problem.path, problem.kind, problem.detail)
+        for folder in walk.folders:
             self._take_folder(folder)
+        log.debug(
+            "{}: {} folders, {} models, {} problems, {} headers read",
+            self.directory,
+            len(walk.folders),
+            len(self.models),
+            len(self.problems),
+            self.headers_read,
+        )
         # Only now, because a key depends on which other models there are.
         keys = unique_keys(NamedModel(m.path, m.kind, m.quantization) for m in self.models)
         models = (replace(m, model_key=keys[m.path]) if m.model_key != keys[m.path] else m for m in self.models)
@@ -148,49 +149,9 @@ class _Walk:
             headers_read=self.headers_read,
         )
 
-    def _folders(self) -> Iterator[_FoundFolder]:
-        """Every folder once, links followed, whatever circles they make."""
-        pending, seen = [("", str(self.directory))], set[tuple[int, int]]()
-        while pending:
-            path, location = pending.pop()
-            try:
-                identity = os.stat(location)  # noqa: PTH116 - plain strings: a thousand Path objects cost more than the stats
-                # A link to a folder above would otherwise be walked forever.
-                if (identity.st_dev, identity.st_ino) in seen:
-                    continue
-                seen.add((identity.st_dev, identity.st_ino))
-                with os.scandir(location) as entries:
-                    names = sorted(entries, key=lambda entry: entry.name)
-            except OSError as exc:
-                self._problem(path or ".", "unreadable", exc.strerror or str(exc))
-                continue
-            files = []
-            for entry in names:
-                child = f"{path}/{entry.name}" if path else entry.name
-                # Hidden files are not models but what downloaders and file managers leave.
-                if entry.name.startswith("."):
-                    continue
-                try:
-                    if entry.is_dir():
-                        pending.append((child, entry.path))
-                    elif entry.name.lower().endswith((".gguf", ".safetensors", "config.json", *_PARTIAL_SUFFIXES)):
-                        files.append(self._file(child, entry))
-                except _Problem as exc:
-                    self._problem(child, exc.kind, str(exc))
-                except OSError as exc:
-                    self._problem(child, "unreadable", exc.strerror or str(exc))
-            yield _FoundFolder(path, files)
-
-    def _file(self, path: str, entry: os.DirEntry[str]) -> _FoundFile:
-        status = entry.stat()
-        # Opening a pipe or a device would hang the scan.
-        if not stat.S_ISREG(status.st_mode):
-            raise _Problem("not a model", "not a regular file")
-        return _FoundFile(path, entry.path, status.st_size, status.st_mtime_ns)
-
-    def _take_folder(self, folder: _FoundFolder) -> None:
+    def _take_folder(self, folder: FoundFolder) -> None:
         for file in folder.files:
-            if file.path.lower().endswith(_PARTIAL_SUFFIXES):
+            if file.path.lower().endswith(PARTIAL_SUFFIXES):
                 self._problem(file.path, "incomplete", "a download that has not finished: let LM Studio finish it")
         gguf = [file for file in folder.files if file.path.lower().endswith(".gguf")]
         if gguf:
@@ -198,7 +159,7 @@ class _Walk:
         elif any(file.path.endswith(".safetensors") for file in folder.files):
             self._take_mlx(folder)
 
-    def _take_gguf(self, files: list[_FoundFile]) -> None:
+    def _take_gguf(self, files: list[FoundFile]) -> None:
         projectors = [file.size_bytes for file in files if is_mmproj(file.path)]
         found = []
         for parts in _models_of([file for file in files if not is_mmproj(file.path)]):
@@ -219,7 +180,7 @@ class _Walk:
             told = projector_bytes or (0 if facts.projector_bytes else None)
             self.models.append(replace(facts, vision=projector_bytes > 0, projector_bytes=told))
 
-    def _gguf_facts(self, parts: list[_FoundFile]) -> ModelFacts | None:
+    def _gguf_facts(self, parts: list[FoundFile]) -> ModelFacts | None:
         """The facts of a model; None for a vision projector under another name."""
         first, size_bytes, mtime_ns = parts[0], sum(p.size_bytes for p in parts), max(p.mtime_ns for p in parts)
         if not all(part.size_bytes for part in parts):
@@ -258,7 +219,7 @@ class _Walk:
             content_hash=self._content_hash(first, size_bytes),
         )
 
-    def _header(self, file: _FoundFile) -> ModelHeader:
+    def _header(self, file: FoundFile) -> ModelHeader:
         self.headers_read += 1
         try:
             return self.read_header(self.directory / file.path)
@@ -267,7 +228,7 @@ class _Walk:
             detail = str(exc).removeprefix(f"{self.directory / file.path}: ")
             raise _Problem("unreadable" if unreadable else "corrupt", detail) from exc
 
-    def _take_mlx(self, folder: _FoundFolder) -> None:
+    def _take_mlx(self, folder: FoundFolder) -> None:
         weights = [file for file in folder.files if file.path.endswith(".safetensors")]
         config = next((file for file in folder.files if file.path.rpartition("/")[2] == "config.json"), None)
         # In the models directory itself files are loose ones; a model is named by the folder it lies in.
@@ -284,7 +245,7 @@ class _Walk:
             self._problem(folder.path, exc.kind, str(exc))
 
     def _mlx_facts(
-        self, path: str, config: _FoundFile, weights: _FoundFile, size_bytes: int, mtime_ns: int
+        self, path: str, config: FoundFile, weights: FoundFile, size_bytes: int, mtime_ns: int
     ) -> ModelFacts:
         settings = _read_config(config)
         text = settings.get("text_config")  # where vision models keep the settings of their language model
@@ -311,10 +272,10 @@ class _Walk:
             content_hash=self._content_hash(weights, size_bytes),
         )
 
-    def _content_hash(self, file: _FoundFile, size_bytes: int) -> str:
+    def _content_hash(self, file: FoundFile, size_bytes: int) -> str:
         digest = hashlib.blake2b(str(size_bytes).encode(), digest_size=16)
         try:
-            with open(file.location, "rb") as content:  # noqa: PTH123 - the walk gives plain strings
+            with open_regular(file.location) as content:
                 digest.update(content.read(_HASHED_END_BYTES))
                 # A shorter file is simply read to its end: its two ends would overlap.
                 if file.size_bytes > 2 * _HASHED_END_BYTES:
@@ -328,21 +289,21 @@ class _Walk:
         self.problems.append(ScanProblem(path=path, kind=kind, detail=detail))
 
 
-def _models_of(files: list[_FoundFile]) -> list[list[_FoundFile]]:
+def _models_of(files: list[FoundFile]) -> list[list[FoundFile]]:
     """The files of one folder, those of a split model together and in order."""
-    groups: defaultdict[tuple[str, int], list[_FoundFile]] = defaultdict(list)
+    groups: defaultdict[tuple[str, int], list[FoundFile]] = defaultdict(list)
     for file in files:
         shard = parse_shard(file.path)
         groups[(shard.base, shard.total) if shard else (file.path, 0)].append(file)
     return [sorted(group) for group in groups.values()]
 
 
-def _read_config(file: _FoundFile) -> dict[str, Any]:
+def _read_config(file: FoundFile) -> dict[str, Any]:
     # Every folder with weights is looked into, and a file of gigabytes under this name must not fill the memory.
     if file.size_bytes > _MAX_CONFIG_BYTES:
         raise _Problem("corrupt", "config.json is too big to be one")
     try:
-        with open(file.location, "rb") as content:  # noqa: PTH123 - the walk gives plain strings
+        with open_regular(file.location) as content:
             settings = json.load(content)
     except OSError as exc:
         raise _Problem("unreadable", exc.strerror or str(exc)) from exc

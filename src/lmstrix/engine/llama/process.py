@@ -40,6 +40,7 @@ CHILD_ENVIRONMENT = {
 _TAIL_LINES = 200
 """Of stderr, kept to explain a failure."""
 _CAUSE_LINES = 3
+_MAX_LINE_BYTES = 2**16
 _MAX_HTTP_THREADS = 16
 """Each one costs the address space of its stack."""
 _EXIT_GRACE_S = 10.0
@@ -208,8 +209,21 @@ class LlamaProcess:
         return EngineFault("Failed to load model", kind="load_failed", cause=self.error_text() or reason)
 
     async def crash_fault(self) -> EngineFault:
-        """Say how the child ended, once a connection to it broke."""
-        status = exit_code(await asyncio.shield(self.exited))
+        """Say how the child ended, once a connection to it broke; one that nobody can reach any more is ended."""
+        if self._socket is not None and not self.exited.done() and not self._socket.exists():
+            await self._end()
+            return EngineFault(
+                "The model can no longer be reached.",
+                kind="crashed",
+                cause=f"Its socket was removed from {self._socket.parent}, as cleaners of temporary files do.",
+                suggestion="Load it again.",
+            )
+        try:
+            async with asyncio.timeout(_EXIT_GRACE_S):
+                await asyncio.shield(self.exited)
+        except TimeoutError:
+            await self._end()
+        status = exit_code(self.exited.result())
         return EngineFault(
             f"The model has crashed without additional information. (Exit code: {status})",
             kind="crashed",
@@ -225,9 +239,7 @@ class LlamaProcess:
 
     async def stop(self) -> None:
         """Kill the child and free everything it used."""
-        with contextlib.suppress(ProcessLookupError):
-            self._process.kill()
-        await asyncio.shield(self.exited)
+        await self._end()
         if self._client is not None:
             await self._client.close()
         # The transport stays open otherwise, and asyncio complains when the loop ends.
@@ -237,6 +249,11 @@ class LlamaProcess:
         if self._socket is not None:
             self._socket.unlink(missing_ok=True)
 
+    async def _end(self) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            self._process.kill()
+        await asyncio.shield(self.exited)
+
     async def _read_stderr(self, on_line: OnLine) -> None:
         stderr = self._process.stderr
         assert stderr is not None
@@ -245,6 +262,10 @@ class LlamaProcess:
             *lines, rest = (rest + chunk).split(b"\n")
             for line in lines:
                 self._keep_line(line, on_line)
+            # A child that never ends its line must not fill this process.
+            if len(rest) > _MAX_LINE_BYTES:
+                self._keep_line(rest, on_line)
+                rest = b""
         if rest:
             self._keep_line(rest, on_line)
 
@@ -257,7 +278,8 @@ class LlamaProcess:
             self.buffers.read(text)
             if _SLOTS_READY in text:
                 self._slots_ready.set()
-            on_line(level or "info", text)
+            # A line without a level may be part of a request that llama.cpp repeats, such as its schema.
+            on_line(level or "debug", text)
 
 
 def exit_code(return_code: int) -> int:

@@ -17,6 +17,7 @@ from aiohttp import WSMsgType, web
 
 from lmstrix.engine.faults import EngineFault
 from lmstrix.engine.protocol import wire
+from lmstrix.ground.log_text import failure_text
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -236,9 +237,7 @@ class Session:
             await self._socket.send_str(text)
 
     def _internal(self, endpoint: str, exc: Exception) -> EngineFault:
-        from loguru import logger
-
-        logger.opt(exception=exc).error("engine endpoint {} failed", endpoint)
+        self._log(f"endpoint {endpoint} failed: {failure_text(exc)}")
         return EngineFault(
             "Internal error of the embedded engine.", kind="internal", cause=f"{type(exc).__name__}: {exc}"
         )

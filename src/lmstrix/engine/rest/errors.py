@@ -9,9 +9,13 @@ from aiohttp import web
 
 from lmstrix.engine.faults import EngineFault
 from lmstrix.engine.json_text import JsonTextError, read_json
+from lmstrix.engine.state import LogHub
+from lmstrix.ground.log_text import failure_text
 
 Family: TypeAlias = Literal["openai", "v1"]
 Handler: TypeAlias = Callable[[web.Request], Awaitable[web.StreamResponse]]
+LOGS: Final = web.AppKey("lmstrix-logs", LogHub)
+"""Where an application keeps the log of its engine."""
 
 _STATUS: Final = {
     "not_found": 404,
@@ -86,9 +90,7 @@ def answering(family: Family, handler: Handler) -> Handler:
         except ConnectionError:  # the client is gone
             raise
         except Exception as exc:  # noqa: BLE001 - the edge of a request: it must be answered, whatever broke
-            from loguru import logger
-
-            logger.opt(exception=exc).error("engine endpoint {} failed", request.path)
+            request.app[LOGS].server(f"endpoint {request.path} failed: {failure_text(exc)}", "error")
             internal = EngineFault("Internal error.", kind="internal", cause=f"{type(exc).__name__}: {exc}")
             return web.json_response(error_body(internal, family), status=500)
 
