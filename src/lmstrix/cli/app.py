@@ -12,7 +12,7 @@ import sys
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from lmstrix.cli import answers, bench, engine, machine, models, prompts, tests
+from lmstrix.cli import answers, bench, engine, machine, models, prompts, tests, trust
 from lmstrix.cli.command_line import CommandLine
 from lmstrix.cli.options import CommonOptions
 from lmstrix.cli.signatures import options_of
@@ -48,6 +48,7 @@ COMMANDS: Commands = {
     ("save",): models.save,
     ("reset",): models.reset,
     ("doctor",): machine.doctor,
+    ("trust",): trust.trust,
     ("engine", "run"): engine.run,
     ("engine", "start"): engine.start,
     ("engine", "stop"): engine.stop,

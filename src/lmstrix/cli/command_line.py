@@ -51,6 +51,7 @@ class CommandLine:
             flags={"server": common.server, "timeout_s": common.timeout},
             config_file=Path(common.config) if common.config else None,
             profile=common.profile,
+            notify=self.console.note,
         )
 
     @functools.cached_property

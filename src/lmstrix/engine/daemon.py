@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Final
 from lmstrix.engine.options import EngineOptions, host_and_port
 from lmstrix.engine.requirements import check_requirements
 from lmstrix.ground.errors import EngineError
-from lmstrix.ground.files import write_whole
+from lmstrix.ground.files import PRIVATE, make_private_file, make_private_folder, write_whole
 from lmstrix.ground.version import __version__
 
 if TYPE_CHECKING:
@@ -93,15 +93,16 @@ def start_engine(home: Path, options: EngineOptions) -> EngineStatus:
     options.check()
     _refuse_second(home)
     log_file = engine_log_path(home)
-    log_file.parent.mkdir(parents=True, exist_ok=True)
+    make_private_folder(log_file.parent)
     # Only between two engines: renaming the log of a running one would leave it writing to the old file.
     if log_file.exists() and log_file.stat().st_size > _MAX_LOG_BYTES:
         log_file.replace(log_file.with_suffix(".log.1"))
+    make_private_file(log_file)
     with log_file.open("ab") as log:
         # The log holds earlier runs as well; only what this one writes may be reported as its failure.
         log_start = log.tell()
         process = subprocess.Popen(
-            [sys.executable, "-m", "lmstrix.engine", "run", "--home", str(home), *_arguments(options)],
+            [sys.executable, "-P", "-m", "lmstrix.engine", "run", "--home", str(home), *_arguments(options)],
             # The terminal belongs to the parent; a background process that reads from it is stopped by the system.
             stdin=subprocess.DEVNULL,
             stdout=log,
@@ -155,7 +156,7 @@ def run_engine(
 
     check_requirements()
     options.check()
-    home.mkdir(parents=True, exist_ok=True)
+    home.mkdir(mode=0o700, parents=True, exist_ok=True)
     lock = FileLock(home / _LOCK_FILE, timeout=0)
     try:
         lock.acquire()
@@ -184,8 +185,8 @@ def engine_log_lines(home: Path, *, lines: int = 50, follow: bool = False) -> It
         if not follow:
             # Following may begin before the engine does; without following there is nothing to show.
             raise EngineError(f"there is no log yet at {log_file}: lmstrix engine start writes one")
-        log_file.parent.mkdir(parents=True, exist_ok=True)
-        log_file.touch()
+        make_private_folder(log_file.parent)
+        make_private_file(log_file)
     with log_file.open(encoding="utf-8", errors="replace") as log:
         yield from log.readlines()[-lines:] if lines > 0 else []
         if not follow:
@@ -310,7 +311,7 @@ def _write_state(home: Path, host: str, port: int, models_dir: Path) -> None:
         "version": __version__,
     }
     # A reader must see the old file or the new one, never half of it.
-    write_whole(home / STATE_FILE, json.dumps(state, indent=2) + "\n", durable=False)
+    write_whole(home / STATE_FILE, json.dumps(state, indent=2) + "\n", mode=PRIVATE, durable=False)
 
 
 def _read_state(home: Path) -> dict[str, Any] | None:

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 HOME_VARIABLE = "LMSTRIX_HOME"
+PROJECT_FILE = ".lmstrix.toml"
+"""Settings of the project whose folder a command runs in."""
 _POINTER_FILE = ".lmstudio-home-pointer"
 _LMSTUDIO_DEFAULTS = (".cache/lm-studio", ".lmstudio")
 
@@ -28,6 +30,11 @@ class Paths:
     home: Path
     models_dir: Path
     lmstudio_home: Path | None
+
+    @property
+    def is_home_ours(self) -> bool:
+        """Whether the home is LMStrix's alone: to close LM Studio's would take its models from others."""
+        return self.home != self.lmstudio_home and str(self.home) != os.path.expanduser("~")  # noqa: PTH111 - never fails
 
     @property
     def registry_file(self) -> Path:

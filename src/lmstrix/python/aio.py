@@ -10,6 +10,7 @@ What a call is told becomes the request record of its use case here, and nowhere
 from __future__ import annotations
 
 import asyncio
+import warnings
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, Unpack
@@ -270,7 +271,8 @@ def _service(
         "api_token": api_token,
         "timeout_s": timeout_s,
     }
-    return LMStrixService(paths=paths, settings=load_settings(paths.home, flags=flags), notify=notify)
+    settings = load_settings(paths.home, flags=flags, notify=notify or warnings.warn)
+    return LMStrixService(paths=paths, settings=settings, notify=notify)
 
 
 def _request(prompt: str, model: str | None, options: AnswerKeywords) -> InferRequest:
