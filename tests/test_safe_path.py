@@ -21,7 +21,7 @@ def commands_of_python() -> list[tuple[str, list[ast.expr]]]:
     for file in SOURCES.rglob("*.py"):
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
             words = node.elts if isinstance(node, ast.List) else node.args if isinstance(node, ast.Call) else []
-            if words and ast.unparse(words[0]) == "sys.executable":
+            if len(words) > 1 and ast.unparse(words[0]) == "sys.executable":
                 found.append((file.name, words[1:]))
     return found
 

@@ -40,7 +40,9 @@ def _tell(home: Path, models: Path, note: Note) -> None:
         note("")
         note(f"# {say}")
         note(f"$ lmstrix {' '.join(_quoted(word) for word in words)}")
-        code = subprocess.run([sys.executable, "-P", "-m", "lmstrix", *words], env=environment, check=False).returncode
+        code = subprocess.run(
+            [sys.executable, "-P", "-m", "lmstrix", *words], env=environment, stdin=subprocess.DEVNULL, check=False
+        ).returncode
         if code != 0:
             raise LMStrixError(f"the demo's command 'lmstrix {' '.join(words)}' ended with exit code {code}")
 

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from datetime import date, time
+
+    Value = str | int | float | bool | date | time | Sequence["Value"] | Mapping[str, "Value"]
+    """What a text of TOML holds, and what fills a prompt."""
 
 MOST_DIGITS = 4300
 """Python's own limit for reading and printing whole numbers, which TOML's hexadecimal numbers pass by."""

@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from lmstrix.core.prompts.library import PromptLibrary
     from lmstrix.core.registry.records import ModelRecord
     from lmstrix.core.registry.registry import ModelRegistry
+    from lmstrix.ground.documents import Value
     from lmstrix.service.workspace import Workspace
 
 INDEX = "index.jsonl"
@@ -69,7 +70,7 @@ class BatchRequest:
     out: Path
     request: InferRequest
     inputs: Sequence[str] | Mapping[str, str] = ()
-    variables: Mapping[str, str] = field(default_factory=dict)
+    variables: Mapping[str, Value] = field(default_factory=dict)
     parallel: int = 1
     skip_existing: bool = True
 
@@ -296,7 +297,7 @@ def _plain(prompt: str, text: str | None) -> ComposedText:
     return ComposedText(text=prompt if text is None else prompt + PARAGRAPH + text)
 
 
-def _filled(library: PromptLibrary, name: str, variables: Mapping[str, str], text: str | None) -> ComposedText:
+def _filled(library: PromptLibrary, name: str, variables: Mapping[str, Value], text: str | None) -> ComposedText:
     rendered = render(library, [name], {**variables, **({} if text is None else {"text": text})})
     return ComposedText(text=rendered.text, system_prompt=rendered.system_prompt)
 

@@ -12,7 +12,7 @@ from lmstrix.core.prompts.rendering import render
 from lmstrix.ground.errors import PromptError
 
 if TYPE_CHECKING:
-    from lmstrix.core.prompts.values import Value
+    from lmstrix.ground.documents import Value
 
 
 def filled(body: str, parts: dict[str, str] | None = None, /, **variables: Value) -> str:

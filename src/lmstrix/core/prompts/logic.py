@@ -16,11 +16,13 @@ from lmstrix.core.prompts.growth import Bound, bound_of
 from lmstrix.core.prompts.keys_only import keys_only
 from lmstrix.core.prompts.limits import LIMITS
 from lmstrix.core.prompts.text import SPECIAL_VALUES, LogicText
-from lmstrix.core.prompts.values import Value, to_json, to_text
+from lmstrix.core.prompts.values import to_json, to_text
 from lmstrix.ground.errors import PromptError
 
 if TYPE_CHECKING:
     from minijinja import Environment
+
+    from lmstrix.ground.documents import Value
 
 _LEFT_OUT = ("attr", "batch", "chain", "format", "pprint", "safe", "slice", "wordwrap")
 _CAUSE = re.compile(r"^(?:caused by: )?(.*) \(in (.*):(\d+)\)$", re.MULTILINE)

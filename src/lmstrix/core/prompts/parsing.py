@@ -12,7 +12,7 @@ from lmstrix.core.prompts.text import LogicText, PlainText, compile_part, compil
 from lmstrix.ground.errors import PromptError
 
 if TYPE_CHECKING:
-    from lmstrix.core.prompts.values import Value
+    from lmstrix.ground.documents import Value
 
 _METADATA_KEYS = frozenset({"system_prompt", "description", "defaults", "version", "tags", "name"})
 

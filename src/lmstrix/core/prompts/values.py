@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import date, time
+from typing import TYPE_CHECKING
 
 from lmstrix.ground.errors import PromptError
 
-Value = str | int | float | bool | date | time | Sequence["Value"] | Mapping[str, "Value"]
+if TYPE_CHECKING:
+    from lmstrix.ground.documents import Value
 
 
 class Missing:
