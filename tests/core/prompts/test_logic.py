@@ -219,6 +219,17 @@ def test_what_templates_do_with_tables_stays_possible() -> None:
     )
 
 
+def test_values_that_cannot_be_printed_are_one_line() -> None:
+    ring: list[Value] = []
+    ring.append(ring)
+    deep: Value = []
+    for _ in range(5000):
+        deep = [deep]
+    for value in (ring, deep, 10**5000, [10**5000]):
+        for body in ("{{x}}", "{% if 1 %}{{x}}{% endif %}", "{{ x | tojson }}"):
+            assert len(refusal(body, x=value)) < 200
+
+
 DOUBLED = "{% set x = x ~ x %}" * 28
 
 

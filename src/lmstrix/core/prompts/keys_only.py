@@ -12,6 +12,8 @@ from typing import Any
 
 def keys_only(value: object) -> object:
     """The value with every table and list in it made so."""
+    if isinstance(value, str):  # first, as nearly every value is one
+        return value
     if isinstance(value, Mapping):
         return _Table({key: keys_only(item) for key, item in value.items()})
     if isinstance(value, list | tuple):

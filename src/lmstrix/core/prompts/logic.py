@@ -54,7 +54,10 @@ class LogicProgram:
 
         Fuel counts instructions, and one assignment can double a value: this is found before anything runs.
         """
-        largest = max(map(_size_chars, values), default=0)
+        try:
+            largest = max(map(_size_chars, values), default=0)
+        except RecursionError as exc:
+            raise PromptError("a value is nested too deeply, or holds itself") from exc
         room = LIMITS.grown_characters - largest * self.bound.given - self.bound.written
         room = min(LIMITS.characters, room // self.bound.made if self.bound.made else room)
         if room < LIMITS.smallest_room:
