@@ -276,11 +276,17 @@ def test_what_doubles_a_literal_is_refused_before_it_runs(body: str) -> None:
         ("".join(f"{{% set y{n} = x ~ '{n}' %}}{{{{ y{n} }}}} " for n in range(60)), None),
         ("{% set y = x %}{% for i in range(3) %}{% set y = y ~ y %}{{ y }} {% endfor %}", "aa aa aa "),
         ("{% set q %}{% for i in range(3) %}{{ x }}{% endfor %}{% endset %}{{ q ~ '!' }}", "aaa!"),
-        ("{% set y = x %}" + "{% set y = y ~ 'b' %}" * 9 + "{{ y }}", "abbbbbbbbb"),
+        ("{% set y = 'a' ~ x %}" + "{% set y = y ~ 'b' ~ x %}" * 60 + "{{ y }}", "aa" + "ba" * 60),
+        ("{% set y %}{% endset %}" + "{% set y = y ~ x %}" * 60 + "{{ y }}", "a" * 60),
     ],
 )
 def test_what_joins_a_little_is_not(body: str, text: str | None) -> None:
     assert filled(body, x="a") == text or text is None
+
+
+def test_a_value_that_a_part_takes_over_counts() -> None:
+    body = "{% if no %}{% set x = 'a' %}{% endif %}" + "{% include 'once' %}" * 9
+    assert "could build" in refusal(body, {"once": "{% if x %}{% set x = x ~ x %}{% endif %}"}, x="x" * 2**20, no=False)
 
 
 def test_includes_that_set_values_end_soon() -> None:

@@ -34,6 +34,7 @@ _ASSIGNED = re.compile(r"([^\W\d]\w*)\s*=(?!=)")
 _MOST_DOUBLINGS = 64  # beyond every limit, and still a number that is quickly worked with
 _SINGLE_EQUALS = re.compile(r"(?<![=!<>])=(?!=)")
 _OPENED = re.compile(r"(?<![\w\])])\s*[\[({]")
+_CHOICE = re.compile(r"\b(?:if|or|and)\b")
 _MAP_WITH_MORE = re.compile(r"\|\s*map\s*\((?!\s*(?:attribute\s*=\s*)?\"\"\s*\))")
 _CALL = re.compile(r"([|.]?\s*)([^\W\d]\w*|[\])])\s*\(")
 _INCLUDE = re.compile(rf"(?:include|extends)\s+({STRING})", re.DOTALL)
@@ -92,6 +93,11 @@ class Code(NamedTuple):
         return _SINGLE_EQUALS.split(self.bare, maxsplit=1)[-1] if self.word == "set" else self.bare
 
     @property
+    def makes_text(self) -> bool:
+        """Whether what it makes is surely a text, and no list."""
+        return "~" in self.made and not _OPENED.search(self.made) and not _CHOICE.search(self.made)
+
+    @property
     def operands(self) -> list[str]:
         """The names that what it makes may hold, each as often as it is written there."""
         return [name for name in _OPERAND.findall(self.made) if name not in KEYWORDS]
@@ -102,8 +108,9 @@ class Code(NamedTuple):
 
         A list or table prints its texts with every quote and backslash doubled, and may itself be a text in another.
         """
-        doublings = ("~" in self.made) + len(_OPENED.findall(self.made))
+        doublings = len(_OPENED.findall(self.made))
         if self.word == "with":
+            doublings += "~" in self.made
             # Its assignments see one another: each may hold all the names, as the one before it made them.
             others = len(_ASSIGNED.findall(self.bare)) - 1
             doublings += max(0, others) * (doublings + len(self.operands).bit_length())

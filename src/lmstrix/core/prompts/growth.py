@@ -15,7 +15,7 @@ from lmstrix.core.prompts.limits import LIMITS
 from lmstrix.ground.errors import PromptError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from lmstrix.core.prompts.checks import Code
     from lmstrix.core.prompts.text import LogicText
@@ -54,15 +54,19 @@ _GIVEN = Bound(given=1)
 _CAPTURED = Bound(made=2)  # what a block prints, and what its filters make
 
 
-def bound_of(text: LogicText, parts: Mapping[str, LogicText]) -> Bound:
-    """The bound of the largest value that a text and the parts it includes could build. Raises PromptError."""
-    return _Walk(parts).over(text)
+def bound_of(text: LogicText, parts: Mapping[str, LogicText], needs: Iterable[str]) -> Bound:
+    """The bound of the largest value that a text and the parts it includes could build. Raises PromptError.
+
+    `needs` are the names it is given from outside, and may give another value later.
+    """
+    return _Walk(parts, {name.partition(".")[0] for name in needs}).over(text)
 
 
 class _Walk:
-    def __init__(self, parts: Mapping[str, LogicText]) -> None:
+    def __init__(self, parts: Mapping[str, LogicText], given: set[str]) -> None:
         self.parts = parts
-        self.names: dict[str, Bound] = {}
+        self.names = dict.fromkeys(given, _GIVEN)
+        self.lists = given
         self.largest = Bound()
         self.steps = 0
         self.carrying = {"": False}
@@ -103,6 +107,8 @@ class _Walk:
         self.largest = self.largest.or_more(size)
         for name in code.assigned:
             self.names[name] = self.names.get(name, Bound()).or_more(size)
+            if not (code.is_block or (code.word == "set" and code.makes_text)):
+                self.lists.add(name)
 
     def captured(self, codes: Iterator[Code], text: LogicText) -> Bound:
         """The bound of what stands between a set tag and its end."""
@@ -121,7 +127,10 @@ class _Walk:
             return Bound(written=24)
         size = Bound(written=len(code.written) + LIMITS.range_characters * len(_RANGE.findall(code.made)))
         for name in code.operands:
-            size += self.known(name.partition(".")[0])
+            root = name.partition(".")[0]
+            # `~` prints what is no text yet, with every quote doubled.
+            is_text = root in self.names and root not in self.lists
+            size += self.known(root).times(1 if is_text or "~" not in code.made else 2)
         if _FILTERS_THAT_MAKE.search(code.made):
             size += Bound(made=1)
         # A list takes 24 bytes for each entry, however short; codes take up to six characters for one.

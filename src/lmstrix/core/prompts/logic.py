@@ -101,7 +101,7 @@ def link(text: LogicText, parts: Mapping[str, LogicText]) -> LogicProgram:
     if reserved := roots & KEYWORDS:
         raise PromptError(f"{min(reserved)!r} is a word of the language; choose another name")
     outside = frozenset(name for name in needs if name.partition(".")[0] not in _BUILT_IN)
-    return LogicProgram(text=text, parts=parts, needs=outside, bound=bound_of(text, parts))
+    return LogicProgram(text=text, parts=parts, needs=outside, bound=bound_of(text, parts, outside))
 
 
 def run(program: LogicProgram, values: Mapping[str, Value]) -> str:
