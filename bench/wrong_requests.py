@@ -16,7 +16,6 @@ from itertools import islice
 from pathlib import Path
 
 import aiohttp
-from loguru import logger
 from tests.engine.wrong_requests import Asker, wrong_requests
 from tests.support.tiny_gguf import tiny_model
 from tests.support.tiny_gguf_scripted import scripted_model
@@ -46,7 +45,6 @@ async def ask_all(address: str, count: int, seed: int) -> tuple[Counter[str], li
 def main(count: int, seed: int) -> int:
     """Ask, print the table, and fail when a request did."""
     # Each failure is shown once, at the end; its traceback would be thirty lines each.
-    logger.remove()
     with tempfile.TemporaryDirectory() as folder:
         for name, file in (("scripted", scripted_model()), ("embed", tiny_model("bert"))):
             repository = Path(folder) / "acme" / f"{name}-GGUF"

@@ -105,4 +105,7 @@ def _tolerate_any_terminal() -> None:
 
 
 if __name__ == "__main__":
+    # `python -m` looks in the working folder first, where somebody else's json.py must not run as ours.
+    if not sys.flags.safe_path:
+        del sys.path[0]
     sys.exit(main())

@@ -184,4 +184,4 @@ def test_looking_imports_no_heavy_library() -> None:
     code = "import sys, lmstrix.api.discovery; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=True)
     loaded = {name.partition(".")[0] for name in done.stdout.split()}
-    assert not loaded & {"lmstudio", "httpx", "aiohttp", "pydantic", "loguru", "tenacity", "anyio"}
+    assert not loaded & {"lmstudio", "httpx", "aiohttp", "pydantic", "tenacity", "anyio"}

@@ -84,7 +84,7 @@ def test_json_of_a_test_that_failed_is_still_json(cli: Callable[..., Ran], fault
         (["infer", "hi", "--out-ctx", "150%"], ["between"]),
         (["infer", "hi", "--context", "8192"], ["unknown option --context"]),
         (["infer", "hi", "--temperature", "hot"], ["--temperature"]),
-        (["infer", "hi", "-"], ["not both"]),
+        (["infer", "hi", "-"], ["stdin is empty"]),
         (["list", "--show", "bogus"], ["table, id, path"]),
         (["list", "--sort", "5"], ["id, name"]),
         (["load"], ["MODEL"]),

@@ -38,12 +38,12 @@ def test_as_an_argument(cli: Callable[..., Ran], faulty: FaultyServer) -> None:
 
 def test_after_two_dashes(cli: Callable[..., Ran], faulty: FaultyServer) -> None:
     for prompt in DASHES:
-        cli("infer", "-m", "acme/tiny", "--", prompt, stdin=b"unread").ok()
+        cli("infer", "-m", "acme/tiny", "--no-stdin", "--", prompt, stdin=b"unread").ok()
         assert received(faulty) == prompt
 
 
 def test_a_dash_as_an_option_is_a_dash(cli: Callable[..., Ran], faulty: FaultyServer) -> None:
-    cli("infer", "--prompt=-", "-m", "acme/tiny", stdin=b"unread").ok()
+    cli("infer", "--prompt=-", "-m", "acme/tiny", "--no-stdin", stdin=b"unread").ok()
     assert received(faulty) == "-"
 
 

@@ -9,6 +9,9 @@ def blocking(lms: LMStrix) -> None:
     lms.infer("hi", "m", max_tokens=5)  # error: call-arg
     lms.stream("hi", "m", top_k="many")  # error: arg-type
     lms.events("hi", "m", seed=1, stop=["a"], system_prompt="Be brief.")
+    lms.infer("{{a}}", "m", variables={"a": [{"b": 1}]}, prompt_file="p.toml")
+    lms.infer("{{a}}", "m", variables=["a"])  # error: arg-type
+    lms.infer("{{a}}", "m", vars={"a": 1})  # error: call-arg
     lms.chat("m", system_promt="x")  # error: call-arg
     lms.test_model("m", treshold=8192)  # error: call-arg
     lms.test_model("m", threshold=8192, precision="safe", fast=True)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from lmstrix.ground.files import write_whole
+from lmstrix.ground.files import make_private, make_private_file, make_private_folder, write_whole
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -53,6 +53,31 @@ def test_a_mode_is_kept_from_the_first_byte(folder: Path) -> None:
     file.touch(0o644)
     write_whole(file, "secret", mode=0o600)
     assert file.stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize("umask", [0o000, 0o022, 0o077])
+def test_what_is_private_is_private_whatever_the_umask(folder: Path, umask: int) -> None:
+    (folder / "old").mkdir()
+    (folder / "old").chmod(0o755)
+    (folder / "old.db").touch()
+    (folder / "old.db").chmod(0o664)
+    old = os.umask(umask)
+    try:
+        make_private_folder(folder / "new" / "inner")
+        make_private_folder(folder / "old")
+        make_private_file(folder / "new.db")
+        make_private_file(folder / "old.db")
+    finally:
+        os.umask(old)
+    modes = {path.name: path.stat().st_mode & 0o777 for path in folder.rglob("*")}
+    assert modes == {"new": 0o700, "inner": 0o700, "old": 0o700, "new.db": 0o600, "old.db": 0o600}
+
+
+def test_a_folder_for_everybody_stays_one(folder: Path) -> None:
+    folder.chmod(0o1777)
+    make_private(folder)
+    make_private(folder / "absent")
+    assert folder.stat().st_mode & 0o7777 == 0o1777
 
 
 def test_what_the_system_refuses_leaves_the_old_file_alone(folder: Path) -> None:

@@ -205,6 +205,8 @@ def test_quoted_values_survive_dict(values: dict[str, str]) -> None:
 
 def test_variables_are_taken_as_they_are() -> None:
     assert parse_variable("a= x,'y'=z ") == ("a", " x,'y'=z ")
+    assert parse_variable('a:=[1, {"b": true}]') == ("a", [1, {"b": True}])
+    assert parse_variable("a=:=1") == ("a", ":=1")
     for text in ["a", "=1", ""]:
         with pytest.raises(UsageError, match="--var"):
             parse_variable(text)

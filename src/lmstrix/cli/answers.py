@@ -3,8 +3,7 @@
 
 from __future__ import annotations
 
-import sys
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -18,6 +17,7 @@ from lmstrix.cli.options import (
     VariableOptions,
     answer_request,
 )
+from lmstrix.cli.prompt_input import PromptOptions, prompt_words, read_stdin
 from lmstrix.cli.signatures import Only
 from lmstrix.ground.choices import Preference, WorkKind
 from lmstrix.ground.errors import ContextOverflowError, LMStrixError, UsageError
@@ -26,24 +26,6 @@ from lmstrix.ground.ranges import COUNT, IDLE, RANGES
 if TYPE_CHECKING:
     from lmstrix.core.answers.inference import Prepared
     from lmstrix.ground.types import GenerationResult
-    from lmstrix.service.prompting import PromptWords
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PromptOptions:
-    """Where a prompt comes from, and what goes with it.
-
-    Args:
-        text: Fills {{text}} of the prompt file, or follows the prompt.
-        text_file: The same, read from a file.
-        context_file: A text file that goes before the prompt (may be repeated).
-        stdin: Read the prompt from stdin, or with a prompt file its {{text}}.
-    """
-
-    text: str | None = None
-    text_file: str | None = None
-    context_file: list[str] | None = None
-    stdin: bool = False
 
 
 def infer(
@@ -76,8 +58,8 @@ def infer(
     """Ask a model. The prompt is counted against the real context before anything is sent.
 
     Args:
-        prompt: The prompt; - reads it from stdin, @FILE.toml:NAME takes it from a prompt file. Text that begins
-            with - goes after --.
+        prompt: The prompt, which may have a place for {{text}} or for {{NAME}} of a --var; @FILE.toml:NAME takes it
+            from a prompt file, - reads it from stdin. Text that begins with - goes after --.
         model: The model (default: the one used last).
         auto_model: Let lmstrix recommend choose the model.
         stream: Print the answer as it comes.
@@ -116,7 +98,7 @@ def infer(
     )
     inferring = cli.service.infer(
         InferWords(
-            prompt=_prompt_words(prompt, file_prompt, fill, texts),
+            prompt=prompt_words(prompt, file_prompt, fill, texts, console),
             request=request,
             auto_model=auto_model,
             go_on=opening.go_on,
@@ -149,51 +131,6 @@ def infer(
 
         events = inferring.events(on_prepared=prepared, on_progress=line.load)
         show_stream(console, cli.portal.iterate(events), live=live, ended=ended, line=line)
-
-
-def _prompt_words(
-    prompt: str | None, file_prompt: str | None, fill: VariableOptions, texts: PromptOptions
-) -> PromptWords:
-    """What the words say of the prompt; stdin is read here, as the prompt itself or as the text of a prompt file."""
-    from lmstrix.service.prompting import PromptWords
-
-    # With a prompt file the word is a name in it, and stdin is the text it is about.
-    named = file_prompt is not None or _is_reference(prompt)
-    piped = None
-    if texts.stdin:
-        if prompt is not None and not named:
-            raise UsageError("give the prompt as a word or on stdin (-), not both")
-        piped = _read_stdin()
-    if named and piped is not None and (texts.text is not None or texts.text_file is not None):
-        raise UsageError("the text comes from stdin or from --text or --text-file, not from two of them")
-    return PromptWords(
-        prompt=prompt if piped is None or named else piped,
-        file=file_prompt,
-        variables=fill.values(),
-        text=piped if named and piped is not None else texts.text,
-        text_file=texts.text_file,
-        context_files=tuple(texts.context_file or ()),
-        # A text that somebody pipes in may begin with @ and still be no prompt file of the user's.
-        literal=piped is not None and not named,
-    )
-
-
-def _is_reference(prompt: str | None) -> bool:
-    """Whether a prompt may name a prompt file; spares the others an import."""
-    if prompt is None or not prompt.lstrip().startswith("@"):
-        return False
-    from lmstrix.loaders.prompts import parse_reference
-
-    return parse_reference(prompt) is not None
-
-
-def _read_stdin() -> str:
-    # Bytes first: Python would decode by the locale, and a prompt must not change with it.
-    data = sys.stdin.buffer.read()
-    try:
-        return data.decode("utf-8")
-    except UnicodeDecodeError as exc:
-        raise UsageError(f"stdin is not valid UTF-8 (byte {exc.start}); convert it first") from exc
 
 
 def chat(
@@ -307,7 +244,7 @@ def embed(
 
     if bool(texts) == stdin:
         raise UsageError("embed needs TEXTS, or --stdin to read one a line")
-    wanted = [line for line in _read_stdin().splitlines() if line.strip()] if stdin else list(texts)
+    wanted = [line for line in read_stdin().splitlines() if line.strip()] if stdin else list(texts)
     embedded = cli.run(cli.service.embed(wanted, model=model, ttl_s=ttl))
     show_embedded(cli.console, embedded)
 

@@ -13,7 +13,7 @@ import sys
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from lmstrix.cli import answers, bench, engine, machine, models, prompts, tests
+from lmstrix.cli import answers, bench, engine, machine, models, prompts, tests, trust
 from lmstrix.cli.command_line import CommandLine
 from lmstrix.cli.help_text import HELP_WIDTH
 from lmstrix.cli.logged import logged
@@ -53,6 +53,7 @@ COMMANDS: Commands = {
     ("save",): models.save,
     ("reset",): models.reset,
     ("doctor",): machine.doctor,
+    ("trust",): trust.trust,
     ("engine", "run"): engine.run,
     ("engine", "start"): engine.start,
     ("engine", "stop"): engine.stop,

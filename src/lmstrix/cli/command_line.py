@@ -59,6 +59,7 @@ class CommandLine:
             flags={"server": common.server, "timeout_s": common.timeout},
             config_file=Path(common.config) if common.config else None,
             profile=common.profile,
+            notify=self.console.note,
         )
         log.keep_secret(settings.api_token)
         log.debug("settings: server {}, answers within {} s", settings.server, settings.timeout_s)

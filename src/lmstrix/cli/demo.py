@@ -55,9 +55,10 @@ def _tell(home: Path, models: Path, note: Note, *, json: bool) -> list[DemoStep]
         note(f"# {say}")
         note(f"$ lmstrix {' '.join(_quoted(word) for word in words)}")
         run = subprocess.run(
-            [sys.executable, "-m", "lmstrix", *words, *(["--json"] if json else [])],
+            [sys.executable, "-P", "-m", "lmstrix", *words, *(["--json"] if json else [])],
             env=environment,
             check=False,
+            stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE if json else None,
         )
         if run.returncode != 0:

@@ -16,6 +16,7 @@ from lmstrix.ground.ranges import RANGES
 
 if TYPE_CHECKING:
     from lmstrix.core.answers.request import InferRequest
+    from lmstrix.ground.documents import Value
     from lmstrix.ground.types import LoadConfig
 
 
@@ -135,30 +136,32 @@ class TimeoutOptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VariableOptions:
-    """What fills the placeholders of a prompt file.
+    """What fills the placeholders of a prompt or a prompt file.
 
     Args:
-        variables: Variables of the prompt file: a=1,b='x, y'.
-        var: One variable, NAME=VALUE (may be repeated).
+        variables: Variables: a=1,b='x, y'.
+        var: One variable, NAME=VALUE as a text, or NAME:=JSON as a number, a list or a table (may be repeated).
+        vars_file: Variables from a .json or .toml file, which --dict and --var override.
     """
 
     variables: Annotated[str | None, Flag("dict")] = None
     var: list[str] | None = None
+    vars_file: str | None = None
 
-    def values(self) -> dict[str, str]:
+    def values(self) -> dict[str, Value]:
         """All variables by name."""
-        if self.variables is None and not self.var:
+        if self.variables is None and not self.var and self.vars_file is None:
             return {}
-        from lmstrix.loaders.prompts import parse_dict, parse_variable
+        from lmstrix.loaders.prompts import load_variables, parse_dict, parse_variable
 
-        values = parse_dict(self.variables) if self.variables is not None else {}
+        values: dict[str, Value] = dict(parse_dict(self.variables)) if self.variables is not None else {}
         for word in self.var or ():
             name, value = parse_variable(word)
             # Two values for one name is a slip in a long command line; taking the last would hide it.
             if name in values:
                 raise UsageError(f"--var: {name!r} is given twice")
             values[name] = value
-        return values
+        return {**(load_variables(self.vars_file) if self.vars_file is not None else {}), **values}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

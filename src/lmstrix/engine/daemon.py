@@ -25,7 +25,7 @@ from lmstrix.engine.requirements import check_requirements
 from lmstrix.engine.token_source import TOKEN_VARIABLE
 from lmstrix.ground import log
 from lmstrix.ground.errors import EngineError, LMStrixError
-from lmstrix.ground.files import write_whole
+from lmstrix.ground.files import PRIVATE, make_private_folder, write_whole
 from lmstrix.ground.log_text import failure_text
 from lmstrix.ground.paths import REGISTRY_FILE
 from lmstrix.ground.version import __version__
@@ -98,14 +98,14 @@ def start_engine(home: Path, options: EngineOptions, *, debug: bool = False) -> 
     options.check()
     _refuse_second(home)
     log_file = engine_log_path(home)
-    log_file.parent.mkdir(parents=True, exist_ok=True)
+    make_private_folder(log_file.parent)
     words = ["run", "--home", str(home), "--log-file", str(log_file), *(["--debug"] if debug else [])]
     # What its log does not hold, such as a crash of Python itself, goes to the same file.
     with open(log_file, "ab", opener=_private) as output:
         # The log holds earlier runs as well; only what this one writes may be reported as its failure.
         log_start = output.tell()
         process = subprocess.Popen(
-            [sys.executable, "-m", "lmstrix.engine", *words, *_arguments(options)],
+            [sys.executable, "-P", "-m", "lmstrix.engine", *words, *_arguments(options)],
             # The terminal belongs to the parent; a background process that reads from it is stopped by the system.
             stdin=subprocess.DEVNULL,
             stdout=output,
@@ -165,7 +165,7 @@ def run_engine(
     options.check()
     # Read by now; the processes of the models have no business with it.
     os.environ.pop(TOKEN_VARIABLE, None)
-    home.mkdir(parents=True, exist_ok=True)
+    home.mkdir(mode=0o700, parents=True, exist_ok=True)
     lock = FileLock(home / _LOCK_FILE, timeout=0)
     try:
         lock.acquire()
@@ -362,7 +362,7 @@ def _write_state(home: Path, host: str, port: int, models_dir: Path) -> None:
         "version": __version__,
     }
     # A reader must see the old file or the new one, never half of it.
-    write_whole(home / STATE_FILE, json.dumps(state, indent=2) + "\n", durable=False)
+    write_whole(home / STATE_FILE, json.dumps(state, indent=2) + "\n", mode=PRIVATE, durable=False)
 
 
 def _read_state(home: Path) -> dict[str, Any] | None:

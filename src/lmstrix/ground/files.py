@@ -1,13 +1,48 @@
-"""Writing a file whole or not at all."""
+"""Writing a file whole or not at all, and keeping what is private from everybody else."""
 
 from __future__ import annotations
 
 import os
+import stat
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+PRIVATE = 0o600
+"""Permission bits of a file that only its owner may read."""
+_OTHERS = 0o077
+
+
+def make_private_folder(folder: Path) -> None:
+    """Make a folder of ours, and all above it that is missing, or take others' permissions from it. Raises OSError."""
+    # One by one: `mkdir` makes the parents that are missing for all to read.
+    for missing in reversed([place for place in (folder, *folder.parents) if not place.exists()]):
+        missing.mkdir(mode=0o700, exist_ok=True)
+    make_private(folder)
+
+
+def make_private_file(path: Path) -> None:
+    """Make an empty file of ours, or take others' permissions from the one that is there. Raises OSError."""
+    os.close(os.open(path, os.O_RDONLY | os.O_CREAT, PRIVATE))
+    make_private(path)
+
+
+def make_private(path: Path) -> None:
+    """Take the permissions of group and others from a file or folder, if it is there and ours to change.
+
+    Earlier versions left them to the umask, and so does whoever copies a file here.
+    """
+    with suppress(OSError):  # a file system without permissions: nothing that we could change
+        found = path.stat()
+        # Root could change what belongs to others; and a sticky folder, such as /tmp, is meant for everybody.
+        if found.st_mode & _OTHERS and found.st_uid == _user() and not found.st_mode & stat.S_ISVTX:
+            path.chmod(stat.S_IMODE(found.st_mode) & ~_OTHERS)
+
+
+def _user() -> int:
+    return os.geteuid() if hasattr(os, "geteuid") else 0  # Windows says 0 of every file
 
 
 def write_whole(path: Path, data: bytes | str, *, mode: int | None = None, durable: bool = True) -> None:

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 HOME_VARIABLE = "LMSTRIX_HOME"
 REGISTRY_FILE = "lmstrix.json"
+PROJECT_FILE = ".lmstrix.toml"
+"""Settings of the project whose folder a command runs in."""
 _POINTER_FILE = ".lmstudio-home-pointer"
 _LMSTUDIO_DEFAULTS = (".cache/lm-studio", ".lmstudio")
 
@@ -29,6 +31,11 @@ class Paths:
     home: Path
     models_dir: Path
     lmstudio_home: Path | None
+
+    @property
+    def is_home_ours(self) -> bool:
+        """Whether the home is LMStrix's alone: to close LM Studio's would take its models from others."""
+        return self.home != self.lmstudio_home and str(self.home) != os.path.expanduser("~")  # noqa: PTH111 - never fails
 
     @property
     def registry_file(self) -> Path:

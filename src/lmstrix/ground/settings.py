@@ -2,6 +2,10 @@
 
 Read once, by an entry point; below it, values are arguments. A file that does not validate is one SettingsError naming
 file, key, what was expected and what was found. Pydantic is imported only when there is something to validate.
+
+A project's folder may come from anybody. So its file may say how long to wait and what not to write down; everything
+else in it counts only once the user trusts the folder: where prompts and tokens go, which model files are run (by
+native code), what is written down, and when it is deleted.
 """
 
 from __future__ import annotations
@@ -11,12 +15,14 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lmstrix.ground.documents import DocumentError, parse_json, parse_toml
 from lmstrix.ground.errors import SettingsError, UsageError
+from lmstrix.ground.paths import PROJECT_FILE
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
-PROJECT_FILE = ".lmstrix.toml"
+_MAX_FILE_BYTES = 2**20
 HOME_FILES = ("config.toml", "config.json")
 _TEXTS = ("server", "api_token", "models_dir")
 _VARIABLES = {
@@ -28,6 +34,8 @@ _VARIABLES = {
     "LMSTRIX_MODELS_DIR": "models_dir",
     "LMSTRIX_LOG": "log_inference",
 }
+_HARMLESS = ("timeout_s",)
+_HARMLESS_IF_OFF = ("log_inference", "log_texts")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,8 +69,9 @@ def load_settings(
     project_dir: Path | None = None,
     config_file: Path | None = None,
     profile: str | None = None,
+    notify: Callable[[str], None] | None = None,
 ) -> Settings:
-    """All layers, merged and validated. Raises SettingsError."""
+    """All layers, merged and validated; `notify` is told what is left out. Raises SettingsError."""
     values: dict[str, Any] = {}
     origins: dict[str, str] = {}
 
@@ -82,8 +91,7 @@ def load_settings(
         layer(profiles[profile], f"{file} [profiles.{profile}]")
     project_file = (project_dir or Path.cwd()) / PROJECT_FILE
     if project_file.is_file():
-        # The user chooses a profile, and a project must not redefine what that means.
-        layer({k: v for k, v in _read(project_file).items() if k != "profiles"}, str(project_file))
+        layer(_of_project(project_file, home, notify), str(project_file))
     environ = os.environ if environ is None else environ
     # From last to first, so that of two variables for one setting the first in the table wins.
     for variable, key in reversed(_VARIABLES.items()):
@@ -93,22 +101,69 @@ def load_settings(
     return _validated(values, origins) if values else Settings()
 
 
+def project_settings(folder: Path) -> tuple[bytes, dict[str, Any]]:
+    """What a folder's settings file holds, and its settings as they are written. Raises SettingsError."""
+    file = folder / PROJECT_FILE
+    if not file.is_file():
+        raise SettingsError(f"there is no {PROJECT_FILE} in {folder}")
+    content = _bytes_of(file)
+    # The user chooses a profile, and a project must not redefine what that means.
+    return content, {key: value for key, value in _parsed(file, content).items() if key != "profiles"}
+
+
+def needs_trust(settings: Mapping[str, Any]) -> list[str]:
+    """The keys of a project's settings that count only in a folder the user trusts."""
+    return [
+        key
+        for key, value in settings.items()
+        if key not in _HARMLESS and not (key in _HARMLESS_IF_OFF and value is False)
+    ]
+
+
+def _of_project(file: Path, home: Path, notify: Callable[[str], None] | None) -> dict[str, Any]:
+    """The settings of a project's file that count."""
+    content, settings = project_settings(file.parent)
+    # An unknown key is no matter of trust: it is refused as in every other file.
+    left_out = [key for key in needs_trust(settings) if key in Settings.__slots__]
+    if not left_out:
+        return settings
+    import shlex
+
+    from lmstrix.ground.trust import TrustedFolders
+
+    if TrustedFolders(home).holds(file.parent, content):
+        return settings
+    if notify is not None:
+        notify(
+            f"{file}: {', '.join(left_out)} left out, as this folder is not trusted (or its file has changed); look at "
+            f"it, then: lmstrix trust {shlex.quote(str(file.parent))}"
+        )
+    return {key: value for key, value in settings.items() if key not in left_out}
+
+
 def _read(file: Path) -> dict[str, Any]:
+    return _parsed(file, _bytes_of(file))
+
+
+def _bytes_of(file: Path) -> bytes:
     try:
-        text = file.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as exc:
+        with file.open("rb") as stream:
+            content = stream.read(_MAX_FILE_BYTES + 1)
+    except OSError as exc:
         raise SettingsError(f"cannot read {file}: {exc}") from exc
+    if len(content) > _MAX_FILE_BYTES:
+        raise SettingsError(f"{file} is larger than 1 MiB, which no file of settings is")
+    return content
+
+
+def _parsed(file: Path, content: bytes) -> dict[str, Any]:
     try:
-        if file.suffix == ".json":
-            import json
-
-            found = json.loads(text)
-        else:
-            import tomllib
-
-            found = tomllib.loads(text)
-    except ValueError as exc:
-        raise SettingsError(f"{file} is not valid {file.suffix[1:].upper()}: {exc}") from exc
+        text = content.decode("utf-8")
+        found = parse_json(text) if file.suffix == ".json" else parse_toml(text)
+    except UnicodeDecodeError as exc:
+        raise SettingsError(f"cannot read {file}: {exc}") from exc
+    except DocumentError as exc:
+        raise SettingsError(f"{file} {exc}") from exc
     if not isinstance(found, dict):
         raise SettingsError(f"{file}: expected a table of settings, found {type(found).__name__}")
     return found

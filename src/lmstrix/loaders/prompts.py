@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import re
-import tomllib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from lmstrix.ground.documents import DocumentError, parse_json, parse_toml
 from lmstrix.ground.errors import PromptError, UsageError
 from lmstrix.loaders.contexts import load_text
+
+if TYPE_CHECKING:
+    from lmstrix.ground.documents import Value
 
 MAX_PROMPT_FILE_BYTES = 4 * 2**20
 
@@ -45,12 +49,10 @@ def load_document(path: Path | str) -> PromptDocument:
     file = Path(path).expanduser()
     text = load_text(file, max_bytes=MAX_PROMPT_FILE_BYTES)
     try:
-        tables = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as exc:
+        tables = parse_toml(text)
+    except DocumentError as exc:
         hint = "; a text of several lines needs triple quotes" if "Illegal character" in str(exc) else ""
-        raise PromptError(f"{file} is not valid TOML: {exc}{hint}") from exc
-    except RecursionError as exc:
-        raise PromptError(f"{file} nests its values too deeply; make it flatter") from exc
+        raise PromptError(f"{file} {exc}{hint}") from exc
     return PromptDocument(source=file.name, tables=tables, folder=file.parent)
 
 
@@ -106,9 +108,29 @@ def parse_dict(text: str) -> dict[str, str]:
     return values
 
 
-def parse_variable(text: str) -> tuple[str, str]:
-    """`name=value` of one --var; the value is taken as it is."""
+def parse_variable(text: str) -> tuple[str, Value]:
+    """`name=value` of one --var, the value taken as it is; or `name:=json`, whose value may be a list or a table."""
     name, equals, value = text.partition("=")
-    if not equals or not name.strip():
+    typed = name.endswith(":")
+    name = name.removesuffix(":").strip()
+    if not equals or not name:
         raise UsageError(f"--var: {text[:40]!r} is no NAME=VALUE, such as --var topic='the sea'")
-    return name.strip(), value
+    if not typed:
+        return name, value
+    try:
+        return name, parse_json(value)  # type: ignore[return-value]  # what JSON can say
+    except DocumentError as exc:
+        raise UsageError(f"--var: {value[:40]!r} after {name}:= {exc}; a text is written {name}=TEXT") from exc
+
+
+def load_variables(path: Path | str) -> dict[str, Value]:
+    """Variables by name from a JSON or TOML file. Raises PromptError when it is no table of them."""
+    file = Path(path).expanduser()
+    text = load_text(file)
+    try:
+        found = parse_json(text) if file.suffix.lower() == ".json" else parse_toml(text)
+    except DocumentError as exc:
+        raise PromptError(f"{file} {exc}") from exc
+    if not isinstance(found, dict):
+        raise PromptError(f"{file} holds a list or a single value; write a table of variables by name")
+    return found

@@ -10,6 +10,7 @@ What a call is told becomes the request record of its use case here, and nowhere
 from __future__ import annotations
 
 import asyncio
+import warnings
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, Unpack
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from lmstrix.core.memory.estimate import EstimateReport
     from lmstrix.core.registry.listing import ScanReport
     from lmstrix.core.registry.records import ModelRecord
+    from lmstrix.ground.documents import Value
     from lmstrix.ground.types import LoadedModel, Message, StreamEvent
     from lmstrix.python.options import (
         AnswerKeywords,
@@ -40,6 +42,7 @@ if TYPE_CHECKING:
         ChatKeywords,
         ContextTestKeywords,
         LoadKeywords,
+        PromptKeywords,
         WishKeywords,
     )
     from lmstrix.python.results import InferenceResult
@@ -142,17 +145,24 @@ class AsyncLMStrix:
     # Answers
 
     def events(
-        self, prompt: str, model: str | None = None, **options: Unpack[AnswerKeywords]
+        self, prompt: str = "", model: str | None = None, **options: Unpack[PromptKeywords]
     ) -> AsyncGenerator[StreamEvent]:
         """All events of one answer: prompt progress, text, reasoning, and the result at the end."""
-        return self._service.stream(_request(prompt, model, options))
+        return self._service.stream(_filled_request(prompt, model, options))
 
-    def stream(self, prompt: str, model: str | None = None, **options: Unpack[AnswerKeywords]) -> AsyncGenerator[str]:
+    def stream(
+        self, prompt: str = "", model: str | None = None, **options: Unpack[PromptKeywords]
+    ) -> AsyncGenerator[str]:
         """The text of one answer as it comes; close it (contextlib.aclosing) when leaving early."""
         return texts_of(self.events(prompt, model, **options))
 
-    async def infer(self, prompt: str, model: str | None = None, **options: Unpack[AnswerKeywords]) -> InferenceResult:
-        """One answer. `options` are fields of InferRequest: system_prompt, in_ctx, out_ctx, temperature, seed, …"""
+    async def infer(
+        self, prompt: str = "", model: str | None = None, **options: Unpack[PromptKeywords]
+    ) -> InferenceResult:
+        """One answer. `options` are fields of InferRequest: system_prompt, in_ctx, out_ctx, temperature, seed, …
+
+        With `variables` the prompt is a template; with `prompt_file` it names prompts of that file.
+        """
         return await answer_of(self.events(prompt, model, **options))
 
     async def act(
@@ -162,7 +172,7 @@ class AsyncLMStrix:
         *,
         tools: Iterable[Callable[..., object]],
         max_rounds: int = 10,
-        **options: Unpack[AnswerKeywords],
+        **options: Unpack[PromptKeywords],
     ) -> ActResult:
         """An answer for which the model may call these Python functions, as often as `max_rounds` allows.
 
@@ -173,7 +183,7 @@ class AsyncLMStrix:
         from lmstrix.core.answers.acting import Transcript, tools_of
 
         transcript = Transcript()
-        request = replace(_request(prompt, model, options), tools=tools_of(tools), max_rounds=max_rounds)
+        request = replace(_filled_request(prompt, model, options), tools=tools_of(tools), max_rounds=max_rounds)
         return ActResult.acted(await result_of(self._service.stream(request, transcript=transcript)), transcript)
 
     def chat(
@@ -194,7 +204,7 @@ class AsyncLMStrix:
         out: str | Path,
         *,
         inputs: Mapping[str, str] | Sequence[str] = (),
-        variables: Mapping[str, str] | None = None,
+        variables: Mapping[str, Value] | None = None,
         parallel: int = 1,
         skip_existing: bool = True,
         on_progress: Callable[[BatchProgress], None] | None = None,
@@ -270,7 +280,24 @@ def _service(
         "api_token": api_token,
         "timeout_s": timeout_s,
     }
-    return LMStrixService(paths=paths, settings=load_settings(paths.home, flags=flags), notify=notify)
+    settings = load_settings(paths.home, flags=flags, notify=notify or warnings.warn)
+    return LMStrixService(paths=paths, settings=settings, notify=notify)
+
+
+def _filled_request(prompt: str, model: str | None, options: PromptKeywords) -> InferRequest:
+    """The request whose prompt is a template, where the options say so."""
+    variables, file = options.pop("variables", None), options.pop("prompt_file", None)
+    if file is None and not variables:
+        return _request(prompt, model, options)
+    from lmstrix.loaders.prompts import parse_names
+    from lmstrix.service.prompting import fill, fill_from_file
+
+    names = () if file is None or not prompt else parse_names(prompt)
+    composed = fill(prompt, variables or {}) if file is None else fill_from_file(file, names, variables or {})
+    if composed.unused:
+        raise UsageError(f"the prompt does not ask for {', '.join(composed.unused)}; leave it out of the variables")
+    request = _request(composed.text, model, options)
+    return request if request.system_prompt else replace(request, system_prompt=composed.system_prompt)
 
 
 def _request(prompt: str, model: str | None, options: AnswerKeywords) -> InferRequest:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from lmstrix.core.memory.estimate import EstimateReport
     from lmstrix.core.registry.listing import ScanReport
     from lmstrix.core.registry.records import ModelRecord
+    from lmstrix.ground.documents import Value
     from lmstrix.ground.types import LoadedModel, StreamEvent
     from lmstrix.python.options import (
         AnswerKeywords,
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
         ChatKeywords,
         ContextTestKeywords,
         LoadKeywords,
+        PromptKeywords,
         WishKeywords,
     )
     from lmstrix.python.results import ActResult, InferenceResult
@@ -126,15 +128,20 @@ class LMStrix:
 
     # Answers
 
-    def infer(self, prompt: str, model: str | None = None, **options: Unpack[AnswerKeywords]) -> InferenceResult:
-        """One answer. `options` are fields of InferRequest: system_prompt, in_ctx, out_ctx, temperature, seed, …"""
+    def infer(self, prompt: str = "", model: str | None = None, **options: Unpack[PromptKeywords]) -> InferenceResult:
+        """One answer. `options` are fields of InferRequest: system_prompt, in_ctx, out_ctx, temperature, seed, …
+
+        With `variables` the prompt is a template; with `prompt_file` it names prompts of that file.
+        """
         return self._portal.run(self._lms.infer(prompt, model, **options))
 
-    def stream(self, prompt: str, model: str | None = None, **options: Unpack[AnswerKeywords]) -> Iterator[str]:
+    def stream(self, prompt: str = "", model: str | None = None, **options: Unpack[PromptKeywords]) -> Iterator[str]:
         """The text of one answer as it comes; leaving early cancels it on the server."""
         return self._portal.iterate(self._lms.stream(prompt, model, **options))
 
-    def events(self, prompt: str, model: str | None = None, **options: Unpack[AnswerKeywords]) -> Iterator[StreamEvent]:
+    def events(
+        self, prompt: str = "", model: str | None = None, **options: Unpack[PromptKeywords]
+    ) -> Iterator[StreamEvent]:
         """All events of one answer: prompt progress, text, reasoning, and the result at the end."""
         return self._portal.iterate(self._lms.events(prompt, model, **options))
 
@@ -145,7 +152,7 @@ class LMStrix:
         *,
         tools: Iterable[Callable[..., object]],
         max_rounds: int = 10,
-        **options: Unpack[AnswerKeywords],
+        **options: Unpack[PromptKeywords],
     ) -> ActResult:
         """An answer for which the model may call these Python functions, as often as `max_rounds` allows.
 
@@ -172,7 +179,7 @@ class LMStrix:
         out: str | Path,
         *,
         inputs: Mapping[str, str] | Sequence[str] = (),
-        variables: Mapping[str, str] | None = None,
+        variables: Mapping[str, Value] | None = None,
         parallel: int = 1,
         skip_existing: bool = True,
         on_progress: Callable[[BatchProgress], None] | None = None,

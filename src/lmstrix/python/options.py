@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any, TypedDict
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
     from lmstrix.core.benchmark.records import Task as BenchTask
     from lmstrix.ground.choices import CacheType, Precision, Preference, WorkKind
+    from lmstrix.ground.documents import Value
     from lmstrix.ground.types import Deadlines, LoadConfig, Message
 
 
@@ -51,6 +53,15 @@ class AnswerKeywords(ChatKeywords, total=False):
 
     messages: tuple[Message, ...]
     system_prompt: str | None
+
+
+class PromptKeywords(AnswerKeywords, total=False):
+    """What makes the prompt a template. `variables` fill its places, {{name}}; with `prompt_file`, a TOML file of
+    prompts, the prompt names one of them, or several joined with commas.
+    """
+
+    prompt_file: str | Path | None
+    variables: Mapping[str, Value] | None
 
 
 class LoadKeywords(TypedDict, total=False):

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from lmstrix.core.prompts.library import PromptLibrary
     from lmstrix.core.registry.records import ModelRecord
     from lmstrix.core.registry.registry import ModelRegistry
+    from lmstrix.ground.documents import Value
 
 ALL_MODELS = "all"
 
@@ -41,7 +42,7 @@ class BatchRequest:
     out: Path
     request: InferRequest
     inputs: Sequence[str] | Mapping[str, str] = ()
-    variables: Mapping[str, str] = field(default_factory=dict)
+    variables: Mapping[str, Value] = field(default_factory=dict)
     parallel: int = 1
     skip_existing: bool = True
 
@@ -103,7 +104,7 @@ def _prompts(asked: BatchRequest) -> Iterator[BatchPrompt]:
                 yield prompt
 
 
-def _prompts_of(word: str, variables: Mapping[str, str]) -> Iterator[BatchPrompt]:
+def _prompts_of(word: str, variables: Mapping[str, Value]) -> Iterator[BatchPrompt]:
     # On the command line a prompt file may be written without its @.
     reference = parse_reference(word if word.startswith("@") else f"@{word}")
     if reference is None:
@@ -116,11 +117,11 @@ def _prompts_of(word: str, variables: Mapping[str, str]) -> Iterator[BatchPrompt
         yield BatchPrompt(name=name, source=source, compose=partial(_rendered, library, name, variables))
 
 
-def _plain(prompt: str, variables: Mapping[str, str], text: str | None) -> ComposedText:
+def _plain(prompt: str, variables: Mapping[str, Value], text: str | None) -> ComposedText:
     return ComposedText(text=prompt if text is None else prompt + PARAGRAPH + text, unused=tuple(variables))
 
 
-def _rendered(library: PromptLibrary, name: str, variables: Mapping[str, str], text: str | None) -> ComposedText:
+def _rendered(library: PromptLibrary, name: str, variables: Mapping[str, Value], text: str | None) -> ComposedText:
     rendered = render(library, [name], {**variables, **({} if text is None else {"text": text})})
     return ComposedText(text=rendered.text, system_prompt=rendered.system_prompt, unused=rendered.unused)
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from lmstrix.core.benchmark.records import BenchReport, from_json
 from lmstrix.core.benchmark.saved import load_report
 from lmstrix.ground.errors import LMStrixError, UsageError
+from lmstrix.ground.files import make_private_folder
 from lmstrix.reports.bench.files import REPORT_FILE, write_report
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ LAST = "last"
 def new_folder(workspace: Workspace, report: BenchReport) -> Path:
     """A new folder named after the time the benchmark began."""
     reports = workspace.paths.home / "reports"
+    make_private_folder(reports)
     name = f"lmstrix-bench-{report.started_at.astimezone():%Y%m%d-%H%M%S}"
     # Two benchmarks may begin in the same second, and a report is never overwritten.
     folder, number = reports / name, 2

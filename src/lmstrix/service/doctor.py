@@ -196,7 +196,9 @@ def _engine_extra(_workspace: Workspace) -> Check:
         remedy = 'pip install "lmstrix[engine]"'
         return Check(name="embedded engine", state="note", found=f"{exc.name} is not installed", remedy=remedy)
     # In another process: a native library that does not fit this machine may end the process that imports it.
-    probe = subprocess.run([sys.executable, "-c", "import xllamacpp"], capture_output=True, text=True, check=False)
+    probe = subprocess.run(
+        [sys.executable, "-P", "-c", "import xllamacpp"], capture_output=True, text=True, check=False
+    )
     if probe.returncode == 0:
         return Check(name="embedded engine", state="ok", found=found)
     last = (probe.stderr.strip().splitlines() or ["the import failed"])[-1]

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
+import re
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lmstrix.core.prompts import rendering
 from lmstrix.core.prompts.parsing import parse
+from lmstrix.ground.documents import DocumentError, parse_json
 from lmstrix.ground.errors import UsageError
 from lmstrix.loaders.contexts import load_text
 from lmstrix.loaders.prompts import PromptReference, load_document, load_part, parse_names, parse_reference
@@ -19,25 +20,27 @@ if TYPE_CHECKING:
     from lmstrix.core.answers.answer_schema import AnswerSchema
     from lmstrix.core.prompts.library import PromptLibrary, RenderedPrompt
     from lmstrix.core.prompts.lint import LintFinding
+    from lmstrix.ground.documents import Value
 
 PARAGRAPH = "\n\n"
+_ASKS_FOR_TEXT = re.compile(r"\{[{%][^{}]*\btext\b[^{}]*[%}]\}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PromptWords:
     """What the user gave. `prompt` is the prompt itself, or with `file` the names of prompts in it.
 
-    `text` fills `{{text}}` of a prompt file, and follows a prompt given as words. `context_files` go before everything.
-    With `literal` the prompt is never read as a reference such as @file.toml:name.
+    The text that goes with it is `text`, `text_file` or what was `piped` in; without a prompt it is the prompt.
+    `context_files` go before everything.
     """
 
     prompt: str | None
     file: str | None = None
-    variables: Mapping[str, str] = field(default_factory=dict)
+    variables: Mapping[str, Value] = field(default_factory=dict)
     text: str | None = None
     text_file: str | None = None
+    piped: str | None = None
     context_files: Sequence[str] = ()
-    literal: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,31 +53,63 @@ class ComposedPrompt:
 
 
 def compose(words: PromptWords) -> ComposedPrompt:
-    """Read the files and fill the prompt. Raises UsageError or PromptError. Words are sent byte for byte."""
+    """Read the files and fill the prompt. Raises UsageError or PromptError.
+
+    A prompt in words is sent byte for byte, the text after it with a blank line between. It is a template when
+    variables are given, or when it has a place for {{text}} and a text is given.
+    """
     if words.text is not None and words.text_file is not None:
         raise UsageError("give --text or --text-file, not both")
-    text = load_text(words.text_file) if words.text_file is not None else words.text
     reference = _reference(words)
+    prompt, text = words.prompt, load_text(words.text_file) if words.text_file is not None else words.text
+    if reference is None and prompt is None:
+        prompt, text = (text, None) if words.piped is None else (words.piped, text)
+    elif words.piped is not None:
+        if text is not None:
+            raise UsageError(
+                "the text comes from stdin or from --text or --text-file, not from two (--no-stdin leaves stdin alone)"
+            )
+        text = words.piped
     if reference is not None:
         variables = {**words.variables, **({} if text is None else {"text": text})}
-        rendered = rendering.render(open_library(reference.path), reference.names, variables)
-        composed = ComposedPrompt(text=rendered.text, system_prompt=rendered.system_prompt, unused=rendered.unused)
-    elif words.prompt is None:
-        raise UsageError("infer needs a PROMPT (or - to read it from stdin)")
-    elif words.variables:
-        raise UsageError("--var and --dict fill prompt files: give --file-prompt F, or @F.toml:NAME as the prompt")
+        composed = fill_from_file(reference.path, reference.names, variables)
+    elif prompt is None:
+        raise UsageError("infer needs a PROMPT, or a text with --text-file F or through a pipe")
     else:
-        composed = ComposedPrompt(text=words.prompt if text is None else words.prompt + PARAGRAPH + text)
+        composed = fill(prompt, words.variables, text)
     contexts = [load_text(file) for file in words.context_files]
     return replace(composed, text=PARAGRAPH.join([*contexts, composed.text]))
+
+
+def fill(prompt: str, variables: Mapping[str, Value], text: str | None = None) -> ComposedPrompt:
+    """A prompt in words, as a template where there is something to fill it with; the text where it has its place, or
+    after it. Raises PromptError.
+    """
+    if text is not None and _ASKS_FOR_TEXT.search(prompt):
+        return fill(prompt, {**variables, "text": text})
+    if variables:
+        rendered = rendering.render(parse({"prompt": prompt}, source="the prompt"), ("prompt",), variables)
+        composed = _composed(rendered)
+    else:
+        composed = ComposedPrompt(text=prompt)
+    return composed if text is None else replace(composed, text=composed.text + PARAGRAPH + text)
+
+
+def fill_from_file(path: Path | str, names: Sequence[str], variables: Mapping[str, Value]) -> ComposedPrompt:
+    """Prompts of a file, joined with a blank line; without names, the only one there is."""
+    return _composed(rendering.render(open_library(path), names, variables))
+
+
+def _composed(rendered: RenderedPrompt) -> ComposedPrompt:
+    return ComposedPrompt(text=rendered.text, system_prompt=rendered.system_prompt, unused=rendered.unused)
 
 
 def _reference(words: PromptWords) -> PromptReference | None:
     """The prompts of a file, if the words name some."""
     if words.file is not None:
         return PromptReference(path=Path(words.file), names=parse_names(words.prompt) if words.prompt else ())
-    # A literal prompt came through a pipe: it must not open files by looking like a name.
-    return None if words.literal or words.prompt is None else parse_reference(words.prompt)
+    # Only words: a text that comes through a pipe must not open files by looking like a name.
+    return None if words.prompt is None else parse_reference(words.prompt)
 
 
 def open_library(path: Path | str) -> PromptLibrary:
@@ -90,7 +125,7 @@ def open_library(path: Path | str) -> PromptLibrary:
         parts |= found
 
 
-def render(path: str, names: Sequence[str], variables: Mapping[str, str]) -> RenderedPrompt:
+def render(path: str, names: Sequence[str], variables: Mapping[str, Value]) -> RenderedPrompt:
     """Fill the named prompts of a file."""
     return rendering.render(open_library(path), names, variables)
 
@@ -116,7 +151,7 @@ def load_schema(reference: str) -> AnswerSchema:
             raise UsageError(f"{rest} is no class")
         return schema_of_class(found, name=rest)
     try:
-        schema: object = json.loads(load_text(reference))
-    except ValueError as exc:
-        raise UsageError(f"{reference} is no JSON: {exc}") from exc
+        schema = parse_json(load_text(reference))
+    except DocumentError as exc:
+        raise UsageError(f"{reference} {exc}") from exc
     return schema_of_mapping(schema, name=Path(reference).name)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from lmstrix.core.registry.places import place_here, place_of
 from lmstrix.core.registry.store import RegistryStore
 from lmstrix.ground.callbacks import in_caller
+from lmstrix.ground.files import make_private
 from lmstrix.service.call_log import CallRecorder
 
 if TYPE_CHECKING:
@@ -35,6 +36,8 @@ class Workspace:
 
     def __init__(self, *, paths: Paths, settings: Settings, notify: Callable[[str], None] | None = None) -> None:
         self.paths = paths
+        if paths.is_home_ours:
+            make_private(paths.home)
         self.settings = settings
         self.notify: Callable[[str], None] = in_caller(notify) if notify is not None else _say_nothing
         self.call_log = CallRecorder(self.open_history, settings, self.notify)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from lmstrix.core.prompts.library import PromptLibrary
-    from lmstrix.core.prompts.values import Value
+    from lmstrix.ground.documents import Value
 
 
 def library(toml: str, parts: Mapping[str, str] | None = None) -> PromptLibrary:

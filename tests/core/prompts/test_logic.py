@@ -12,7 +12,7 @@ from lmstrix.core.prompts.rendering import render
 from lmstrix.ground.errors import PromptError
 
 if TYPE_CHECKING:
-    from lmstrix.core.prompts.values import Value
+    from lmstrix.ground.documents import Value
 
 
 def filled(body: str, parts: dict[str, str] | None = None, /, **variables: Value) -> str:
@@ -161,7 +161,6 @@ def test_mistakes_name_their_place(body: str, fact: str) -> None:
         "{% for else in l %}{% endfor %}",
         "{% with and = x %}{% endwith %}",
         "{{ not ~ if }}",
-        "{{ [t] | map(attribute='keys') | list }}",
     ],
 )
 def test_what_recurses_multiplies_or_reaches_into_objects_is_refused(body: str) -> None:
@@ -196,6 +195,105 @@ def test_what_recurses_multiplies_or_reaches_into_objects_is_refused(body: str) 
 def test_expansion_bombs_are_refused_with_the_prompt_named(body: str) -> None:
     message = refusal(body, {"part": "part " * 10_000}, big="x" * 100_000)
     assert message.startswith("prompts: p:")
+
+
+def test_names_of_methods_are_names_of_keys() -> None:
+    names = ["items", "keys", "values", "get", "pop", "update", "copy", "index", "count"]
+    table: dict[str, Value] = {name: f"<{name}>" for name in names}
+    printed = "".join(f"{{{{ t.{name} }}}}" for name in names)
+    assert filled("{% if t %}" + printed + "{% endif %}", t=table) == "".join(table.values())  # type: ignore[arg-type]
+    assert filled("{{#each t.items}}{{this.values}}{{/each}}", t={"items": [{"values": 1}, {"values": 2}]}) == "12"
+    asked = "".join(f"{{% if row.{name} %}}{name}{{% endif %}}" for name in names)
+    assert filled("{% for row in rows %}" + asked + "{% endfor %}", rows=[{"a": 1}, [1]]) == ""
+    assert filled("{% for row in rows %}{% for i in row.items %}{{ i }}{% endfor %}{% endfor %}", rows=[{"a": 1}]) == ""
+
+
+def test_what_templates_do_with_tables_stays_possible() -> None:
+    tables: dict[str, Value] = {"t": {"b": {"c": [1, {"d": 2}]}}, "l": [{"b": 1}]}
+    assert filled("{% for k, v in t | items %}{{ k }}={{ v }}{% endfor %}", **tables) == 'b={"c": [1, {"d": 2}]}'
+    assert filled("{% if t is mapping and l is sequence %}{{ t | tojson }}{{ l }}{% endif %}", **tables) == (
+        '{"b": {"c": [1, {"d": 2}]}}[{"b": 1}]'
+    )
+    assert filled("{{ t | length }}{{ t | dictsort }}{{ l | first }}{{ t.b.c[1].d }}", **tables) == (
+        '1[["b", {"c": [1, {"d": 2}]}]]{"b": 1}2'
+    )
+
+
+def test_values_that_cannot_be_printed_are_one_line() -> None:
+    ring: list[Value] = []
+    ring.append(ring)
+    deep: Value = []
+    for _ in range(5000):
+        deep = [deep]
+    for value in (ring, deep, 10**5000, [10**5000]):
+        for body in ("{{x}}", "{% if 1 %}{{x}}{% endif %}", "{{ x | tojson }}"):
+            assert len(refusal(body, x=value)) < 200
+
+
+DOUBLED = "{% set x = x ~ x %}" * 28
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "{% set x = 'abcdefghij' %}" + DOUBLED,
+        "{% set x = 1 %}" + DOUBLED,
+        "{% set x = y | default('abcdefghij') %}" + DOUBLED,
+        "{% set x, y = 'abcdefghij', 1 %}" + "{% set x, y = x ~ x, 1 %}" * 28,
+        "{% set x %}abcdefghij{% endset %}" + DOUBLED,
+        "{% set x = 'abcdefghij' %}" + "{% set x %}{{ x ~ x }}{% endset %}" * 28,
+        "{% set x %}{% for i in range(9) %}abcdefghij{% endfor %}{% endset %}" + DOUBLED,
+        "{% set x = 'a' | replace('a', 'abcdefghij') %}" + DOUBLED,
+        "{% set x = 'abcdefghij' %}" + "{% set x = x[::1] ~ x[::1] %}" * 28,
+        "{% set x = 'abcdefghij' %}" + "{% set x = x ~ x if x else x %}" * 28,
+        "{% set x = ['abcdefghij'] %}" + "{% set x = x + x %}" * 28,
+        "{% set x = ['abcdefghij'] %}" + "{% set x = [x, x] %}" * 28 + "{{ x }}",
+        "{% set x = {'a': 'abcdefghij'} %}" + "{% set x = {'a': x, 'b': x} %}" * 28 + "{{ x | tojson }}",
+        "{% with x = 'abcdefghij' %}" + "{% with x = x ~ x %}" * 28 + "{% endwith %}" * 29,
+        "{% for x in ['abcdefghij'] %}" + "{% for x in [x ~ x] %}" * 28 + "{% endfor %}" * 29,
+        "{% for x in ['abcdefghij'] %}{% for y in [1, 2] %}" + DOUBLED + "{% endfor %}{% endfor %}",
+        "{% set x = 'abcdefghij' %}{% include 'doubled' %}",
+        "{% set x = 'abcdefghij' %}" + "{% include 'once' %}" * 28,
+        "{% set x = 'abcdefghij' %}{% set z %}" + "{% include 'once' %}" * 28 + "{{ x }}{% endset %}",
+        "{% block b %}{% set x = 'abcdefghij' %}" + DOUBLED + "{% endblock %}",
+        "{% extends 'layout' %}{% block b %}" + DOUBLED + "{% endblock %}",
+        "{% set x = range(99999) | list %}" + "{% set x = x + x %}" * 20,
+    ],
+)
+def test_what_doubles_a_literal_is_refused_before_it_runs(body: str) -> None:
+    parts = {
+        "doubled": DOUBLED,
+        "once": "{% set x = x ~ x %}",
+        "layout": "{% set x = 'a' %}{% block b %}{% endblock %}",
+    }
+    assert "could build a value of more than" in refusal(body, parts)
+
+
+@pytest.mark.parametrize(
+    ("body", "text"),
+    [
+        ("{{ " + " ~ ', ' ~ ".join(["x"] * 60) + " }}", ", ".join(["a"] * 60)),
+        ("".join(f"{{% set y{n} = x ~ '{n}' %}}{{{{ y{n} }}}} " for n in range(60)), None),
+        ("{% set y = x %}{% for i in range(3) %}{% set y = y ~ y %}{{ y }} {% endfor %}", "aa aa aa "),
+        ("{% set q %}{% for i in range(3) %}{{ x }}{% endfor %}{% endset %}{{ q ~ '!' }}", "aaa!"),
+        ("{% set y = 'a' ~ x %}" + "{% set y = y ~ 'b' ~ x %}" * 60 + "{{ y }}", "aa" + "ba" * 60),
+        ("{% set y %}{% endset %}" + "{% set y = y ~ x %}" * 60 + "{{ y }}", "a" * 60),
+    ],
+)
+def test_what_joins_a_little_is_not(body: str, text: str | None) -> None:
+    assert filled(body, x="a") == text or text is None
+
+
+def test_a_value_that_a_part_takes_over_counts() -> None:
+    body = "{% if no %}{% set x = 'a' %}{% endif %}" + "{% include 'once' %}" * 9
+    assert "could build" in refusal(body, {"once": "{% if x %}{% set x = x ~ x %}{% endif %}"}, x="x" * 2**20, no=False)
+
+
+def test_includes_that_set_values_end_soon() -> None:
+    parts = {f"e{n}": f"{{% include 'e{n + 1}' %}}" * 10 for n in range(12)} | {"e12": "{% set x = 1 %}"}
+    assert "include fewer parts" in refusal("{% include 'e0' %}", parts)
+    chain = {f"e{n}": f"{{% include 'e{n + 1}' %}}" for n in range(2000)} | {"e2000": "end"}
+    assert "nested deeper" in refusal("{% include 'e0' %}", chain)
 
 
 def test_a_large_text_passes_through_logic() -> None:

@@ -15,7 +15,7 @@ from lmstrix.ground.errors import PromptError
 from tests.core.prompts.filling import filled, library, refusal
 
 if TYPE_CHECKING:
-    from lmstrix.core.prompts.values import Value
+    from lmstrix.ground.documents import Value
 
 # Values
 

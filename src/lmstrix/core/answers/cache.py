@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lmstrix.ground.files import write_whole
+from lmstrix.ground.files import PRIVATE, make_private_folder, write_whole
 from lmstrix.ground.types import GenerationResult, GenerationStats
 
 if TYPE_CHECKING:
@@ -47,8 +47,8 @@ class ResponseCache:
         """Keep an answer. One that calls tools is never cached, so there are no tool calls to keep."""
         kept = {name: value for name, value in asdict(result).items() if name != "tool_calls"}
         with contextlib.suppress(OSError):
-            self.folder.mkdir(parents=True, exist_ok=True)
-            write_whole(self._file(key), json.dumps(kept), durable=False)
+            make_private_folder(self.folder)
+            write_whole(self._file(key), json.dumps(kept), mode=PRIVATE, durable=False)
 
     def _file(self, key: str) -> Path:
         return self.folder / f"{key}.json"

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from lmstrix.ground.errors import LMStrixError, UsageError
-from lmstrix.ground.files import write_whole
+from lmstrix.ground.files import PRIVATE, make_private_folder, write_whole
 from lmstrix.ground.types import Message, ToolCall
 
 if TYPE_CHECKING:
@@ -112,8 +112,9 @@ class ConversationStore:
             "updated_at": datetime.now(UTC).isoformat(),
             "messages": [_entry(message) for message in conversation.messages],
         }
-        self._folder.mkdir(parents=True, exist_ok=True)
-        write_whole(file, json.dumps(written, ensure_ascii=True, indent=1) + "\n", durable=False)
+        make_private_folder(self._folder)
+        content = json.dumps(written, ensure_ascii=True, indent=1) + "\n"
+        write_whole(file, content, mode=PRIVATE, durable=False)
         return file
 
     def new_name(self) -> str:

@@ -9,18 +9,20 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from lmstrix.core.history.schema import MIGRATIONS
 from lmstrix.ground.errors import HistoryError
+from lmstrix.ground.files import make_private, make_private_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
 _BUSY_TIMEOUT_S = 10.0
+_BESIDE = ("-wal", "-shm")
 _PRIMARY_CODE = 0xFF  # extended codes (disk full while writing, while syncing, …) keep the primary one in this byte
 _DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 _REMEDIES = {
@@ -97,7 +99,12 @@ class Database:
                     self._connection.rollback()
 
     def _open(self) -> sqlite3.Connection:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        # Before SQLite would make it for all to read; what SQLite puts beside it gets the permissions it has itself.
+        with suppress(OSError):  # SQLite says better what is wrong with the file
+            make_private_file(self.path)
+        for suffix in _BESIDE:
+            make_private(self.path.with_name(self.path.name + suffix))
         # No implicit transactions: each statement is on the disk when it returns, unless `transaction` says otherwise.
         connection = sqlite3.connect(self.path, timeout=_BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False)
         try:
@@ -137,7 +144,7 @@ class Database:
         stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
         aside = self.path.with_name(f"{self.path.name}.corrupt-{stamp}")
         self.path.replace(aside)
-        for suffix in ("-wal", "-shm"):  # they belong to the damaged file; beside a new one they would damage it too
+        for suffix in _BESIDE:  # they belong to the damaged file; beside a new one they would damage it too
             extra = self.path.with_name(self.path.name + suffix)
             if extra.exists():
                 extra.replace(aside.with_name(aside.name + suffix))

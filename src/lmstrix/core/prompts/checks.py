@@ -1,8 +1,7 @@
 """What prompts may not write, refused with the right spelling, and how much text the rest can make.
 
-minijinja counts instructions but not bytes, so what could multiply text unseen is bounded here, before anything runs:
-macros, imports, recursion, calls and `*` are refused, and `growth` is how many times the largest value can be repeated
-through assignments.
+minijinja counts instructions but not bytes, so what could multiply text unseen is refused here, before anything runs:
+macros, imports, recursion, calls and `*`. What assignments can repeat, `growth` bounds.
 """
 
 from __future__ import annotations
@@ -23,7 +22,6 @@ KEYWORDS = frozenset({"if", "elif", "else", "for", "in", "is", "not", "and", "or
 KEYWORDS |= {"true", "false", "none", "True", "False", "None"}
 _TESTS = {"defined", "undefined", "loop"}
 _CALLABLE = {"range", "super", "dict"}
-_METHODS = {name for name in dir(dict) if not name.startswith("_")}
 
 _STRINGS = re.compile(STRING, re.DOTALL)
 _UNCLOSED_TAG = re.compile(rf"\{{%[-+]?[ \t]*+(?:{'|'.join(TAGS)})\b.{{,30}}", re.DOTALL)
@@ -33,6 +31,10 @@ _IDENTIFIER = re.compile(r"(?<![\w.])[^\W\d]\w*(?:\.\w+)*")
 _OPERAND = re.compile(r"(?<![\w.|])(?<!\|\s)[^\W\d]\w*(?:\.\w+)*(?!\s*=(?!=))")
 _FOR_IN = re.compile(r"\bin\b")
 _ASSIGNED = re.compile(r"([^\W\d]\w*)\s*=(?!=)")
+_MOST_DOUBLINGS = 64  # beyond every limit, and still a number that is quickly worked with
+_SINGLE_EQUALS = re.compile(r"(?<![=!<>])=(?!=)")
+_OPENED = re.compile(r"(?<![\w\])])\s*[\[({]")
+_CHOICE = re.compile(r"\b(?:if|or|and)\b")
 _MAP_WITH_MORE = re.compile(r"\|\s*map\s*\((?!\s*(?:attribute\s*=\s*)?\"\"\s*\))")
 _CALL = re.compile(r"([|.]?\s*)([^\W\d]\w*|[\])])\s*\(")
 _INCLUDE = re.compile(rf"(?:include|extends)\s+({STRING})", re.DOTALL)
@@ -62,19 +64,57 @@ class Code(NamedTuple):
         return names | ({self.bare.strip()} if self.word == "set" and "=" not in self.bare else set())
 
     @property
-    def growth(self) -> int:
-        """How many times the largest value it mentions can be in what it makes.
+    def carries(self) -> bool:
+        """Whether it is a tag that gives names a value, for later tags to build on."""
+        return self.word in {"set", "with", "for"}
 
-        Every operand counts once. `~`, `+`, lists and tables count twice: they can hold a value twice, or print it with
-        every quote and backslash doubled. Assignments in one `with` see one another, so they multiply.
+    @property
+    def is_block(self) -> bool:
+        """Whether it is a set tag whose value is what stands between it and its end."""
+        return self.word == "set" and not _SINGLE_EQUALS.search(self.bare)
+
+    @property
+    def included(self) -> str:
+        """The name of the part that it includes or extends, if it does."""
+        return included_name(self) if self.word in {"include", "extends"} else ""
+
+    @property
+    def assigned(self) -> set[str]:
+        """Every name that it may give a value to."""
+        if self.word == "set":
+            return set(_IDENTIFIER.findall(_SINGLE_EQUALS.split(self.bare, maxsplit=1)[0]))
+        return self.bound if self.word == "for" else set(_IDENTIFIER.findall(self.bare))
+
+    @property
+    def made(self) -> str:
+        """The part of it that makes a value."""
+        if self.word == "for":
+            return _FOR_IN.split(self.bare, maxsplit=1)[-1]
+        return _SINGLE_EQUALS.split(self.bare, maxsplit=1)[-1] if self.word == "set" else self.bare
+
+    @property
+    def makes_text(self) -> bool:
+        """Whether what it makes is surely a text, and no list."""
+        return "~" in self.made and not _OPENED.search(self.made) and not _CHOICE.search(self.made)
+
+    @property
+    def operands(self) -> list[str]:
+        """The names that what it makes may hold, each as often as it is written there."""
+        return [name for name in _OPERAND.findall(self.made) if name not in KEYWORDS]
+
+    @property
+    def nesting(self) -> int:
+        """How often what it makes may hold a character of an operand.
+
+        A list or table prints its texts with every quote and backslash doubled, and may itself be a text in another.
         """
-        made = _FOR_IN.split(self.bare, maxsplit=1)[-1] if self.word == "for" else self.bare
-        operands = sum(1 for name in _OPERAND.findall(made) if name not in KEYWORDS)
-        if not operands:
-            return 1
-        nesting = made.count("~") + made.count("+") + len(re.findall(r"(?<![\w\])])\s*[\[({]", made))
-        steps = max(1, len(_ASSIGNED.findall(made))) if self.word == "with" else 1
-        return int(operands**steps * 2**nesting)
+        doublings = len(_OPENED.findall(self.made))
+        if self.word == "with":
+            doublings += "~" in self.made
+            # Its assignments see one another: each may hold all the names, as the one before it made them.
+            others = len(_ASSIGNED.findall(self.bare)) - 1
+            doublings += max(0, others) * (doublings + len(self.operands).bit_length())
+        return int(2 ** min(doublings, _MOST_DOUBLINGS))
 
     @property
     def asks(self) -> bool:
@@ -150,8 +190,4 @@ def _checked(code: Code) -> Code:
         allowed = prefix.strip() == "|" or (not prefix.strip() and name in _CALLABLE | KEYWORDS)
         if not allowed and not re.search(rf"\bis\s+(?:not\s+)?{re.escape(name)}\s*\(", bare):
             raise code.refusal(f"{name}(…) cannot be called; use a filter: {{{{ value | filter }}}}")
-    for name in re.findall(r"\.\s*([^\W\d]\w*)", bare):
-        # minijinja would find the method of the Python object where a prompt means a key.
-        if name in _METHODS and not bare.strip().startswith("loop."):
-            raise code.refusal(f'write value["{name}"] for a key, or value | {name} for a filter')
     return code

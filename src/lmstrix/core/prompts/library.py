@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from lmstrix.core.prompts.text import PlainText
-    from lmstrix.core.prompts.values import Value
+    from lmstrix.ground.documents import Value
 
 TEXT_KEYS = ("prompt", "template")
 """The keys that make a table one prompt; `{{table}}` stands for `{{table.prompt}}`."""

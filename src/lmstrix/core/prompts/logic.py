@@ -12,13 +12,17 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from lmstrix.core.prompts.checks import KEYWORDS
+from lmstrix.core.prompts.growth import Bound, bound_of
+from lmstrix.core.prompts.keys_only import keys_only
 from lmstrix.core.prompts.limits import LIMITS
 from lmstrix.core.prompts.text import SPECIAL_VALUES, LogicText
-from lmstrix.core.prompts.values import Value, to_json, to_text
+from lmstrix.core.prompts.values import to_json, to_text
 from lmstrix.ground.errors import PromptError
 
 if TYPE_CHECKING:
     from minijinja import Environment
+
+    from lmstrix.ground.documents import Value
 
 _LEFT_OUT = ("attr", "batch", "chain", "format", "pprint", "safe", "slice", "wordwrap")
 _CAUSE = re.compile(r"^(?:caused by: )?(.*) \(in (.*):(\d+)\)$", re.MULTILINE)
@@ -31,25 +35,37 @@ class UndefinedNameError(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LogicProgram:
-    """A text with the parts it includes, ready to run. `needs` are the dotted names it takes from outside."""
+    """A text with the parts it includes, ready to run. `needs` are the dotted names it takes from outside; `bound` is
+    that of the largest value it could build.
+    """
 
     text: LogicText
     parts: Mapping[str, LogicText]
     needs: frozenset[str]
+    bound: Bound
 
-    @property
-    def growth(self) -> int:
-        """The bound of all its texts together."""
-        growth = self.text.growth
-        for part in self.parts.values():
-            growth *= part.growth
-        return growth
-
-    @property
-    def fuel(self) -> int:
-        """Instructions it may run, fewer when each may print a long literal."""
+    def fuel(self, characters: int) -> int:
+        """Instructions it may run, fewer when each may print a long literal, and all may print so many characters."""
         literals = [self.text.loop_literal, *(part.largest_literal for part in self.parts.values())]
-        return min(LIMITS.fuel, max(LIMITS.smallest_fuel, LIMITS.characters // max(1, *literals, 1)))
+        return min(LIMITS.fuel, max(LIMITS.smallest_fuel, characters // max(1, *literals, 1)))
+
+    def characters(self, values: Iterable[object]) -> int:
+        """How much it may print with these values, and its filters make. Raises PromptError where it grows too large.
+
+        Fuel counts instructions, and one assignment can double a value: this is found before anything runs.
+        """
+        try:
+            largest = max(map(_size_chars, values), default=0)
+        except RecursionError as exc:
+            raise PromptError("a value is nested too deeply, or holds itself") from exc
+        room = LIMITS.grown_characters - largest * self.bound.given - self.bound.written
+        room = min(LIMITS.characters, room // self.bound.made if self.bound.made else room)
+        if room < LIMITS.smallest_room:
+            raise PromptError(
+                f"its set, with and for tags could build a value of more than {LIMITS.grown_characters:,} characters: "
+                "print values side by side ({{ a }}{{ b }}) instead of joining them"
+            )
+        return room
 
     @property
     def printed(self) -> tuple[str, ...]:
@@ -72,7 +88,7 @@ class LogicProgram:
 
 def link(text: LogicText, parts: Mapping[str, LogicText]) -> LogicProgram:
     """Check the syntax of a text and its parts, and find what they need. Raises PromptError with the line."""
-    environment = _environment(None, None)
+    environment = _environment(None, None, 0)
     needs: set[str] = set()
     for name, part in {"": text, **parts}.items():
         try:
@@ -85,24 +101,18 @@ def link(text: LogicText, parts: Mapping[str, LogicText]) -> LogicProgram:
     if reserved := roots & KEYWORDS:
         raise PromptError(f"{min(reserved)!r} is a word of the language; choose another name")
     outside = frozenset(name for name in needs if name.partition(".")[0] not in _BUILT_IN)
-    return LogicProgram(text=text, parts=parts, needs=outside)
+    return LogicProgram(text=text, parts=parts, needs=outside, bound=bound_of(text, parts, outside))
 
 
 def run(program: LogicProgram, values: Mapping[str, Value]) -> str:
     """Render. `values` holds the needed names as nested tables. Raises UndefinedNameError or PromptError."""
-    # Fuel counts instructions, and one assignment can double a value: the bound is checked before anything runs.
-    largest = max((_size_chars(value) for value in values.values()), default=0)
-    if largest * program.growth > LIMITS.grown_characters:
-        raise PromptError(
-            f"its set, with and for tags could repeat a value of {largest:,} characters {program.growth:,} times: "
-            "print values side by side ({{ a }}{{ b }}) instead of joining them"
-        )
-    printed = _CharacterBudget("it prints")
-    environment = _environment(printed.text, program.fuel)
+    characters = program.characters(values.values())
+    printed = _CharacterBudget("it prints", characters)
+    environment = _environment(printed.text, program.fuel(characters), characters)
     try:
         for name, part in program.parts.items():
             environment.add_template(name, part.source)
-        return environment.render_str(program.text.source, **values)
+        return environment.render_str(program.text.source, **{name: keys_only(value) for name, value in values.items()})
     except RecursionError as exc:
         raise PromptError("a value is nested too deeply") from exc
     except RuntimeError as exc:
@@ -134,11 +144,11 @@ def _explained(exc: RuntimeError, part: str) -> PromptError | UndefinedNameError
     return PromptError(f"{where}{', ' if where else ''}line {line}: {what}")
 
 
-def _environment(finalizer: Callable[[object], str] | None, fuel: int | None) -> Environment:
+def _environment(finalizer: Callable[[object], str] | None, fuel: int | None, characters: int) -> Environment:
     """A fresh one for every run (40 µs), so that runs in several threads share nothing."""
     from minijinja import Environment
 
-    made = _CharacterBudget("its filters make")
+    made = _CharacterBudget("its filters make", characters)
     environment: Environment = Environment(  # type: ignore[call-overload]  # its stubs lack "semi_strict"
         undefined_behavior="semi_strict",
         auto_escape_callback=_never,
@@ -174,14 +184,14 @@ def _never(_name: str) -> bool:
 class _CharacterBudget:
     """How much text one run may still make, spent by every filter call or by every printed value."""
 
-    def __init__(self, what: str) -> None:
+    def __init__(self, what: str, characters: int) -> None:
         self.what = what
-        self.left = LIMITS.characters
+        self.characters = self.left = characters
 
     def spend(self, characters: int) -> None:
         self.left -= characters
         if self.left < 0:
-            raise PromptError(f"{self.what} more than {LIMITS.characters:,} characters: shorten its loops and texts")
+            raise PromptError(f"{self.what} more than {self.characters:,} characters: shorten its loops and texts")
 
     def text(self, value: object) -> str:
         """A value as text, spent."""

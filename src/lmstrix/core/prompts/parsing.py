@@ -12,7 +12,7 @@ from lmstrix.core.prompts.text import LogicText, PlainText, compile_part, compil
 from lmstrix.ground.errors import PromptError
 
 if TYPE_CHECKING:
-    from lmstrix.core.prompts.values import Value
+    from lmstrix.ground.documents import Value
 
 _METADATA_KEYS = frozenset({"system_prompt", "description", "defaults", "version", "tags", "name"})
 
@@ -113,6 +113,8 @@ class _Parser:
         return link(text, parts)
 
     def gather_parts(self, text: LogicText, parts: dict[str, LogicText], chain: tuple[str, ...]) -> None:
+        if len(chain) > LIMITS.reference_depth:
+            raise PromptError(f"includes are nested deeper than {LIMITS.reference_depth}: {' → '.join(chain[:4])} → …")
         for name in text.includes:
             if name in chain:
                 raise PromptError(f"includes go in a circle: {' → '.join((*chain, name))}")

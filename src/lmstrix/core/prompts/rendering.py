@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from lmstrix.core.prompts.library import (
     TEXT_KEYS,
@@ -28,10 +29,13 @@ from lmstrix.core.prompts.limits import LIMITS
 from lmstrix.core.prompts.logic import LogicProgram, UndefinedNameError, run
 from lmstrix.core.prompts.references import Reference, ReferenceGraph
 from lmstrix.core.prompts.text import SPECIAL_VALUES, PlainText
-from lmstrix.core.prompts.values import MISSING, Missing, Value, nested, to_text, value_at
+from lmstrix.core.prompts.values import MISSING, Missing, nested, to_text, value_at
 from lmstrix.ground.errors import PromptError
 
-_Unresolved = Value | Reference | Mapping[str, "_Unresolved"]
+if TYPE_CHECKING:
+    from lmstrix.ground.documents import Value
+
+    _Unresolved = Value | Reference | Mapping[str, "_Unresolved"]
 
 
 def render(library: PromptLibrary, names: Sequence[str], variables: Mapping[str, Value]) -> RenderedPrompt:

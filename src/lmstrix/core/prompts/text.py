@@ -25,7 +25,6 @@ from lmstrix.core.prompts.lexer import NAME, begins_expression, needs_logic, spl
 SPECIAL_VALUES = "lmstrix_values"
 """The table in which a rewritten text looks up names that minijinja cannot spell, such as `my-key`."""
 _MINIJINJA_NAME = re.compile(r"[A-Za-z_]\w*(?:\.\w+)*", re.ASCII)
-_CARRYING_TAGS = {"set", "with", "for"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,8 +45,8 @@ class LogicText:
     """Text with logic, rewritten for minijinja with its lines kept.
 
     `placeholders` are the names printed as they are; `special` those of them that minijinja cannot spell; `tested` what
-    the text asks about before it prints; `includes` the parts it names. `growth` bounds how often a value may come to
-    be repeated inside one expression; `loop_literal` and `largest_literal` are in characters.
+    the text asks about before it prints; `includes` the parts it names. `codes` are its tags and expressions in their
+    order; `loop_literal` and `largest_literal` are in characters.
     """
 
     source: str
@@ -55,7 +54,7 @@ class LogicText:
     special: tuple[str, ...]
     tested: frozenset[str]
     includes: tuple[str, ...]
-    growth: int
+    codes: tuple[Code, ...]
     loop_literal: int
     largest_literal: int
 
@@ -87,8 +86,7 @@ class _Rewriter:
         self.loop_depth = 0
         self.loop_literal = 0
         self.largest_literal = 0
-        self.carried_growth = 1
-        self.local_growth = 1
+        self.codes: list[Code] = []
 
     def rewrite(self, text: str) -> LogicText:
         for token in tokens(text):
@@ -110,7 +108,7 @@ class _Rewriter:
             special=tuple(self.special),
             tested=frozenset(self.tested),
             includes=tuple(self.includes),
-            growth=self.carried_growth * self.local_growth,
+            codes=tuple(self.codes),
             loop_literal=self.loop_literal,
             largest_literal=self.largest_literal,
         )
@@ -129,7 +127,7 @@ class _Rewriter:
 
     def tag(self, inner: str) -> None:
         code = checked_tag(inner)
-        self.count_growth(code)
+        self.codes.append(code)
         if code.word in {"include", "extends"}:
             self.includes[included_name(code)] = None
         elif code.word in {"if", "elif"}:
@@ -143,10 +141,11 @@ class _Rewriter:
             self.translated(translation)
         elif re.fullmatch(NAME, bare):
             self.placeholders[bare] = None
+            self.codes.append(Code("", bare, bare))
             self.pieces.append(whole.replace(bare, self.spelled(bare)))
         elif begins_expression(bare):
             code = checked_expression(inner)
-            self.count_growth(code)
+            self.codes.append(code)
             if code.asks:
                 self.tested.update(code.names)
             self.pieces.append(whole)
@@ -161,6 +160,10 @@ class _Rewriter:
             self.tested.add(name)
         if include:
             self.includes[include] = None
+            self.codes.append(Code("include", '""', f'include "{include}"'))
+        elif loops > 0:
+            loop = f"{before.removeprefix('{% for ')}{name}"
+            self.codes.append(Code("for", loop, loop))
         self.loop_depth += loops
 
     def spelled(self, name: str) -> str:
@@ -169,10 +172,3 @@ class _Rewriter:
             return name
         self.special[name] = None
         return f'{SPECIAL_VALUES}["{name}"]'
-
-    def count_growth(self, code: Code) -> None:
-        # What a tag assigns is there for the next one to grow; what an expression makes is printed and gone.
-        if code.word in _CARRYING_TAGS:
-            self.carried_growth *= code.growth
-        else:
-            self.local_growth = max(self.local_growth, code.growth)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import date, time
+from typing import TYPE_CHECKING
 
+from lmstrix.ground.documents import MOST_DIGITS
 from lmstrix.ground.errors import PromptError
 
-Value = str | int | float | bool | date | time | Sequence["Value"] | Mapping[str, "Value"]
+if TYPE_CHECKING:
+    from lmstrix.ground.documents import Value
 
 
 class Missing:
@@ -25,7 +28,10 @@ def to_text(value: object) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, int | float):
-        return str(value)
+        try:
+            return str(value)
+        except ValueError as exc:  # Python prints no longer ones
+            raise PromptError(f"a number of more than {MOST_DIGITS:,} digits cannot be printed in a prompt") from exc
     if isinstance(value, date | time):
         return value.isoformat()
     if isinstance(value, Mapping | list | tuple):
@@ -35,7 +41,13 @@ def to_text(value: object) -> str:
 
 def to_json(value: object, indent: int | None = None) -> str:
     """A value as JSON; what JSON has no form for, such as a date, becomes text."""
-    return json.dumps(value, ensure_ascii=False, indent=indent, default=_json_default)
+    try:
+        return json.dumps(value, ensure_ascii=False, indent=indent, default=_json_default)
+    except (RecursionError, ValueError) as exc:
+        raise PromptError(
+            f"a value that is nested too deeply, holds itself, or has a number of more than {MOST_DIGITS:,} digits "
+            "cannot be printed in a prompt"
+        ) from exc
 
 
 def _json_default(value: object) -> object:

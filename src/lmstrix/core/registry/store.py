@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from lmstrix.core.registry.registry import SCHEMA_VERSION, ModelRegistry
 from lmstrix.ground.errors import RegistryError
-from lmstrix.ground.files import write_whole
+from lmstrix.ground.files import PRIVATE, make_private, write_whole
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -99,10 +99,12 @@ class RegistryStore:
             with self._writing():
                 if self.path.exists():
                     shutil.copy2(self.path, self._aside("replaced"))
-                write_whole(self.path, content)
+                write_whole(self.path, content, mode=PRIVATE)
         return source
 
     def _read(self) -> bytes | None:
+        # Here as everything begins with it, also the copies that are made of the file and take its permissions.
+        make_private(self.path)
         try:
             return self.path.read_bytes()
         except FileNotFoundError:
@@ -153,9 +155,9 @@ class RegistryStore:
     def _locked(self) -> Iterator[None]:
         from filelock import FileLock, Timeout  # 33 ms that only writers pay
 
-        lock = FileLock(f"{self.path}.lock", timeout=self.lock_timeout_s)
+        lock = FileLock(f"{self.path}.lock", timeout=self.lock_timeout_s, mode=PRIVATE)
         with self._writing():
-            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             try:
                 lock.acquire()
             except Timeout as exc:
@@ -174,7 +176,7 @@ class RegistryStore:
                 if keep_original:
                     shutil.copy2(self.path, self._aside("v1"))
                 self._rotate_backups()
-            write_whole(self.path, new)
+            write_whole(self.path, new, mode=PRIVATE)
 
     def _rotate_backups(self) -> None:
         newest = self._backup(1)
