@@ -57,7 +57,8 @@ _SESSION_TYPES: Mapping[str, type[_AsyncSession]] = {
 }
 _HANG_UP_S = 0.5  # for each step of closing: a server that says nothing to a goodbye is left without one
 _TOKEN_PREFIX = "sk-lm-"  # noqa: S105 - the public shape of every token, not one
-# The SDK logs under these names, those of its classes and of ours that stand in for them; without a handler of their own its warnings would land on the user's terminal.
+# The SDK logs under the names of its classes, and of ours that stand in for them; without a handler of their own its
+# warnings would land on the user's terminal.
 _SDK_LOGGERS = (
     "_Handler",
     "_Websocket",

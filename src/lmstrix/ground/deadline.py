@@ -41,14 +41,15 @@ class Deadline:
         """Do something before the moment comes. `doing` completes "the time ended while …". Raises TimeLimitError."""
         import asyncio  # here, as records that a dry run imports hold a deadline
 
-        began_at = time.monotonic()
+        began_at, left_s = time.monotonic(), self.left_s
         try:
-            async with asyncio.timeout(self.left_s) as patience:
+            async with asyncio.timeout(left_s) as patience:
                 yield
         except TimeoutError as exc:
             if not patience.expired():
                 raise  # somebody else's
-            raise self._passed(doing, time.monotonic() - began_at) from exc
+            # Not until now: what was cancelled may have cleaned up since.
+            raise self._passed(doing, max(0.0, left_s or 0.0)) from exc
         finally:
             self._took_s[doing] = self._took_s.get(doing, 0.0) + time.monotonic() - began_at
 

@@ -1,4 +1,4 @@
-"""Clean-up that is not cut short, and not waited for without end: what must happen after a step, however it ended."""
+"""Clean-up after a step, however that ended: neither cut short nor waited for without end."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ from lmstrix.core.answers.batch import (
     plan_items,
 )
 from lmstrix.core.answers.inference import InferenceManager
-from lmstrix.core.answers.load_policy import OWN_PREFIX
+from lmstrix.core.answers.load_policy import ONCE_PREFIX
 from lmstrix.core.prompts.rendering import render
 from lmstrix.ground.errors import BackendUnavailableError, LMStrixError, UsageError
 from lmstrix.ground.tasks import to_its_end
@@ -96,7 +96,8 @@ async def run_batch(
     registry = await known_models(workspace)
     planned = await asyncio.to_thread(plan_batch, registry, asked)
     asked.out.mkdir(parents=True, exist_ok=True)
-    manager = InferenceManager((await workspace.connect()).backend)
+    connection = await workspace.connect(workspace.deadline(asked.request.total_s))
+    manager = InferenceManager(connection.backend, loads=connection.loads)
     run = _BatchRun(workspace, manager, asked, total=sum(len(items) for _, items in planned), on_progress=on_progress)
     for record, items in planned:
         await run.model(record, items)
@@ -153,8 +154,8 @@ class _BatchRun:
         # For the longest question: a load per question would take longer than the answers.
         needed = max(one.needed_tokens for one in planned)
         acquired = await self._manager.acquire(
-            planned[0],
-            instance_id=f"{OWN_PREFIX}{new_run_id()}-batch",
+            planned[0].begun(),
+            instance_id=f"{ONCE_PREFIX}{new_run_id()}-batch",
             needed_tokens=needed * self._asked.parallel,
             on_load=announce(self._workspace, record),
         )
@@ -177,6 +178,7 @@ class _BatchRun:
             await asyncio.gather(*workers, return_exceptions=True)
 
     async def _ask(self, acquired: Acquired, item: BatchItem, planned: PlannedAnswer) -> None:
+        planned = planned.begun()
         try:
             prepared = await self._manager.fit(acquired, planned)
             result = await self._manager.result(prepared, planned)

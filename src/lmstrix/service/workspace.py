@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from lmstrix.core.registry.places import place_here, place_of
 from lmstrix.core.registry.store import RegistryStore
 from lmstrix.ground.callbacks import in_caller
+from lmstrix.ground.deadline import Deadline, without_limit
 from lmstrix.service.call_log import CallRecorder
 
 if TYPE_CHECKING:
@@ -92,23 +93,27 @@ class Workspace:
 
     # The server
 
-    async def connect(self) -> Connection:
+    def deadline(self, limit_s: float | None = None) -> Deadline:
+        """By when a call that begins now is to be done: within `limit_s`, else what the settings say."""
+        return Deadline(limit_s or self.settings.timeout_s)
+
+    async def connect(self, deadline: Deadline | None = None) -> Connection:
         """The server in use, with an engine of our own where none runs. Raises BackendUnavailableError."""
         from lmstrix.service.connection import connect
 
-        async with self._one_at_a_time():
+        async with (deadline or without_limit()).step("connecting to a server"), self._one_at_a_time():
             if self._connection is None:
                 self._connection = await connect(self.paths, self.settings, notify=self.notify)
                 self._remember(self._connection)
             return self._connection
 
-    async def connect_running(self) -> Connection:
+    async def connect_running(self, deadline: Deadline | None = None) -> Connection:
         """The server in use, or one that runs already: what is loaded there stays. Raises BackendUnavailableError."""
         from lmstrix.service.connection import connect_running
 
-        async with self._one_at_a_time():
+        async with (deadline or without_limit()).step("connecting to a server"), self._one_at_a_time():
             if self._connection is None:
-                self._connection = await connect_running(self.paths, self.settings)
+                self._connection = await connect_running(self.paths, self.settings, notify=self.notify)
                 self._remember(self._connection)
             return self._connection
 
