@@ -65,9 +65,7 @@ async def test_a_greeting_that_drips_is_none(server: FaultyServer, home: Path) -
             await find_server(server.address, timeout_s=0.2)
 
 
-async def test_closing_ends_though_the_sdk_does_not(
-    server: FaultyServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_closing_ends_though_the_sdk_does_not(server: FaultyServer, monkeypatch: pytest.MonkeyPatch) -> None:
     from lmstudio.async_api import _AsyncSession
 
     let_go = asyncio.Event()

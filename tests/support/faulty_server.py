@@ -121,13 +121,13 @@ class FaultyModel:
 class Faults:
     """What goes wrong from now on. "" is nothing.
 
-    greeting: "silent", "garbage", "drip" (a byte now and then, without end). auth: "refused", "refused with object", "silent", "garbage".
-    load: "refused", "out of memory", "died", "hang", "deaf" (hangs and ignores cancel until `let_go`), "drip" (progress
-    without end), "close", "drop", "garbage". predict: "empty", "in-band error", "bad stats", "unloaded", "failed", and "hang", "deaf",
-    "crash", "drop", "garbage", "close", each also with " after N words".
-    Endpoints in `mute` are never answered; `errors` and `answers` replace the answer of an endpoint, `frames` the whole
-    frame it comes in. `cuts` says how
-    many more times a connection is cut at an endpoint, at an HTTP path, or at "auth".
+    greeting: "silent", "garbage", "drip" (a byte now and then, without end). auth: "refused", "refused with object",
+    "silent", "garbage". load: "refused", "out of memory", "died", "hang", "deaf" (hangs and ignores cancel until
+    `let_go`), "drip" (progress without end), "close", "drop", "garbage". predict: "empty", "in-band error",
+    "bad stats", "unloaded", "failed", and "hang", "deaf", "crash", "drop", "garbage", "close", each also with
+    " after N words". Endpoints in `mute` are never answered; `errors` and `answers` replace the answer of an endpoint,
+    `frames` the whole frame it comes in. `cuts` says how many more times a connection is cut at an endpoint, at an HTTP
+    path, or at "auth".
     """
 
     greeting: str = ""
@@ -441,6 +441,7 @@ class FaultyServer:
         wanted = config.get(f"{namespace}.load.contextLength", 4096)
         yield {"type": "resolved", "info": model.info()}
         yield {"type": "progress", "progress": 0.25}
+        await asyncio.sleep(self._load_delay_s)
         while fault == "drip" and not cancelled.is_set():
             yield {"type": "progress", "progress": 0.5}
             await asyncio.sleep(_DRIP_S)
@@ -454,7 +455,6 @@ class FaultyServer:
             raise ServerError({"title": "Model load was cancelled"})
         if model.loadable is not None and wanted > model.loadable:
             raise ServerError(LOAD_ERRORS[model.load_failure])
-        await asyncio.sleep(self._load_delay_s)
         yield {"type": "progress", "progress": 1.0}
         identifier = parameter.get("identifier", model.key)
         if identifier in self.instances:

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 CLEAN_UP_S: Final = 1.5
-"""How long whoever wants to leave waits for what it leaves behind: a request that was sent has its effect without us."""
+"""How long whoever wants to leave waits for what it leaves behind: a request that was sent needs nobody to wait."""
 
 
 async def to_its_end(clean_up: Coroutine[Any, Any, T]) -> T:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -35,9 +35,9 @@ class Connection:
 
     backend: AsyncLMStudioBackend
     server: ServerInfo
+    loads: SharedLoads
     models_dir: Path | None = None
     own_engine: EmbeddedEngine | None = None
-    loads: SharedLoads = field(default_factory=SharedLoads)
 
     @property
     def name(self) -> str:
@@ -71,7 +71,11 @@ async def connect(paths: Paths, settings: Settings, *, notify: Callable[[str], N
             raise BackendUnavailableError(f"{exc}; and no engine could be started: {problem}") from exc
     notify(f"no server is running; serving {directory} with an engine of our own for this command")
     server = await find_server(engine.address)
-    return Connection(backend=_backend(server, settings), server=server, models_dir=directory, own_engine=engine)
+    backend = _backend(server, settings)
+    # Nobody else knows of this server, so no lock is needed against others.
+    return Connection(
+        backend=backend, server=server, loads=SharedLoads(backend), models_dir=directory, own_engine=engine
+    )
 
 
 async def connect_running(
@@ -90,8 +94,9 @@ async def connect_running(
         models_dir = engine.models_dir if engine.address == server.address else None
     # By the machine, as one has many names: localhost, 127.0.0.1, ::1.
     name = f"{host_of(server.address)}:{server.address.rpartition(':')[2]}"
-    loads = SharedLoads(server=name, locks=paths.home / "locks", notify=notify)
-    return Connection(backend=_backend(server, settings), server=server, models_dir=models_dir, loads=loads)
+    backend = _backend(server, settings)
+    loads = SharedLoads(backend, server=name, locks=paths.home / "locks", notify=notify)
+    return Connection(backend=backend, server=server, loads=loads, models_dir=models_dir)
 
 
 def _backend(server: ServerInfo, settings: Settings) -> AsyncLMStudioBackend:

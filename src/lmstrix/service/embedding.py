@@ -52,14 +52,12 @@ async def embed(
         )
 
     loaded, is_own = await loads.get(record.model_key, DEFAULT_LOAD, find=find, load=load, deadline=deadline)
-    loads.use(loaded.instance_id)
     try:
         async with deadline.step("embedding the texts"):
             vectors = await backend.embed(loaded.instance_id, texts)
     finally:
-        if loads.leave(loaded.instance_id, keep=keep or not is_own):
-            with suppress(LMStrixError):  # a server that is gone has nothing loaded either
-                await to_its_end(backend.unload(loaded.instance_id, kind="embedding"))
+        with suppress(LMStrixError):  # a server that is gone has nothing loaded either
+            await to_its_end(loads.leave(loaded, keep=keep or not is_own))
     return Embedded(vectors=tuple(tuple(vector) for vector in vectors), model_key=record.model_key)
 
 

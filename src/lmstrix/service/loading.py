@@ -72,6 +72,7 @@ async def load(
     loaded, _ = await connection.loads.get(
         record.model_key, config, find=nothing_serves, load=load_another, deadline=deadline
     )
+    await connection.loads.leave(loaded, keep=True)
     return loaded
 
 

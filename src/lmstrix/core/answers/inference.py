@@ -100,7 +100,7 @@ class InferenceManager:
 
     def __init__(self, backend: ModelBackend, *, loads: SharedLoads | None = None) -> None:
         self._backend = backend
-        self._loads = loads or SharedLoads()
+        self._loads = loads or SharedLoads(backend)
         self._streaming = StreamingManager(backend)
 
     async def prepare(
@@ -127,7 +127,7 @@ class InferenceManager:
             return await self.fit(acquired, planned)
         except BaseException:
             # An instance loaded for a prompt that it cannot answer, or is not to any more, would only take memory.
-            await within(CLEAN_UP_S, self.release(acquired, keep=self._loads.is_shared(acquired.instance.instance_id)))
+            await within(CLEAN_UP_S, self.release(acquired, keep=self._loads.is_shared(acquired.instance)))
             raise
 
     async def acquire(
@@ -180,8 +180,6 @@ class InferenceManager:
             return loaded
 
         instance, _ = await self._loads.get(record.model_key, wanted, find=find, load=load, deadline=planned.deadline)
-        # Before anything else is awaited: whoever was using it may be the last, and unload it.
-        self._loads.use(instance.instance_id)
         return Acquired(instance=instance, choice=choice, load_s=load_s)
 
     async def fit(self, acquired: Acquired, planned: PlannedAnswer) -> Prepared:
@@ -214,9 +212,7 @@ class InferenceManager:
 
         An instance that was there before stays; one that others began to use meanwhile is unloaded by the last of them.
         """
-        instance_id = acquired.instance.instance_id
-        if self._loads.leave(instance_id, keep=keep or acquired.load_s is None):
-            await self._backend.unload(instance_id)
+        await self._loads.leave(acquired.instance, keep=keep or acquired.load_s is None)
 
     async def _load(
         self,
