@@ -3,7 +3,7 @@
     python -m bench.single_flight [callers] [processes]
 
 An engine serves a model with the speed of a small real one; each row begins with nothing loaded. `alone` is one caller
-by itself, so the rest of a row's time is what the others' answers take. Budget: one load per row, and everybody answered.
+by itself, so the rest of a row's time is what the others' answers take. Budget: one load per row, everybody answered.
 """
 
 from __future__ import annotations

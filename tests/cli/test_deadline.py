@@ -53,20 +53,26 @@ def test_the_limit_covers_every_step(
 ) -> None:
     scanned.faults.load = load
     scanned.faults.mute.add(muted)
-    cli(*words, "--timeout", "1", "--quiet").failed(1, "the time limit of 1 s passed", f"of {step}", "--timeout")
+    cli(*words, "--timeout", "2", "--quiet").failed(1, "the time limit of 2 s passed", f"of {step}", "--timeout")
+
+
+def test_the_limit_covers_the_unloading_after_a_failure(cli: Callable[..., Ran], scanned: FaultyServer) -> None:
+    scanned.faults.predict = "hang after 2 words"
+    scanned.faults.mute.add("unloadModel")
+    cli(*ASK, "--timeout", "2", "--ttl", "0", "--quiet").failed(1, "acme/tiny was not done within 2 s")
 
 
 def test_the_limit_covers_the_answer_and_what_came_before_it(cli: Callable[..., Ran], scanned: FaultyServer) -> None:
     scanned.faults.predict = "hang after 2 words"
-    cli(*ASK, "--timeout", "1", "--quiet").failed(1, "acme/tiny was not done within 1 s")
+    cli(*ASK, "--timeout", "2", "--quiet").failed(1, "acme/tiny was not done within 2 s")
     assert "predict" in scanned.cancelled
 
 
 def test_the_limit_covers_a_turn_of_a_chat(cli: Callable[..., Ran], scanned: FaultyServer) -> None:
     scanned.faults.load = "hang"
-    ran = cli("chat", "-m", MODEL, "--timeout", "1", stdin=b"hi\n")
+    ran = cli("chat", "-m", MODEL, "--timeout", "2", stdin=b"hi\n")
     assert ran.code == 1
-    assert "the time limit of 1 s passed" in ran.err
+    assert "the time limit of 2 s passed" in ran.err
 
 
 def test_the_limit_is_one_for_each_item_of_a_batch(
@@ -75,7 +81,7 @@ def test_the_limit_is_one_for_each_item_of_a_batch(
     prompt = tmp_path / "prompt.txt"
     prompt.write_text("hi", encoding="utf-8")
     scanned.faults.mute.add("countTokens")
-    words = ("batch", "--prompts", str(prompt), "--models", MODEL, "--out", str(tmp_path / "out"), "--timeout", "1")
+    words = ("batch", "--prompts", str(prompt), "--models", MODEL, "--out", str(tmp_path / "out"), "--timeout", "2")
     ran = cli(*words, "--json")
     assert ran.code == 1
     assert "TimeLimitError" in ran.out
@@ -84,8 +90,8 @@ def test_the_limit_is_one_for_each_item_of_a_batch(
 
 def test_doctor_says_that_the_server_does_not_answer(cli: Callable[..., Ran], scanned: FaultyServer) -> None:
     scanned.faults.mute.add("listLoaded")
-    ran = cli("doctor", "--timeout", "1")
-    assert "the time limit of 1 s passed after" in ran.out
+    ran = cli("doctor", "--timeout", "2")
+    assert "the time limit of 2 s passed after" in ran.out
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")

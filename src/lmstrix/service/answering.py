@@ -18,7 +18,7 @@ from lmstrix.core.answers.inference import (
 from lmstrix.core.answers.load_policy import ONCE_PREFIX, OWN_PREFIX
 from lmstrix.ground.deadline import without_limit
 from lmstrix.ground.errors import LMStrixError, UsageError
-from lmstrix.ground.tasks import to_its_end
+from lmstrix.ground.tasks import CLEAN_UP_S, to_its_end, within
 from lmstrix.ground.types import Deadlines, Finished, GenerationRequest, TextDelta
 from lmstrix.service.finding import known_models
 from lmstrix.service.workspace import new_run_id
@@ -70,6 +70,7 @@ async def answer(
         on_load=announce(workspace, planned.record),
         on_progress=watch.on_progress,
     )
+    answered = False
     try:
         if watch.on_prepared is not None:
             watch.on_prepared(prepared)
@@ -77,14 +78,19 @@ async def answer(
             async for event in events:
                 # Kept before the caller gets it, who may leave the stream with this event.
                 if isinstance(event, Finished):
+                    answered = True
                     await asyncio.to_thread(_keep, workspace, planned, event.result, cache=asked.cache)
                 yield event
     except LMStrixError as exc:
         await asyncio.to_thread(workspace.call_log.failed, planned, exc)
         raise
     finally:
-        with suppress(LMStrixError):  # the answer is there; a server that is gone has nothing loaded either
-            await to_its_end(manager.release(prepared.acquired, keep=keep))
+        release = manager.release(prepared.acquired, keep=keep)
+        if answered:
+            with suppress(LMStrixError):  # the answer is there; a server that is gone has nothing loaded either
+                await to_its_end(release)
+        else:  # a server that hangs would hang here too
+            await within(CLEAN_UP_S, release)
 
 
 def plan_answer(

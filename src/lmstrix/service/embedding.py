@@ -9,7 +9,7 @@ from lmstrix.core.answers.inference import FORGOTTEN_TTL_S
 from lmstrix.core.answers.load_policy import ONCE_PREFIX, OWN_PREFIX, embedding_instance
 from lmstrix.core.answers.request import Embedded
 from lmstrix.ground.errors import LMStrixError, UsageError
-from lmstrix.ground.tasks import to_its_end
+from lmstrix.ground.tasks import CLEAN_UP_S, to_its_end, within
 from lmstrix.ground.types import DEFAULT_LOAD
 from lmstrix.service.finding import known_models
 from lmstrix.service.workspace import new_run_id
@@ -55,9 +55,11 @@ async def embed(
     try:
         async with deadline.step("embedding the texts"):
             vectors = await backend.embed(loaded.instance_id, texts)
-    finally:
-        with suppress(LMStrixError):  # a server that is gone has nothing loaded either
-            await to_its_end(loads.leave(loaded, keep=keep or not is_own))
+    except BaseException:
+        await within(CLEAN_UP_S, loads.leave(loaded, keep=keep or not is_own))
+        raise
+    with suppress(LMStrixError):  # a server that is gone has nothing loaded either
+        await to_its_end(loads.leave(loaded, keep=keep or not is_own))
     return Embedded(vectors=tuple(tuple(vector) for vector in vectors), model_key=record.model_key)
 
 

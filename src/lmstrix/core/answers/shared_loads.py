@@ -151,8 +151,9 @@ class SharedLoads:
         flight = self._under_way[model_key] = _Flight(asyncio.get_running_loop().create_future())
         loaded: LoadedModel | None = None
         try:
-            async with self._no_other_process(model_key, whole) as waited:
-                found = await self._found(find, whole) if waited else None
+            async with self._no_other_process(model_key, whole):
+                # Another process may have loaded it since we looked, and ended before we asked for the lock.
+                found = await self._found(find, whole) if self._locks is not None else None
                 if found is not None:
                     return found, False
                 async with whole.step(f"loading {model_key}"):
@@ -170,16 +171,16 @@ class SharedLoads:
             flight.ended.set_result(loaded)
 
     @asynccontextmanager
-    async def _no_other_process(self, model_key: str, whole: Deadline) -> AsyncIterator[bool]:
-        """While inside, no other LMStrix of this home loads the model. Yields whether one had to be waited for."""
+    async def _no_other_process(self, model_key: str, whole: Deadline) -> AsyncIterator[None]:
+        """While inside, no other LMStrix of this home loads the model."""
         if self._locks is None:
-            yield False
+            yield
             return
         from filelock import FileLock, Timeout  # 33 ms that only loads pay
 
         name = hashlib.sha256(f"{self._server} {model_key}".encode()).hexdigest()[:16]
         lock = FileLock(self._locks / f"load-{name}.lock", timeout=0)
-        waited = False
+        told = False
         try:
             self._locks.mkdir(parents=True, exist_ok=True)
             async with whole.step(f"waiting for another LMStrix that is loading {model_key}"):
@@ -188,15 +189,15 @@ class SharedLoads:
                         lock.acquire()
                         break
                     except Timeout:
-                        if not waited and self._notify is not None:
+                        if not told and self._notify is not None:
                             self._notify(f"waiting for another LMStrix that is loading {model_key}")
-                        waited = True
+                        told = True
                     await asyncio.sleep(_LOOK_AGAIN_S)
         except (OSError, NotImplementedError):
             # A home that cannot be written, or whose disk knows no locks: two loads are better than none.
-            yield waited
+            yield
             return
         try:
-            yield waited
+            yield
         finally:
             lock.release()
