@@ -107,8 +107,10 @@ def test_ctrl_c_ends_a_command_whatever_the_server_sends(scanned: FaultyServer, 
     scanned.faults.mute.add("unloadModel")
     process = start(*ASK, "--quiet")
     wait_until(lambda: "loadModel" in scanned.endpoints())
+    scanned.faults.mute.add("listLoaded")
     process.send_signal(signal.SIGINT)
-    assert finish(process)[0] == 130
+    code, _, err = finish(process)
+    assert (code, err) == (130, "lmstrix: interrupted\n")
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")

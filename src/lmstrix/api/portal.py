@@ -111,6 +111,12 @@ class Portal:
             closing = asyncio.ensure_future(last)
             await asyncio.wait({closing}, timeout=limit_s)  # not wait_for, which waits for a cancellation to be heard
             closing.result() if closing.done() else closing.cancel()
+        # What was given up above may still run, and hold generators that only its own task can close.
+        left = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in left:
+            task.cancel()
+        if left:
+            await asyncio.wait(left, timeout=_WAKE_S)
         with suppress(TimeoutError):
             async with asyncio.timeout(_WAKE_S):
                 await asyncio.get_running_loop().shutdown_asyncgens()
