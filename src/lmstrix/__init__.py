@@ -38,6 +38,7 @@ if TYPE_CHECKING:
         RegistryError,
         SettingsError,
         StreamStalledError,
+        TimeLimitError,
         UsageError,
     )
     from lmstrix.ground.types import (
@@ -67,7 +68,7 @@ _ERRORS = (
     "EngineCrashedError EngineDiedError EngineError GenerationError GgufError HistoryError LMStrixError "
     "LoadRefusedError LoadTimeoutError ModelLoadError ModelNotFoundError ModelUnloadedError OutOfMemoryError "
     "PromptError RegistryError "
-    "SettingsError StreamStalledError UsageError"
+    "SettingsError StreamStalledError TimeLimitError UsageError"
 )
 _TYPES = (
     "Deadlines Finished GenerationStats LoadConfig LoadedModel Message PromptProgress StreamEvent TextDelta "
@@ -141,6 +142,7 @@ __all__ = [
     "StreamEvent",
     "StreamStalledError",
     "TextDelta",
+    "TimeLimitError",
     "ToolAnswered",
     "ToolCall",
     "ToolCallEvent",

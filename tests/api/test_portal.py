@@ -294,3 +294,18 @@ def test_the_scripted_model_recalls_as_far_as_it_is_told_to() -> None:
             answers.append(caller.result("mine", request).text)
             caller.close()
     assert answers == ["1. blue hen is 654321\n2. red fox is 123456", "1. blue hen is 654321\n2. red fox is unknown"]
+
+
+def test_a_function_of_the_callers_that_outlasts_its_steps_is_not_waited_for(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    portal = Portal()
+
+    async def steps() -> None:
+        async with asyncio.timeout(0.05):
+            await run_in_caller(time.sleep, 0.2)
+
+    with pytest.raises(TimeoutError):
+        portal.run(steps())
+    portal.close()
+    assert capsys.readouterr().err == ""

@@ -192,18 +192,18 @@ def test_reasoning_goes_to_stderr(cli: Callable[..., Ran], engine: EmbeddedEngin
 
 
 @pytest.mark.parametrize(
-    ("fault", "option", "told"),
+    ("fault", "option", "limit", "told"),
     [
-        ("hang", "--first-token-timeout", "no first token within 0.2 s"),
-        ("hang after 2 words", "--stream-timeout", "no further token within 0.2 s"),
-        ("hang after 2 words", "--timeout", "was not done within 0.2 s"),
+        ("hang", "--first-token-timeout", "200ms", "no first token within 0.2 s"),
+        ("hang after 2 words", "--stream-timeout", "200ms", "no further token within 0.2 s"),
+        ("hang after 2 words", "--timeout", "3s", "was not done within 3 s"),  # the scan and the load count too
     ],
 )
 def test_a_deadline_ends_a_stalled_answer(
-    cli: Callable[..., Ran], faulty: FaultyServer, fault: str, option: str, told: str
+    cli: Callable[..., Ran], faulty: FaultyServer, fault: str, option: str, limit: str, told: str
 ) -> None:
     faulty.faults.predict = fault
-    cli("infer", "hi", "-m", "acme/tiny", "--quiet", option, "200ms").failed(1, told)
+    cli("infer", "hi", "-m", "acme/tiny", "--quiet", option, limit).failed(1, told)
 
 
 def test_interrupting_cancels_on_the_server(engine: EmbeddedEngine) -> None:

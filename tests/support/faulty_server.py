@@ -47,6 +47,7 @@ DIED = {
 }
 CRASHED = {"title": "The model has crashed without additional information. (Exit code: 9)"}
 UNLOADED = {"title": "Model is unloaded."}
+_DRIP_S = 0.05
 LOAD_ERRORS = {"refused": REFUSED, "out of memory": OUT_OF_MEMORY, "died": DIED}
 
 
@@ -120,12 +121,13 @@ class FaultyModel:
 class Faults:
     """What goes wrong from now on. "" is nothing.
 
-    greeting: "silent", "garbage". auth: "refused", "refused with object", "silent", "garbage".
-    load: "refused", "out of memory", "died", "hang", "deaf" (hangs and ignores cancel until `let_go`), "close",
-    "drop", "garbage". predict: "empty", "in-band error", "bad stats", "unloaded", "failed", and "hang", "deaf",
-    "crash", "drop", "garbage", "close", each also with " after N words".
-    Endpoints in `mute` are never answered; `errors` and `answers` replace the answer of an endpoint. `cuts` says how
-    many more times a connection is cut at an endpoint, at an HTTP path, or at "auth".
+    greeting: "silent", "garbage", "drip" (a byte now and then, without end). auth: "refused", "refused with object",
+    "silent", "garbage". load: "refused", "out of memory", "died", "hang", "deaf" (hangs and ignores cancel until
+    `let_go`), "drip" (progress without end), "close", "drop", "garbage". predict: "empty", "in-band error",
+    "bad stats", "unloaded", "failed", and "hang", "deaf", "crash", "drop", "garbage", "close", each also with
+    " after N words". Endpoints in `mute` are never answered; `errors` and `answers` replace the answer of an endpoint,
+    `frames` the whole frame it comes in. `cuts` says how many more times a connection is cut at an endpoint, at an HTTP
+    path, or at "auth".
     """
 
     greeting: str = ""
@@ -135,6 +137,7 @@ class Faults:
     mute: set[str] = field(default_factory=set)
     errors: dict[str, Any] = field(default_factory=dict)
     answers: dict[str, Any] = field(default_factory=dict)
+    frames: dict[str, str] = field(default_factory=dict)
     pages: dict[str, tuple[int, str]] = field(default_factory=dict)  # path -> status and body, for REST
     listed: list[Any] = field(default_factory=list)  # further entries of listDownloadedModels
     cuts: dict[str, float] = field(default_factory=dict)
@@ -299,10 +302,21 @@ class FaultyServer:
         if path == "/lmstudio-greeting":
             if self.faults.greeting == "silent":
                 await self._let_go.wait()
+            if self.faults.greeting == "drip":
+                return await self._drip(request)
             return web.Response(text="<html>" if self.faults.greeting == "garbage" else '{"lmstudio":true}')
         if path == "/lms-status":
             return web.json_response({"package": "lmstudio", "version": "0.4.21"})
         return web.json_response({"error": f"Unexpected endpoint or method. (GET {path})"})
+
+    async def _drip(self, request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(request)
+        with suppress(ConnectionResetError):
+            while not self._let_go.is_set():
+                await response.write(b" ")
+                await asyncio.sleep(_DRIP_S)
+        return response
 
     async def _websocket(self, request: web.Request) -> web.StreamResponse:
         namespace = request.path.strip("/")
@@ -427,6 +441,10 @@ class FaultyServer:
         wanted = config.get(f"{namespace}.load.contextLength", 4096)
         yield {"type": "resolved", "info": model.info()}
         yield {"type": "progress", "progress": 0.25}
+        await asyncio.sleep(self._load_delay_s)
+        while fault == "drip" and not cancelled.is_set():
+            yield {"type": "progress", "progress": 0.5}
+            await asyncio.sleep(_DRIP_S)
         if fault == "hang":
             await cancelled.wait()
         elif fault == "deaf":
@@ -437,7 +455,6 @@ class FaultyServer:
             raise ServerError({"title": "Model load was cancelled"})
         if model.loadable is not None and wanted > model.loadable:
             raise ServerError(LOAD_ERRORS[model.load_failure])
-        await asyncio.sleep(self._load_delay_s)
         yield {"type": "progress", "progress": 1.0}
         identifier = parameter.get("identifier", model.key)
         if identifier in self.instances:
@@ -581,6 +598,9 @@ class _Session:
         endpoint, call_id = frame["endpoint"], frame["callId"]
         if endpoint in self._server.faults.mute:
             return
+        if endpoint in self._server.faults.frames:
+            await self._websocket.send_str(self._server.faults.frames[endpoint])
+            return
         try:
             result = self._server.answer(self._namespace, endpoint, frame.get("parameter"))
         except ServerError as exc:
@@ -595,6 +615,9 @@ class _Session:
         self._channels[channel_id] = (endpoint, cancelled)
         packets = {"loadModel": self._server.load, "predict": self._server.predict}[endpoint]
         fault = self._server.faults.load if endpoint == "loadModel" else ""
+        if endpoint in self._server.faults.frames:
+            await self._websocket.send_str(self._server.faults.frames[endpoint])
+            return
         try:
             async for packet in packets(self._namespace, frame["creationParameter"], cancelled):
                 if fault == "close" and packet["type"] == "progress":

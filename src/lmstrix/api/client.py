@@ -29,6 +29,7 @@ from lmstrix.ground.errors import (
     ModelUnloadedError,
     UsageError,
 )
+from lmstrix.ground.tasks import CLEAN_UP_S, within
 from lmstrix.ground.types import (
     Deadlines,
     Finished,
@@ -105,14 +106,12 @@ class AsyncLMStudioBackend:
         await asyncio.gather(self._connection("system"), self._connection("llm"))
 
     async def close(self) -> None:
-        """Unload what cancelled loads have left, and hang up."""
+        """Unload what cancelled loads have left, and hang up; within a few seconds, however the server behaves."""
         # A cancelled load may still end as a loaded model, which nobody would ever unload again.
         strays = dict(self._strays)
-        for task, loading in strays.items():
+        for task in strays:
             task.cancel()
-            with suppress(LMStrixError):
-                await self._unload_what_came_of(loading)
-        await asyncio.gather(*strays, return_exceptions=True)
+        await asyncio.gather(*(within(CLEAN_UP_S, self._unload_what_came_of(loading)) for loading in strays.values()))
         opened, self._opened = self._opened, None
         if opened is not None:
             await opened.close()

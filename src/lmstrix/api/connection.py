@@ -6,10 +6,12 @@ its socket is gone; requests and packets are plain JSON, because the SDK's typed
 module as the SDK raises them.
 
 That takes names the SDK keeps private, in this module alone (and `_raw_error`, the server's error unread, in
-`api.failures`): the session classes `_Async…Session…` with their `_create_channel`; the client's `_task_manager`, and
-its `_auth_details` with `_format_auth_message`, since 1.5 knows no API token; `_lmsws._ws_handler._ws`, which tells
-whether a socket still stands; and what a `ChannelEndpoint` is made of. They are those of lmstudio 1.5 and may change in
-any 1.x: the dependency must not reach beyond the minor version the tests have seen.
+`api.failures`): the session classes `_Async…Session…` with their `_create_channel` and `_resource_manager`; the
+client's `_task_manager`, and its `_auth_details` with `_format_auth_message`, since 1.5 knows no API token; the
+`_AsyncLMStudioWebsocket` and its handler's `_enqueue_message`, because a frame that is `null` puts the SDK into an
+endless loop; `_lmsws._ws_handler._ws`, which tells whether a socket still stands; and what a `ChannelEndpoint` is made
+of. They are those of lmstudio 1.5 and may change in any 1.x: the dependency must not reach beyond the minor version the
+tests have seen.
 """
 
 from __future__ import annotations
@@ -21,8 +23,10 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 import lmstudio
+from lmstudio._ws_impl import AsyncWebsocketHandler
 from lmstudio.async_api import (
     AsyncChannel,
+    _AsyncLMStudioWebsocket,
     _AsyncSession,
     _AsyncSessionEmbedding,
     _AsyncSessionFiles,
@@ -34,6 +38,7 @@ from lmstudio.json_api import ChannelEndpoint, ChannelFinishedEvent, ChannelRxEv
 from lmstrix.api.failures import is_broken_connection
 from lmstrix.api.retry import with_retries
 from lmstrix.ground.errors import SettingsError
+from lmstrix.ground.tasks import within
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping
@@ -50,12 +55,13 @@ _SESSION_TYPES: Mapping[str, type[_AsyncSession]] = {
     "system": _AsyncSessionSystem,
     "files": _AsyncSessionFiles,
 }
-_HANG_UP_S = 1.0
+_HANG_UP_S = 0.5  # for each step of closing: a server that says nothing to a goodbye is left without one
 _TOKEN_PREFIX = "sk-lm-"  # noqa: S105 - the public shape of every token, not one
-# The SDK logs under these names; without a handler of their own its warnings would land on the user's terminal.
+# The SDK logs under the names of its classes, and of ours that stand in for them; without a handler of their own its
+# warnings would land on the user's terminal.
 _SDK_LOGGERS = (
-    "AsyncWebsocketHandler",
-    "_AsyncLMStudioWebsocket",
+    "_Handler",
+    "_Websocket",
     "ChannelHandler",
     "AsyncRemoteCall",
     "RemoteCallHandler",
@@ -90,6 +96,24 @@ class RawEndpoint(ChannelEndpoint[dict[str, Any], ChannelRxEvent[Any], dict[str,
             self._is_finished = True
         else:
             self._result = event.arg
+
+
+class _Handler(AsyncWebsocketHandler):
+    """Reads one socket. The SDK's own takes a `null` for the end, and then reads nothing from nowhere for ever."""
+
+    async def _enqueue_message(self, message: Any) -> bool:
+        if not isinstance(message, dict):
+            # As when the socket breaks: whoever waits for an answer on it hears of it, and the next call reconnects.
+            raise lmstudio.LMStudioWebsocketError(f"Received a frame that is no object: {str(message)[:40]}")
+        return await super()._enqueue_message(message)
+
+
+class _Websocket(_AsyncLMStudioWebsocket):
+    """The SDK's socket of one session, read by our handler."""
+
+    def __init__(self, client: lmstudio.AsyncClient, url: str) -> None:
+        super().__init__(client._task_manager, url, client._auth_details)
+        self._ws_handler = _Handler(client._task_manager, url, client._auth_details)
 
 
 class ClientChannel:
@@ -174,7 +198,9 @@ class WireConnection:
             if not self._client._task_manager.activated:
                 await self._client._task_manager.__aenter__()
             session = _SESSION_TYPES[namespace](self._client)
-            await session.connect()
+            # What its `connect` does, but for the handler.
+            websocket = _Websocket(self._client, f"ws://{self.address}/{namespace}")
+            session._lmsws = await session._resource_manager.enter_async_context(websocket)
             self._sessions[namespace] = session
             return session
 
@@ -200,9 +226,7 @@ class WireConnection:
         """Close every session."""
         sessions, self._sessions = list(self._sessions.values()), {}
         await asyncio.gather(*(_hang_up(session) for session in sessions))
-        with suppress(lmstudio.LMStudioError, OSError):
-            async with asyncio.timeout(_HANG_UP_S):
-                await self._client._task_manager.__aexit__(None, None, None)
+        await within(_HANG_UP_S, self._client._task_manager.__aexit__(None, None, None))
 
 
 async def _entered(opening: AbstractAsyncContextManager[AsyncChannel[Any]]) -> AsyncChannel[Any]:
@@ -227,9 +251,7 @@ def _stands(session: _AsyncSession) -> bool:
 
 
 async def _hang_up(session: _AsyncSession) -> None:
-    with suppress(lmstudio.LMStudioError, OSError, RuntimeError):
-        async with asyncio.timeout(_HANG_UP_S):
-            await session.disconnect()
+    await within(_HANG_UP_S, session.disconnect())
 
 
 def _split_token(token: str) -> tuple[str, str]:

@@ -16,9 +16,10 @@ import asyncio
 import queue
 import threading
 import time
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import aclosing, suppress
 from contextvars import copy_context
-from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Final, Generic, ParamSpec, TypeVar, cast
 
 from lmstrix.ground.callbacks import CALLER
 from lmstrix.ground.errors import BackendUnavailableError
@@ -27,10 +28,10 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
 
 T = TypeVar("T")
-CLOSE_LIMIT_S = 10.0
+P = ParamSpec("P")
+CLOSE_LIMIT_S = 5.0  # an engine of our own takes two seconds to end where a client does not hang up
 _WAKE_S = 0.5  # Windows delivers Ctrl-C only between waits
-# Cancelled steps bound each of their own waits (an unload may take a request's deadline); this is for what does not.
-_CLEAN_UP_S = 60.0
+_CLEAN_UP_S = 2.5  # after an interrupt: steps give their clean-up less (CLEAN_UP_S), and what hangs is left behind
 _DONE: Final = object()
 
 
@@ -63,7 +64,7 @@ class Portal:
         work.result()
 
     def close(self, last: Coroutine[Any, Any, None] | None = None, *, limit_s: float = CLOSE_LIMIT_S) -> None:
-        """Cancel what still runs, give it `limit_s` to clean up, then `last` as long, and end the thread.
+        """Cancel what still runs, let it clean up, then run `last`, and end the thread; all of it within `limit_s`.
 
         `last` closes what the steps have opened; nothing was opened where nothing ran. May be called twice.
         """
@@ -74,16 +75,16 @@ class Portal:
             if last is not None:
                 last.close()
             return
-        ended = asyncio.run_coroutine_threadsafe(self._end(last, limit_s), loop)
+        ended = asyncio.run_coroutine_threadsafe(self._end(last, limit_s / 2), loop)
         try:
-            # A step that blocks the loop is left behind: its thread is a daemon, and dies with the process.
-            with suppress(TimeoutError):
-                ended.result(3 * limit_s)
+            ended.result(limit_s)
+        except TimeoutError:
+            return  # a step blocks the loop: its thread is a daemon, and dies with the process
         finally:
             loop.call_soon_threadsafe(loop.stop)
-            thread.join(limit_s)
-            if not thread.is_alive():
-                loop.close()
+        thread.join(_WAKE_S)
+        if not thread.is_alive():
+            loop.close()
 
     def _start(self, steps: Coroutine[Any, Any, T], inbox: queue.SimpleQueue[object]) -> _Work[T]:
         with self._guard:
@@ -92,6 +93,7 @@ class Portal:
                 raise BackendUnavailableError("the connection was closed; open another")
             if self._loop is None:
                 self._loop = asyncio.new_event_loop()
+                self._loop.set_default_executor(_DaemonThreads())
                 self._thread = threading.Thread(target=self._loop.run_forever, name="lmstrix-portal", daemon=True)
                 self._thread.start()
             if self._thread is threading.current_thread():
@@ -106,9 +108,42 @@ class Portal:
         if tasks:
             await asyncio.wait(tasks, timeout=limit_s)
         if last is not None:
-            with suppress(TimeoutError):
-                await asyncio.wait_for(last, limit_s)
-        await asyncio.get_running_loop().shutdown_asyncgens()
+            closing = asyncio.ensure_future(last)
+            await asyncio.wait({closing}, timeout=limit_s)  # not wait_for, which waits for a cancellation to be heard
+            closing.result() if closing.done() else closing.cancel()
+        # What was given up above may still run, and hold generators that only its own task can close.
+        left = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in left:
+            task.cancel()
+        if left:
+            await asyncio.wait(left, timeout=_WAKE_S)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_WAKE_S):
+                await asyncio.get_running_loop().shutdown_asyncgens()
+
+
+class _DaemonThreads(ThreadPoolExecutor):
+    """A daemon thread for each call of the loop's `to_thread`, of which there are a few per answer.
+
+    The interpreter waits for the threads of a pool before it ends, however long: a name server that does not answer, or
+    an image that is a pipe, would hold up a command whose time is over.
+    """
+
+    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+        future: Future[T] = Future()
+
+        def work() -> None:
+            if not future.set_running_or_notify_cancel():
+                return
+            try:
+                result = fn(*args, **kwargs)
+            except BaseException as exc:  # noqa: BLE001 - handed to whoever waits for the call
+                future.set_exception(exc)
+            else:
+                future.set_result(result)
+
+        threading.Thread(target=work, name="lmstrix-worker", daemon=True).start()
+        return future
 
 
 async def _pump(source: AsyncGenerator[T], inbox: queue.SimpleQueue[object]) -> None:

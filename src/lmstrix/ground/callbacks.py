@@ -13,6 +13,7 @@ from typing import ParamSpec, TypeVar
 
 P = ParamSpec("P")
 T = TypeVar("T")
+V = TypeVar("V")
 Relay = Callable[[Callable[[], object]], None]  # takes a call, to be made by the thread that waits
 CALLER: ContextVar[Relay | None] = ContextVar("lmstrix_caller", default=None)
 
@@ -44,13 +45,17 @@ async def run_in_caller(function: Callable[P, T], /, *args: P.args, **kwargs: P.
     # The function runs in another thread, and a future may be set on its own loop only.
     outcome: asyncio.Future[T] = loop.create_future()
 
+    def settle(setter: Callable[[V], None], value: V) -> None:
+        if not outcome.done():  # the steps may have been cancelled while the function ran
+            setter(value)
+
     def call() -> None:
         try:
             value = function(*args, **kwargs)
         except Exception as exc:  # noqa: BLE001 - handed on to the steps that asked for the call
-            loop.call_soon_threadsafe(outcome.set_exception, exc)
+            loop.call_soon_threadsafe(settle, outcome.set_exception, exc)
         else:
-            loop.call_soon_threadsafe(outcome.set_result, value)
+            loop.call_soon_threadsafe(settle, outcome.set_result, value)
 
     relay(call)
     return await outcome

@@ -5,6 +5,7 @@ LMStrixError
 ├── SettingsError                 a config file or environment variable that does not validate   (exit code 2)
 ├── BackendUnavailableError       no server answers, or it went away                              (exit code 3)
 │   └── BackendTimeoutError       it is there but did not answer in time
+├── TimeLimitError                the time for the whole call passed before the answer began
 ├── AuthenticationError           the server refuses our token
 ├── ModelNotFoundError            no such model on the server or in the registry
 ├── ModelLoadError                the model did not load
@@ -77,6 +78,18 @@ class BackendTimeoutError(BackendUnavailableError):
     def __init__(self, message: str, *, address: str | None = None, waited_s: float | None = None) -> None:
         super().__init__(message, address=address)
         self.waited_s = waited_s
+
+
+class TimeLimitError(LMStrixError):
+    """The time for the whole call, `limit_s`, passed while it did `step`; what was under way is cancelled.
+
+    An answer whose time passes after it was asked for raises StreamStalledError, which has the text so far.
+    """
+
+    def __init__(self, message: str, *, step: str, limit_s: float) -> None:
+        super().__init__(message)
+        self.step = step
+        self.limit_s = limit_s
 
 
 class AuthenticationError(LMStrixError):

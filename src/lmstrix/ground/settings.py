@@ -45,7 +45,7 @@ class Settings:
     Attributes:
         server: "auto", "lmstudio", "embedded", or an address such as 127.0.0.1:1234.
         api_token: token of the server (sk-lm-…), if it asks for one.
-        timeout_s: limit of one whole answer in seconds; None means none.
+        timeout_s: limit of one whole answer, connecting and loading included, in seconds; None means none.
         models_dir: models directory, where it is not LM Studio's own.
         log_inference: whether calls are written to lmstrix.db.
         log_texts: whether their prompts and answers are, too.

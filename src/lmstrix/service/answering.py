@@ -14,10 +14,11 @@ from lmstrix.core.answers.inference import (
     Prepared,
     user_message,
 )
-from lmstrix.core.answers.load_policy import OWN_PREFIX
+from lmstrix.core.answers.load_policy import ONCE_PREFIX, OWN_PREFIX
 from lmstrix.core.answers.overlong import refuse_by_size
+from lmstrix.ground.deadline import without_limit
 from lmstrix.ground.errors import LMStrixError, UsageError
-from lmstrix.ground.tasks import to_its_end
+from lmstrix.ground.tasks import CLEAN_UP_S, to_its_end, within
 from lmstrix.ground.types import Deadlines, Finished, GenerationRequest, TextDelta
 from lmstrix.loaders.images import check_image_file
 from lmstrix.service.finding import known_models
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from lmstrix.core.answers.request import InferRequest
     from lmstrix.core.registry.records import ModelRecord
     from lmstrix.ground.backend import LoadProgress
+    from lmstrix.ground.deadline import Deadline
     from lmstrix.ground.settings import Settings
     from lmstrix.ground.types import GenerationResult, StreamEvent
     from lmstrix.service.workspace import Workspace
@@ -46,9 +48,14 @@ class Watch:
     transcript: Transcript | None = None
 
 
-async def answer(workspace: Workspace, asked: InferRequest, watch: Watch) -> AsyncGenerator[StreamEvent]:
-    """The events of one answer. The prompt is counted, and refused if it cannot fit, before it is sent."""
-    planned = await _planned(workspace, asked)
+async def answer(
+    workspace: Workspace, asked: InferRequest, watch: Watch, *, deadline: Deadline | None = None
+) -> AsyncGenerator[StreamEvent]:
+    """The events of one answer. The prompt is counted, and refused if it cannot fit, before it is sent.
+
+    `deadline` is that of the call this is a part of; without one its time begins now.
+    """
+    planned = await _planned(workspace, asked, deadline or workspace.deadline(asked.total_s))
     if declared := planned.record.max_context_length:
         refuse_by_size(planned.request, context_length=declared)
     # Before connecting: an answer that is kept needs no server.
@@ -57,13 +64,16 @@ async def answer(workspace: Workspace, asked: InferRequest, watch: Watch) -> Asy
         yield TextDelta(text=known.text)
         yield Finished(result=known)
         return
-    manager = InferenceManager((await workspace.connect()).backend)
+    connection = await workspace.connect(planned.deadline)
+    manager = InferenceManager(connection.backend, loads=connection.loads)
+    keep = planned.options.ttl_s != 0  # then the server unloads it in time, and the next answer finds it loaded
     prepared = await manager.prepare(
         planned,
-        instance_id=f"{OWN_PREFIX}{new_run_id()}-1",
+        instance_id=f"{OWN_PREFIX if keep else ONCE_PREFIX}{new_run_id()}-1",
         on_load=announce(workspace, planned.record),
         on_progress=watch.on_progress,
     )
+    answered = False
     try:
         if watch.on_prepared is not None:
             watch.on_prepared(prepared)
@@ -71,19 +81,24 @@ async def answer(workspace: Workspace, asked: InferRequest, watch: Watch) -> Asy
             async for event in events:
                 # Kept before the caller gets it, who may leave the stream with this event.
                 if isinstance(event, Finished):
+                    answered = True
                     await asyncio.to_thread(_keep, workspace, planned, event.result, cache=asked.cache)
                 yield event
     except LMStrixError as exc:
         await asyncio.to_thread(workspace.call_log.failed, planned, exc)
         raise
     finally:
-        # With a time to live the server unloads it, so that the next answer finds it loaded.
-        if planned.options.ttl_s == 0:
+        release = manager.release(prepared.acquired, keep=keep)
+        if answered:
             with suppress(LMStrixError):  # the answer is there; a server that is gone has nothing loaded either
-                await to_its_end(manager.release(prepared.acquired))
+                await to_its_end(release)
+        else:  # a server that hangs would hang here too
+            await within(CLEAN_UP_S, release)
 
 
-def plan_answer(settings: Settings, asked: InferRequest, record: ModelRecord) -> PlannedAnswer:
+def plan_answer(
+    settings: Settings, asked: InferRequest, record: ModelRecord, *, deadline: Deadline | None = None
+) -> PlannedAnswer:
     """A request to this model, worked out. Raises UsageError where the model cannot do what is asked."""
     if record.kind == "embedding":
         raise UsageError(f"{record.model_key} is an embedding model and answers no prompts; choose an llm")
@@ -106,6 +121,7 @@ def plan_answer(settings: Settings, asked: InferRequest, record: ModelRecord) ->
                 total_s=asked.total_s or settings.timeout_s,
             ),
         ),
+        deadline=deadline or without_limit(),
     )
 
 
@@ -142,14 +158,15 @@ def announce(workspace: Workspace, record: ModelRecord) -> Callable[[ContextChoi
     return loading
 
 
-async def _planned(workspace: Workspace, asked: InferRequest) -> PlannedAnswer:
+async def _planned(workspace: Workspace, asked: InferRequest, deadline: Deadline) -> PlannedAnswer:
     if not asked.messages and not asked.prompt.strip():
         raise UsageError("the prompt is empty; write a question (or - to read it from stdin)")
     model = asked.model or await asyncio.to_thread(workspace.last_used.read)
     if model is None:
         raise UsageError("which model? give -m MODEL (lmstrix list shows them)")
-    record = (await known_models(workspace)).find(model)
-    return plan_answer(workspace.settings, asked, record)
+    async with deadline.step("reading the registry"):
+        record = (await known_models(workspace)).find(model)
+    return plan_answer(workspace.settings, asked, record, deadline=deadline)
 
 
 def _events(

@@ -17,9 +17,15 @@ from typing import TYPE_CHECKING, TypeVar
 from lmstrix.core.answers.answer_folder import AnswerFolder
 from lmstrix.core.answers.batch import BatchItem, BatchOutcome, BatchProgress, BatchReport, request_hash
 from lmstrix.core.answers.inference import InferenceManager
-from lmstrix.core.answers.load_policy import OWN_PREFIX
+from lmstrix.core.answers.load_policy import ONCE_PREFIX
 from lmstrix.ground.context_lengths import UNKNOWN_DECLARED_TOKENS
-from lmstrix.ground.errors import BackendTimeoutError, BackendUnavailableError, LMStrixError, ModelUnloadedError
+from lmstrix.ground.errors import (
+    BackendTimeoutError,
+    BackendUnavailableError,
+    LMStrixError,
+    ModelUnloadedError,
+    TimeLimitError,
+)
 from lmstrix.ground.tasks import to_its_end
 from lmstrix.ground.text import one_line
 from lmstrix.ground.types import LoadConfig
@@ -125,7 +131,8 @@ class _BatchRun:
     async def _manager(self) -> InferenceManager:
         # With the first question: a batch that is answered already needs no server.
         if self._opened is None:
-            self._opened = InferenceManager((await self._workspace.connect()).backend)
+            connection = await self._workspace.connect(self._workspace.deadline(self._asked.request.total_s))
+            self._opened = InferenceManager(connection.backend, loads=connection.loads)
         return self._opened
 
     def _question(self, record: ModelRecord, item: BatchItem) -> _Question | None:
@@ -158,8 +165,8 @@ class _BatchRun:
         needs = [question.planned.needed_tokens for question in questions]
         needed = max((tokens for tokens in needs if tokens <= most), default=min(needs))
         acquired = await manager.acquire(
-            questions[0].planned,
-            instance_id=f"{OWN_PREFIX}{new_run_id()}-batch",
+            questions[0].planned.begun(),
+            instance_id=f"{ONCE_PREFIX}{new_run_id()}-batch",
             needed_tokens=needed * self._asked.parallel,
             on_load=announce(self._workspace, record),
         )
@@ -176,7 +183,7 @@ class _BatchRun:
 
         async def count() -> None:
             for question in questions:
-                prepared = await self._settled(question, manager.fit(acquired, question.planned), left_over)
+                prepared = await self._settled(question, manager.fit(acquired, question.planned.begun()), left_over)
                 if prepared is not None:
                     await counted.put((question, prepared))
             for _ in range(parallel):
@@ -208,7 +215,7 @@ class _BatchRun:
         except ModelUnloadedError:
             left_over.append(question)
             return None
-        except BackendTimeoutError as exc:
+        except (BackendTimeoutError, TimeLimitError) as exc:
             self._timeouts += 1
             if self._timeouts >= _TIMEOUTS_IN_A_ROW:
                 raise
@@ -222,7 +229,7 @@ class _BatchRun:
         return None
 
     async def _answer(self, manager: InferenceManager, question: _Question, prepared: Prepared) -> None:
-        result = await manager.result(prepared, question.planned)
+        result = await manager.result(prepared, question.planned.begun())
         self._timeouts = 0
         stats = result.stats
         outcome = BatchOutcome(

@@ -7,10 +7,13 @@ the command runs, if the extra is installed and there is a models folder.
 from __future__ import annotations
 
 import asyncio
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lmstrix.core.answers.shared_loads import SharedLoads
+from lmstrix.ground.addresses import host_of
 from lmstrix.ground.errors import BackendUnavailableError, EngineError
 
 if TYPE_CHECKING:
@@ -25,13 +28,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Connection:
-    """A backend on a server, and the engine of our own that ends with it.
+    """A backend on a server, what is being loaded there, and the engine of our own that ends with it.
 
     `models_dir` is known for the embedded engine only.
     """
 
     backend: AsyncLMStudioBackend
     server: ServerInfo
+    loads: SharedLoads
     models_dir: Path | None = None
     own_engine: EmbeddedEngine | None = None
 
@@ -54,7 +58,7 @@ async def connect(paths: Paths, settings: Settings, *, notify: Callable[[str], N
     from lmstrix.api.discovery import find_server
 
     try:
-        return await connect_running(paths, settings)
+        return await connect_running(paths, settings, notify=notify)
     except BackendUnavailableError as exc:
         if settings.server not in ("auto", "embedded"):
             raise  # an address, or LM Studio, was asked for: another server must not answer in its place
@@ -62,15 +66,21 @@ async def connect(paths: Paths, settings: Settings, *, notify: Callable[[str], N
         if not directory.is_dir():
             raise
         try:
-            engine = await asyncio.to_thread(_start_engine, directory)
+            engine = await _own_engine(directory)
         except EngineError as problem:
             raise BackendUnavailableError(f"{exc}; and no engine could be started: {problem}") from exc
     notify(f"no server is running; serving {directory} with an engine of our own for this command")
     server = await find_server(engine.address)
-    return Connection(backend=_backend(server, settings), server=server, models_dir=directory, own_engine=engine)
+    backend = _backend(server, settings)
+    # Nobody else knows of this server, so no lock is needed against others.
+    return Connection(
+        backend=backend, server=server, loads=SharedLoads(backend), models_dir=directory, own_engine=engine
+    )
 
 
-async def connect_running(paths: Paths, settings: Settings) -> Connection:
+async def connect_running(
+    paths: Paths, settings: Settings, *, notify: Callable[[str], None] | None = None
+) -> Connection:
     """Connect to a server that runs already. Raises BackendUnavailableError naming what was tried."""
     from lmstrix.api.discovery import find_server
 
@@ -82,13 +92,34 @@ async def connect_running(paths: Paths, settings: Settings) -> Connection:
         # Another home's engine may answer at this address: its folder is not known here.
         engine = engine_status(paths.home)
         models_dir = engine.models_dir if engine.address == server.address else None
-    return Connection(backend=_backend(server, settings), server=server, models_dir=models_dir)
+    # By the machine, as one has many names: localhost, 127.0.0.1, ::1.
+    name = f"{host_of(server.address)}:{server.address.rpartition(':')[2]}"
+    backend = _backend(server, settings)
+    loads = SharedLoads(backend, server=name, locks=paths.home / "locks", notify=notify)
+    return Connection(backend=backend, server=server, loads=loads, models_dir=models_dir)
 
 
 def _backend(server: ServerInfo, settings: Settings) -> AsyncLMStudioBackend:
     from lmstrix.api.client import AsyncLMStudioBackend
 
     return AsyncLMStudioBackend(server, api_token=settings.api_token)
+
+
+async def _own_engine(directory: Path) -> EmbeddedEngine:
+    """An engine that is started; one that nobody waits for any more is stopped as soon as it has."""
+    starting = asyncio.ensure_future(asyncio.to_thread(_start_engine, directory))
+    try:
+        return await asyncio.shield(starting)
+    except asyncio.CancelledError:
+        starting.add_done_callback(_stop_engine)
+        raise
+
+
+def _stop_engine(starting: asyncio.Future[EmbeddedEngine]) -> None:
+    if starting.cancelled() or starting.exception() is not None:
+        return
+    # In a thread of its own: whoever waited for the engine leaves, and the loop may end before the engine has.
+    threading.Thread(target=starting.result().stop, name="lmstrix-engine-stop", daemon=True).start()
 
 
 def _start_engine(directory: Path) -> EmbeddedEngine:

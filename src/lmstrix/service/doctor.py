@@ -174,10 +174,11 @@ async def _server(workspace: Workspace) -> Check:
     except (LMStrixError, OSError, ImportError) as exc:
         return _failed("server", exc)
     try:
-        # A greeting needs no token and a listing does, so only this tells whether the server serves us.
-        loaded = await connection.backend.list_loaded()
+        async with workspace.deadline().step("asking the server what is loaded"):
+            # A greeting needs no token and a listing does, so only this tells whether the server serves us.
+            loaded = await connection.backend.list_loaded()
+            told = await connection.backend.memory()
         found = f"{connection.name}, {counted(len(loaded), 'model')} loaded"
-        told = await connection.backend.memory()
         if told is not None:
             found += f"; one more may take {format_bytes(told.available_bytes)} ({_LIMITS[told.limited_by]})"
         return Check(name="server", state="ok", found=found)

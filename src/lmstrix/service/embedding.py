@@ -5,11 +5,12 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from lmstrix.core.answers.load_policy import OWN_PREFIX
+from lmstrix.core.answers.inference import FORGOTTEN_TTL_S
+from lmstrix.core.answers.load_policy import ONCE_PREFIX, OWN_PREFIX, embedding_instance
 from lmstrix.core.answers.request import Embedded
 from lmstrix.ground.errors import LMStrixError, UsageError
 from lmstrix.ground.ranges import check_number
-from lmstrix.ground.tasks import to_its_end
+from lmstrix.ground.tasks import CLEAN_UP_S, to_its_end, within
 from lmstrix.ground.types import DEFAULT_LOAD
 from lmstrix.service.finding import known_models
 from lmstrix.service.workspace import new_run_id
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
     from lmstrix.core.registry.records import ModelRecord
     from lmstrix.core.registry.registry import ModelRegistry
+    from lmstrix.ground.types import LoadedModel
     from lmstrix.service.workspace import Workspace
 
 
@@ -31,27 +33,35 @@ async def embed(
     for number, text in enumerate(texts, 1):
         if not text:
             raise UsageError(f"text {number} is empty; an empty text has no vector")
-    record = _chosen(await known_models(workspace), model)
-    backend = (await workspace.connect()).backend
-    loaded = next(
-        (m for m in await backend.list_loaded() if m.model_key == record.model_key and m.kind == "embedding"), None
-    )
-    own = None  # only an instance loaded here may be unloaded here
-    if loaded is None:
+    deadline = workspace.deadline()
+    async with deadline.step("reading the registry"):
+        record = _chosen(await known_models(workspace), model)
+    connection = await workspace.connect(deadline)
+    backend, loads = connection.backend, connection.loads
+    keep = ttl_s != 0
+
+    async def find() -> LoadedModel | None:
+        return embedding_instance(await backend.list_loaded(), record.model_key, in_use=loads.in_use)
+
+    async def load() -> LoadedModel:
         workspace.notify(f"loading {record.model_key}")
-        loaded = own = await backend.load(
+        return await backend.load(
             record.model_key,
             DEFAULT_LOAD,
-            instance_id=f"{OWN_PREFIX}{new_run_id()}-embed",
+            instance_id=f"{OWN_PREFIX if keep else ONCE_PREFIX}{new_run_id()}-embed",
             kind="embedding",
-            ttl_s=ttl_s or None,
+            ttl_s=ttl_s if keep else FORGOTTEN_TTL_S,
         )
+
+    loaded, is_own = await loads.get(record.model_key, DEFAULT_LOAD, find=find, load=load, deadline=deadline)
     try:
-        vectors = await backend.embed(loaded.instance_id, texts)
-    finally:
-        if own is not None and ttl_s == 0:
-            with suppress(LMStrixError):  # a server that is gone has nothing loaded either
-                await to_its_end(backend.unload(own.instance_id, kind="embedding"))
+        async with deadline.step("embedding the texts"):
+            vectors = await backend.embed(loaded.instance_id, texts)
+    except BaseException:
+        await within(CLEAN_UP_S, loads.leave(loaded, keep=keep or not is_own))
+        raise
+    with suppress(LMStrixError):  # a server that is gone has nothing loaded either
+        await to_its_end(loads.leave(loaded, keep=keep or not is_own))
     return Embedded(vectors=tuple(tuple(vector) for vector in vectors), model_key=record.model_key)
 
 

@@ -19,6 +19,10 @@ async def known_models(workspace: Workspace) -> ModelRegistry:
     # Imported here, because most registries have been filled before.
     from lmstrix.service.scanning import scan
 
-    workspace.notify("the registry is empty; scanning")
-    await scan(workspace)
-    return await asyncio.to_thread(workspace.registry)
+    async with workspace.one_at_a_time("scan"):
+        registry = await asyncio.to_thread(workspace.registry)
+        if len(registry):
+            return registry  # filled by another call while this one waited
+        workspace.notify("the registry is empty; scanning")
+        await scan(workspace)
+        return await asyncio.to_thread(workspace.registry)

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from lmstrix.core.answers.request import DryRun, InferRequest
     from lmstrix.ground.backend import LoadProgress
     from lmstrix.ground.choices import WorkKind
+    from lmstrix.ground.deadline import Deadline
     from lmstrix.ground.types import GenerationResult, StreamEvent
     from lmstrix.service.workspace import Workspace
 
@@ -76,8 +77,10 @@ class Inferring:
 
     async def dry_run(self) -> DryRun:
         """What would be sent."""
-        await self._choose_model()
-        return await dry_run(self._workspace, self._request)
+        deadline = self._workspace.deadline(self._request.total_s)
+        await self._choose_model(deadline)
+        async with deadline.step("counting the prompt"):
+            return await dry_run(self._workspace, self._request)
 
     async def events(
         self,
@@ -86,13 +89,14 @@ class Inferring:
         on_progress: LoadProgress | None = None,
     ) -> AsyncGenerator[StreamEvent]:
         """The events of the answer."""
-        await self._choose_model()
+        deadline = self._workspace.deadline(self._request.total_s)
+        await self._choose_model(deadline)
         watch = Watch(
             on_prepared=on_prepared and in_caller(on_prepared),
             on_progress=on_progress and in_caller(on_progress),
             transcript=self._transcript,
         )
-        async with aclosing(answer(self._workspace, self._request, watch)) as events:
+        async with aclosing(answer(self._workspace, self._request, watch, deadline=deadline)) as events:
             async for event in events:
                 yield event
 
@@ -118,7 +122,7 @@ class Inferring:
             raise UsageError("a raw prompt continues no conversation; leave out --raw or --continue")
         return self._workspace.conversations.latest()
 
-    async def _choose_model(self) -> None:
+    async def _choose_model(self, deadline: Deadline) -> None:
         """With --auto-model: the best one for what is asked."""
         if not self._words.auto_model:
             return
@@ -130,7 +134,8 @@ class Inferring:
             raise UsageError("give -m MODEL or --auto-model, not both")
         needed = needed_tokens(generation_request(request), InferenceOptions(out_ctx=request.out_ctx))
         task: WorkKind = "vision" if request.images else "tools" if request.tools else "chat"
-        await known_models(self._workspace)  # an empty registry has nothing to recommend
+        async with deadline.step("reading the registry"):
+            await known_models(self._workspace)  # an empty registry has nothing to recommend
         advice = advise(self._workspace, Wish(task=task, min_context_length=needed))
         if not advice.ranked:
             raise ModelNotFoundError(f"no model serves this prompt: {advice.obstacles}")

@@ -34,14 +34,17 @@ async def load(
     """Load a model and keep it. Without a context length: the tested one, or a modest one when untested."""
     check_numbers(config)
     check_number("ttl_s", ttl_s)
-    record = (await known_models(workspace)).find(model)
+    deadline = workspace.deadline()
+    async with deadline.step("reading the registry"):
+        record = (await known_models(workspace)).find(model)
     declared = record.max_context_length
     if declared and config.context_length and config.context_length > declared:
         raise UsageError(
             f"{record.model_key} declares {declared:,} tokens; --ctx {config.context_length:,} is beyond that"
         )
     # Only a server that runs already: an engine of our own would end, and the model with it, when this command does.
-    backend = (await workspace.connect_running()).backend
+    connection = await workspace.connect_running(deadline)
+    backend = connection.backend
     if config.context_length is None:
         known = record.seen_from(place_of(backend.server)).result_with(config)
         choice = choose_context(
@@ -52,21 +55,36 @@ async def load(
         )
         config = replace(config, context_length=choice.context_length)
         workspace.notify(f"{record.model_key}: loading {choice.context_length:,} tokens ({choice.source})")
-    return await backend.load(
-        record.model_key,
-        config,
-        instance_id=instance_id or _free_name(record.model_key, await backend.list_loaded()),
-        kind=record.kind,
-        ttl_s=ttl_s,
-        deadlines=Deadlines(),
-        on_progress=on_progress,
+
+    async def nothing_serves() -> None:
+        """For `load` is told to load: what is loaded already changes nothing."""
+
+    async def load_another() -> LoadedModel:
+        return await backend.load(
+            record.model_key,
+            config,
+            # Named now: another load of the model may have ended meanwhile, and taken its name.
+            instance_id=instance_id or _free_name(record.model_key, await backend.list_loaded()),
+            kind=record.kind,
+            ttl_s=ttl_s,
+            deadlines=Deadlines(),
+            on_progress=on_progress,
+        )
+
+    # In turn with the answers that load the model, which then use this instance.
+    loaded, _ = await connection.loads.get(
+        record.model_key, config, find=nothing_serves, load=load_another, deadline=deadline
     )
+    await connection.loads.leave(loaded, keep=True)
+    return loaded
 
 
 async def unload(workspace: Workspace, instance: str | None) -> list[LoadedModel]:
     """Unload one instance by identifier or key, or everything for None; returns what was unloaded."""
-    backend = (await workspace.connect_running()).backend
-    loaded = await backend.list_loaded()
+    deadline = workspace.deadline()
+    backend = (await workspace.connect_running(deadline)).backend
+    async with deadline.step("asking what is loaded"):
+        loaded = await backend.list_loaded()
     chosen = [m for m in loaded if instance is None or instance == m.instance_id]
     # An identifier is unique and counts first; a key may have several instances.
     if instance is not None and not chosen:
@@ -76,13 +94,17 @@ async def unload(workspace: Workspace, instance: str | None) -> list[LoadedModel
         what = "is loaded more than once" if chosen else "is not loaded"
         raise ModelNotFoundError(f"{instance!r} {what}; loaded: {names}", model_key=instance)
     for model in chosen:
-        await backend.unload(model.instance_id, kind=model.kind)
+        async with deadline.step(f"unloading {model.instance_id}"):
+            await backend.unload(model.instance_id, kind=model.kind)
     return chosen
 
 
 async def ps(workspace: Workspace) -> list[LoadedModel]:
     """The loaded models."""
-    return await (await workspace.connect_running()).backend.list_loaded()
+    deadline = workspace.deadline()
+    connection = await workspace.connect_running(deadline)
+    async with deadline.step("asking what is loaded"):
+        return await connection.backend.list_loaded()
 
 
 def _free_name(model_key: str, loaded: Sequence[LoadedModel]) -> str:

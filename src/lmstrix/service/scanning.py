@@ -42,7 +42,8 @@ async def scan(
     """Find models and merge them. A server that cannot be reached costs only its listing, never a result."""
     import asyncio
 
-    listing = await _listing(workspace)
+    async with workspace.deadline().step("asking the server for its models"):
+        listing = await _listing(workspace)
     return await asyncio.to_thread(
         _merge, workspace, listing, models_dir=models_dir, refresh=refresh, write=write, forget=forget
     )

@@ -297,12 +297,13 @@ class _TestRun:
         return ModelTest(record=stored, outcome=outcome)
 
     async def close(self, ending: str) -> None:
-        """Leave nothing of ours loaded, and say in the journal that the run is over."""
+        """Say in the journal that the run is over, and leave nothing of ours loaded."""
+        # First, as it waits for nobody: unloading may be cut short where the server is what hangs.
+        with suppress(LMStrixError):
+            self._history.journal.end_run(self._run_id, ending)
         with suppress(LMStrixError):
             for stray in await self._tester.unload_strays():
                 self._workspace.notify(f"unloaded {stray}, left over from this run")
-        with suppress(LMStrixError):
-            self._history.journal.end_run(self._run_id, ending)
 
     def _save(self, subject: Subject, result: ContextResult) -> None:
         # Earlier results go only once there is a new length to put in their place.

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from lmstrix.core.registry.places import place_here, place_of
 from lmstrix.core.registry.store import RegistryStore
 from lmstrix.ground.callbacks import in_caller
+from lmstrix.ground.deadline import Deadline, without_limit
 from lmstrix.ground.files import make_private
 from lmstrix.service.call_log import CallRecorder
 
@@ -42,7 +43,7 @@ class Workspace:
         self.notify: Callable[[str], None] = in_caller(notify) if notify is not None else _say_nothing
         self.call_log = CallRecorder(self.open_history, settings, self.notify)
         self._connection: Connection | None = None
-        self._connecting: asyncio.Lock | None = None  # made when first needed: commands without a server skip asyncio
+        self._turns: dict[str, asyncio.Lock] = {}  # made when first needed: commands without a server skip asyncio
 
     async def close(self) -> None:
         """Leave the server; stop an engine that was started for this workspace alone."""
@@ -102,23 +103,27 @@ class Workspace:
 
     # The server
 
-    async def connect(self) -> Connection:
+    def deadline(self, limit_s: float | None = None) -> Deadline:
+        """By when a call that begins now is to be done: within `limit_s`, else what the settings say."""
+        return Deadline(limit_s or self.settings.timeout_s)
+
+    async def connect(self, deadline: Deadline | None = None) -> Connection:
         """The server in use, with an engine of our own where none runs. Raises BackendUnavailableError."""
         from lmstrix.service.connection import connect
 
-        async with self._one_at_a_time():
+        async with (deadline or without_limit()).step("connecting to a server"), self.one_at_a_time("connect"):
             if self._connection is None:
                 self._connection = await connect(self.paths, self.settings, notify=self.notify)
                 self._remember(self._connection)
             return self._connection
 
-    async def connect_running(self) -> Connection:
+    async def connect_running(self, deadline: Deadline | None = None) -> Connection:
         """The server in use, or one that runs already: what is loaded there stays. Raises BackendUnavailableError."""
         from lmstrix.service.connection import connect_running
 
-        async with self._one_at_a_time():
+        async with (deadline or without_limit()).step("connecting to a server"), self.one_at_a_time("connect"):
             if self._connection is None:
-                self._connection = await connect_running(self.paths, self.settings)
+                self._connection = await connect_running(self.paths, self.settings, notify=self.notify)
                 self._remember(self._connection)
             return self._connection
 
@@ -135,13 +140,11 @@ class Workspace:
     def _remember(self, connection: Connection) -> None:
         self.last_used.write_place(self.settings.server, place_of(connection.server))
 
-    def _one_at_a_time(self) -> asyncio.Lock:
-        """Many answers may begin at once; only the first of them connects."""
-        if self._connecting is None:
-            import asyncio
+    def one_at_a_time(self, what: Literal["connect", "scan"]) -> asyncio.Lock:
+        """Many answers may begin at once; only the first of them connects, and scans."""
+        import asyncio
 
-            self._connecting = asyncio.Lock()
-        return self._connecting
+        return self._turns.setdefault(what, asyncio.Lock())
 
     @property
     def models_dir(self) -> Path:

@@ -16,6 +16,8 @@ from lmstrix.core.answers.acting import Transcript, act, tool_of, tools_of
 from lmstrix.core.answers.inference import Acquired, InferenceManager, InferenceOptions, PlannedAnswer, Prepared
 from lmstrix.core.answers.load_policy import ContextChoice
 from lmstrix.core.registry.records import ModelRecord
+from lmstrix.ground.deadline import Deadline, without_limit
+from lmstrix.ground.errors import TimeLimitError
 from lmstrix.ground.types import (
     Finished,
     GenerationRequest,
@@ -136,7 +138,13 @@ class Playing:
         )
 
 
-async def play(backend: Playing, *, max_rounds: int = 10) -> tuple[list[ToolAnswered], Transcript]:
+async def sleep_long() -> None:
+    await asyncio.sleep(60)
+
+
+async def play(
+    backend: Playing, *, max_rounds: int = 10, deadline: Deadline | None = None
+) -> tuple[list[ToolAnswered], Transcript]:
     instance = LoadedModel(
         instance_id="i",
         instance_reference="r",
@@ -155,8 +163,9 @@ async def play(backend: Playing, *, max_rounds: int = 10) -> tuple[list[ToolAnsw
             record=ModelRecord("m", {}),
             request=GenerationRequest(messages=(Message(role="user", text="go"),)),
             options=InferenceOptions(),
+            deadline=deadline or without_limit(),
         ),
-        tools=tools_of([add, divide, describe]),
+        tools=tools_of([add, divide, describe, sleep_long]),
         max_rounds=max_rounds,
         transcript=transcript,
     )
@@ -202,6 +211,11 @@ async def test_the_model_is_told_what_went_wrong(wrong: ToolCall, told: str) -> 
     assert answered.text.startswith(told)
     assert transcript.messages[1].text == answered.text
     assert transcript.messages[2].text == "sorry"
+
+
+async def test_the_time_of_the_call_ends_its_tools_too_and_is_no_failure_of_theirs() -> None:
+    with pytest.raises(TimeLimitError, match="of running the tool sleep_long"):
+        await play(Playing([("", (call("sleep_long"),)), ("never", ())]), deadline=Deadline(0.2))
 
 
 async def test_too_many_rounds_end_it() -> None:

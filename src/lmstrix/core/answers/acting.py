@@ -13,13 +13,14 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, cast
 
 from lmstrix.ground.callbacks import run_in_caller
-from lmstrix.ground.errors import GenerationError, UsageError
+from lmstrix.ground.errors import GenerationError, TimeLimitError, UsageError
 from lmstrix.ground.types import Finished, Message, StreamEvent, ToolAnswered, ToolCall, ToolDefinition
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
 
     from lmstrix.core.answers.inference import InferenceManager, PlannedAnswer, Prepared
+    from lmstrix.ground.deadline import Deadline
 
 DEFAULT_ROUNDS = 10
 
@@ -126,7 +127,7 @@ async def act(
         said = Message(role="assistant", text=result.text, tool_calls=result.tool_calls)
         new = [said]
         if result.tool_calls:
-            async for answered in _answers(known, result.tool_calls):
+            async for answered in _answers(known, result.tool_calls, planned.deadline):
                 yield answered
                 new.append(Message(role="tool", text=answered.text, tool_call_id=answered.call.call_id))
         # Together, once all tools have answered: a transcript must not hold a call without its answer.
@@ -142,10 +143,15 @@ async def act(
     )
 
 
-async def _answers(known: dict[str, Tool], calls: Iterable[ToolCall]) -> AsyncIterator[ToolAnswered]:
+async def _answers(
+    known: dict[str, Tool], calls: Iterable[ToolCall], deadline: Deadline
+) -> AsyncIterator[ToolAnswered]:
     for call in calls:
         try:
-            text = _as_text(await _run(known, call))
+            async with deadline.step(f"running the tool {call.name}"):
+                text = _as_text(await _run(known, call))
+        except TimeLimitError:
+            raise  # the whole call's time, not a failure of the tool's
         except Exception as exc:  # noqa: BLE001 - whatever a tool fails with is the model's to know
             yield ToolAnswered(call=call, text=f"Error: {_reason(exc)}", failed=True)
         else:

@@ -7,20 +7,21 @@ really has; overflow policy is always stop-at-limit, so no text is dropped silen
 from __future__ import annotations
 
 import time
-from contextlib import aclosing, suppress
+from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from lmstrix.core.answers import load_policy
 from lmstrix.core.answers.load_policy import ContextChoice, Load, Reuse
 from lmstrix.core.answers.overlong import refuse_by_part, refuse_by_size
+from lmstrix.core.answers.shared_loads import SharedLoads
 from lmstrix.core.answers.streaming import StreamingManager, result_of
 from lmstrix.core.answers.truncation import truncated_by
 from lmstrix.core.registry.places import place_of
 from lmstrix.ground import log
 from lmstrix.ground.context_lengths import UNKNOWN_DECLARED_TOKENS
-from lmstrix.ground.errors import LMStrixError
-from lmstrix.ground.tasks import to_its_end
+from lmstrix.ground.deadline import Deadline, without_limit
+from lmstrix.ground.tasks import CLEAN_UP_S, within
 from lmstrix.ground.types import DEFAULT_LOAD, Deadlines, Finished, GenerationRequest, LoadConfig, LoadedModel, Message
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from lmstrix.ground.backend import LoadProgress, ModelBackend
     from lmstrix.ground.types import GenerationResult, StreamEvent
 
+FORGOTTEN_TTL_S = 300.0  # the default time to live; what is used is never idle for so long
 ROUGH_BYTES_PER_TOKEN = 3  # prose has about four; too high an estimate costs memory, too low a one loads too little
 ROUGH_TOKENS_PER_IMAGE = 1000  # Gemma 3 has 256 and LLaVA 1.5 576; Qwen2.5-VL has about 1,300 for a megapixel
 
@@ -52,11 +54,19 @@ class InferenceOptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlannedAnswer:
-    """A request worked out: which model, what to send, under which limits."""
+    """A request worked out: which model, what to send, under which limits.
+
+    Everything that is done for it, from loading to the last token, is to be done by its `deadline`.
+    """
 
     record: ModelRecord
     request: GenerationRequest
     options: InferenceOptions
+    deadline: Deadline = field(default_factory=without_limit)
+
+    def begun(self) -> PlannedAnswer:
+        """The same with its time beginning now, for what is planned long before it is asked."""
+        return replace(self, deadline=Deadline(self.options.deadlines.total_s))
 
     @property
     def needed_tokens(self) -> int:
@@ -92,10 +102,14 @@ class Prepared:
 
 
 class InferenceManager:
-    """Answers from one backend. An instance that is loaded here is named by the caller (`instance_id`)."""
+    """Answers from one backend. An instance that is loaded here is named by the caller (`instance_id`).
 
-    def __init__(self, backend: ModelBackend) -> None:
+    Managers with the same `loads` load no model twice at once, and unload nothing that another one uses.
+    """
+
+    def __init__(self, backend: ModelBackend, *, loads: SharedLoads | None = None) -> None:
         self._backend = backend
+        self._loads = loads or SharedLoads(backend)
         self._streaming = StreamingManager(backend)
 
     async def prepare(
@@ -122,8 +136,7 @@ class InferenceManager:
             return await self.fit(acquired, planned)
         except BaseException:
             # An instance loaded for a prompt that it cannot answer, or is not to any more, would only take memory.
-            with suppress(LMStrixError):  # what went wrong is told; that the server is gone as well tells no more
-                await to_its_end(self.release(acquired))
+            await within(CLEAN_UP_S, self.release(acquired, keep=self._loads.is_shared(acquired.instance)))
             raise
 
     async def acquire(
@@ -146,33 +159,50 @@ class InferenceManager:
             tested_is_limit=known is None or known.is_limit,
             needed_tokens=needed_tokens,
         )
+        wanted = replace(options.load, context_length=choice.context_length)
+        decision: Reuse | Load | None = None
+        load_s: float | None = None
+
         # Asked each time: what was loaded a moment ago may be unloaded, or loaded again at another context.
-        decision = load_policy.decide(
-            replace(options.load, context_length=choice.context_length),
-            await self._backend.list_loaded(),
-            model_key=record.model_key,
-            own_prefix=load_policy.OWN_PREFIX,
-            reload=options.reload,
-            needed_tokens=needed_tokens,
-        )
-        if isinstance(decision, Reuse):
+        async def find() -> LoadedModel | None:
+            nonlocal decision
+            loaded = await self._backend.list_loaded()
+            decision = load_policy.decide(
+                wanted,
+                loaded,
+                model_key=record.model_key,
+                own_prefix=load_policy.OWN_PREFIX,
+                reload=options.reload,
+                needed_tokens=needed_tokens,
+                in_use=self._loads.in_use,
+            )
+            if isinstance(decision, Load):
+                return None
             log.debug("reuses {}, context {}", decision.instance.instance_id, decision.instance.context_length)
-            return Acquired(instance=decision.instance, choice=choice, load_s=None)
-        if on_load is not None:
-            on_load(choice)
-        started = time.perf_counter()
-        instance = await self._load(record.model_key, decision, options, instance_id, on_progress)
-        load_s = time.perf_counter() - started
-        log.info("loaded {}, context {}, in {:.2f} s", record.model_key, instance.context_length, load_s)
+            return decision.instance
+
+        async def load() -> LoadedModel:
+            nonlocal load_s
+            assert isinstance(decision, Load)
+            if on_load is not None:
+                on_load(choice)
+            started = time.perf_counter()
+            loaded = await self._load(record.model_key, decision, options, instance_id, on_progress)
+            load_s = time.perf_counter() - started
+            log.info("loaded {}, context {}, in {:.2f} s", record.model_key, loaded.context_length, load_s)
+            return loaded
+
+        instance, _ = await self._loads.get(record.model_key, wanted, find=find, load=load, deadline=planned.deadline)
         return Acquired(instance=instance, choice=choice, load_s=load_s)
 
     async def fit(self, acquired: Acquired, planned: PlannedAnswer) -> Prepared:
         """Count a request on its instance. Raises ContextOverflowError when it and its answer cannot fit."""
         instance = acquired.instance
         refuse_by_size(planned.request, context_length=instance.context_length)
-        prompt_tokens = await count_prompt(
-            self._backend, instance.instance_id, planned.request, context_length=instance.context_length
-        )
+        async with planned.deadline.step("counting the prompt"):
+            prompt_tokens = await count_prompt(
+                self._backend, instance.instance_id, planned.request, context_length=instance.context_length
+            )
         limit = load_policy.output_limit(
             planned.options.out_ctx, context_length=instance.context_length, prompt_tokens=prompt_tokens
         )
@@ -187,6 +217,7 @@ class InferenceManager:
             instance.instance_id,
             _bounded(planned.request, prepared),
             deadlines=deadlines,
+            deadline=planned.deadline,
             model_key=instance.model_key,
         )
         async with aclosing(answer) as events:
@@ -197,10 +228,12 @@ class InferenceManager:
         """The answer, whole."""
         return await result_of(self.ask(prepared, planned))
 
-    async def release(self, acquired: Acquired) -> None:
-        """Unload an instance that was loaded for this call; one that was there before is never touched."""
-        if acquired.load_s is not None:
-            await self._backend.unload(acquired.instance.instance_id)
+    async def release(self, acquired: Acquired, *, keep: bool = False) -> None:
+        """Be done with an instance. Unless it is to be kept, one that was loaded for this call is unloaded.
+
+        An instance that was there before stays; one that others began to use meanwhile is unloaded by the last of them.
+        """
+        await self._loads.leave(acquired.instance, keep=keep or acquired.load_s is None)
 
     async def _load(
         self,
@@ -218,8 +251,8 @@ class InferenceManager:
             model_key,
             decision.config,
             instance_id=instance_id,
-            # A call that unloads when it is done needs no time to live, and 0 would mean "at once" to a server.
-            ttl_s=options.ttl_s or None,
+            # A call that unloads when it is done may be killed before; and 0 would mean "at once" to a server.
+            ttl_s=options.ttl_s if options.ttl_s != 0 else FORGOTTEN_TTL_S,
             deadlines=options.deadlines,
             on_progress=on_progress,
         )

@@ -14,11 +14,13 @@ from lmstrix.ground.errors import ContextOverflowError
 from lmstrix.ground.types import LoadConfig, LoadedModel
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Container, Sequence
 
 OWN_PREFIX = "lmstrix-infer-"  # what answers loaded for themselves, and may unload for each other
+ONCE_PREFIX = "lmstrix-once-"  # what answers loaded for themselves, and unload as soon as they are done
 TESTED_PREFIX = "lmstrix-test-"
-MEASURED_PREFIXES = (TESTED_PREFIX, "lmstrix-bench-")  # an instance that is being measured must not answer others
+# An instance that is being measured must not answer others, and one that is unloaded soon would leave them half-way.
+PRIVATE_PREFIXES = (ONCE_PREFIX, TESTED_PREFIX, "lmstrix-bench-")
 ContextSource = Literal["asked", "tested", "tested so far", "untested", "server default"]
 
 
@@ -84,10 +86,24 @@ def decide(
     own_prefix: str,
     reload: bool = False,
     needed_tokens: int = 0,
+    in_use: Container[str] = (),
 ) -> Reuse | Load:
-    """Reuse an instance whose context serves, else load. Special cache types or slots always get an own instance."""
-    same = [m for m in loaded if m.model_key == model_key and not m.instance_id.startswith(MEASURED_PREFIXES)]
-    ours = tuple(instance for instance in same if instance.instance_id.startswith(own_prefix))
+    """Reuse an instance whose context serves, else load. Special cache types or slots always get an own instance.
+
+    `in_use` are instances that the caller's own answers use now: they are not replaced, and may be shared even where
+    they are to be unloaded afterwards, because the last of those answers does that.
+    """
+    same = [
+        instance
+        for instance in loaded
+        if instance.model_key == model_key
+        and (instance.instance_id in in_use or not instance.instance_id.startswith(PRIVATE_PREFIXES))
+    ]
+    ours = tuple(
+        instance
+        for instance in same
+        if instance.instance_id.startswith(own_prefix) and instance.instance_id not in in_use
+    )
     # A listing does not tell an instance's cache types or slots, so a special one is never recognised.
     plain = wanted == LoadConfig(context_length=wanted.context_length)
     if plain and not reload:
@@ -97,6 +113,17 @@ def decide(
             # The smallest that serves: larger ones stay free for calls that need them.
             return Reuse(instance=min(fitting, key=lambda instance: instance.context_length))
     return Load(config=wanted, replaces=ours)
+
+
+def embedding_instance(
+    loaded: Sequence[LoadedModel], model_key: str, *, in_use: Container[str] = ()
+) -> LoadedModel | None:
+    """An instance to embed with; one that somebody else unloads soon is none."""
+    for instance in loaded:
+        private = instance.instance_id.startswith(PRIVATE_PREFIXES) and instance.instance_id not in in_use
+        if instance.model_key == model_key and instance.kind == "embedding" and not private:
+            return instance
+    return None
 
 
 def output_limit(asked: float | None, *, context_length: int, prompt_tokens: int) -> int:

@@ -15,6 +15,7 @@ from contextlib import aclosing
 from math import inf
 from typing import TYPE_CHECKING, Protocol, Self
 
+from lmstrix.ground.deadline import Deadline, without_limit
 from lmstrix.ground.errors import StreamStalledError
 from lmstrix.ground.types import Deadlines, Finished, Heartbeat, PromptProgress, TextDelta, ToolCallEvent
 
@@ -51,14 +52,19 @@ class StreamingManager:
         request: GenerationRequest,
         *,
         deadlines: Deadlines | None = None,
+        deadline: Deadline | None = None,
         model_key: str | None = None,
     ) -> AsyncGenerator[StreamEvent]:
         """Events of one prediction; the last is `Finished`. Leaving early cancels it on the server.
 
-        `model_key` names the model in messages, where that is not the instance's name. Raises StreamStalledError.
+        `deadline` is that of the call this prediction is the last step of. `model_key` names the model in messages,
+        where that is not the instance's name. Raises StreamStalledError.
         """
         clock = asyncio.get_running_loop().time
-        patience = Patience(deadlines or Deadlines(), clock())
+        whole = deadline or without_limit()
+        began_at = clock()
+        left_s = inf if whole.left_s is None else whole.left_s
+        patience = Patience(deadlines or Deadlines(), began_at, call_s=whole.limit_s, ends_at=began_at + left_s)
         alarm = _Alarm()
         text: list[str] = []
         try:
@@ -80,7 +86,7 @@ class StreamingManager:
             # The backend's own TimeoutError is not a deadline of ours.
             if not alarm.rang:
                 raise
-            raise _stalled(model_key or instance_id, patience, "".join(text)) from exc
+            raise _stalled(model_key or instance_id, patience, whole, "".join(text)) from exc
         finally:
             alarm.close()
 
@@ -105,11 +111,12 @@ async def result_of(answer: AsyncGenerator[StreamEvent]) -> GenerationResult:
     raise AssertionError("a stream ends with Finished, or raises")
 
 
-def _stalled(model: str, patience: Patience, text: str) -> StreamStalledError:
+def _stalled(model: str, patience: Patience, whole: Deadline, text: str) -> StreamStalledError:
     stage, waited_s = patience.stage()
+    earlier = whole.earlier() if stage == "total" else ""
     return StreamStalledError(
-        f"{model} {_NOT_DONE[stage]} within {waited_s:g} s; the answer was cancelled; raise the timeout, or look "
-        "whether the server is busy",
+        f"{model} {_NOT_DONE[stage]} within {waited_s:g} s{f' ({earlier})' if earlier else ''}; the answer was "
+        "cancelled; raise the timeout, or look whether the server is busy",
         stage=stage,
         waited_s=waited_s,
         partial_text=text,
@@ -118,9 +125,12 @@ def _stalled(model: str, patience: Patience, text: str) -> StreamStalledError:
 
 
 class Patience:
-    """Until when to wait for the next event. Pure; moments are those of one monotonic clock, handed in."""
+    """Until when to wait for the next event. Pure; moments are those of one monotonic clock, handed in.
 
-    def __init__(self, limits: Deadlines, at: float) -> None:
+    `ends_at` is when the whole call is over, of which `call_s` were given to it.
+    """
+
+    def __init__(self, limits: Deadlines, at: float, *, call_s: float | None = None, ends_at: float = inf) -> None:
         self._asked_at = self._heard_at = self._advanced_at = self._piece_at = at
         self._generating = False
         self._ratio = -1.0
@@ -128,6 +138,9 @@ class Patience:
             inf if limit_s is None else limit_s
             for limit_s in (limits.first_token_s, limits.between_tokens_s, limits.silence_s, limits.total_s)
         )
+        self._total_from = at
+        if call_s is not None and ends_at < at + self._total_s:
+            self._total_s, self._total_from = call_s, ends_at - call_s
 
     def note(self, event: StreamEvent, at: float) -> None:
         """Something came."""
@@ -151,12 +164,12 @@ class Patience:
     def until(self) -> float:
         """When waiting is over; infinity for never."""
         piece_until = self._piece_at + self._between_s if self._generating else self._asked_at + self._first_s
-        return min(piece_until, self._advanced_at + self._silence_s, self._asked_at + self._total_s)
+        return min(piece_until, self._advanced_at + self._silence_s, self._total_from + self._total_s)
 
     def stage(self) -> tuple[str, float]:
         """Which deadline is the nearest one, and its seconds."""
         stages = (
-            ("total", self._total_s, self._asked_at),
+            ("total", self._total_s, self._total_from),
             ("silence", self._silence_s, self._advanced_at),
             ("between tokens", self._between_s, self._piece_at)
             if self._generating
