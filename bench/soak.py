@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import random
 import resource
 import shutil
@@ -225,6 +226,7 @@ def models_folder(folder: Path) -> Iterator[Path]:
 def main(words: list[str]) -> int:
     """Run it; the exit code is 1 where anything was lost, leaked or kept waiting."""
     seconds = float(words[0]) if words else SECONDS
+    logging.disable(logging.CRITICAL)  # the SDK tells of each piece that comes after an answer was broken off
     with tempfile.TemporaryDirectory(prefix="lmstrix-soak-") as name:
         folder = Path(name)
         models = folder / "models"

@@ -214,3 +214,12 @@ def test_interrupting_cancels_on_the_server(engine: EmbeddedEngine) -> None:
     code, _, err = finish(running)
     assert (code, err.splitlines()[-1]) == (130, "lmstrix: interrupted")
     assert loaded_on(engine.address) == []
+
+
+def test_the_only_model_there_is_need_not_be_named(cli: Callable[..., Ran], engine: EmbeddedEngine, home: Path) -> None:
+    cli("scan", "--quiet").ok()
+    cli("infer", "2+3=").failed(2, "which model?")  # there are two that generate text
+    registry = json.loads((home / "lmstrix.json").read_text(encoding="utf-8"))
+    registry["models"] = {path: raw for path, raw in registry["models"].items() if "scripted" in path}
+    (home / "lmstrix.json").write_text(json.dumps(registry), encoding="utf-8")
+    assert cli("infer", "2+3=").ok().out == "5\n"

@@ -166,7 +166,7 @@ def run_engine(
     # Read by now; the processes of the models have no business with it.
     os.environ.pop(TOKEN_VARIABLE, None)
     home.mkdir(mode=0o700, parents=True, exist_ok=True)
-    lock = FileLock(home / _LOCK_FILE, timeout=0)
+    lock = FileLock(home / _LOCK_FILE, timeout=0, mode=PRIVATE)
     try:
         lock.acquire()
     except Timeout:

@@ -21,7 +21,7 @@ from lmstrix.ground.errors import LMStrixError, UsageError
 from lmstrix.ground.tasks import CLEAN_UP_S, to_its_end, within
 from lmstrix.ground.types import Deadlines, Finished, GenerationRequest, TextDelta
 from lmstrix.loaders.images import check_image_file
-from lmstrix.service.finding import known_models
+from lmstrix.service.finding import chosen_model
 from lmstrix.service.workspace import new_run_id
 
 if TYPE_CHECKING:
@@ -161,11 +161,8 @@ def announce(workspace: Workspace, record: ModelRecord) -> Callable[[ContextChoi
 async def _planned(workspace: Workspace, asked: InferRequest, deadline: Deadline) -> PlannedAnswer:
     if not asked.messages and not asked.prompt.strip():
         raise UsageError("the prompt is empty; write a question (or - to read it from stdin)")
-    model = asked.model or await asyncio.to_thread(workspace.last_used.read)
-    if model is None:
-        raise UsageError("which model? give -m MODEL (lmstrix list shows them)")
     async with deadline.step("reading the registry"):
-        record = (await known_models(workspace)).find(model)
+        record = await chosen_model(workspace, asked.model)
     return plan_answer(workspace.settings, asked, record, deadline=deadline)
 
 

@@ -12,7 +12,7 @@ from lmstrix.core.answers.question_history import QuestionHistory
 from lmstrix.ground.context_lengths import UNKNOWN_DECLARED_TOKENS
 from lmstrix.ground.errors import ModelNotFoundError
 from lmstrix.service.answering import Watch, answer
-from lmstrix.service.finding import known_models
+from lmstrix.service.finding import known_models, only_model
 
 if TYPE_CHECKING:
     from lmstrix.core.answers.request import InferRequest
@@ -56,12 +56,13 @@ async def chat(
 def _describe(workspace: Workspace, request: InferRequest, model: str | None) -> ChatModel | None:
     """What will be asked, and at which context; None where no model was ever chosen."""
     named = model or workspace.last_used.read()
-    if named is None:
-        return None
     try:
-        record = workspace.find(named)
+        record = workspace.find(named) if named is not None else only_model(workspace.registry())
     except ModelNotFoundError:
-        return ChatModel(model_key=named, context=None)  # the first question says so, with names that are like it
+        # The first question says so, with names that are like it.
+        return ChatModel(model_key=named, context=None) if named is not None else None
+    if record is None:
+        return None
     known = record.best_result
     choice = choose_context(
         request.in_ctx,

@@ -13,10 +13,10 @@ from lmstrix.core.answers.overlong import refuse_by_size
 from lmstrix.core.answers.request import DryRun
 from lmstrix.core.answers.tokens import PromptLine, TokenCount, estimate_tokens, learn_line
 from lmstrix.ground.context_lengths import UNKNOWN_DECLARED_TOKENS
-from lmstrix.ground.errors import BackendUnavailableError, ContextOverflowError, HistoryError, LMStrixError
+from lmstrix.ground.errors import BackendUnavailableError, ContextOverflowError, HistoryError, LMStrixError, UsageError
 from lmstrix.ground.text import one_line
 from lmstrix.service.answering import check_images, generation_request
-from lmstrix.service.finding import known_models
+from lmstrix.service.finding import chosen_model
 
 if TYPE_CHECKING:
     from lmstrix.core.answers.request import InferRequest
@@ -74,17 +74,16 @@ async def dry_run(workspace: Workspace, asked: InferRequest) -> DryRun:
 
 async def _record(workspace: Workspace, model: str | None) -> tuple[ModelRecord | None, str | None]:
     """The model that would be asked, or why there is none."""
-    named = model or workspace.last_used.read()
-    if named is None:
-        return None, "no model is named (-m MODEL)"
     try:
-        return (await known_models(workspace)).find(named), None
+        return await chosen_model(workspace, model), None
     except BackendUnavailableError:
         return None, "no model is known, and no server answers"
+    except UsageError:
+        return None, "no model is named (-m MODEL)"
     except LMStrixError:
         if model is not None:
             raise
-        return None, f"{named}, the model used last, is gone"
+        return None, "the model used last is gone"
 
 
 async def _count_loaded(workspace: Workspace, record: ModelRecord, request: GenerationRequest) -> TokenCount:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from lmstrix.ground.errors import UsageError
+
 if TYPE_CHECKING:
+    from lmstrix.core.registry.records import ModelRecord
     from lmstrix.core.registry.registry import ModelRegistry
     from lmstrix.service.workspace import Workspace
 
@@ -26,3 +29,23 @@ async def known_models(workspace: Workspace) -> ModelRegistry:
         workspace.notify("the registry is empty; scanning")
         await scan(workspace)
         return await asyncio.to_thread(workspace.registry)
+
+
+async def chosen_model(workspace: Workspace, named: str | None) -> ModelRecord:
+    """The model that is named, else the one used last, else the only one there is. Raises where that leaves none."""
+    import asyncio
+
+    name = named or await asyncio.to_thread(workspace.last_used.read)
+    registry = await known_models(workspace)
+    if name is not None:
+        return registry.find(name)
+    only = only_model(registry)
+    if only is None:
+        raise UsageError("which model? give -m MODEL (lmstrix list shows them)")
+    return only
+
+
+def only_model(registry: ModelRegistry) -> ModelRecord | None:
+    """The model that generates text, where there is just one."""
+    models = [record for record in registry if record.kind == "llm" and not record.is_missing]
+    return models[0] if len(models) == 1 else None
