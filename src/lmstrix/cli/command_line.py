@@ -62,7 +62,8 @@ class CommandLine:
             notify=self.console.note,
         )
         log.keep_secret(settings.api_token)
-        log.debug("settings: server {}, answers within {} s", settings.server, settings.timeout_s)
+        limit = "no time limit" if settings.timeout_s is None else f"a time limit of {settings.timeout_s:g} s"
+        log.debug("settings: server {}, {}", settings.server, limit)
         return settings
 
     def excuse_settings(self) -> SettingsError | None:

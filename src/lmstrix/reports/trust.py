@@ -38,7 +38,7 @@ def show_trusted_folders(console: Console, folders: Sequence[TrustedFolder]) -> 
     if console.json:
         console.result("trust", {"folders": [{"folder": str(f.folder), "is_current": f.is_current} for f in folders]})
     elif folders:
-        rows = [(str(f.folder), "count" if f.is_current else "changed or gone, so left out") for f in folders]
+        rows = [(str(f.folder), "taken" if f.is_current else "changed or gone, so left out") for f in folders]
         console.table(_COLUMNS, rows)
     else:
         console.note("no folder is trusted")
