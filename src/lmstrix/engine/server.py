@@ -21,7 +21,7 @@ from aiohttp import web
 from lmstrix.engine import access
 from lmstrix.engine.catalog import Catalog, CatalogProblem
 from lmstrix.engine.faults import EngineFault
-from lmstrix.engine.identity import PACKAGE
+from lmstrix.engine.identity import ENGINE_NAME, PACKAGE, llama_version
 from lmstrix.engine.options import EngineOptions, host_and_port
 from lmstrix.engine.pool import InstancePool
 from lmstrix.engine.protocol.endpoints import namespaces
@@ -232,7 +232,9 @@ class EngineServer:
         return web.json_response({"lmstudio": True})
 
     async def _tell_status(self, _request: web.Request) -> web.Response:
-        return web.json_response({"package": PACKAGE, "version": __version__})
+        return web.json_response(
+            {"package": PACKAGE, "version": __version__, "runtime": f"{ENGINE_NAME} of xllamacpp {llama_version()}"}
+        )
 
     async def _refuse_path(self, request: web.Request) -> web.Response:
         text = f"Unexpected endpoint or method. ({request.method} {request.path})"

@@ -28,6 +28,12 @@ _COUNTED_BY = {
     "earlier prompts": "what earlier prompts to this model took",
     "bytes": "four bytes a token",
 }
+_SERVER_FIGURES = (
+    "server_ttft_s",
+    "server_total_s",
+    "server_prefill_tokens_per_second",
+    "server_decode_tokens_per_second",
+)
 _ADVICE_COLUMNS = (
     Column(title="MODEL", shrink=True, keep=12),
     Column(title="SCORE", right=True),
@@ -162,7 +168,7 @@ def _show_statistics(console: Console, result: GenerationResult) -> None:
 def answer_json(result: GenerationResult) -> dict[str, Any]:
     """An answer as `infer --json` and `chat --json` show it."""
     # The engine's own times are left out: ours say what the caller waited, and two of each would be confused.
-    stats = json_form(result.stats, without=("server_ttft_s", "server_total_s", "stop_string"))
+    stats = json_form(result.stats, without=(*_SERVER_FIGURES, "stop_string"))
     return {
         "model_key": result.model_key,
         "instance_id": result.instance_id,

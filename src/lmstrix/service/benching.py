@@ -12,7 +12,7 @@ from lmstrix.core.benchmark.records import BenchReport, BenchRequest, BenchTarge
 from lmstrix.core.benchmark.runner import Bench
 from lmstrix.core.benchmark.saved import find_unfinished
 from lmstrix.core.registry.places import place_of
-from lmstrix.ground.addresses import host_name, is_local
+from lmstrix.ground.addresses import host_of, is_local
 from lmstrix.ground.errors import GgufError, ModelNotFoundError, UsageError
 from lmstrix.ground.model_names import parse_shard
 from lmstrix.loaders.gguf import read_header
@@ -87,7 +87,7 @@ class Benchmarking:
                 session=self._session(history, targets) if options.resume else None,
                 history=history.benches,
                 power_sources=None if options.power else (),
-                host=host_name(),
+                host=host_of(server.address),
                 on_event=self._on_event,
             )
             report = await self._bench.run()
@@ -166,6 +166,7 @@ def _target(record: ModelRecord, models_dir: Path | None) -> BenchTarget:
         model_key=record.model_key,
         path=record.path,
         size_bytes=record.size_bytes,
+        quantization=record.quantization,
         max_context_length=record.max_context_length,
         tested_context_length=record.tested_context_length,
         tested_is_limit=known is None or known.is_limit,
