@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Sequence
     from pathlib import Path
 
+    from lmstrix.api.openai import OfferedModel
     from lmstrix.core.benchmark.events import BenchEvent
     from lmstrix.core.history import History
     from lmstrix.core.registry.records import ModelRecord
@@ -148,15 +149,23 @@ async def _openai(
 
     backend = AsyncOpenAIBackend(workspace.settings.server, api_key=workspace.settings.api_token)
     stack.push_async_callback(backend.close)
-    names = await backend.list_models()
-    unknown = [model for model in models if model not in names]
+    offered = {model.name: model for model in await backend.offered_models()}
+    unknown = [model for model in models if model not in offered]
     if unknown:
         raise ModelNotFoundError(
-            f"{workspace.settings.server} does not offer {unknown[0]!r}; it has: {', '.join(names) or 'no model'}",
+            f"{workspace.settings.server} does not offer {unknown[0]!r}; it has: {', '.join(offered) or 'no model'}",
             model_key=unknown[0],
         )
-    server = BenchServer(streams=backend, loads=None, engine="openai", address=backend.address)
-    return server, [BenchTarget(model_key=name, path=name) for name in models or names]
+    server = BenchServer(
+        streams=backend, loads=None, engine="openai", address=backend.address, runtime=await backend.runtime()
+    )
+    return server, [_offered(offered[name]) for name in models or offered]
+
+
+def _offered(model: OfferedModel) -> BenchTarget:
+    return BenchTarget(
+        model_key=model.name, path=model.name, size_bytes=model.size_bytes, quantization=model.quantization
+    )
 
 
 def _target(record: ModelRecord, models_dir: Path | None) -> BenchTarget:
