@@ -82,7 +82,14 @@ def test_bench_shows_a_table_and_tells_what_was_skipped(cli: Cli, engine: Embedd
     assert TINY in done.out
     assert f"report: {tmp_path / 'r' / 'index.html'}" in done.err
     assert "energy was not measured" in done.err
-    for fact in ("machine ", "processor ", "main memory ", "load while measuring engine ", "lmstrix ", "llama.cpp "):
+    for fact in (
+        "machine: ",
+        "processor: ",
+        "main memory: ",
+        "load while measuring: engine ",
+        "lmstrix: ",
+        "llama.cpp ",
+    ):
         assert fact in done.err
     assert "beside the server's own clock: " in done.err
     text = cli("bench", "report", str(tmp_path / "r"), "--format", "md").ok()

@@ -95,6 +95,18 @@ def test_a_server_without_figures_is_not_judged(nothing: float | None) -> None:
     assert agreements_of(runs_of(silent), is_remote=False) == ()
 
 
+def test_one_starved_request_is_marked_though_the_medians_agree() -> None:
+    """A client that was not let run for a moment gets the answer in one heap, which looks fast."""
+    starved = replace(QUIET, ttft_s=0.7, decode_tokens_per_second=135.0)
+    found = agreements_of(runs_of(QUIET, QUIET, starved), is_remote=False)
+    assert found[0].off_ratio == pytest.approx(0.001)
+    assert [(one.requests, one.apart) for one in found] == [(3, 1), (3, 0), (3, 1)]
+    assert [mark.text for mark in marks_of_cell((), found)] == [
+        "the first token came after 700.0 ms, by the server's own clock 500.0 ms (1 of 3 requests are apart)",
+        "decode ran at 135.0 tokens/s, by the server's own clock at 50.5 (1 of 3 requests are apart)",
+    ]
+
+
 def test_requests_at_a_time_are_held_against_by_their_decode_rate_alone() -> None:
     (run,) = runs_of(QUIET)
     found = agreements_of((replace(run, requests=(QUIET, QUIET)),), is_remote=False)

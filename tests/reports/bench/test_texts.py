@@ -109,7 +109,7 @@ def test_every_format_says_where_it_was_measured() -> None:
         "64.0 GiB",
         "NVIDIA RTX 4090, 24.0 GiB, driver 550.54.14",
         "Linux 6.1.0",
-        "load average 0.31, 0.24, 0.20",
+        "load average 0.31 0.24 0.20",
         "engine 7.90 cores, other programs 0.04",
         "xllamacpp 2026.5.1",
         "2.1.0, Python 3.12.4",
@@ -139,9 +139,9 @@ def test_the_servers_clock_stands_beside_ours() -> None:
     assert "135 / 50.0 (+170.0%)" in to_markdown(found)
     assert "135 / 50.0 (+170.0%)" in unescape(render_page(found))
     (row,) = clock_rows(BenchView(found))
-    assert [figure.agrees for figure in row.figures] == [True, True, False]
+    assert [figure.apart for figure in row.figures] == ["", "", "6 of 6 apart"]
     assert "doubtful" in render_page(found)
-    assert "1 of 3 figures do not agree" in clocks_in_short(BenchView(found))
+    assert "1 of 3 figures are apart in some requests" in clocks_in_short(BenchView(found))
     assert "135 against 50.0" in clocks_in_short(BenchView(found))
     rows = list(csv.DictReader(io.StringIO(to_csv(found))))
     assert {row["server_decode_tokens_per_second"] for row in rows} == {"50.0"}

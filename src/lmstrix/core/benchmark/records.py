@@ -178,16 +178,24 @@ class LoadRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Agreement:
-    """One figure by our clock and the server's, as medians of the runs with both. `off_ratio` 0.05: ours is 5 % more.
+    """One figure by our clock and the server's, as medians of the requests with both.
 
-    `agrees`: apart by no more than the way between client and server costs.
+    `off_ratio` 0.05: ours is 5 % more. `apart` counts the requests whose two figures differ by more than the way
+    between client and server costs; `worst_ours` and `worst_server` are those of the one farthest apart.
     """
 
     figure: ClockedFigure
     ours: float
     server: float
     off_ratio: float
-    agrees: bool
+    requests: int
+    apart: int
+    worst_ours: float
+    worst_server: float
+
+    @property
+    def agrees(self) -> bool:
+        return self.apart == 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

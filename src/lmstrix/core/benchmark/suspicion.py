@@ -72,14 +72,13 @@ def _busy_machine(runs: Sequence[RunRecord]) -> Mark | None:
 
 
 def _disagreement(one: Agreement) -> Mark:
+    ours, server = one.worst_ours, one.worst_server
     if one.figure == "ttft_s":
-        text = (
-            f"the first token came after {one.ours * 1e3:,.1f} ms, by the server's own clock {one.server * 1e3:,.1f} ms"
-        )
+        text = f"the first token came after {ours * 1e3:,.1f} ms, by the server's own clock {server * 1e3:,.1f} ms"
     else:
         what = "decode" if one.figure == "decode_tokens_per_second" else "prefill"
-        text = f"{what} ran at {one.ours:,.1f} tokens/s, by the server's own clock at {one.server:,.1f}"
-    return Mark(kind="server's clock", text=text)
+        text = f"{what} ran at {ours:,.1f} tokens/s, by the server's own clock at {server:,.1f}"
+    return Mark(kind="server's clock", text=f"{text} ({one.apart} of {one.requests} requests are apart)")
 
 
 def _one_piece(figures: RequestFigures) -> Mark | None:

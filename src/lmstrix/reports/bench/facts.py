@@ -30,7 +30,7 @@ def place_facts(report: BenchReport) -> list[Fact]:
     facts += [
         ("Load while measuring", load_while_measuring([run for cell in report.cells for run in cell.runs])),
         ("Memory bandwidth", f"{bandwidth / 1e9:,.1f} GB/s measured" if bandwidth else ""),
-        ("Server", " ".join(part for part in (report.server, report.server_version) if part)),
+        ("Server", ", version ".join(part for part in (report.server, report.server_version) if part)),
     ]
     if environment is not None:
         facts += _versions(environment)
@@ -68,8 +68,8 @@ def _load_before(machine: Machine) -> str:
     if machine.others_cores is not None:
         parts.append(f"other programs {machine.others_cores:.2f} cores")
     if machine.load_average is not None:
-        parts.append(f"load average {', '.join(f'{value:.2f}' for value in machine.load_average)}")
-    return "; ".join(parts)
+        parts.append(f"load average {' '.join(f'{value:.2f}' for value in machine.load_average)}")
+    return ", ".join(parts)
 
 
 def load_while_measuring(runs: Sequence[RunRecord]) -> str:

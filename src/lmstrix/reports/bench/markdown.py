@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from lmstrix.reports.bench.clocks import ABOUT, COLUMNS, NO_CLOCK, ClockCell, clock_rows
+from lmstrix.reports.bench.clocks import ABOUT, COLUMNS, NO_CLOCK, clock_rows
 from lmstrix.reports.bench.facts import place_facts
 from lmstrix.reports.bench.view import BenchView, CellView
 from lmstrix.reports.table import clean
@@ -81,14 +81,17 @@ def _clocks(view: BenchView) -> list[str]:
     if not rows:
         return [f"Server's own clock: {NO_CLOCK}.", ""]
     lines = [
-        _row([row.cell.model_key, row.cell.tier, str(row.cell.result.cell.concurrency), *map(_clock_text, row.figures)])
+        _row(
+            [
+                row.cell.model_key,
+                row.cell.tier,
+                str(row.cell.result.cell.concurrency),
+                *(figure.whole for figure in row.figures),
+            ]
+        )
         for row in rows
     ]
     return ["Beside the server's own clock:", "", *_table(COLUMNS), *lines, "", ABOUT, ""]
-
-
-def _clock_text(cell: ClockCell) -> str:
-    return cell.text if cell.agrees else f"{cell.text}, apart"
 
 
 def _doubts(cells: Sequence[CellView]) -> list[str]:

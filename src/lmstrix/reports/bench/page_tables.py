@@ -115,7 +115,7 @@ def clock_row(view: BenchView, row: ClockRow) -> dict[str, Any]:
     return {
         "key": row.cell.model_key,
         "places": [row.cell.tier, *several],
-        "figures": [{"text": figure.text, "agrees": figure.agrees} for figure in row.figures],
+        "figures": [{"text": figure.text, "apart": figure.apart} for figure in row.figures],
     }
 
 

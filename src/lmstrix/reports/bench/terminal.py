@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from lmstrix.reports.bench.clocks import COLUMNS, clock_rows, clocks_in_short
+from lmstrix.reports.bench.clocks import COLUMNS, ClockRow, clock_rows, clocks_in_short
 from lmstrix.reports.bench.facts import place_facts
 from lmstrix.reports.bench.view import (
     DECODE,
@@ -173,16 +173,19 @@ def _show_place(console: Console, view: BenchView) -> None:
     """Where it was measured, and how far the server's own clock is apart; with --verbose for each cell."""
     facts = dict(place_facts(view.report))
     for names in _PLACE_LINES:
-        parts = [f"{name.lower()} {facts[name]}" for name in names if name in facts]
+        parts = [f"{name.lower()}: {facts[name]}" for name in names if name in facts]
         if parts:
             console.note(clean("; ".join(parts)))
     rows = clock_rows(view)
     if console.verbose and rows:
-        texts = [[figure.text if figure.agrees else f"{figure.text}, apart" for figure in row.figures] for row in rows]
-        places = [(row.cell.model_key, row.cell.tier, str(row.cell.result.cell.concurrency)) for row in rows]
-        console.table(_CLOCK_COLUMNS, [(*place, *text) for place, text in zip(places, texts, strict=True)])
+        console.table(_CLOCK_COLUMNS, [_clock_row(row) for row in rows])
     else:
         console.note(clocks_in_short(view))
+
+
+def _clock_row(row: ClockRow) -> tuple[str, ...]:
+    at_a_time = str(row.cell.result.cell.concurrency)
+    return (row.cell.model_key, row.cell.tier, at_a_time, *(figure.whole for figure in row.figures))
 
 
 def _result_row(cell: CellView) -> tuple[str, ...]:
