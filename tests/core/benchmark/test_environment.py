@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import socket
 import subprocess
 import sys
@@ -12,8 +13,11 @@ from typing import TYPE_CHECKING
 import psutil
 import pytest
 
-from lmstrix.core.benchmark.environment import linux_cpu, read_environment
+from lmstrix.core.benchmark import environment
+from lmstrix.core.benchmark.environment import linux_cpu, read_environment, read_machine
 from lmstrix.core.benchmark.machine_load import CpuReading, busy_seconds, read_cpu, use_between
+from lmstrix.core.memory.cards import GpuMemory
+from lmstrix.core.memory.host import HostMemory
 from lmstrix.ground.version import __version__
 
 if TYPE_CHECKING:
@@ -38,6 +42,22 @@ def test_of_a_remote_machine_nothing_is_told() -> None:
     assert found.machine is None
     assert "192.0.2.1" in found.unknown
     assert "cannot be read" in found.unknown
+
+
+def test_cards_are_told_with_their_drivers(monkeypatch: pytest.MonkeyPatch) -> None:
+    memory = HostMemory(
+        total_bytes=2**36,
+        available_bytes=2**35,
+        gpus=(GpuMemory(name="NVIDIA H200", total_bytes=2**37, free_bytes=2**36),),
+        unreadable_gpus=("Intel card1",),
+    )
+    monkeypatch.setattr(environment, "read_host_memory", lambda: memory)
+    monkeypatch.setattr(environment, "command_output", lambda *_command: "550.54.14\n550.54.14\n")
+    monkeypatch.setattr(environment, "_text", lambda _path: "")
+    nvidia, intel = read_machine(9).graphics
+    assert (nvidia.name, nvidia.memory_bytes, nvidia.driver) == ("NVIDIA H200", 2**37, "550.54.14")
+    assert (intel.name, intel.memory_bytes) == ("Intel card1", None)
+    assert intel.driver == f"{platform.system()} {platform.release()}"
 
 
 @pytest.mark.parametrize(

@@ -122,6 +122,11 @@ async def test_it_fits_and_reads_in_both_schemes(browser: Browser, fleet_page: P
             await tab.prefer(scheme)
             await open_page(tab, fleet_page)
             assert await tab.run("document.documentElement.scrollWidth") <= width
+            heights = await tab.run(
+                "[...document.querySelectorAll('#table tbody tr, .matrix tbody tr, .clocks tbody tr')]"
+                ".map((row) => row.offsetHeight)"
+            )
+            assert max(heights) < 100, "names are not broken letter by letter"
             papers.append(await tab.run("getComputedStyle(document.body).backgroundColor"))
             contrast = await tab.run(
                 "(() => { const light = (c) => { const v = c.match(/[\\d.]+/g).slice(0, 3).map((x) => x / 255)"

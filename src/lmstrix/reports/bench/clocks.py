@@ -42,7 +42,7 @@ def clock_rows(view: BenchView) -> list[ClockRow]:
     """Every cell for which the server has told a time of its own."""
     rows = []
     for cell in view.cells:
-        known = {one.figure: one for one in cell.result.agreements}
+        known: dict[str, Agreement] = {one.figure: one for one in cell.result.agreements}
         if known:
             rows.append(ClockRow(cell, tuple(_cell(metric, known.get(metric.name)) for metric in _FIGURES)))
     return rows
