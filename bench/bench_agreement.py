@@ -3,10 +3,10 @@
     python -m bench.bench_agreement [runs]
 
 The benchmark measures at the client; llama.cpp measures inside. Two servers are asked the same way: the embedded
-engine, whose log carries llama.cpp's figures, and llama.cpp's own HTTP server, which sends them with each answer. A
-difference is what the way in between costs, or an error of the benchmark. The model makes about a thousand tokens per
-second, so that this way does not outweigh it. A busy machine delays the client more than llama.cpp, so the calmest run
-is judged. Budgets: 3 % for each figure; the first millisecond before the first token is the way itself, and is free.
+engine and llama.cpp's own HTTP server, both of which send llama.cpp's figures with each answer. A difference is what
+the way in between costs, or an error of the benchmark. The model makes about a thousand tokens per second, so that
+this way does not outweigh it. A busy machine delays the client more than llama.cpp, so the calmest run is judged.
+Budgets: 3 % for each figure; the first millisecond before the first token is the way itself, and is free.
 """
 
 from __future__ import annotations
@@ -37,7 +37,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from lmstrix.core.benchmark.records import BenchReport, RequestFigures
-    from lmstrix.engine.records import LogEvent
 
 BUDGET_RATIO = 0.03
 FREE_S = 0.001
@@ -98,24 +97,16 @@ def requests_of(
 
 
 def embedded(runs: int) -> list[Pair]:
-    """The embedded engine, beside the figures of its log."""
-    log: list[LogEvent] = []
+    """The embedded engine, which passes llama.cpp's figures on."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / PATH
         file.parent.mkdir(parents=True)
         shutil.copy(model_file(), file)
-        with EmbeddedEngine(Path(folder), memory_limit=2**30, on_log=log.append) as engine:
+        with EmbeddedEngine(Path(folder), memory_limit=2**30) as engine:
             backend = AsyncLMStudioBackend(ServerInfo(address=engine.address, engine="embedded"))
             target = BenchTarget(model_key="slow", path=PATH, tested_context_length=CONTEXT_LENGTH, files=(str(file),))
             ours = requests_of(backend, BenchServer.of(backend), target, runs)
-    # Requests that only measure the way to the server are logged too; they answer with one token.
-    theirs = [line.stats for line in log if line.stats is not None and (line.stats.predicted_tokens or 0) > 100]
-    pairs = []
-    for figures, stats in zip(ours, theirs, strict=True):
-        assert stats.prompt_tokens is not None
-        assert stats.prefill_tokens_per_second is not None
-        pairs.append(pair(figures, stats.prompt_tokens / stats.prefill_tokens_per_second, stats.tokens_per_second))
-    return pairs
+    return [pair(figures) for figures in ours]
 
 
 def llama_server(runs: int) -> list[Pair]:
@@ -124,20 +115,22 @@ def llama_server(runs: int) -> list[Pair]:
         backend = AsyncOpenAIBackend(url)
         server = BenchServer(streams=backend, loads=None, engine="openai", address=backend.address)
         ours = requests_of(backend, server, BenchTarget(model_key="model", path="model"), runs)
-    pairs = []
-    for figures in ours:
-        assert figures.server_ttft_s is not None
-        assert figures.server_total_s is not None
-        decode_s = figures.server_total_s - figures.server_ttft_s
-        pairs.append(pair(figures, figures.server_ttft_s, MAX_TOKENS / decode_s))
-    return pairs
+    return [pair(figures) for figures in ours]
 
 
-def pair(figures: RequestFigures, server_ttft_s: float, server_rate: float | None) -> Pair:
+def pair(figures: RequestFigures) -> Pair:
+    """Both clocks of one request. llama.cpp's time before the first token is that of reading the prompt."""
     assert figures.ttft_s is not None
     assert figures.decode_tokens_per_second is not None
-    assert server_rate is not None
-    return Pair(figures.ttft_s, server_ttft_s, figures.decode_tokens_per_second, server_rate)
+    assert figures.prompt_tokens is not None
+    assert figures.server_prefill_tokens_per_second is not None
+    assert figures.server_decode_tokens_per_second is not None
+    return Pair(
+        figures.ttft_s,
+        figures.prompt_tokens / figures.server_prefill_tokens_per_second,
+        figures.decode_tokens_per_second,
+        figures.server_decode_tokens_per_second,
+    )
 
 
 @contextmanager

@@ -86,7 +86,11 @@ async def test_an_answer_of_llama_server(llama_server: str) -> None:
     backend = AsyncOpenAIBackend(f"openai:{llama_server}", deadlines=SHORT)
     assert backend.url == f"{llama_server}/v1"
     assert f"http://{backend.address}" == llama_server
-    assert len(await backend.list_models()) == 1
+    (offered,) = await backend.offered_models()
+    assert await backend.list_models() == [offered.name]
+    assert offered.quantization == "F16"
+    assert offered.size_bytes
+    assert (await backend.runtime() or "").startswith("llama.cpp ")
     events = await events_of(backend)
     assert any(isinstance(event, PromptProgress) for event in events)
     result = await result_of(backend)
@@ -132,6 +136,12 @@ async def test_a_benchmark_takes_llama_servers_timings(llama_server: str) -> Non
         assert figures.server_total_s is not None
         assert figures.decode_tokens_per_second is not None
         assert 0 < figures.server_ttft_s < figures.server_total_s
+        assert figures.server_prefill_tokens_per_second is not None
+        assert figures.prompt_tokens is not None
+        assert figures.prompt_tokens / figures.server_prefill_tokens_per_second == pytest.approx(figures.server_ttft_s)
+        assert figures.server_decode_tokens_per_second is not None
+        decode_s = figures.server_total_s - figures.server_ttft_s
+        assert figures.server_decode_tokens_per_second == pytest.approx(200 / decode_s, rel=0.01)
         assert min(figures.ttft_s, figures.decode_tokens_per_second) > 0
     assert median(figures.prompt_tokens or 0 for run in cell.runs for figures in run.requests) == pytest.approx(
         cell.cell.prompt_tokens, rel=0.03

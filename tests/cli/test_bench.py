@@ -58,6 +58,11 @@ def test_bench_measures_and_writes_a_report(cli: Cli, engine: EmbeddedEngine, ho
     page = index.read_text(encoding="utf-8")
     assert "beyond" in page
     assert "none: energy was not measured" in page
+    target_json = done.json["cells"][0]["cell"]["target"]
+    assert target_json["quantization"]
+    assert target_json["size_bytes"]
+    assert done.json["environment"]["machine"]["memory_bytes"]
+    assert done.json["cells"][0]["prompt"]
     kept = from_json(BenchReport, json.loads((index.parent / "report.json").read_text(encoding="ascii")))
     assert [len(one.runs) for one in kept.cells] == [2, 2, 0, 2, 2, 0]
 
@@ -77,6 +82,18 @@ def test_bench_shows_a_table_and_tells_what_was_skipped(cli: Cli, engine: Embedd
     assert TINY in done.out
     assert f"report: {tmp_path / 'r' / 'index.html'}" in done.err
     assert "energy was not measured" in done.err
+    for fact in (
+        "machine: ",
+        "processor: ",
+        "main memory: ",
+        "load while measuring: engine ",
+        "lmstrix: ",
+        "llama.cpp ",
+    ):
+        assert fact in done.err
+    assert "beside the server's own clock: " in done.err
+    text = cli("bench", "report", str(tmp_path / "r"), "--format", "md").ok()
+    assert "Beside the server's own clock:" in text.out
     skipped = cli("bench", TINY, "--runs", "1", "--context-tiers", "64k", "--out", str(tmp_path / "s")).ok()
     assert "skipped" in skipped.out
     assert not any((tmp_path / "s").glob("pages/*"))

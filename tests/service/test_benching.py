@@ -21,8 +21,8 @@ async def test_another_servers_client_is_closed_however_it_ends(home: Path, monk
     closed: list[str] = []
 
     class Offering(openai.AsyncOpenAIBackend):
-        async def list_models(self) -> list[str]:
-            return ["here"]
+        async def offered_models(self) -> list[openai.OfferedModel]:
+            return [openai.OfferedModel("here")]
 
         async def close(self) -> None:
             closed.append(self.address)

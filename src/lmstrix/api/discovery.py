@@ -12,7 +12,7 @@ import asyncio
 import json
 import os
 import re
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal
 from urllib.parse import urlsplit
 
 from lmstrix.ground import log
@@ -162,9 +162,12 @@ async def _probe(address: str, timeout_s: float) -> ServerInfo | str:
     if not ours:
         return "is another program"
     status = status if isinstance(status, dict) else {}
-    version, package = (told if isinstance(told := status.get(name), str) else None for name in ("version", "package"))
+    version, package, runtime = (
+        told if isinstance(told := status.get(name), str) else None for name in ("version", "package", "runtime")
+    )
     embedded = package == EMBEDDED_PACKAGE
-    return ServerInfo(address=address, engine="embedded" if embedded else "lmstudio", version=version, package=package)
+    engine: Literal["embedded", "lmstudio"] = "embedded" if embedded else "lmstudio"
+    return ServerInfo(address=address, engine=engine, version=version, package=package, runtime=runtime)
 
 
 async def _json_at(client: httpx.AsyncClient, path: str) -> object:

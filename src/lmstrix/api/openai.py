@@ -9,10 +9,10 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from contextlib import aclosing, asynccontextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import urlsplit
 
-from lmstrix.api.convert import Json, list_of, mapping_or_none, text_of
+from lmstrix.api.convert import Json, count_of, list_of, mapping_or_none, object_of, text_of
 from lmstrix.api.http_client import open_http, read
 from lmstrix.api.openai_stream import OpenAIReader, error_message, openai_failure, server_sent_events
 from lmstrix.ground.errors import (
@@ -28,6 +28,14 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
     import httpx
+
+
+class OfferedModel(NamedTuple):
+    """A model by its name at a server; its file's size and quantization where the server tells them."""
+
+    name: str
+    size_bytes: int | None = None
+    quantization: str | None = None
 
 
 class AsyncOpenAIBackend:
@@ -64,6 +72,10 @@ class AsyncOpenAIBackend:
 
     async def list_models(self) -> list[str]:
         """The names of the models the server offers."""
+        return [model.name for model in await self.offered_models()]
+
+    async def offered_models(self) -> list[OfferedModel]:
+        """The models the server offers, with what it says of their files."""
         import httpx
 
         async with self._reported("list its models"):
@@ -74,7 +86,22 @@ class AsyncOpenAIBackend:
             if response.status_code != 200:
                 raise self._refusal(response.status_code, response.content, "")
             entries = list_of(mapping_or_none(response.json()) or {}, "data")
-        return [name for entry in entries if isinstance(entry, Mapping) and (name := text_of(entry, "id"))]
+        return [
+            OfferedModel(name, count_of(meta := object_of(entry, "meta"), "size"), text_of(meta, "ftype"))
+            for entry in entries
+            if isinstance(entry, Mapping) and (name := text_of(entry, "id"))
+        ]
+
+    async def runtime(self) -> str | None:
+        """What runs the models, where the server says so; llama-server does, beside OpenAI's interface."""
+        import httpx
+
+        try:
+            response = await self._client().get(str(httpx.URL(self._url).copy_with(path="/props")))
+            told = text_of(mapping_or_none(response.json()) or {}, "build_info")
+        except (httpx.HTTPError, ValueError, RecursionError):
+            return None  # a benchmark needs no more than the interface itself
+        return f"llama.cpp {told}" if told is not None else None
 
     async def stream(self, instance_id: str, request: GenerationRequest) -> AsyncGenerator[StreamEvent]:
         """Events of one prediction of the model called `instance_id`; the last is `Finished`."""

@@ -180,8 +180,10 @@ class OpenAIReader:
             total_s=at - self._started_at,
             server_ttft_s=None if prompt_ms is None else prompt_ms / 1000,
             server_total_s=None if prompt_ms is None or predicted_ms is None else (prompt_ms + predicted_ms) / 1000,
+            server_prefill_tokens_per_second=number_of(self._timings, "prompt_per_second"),
+            # A rate of 0 is llama-server's word for an answer too short to have one.
+            server_decode_tokens_per_second=number_of(self._timings, "predicted_per_second") or None,
             decode_tokens_per_second=decode_rate(self._first_at, self._last_at, completion_tokens),
-            server_decode_tokens_per_second=number_of(self._timings, "predicted_per_second"),
         )
 
 

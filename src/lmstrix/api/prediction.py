@@ -178,10 +178,11 @@ class PredictionReader:
             total_s=at - self._started_at,
             server_ttft_s=number_of(given, "timeToFirstTokenSec"),
             server_total_s=number_of(given, "totalTimeSec"),
+            server_prefill_tokens_per_second=number_of(given, "prefillTokensPerSecond"),
+            server_decode_tokens_per_second=number_of(given, "tokensPerSecond"),
             decode_tokens_per_second=decode_rate(
                 self._first_at, self._last_at, count_of(given, "predictedTokensCount")
             ),
-            server_decode_tokens_per_second=number_of(given, "tokensPerSecond"),
             stop_string=text_of(given, "stopString"),
         )
 

@@ -19,7 +19,7 @@ from lmstrix.engine import access
 from lmstrix.engine.catalog import Catalog, CatalogProblem
 from lmstrix.engine.connections import Connections
 from lmstrix.engine.faults import EngineFault
-from lmstrix.engine.identity import PACKAGE
+from lmstrix.engine.identity import ENGINE_NAME, PACKAGE, llama_version
 from lmstrix.engine.just_in_time import JustInTime
 from lmstrix.engine.loop_watch import LoopWatch
 from lmstrix.engine.options import EngineOptions, host_and_port
@@ -267,7 +267,9 @@ class EngineServer:
         return web.json_response({"lmstudio": True})
 
     async def _tell_status(self, _request: web.Request) -> web.Response:
-        return web.json_response({"package": PACKAGE, "version": __version__})
+        return web.json_response(
+            {"package": PACKAGE, "version": __version__, "runtime": f"{ENGINE_NAME} of xllamacpp {llama_version()}"}
+        )
 
     async def _refuse_path(self, request: web.Request) -> web.Response:
         text = f"Unexpected endpoint or method. ({request.method} {request.path})"

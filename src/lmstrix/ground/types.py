@@ -37,12 +37,16 @@ TruncatedBy = Literal["max tokens", "context full", "server limit", "stopped"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerInfo:
-    """Which server answers. `engine` is "lmstudio" or "embedded"; `address` is host:port."""
+    """Which server answers. `engine` is "lmstudio" or "embedded"; `address` is host:port.
+
+    `runtime` is what runs its models, where it says so: "llama.cpp of xllamacpp 2026.9.1".
+    """
 
     address: str
     engine: Literal["lmstudio", "embedded"]
     version: str | None = None
     package: str | None = None
+    runtime: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -238,8 +242,9 @@ class GenerationStats:
     total_s: float | None = None
     server_ttft_s: float | None = None
     server_total_s: float | None = None
-    decode_tokens_per_second: float | None = None
+    server_prefill_tokens_per_second: float | None = None
     server_decode_tokens_per_second: float | None = None
+    decode_tokens_per_second: float | None = None
     stop_string: str | None = None
 
     @property

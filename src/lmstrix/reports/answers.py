@@ -35,6 +35,7 @@ _TRUNCATED_BY = {
     "server limit": "cut off by the server",
     "stopped": "stopped on the server",
 }
+_SERVER_FIGURES = ("server_ttft_s", "server_total_s", "server_prefill_tokens_per_second")
 _ADVICE_COLUMNS = (
     Column(title="MODEL", shrink=True, keep=12),
     Column(title="SCORE", right=True),
@@ -214,7 +215,7 @@ def _show_statistics(console: Console, result: GenerationResult) -> None:
 def answer_json(result: GenerationResult) -> dict[str, Any]:
     """An answer as `infer --json` and `chat --json` show it."""
     # The engine's own times are left out: ours say what the caller waited, and two of each would be confused.
-    stats = json_form(result.stats, without=("server_ttft_s", "server_total_s", "stop_string"))
+    stats = json_form(result.stats, without=(*_SERVER_FIGURES, "stop_string"))
     return {
         "model_key": result.model_key,
         "instance_id": result.instance_id,

@@ -12,7 +12,7 @@ from lmstrix.core.benchmark.records import BenchReport, BenchRequest, BenchTarge
 from lmstrix.core.benchmark.runner import Bench
 from lmstrix.core.benchmark.saved import find_unfinished
 from lmstrix.core.registry.places import place_of
-from lmstrix.ground.addresses import host_name, is_local
+from lmstrix.ground.addresses import host_of, is_local
 from lmstrix.ground.errors import GgufError, ModelNotFoundError, UsageError
 from lmstrix.ground.model_names import parse_shard
 from lmstrix.ground.ranges import check_numbers
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Sequence
     from pathlib import Path
 
+    from lmstrix.api.openai import OfferedModel
     from lmstrix.core.benchmark.events import BenchEvent
     from lmstrix.core.history import History
     from lmstrix.core.registry.records import ModelRecord
@@ -90,7 +91,7 @@ class Benchmarking:
                 session=self._session(history, targets) if options.resume else None,
                 history=history.benches,
                 power_sources=None if options.power else (),
-                host=host_name(),
+                host=host_of(server.address),
                 on_event=self._on_event,
             )
             report = await self._bench.run()
@@ -151,15 +152,23 @@ async def _openai(
 
     backend = AsyncOpenAIBackend(workspace.settings.server, api_key=workspace.settings.api_token)
     stack.push_async_callback(backend.close)
-    names = await backend.list_models()
-    unknown = [model for model in models if model not in names]
+    offered = {model.name: model for model in await backend.offered_models()}
+    unknown = [model for model in models if model not in offered]
     if unknown:
         raise ModelNotFoundError(
-            f"{workspace.settings.server} does not offer {unknown[0]!r}; it has: {', '.join(names) or 'no model'}",
+            f"{workspace.settings.server} does not offer {unknown[0]!r}; it has: {', '.join(offered) or 'no model'}",
             model_key=unknown[0],
         )
-    server = BenchServer(streams=backend, loads=None, engine="openai", address=backend.address)
-    return server, [BenchTarget(model_key=name, path=name) for name in models or names]
+    server = BenchServer(
+        streams=backend, loads=None, engine="openai", address=backend.address, runtime=await backend.runtime()
+    )
+    return server, [_offered(offered[name]) for name in models or offered]
+
+
+def _offered(model: OfferedModel) -> BenchTarget:
+    return BenchTarget(
+        model_key=model.name, path=model.name, size_bytes=model.size_bytes, quantization=model.quantization
+    )
 
 
 def _target(record: ModelRecord, models_dir: Path | None) -> BenchTarget:
@@ -169,6 +178,7 @@ def _target(record: ModelRecord, models_dir: Path | None) -> BenchTarget:
         model_key=record.model_key,
         path=record.path,
         size_bytes=record.size_bytes,
+        quantization=record.quantization,
         max_context_length=record.max_context_length,
         tested_context_length=record.tested_context_length,
         tested_is_limit=known is None or known.is_limit,

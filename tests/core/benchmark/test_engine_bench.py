@@ -13,7 +13,7 @@ import pytest
 
 from lmstrix.api.client import AsyncLMStudioBackend
 from lmstrix.core.benchmark.measuring import BenchServer
-from lmstrix.core.benchmark.records import BenchRequest, BenchTarget
+from lmstrix.core.benchmark.records import BenchReport, BenchRequest, BenchTarget, from_json
 from lmstrix.core.benchmark.runner import Bench
 from lmstrix.engine import EmbeddedEngine
 from lmstrix.ground.types import ServerInfo
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from lmstrix.core.benchmark.events import BenchEvent
-    from lmstrix.core.benchmark.records import BenchReport
     from lmstrix.engine.records import LogEvent
 
 MODEL = "slow"
@@ -103,7 +102,47 @@ def test_nothing_comes_from_the_cache(measured: tuple[BenchReport, list[LogEvent
     report, _ = measured
     for run in report.cells[0].runs:
         assert [figures.cached_tokens for figures in run.requests] == [0]
-    assert report.cells[0].marks == ()
+    assert "cache hit" not in [mark.kind for mark in report.cells[0].marks]
+
+
+def test_the_report_says_where_it_was_measured(measured: tuple[BenchReport, list[LogEvent]]) -> None:
+    report, log = measured
+    (cell,) = report.cells
+    assert report.environment is not None
+    assert report.environment.machine is not None
+    assert report.environment.machine.others_cores is not None
+    assert [one.figure for one in cell.agreements] == [
+        "ttft_s",
+        "prefill_tokens_per_second",
+        "decode_tokens_per_second",
+    ]
+    logged = [line.stats for line in log if line.stats is not None and (line.stats.predicted_tokens or 0) > 100]
+    for run, theirs in zip(cell.runs, logged, strict=True):
+        (figures,) = run.requests
+        assert figures.server_ttft_s == theirs.ttft_s
+        assert figures.server_prefill_tokens_per_second == theirs.prefill_tokens_per_second
+        assert figures.server_decode_tokens_per_second == theirs.tokens_per_second
+        assert run.cpu is not None
+        assert run.cpu.engine_cores > 0
+    assert cell.prompt.endswith("do not stop before you are told to.")
+    assert len(cell.prompt) > 500
+    assert from_json(BenchReport, report.to_json()) == report
+
+
+def test_reports_of_earlier_versions_are_read(measured: tuple[BenchReport, list[LogEvent]]) -> None:
+    report, _ = measured
+    raw = report.to_json()
+    del raw["environment"]
+    for cell in raw["cells"]:
+        del cell["agreements"], cell["prompt"], cell["cell"]["target"]["quantization"]
+        for run in cell["runs"]:
+            del run["cpu"]
+            for request in run["requests"]:
+                del request["server_prefill_tokens_per_second"], request["server_decode_tokens_per_second"]
+    read = from_json(BenchReport, raw)
+    assert read.environment is None
+    assert [cell.agreements for cell in read.cells] == [()]
+    assert read.cells[0].summaries == report.cells[0].summaries
 
 
 def test_prompts_fill_their_tier(measured: tuple[BenchReport, list[LogEvent]]) -> None:

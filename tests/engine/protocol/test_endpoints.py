@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
@@ -67,7 +68,11 @@ class TestHandshake:
     async def test_1_status_names_package_and_version(self, engine: EmbeddedEngine) -> None:
         async with aiohttp.ClientSession() as session:
             answer = await session.get(f"http://{engine.address}/lms-status")
-            assert await answer.json() == {"package": "lmstrix", "version": __version__}
+            assert await answer.json() == {
+                "package": "lmstrix",
+                "version": __version__,
+                "runtime": f"llama.cpp of xllamacpp {version('xllamacpp')}",
+            }
 
     @pytest.mark.parametrize("identifier", ["guest:x", "", "a" * 256, "6e4b9a7c-uuid"])
     async def test_2_any_guest_may_enter(self, engine: EmbeddedEngine, identifier: str) -> None:

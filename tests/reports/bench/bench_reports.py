@@ -5,7 +5,10 @@ from __future__ import annotations
 import random
 from datetime import UTC, datetime, timedelta
 
+from lmstrix.core.benchmark.agreement import agreements_of
 from lmstrix.core.benchmark.energy import Energy
+from lmstrix.core.benchmark.environment import Environment, GraphicsCard, Machine
+from lmstrix.core.benchmark.machine_load import CpuUse
 from lmstrix.core.benchmark.memory_sampler import MemoryReading, MemoryUse
 from lmstrix.core.benchmark.records import (
     BenchReport,
@@ -20,6 +23,7 @@ from lmstrix.core.benchmark.records import (
     Task,
     summaries_of,
 )
+from lmstrix.core.benchmark.suspicion import marks_of_cell
 
 GIB = 2**30
 STARTED = datetime(2026, 5, 17, 14, 3, 21, tzinfo=UTC)
@@ -29,6 +33,28 @@ MODELS = (
     ("llama-3.2-1b-instruct", 1.3, 131_072, 131_072, 148.0, 4100.0),
     ("mistral-small-3.2-24b-instruct-2506", 14.3, 131_072, 8_192, 12.2, 260.0),
     ("lfm2-2.6b", 1.6, 128_000, 65_536, 95.0, 2600.0),
+)
+WORKBENCH = Environment(
+    lmstrix_version="2.1.0",
+    python_version="3.12.4",
+    runtime="llama.cpp of xllamacpp 2026.5.1",
+    machine=Machine(
+        cpu="AMD Ryzen 9 7950X",
+        architecture="x86_64",
+        physical_cores=16,
+        logical_cores=32,
+        usable_cores=8,
+        memory_bytes=64 * GIB,
+        system="Debian GNU/Linux 12 (bookworm), Linux 6.1.0",
+        graphics=(GraphicsCard(name="NVIDIA RTX 4090", memory_bytes=24 * GIB, driver="550.54.14"),),
+        load_average=(0.31, 0.24, 0.2),
+        others_cores=0.03,
+    ),
+)
+FAR_AWAY = Environment(
+    lmstrix_version="2.1.0",
+    python_version="3.12.4",
+    unknown="the server is on another machine (192.0.2.7); its processor and load cannot be read from here",
 )
 TIERS = (0, 1024, 4096, 16_384, 32_768)
 PAGE = """```html
@@ -47,6 +73,7 @@ def target(key: str, size_gib: float = 1.0, declared: int = 32_768, tested: int 
     return BenchTarget(
         model_key=key,
         path=f"acme/{key}/{key}.gguf",
+        quantization="Q4_K_M",
         size_bytes=int(size_gib * GIB),
         max_context_length=declared,
         tested_context_length=tested,
@@ -64,8 +91,10 @@ def run(
     energy: bool = True,
     cached_tokens: int | None = 0,
     failure: str | None = None,
+    server_ratio: float = 1.002,
+    others_cores: float = 0.04,
 ) -> RunRecord:
-    """A run of 256 tokens at these rates."""
+    """A run of 256 tokens at these rates; the server's own clock gives a decode rate `server_ratio` times ours."""
     tokens = 256
     ttft_s = 0.02 + prompt_tokens / prefill
     e2e_s = ttft_s + (tokens - 1) / decode
@@ -85,6 +114,10 @@ def run(
         prefill_tokens_per_second=prefill,
         decode_tokens_per_second=decode,
         e2e_s=e2e_s,
+        server_ttft_s=ttft_s - 0.0004,
+        server_total_s=e2e_s - 0.001,
+        server_prefill_tokens_per_second=prefill * 1.004,
+        server_decode_tokens_per_second=decode * server_ratio,
         chunks=tokens,
         chunk_at_s=tuple(round(ttft_s + i / decode, 6) for i in range(tokens)),
         chunk_tokens=(1,) * tokens,
@@ -114,6 +147,7 @@ def run(
         latency_s=0.02,
         output_tokens_per_second=tokens / e2e_s,
         energy=used if energy else None,
+        cpu=CpuUse(engine_cores=7.9, others_cores=others_cores),
     )
 
 
@@ -146,6 +180,7 @@ def cell(
         LoadRecord(number=i, measured_at=STARTED, load_s=size / GIB * (0.9 + 0.2 * i), context_length=tier or 4096)
         for i in range(2 if runs else 0)
     )
+    agreements = agreements_of(runs, is_remote=False)
     used = MemoryUse(
         baseline=MemoryReading(engine_bytes=200 * 2**20, system_used_bytes=6 * GIB),
         loaded=MemoryReading(engine_bytes=size + cache + 200 * 2**20, system_used_bytes=6 * GIB + size),
@@ -161,7 +196,9 @@ def cell(
         runs=runs,
         memory=used if memory and runs else None,
         summaries=summaries_of(runs, loads),
-        marks=marks,
+        agreements=agreements,
+        prompt="W0123456789abcdef:\nA text, and a question about it." if runs else "",
+        marks=(*marks, *marks_of_cell(runs, agreements)),
     )
 
 
@@ -171,6 +208,7 @@ def report(
     task: Task = "story",
     prompt: str | None = None,
     power: str = "RAPL: package, DRAM",
+    environment: Environment | None = WORKBENCH,
 ) -> BenchReport:
     """A session."""
     tiers = tuple(dict.fromkeys(one.cell.tier_tokens for one in cells)) or (0,)
@@ -182,6 +220,7 @@ def report(
         server="embedded",
         server_version="0.3.30",
         host="workbench",
+        environment=environment,
         power=power,
         power_sources=("rapl",) if power else (),
         memory_bandwidth_bytes_per_s=51.2e9,

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import random
 import re
+import zlib
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
+from lmstrix.reports.bench import html
+from lmstrix.reports.bench.charts import Dot, scatter_chart
 from lmstrix.reports.bench.html import write_pages
 from tests.reports.bench.bench_reports import cell, report, run, target
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from tests.reports.bench.chromium import Browser, Tab
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -118,6 +122,11 @@ async def test_it_fits_and_reads_in_both_schemes(browser: Browser, fleet_page: P
             await tab.prefer(scheme)
             await open_page(tab, fleet_page)
             assert await tab.run("document.documentElement.scrollWidth") <= width
+            heights = await tab.run(
+                "[...document.querySelectorAll('#table tbody tr, .matrix tbody tr, .clocks tbody tr')]"
+                ".map((row) => row.offsetHeight)"
+            )
+            assert max(heights) < 100, "names are not broken letter by letter"
             papers.append(await tab.run("getComputedStyle(document.body).backgroundColor"))
             contrast = await tab.run(
                 "(() => { const light = (c) => { const v = c.match(/[\\d.]+/g).slice(0, 3).map((x) => x / 255)"
@@ -143,6 +152,64 @@ async def test_without_scripts_everything_is_there(browser: Browser, fleet_page:
         assert await tab.run(hidden) == 0, "controls that would do nothing are not shown"
         assert await tab.run("document.querySelectorAll('svg.chart').length") == 9
         assert await tab.run("document.querySelector('.key-list').checkVisibility()") is True
+
+
+async def test_a_legend_stands_at_every_chart_that_names_no_rows(browser: Browser, fleet_page: Path) -> None:
+    async with browser.tab() as tab:
+        await open_page(tab, fleet_page)
+        legends = await tab.run(
+            "[...document.querySelectorAll('.chart-card .key-list')].filter((l) => l.checkVisibility())"
+            ".map((l) => [l.closest('figure').querySelector('strong').textContent, l.children.length])"
+        )
+        assert legends == [
+            ["Decode speed", 5],
+            ["Prefill speed", 5],
+            ["Time to first token", 5],
+        ]
+
+
+COLLISIONS = """[...document.querySelectorAll('svg.chart')].flatMap((chart) => {
+  const frame = chart.viewBox.baseVal, box = (e) => e.getBBox();
+  const names = [...chart.querySelectorAll('text.name')].map((e) => [e.textContent, box(e)]);
+  const marks = [...chart.querySelectorAll('.mark')].map((e) => ['mark', box(e)]);
+  const meet = (a, b) => a.x < b.x + b.width && b.x < a.x + a.width && a.y < b.y + b.height && b.y < a.y + a.height;
+  const found = [];
+  names.forEach(([name, a], i) => {
+    [...names.slice(i + 1), ...marks].forEach(([other, b]) => { if (meet(a, b)) found.push([name, other]); });
+    if (a.x < 0 || a.y < 0 || a.x + a.width > frame.width || a.y + a.height > frame.height) found.push([name, 'edge']);
+  });
+  return found;
+})"""
+
+
+async def test_names_in_a_scatter_cover_nothing(browser: Browser, tmp_path: Path) -> None:
+    """However near to each other the models are: in a heap, in a row, at the edges, with long and wide names."""
+    chance = random.Random(3)
+    charts = []
+    for number in range(60):
+        spread = (0.01, 0.1, 1.0)[number % 3]
+        at = (chance.uniform(0, 1), chance.uniform(0, 1))
+        dots = [
+            Dot(
+                name=chance.choice(("m", "WWWMMM-24B", "模型-七十億-指令", "mistral-small-3.2-24b-instruct-2506"))
+                + str(i),
+                slot=i,
+                x=20 + 100 * max(0.0, at[0] + spread * chance.uniform(-1, 1)),
+                y=5 + 10 * max(0.0, at[1] + spread * chance.uniform(-1, 1)),
+                label="",
+            )
+            for i in range(chance.randint(2, 8))
+        ]
+        charts.append(
+            scatter_chart(dots, identifier=f"c{number}", title="A", description="B", x_title="C", more_y_is_better=True)
+        )
+    style = (Path(html.__file__).parent / "templates" / "bench.css").read_text(encoding="utf-8")
+    page = tmp_path / "scatter.html"
+    page.write_text(f"<!doctype html><meta charset=utf-8><style>{style}</style>{''.join(charts)}", encoding="utf-8")
+    async with browser.tab() as tab:
+        await open_page(tab, page)
+        assert await tab.run("document.querySelectorAll('text.name').length") > 200
+        assert await tab.run(COLLISIONS) == []
 
 
 async def test_it_prints_without_controls(browser: Browser, fleet_page: Path) -> None:
@@ -214,3 +281,49 @@ async def test_the_viewer_runs_scripts_in_a_box(browser: Browser, tmp_path: Path
     server.close()
     await server.wait_closed()
     assert b"".join(listener.heard) == b""
+
+
+async def test_the_viewer_stays_where_it_is(browser: Browser, tmp_path: Path) -> None:
+    """A page that sends itself elsewhere is still shown, and nobody hears of it."""
+    listener = Listener()
+    server = await asyncio.start_server(listener, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    answer = (
+        f"<html><head><META\nhttp-equiv='refresh' content='0;url=http://127.0.0.1:{port}/'>"
+        "<meta/http-equiv=refresh content='0;url=data:text/html,gone'></head><body>here</body></html>"
+    )
+    write_pages(
+        report((cell(target("evil"), runs=(run(0, decode=5, prefill=9, answer=answer),)),), task="html"), tmp_path
+    )
+    async with browser.tab() as tab:
+        await open_page(tab, next(tmp_path.rglob("*.view.html")))
+        await asyncio.sleep(1.0)
+        targets = (await tab.call("Target.getTargets"))["targetInfos"]
+        assert [one["url"] for one in targets if one["type"] == "iframe"] == ["about:srcdoc"]
+        assert not [address for address in tab.requests if re.match("https?:|data:text", address)]
+    server.close()
+    await server.wait_closed()
+    assert listener.connections == 0
+
+
+@pytest.mark.parametrize("element", ["html", "body", "p"])
+async def test_pages_of_models_are_printed_with_their_backgrounds(
+    browser: Browser, tmp_path: Path, element: str
+) -> None:
+    """White words on a background that a printer leaves out would be nothing."""
+    answer = f"<html><style>{element}{{background:#000cff;color:#fff}}</style><body><p>words</p></body></html>"
+    index = write_pages(
+        report((cell(target("m"), runs=(run(0, decode=5, prefill=9, answer=answer),)),), task="html"), tmp_path
+    )
+    async with browser.tab() as tab:
+        await tab.size(1200, 6000)  # so that the lazy frame is in view
+        await open_page(tab, index)
+        await asyncio.sleep(0.5)
+        printed = await tab.call("Page.printToPDF", printBackground=False)
+    drawn = [zlib.decompressobj().decompress(part) for part in flate_streams(base64.b64decode(printed["data"]))]
+    assert any(re.search(rb"\b0 \.047\d* 1 rg", part) for part in drawn), "blue is used to fill"
+
+
+def flate_streams(pdf: bytes) -> list[bytes]:
+    """The compressed drawings of a PDF."""
+    return re.findall(rb"/Filter /FlateDecode[^>]*>> stream\r?\n(.*?)endstream", pdf, re.DOTALL)

@@ -5,17 +5,23 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from lmstrix.core.benchmark.agreement import agreements_of
 from lmstrix.core.benchmark.records import Cell, CellResult, LoadRecord, Mark, RunRecord, summaries_of
+from lmstrix.core.benchmark.suspicion import marks_of_cell
 
 if TYPE_CHECKING:
     from lmstrix.core.benchmark.events import CellTeller
     from lmstrix.core.benchmark.memory_sampler import MemoryUse
     from lmstrix.core.benchmark.prompts import PromptWriter
 
+MOST_PROMPT_CHARS = 64 * 1024
+"""Of a prompt kept as an example; its beginning and its kind of text show well before."""
+
 
 @dataclass(slots=True)
 class CellState:
-    """A cell while it is measured, over all its visits. `closed`: it needs no more of them."""
+    """A cell while it is measured, over all its visits. `closed`: it needs no more of them; `earlier_prompt` is
+    from before the session was taken up again."""
 
     cell: Cell
     number: int
@@ -30,6 +36,8 @@ class CellState:
     marks: list[Mark] = field(default_factory=list)
     closed: bool = False
     out_of_time: bool = False
+    is_remote: bool = False
+    earlier_prompt: str = ""
     records: int = 0
 
     def next_number(self) -> int:
@@ -50,7 +58,7 @@ class CellState:
     def take_up(self, earlier: CellResult) -> None:
         """Go on from what an earlier start of the session has measured."""
         self.loads, self.warmups, self.runs = list(earlier.loads), list(earlier.warmups), list(earlier.runs)
-        self.memory = earlier.memory
+        self.memory, self.earlier_prompt = earlier.memory, earlier.prompt
         # Go on counting after the highest number: one given again would replace an earlier record in the history.
         loads = (record.number for record in self.loads)
         runs = (record.number for record in (*self.warmups, *self.runs))
@@ -58,6 +66,7 @@ class CellState:
 
     def result(self, default: str) -> CellResult:
         runs, loads = tuple(self.runs), tuple(self.loads)
+        agreements = agreements_of(runs, is_remote=self.is_remote)
         return CellResult(
             cell=self.cell,
             outcome=self.outcome or default,
@@ -67,7 +76,9 @@ class CellState:
             runs=runs,
             memory=self.memory,
             summaries=summaries_of(runs, loads),
-            marks=(*self.marks, *_gathered(runs)),
+            agreements=agreements,
+            prompt=(self.writer.last or self.earlier_prompt)[:MOST_PROMPT_CHARS],
+            marks=(*self.marks, *_gathered(runs), *marks_of_cell(runs, agreements)),
         )
 
 

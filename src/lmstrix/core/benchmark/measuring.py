@@ -61,7 +61,8 @@ class Progress(Protocol):
 class BenchServer:
     """The server to measure. `loads` None: the server loads models by itself, and there are no load times.
 
-    `engine` names the kind in stored results ("lmstudio", "embedded", "openai"); `address` is host:port.
+    `engine` names the kind in stored results ("lmstudio", "embedded", "openai"); `address` is host:port;
+    `runtime` is what runs the models, where the server says so.
     """
 
     streams: Streams
@@ -69,12 +70,20 @@ class BenchServer:
     engine: str
     address: str
     version: str | None = None
+    runtime: str | None = None
 
     @classmethod
     def of(cls, backend: ModelBackend) -> BenchServer:
         """LM Studio or the embedded engine."""
         server = backend.server
-        return cls(streams=backend, loads=backend, engine=server.engine, address=server.address, version=server.version)
+        return cls(
+            streams=backend,
+            loads=backend,
+            engine=server.engine,
+            address=server.address,
+            version=server.version,
+            runtime=server.runtime,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

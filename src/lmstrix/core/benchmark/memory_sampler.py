@@ -10,6 +10,7 @@ Traded away: peaks between two readings, and how much of the resident memory is 
 
 from __future__ import annotations
 
+import os
 import threading
 from contextlib import suppress
 from dataclasses import dataclass
@@ -51,7 +52,7 @@ class MemorySampler:
     def __init__(self, address: str, *, period_s: float = PERIOD_S) -> None:
         self._port = local_port(address)
         self._period_s = period_s
-        self._processes: list[psutil.Process] = []
+        self._engine: list[psutil.Process] = []
         self._engine_peak: int | None = None
         self._system_peak: int | None = None
         self._guard = threading.Lock()
@@ -70,6 +71,12 @@ class MemorySampler:
         if self._thread is not None:
             self._thread.join()
 
+    @property
+    def engine(self) -> tuple[psutil.Process, ...]:
+        """The engine's processes as `read` last found them; none where they cannot be seen."""
+        with self._guard:
+            return tuple(self._engine)
+
     def restart(self) -> None:
         """Forget the peaks: another model follows."""
         with self._guard:
@@ -79,9 +86,9 @@ class MemorySampler:
         """Memory now, with the engine's present processes; these are watched from here on."""
         from lmstrix.core.memory.host import read_host_memory
 
-        processes = _engine_processes(self._port) if self._port is not None else []
+        processes = engine_processes(self._port) if self._port is not None else []
         with self._guard:
-            self._processes = processes
+            self._engine = processes
         engine, system = self._sample()
         gpus = read_host_memory(with_gpus=True).gpus
         return MemoryReading(
@@ -112,8 +119,12 @@ class MemorySampler:
 
         # Copied, so that reading sizes, which takes a while, does not make `read` wait for the lock.
         with self._guard:
-            processes = list(self._processes)
-        sizes = [size for process in processes if (size := _resident_bytes(process)) is not None]
+            processes = list(self._engine)
+        sizes = [
+            size
+            for process in processes
+            if process.pid != os.getpid() and (size := _resident_bytes(process)) is not None
+        ]
         engine = sum(sizes) if sizes else None
         memory = psutil.virtual_memory()
         # Total less available: what the system gives back on demand, such as file cache, is not in use.
@@ -125,10 +136,8 @@ class MemorySampler:
         return engine, system
 
 
-def _engine_processes(port: int) -> list[psutil.Process]:
-    """Whoever listens on a port, and all its descendants, without this process."""
-    import os
-
+def engine_processes(port: int) -> list[psutil.Process]:
+    """Whoever listens on a port, and all its descendants; this process too, if the engine is inside it."""
     import psutil
 
     tree: list[psutil.Process] = []
@@ -138,7 +147,7 @@ def _engine_processes(port: int) -> list[psutil.Process]:
             listening = [c for c in process.net_connections("tcp") if c.status == psutil.CONN_LISTEN]
             if any(connection.laddr.port == port for connection in listening):
                 tree += [process, *process.children(recursive=True)]
-    return [process for process in dict.fromkeys(tree) if process.pid != os.getpid()]
+    return list(dict.fromkeys(tree))
 
 
 def _resident_bytes(process: psutil.Process) -> int | None:

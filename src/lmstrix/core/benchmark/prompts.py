@@ -47,13 +47,14 @@ _SHORTEST_SENTENCE = 16  # the prose has none; a shorter one was cut
 
 @dataclass(slots=True)
 class PromptWriter:
-    """Writes the prompts of one cell. `learn` teaches it how long they are in tokens."""
+    """Writes the prompts of one cell. `learn` teaches it how long they are in tokens; `last` is the newest."""
 
     task: str
     seed: int
     chars_per_token: float = FIRST_GUESS_CHARS
     overhead_tokens: float = 32.0
     _learnt: tuple[int, int] | None = None
+    last: str = ""
     _written: int = 0
 
     @classmethod
@@ -71,7 +72,8 @@ class PromptWriter:
 
     def bare(self) -> str:
         """The task alone, after a nonce."""
-        return f"{nonce()}\n{self.task}"
+        self.last = f"{nonce()}\n{self.task}"
+        return self.last
 
     def filled(self, tokens: int) -> str:
         """A prompt of about `tokens` tokens: prose, then the task."""
@@ -80,7 +82,8 @@ class PromptWriter:
 
     def of_chars(self, chars: int) -> str:
         """`chars` characters of prose between nonce and task."""
-        return f"{nonce()}\n{self._prose(chars)}\n\n{self.task}"
+        self.last = f"{nonce()}\n{self._prose(chars)}\n\n{self.task}"
+        return self.last
 
     def learn(self, prompt: str, prompt_tokens: int) -> None:
         """The server counted `prompt_tokens` for `prompt`: characters per token, and the tokens of the template."""

@@ -14,6 +14,8 @@ from datetime import datetime  # noqa: TC003 - likewise
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from lmstrix.core.benchmark.energy import Energy  # noqa: TC001 - likewise
+from lmstrix.core.benchmark.environment import Environment  # noqa: TC001 - likewise
+from lmstrix.core.benchmark.machine_load import CpuUse  # noqa: TC001 - likewise
 from lmstrix.core.benchmark.memory_sampler import MemoryUse  # noqa: TC001 - likewise
 from lmstrix.core.benchmark.stats import Summary, summarize
 from lmstrix.ground.choices import BenchTask
@@ -26,6 +28,7 @@ SCHEMA = "lmstrix.bench/1"
 BENCH_PREFIX = "lmstrix-bench-"  # instances of a benchmark are nobody else's to use
 Task = Literal[BenchTask, "custom"]
 FileCache = Literal["cold", "partly cached", "warm"]
+ClockedFigure = Literal["ttft_s", "prefill_tokens_per_second", "decode_tokens_per_second"]
 
 R = TypeVar("R")
 # Made once per kind: building an adapter costs far more than reading a record with it.
@@ -42,6 +45,7 @@ class BenchTarget:
     model_key: str
     path: str
     size_bytes: int | None = None
+    quantization: str | None = None
     max_context_length: int | None = None
     tested_context_length: int | None = None
     tested_is_limit: bool = True
@@ -105,8 +109,10 @@ class Mark:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RequestFigures:
-    """One request. Token counts are the server's; `chunk_at_s` and `chunk_tokens` are raw: when each piece came, and
-    with how many tokens (0 unknown). `failure` is one line, and what was measured before it stays.
+    """One request. Token counts are the server's, and so are the times and rates called `server_…`.
+
+    `chunk_at_s` and `chunk_tokens` are raw: when each piece came, and with how many tokens (0 unknown). `failure` is
+    one line, and what was measured before it stays.
     """
 
     requested_tokens: int
@@ -126,6 +132,8 @@ class RequestFigures:
     e2e_s: float | None = None
     server_ttft_s: float | None = None
     server_total_s: float | None = None
+    server_prefill_tokens_per_second: float | None = None
+    server_decode_tokens_per_second: float | None = None
     chunks: int = 0
     chunk_at_s: tuple[float, ...] = ()
     chunk_tokens: tuple[int, ...] = ()
@@ -148,6 +156,7 @@ class RunRecord:
     latency_s: float | None = None
     output_tokens_per_second: float | None = None
     energy: Energy | None = None
+    cpu: CpuUse | None = None
     warmup: bool = False
 
     @property
@@ -168,11 +177,34 @@ class LoadRecord:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Agreement:
+    """One figure by our clock and the server's, as medians of the requests with both.
+
+    `off_ratio` 0.05: ours is 5 % more. `apart` counts the requests whose two figures differ by more than the way
+    between client and server costs; `worst_ours` and `worst_server` are those of the one farthest apart.
+    """
+
+    figure: ClockedFigure
+    ours: float
+    server: float
+    off_ratio: float
+    requests: int
+    apart: int
+    worst_ours: float
+    worst_server: float
+
+    @property
+    def agrees(self) -> bool:
+        return self.apart == 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CellResult:
     """All of one cell. `outcome` is "ok", "skipped", "not reached", "interrupted" or the name of a failure.
 
     `summaries` are over the runs that worked, by the name of the figure; of several requests at a time each run counts
-    with their median.
+    with their median. `agreements` hold them against the server's own clock. `prompt` is the newest prompt as it
+    was sent, or its beginning.
     """
 
     cell: Cell
@@ -183,12 +215,17 @@ class CellResult:
     runs: tuple[RunRecord, ...] = ()
     memory: MemoryUse | None = None
     summaries: Mapping[str, Summary] = field(default_factory=dict)
+    agreements: tuple[Agreement, ...] = ()
+    prompt: str = ""
     marks: tuple[Mark, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BenchReport:
-    """One benchmark session. `power` says what was measured by, or that nothing was."""
+    """One benchmark session. `power` says what was measured by, or that nothing was.
+
+    `environment` is None in reports of versions that did not look.
+    """
 
     session: str
     started_at: datetime
@@ -197,6 +234,7 @@ class BenchReport:
     server: str
     server_version: str | None = None
     host: str | None = None
+    environment: Environment | None = None
     power: str = ""
     power_sources: tuple[str, ...] = ()
     memory_bandwidth_bytes_per_s: float | None = None
@@ -252,6 +290,12 @@ REQUEST_FIGURES = (
     "cached_tokens",
     "completion_tokens",
 )
+SERVER_FIGURES = (
+    "server_ttft_s",
+    "server_total_s",
+    "server_prefill_tokens_per_second",
+    "server_decode_tokens_per_second",
+)
 ENERGY_FIGURES = (
     "gross_j",
     "net_j",
@@ -268,7 +312,7 @@ def series_of(runs: tuple[RunRecord, ...], loads: tuple[LoadRecord, ...] = ()) -
     """The values of every figure by name, one per run that worked (or per load); what nobody measured is left out."""
     worked = [run for run in runs if not run.failed and not run.warmup]
     series = {name: [load.load_s for load in chosen if load.load_s is not None] for name, chosen in _by_cache(loads)}
-    for name in REQUEST_FIGURES:
+    for name in (*REQUEST_FIGURES, *SERVER_FIGURES):
         per_run = [[getattr(request, name) for request in run.requests] for run in worked]
         # One value per run: requests at the same time disturb each other, so they are not independent measurements.
         medians = [summarize([value for value in values if value is not None]) for values in per_run]

@@ -20,6 +20,7 @@ from uuid import uuid4
 from lmstrix.core.benchmark import plan, suspicion
 from lmstrix.core.benchmark.bandwidth import memory_bandwidth_bound
 from lmstrix.core.benchmark.cell_state import CellState
+from lmstrix.core.benchmark.environment import read_environment
 from lmstrix.core.benchmark.events import BenchEvent, CellTeller
 from lmstrix.core.benchmark.memory_sampler import MemorySampler
 from lmstrix.core.benchmark.power import PowerSampler
@@ -75,6 +76,7 @@ class Bench:
                 number=number,
                 writer=PromptWriter.of(request, filled=cell.prompt_tokens is not None),
                 teller=CellTeller(self._on_event, cell, number, len(cells)),
+                is_remote=not is_local(server.address),
             )
             for number, cell in enumerate(cells, 1)
         ]
@@ -111,12 +113,15 @@ class Bench:
         return self.report()
 
     async def _measure(self, power: PowerSampler, memory: MemorySampler) -> None:
+        # First: what measures the bandwidth would be taken for a busy machine.
+        environment = await asyncio.to_thread(read_environment, self._server.address, runtime=self._server.runtime)
         bandwidth = await self._bandwidth_bound()
         self._header = replace(
             self._header,
             power=", ".join(power.source_names) if power.measures else "no power source",
             power_sources=power.source_names if power.measures else (),
             memory_bandwidth_bytes_per_s=bandwidth,
+            environment=environment,
         )
         self._take_up()
         visitor = Visitor(

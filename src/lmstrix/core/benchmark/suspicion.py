@@ -2,7 +2,8 @@
 
 A figure can be wrong without any failure: everything arrived in one piece, a cache answered for the prompt, the server
 cut it, the answer was much shorter than asked for, or the tokens came faster than memory could have delivered the
-weights that each of them reads.
+weights that each of them reads. Over all runs of a cell: other programs kept the machine busy, or the server's own
+clock says something else.
 """
 
 from __future__ import annotations
@@ -13,7 +14,9 @@ from typing import TYPE_CHECKING
 from lmstrix.core.benchmark.records import Mark
 
 if TYPE_CHECKING:
-    from lmstrix.core.benchmark.records import Cell, RequestFigures
+    from collections.abc import Sequence
+
+    from lmstrix.core.benchmark.records import Agreement, Cell, RequestFigures, RunRecord
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,6 +29,7 @@ class SuspicionLimits:
     prompt_ratio: float = 0.05  # of the prompt meant: prompts are made to 2 %, so the server cut or added something
     one_piece_tokens: int = 2  # a single token has no decode rate to lose
     in_caches_bytes: int = 512 * 2**20  # smaller weights may stay in the processor's caches
+    others_cores: float = 0.25  # an idle desktop takes a tenth of a core; a quarter is some 10 % of two
 
 
 LIMITS = SuspicionLimits()
@@ -43,6 +47,38 @@ def marks_of(figures: RequestFigures, cell: Cell, *, bandwidth_bytes_per_s: floa
         _too_fast(figures, cell, bandwidth_bytes_per_s),
     )
     return tuple(mark for mark in found if mark is not None)
+
+
+def marks_of_cell(runs: Sequence[RunRecord], agreements: Sequence[Agreement]) -> tuple[Mark, ...]:
+    """Why the figures of a whole cell are to be doubted."""
+    found = (_busy_machine(runs), *(_disagreement(one) for one in agreements if not one.agrees))
+    return tuple(mark for mark in found if mark is not None)
+
+
+def others_cores(runs: Sequence[RunRecord]) -> float | None:
+    """How many cores others kept busy during the runs; None where nobody could see."""
+    # By the time they took: a short run has a coarse figure of its own.
+    seen = [(run.cpu.others_cores, run.span_s) for run in runs if run.cpu is not None and run.span_s > 0]
+    span_s = sum(span for _, span in seen)
+    return sum(cores * span for cores, span in seen) / span_s if span_s else None
+
+
+def _busy_machine(runs: Sequence[RunRecord]) -> Mark | None:
+    cores = others_cores(runs)
+    if cores is None or cores <= LIMITS.others_cores:
+        return None
+    text = f"other programs kept {cores:.2f} processor cores busy during the runs (more than {LIMITS.others_cores:g})"
+    return Mark(kind="busy machine", text=text)
+
+
+def _disagreement(one: Agreement) -> Mark:
+    ours, server = one.worst_ours, one.worst_server
+    if one.figure == "ttft_s":
+        text = f"the first token came after {ours * 1e3:,.1f} ms, by the server's own clock {server * 1e3:,.1f} ms"
+    else:
+        what = "decode" if one.figure == "decode_tokens_per_second" else "prefill"
+        text = f"{what} ran at {ours:,.1f} tokens/s, by the server's own clock at {server:,.1f}"
+    return Mark(kind="server's clock", text=f"{text} ({one.apart} of {one.requests} requests are apart)")
 
 
 def _one_piece(figures: RequestFigures) -> Mark | None:

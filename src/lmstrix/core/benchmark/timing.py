@@ -87,6 +87,8 @@ def figures_of(
         prefill_tokens_per_second=_prefill_rate(figures.ttft_s, stats.prompt_tokens, stats.cached_tokens, latency_s),
         server_ttft_s=stats.server_ttft_s,
         server_total_s=stats.server_total_s,
+        server_prefill_tokens_per_second=stats.server_prefill_tokens_per_second,
+        server_decode_tokens_per_second=stats.server_decode_tokens_per_second,
         answer=answer[:MOST_TEXT_KEPT],
         reasoning=reasoning[:MOST_TEXT_KEPT],
         answer_cut=max(len(answer), len(reasoning)) > MOST_TEXT_KEPT,

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from lmstrix.core.benchmark.energy import LEAST_PERIODS, energy_of_run, idle_power_w
 from lmstrix.core.benchmark.file_cache import COLD_RATIO, WARM_RATIO, cached_ratio, drop_cached
+from lmstrix.core.benchmark.machine_load import read_cpu, use_between
 from lmstrix.core.benchmark.measuring import BenchServer, LoadingBackend, RequestTimer
 from lmstrix.core.benchmark.plan import has_time_for_another
 from lmstrix.core.benchmark.prompts import SAMPLE_CHARS, PromptWriter, nonce
@@ -286,6 +287,7 @@ class Visitor:
         cell = state.cell
         traces = [Trace(0.0) for _ in range(cell.concurrency)]
         moment = datetime.now(UTC)
+        before = read_cpu(self.memory.engine)
         # All at once, and waited for together: a run is as long as its slowest request. One of them shows progress.
         answers = await asyncio.gather(
             *(
@@ -293,6 +295,7 @@ class Visitor:
                 for place, trace in enumerate(traces)
             )
         )
+        cpu = use_between(before, read_cpu(self.memory.engine))
         began_at = min(trace.sent_at for trace in traces)
         ended_at = max([trace.ended_at for trace in traces if trace.ended_at is not None], default=self.clock())
         span_s = ended_at - began_at
@@ -309,6 +312,7 @@ class Visitor:
             span_s=span_s,
             latency_s=latency_s,
             output_tokens_per_second=sum(counted) / span_s if len(counted) == len(produced) and span_s > 0 else None,
+            cpu=cpu,
         )
         # With several requests some read while others answer, so energy cannot be split by phase.
         first = traces[0].chunk_at[0] if cell.concurrency == 1 and traces[0].chunk_at else None

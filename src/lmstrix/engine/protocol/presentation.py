@@ -99,6 +99,8 @@ def prediction_stats(stats: PredictionStats) -> dict[str, Any]:
         "tokensPerSecond": stats.tokens_per_second,
         "timeToFirstTokenSec": stats.ttft_s,
         "totalTimeSec": stats.total_s,
+        # LM Studio tells the decode rate alone; clients leave out what they do not know.
+        "prefillTokensPerSecond": stats.prefill_tokens_per_second,
         "promptTokensCount": stats.prompt_tokens,
         "predictedTokensCount": stats.predicted_tokens,
         "totalTokensCount": total,

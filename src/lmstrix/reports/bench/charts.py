@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from html import escape
 from typing import TYPE_CHECKING
 
+from lmstrix.reports.bench.labels import Box, place_labels
 from lmstrix.reports.table import clean, shorten
 
 if TYPE_CHECKING:
@@ -22,9 +23,7 @@ _WIDTH, _HEIGHT = 460.0, 300.0
 _LEFT, _RIGHT, _TOP, _BOTTOM = 46.0, 448.0, 14.0, 258.0
 _SHAPES = ("circle", "square", "diamond", "triangle")
 _LOG_FROM = 40.0  # a range of more than this factor is drawn on a logarithmic axis
-_LABEL_HEIGHT = 14.0
 _NAME_WIDTH = 24
-_LETTER_WIDTH = 6.9
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -206,16 +205,19 @@ def _line(line: Line, x_axis: Axis, y_axis: Axis) -> str:
 
 def _mark(slot: int, x: float, y: float, label: str, size: float = 4.0) -> str:
     """A mark whose shape goes with its colour, and the wider place around it that shows the tooltip."""
+    # A finger is wider than a mark of eight units.
+    reach = f'<circle class="reach" cx="{x:.1f}" cy="{y:.1f}" r="11"/>'
+    return f"<g>{_shape(slot, x, y, size)}{reach}<title>{_escaped(label)}</title></g>"
+
+
+def _shape(slot: int, x: float, y: float, size: float) -> str:
     s = size * 1.15
-    drawn = {
+    return {
         "circle": f'<circle class="mark" cx="{x:.1f}" cy="{y:.1f}" r="{size:.1f}"/>',
         "square": _path(x - s * 0.85, y - s * 0.85, f"h{s * 1.7:.1f}v{s * 1.7:.1f}h{-s * 1.7:.1f}z"),
         "diamond": _path(x, y - s * 1.2, "l{0} {0}l-{0} {0}l-{0} -{0}z".format(f"{s * 1.2:.1f}")),
         "triangle": _path(x, y - s * 1.15, f"l{s * 1.1:.1f} {s * 2:.1f}h{-s * 2.2:.1f}z"),
     }[_SHAPES[slot % len(_SHAPES)]]
-    # A finger is wider than a mark of eight units.
-    reach = f'<circle class="reach" cx="{x:.1f}" cy="{y:.1f}" r="11"/>'
-    return f"<g>{drawn}{reach}<title>{_escaped(label)}</title></g>"
 
 
 def _path(x: float, y: float, rest: str) -> str:
@@ -232,7 +234,7 @@ def swatch(slot: int) -> str:
     return (
         f'<svg class="swatch s{slot % COLOURS}" viewBox="0 0 16 12" width="16" height="12" aria-hidden="true">'
         f'<path class="line"{dash} d="M0 6H16"/>'
-        f"{_mark(slot, 8.0, 6.0, '', 3.4).replace('<title></title>', '')}</svg>"
+        f"{_shape(slot, 8.0, 6.0, 3.4)}</svg>"
     )
 
 
@@ -333,10 +335,21 @@ def scatter_chart(
     named = dots if len(dots) <= 8 else best
     names = [shorten(clean(dot.name), _NAME_WIDTH) for dot in named]
     marks = [(x_axis.at(dot.x), y_axis.at(dot.y), name) for dot, name in zip(named, names, strict=True)]
-    for dot, name, (x, y, anchor) in zip(named, names, _labels(marks), strict=True):
+    labels = place_labels(
+        marks,
+        Box(_LEFT + 2, _TOP - 12, _WIDTH, _BOTTOM - 1),
+        around=[(x_axis.at(dot.x), y_axis.at(dot.y)) for dot in dots if dot not in named],
+        line=[(x_axis.at(dot.x), y_axis.at(dot.y)) for dot in best],
+    )
+    for dot, (x, y, name), label in zip(named, marks, labels, strict=True):
+        if label is None:
+            continue
+        leader = ""
+        if label.leader is not None:
+            leader = f'<path class="leader" d="M{label.leader[0]:.1f} {label.leader[1]:.1f}L{x:.1f} {y:.1f}"/>'
         body.append(
-            f'<text class="name halo" data-model="{_escaped(dot.name)}" x="{x:.1f}" y="{y:.1f}"'
-            f' text-anchor="{anchor}">{_escaped(name)}</text>'
+            f'<g data-model="{_escaped(dot.name)}">{leader}<text class="name halo" x="{label.x:.1f}"'
+            f' y="{label.baseline:.1f}" text-anchor="{label.anchor}">{_escaped(name)}</text></g>'
         )
     return _svg(identifier, title, description, _HEIGHT, body)
 
@@ -348,30 +361,6 @@ def pareto_front(places: Sequence[tuple[float, float]]) -> list[int]:
         for index, (x, y) in enumerate(places)
         if not any(a >= x and b >= y and (a, b) != (x, y) for a, b in places)
     ]
-
-
-def _labels(marks: Sequence[tuple[float, float, str]]) -> list[tuple[float, float, str]]:
-    """Where to write each name: beside its mark, moved up or down until it covers no other name and no other mark."""
-    placed: list[tuple[float, float, str]] = [(0.0, 0.0, "start")] * len(marks)
-    taken = [(x - 6, x + 6, y + 4) for x, y, _ in marks]
-    # From the top down, so that names which give way move away from those already placed.
-    for index in sorted(range(len(marks)), key=lambda i: marks[i][1]):
-        x, y, name = marks[index]
-        width = _LETTER_WIDTH * len(name)
-        left = x + 11 + width > _RIGHT
-        start = x - 11 - width if left else x + 11
-
-        def is_free(baseline: float, start: float = start, end: float = start + width) -> bool:
-            return not any(
-                abs(baseline - other) < _LABEL_HEIGHT and start < other_end and other_start < end
-                for other_start, other_end, other in taken
-            )
-
-        shifts = (shift * side for shift in range(0, 80, 3) for side in (1, -1))
-        baseline = next((y + 4 + shift for shift in shifts if is_free(y + 4 + shift)), y + 4)
-        taken.append((start, start + width, baseline))
-        placed[index] = (x - 11 if left else x + 11, baseline, "end" if left else "start")
-    return placed
 
 
 def _grid(

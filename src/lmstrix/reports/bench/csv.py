@@ -10,7 +10,7 @@ import csv
 import io
 from typing import TYPE_CHECKING
 
-from lmstrix.core.benchmark.records import ENERGY_FIGURES, REQUEST_FIGURES
+from lmstrix.core.benchmark.records import ENERGY_FIGURES, REQUEST_FIGURES, SERVER_FIGURES
 from lmstrix.reports.table import clean
 
 if TYPE_CHECKING:
@@ -31,9 +31,12 @@ SAMPLE_COLUMNS = (
     "measured_at",
     "failure",
     *REQUEST_FIGURES,
+    *SERVER_FIGURES,
     "latency_s",
     "output_tokens_per_second",
     *ENERGY_FIGURES,
+    "engine_cpu_cores",
+    "others_cpu_cores",
 )
 
 
@@ -76,10 +79,12 @@ def _run_rows(run: RunRecord) -> Iterator[dict[str, Value]]:
             "request": number,
             "measured_at": run.measured_at.isoformat(),
             "failure": request.failure,
-            **{name: getattr(request, name) for name in REQUEST_FIGURES},
+            **{name: getattr(request, name) for name in (*REQUEST_FIGURES, *SERVER_FIGURES)},
             "latency_s": run.latency_s,
             "output_tokens_per_second": run.output_tokens_per_second,
             **{name: getattr(run.energy, name) if run.energy is not None else None for name in ENERGY_FIGURES},
+            "engine_cpu_cores": run.cpu.engine_cores if run.cpu is not None else None,
+            "others_cpu_cores": run.cpu.others_cores if run.cpu is not None else None,
         }
 
 

@@ -16,10 +16,14 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lmstrix.core.benchmark.suspicion import LIMITS as SUSPICION
 from lmstrix.reports.bench import charts
+from lmstrix.reports.bench.clocks import ABOUT, NO_CLOCK, clock_rows
+from lmstrix.reports.bench.clocks import COLUMNS as CLOCK_COLUMNS
 from lmstrix.reports.bench.csv import SAMPLE_COLUMNS, sample_rows
+from lmstrix.reports.bench.facts import place_facts
 from lmstrix.reports.bench.page_charts import charts_of, pareto_of
-from lmstrix.reports.bench.page_tables import limit_rows, remark, result_columns, result_row
+from lmstrix.reports.bench.page_tables import clock_row, limit_rows, remark, result_columns, result_row
 from lmstrix.reports.bench.sandbox import boxed, data_element, policy, printable
 from lmstrix.reports.bench.view import DECODE, ENERGY, PREFILL, TTFT, Artefact, BenchView, duration
 
@@ -54,6 +58,10 @@ def render_page(report: BenchReport, *, files: bool = True) -> str:
         limits=limit_rows(view),
         columns=result_columns(view),
         rows=[result_row(view, cell) for cell in view.cells],
+        clock_columns=[name for name in CLOCK_COLUMNS if name != "At a time" or len(view.concurrencies) > 1],
+        clocks=[clock_row(view, row) for row in clock_rows(view)],
+        clock_about=ABOUT,
+        no_clock=NO_CLOCK,
         charts=charts_of(view),
         pareto=pareto_of(view),
         gallery=[_card(artefact) for artefact in view.artefacts],
@@ -160,13 +168,10 @@ def _highlights(view: BenchView) -> list[dict[str, str]]:
 
 def _environment(view: BenchView) -> list[tuple[str, str]]:
     report, request = view.report, view.report.request
-    bandwidth = report.memory_bandwidth_bytes_per_s
     load = request.load
     facts = [
-        ("Machine", report.host or ""),
-        ("Server", " ".join(part for part in (report.server, report.server_version) if part)),
+        *place_facts(report),
         ("Session", report.session),
-        ("Memory bandwidth", f"{bandwidth / 1e9:,.1f} GB/s measured" if bandwidth else ""),
         ("Power source", report.power if report.power_sources else "none: energy was not measured"),
         ("Task", f"{request.task}, up to {request.max_tokens:,} tokens"),
         ("Runs", f"up to {request.runs} a cell after a warm-up, temperature {request.temperature:g}"),
@@ -204,6 +209,11 @@ def _method(view: BenchView) -> list[tuple[str, str]]:
         ("Whole answer", "end of the stream minus sending"),
         ("Energy", "joules above the idle power measured before and after, split at the first token"),
         ("Figures", "medians; intervals are order statistics of at least 95 %, from six runs on; nothing is dropped"),
+        (
+            "Server's own clock",
+            "its time to the first token and rates stand beside ours; where they differ it is marked",
+        ),
+        ("Busy machine", f"marked where others keep more than {SUSPICION.others_cores:g} processor cores busy"),
         ("Token counts", "the server's own, never the number of pieces"),
         ("Order", f"cells interleaved forth and back; at most {request.runs} runs each, after one warm-up"),
         ("Prompt cache", f"every prompt opens with a nonce; {view.cached}"),

@@ -1,4 +1,4 @@
-"""A benchmark report as Markdown, for an issue or a wiki: one table, the prompt, what failed.
+"""A benchmark report as Markdown, for an issue or a wiki: where, the figures, both clocks, the prompt, what failed.
 
 Whatever comes from a model or a server is escaped, so it can neither break the table nor become a link or HTML.
 """
@@ -8,6 +8,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from lmstrix.reports.bench.clocks import ABOUT, COLUMNS, NO_CLOCK, clock_rows
+from lmstrix.reports.bench.facts import place_facts
 from lmstrix.reports.bench.view import BenchView, CellView
 from lmstrix.reports.table import clean
 
@@ -27,9 +29,9 @@ def to_markdown(report: BenchReport) -> str:
         f"# Benchmark {escape(report.session)}",
         "",
         f"- started: {report.started_at:%Y-%m-%d %H:%M UTC}" + (", interrupted" if report.interrupted else ""),
-        f"- server: {escape(' '.join(part for part in (report.server, report.server_version) if part))}",
-        f"- machine: {escape(report.host or 'not known')}",
+        *(f"- {name.lower()}: {escape(value)}" for name, value in place_facts(report)),
         f"- power: {escape(report.power or 'no power source')}",
+        *(f"- model {escape(model.model_key)}: {escape(model.facts)}" for model in view.models),
         "",
         *_table(
             ["Model", "Context", "At a time", *(metric.title for metric in view.metrics), "Memory", "Runs", "Outcome"]
@@ -53,6 +55,7 @@ def to_markdown(report: BenchReport) -> str:
     lines += [
         "",
         *_doubts(view.cells),
+        *_clocks(view),
         "Medians, with intervals of at least 95 % where the runs are enough for one.",
         "",
     ]
@@ -70,6 +73,25 @@ def _table(titles: Sequence[str]) -> list[str]:
 
 def _row(cells: Sequence[str]) -> str:
     return "| " + " | ".join(escape(cell) for cell in cells) + " |"
+
+
+def _clocks(view: BenchView) -> list[str]:
+    """Our figures beside the server's own, as a second table."""
+    rows = clock_rows(view)
+    if not rows:
+        return [f"Server's own clock: {NO_CLOCK}.", ""]
+    lines = [
+        _row(
+            [
+                row.cell.model_key,
+                row.cell.tier,
+                str(row.cell.result.cell.concurrency),
+                *(figure.whole for figure in row.figures),
+            ]
+        )
+        for row in rows
+    ]
+    return ["Beside the server's own clock:", "", *_table(COLUMNS), *lines, "", ABOUT, ""]
 
 
 def _doubts(cells: Sequence[CellView]) -> list[str]:

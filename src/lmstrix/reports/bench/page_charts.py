@@ -23,12 +23,12 @@ from lmstrix.reports.bench.view import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Collection, Sequence
 
 
 @dataclass(frozen=True, slots=True)
 class Chart:
-    """A chart with the words around it and the same figures as a table."""
+    """A chart with the words around it and the same figures as a table. `legend`: the models that it does not name."""
 
     identifier: str
     title: str
@@ -36,6 +36,7 @@ class Chart:
     svg: str
     head: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
+    legend: tuple[tuple[str, str], ...] = ()
 
 
 def charts_of(view: BenchView) -> list[Chart]:
@@ -84,8 +85,17 @@ def pareto_of(view: BenchView) -> list[Chart]:
                 more_y_is_better=more,
             )
             head = ("Model", DECODE.title, caption.partition(",")[0].capitalize())
-            found.append(Chart(f"pareto-{name}", title, caption, svg, head, tuple(rows)))
+            # Names that found no place in the chart are in a legend.
+            complete = svg.count('<text class="name') == len(dots)
+            legend = () if complete else _legend(view, {dot.name for dot in dots})
+            found.append(Chart(f"pareto-{name}", title, caption, svg, head, tuple(rows), legend))
     return found
+
+
+def _legend(view: BenchView, names: Collection[str]) -> tuple[tuple[str, str], ...]:
+    """Key and mark of each of these models; nothing to tell apart where there is only one."""
+    shown = [model for model in view.models if model.model_key in names]
+    return tuple((model.model_key, charts.swatch(model.slot)) for model in shown) if len(shown) > 1 else ()
 
 
 def _spot(figure: Figure, x: float, label: str) -> charts.Spot:
@@ -120,9 +130,11 @@ def _over_context(view: BenchView, metric: Metric, title: str, caption: str, wri
     lines = _lines(view, metric)
     lengths = {spot.x for line in lines for spot in line.spots}
     described = f"{title}: median, 95 % interval and every run of {len(lines)} models"
+    legend: tuple[tuple[str, str], ...] = ()
     # A line through one length would be a dot in an empty chart; a row per model shows more.
     if len(lengths) > 1:
         svg = charts.line_chart(lines, identifier=identifier, title=title, description=described, y_format=write)
+        legend = _legend(view, {line.name for line in lines if line.spots})
     else:
         svg = charts.dot_chart(
             lines, identifier=identifier, title=title, description=described, x_format=write, write=metric.write
@@ -132,7 +144,7 @@ def _over_context(view: BenchView, metric: Metric, title: str, caption: str, wri
         for cell in view.cells
         if (figure := cell.figure(metric)) is not None
     ]
-    return Chart(identifier, title, caption, svg, ("Model", "Context", metric.title, "Interval"), tuple(rows))
+    return Chart(identifier, title, caption, svg, ("Model", "Context", metric.title, "Interval"), tuple(rows), legend)
 
 
 def _throughput(view: BenchView) -> Chart:
@@ -157,7 +169,9 @@ def _throughput(view: BenchView) -> Chart:
         x_title="requests at a time",
     )
     caption = "output tokens per second of all requests together"
-    return Chart("throughput", title, caption, svg, ("Model", "At a time", OUTPUT.title, "Interval"), tuple(rows))
+    head = ("Model", "At a time", OUTPUT.title, "Interval")
+    legend = _legend(view, {line.name for line in lines if line.spots})
+    return Chart("throughput", title, caption, svg, head, tuple(rows), legend)
 
 
 def _memory(view: BenchView) -> Chart:

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Any
 from lmstrix.ground.units import format_bytes
 from lmstrix.reports.bench import charts
 from lmstrix.reports.bench.view import DECODE, OUTPUT, three_figures
+from lmstrix.reports.table import clean
 
 if TYPE_CHECKING:
+    from lmstrix.reports.bench.clocks import ClockRow
     from lmstrix.reports.bench.view import BenchView, CellView
 
 
@@ -39,6 +41,8 @@ def limit_rows(view: BenchView) -> list[dict[str, Any]]:
             {
                 "key": model.model_key,
                 "swatch": charts.swatch(model.slot),
+                "stem": model.stem,
+                "quantization": clean(target.quantization or "-"),
                 "size": format_bytes(target.size_bytes) if target.size_bytes else "-",
                 "declared": _tokens(target.max_context_length),
                 "tested": _tokens(target.tested_context_length),
@@ -101,6 +105,17 @@ def result_row(view: BenchView, cell: CellView) -> dict[str, Any]:
         "outcome": result.outcome,
         "remark": cell.state_text or "; ".join(cell.marks),
         "doubtful": bool(cell.marks),
+    }
+
+
+def clock_row(view: BenchView, row: ClockRow) -> dict[str, Any]:
+    """One line of the table of both clocks."""
+    result = row.cell.result
+    several = [str(result.cell.concurrency)] if len(view.concurrencies) > 1 else []
+    return {
+        "key": row.cell.model_key,
+        "places": [row.cell.tier, *several],
+        "figures": [{"text": figure.text, "apart": figure.apart} for figure in row.figures],
     }
 
 

@@ -3,7 +3,9 @@
 Templates escape text. Data is in a script element of type application/json, which no browser runs. A page is shown only
 inside `<iframe sandbox srcdoc>`: its first bytes are a policy of its own, and it also inherits the report's policy,
 under which only our script runs (by its hash) and nothing is fetched. Policies do not cover the connections that a
-browser makes ahead for links and frames, so these elements are disarmed.
+browser makes ahead for links and frames, nor that a page sends its own frame elsewhere, so the elements that do
+(links, frames, `<meta http-equiv=refresh>`) are disarmed. A page printed shows its colours: white text on a background
+that the printer leaves out would be nothing.
 """
 
 from __future__ import annotations
@@ -23,9 +25,19 @@ _POLICY = {
     "form-action": "'none'",
 }
 _STILL = '<meta http-equiv="Content-Security-Policy" content="{}"><meta name="referrer" content="no-referrer">'
+_INKED = (
+    "<style>@media print{html{print-color-adjust:exact;-webkit-print-color-adjust:exact;contain:paint}"
+    "html::before{content:'';position:fixed;inset:0;z-index:-1;background:inherit}"
+    "body{contain:paint;min-height:100vh}}</style>"
+)
+"""Printed pages keep their backgrounds. Those of the root go to the canvas, which printers leave out whatever is asked,
+so in print a box of its own has them."""
 _UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
-_REACHING = re.compile(r"<(?=(?:link|i?frame|fencedframe)[\s/>])", re.IGNORECASE)
-"""Elements for which a browser connects before it asks any policy. A parser makes them of nothing but these letters."""
+_REACHING = re.compile(r"<(?=(?:link|meta|base|i?frame|fencedframe|portal)[\s/>])", re.IGNORECASE)
+"""Elements for which a browser connects before it asks any policy, or leaves the page. Parsers need just these letters.
+
+Of a page's `<meta>` elements none is missed in a box: its text is decoded already, and it has no window to size.
+"""
 
 
 def policy(**directives: str) -> str:
@@ -35,10 +47,14 @@ def policy(**directives: str) -> str:
 
 
 def boxed(page: str, content_policy: str) -> str:
-    """A model's page for `srcdoc`: with its policy as the first bytes, without links and frames, not too long."""
+    """A model's page for `srcdoc`: with its policy as the first bytes, without what leaves the box, not too long."""
     # Cut twice: by characters first, so that an answer of many megabytes is not encoded only to be thrown away.
     data = page[:PREVIEW_BYTES].encode("utf-8", "replace")[:PREVIEW_BYTES]
-    return _STILL.format(content_policy) + _REACHING.sub("<x-", data.decode("utf-8", "ignore").replace("\x00", ""))
+    return (
+        _STILL.format(content_policy)
+        + _INKED
+        + _REACHING.sub("<x-", data.decode("utf-8", "ignore").replace("\x00", ""))
+    )
 
 
 def data_element(value: object) -> str:

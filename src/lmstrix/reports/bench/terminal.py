@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from lmstrix.reports.bench.clocks import COLUMNS, ClockRow, clock_rows, clocks_in_short
+from lmstrix.reports.bench.facts import place_facts
 from lmstrix.reports.bench.view import (
     DECODE,
     E2E,
@@ -44,6 +46,17 @@ _RESULT_COLUMNS = (
     Column(title="LOAD", right=True, drop=5),
     Column(title="RUNS", right=True, drop=7),
     Column(title="OUTCOME", shrink=True, keep=16),
+)
+_CLOCK_COLUMNS = (
+    Column(title="MODEL", shrink=True, keep=12),
+    Column(title="CONTEXT", right=True),
+    Column(title="X", right=True, drop=1),
+    *(Column(title=f"{title.upper()}, OURS / SERVER", right=True) for title in COLUMNS[3:]),
+)
+_PLACE_LINES = (
+    ("Machine", "Processor", "Cores", "Main memory", "Graphics", "System", "Not known"),
+    ("Load before", "Load while measuring"),
+    ("Server", "Runtime", "LMStrix"),
 )
 _HISTORY_COLUMNS = (
     Column(title="SESSION", shrink=True, keep=12),
@@ -149,10 +162,30 @@ def show_bench(console: Console, report: BenchReport, index: Path | None = None)
     for cell in view.cells:
         for mark in cell.marks:
             console.note(f"doubtful: {cell.result.cell.name}: {mark}")
+    _show_place(console, view)
     if not view.measures_energy:
         console.note(f"energy was not measured: {report.power or 'no power source'}")
     if index is not None:
         console.note(f"report: {index}")
+
+
+def _show_place(console: Console, view: BenchView) -> None:
+    """Where it was measured, and how far the server's own clock is apart; with --verbose for each cell."""
+    facts = dict(place_facts(view.report))
+    for names in _PLACE_LINES:
+        parts = [f"{name.lower()}: {facts[name]}" for name in names if name in facts]
+        if parts:
+            console.note(clean("; ".join(parts)))
+    rows = clock_rows(view)
+    if console.verbose and rows:
+        console.table(_CLOCK_COLUMNS, [_clock_row(row) for row in rows])
+    else:
+        console.note(clocks_in_short(view))
+
+
+def _clock_row(row: ClockRow) -> tuple[str, ...]:
+    at_a_time = str(row.cell.result.cell.concurrency)
+    return (row.cell.model_key, row.cell.tier, at_a_time, *(figure.whole for figure in row.figures))
 
 
 def _result_row(cell: CellView) -> tuple[str, ...]:

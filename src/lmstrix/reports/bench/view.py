@@ -209,9 +209,10 @@ class ModelView:
 
     @property
     def facts(self) -> str:
-        """Size and limits in one line."""
+        """Quantization, size and limits in one line."""
         limit = self.target.tested_context_length
         parts = [
+            clean(self.target.quantization or ""),
             format_bytes(self.target.size_bytes) if self.target.size_bytes else "",
             f"{limit:,} tokens tested" if limit else "limit not tested",
             f"{self.target.max_context_length:,} declared" if self.target.max_context_length else "",
