@@ -130,6 +130,25 @@ each_call(lambda home: None, act, check)
 """
 
 
+DURABLE = """
+from lmstrix.core.history import History
+from lmstrix.core.registry.store import RegistryStore
+
+store = RegistryStore(folder / "lmstrix.json")
+calls.synced_since()
+store.update(lambda registry: registry.models.update({"model": {}}))
+assert calls.synced_since() >= 2, "the file, and the folder that names it"
+
+history = History(folder / "lmstrix.db")
+run_id = history.journal.begin_run("test")
+calls.synced_since()
+attempt = history.journal.intend(run_id, "model", "default", kind="load", context_length=1024)
+assert calls.synced_since() >= 1, "an attempt, before it may take the machine down"
+history.journal.settle(attempt, "ok", proves="good")
+assert calls.synced_since() >= 1, "and how it ended"
+"""
+
+
 @pytest.fixture(scope="module")
 def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The library that makes a call fail."""
@@ -149,8 +168,16 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ],
 )
 def test_each_call_may_fail(script: str, error: int, library: Path, tmp_path: Path) -> None:
+    assert int(_run(PRELUDE + script, library, tmp_path, error)) >= 3  # so many calls there were to fail
+
+
+def test_what_must_outlast_a_power_cut_is_on_the_disk(library: Path, tmp_path: Path) -> None:
+    _run(PRELUDE + DURABLE, library, tmp_path, 0)
+
+
+def _run(code: str, library: Path, folder: Path, error: int) -> str:
     run = subprocess.run(
-        [sys.executable, "-B", "-c", PRELUDE + script, library, tmp_path, str(error)],
+        [sys.executable, "-P", "-B", "-c", code, library, folder, str(error)],
         env={**os.environ, "LD_PRELOAD": str(library)},
         capture_output=True,
         text=True,
@@ -158,4 +185,4 @@ def test_each_call_may_fail(script: str, error: int, library: Path, tmp_path: Pa
         timeout=120,
     )
     assert run.returncode == 0, run.stderr
-    assert int(run.stdout) >= 3  # so many calls there were to fail
+    return run.stdout

@@ -9,7 +9,7 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
-static int left, chosen_errno, failed;
+static int left, chosen_errno, failed, synced;
 
 /* The call that comes as number `n` from now on fails with `error`; 0 for none. Returns whether the last one chosen has. */
 int fail_call(int n, int error) {
@@ -17,6 +17,13 @@ int fail_call(int n, int error) {
     left = n;
     chosen_errno = error;
     failed = 0;
+    return before;
+}
+
+/* How often something was put on the disk since this was last asked. */
+int synced_since(void) {
+    int before = synced;
+    synced = 0;
     return before;
 }
 
@@ -43,8 +50,10 @@ ON_FILE(ssize_t, pwrite, (int fd, const void *data, size_t size, off_t at), (fd,
 ON_FILE(ssize_t, pwrite64, (int fd, const void *data, size_t size, off64_t at), (fd, data, size, at))
 ON_FILE(ssize_t, sendfile, (int fd, int from, off_t *at, size_t size), (fd, from, at, size))
 ON_FILE(ssize_t, sendfile64, (int fd, int from, off64_t *at, size_t size), (fd, from, at, size))
-ON_FILE(int, fsync, (int fd), (fd))
-ON_FILE(int, fdatasync, (int fd), (fd))
+#define SYNCING(name) \
+    int name(int fd) { synced += 1; return is_file(fd) && fails() ? -1 : REAL(name)(fd); }
+SYNCING(fsync)
+SYNCING(fdatasync)
 ON_FILE(int, ftruncate, (int fd, off_t size), (fd, size))
 ON_FILE(int, ftruncate64, (int fd, off64_t size), (fd, size))
 ON_PATH(rename, (const char *from, const char *to), (from, to))
