@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 OWN_PREFIX = "lmstrix-infer-"  # what answers loaded for themselves, and may unload for each other
 TESTED_PREFIX = "lmstrix-test-"
-MEASURED_PREFIXES = (TESTED_PREFIX, "lmstrix-bench-")  # an instance that is being measured must not answer others
+BENCH_PREFIX = "lmstrix-bench-"
+MEASURED_PREFIXES = (TESTED_PREFIX, BENCH_PREFIX)  # an instance that is being measured must not answer others
 ContextSource = Literal["asked", "tested", "tested so far", "untested", "server default"]
 
 

@@ -68,6 +68,7 @@ class CellState:
             memory=self.memory,
             summaries=summaries_of(runs, loads),
             marks=(*self.marks, *_gathered(runs)),
+            out_of_time=self.out_of_time,
         )
 
 

@@ -1,9 +1,10 @@
 """One visit to one cell: load an instance of our own, warm it up, make some runs, unload it.
 
 While warming up, the prompt writer learns from the server's counts how long prompts are in tokens. Before each run one
-short raw prompt is sent for one token: its time is the latency that prefill rates are cleared of, and it leaves nothing
-of use in the server's prompt cache. Where power is measured the machine rests before the first run and after the last,
-with the model loaded. What goes wrong becomes the cell's outcome, and what was measured before stays.
+short raw prompt is sent for one token, before the first a few: their time is the latency that prefill rates are cleared
+of, and they leave nothing of use in the server's prompt cache. Where power is measured the machine rests before the
+first run and after the last, with the model loaded. What goes wrong becomes the cell's outcome, and what was measured
+before stays.
 """
 
 from __future__ import annotations
@@ -12,16 +13,17 @@ import asyncio
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from statistics import median
 from typing import TYPE_CHECKING
 
+from lmstrix.core.answers.load_policy import BENCH_PREFIX
+from lmstrix.core.benchmark.coherence import coherence_mark, with_difference_marks
 from lmstrix.core.benchmark.energy import LEAST_PERIODS, energy_of_run, idle_power_w
 from lmstrix.core.benchmark.file_cache import COLD_RATIO, WARM_RATIO, cached_ratio, drop_cached
+from lmstrix.core.benchmark.latency import PROBES_FIRST, latency_of, prefill_mark
 from lmstrix.core.benchmark.measuring import BenchServer, LoadingBackend, RequestTimer
 from lmstrix.core.benchmark.plan import has_time_for_another
 from lmstrix.core.benchmark.prompts import SAMPLE_CHARS, PromptWriter, nonce
 from lmstrix.core.benchmark.records import (
-    BENCH_PREFIX,
     BenchRequest,
     FileCache,
     LoadRecord,
@@ -33,6 +35,8 @@ from lmstrix.core.benchmark.records import (
 from lmstrix.core.benchmark.stats import is_settled
 from lmstrix.core.benchmark.suspicion import marks_of
 from lmstrix.core.benchmark.timing import Trace
+from lmstrix.core.benchmark.turns import least_visit_s
+from lmstrix.core.context.attempts import TIME_TO_LIVE_S
 from lmstrix.core.context.verdict import outcome_of
 from lmstrix.ground.errors import (
     BackendUnavailableError,
@@ -49,12 +53,15 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from lmstrix.core.benchmark.cell_state import CellState
+    from lmstrix.core.benchmark.latency import Latency
     from lmstrix.core.benchmark.memory_sampler import MemoryReading, MemorySampler
     from lmstrix.core.benchmark.power import PowerSampler
+    from lmstrix.core.benchmark.records import Cell
     from lmstrix.core.benchmark.saved import BenchJournal
 
 _LEAST_PROMPT = "x"  # one token; no chat begins with it
 _FATAL = (EngineCrashedError, ModelUnloadedError, BackendUnavailableError)
+_SLOWEST_RENEWAL_S = 1.0  # of readings before a span, those of the slowest source are needed too
 _SETTLED_BY = ("decode_tokens_per_second", "prefill_tokens_per_second")
 
 
@@ -77,6 +84,11 @@ class _CellFailed(Exception):  # noqa: N818 - ends a visit; the cell says why
         super().__init__(reason)
         self.outcome = outcome
         self.reason = reason
+
+
+def instance_prefix(session: str) -> str:
+    """What the names of a session's instances begin with."""
+    return f"{BENCH_PREFIX}{session[:8]}-"
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,26 +116,48 @@ class Visitor:
     _timer: RequestTimer = field(init=False)
 
     def __post_init__(self) -> None:
-        self._timer = RequestTimer(streams=self.server.streams, deadlines=self.request.deadlines, clock=self.clock)
+        self._timer = RequestTimer(
+            streams=self.server.streams,
+            deadlines=self.request.deadlines,
+            clock=self.clock,
+            power=self.power if self.power.measures else None,
+        )
 
-    async def visit(self, state: CellState, runs: int, share_s: float | None) -> None:
-        """Load, warm up, make up to `runs` runs within `share_s` seconds, unload."""
-        until = None if share_s is None else self.clock() + share_s
+    async def visit(self, state: CellState, runs: int, *, share_s: float | None, left_s: float | None) -> None:
+        """Load, warm up, make up to `runs` runs within `share_s` seconds, unload.
+
+        What still goes on after `left_s` seconds is cut off and not counted, be it a load, a warm-up or a run.
+        """
+        if share_s is not None and state.worked and self._least_s(state) > share_s:
+            state.out_of_time = True
+            return
+        try:
+            async with asyncio.timeout(left_s) as end:
+                await self._visit(state, runs, None if share_s is None else self.clock() + share_s)
+        except TimeoutError:
+            if not end.expired():
+                raise
+            state.out_of_time = True
+        except _CellFailed as failed:
+            state.outcome, state.reason, state.closed = failed.outcome, failed.reason, True
+
+    def _least_s(self, state: CellState) -> float:
+        idle_s = 2 * self._rest_s() if self.power.measures else 0.0
+        return least_visit_s(state.loads, state.warmups, state.runs, idle_s=idle_s)
+
+    async def _visit(self, state: CellState, runs: int, until: float | None) -> None:
         # The last model's peak would else be this one's.
         self.memory.restart()
         baseline = await self._read_memory()
         loads, instance_id = self.server.loads, state.cell.target.model_key
+        if loads is None:
+            await self._use(state, instance_id, runs, until, baseline)
+            return
+        instance_id = await self._load(loads, state)
         try:
-            if loads is None:
-                await self._use(state, instance_id, runs, until, baseline)
-                return
-            instance_id = await self._load(loads, state)
-            try:
-                await self._use(state, instance_id, runs, until, baseline)
-            finally:
-                await _unload(loads, instance_id)
-        except _CellFailed as failed:
-            state.outcome, state.reason, state.closed = failed.outcome, failed.reason, True
+            await self._use(state, instance_id, runs, until, baseline)
+        finally:
+            await _unload(loads, instance_id)
 
     async def _use(
         self, state: CellState, instance_id: str, runs: int, until: float | None, baseline: MemoryReading
@@ -146,7 +180,7 @@ class Visitor:
         if request.cold:  # asked for; whether it worked is seen in the ratio read next
             await asyncio.to_thread(drop_cached, cell.target.files)
         cached = await asyncio.to_thread(cached_ratio, cell.target.files)
-        instance_id = f"{BENCH_PREFIX}{self.session[:8]}-{state.number}-{len(state.loads) + 1}"
+        instance_id = f"{instance_prefix(self.session)}{state.number}-{len(state.loads) + 1}"
         config = replace(request.load, context_length=cell.context_length, parallel_slots=cell.concurrency)
         state.teller.tell("load", ratio=0.0)
         began, moment = self.clock(), datetime.now(UTC)
@@ -155,6 +189,7 @@ class Visitor:
                 cell.target.model_key,
                 config,
                 instance_id=instance_id,
+                ttl_s=TIME_TO_LIVE_S,
                 deadlines=request.deadlines,
                 on_progress=lambda ratio: state.teller.tell("load", ratio=ratio),
             )
@@ -227,17 +262,20 @@ class Visitor:
         latencies: list[float] = []
         moments: dict[int, _Moments] = {}
         failures = 0
+        closing_s = self._rest_s() if self.power.measures else 0.0
         try:
             for _ in range(runs):
                 spans = [run.span_s for run in state.runs]
-                if until is not None and not has_time_for_another(until - self.clock(), spans):
+                if until is not None and not has_time_for_another(until - closing_s - self.clock(), spans):
                     state.out_of_time = True
                     break
                 # Before each run, not once: a machine that gets warmer gets slower at this too.
-                latency_s = await self._latency(instance_id)
-                if latency_s is not None:
+                for _ in range(1 if latencies else PROBES_FIRST):
+                    latency_s = await self._latency(instance_id)
+                    if latency_s is None:
+                        break
                     latencies.append(latency_s)
-                problem = await self._run_once(state, instance_id, median(latencies) if latencies else None, moments)
+                problem = await self._run_once(state, instance_id, latency_of(latencies), moments)
                 failures = failures + 1 if problem is not None else 0
                 if isinstance(problem, _FATAL) or failures == LIMITS.failures_in_a_row:
                     failed = next(each for each in state.runs[-1].requests if each.failure is not None)
@@ -248,7 +286,17 @@ class Visitor:
             if span := await self._idle(state):
                 idle.append(span)
         finally:
+            self._compare_answers(state)
             self._add_energy(state, moments, idle)
+
+    def _compare_answers(self, state: CellState) -> None:
+        """Mark the runs whose answers are unlike all others, where nothing was drawn by chance."""
+        if self.request.temperature > 0:
+            return
+        for place, run in enumerate(with_difference_marks(state.runs)):
+            if run != state.runs[place]:
+                state.runs[place] = run
+                self.journal.add(state.cell, run)
 
     async def _idle(self, state: CellState) -> tuple[float, float] | None:
         """Let the machine be idle, with the model loaded, for as long as asked; the span."""
@@ -256,9 +304,14 @@ class Visitor:
             return None
         state.teller.tell("idle", text=f"measuring idle power for {self.request.idle_s:g} s")
         begin, period_s = self.clock(), self.power.period_s
-        rest_s = max(self.request.idle_s, (LEAST_PERIODS + 1) * period_s)
-        await asyncio.sleep(rest_s + 2 * period_s)  # so that readings lie on both sides of its end
-        return begin, begin + rest_s
+        rest_s = self._rest_s()
+        await asyncio.sleep(rest_s)
+        return begin, begin + rest_s - 2 * period_s  # so that readings lie on both sides of its end
+
+    def _rest_s(self) -> float:
+        """How long an idle span keeps the benchmark waiting."""
+        period_s = self.power.period_s
+        return max(self.request.idle_s, (LEAST_PERIODS + 1) * period_s) + 2 * period_s
 
     async def _latency(self, instance_id: str) -> float | None:
         """The time of one token after an almost empty prompt; None when it cannot be measured."""
@@ -280,7 +333,7 @@ class Visitor:
         return None
 
     async def _run_once(
-        self, state: CellState, instance_id: str, latency_s: float | None, moments: dict[int, _Moments]
+        self, state: CellState, instance_id: str, latency: Latency | None, moments: dict[int, _Moments]
     ) -> LMStrixError | None:
         """One run of as many requests as the cell has at a time; the failure, if one of them failed."""
         cell = state.cell
@@ -289,17 +342,14 @@ class Visitor:
         # All at once, and waited for together: a run is as long as its slowest request. One of them shows progress.
         answers = await asyncio.gather(
             *(
-                self._ask(state, instance_id, self._prompt(state), cell.max_tokens, trace, latency_s, tell=place == 0)
+                self._ask(state, instance_id, self._prompt(state), cell.max_tokens, trace, latency, tell=place == 0)
                 for place, trace in enumerate(traces)
             )
         )
         began_at = min(trace.sent_at for trace in traces)
         ended_at = max([trace.ended_at for trace in traces if trace.ended_at is not None], default=self.clock())
         span_s = ended_at - began_at
-        figures = tuple(
-            replace(each, marks=marks_of(each, cell, bandwidth_bytes_per_s=self.bandwidth_bytes_per_s))
-            for each, _ in answers
-        )
+        figures = tuple(replace(each, marks=self._marks(each, cell, latency)) for each, _ in answers)
         produced = [each.completion_tokens for each in figures]
         counted = [tokens for tokens in produced if tokens is not None]
         record = RunRecord(
@@ -307,7 +357,8 @@ class Visitor:
             measured_at=moment,
             requests=figures,
             span_s=span_s,
-            latency_s=latency_s,
+            latency_s=latency.median_s if latency is not None else None,
+            latency_scatter_s=latency.scatter_s if latency is not None else None,
             output_tokens_per_second=sum(counted) / span_s if len(counted) == len(produced) and span_s > 0 else None,
         )
         # With several requests some read while others answer, so energy cannot be split by phase.
@@ -318,6 +369,12 @@ class Visitor:
         state.teller.tell("run", run=record)
         return next((problem for _, problem in answers if problem is not None), None)
 
+    def _marks(self, figures: RequestFigures, cell: Cell, latency: Latency | None) -> tuple[Mark, ...]:
+        """Why a request's figures are to be doubted."""
+        found = marks_of(figures, cell, bandwidth_bytes_per_s=self.bandwidth_bytes_per_s)
+        more = (prefill_mark(figures, latency), coherence_mark(figures))
+        return (*found, *(mark for mark in more if mark is not None))
+
     async def _ask(
         self,
         state: CellState,
@@ -325,7 +382,7 @@ class Visitor:
         prompt: str,
         max_tokens: int,
         trace: Trace,
-        latency_s: float | None,
+        latency: Latency | None,
         *,
         tell: bool = True,
     ) -> tuple[RequestFigures, LMStrixError | None]:
@@ -340,7 +397,7 @@ class Visitor:
             request,
             trace,
             model_key=state.cell.target.model_key,
-            latency_s=latency_s,
+            latency=latency,
             progress=state.teller.progress if tell else None,
         )
 
@@ -355,7 +412,8 @@ class Visitor:
         """Give this visit's runs their energy, now that the readings around them are in."""
         if not self.power.measures or not moments:
             return
-        readings = self.power.series()
+        since = min([*(begin for begin, _ in idle), *(at.sent_at for at in moments.values())])
+        readings = self.power.series(since - _SLOWEST_RENEWAL_S)
         idle_w = idle_power_w(readings, idle)
         for place, run in enumerate(state.runs):
             at = moments.get(run.number)
@@ -373,8 +431,6 @@ class Visitor:
             if energy is not None:
                 state.runs[place] = replace(run, energy=energy)
                 self.journal.add(state.cell, state.runs[place])
-        # Hours of readings ten times per second would add up; those before now belong to runs already done.
-        self.power.forget(self.clock())
 
 
 async def _unload(loads: LoadingBackend, instance_id: str) -> None:
