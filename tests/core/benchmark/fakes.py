@@ -76,6 +76,7 @@ class FakeBackend:
         self.loaded: dict[str, LoadedModel] = {}
         self.loads: list[tuple[str, LoadConfig]] = []
         self.requests: list[tuple[str, GenerationRequest]] = []
+        self.ttls_s: list[float | None] = []
         self.closed = False
         self.on_hang: Callable[[], None] = lambda: None
 
@@ -101,6 +102,7 @@ class FakeBackend:
     ) -> LoadedModel:
         model = self.models[model_key]
         self.loads.append((model_key, config))
+        self.ttls_s.append(ttl_s)
         await self.pause(model.load_s)
         if on_progress is not None:
             on_progress(0.5)
@@ -114,7 +116,6 @@ class FakeBackend:
             path=model_key,
             context_length=model.reduced_to or config.context_length or 4096,
             max_context_length=1 << 20,
-            ttl_s=ttl_s,
         )
         return self.loaded[instance_id]
 

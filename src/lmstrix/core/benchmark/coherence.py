@@ -1,7 +1,7 @@
 """Whether what a model wrote looks like language at all: a broken model can be very fast. Pure.
 
 Three signs of a broken file, template or kernel: an answer without any visible text, one token over and over, and
-answers to the same task that share almost no pairs of characters although nothing was drawn by chance.
+answers to the same task that share almost no letters although nothing was drawn by chance.
 
 Traded away: nonsense in well-formed words passes. This is a check of the measurement, not of the model.
 """
@@ -9,7 +9,6 @@ Traded away: nonsense in well-formed words passes. This is a check of the measur
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from itertools import pairwise
 from statistics import median
 from typing import TYPE_CHECKING
 
@@ -29,8 +28,8 @@ class CoherenceLimits:
     token_lengths: float = 1.5  # a unit that repeats is one token if it is at most so many of the mean length
     tail_ratio: float = 0.75  # of an answer: models that break often begin well
     least_answers: int = 3  # of two that differ, nobody knows which is the odd one
-    least_pairs: int = 40  # different pairs of characters; in fewer, chance decides how many are shared
-    shared_ratio: float = 0.1  # two English answers share about 0.8 of their pairs, two Chinese ones about 0.2
+    least_letters: int = 12  # different ones; of fewer, chance decides how many are shared
+    shared_ratio: float = 0.1  # two answers of 50 characters share 0.8 of their letters in English, 0.2 in Chinese
 
 
 LIMITS = CoherenceLimits()
@@ -58,11 +57,13 @@ def coherence_mark(figures: RequestFigures) -> Mark | None:
 
 def with_difference_marks(runs: Sequence[RunRecord]) -> tuple[RunRecord, ...]:
     """The runs of a cell, all asked alike at temperature 0; those unlike all others carry a mark for it."""
-    pairs = [_pairs(_first_text(run)) for run in runs]
-    judged = [place for place, found in enumerate(pairs) if len(found) >= LIMITS.least_pairs and not runs[place].failed]
+    letters = [_letters(run) for run in runs]
+    judged = [
+        place for place, found in enumerate(letters) if len(found) >= LIMITS.least_letters and not runs[place].failed
+    ]
     doubted = set()
     for place in judged if len(judged) >= LIMITS.least_answers else ():
-        shared = [_shared_ratio(pairs[place], pairs[other]) for other in judged if other != place]
+        shared = [_shared_ratio(letters[place], letters[other]) for other in judged if other != place]
         if median(shared) < LIMITS.shared_ratio:
             doubted.add(place)
     return tuple(_marked(run, doubted=place in doubted) for place, run in enumerate(runs))
@@ -77,15 +78,12 @@ def _marked(run: RunRecord, *, doubted: bool) -> RunRecord:
     return run if marks == first.marks else replace(run, requests=(replace(first, marks=marks), *others))
 
 
-def _first_text(run: RunRecord) -> str:
-    return run.requests[0].reasoning + run.requests[0].answer
+def _letters(run: RunRecord) -> set[str]:
+    text = run.requests[0].reasoning + run.requests[0].answer
+    return {letter for letter in text.lower() if letter.isalnum()}
 
 
-def _pairs(text: str) -> set[tuple[str, str]]:
-    return set(pairwise(text.lower()))
-
-
-def _shared_ratio(one: set[tuple[str, str]], other: set[tuple[str, str]]) -> float:
+def _shared_ratio(one: set[str], other: set[str]) -> float:
     return len(one & other) / min(len(one), len(other))
 
 
