@@ -35,14 +35,18 @@ def test_a_prefill_is_told_where_it_stands_out(ttft_s: float, latency: Latency |
     assert prefill_s(ttft_s, latency) == (None if told is None else pytest.approx(told))
 
 
-def test_what_is_told_is_near_the_truth_on_a_busy_machine() -> None:
-    """A prefill of 5 ms behind a latency of 8 ms, both seen through noise: told rarely, and then hardly wrong."""
+@pytest.mark.parametrize("scatter_s", [0.0001, 0.0005, 0.001, 0.002, 0.005])
+@pytest.mark.parametrize("probes", [3, 6])
+def test_what_is_told_is_near_the_truth(scatter_s: float, probes: int) -> None:
+    """A prefill of 5 ms behind a latency of 8 ms, both seen through noise: told on a quiet machine, else left out."""
     rng = random.Random(1)
-    for scatter_s in (0.0001, 0.0005, 0.002, 0.005):
-        for _ in range(300):
-            probes = [0.008 + rng.gauss(0, scatter_s) for _ in range(6)]
-            told = prefill_s(0.013 + rng.gauss(0, scatter_s), latency_of(probes))
-            assert told is None or 0.005 / 1.7 < told < 0.005 * 1.7 or scatter_s > 0.001
+    ratios = []
+    for _ in range(1000):
+        latency = latency_of([0.008 + rng.gauss(0, scatter_s) for _ in range(probes)])
+        told = prefill_s(0.013 + rng.gauss(0, scatter_s), latency)
+        ratios += [] if told is None else [told / 0.005]
+    assert sum(not 1 / 1.5 < ratio < 1.5 for ratio in ratios) <= 20
+    assert scatter_s > 0.0001 or len(ratios) >= 990
 
 
 def test_the_reason_is_said() -> None:

@@ -21,6 +21,7 @@ PROBES_FIRST = 3
 _LEAST_PREFILL_SHARE = 0.25  # of the latency: a smaller rest is mostly what differs between two kinds of request
 _LEAST_SCATTERS = 10.0  # of a single time: the rate is then right within a tenth two times in three
 _QUARTILES_PER_SIGMA = 1.349  # how far the quartiles of a normal distribution lie apart
+_FEW_PROBES = 6.0  # three that agree by chance must not pass for a quiet machine: the scatter of few counts more
 
 
 class Latency(NamedTuple):
@@ -37,7 +38,8 @@ def latency_of(probes_s: Sequence[float]) -> Latency | None:
     lower, upper = percentile(probes_s, 0.25), percentile(probes_s, 0.75)
     if lower is None or upper is None or len(probes_s) < PROBES_FIRST:
         return Latency(median(probes_s), None)
-    return Latency(median(probes_s), (upper - lower) / _QUARTILES_PER_SIGMA)
+    doubt = 1 + _FEW_PROBES / len(probes_s)
+    return Latency(median(probes_s), doubt * (upper - lower) / _QUARTILES_PER_SIGMA)
 
 
 def prefill_s(ttft_s: float, latency: Latency | None) -> float | None:
