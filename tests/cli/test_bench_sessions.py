@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from lmstrix.core.benchmark.energy import Part
     from lmstrix.engine import EmbeddedEngine
 
     Cli = Callable[..., Ran]
@@ -144,7 +145,7 @@ def test_readings_of_power_are_kept_beside_the_report(
 
     def sources(period_s: float) -> list[PowerSource]:
         asked.append(period_s)
-        parts = ("cpu", "memory", "gpu", "accelerator")
+        parts: tuple[Part, ...] = ("cpu", "memory", "gpu", "accelerator")
         channels = [PowerChannel(name=part, part=part, unit="W") for part in parts]
         return [ReplaySource(channels, [(40.0, 3.0, 100.0, 1.0)])]
 
