@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import csv
+import sys
+import threading
+import time
+from itertools import count
 from typing import TYPE_CHECKING
 
 import pytest
@@ -14,11 +18,15 @@ from lmstrix.core.benchmark.power import PERIOD_S, PowerReadings, PowerSampler, 
 from lmstrix.core.benchmark.power_apple import MacmonSource
 from lmstrix.core.benchmark.records import BenchRequest
 from lmstrix.core.benchmark.runner import Bench
+from lmstrix.ground.types import Finished
 from lmstrix.reports.bench.power_csv import write_power
 from tests.core.benchmark.fakes import FakeBackend, FakeModel, run_to_report, server_of, target
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
     from pathlib import Path
+
+    from lmstrix.ground.types import GenerationRequest, StreamEvent
 
 IDLE_W, PREFILL_W, DECODE_W = 20.0, 140.0, 90.0
 SENT_S = 3.0
@@ -137,7 +145,7 @@ def test_watts_that_are_means_are_not_taken_for_moments() -> None:
 
 
 def macmon_channels() -> tuple[PowerChannel, ...]:
-    source = MacmonSource(["true"])
+    source = MacmonSource([sys.executable, "-c", ""])
     source.close()
     return source.channels
 
@@ -153,23 +161,69 @@ def test_a_reading_has_the_moment_its_source_took_it() -> None:
     assert list(readings.at) == [0.9, 1.15]
 
 
+class LiveMeter(FakeBackend):
+    """A backend and the counter beside it: the machine takes more while an answer is generated."""
+
+    def __init__(self, model: FakeModel) -> None:
+        super().__init__({"a": model})
+        self._switched = (time.perf_counter(), 0.0, IDLE_W)
+        self.busy_s: list[float] = []
+
+    def joules(self) -> float:
+        at, joules, watts = self._switched
+        return joules + watts * (time.perf_counter() - at)
+
+    def _switch(self, watts: float) -> float:
+        at, joules, before = self._switched
+        now = time.perf_counter()
+        self._switched = (now, joules + before * (now - at), watts)
+        return now
+
+    async def stream(self, instance_id: str, request: GenerationRequest) -> AsyncGenerator[StreamEvent]:
+        began = self._switch(DECODE_W)
+        async for event in super().stream(instance_id, request):
+            if isinstance(event, Finished):
+                self.busy_s.append(self._switch(IDLE_W) - began)
+            yield event
+
+
 def test_a_session_reads_at_the_moments_of_its_requests() -> None:
-    """Between two of the regular readings, which are ten seconds apart here."""
-    channel = PowerChannel(name="package", part="cpu", unit="J")
-    source = ReplaySource([channel], [(float(joules),) for joules in range(10_000)])
-    request = BenchRequest(runs=1, max_tokens=4, idle_s=0.0)
+    """The regular readings are half a second apart; the answer takes a third of one."""
+    meter = LiveMeter(FakeModel(prefill_s=0.1, token_s=0.01))
+    # One reading per call, made at the call.
+    source = ReplaySource([PowerChannel(name="package", part="cpu", unit="J")], ((meter.joules(),) for _ in count()))
     session = Bench(
-        server_of(FakeBackend({"a": FakeModel(prefill_s=0.01)})),
+        server_of(meter),
         [target("a")],
-        request,
+        BenchRequest(runs=1, max_tokens=20, idle_s=0.0),
         power_sources=[source],
-        power_period_s=0.05,
+        power_period_s=0.5,
     )
     (run,) = run_to_report(session).cells[0].runs
-    (readings,) = session.power_readings
     assert run.energy is not None
-    assert run.energy.gross_j >= 1.0  # of a run that lasts a few milliseconds
-    assert list(readings.values) == sorted(readings.values)
+    truth_j = IDLE_W * run.span_s + (DECODE_W - IDLE_W) * meter.busy_s[-1]
+    # Readings lie right at the ends; a busy machine may put a few milliseconds in between.
+    assert run.energy.gross_j == pytest.approx(truth_j, rel=0.03)
+    assert run.energy.idle_power_w == pytest.approx(IDLE_W, rel=0.01)
+
+
+def test_moments_are_read_a_few_times_after_them() -> None:
+    """Watts of single moments change there; the regular readings are an hour apart."""
+    enough = threading.Event()
+
+    class Watched(ReplaySource):
+        count = 0
+
+        def read(self) -> tuple[float | None, ...]:
+            self.count += 1
+            if self.count >= 5:
+                enough.set()
+            return (1.0,)
+
+    source = Watched([PowerChannel(name="card", part="gpu", unit="W")], [])
+    with PowerSampler([source], period_s=3600.0) as sampler:
+        sampler.sample_soon()
+        assert enough.wait(20)
 
 
 def test_all_readings_are_written(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 PROBES_FIRST = 3
 """Probes before the first run of a visit: fewer have no scatter. One more comes before each later run."""
-_LEAST_PREFILL_SHARE = 0.25  # of the latency: a smaller rest is mostly what differs between two kinds of request
+_LEAST_PREFILL_SHARE = 1.0  # of the latency, which holds one pass of the model: the rate is twice the truth at most
 _LEAST_SCATTERS = 10.0  # of a single time: the rate is then right within a tenth two times in three
 _QUARTILES_PER_SIGMA = 1.349  # how far the quartiles of a normal distribution lie apart
 _FEW_PROBES = 6.0  # three that agree by chance must not pass for a quiet machine: the scatter of few counts more

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 PERIOD_S = 0.1
 LEAST_PERIOD_S = 0.001  # reading more often would itself be what is measured
-MOST_PERIOD_S = 10.0
+MOST_PERIOD_S = 1.0  # short answers would never be measured
 _AFTER_S = (0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064)
 """When to read again after a moment: watts of single moments would else be of before it for half a period."""
 Values = tuple[float | None, ...]
