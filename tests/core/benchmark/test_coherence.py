@@ -58,7 +58,7 @@ def test_thoughts_are_text_and_failures_are_told_elsewhere() -> None:
 @pytest.mark.parametrize("stories", [STORIES, CHINESE])
 def test_answers_of_a_working_model_may_differ(stories: tuple[str, ...]) -> None:
     runs = [run(story) for story in stories]
-    assert with_difference_marks(runs) == tuple(runs)
+    assert with_difference_marks(runs) == runs
 
 
 def test_the_answer_unlike_all_others_is_marked() -> None:
@@ -66,7 +66,7 @@ def test_the_answer_unlike_all_others_is_marked() -> None:
     marks = [[mark.kind for mark in each.requests[0].marks] for each in with_difference_marks(runs)]
     assert marks == [[], [], [], ["answers differ"]]
     # Two say nothing of which is the odd one, and marks go when later runs show that.
-    assert with_difference_marks(runs[2:]) == tuple(runs[2:])
+    assert with_difference_marks(runs[2:]) == runs[2:]
     marked = with_difference_marks(runs)[3]
     assert with_difference_marks([marked, *[run(story) for story in CHINESE]])[0] == runs[3]
 

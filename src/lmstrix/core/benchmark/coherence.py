@@ -55,7 +55,7 @@ def coherence_mark(figures: RequestFigures) -> Mark | None:
     )
 
 
-def with_difference_marks(runs: Sequence[RunRecord]) -> tuple[RunRecord, ...]:
+def with_difference_marks(runs: Sequence[RunRecord]) -> list[RunRecord]:
     """The runs of a cell, all asked alike at temperature 0; those unlike all others carry a mark for it."""
     letters = [_letters(run) for run in runs]
     judged = [
@@ -66,7 +66,7 @@ def with_difference_marks(runs: Sequence[RunRecord]) -> tuple[RunRecord, ...]:
         shared = [_shared_ratio(letters[place], letters[other]) for other in judged if other != place]
         if median(shared) < LIMITS.shared_ratio:
             doubted.add(place)
-    return tuple(_marked(run, doubted=place in doubted) for place, run in enumerate(runs))
+    return [_marked(run, doubted=place in doubted) for place, run in enumerate(runs)]
 
 
 def _marked(run: RunRecord, *, doubted: bool) -> RunRecord:

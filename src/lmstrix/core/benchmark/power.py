@@ -31,6 +31,7 @@ LEAST_PERIOD_S = 0.001  # reading more often would itself be what is measured
 MOST_PERIOD_S = 1.0  # short answers would never be measured
 _AFTER_S = (0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064)
 """When to read again after a moment: watts of single moments would else be of before it for half a period."""
+_SETTLING_READINGS = 3
 Values = tuple[float | None, ...]
 
 
@@ -121,6 +122,12 @@ class PowerSampler:
     def measures(self) -> bool:
         """Whether there is anything to measure by."""
         return any(source.channels for source in self._sources)
+
+    @property
+    def settling_s(self) -> float:
+        """After so long a moment has readings on both sides, of sources that are renewed rarely or come late too."""
+        renewals = [channel.renewed_every_s for source in self._sources for channel in source.channels]
+        return _SETTLING_READINGS * (self.period_s + max(renewals, default=0.0))
 
     @property
     def source_names(self) -> tuple[str, ...]:

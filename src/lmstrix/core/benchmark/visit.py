@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING
 
 from lmstrix.core.answers.load_policy import BENCH_PREFIX
 from lmstrix.core.benchmark.coherence import coherence_mark, with_difference_marks
-from lmstrix.core.benchmark.energy import LEAST_PERIODS, energy_of_run, idle_power_w
 from lmstrix.core.benchmark.file_cache import COLD_RATIO, WARM_RATIO, cached_ratio, drop_cached
 from lmstrix.core.benchmark.latency import PROBES_FIRST, latency_of, prefill_mark
 from lmstrix.core.benchmark.measuring import BenchServer, LoadingBackend, RequestTimer
@@ -36,6 +35,7 @@ from lmstrix.core.benchmark.stats import is_settled
 from lmstrix.core.benchmark.suspicion import marks_of
 from lmstrix.core.benchmark.timing import Trace
 from lmstrix.core.benchmark.turns import least_visit_s
+from lmstrix.core.benchmark.visit_power import Moments, VisitPower
 from lmstrix.core.context.attempts import TIME_TO_LIVE_S
 from lmstrix.core.context.verdict import outcome_of
 from lmstrix.ground.errors import (
@@ -50,7 +50,7 @@ from lmstrix.ground.text import one_line
 from lmstrix.ground.types import GenerationRequest, Message
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from lmstrix.core.benchmark.cell_state import CellState
     from lmstrix.core.benchmark.latency import Latency
@@ -61,7 +61,6 @@ if TYPE_CHECKING:
 
 _LEAST_PROMPT = "x"  # one token; no chat begins with it
 _FATAL = (EngineCrashedError, ModelUnloadedError, BackendUnavailableError)
-_SLOWEST_RENEWAL_S = 1.0  # of readings before a span, those of the slowest source are needed too
 _SETTLED_BY = ("decode_tokens_per_second", "prefill_tokens_per_second")
 
 
@@ -89,15 +88,6 @@ class _CellFailed(Exception):  # noqa: N818 - ends a visit; the cell says why
 def instance_prefix(session: str) -> str:
     """What the names of a session's instances begin with."""
     return f"{BENCH_PREFIX}{session[:8]}-"
-
-
-@dataclass(frozen=True, slots=True)
-class _Moments:
-    """When a run happened, on the clock of the power readings."""
-
-    sent_at: float
-    first_token_at: float | None
-    ended_at: float
 
 
 @dataclass(slots=True)
@@ -142,8 +132,7 @@ class Visitor:
             state.outcome, state.reason, state.closed = failed.outcome, failed.reason, True
 
     def _least_s(self, state: CellState) -> float:
-        idle_s = 2 * self._rest_s() if self.power.measures else 0.0
-        return least_visit_s(state.loads, state.warmups, state.runs, idle_s=idle_s)
+        return least_visit_s(state.loads, state.warmups, state.runs, idle_s=2 * self._visit_power().rest_s)
 
     async def _visit(self, state: CellState, runs: int, until: float | None) -> None:
         # The last model's peak would else be this one's.
@@ -258,15 +247,14 @@ class Visitor:
 
     async def _measure(self, state: CellState, instance_id: str, runs: int, until: float | None) -> None:
         """The runs of one visit, with idle spans before and after them where power is measured."""
-        idle = [span] if (span := await self._idle(state)) else []
+        power = self._visit_power()
+        await self._rest(state, power)
         latencies: list[float] = []
-        moments: dict[int, _Moments] = {}
         failures = 0
-        closing_s = self._rest_s() if self.power.measures else 0.0
         try:
             for _ in range(runs):
                 spans = [run.span_s for run in state.runs]
-                if until is not None and not has_time_for_another(until - closing_s - self.clock(), spans):
+                if until is not None and not has_time_for_another(until - power.rest_s - self.clock(), spans):
                     state.out_of_time = True
                     break
                 # Before each run, not once: a machine that gets warmer gets slower at this too.
@@ -275,7 +263,7 @@ class Visitor:
                     if latency_s is None:
                         break
                     latencies.append(latency_s)
-                problem = await self._run_once(state, instance_id, latency_of(latencies), moments)
+                problem = await self._run_once(state, instance_id, latency_of(latencies), power)
                 failures = failures + 1 if problem is not None else 0
                 if isinstance(problem, _FATAL) or failures == LIMITS.failures_in_a_row:
                     failed = next(each for each in state.runs[-1].requests if each.failure is not None)
@@ -283,35 +271,28 @@ class Visitor:
                 if self._is_settled(state):
                     state.closed = True
                     break
-            if span := await self._idle(state):
-                idle.append(span)
+            await self._rest(state, power)
         finally:
-            self._compare_answers(state)
-            self._add_energy(state, moments, idle)
+            self._look_back(state, power)
 
-    def _compare_answers(self, state: CellState) -> None:
-        """Mark the runs whose answers are unlike all others, where nothing was drawn by chance."""
-        if self.request.temperature > 0:
-            return
-        for place, run in enumerate(with_difference_marks(state.runs)):
+    def _look_back(self, state: CellState, power: VisitPower) -> None:
+        """Give the runs what only shows when all are made: their energy, and the marks of answers unlike all others."""
+        found = power.with_energy(state.runs)
+        if self.request.temperature == 0:  # else chance makes answers differ
+            found = with_difference_marks(found)
+        for place, run in enumerate(found):
             if run != state.runs[place]:
                 state.runs[place] = run
                 self.journal.add(state.cell, run)
 
-    async def _idle(self, state: CellState) -> tuple[float, float] | None:
-        """Let the machine be idle, with the model loaded, for as long as asked; the span."""
-        if not self.power.measures:
-            return None
-        state.teller.tell("idle", text=f"measuring idle power for {self.request.idle_s:g} s")
-        begin, period_s = self.clock(), self.power.period_s
-        rest_s = self._rest_s()
-        await asyncio.sleep(rest_s)
-        return begin, begin + rest_s - 2 * period_s  # so that readings lie on both sides of its end
+    async def _rest(self, state: CellState, power: VisitPower) -> None:
+        """Let the machine be idle, where power is measured."""
+        if self.power.measures:
+            state.teller.tell("idle", text=f"measuring idle power for {self.request.idle_s:g} s")
+            await power.rest()
 
-    def _rest_s(self) -> float:
-        """How long an idle span keeps the benchmark waiting."""
-        period_s = self.power.period_s
-        return max(self.request.idle_s, (LEAST_PERIODS + 1) * period_s) + 2 * period_s
+    def _visit_power(self) -> VisitPower:
+        return VisitPower(self.power, self.request.idle_s, self.clock)
 
     async def _latency(self, instance_id: str) -> float | None:
         """The time of one token after an almost empty prompt; None when it cannot be measured."""
@@ -333,7 +314,7 @@ class Visitor:
         return None
 
     async def _run_once(
-        self, state: CellState, instance_id: str, latency: Latency | None, moments: dict[int, _Moments]
+        self, state: CellState, instance_id: str, latency: Latency | None, power: VisitPower
     ) -> LMStrixError | None:
         """One run of as many requests as the cell has at a time; the failure, if one of them failed."""
         cell = state.cell
@@ -363,7 +344,7 @@ class Visitor:
         )
         # With several requests some read while others answer, so energy cannot be split by phase.
         first = traces[0].chunk_at[0] if cell.concurrency == 1 and traces[0].chunk_at else None
-        moments[record.number] = _Moments(began_at, first, ended_at)
+        power.moments[record.number] = Moments(began_at, first, ended_at)
         state.runs.append(record)
         self.journal.add(cell, record)
         state.teller.tell("run", run=record)
@@ -408,30 +389,6 @@ class Visitor:
         rates = [series[name] for name in _SETTLED_BY if name in series]
         return width is not None and bool(rates) and all(is_settled(values, width) for values in rates)
 
-    def _add_energy(self, state: CellState, moments: dict[int, _Moments], idle: list[tuple[float, float]]) -> None:
-        """Give this visit's runs their energy, now that the readings around them are in."""
-        if not self.power.measures or not moments:
-            return
-        since = min([*(begin for begin, _ in idle), *(at.sent_at for at in moments.values())])
-        readings = self.power.series(since - _SLOWEST_RENEWAL_S)
-        idle_w = idle_power_w(readings, idle)
-        for place, run in enumerate(state.runs):
-            at = moments.get(run.number)
-            if at is None or run.failed:
-                continue
-            energy = energy_of_run(
-                readings,
-                sent_at=at.sent_at,
-                first_token_at=at.first_token_at,
-                ended_at=at.ended_at,
-                prompt_tokens=_sum([each.prompt_tokens for each in run.requests]),
-                output_tokens=_sum([each.completion_tokens for each in run.requests]),
-                idle_power_w=idle_w,
-            )
-            if energy is not None:
-                state.runs[place] = replace(run, energy=energy)
-                self.journal.add(state.cell, state.runs[place])
-
 
 async def _unload(loads: LoadingBackend, instance_id: str) -> None:
     """Unload, also when a cancellation ends the visit; an instance that stays too long is left to its server."""
@@ -444,8 +401,3 @@ def _label(ratio: float | None) -> FileCache | None:
     if ratio is None:
         return None
     return "cold" if ratio <= COLD_RATIO else "warm" if ratio >= WARM_RATIO else "partly cached"
-
-
-def _sum(counts: Sequence[int | None]) -> int | None:
-    known = [count for count in counts if count is not None]
-    return sum(known) if known else None
