@@ -27,7 +27,7 @@ LEAST_PERIODS = 3
 MOST_ERROR_RATIO = 1 / (2 * LEAST_PERIODS)
 """What interpolation at its ends may be wrong by, as a share of a span, for a counter: as much as in three periods."""
 _HOLE_PERIODS = 5
-"""Sampling periods without a reading that make a hole."""
+"""Sampling periods without a reading that make a hole in watts, if it is not a small part of the span."""
 _LEAST_STRETCHES = 2
 _MOST_STRETCHES = 600
 """Of an answer that takes minutes: more would not find another peak."""
@@ -104,8 +104,11 @@ class Series:
     def _covers(self, begin: float, end: float) -> bool:
         if not self.at or self.at[0] > begin or self.at[-1] < end:
             return False
+        if self.channel.unit == "J":
+            return True  # a counter goes on counting while nobody reads it
         first, last = bisect_right(self.at, begin) - 1, bisect_left(self.at, end)
-        return all(b - a <= _HOLE_PERIODS * self.period_s for a, b in pairwise(self.at[first : last + 1]))
+        hole_s = max(_HOLE_PERIODS * self.period_s, MOST_ERROR_RATIO * (end - begin))
+        return all(b - a <= hole_s for a, b in pairwise(self.at[first : last + 1]))
 
     def _around(self, begin: float, end: float) -> tuple[Sequence[float], Sequence[float]]:
         """The readings from the one before the span to the one after it, with those that a slow source repeats."""
