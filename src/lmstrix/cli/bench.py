@@ -29,12 +29,14 @@ def bench(
     file_prompt: str | None = None,
     concurrency: Counts = (1,),
     power: bool = True,
+    power_interval: Seconds = 0.1,
     cold: bool = False,
     budget: Seconds | None = None,
     temperature: Annotated[float, TEMPERATURE] = 0.0,
     seed: Annotated[int, SEED] = 0,
     resume: bool = False,
     out: str | None = None,
+    save: bool = True,
     load: Annotated[LoadOptions, Only("k_cache_type", "v_cache_type", "flash_attention", "gpu")],
 ) -> None:
     """Measure models: load time, first token, speeds, memory, energy; writes a report with a page.
@@ -53,12 +55,14 @@ def bench(
         file_prompt: The same, read from a file.
         concurrency: Requests at a time, such as 1,4.
         power: Measure energy, where a source can be read (--no-power: do not look for one).
+        power_interval: How often to read power between the moments of a run, such as 100ms.
         cold: Drop a model's files from the file cache before loading it, where the system can.
-        budget: Limit of the whole benchmark; what is not reached is told.
+        budget: Limit of the whole benchmark; a run that goes on at its end is cut off, what is not reached is told.
         temperature: Sampling temperature.
         seed: Seed of the prompts' texts.
-        resume: Go on with the last benchmark that asked the same and was interrupted.
+        resume: Go on with the last benchmark that asked the same and was interrupted, or ended by its --budget.
         out: Folder of the report; without it a new one in the LMStrix home.
+        save: Write the report and the history (--no-save: only show what was found).
     """
     from lmstrix.core.benchmark.records import BenchRequest
     from lmstrix.reports.bench.terminal import BenchProgressLine, show_bench
@@ -82,7 +86,15 @@ def bench(
         load=load.config(),
     )
     folder = Path(out).expanduser() if out is not None else None
-    options = BenchOptions(models=models, request=request, out=folder, power=power, resume=resume)
+    options = BenchOptions(
+        models=models,
+        request=request,
+        out=folder,
+        power=power,
+        power_interval_s=power_interval,
+        resume=resume,
+        save=save,
+    )
     with BenchProgressLine(cli.console) as progress:
         outcome = cli.service.bench(options, on_event=progress.show).measure(cli.run)
     show_bench(cli.console, outcome.report, outcome.index)

@@ -6,6 +6,7 @@ A report is named by its folder, by its report.json, by the beginning of its ses
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -32,6 +33,16 @@ def new_folder(workspace: Workspace, report: BenchReport) -> Path:
     while folder.exists():
         folder, number = reports / f"{name}-{number}", number + 1
     return folder
+
+
+def ready_folder(folder: Path) -> None:
+    """Make a folder that was asked for, before hours of measuring end at it. Raises UsageError where it cannot be."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as exc:
+        raise UsageError(f"no report can be written to {folder}: {exc.strerror or exc} (--out names a folder)") from exc
+    if not os.access(folder, os.W_OK):
+        raise UsageError(f"no report can be written to {folder}: permission denied (--out names a folder)")
 
 
 def find_report(workspace: Workspace, name: str) -> BenchReport:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from lmstrix.core.benchmark import plan
 from lmstrix.core.benchmark.measuring import BenchServer
+from lmstrix.core.benchmark.power import LEAST_PERIOD_S, MOST_PERIOD_S, PERIOD_S
 from lmstrix.core.benchmark.records import BenchReport, BenchRequest, BenchTarget
 from lmstrix.core.benchmark.runner import Bench
 from lmstrix.core.benchmark.saved import find_unfinished
@@ -16,10 +17,13 @@ from lmstrix.ground.addresses import host_of, is_local
 from lmstrix.ground.errors import GgufError, ModelNotFoundError, UsageError
 from lmstrix.ground.model_names import parse_shard
 from lmstrix.ground.ranges import check_numbers
+from lmstrix.ground.tasks import to_its_end
 from lmstrix.loaders.gguf import read_header
 from lmstrix.reports.bench.files import write_report
-from lmstrix.service.bench_reports import new_folder
+from lmstrix.reports.bench.power_csv import write_power
+from lmstrix.service.bench_reports import new_folder, ready_folder
 from lmstrix.service.finding import known_models
+from lmstrix.service.making_room import make_room, unload_started_with
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Sequence
@@ -29,6 +33,7 @@ if TYPE_CHECKING:
     from lmstrix.core.benchmark.events import BenchEvent
     from lmstrix.core.history import History
     from lmstrix.core.registry.records import ModelRecord
+    from lmstrix.ground.backend import ModelBackend
     from lmstrix.service.workspace import Workspace
 
 OPENAI = "openai:"
@@ -37,21 +42,34 @@ _WEIGHTS = ("*.safetensors", "*.gguf")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BenchOptions:
-    """What `lmstrix bench` can be told. No `models` means all; `out` is the report's folder, made up when None."""
+    """What `lmstrix bench` can be told. No `models` means all; `out` is the report's folder, made up when None.
+
+    `power_interval_s` is how often power is read. Without `save` neither a report nor the history is written.
+    """
 
     models: tuple[str, ...] = ()
     request: BenchRequest = field(default_factory=BenchRequest)
     out: Path | None = None
     power: bool = True
+    power_interval_s: float = PERIOD_S
     resume: bool = False
+    save: bool = True
+
+    def __post_init__(self) -> None:
+        if not LEAST_PERIOD_S <= self.power_interval_s <= MOST_PERIOD_S:
+            raise UsageError(
+                f"power is read every {LEAST_PERIOD_S * 1000:g} ms to every {MOST_PERIOD_S:g} s (--power-interval)"
+            )
+        if not self.save and (self.resume or self.out is not None):
+            raise UsageError("--no-save writes nothing; leave it out, or --resume and --out")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BenchOutcome:
-    """A finished (or interrupted) benchmark and its page."""
+    """A finished (or interrupted) benchmark and its page; no page where nothing was to be saved."""
 
     report: BenchReport
-    index: Path
+    index: Path | None
 
     @property
     def failed(self) -> tuple[str, ...]:
@@ -77,25 +95,48 @@ class Benchmarking:
 
     async def run(self) -> BenchOutcome:
         """Measure, and write the report. Raises what keeps it from beginning."""
-        workspace, options = self._workspace, self._options
+        workspace, options, request = self._workspace, self._options, self._request()
         async with AsyncExitStack() as stack:
             history = stack.enter_context(workspace.open_history())
             # Two measurements at once would measure each other.
             stack.enter_context(history.journal.tester_lock("lmstrix bench"))
-            server, targets = await _server(workspace, options.models, stack)
-            plan.plan_cells(targets, options.request, loads=server.loads is not None)  # refuses what makes no sense
-            self._bench = Bench(
+            server, targets, backend = await _server(workspace, options.models, stack)
+            plan.plan_cells(targets, request, loads=server.loads is not None)  # refuses what makes no sense
+            if options.out is not None:
+                ready_folder(options.out)
+            bench = self._bench = Bench(
                 server,
                 targets,
-                options.request,
-                session=self._session(history, targets) if options.resume else None,
-                history=history.benches,
+                request,
+                session=self._session(history, targets, request) if options.resume else None,
+                history=history.benches if options.save else None,
                 power_sources=None if options.power else (),
+                power_period_s=options.power_interval_s,
                 host=host_of(server.address),
                 on_event=self._on_event,
             )
-            report = await self._bench.run()
-        return self._written(report)
+            await self._measured(bench, backend)
+        return self._written(bench)
+
+    async def _measured(self, bench: Bench, backend: ModelBackend | None) -> None:
+        """Measure, with what is ours unloaded before and after."""
+        if backend is None:
+            await bench.run()
+            return
+        if beside := await make_room(self._workspace, backend):
+            names = ", ".join(model.instance_id for model in beside)
+            self._workspace.notify(f"loaded too, and measured beside: {names}")
+        try:
+            await bench.run()
+        finally:
+            await to_its_end(unload_started_with(backend, bench.instance_prefix))
+
+    def _request(self) -> BenchRequest:
+        """What was asked for, with the limit of one answer that holds for every command."""
+        request, timeout_s = self._options.request, self._workspace.settings.timeout_s
+        if timeout_s is None or request.deadlines.total_s is not None:
+            return request
+        return replace(request, deadlines=replace(request.deadlines, total_s=timeout_s))
 
     def measure(self, run: Callable[[Coroutine[Any, Any, BenchOutcome]], BenchOutcome]) -> BenchOutcome:
         """For blocking callers, whose portal's `run` this takes: an interrupt ends in a report, if there is one."""
@@ -109,24 +150,30 @@ class Benchmarking:
 
     def so_far(self) -> BenchOutcome | None:
         """After an interrupt: what was measured, in a report; None when nothing had begun."""
-        return self._written(self._bench.report()) if self._bench is not None else None
+        return self._written(self._bench) if self._bench is not None else None
 
-    def _session(self, history: History, targets: Sequence[BenchTarget]) -> str | None:
-        session = find_unfinished(history.benches, self._options.request, [target.path for target in targets])
+    def _session(self, history: History, targets: Sequence[BenchTarget], request: BenchRequest) -> str | None:
+        session = find_unfinished(history.benches, request, [target.path for target in targets])
         notify = self._workspace.notify
         notify(f"going on with {session}" if session else "nothing like it was interrupted; beginning anew")
         return session
 
-    def _written(self, report: BenchReport) -> BenchOutcome:
+    def _written(self, bench: Bench) -> BenchOutcome:
+        report = bench.report()
+        if not self._options.save:
+            return BenchOutcome(report=report, index=None)
         folder = self._options.out or new_folder(self._workspace, report)
-        return BenchOutcome(report=report, index=write_report(report, folder))
+        index = write_report(report, folder)
+        write_power(bench.power_readings, folder)
+        return BenchOutcome(report=report, index=index)
 
 
 async def _server(
     workspace: Workspace, models: Sequence[str], stack: AsyncExitStack
-) -> tuple[BenchServer, list[BenchTarget]]:
+) -> tuple[BenchServer, list[BenchTarget], ModelBackend | None]:
+    """What to measure, on what; and the backend, of a server that loads what it is told to."""
     if workspace.settings.server.startswith(OPENAI):
-        return await _openai(workspace, models, stack)
+        return *await _openai(workspace, models, stack), None
     registry = await known_models(workspace)
     if models:
         records = [registry.find(model) for model in dict.fromkeys(models)]
@@ -141,7 +188,8 @@ async def _server(
     # Another machine's files cannot be looked at: what depends on them stays unknown.
     models_dir = workspace.models_dir if is_local(connection.server.address) else None
     place = place_of(connection.server)
-    return BenchServer.of(connection.backend), [_target(record.seen_from(place), models_dir) for record in records]
+    targets = [_target(record.seen_from(place), models_dir) for record in records]
+    return BenchServer.of(connection.backend), targets, connection.backend
 
 
 async def _openai(

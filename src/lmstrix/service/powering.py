@@ -31,11 +31,11 @@ async def measure_power(watch_s: float) -> PowerReport:
     span_s = max(watch_s, _LEAST_S)
     with PowerSampler(sources) as sampler:
         # The span needs a reading before its beginning and one after its end.
-        await asyncio.sleep(2 * PERIOD_S)
+        await asyncio.sleep(sampler.settling_s)
         begin = time.perf_counter()
         await asyncio.sleep(span_s)
         end = time.perf_counter()
-        await asyncio.sleep(2 * PERIOD_S)
+        await asyncio.sleep(sampler.settling_s)
         measured = {series.channel: series.power_w(begin, end) for series in sampler.series()}
     channels = tuple(
         (f"{source.name}: {channel.name}", measured.get(channel)) for source in sources for channel in source.channels

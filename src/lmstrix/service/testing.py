@@ -7,7 +7,6 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from lmstrix.core.answers.load_policy import OWN_PREFIX
 from lmstrix.core.context.machine_belief import MachineBelief
 from lmstrix.core.context.report import (
     ContextReport,
@@ -19,7 +18,7 @@ from lmstrix.core.context.report import (
     Subject,
 )
 from lmstrix.core.context.search import ContextSearch
-from lmstrix.core.context.tester import INSTANCE_PREFIX, ContextTester
+from lmstrix.core.context.tester import ContextTester
 from lmstrix.core.context.verdict import Outcome
 from lmstrix.core.memory.host import read_host_memory
 from lmstrix.core.registry.places import place_of
@@ -41,6 +40,7 @@ from lmstrix.service.due_tests import (
 )
 from lmstrix.service.finding import known_models
 from lmstrix.service.guardrails import explain, guardrail_limit, refused_outcome
+from lmstrix.service.making_room import make_room
 from lmstrix.service.old_failures import announce_cap, present_conditions, refuse, settle_unfinished, standing_failure
 from lmstrix.service.told_costs import load_cost
 
@@ -380,18 +380,8 @@ class _TestRun:
 
 
 async def _make_room(workspace: Workspace, backend: ModelBackend, *, all_models: bool) -> bool:
-    """Unload what is ours: what a killed run left (no other tester runs, the lock says), and idle answerers.
-
-    What others have loaded goes only when asked for. Returns whether nothing is loaded beside the test.
-    """
-    for loaded in await backend.list_loaded():
-        stray = loaded.instance_id.startswith(INSTANCE_PREFIX)
-        idle = loaded.instance_id.startswith(OWN_PREFIX) and loaded.status == "idle" and not loaded.queued
-        if stray or idle or all_models:
-            await backend.unload(loaded.instance_id, kind=loaded.kind)
-        if stray:
-            workspace.notify(f"unloaded {loaded.instance_id}, left over from an interrupted test")
-    beside = await backend.list_loaded()
+    """Unload what is ours; what others have loaded goes only when asked for. Returns whether the test is alone."""
+    beside = await make_room(workspace, backend, all_models=all_models)
     if beside:
         names = ", ".join(model.instance_id for model in beside)
         workspace.notify(

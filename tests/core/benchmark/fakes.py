@@ -44,8 +44,9 @@ def count(text: str) -> int:
 class FakeModel:
     """How a model behaves. `pieces` None gives as many one-token pieces as asked for; `cached` None says nothing."""
 
+    load_s: float = 0.0
     token_s: float = 0.0
-    prefill_s: float = 0.0
+    prefill_s: float = 2 * LATENCY_S
     pieces: list[TextDelta] | None = None
     cached: int | None = 0
     load_failure: LMStrixError | None = None
@@ -75,6 +76,7 @@ class FakeBackend:
         self.loaded: dict[str, LoadedModel] = {}
         self.loads: list[tuple[str, LoadConfig]] = []
         self.requests: list[tuple[str, GenerationRequest]] = []
+        self.ttls_s: list[float | None] = []
         self.closed = False
         self.on_hang: Callable[[], None] = lambda: None
 
@@ -94,11 +96,14 @@ class FakeBackend:
         config: LoadConfig,
         *,
         instance_id: str,
+        ttl_s: float | None = None,
         deadlines: Deadlines | None = None,
         on_progress: LoadProgress | None = None,
     ) -> LoadedModel:
         model = self.models[model_key]
         self.loads.append((model_key, config))
+        self.ttls_s.append(ttl_s)
+        await self.pause(model.load_s)
         if on_progress is not None:
             on_progress(0.5)
         if model.load_failure is not None:

@@ -57,6 +57,15 @@ def test_a_hole_in_the_readings_spoils_spans_over_it_only() -> None:
     assert series.energy_j(5.5, 6.5) == pytest.approx(10.0)
 
 
+def test_what_a_machine_too_busy_to_read_missed_is_no_hole_in_long_spans_nor_in_counters() -> None:
+    at = [number * 0.001 for number in range(1000)] + [1.02 + number * 0.001 for number in range(1000)]
+    watts = Series(PowerChannel(name="g", part="gpu", unit="W"), at, [10.0] * 2000, 0.001)
+    assert watts.energy_j(0.5, 1.5) == pytest.approx(10.0)
+    assert watts.energy_j(0.99, 1.03) is None
+    counted = Series(PowerChannel(name="c", part="cpu", unit="J"), [0.0, 0.1, 5.0, 5.1], [0.0, 1.0, 50.0, 51.0], 0.1)
+    assert counted.energy_j(0.1, 5.0) == pytest.approx(49.0)
+
+
 def test_an_empty_series_has_no_figure() -> None:
     assert gauge([]).energy_j(0.0, 1.0) is None
     assert measure_parts([], lambda one: one.energy_j(0.0, 1.0)) is None

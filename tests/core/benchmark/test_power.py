@@ -58,10 +58,11 @@ def test_sampler_keeps_what_a_source_says() -> None:
     assert series.energy_j(0.0, 9.9) == pytest.approx(99 * 9.9 / 2)
     (late,) = sampler.series(since=8.0)
     assert late.at[0] == pytest.approx(7.9)
-    sampler.forget(9.0)
-    (left,) = sampler.series()
-    assert left.energy_j(8.0, 9.9) is None
-    assert left.energy_j(9.0, 9.9) == pytest.approx((90 + 99) / 2 * 0.9)
+    assert late.energy_j(7.0, 9.9) is None
+    assert late.energy_j(9.0, 9.9) == pytest.approx((90 + 99) / 2 * 0.9)
+    (kept,) = sampler.readings()
+    assert (kept.source, kept.channel) == ("replay", GPU)
+    assert list(kept.values) == [float(watts) for watts in range(100)]
 
 
 def test_sampler_reads_by_itself() -> None:

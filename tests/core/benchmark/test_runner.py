@@ -123,7 +123,7 @@ def test_a_server_without_raw_prompts_is_asked_once() -> None:
     report, backend = bench({"a": FakeModel(raw_prompts=False)}, replace(QUICK, runs=3))
     assert all(run.latency_s is not None for run in report.cells[0].runs)
     asked = ["raw" if request.raw_prompt else request.max_tokens for _, request in backend.requests]
-    assert asked == [8, "raw", 1, 8, 1, 8, 1, 8]
+    assert asked == [8, "raw", 1, 1, 1, 8, 1, 8, 1, 8]
 
 
 def test_a_model_that_fails_yields_its_reason_and_the_rest_goes_on() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from lmstrix.core.benchmark.latency import Latency
 from lmstrix.core.benchmark.timing import MOST_CHUNKS_KEPT, MOST_TEXT_KEPT, Trace, figures_of
 from lmstrix.ground.types import GenerationResult, GenerationStats
 
@@ -39,7 +40,7 @@ def test_every_figure_by_its_definition() -> None:
     figures = figures_of(
         trace(chunk_at=[100.5, 100.6, 100.8, 101.1], chunk_tokens=[2, 1, 2, 1], completion_tokens=6),
         requested_tokens=6,
-        latency_s=0.1,
+        latency=Latency(0.1, None),
     )
     assert figures.ttfr_s == pytest.approx(0.01)
     assert figures.ttft_s == pytest.approx(0.5)
@@ -95,8 +96,10 @@ def test_nothing_is_zero_that_was_not_measured() -> None:
 
 def test_prefill_that_drowns_in_latency_is_left_out() -> None:
     short = trace(chunk_at=[100.11, 100.2], chunk_tokens=[1, 1], completion_tokens=2, prompt_tokens=20)
-    assert figures_of(short, requested_tokens=2, latency_s=0.1).prefill_tokens_per_second is None
-    assert figures_of(short, requested_tokens=2, latency_s=0.01).prefill_tokens_per_second == pytest.approx(200)
+    assert figures_of(short, requested_tokens=2, latency=Latency(0.1, None)).prefill_tokens_per_second is None
+    assert figures_of(
+        short, requested_tokens=2, latency=Latency(0.01, None)
+    ).prefill_tokens_per_second == pytest.approx(200)
 
 
 def test_floods_are_cut_and_halves_of_characters_replaced() -> None:

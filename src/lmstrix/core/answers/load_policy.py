@@ -19,8 +19,10 @@ if TYPE_CHECKING:
 OWN_PREFIX = "lmstrix-infer-"  # what answers loaded for themselves, and may unload for each other
 ONCE_PREFIX = "lmstrix-once-"  # what answers loaded for themselves, and unload as soon as they are done
 TESTED_PREFIX = "lmstrix-test-"
+BENCH_PREFIX = "lmstrix-bench-"
+MEASURED_PREFIXES = (TESTED_PREFIX, BENCH_PREFIX)
 # An instance that is being measured must not answer others, and one that is unloaded soon would leave them half-way.
-PRIVATE_PREFIXES = (ONCE_PREFIX, TESTED_PREFIX, "lmstrix-bench-")
+PRIVATE_PREFIXES = (ONCE_PREFIX, *MEASURED_PREFIXES)
 ContextSource = Literal["asked", "tested", "tested so far", "untested", "server default"]
 
 

@@ -79,6 +79,7 @@ class CellState:
             agreements=agreements,
             prompt=(self.writer.last or self.earlier_prompt)[:MOST_PROMPT_CHARS],
             marks=(*self.marks, *_gathered(runs), *marks_of_cell(runs, agreements)),
+            out_of_time=self.out_of_time,
         )
 
 

@@ -20,6 +20,7 @@ from lmstrix.ground.types import Finished, GenerationRequest, PromptProgress, Te
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from lmstrix.core.benchmark.latency import Latency
     from lmstrix.core.benchmark.records import RequestFigures
     from lmstrix.ground.backend import LoadProgress, ModelBackend
     from lmstrix.ground.types import Deadlines, LoadConfig, LoadedModel, StreamEvent
@@ -42,6 +43,7 @@ class LoadingBackend(Protocol):
         config: LoadConfig,
         *,
         instance_id: str,
+        ttl_s: float | None = None,
         deadlines: Deadlines | None = None,
         on_progress: LoadProgress | None = None,
     ) -> LoadedModel: ...
@@ -55,6 +57,14 @@ class Progress(Protocol):
     def __call__(
         self, *, prompt_ratio: float | None = None, tokens: int | None = None, tokens_per_second: float | None = None
     ) -> None: ...
+
+
+class PowerMoments(Protocol):
+    """The part of a power sampler that reads at moments that matter."""
+
+    def sample(self) -> None: ...
+
+    def sample_soon(self) -> None: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,11 +98,15 @@ class BenchServer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RequestTimer:
-    """Streams requests to one server, within its deadlines, and times them."""
+    """Streams requests to one server, within its deadlines, and times them.
+
+    `power` is read when a request is sent, at its first token and at its end; None where nothing can be read.
+    """
 
     streams: Streams
     deadlines: Deadlines
     clock: Callable[[], float] = time.perf_counter
+    power: PowerMoments | None = None
 
     async def trace(
         self,
@@ -105,7 +119,9 @@ class RequestTimer:
     ) -> None:
         """Stream one request into `trace`. Raises what the stream raises, EmptyAnswerError for a silent success."""
         chars = 0
-        clock = self.clock
+        clock, power = self.clock, self.power
+        if power is not None:
+            power.sample()  # before the moment of sending: reading takes a little time
         told_at = trace.sent_at = clock()
         events = StreamingManager(self.streams).events(
             instance_id, request, deadlines=self.deadlines, model_key=model_key
@@ -116,6 +132,8 @@ class RequestTimer:
                 if trace.first_event_at is None:
                     trace.first_event_at = now
                 if isinstance(event, TextDelta):
+                    if power is not None and not trace.chunk_at:
+                        power.sample_soon()
                     trace.chunk_at.append(now)
                     trace.chunk_tokens.append(event.tokens)
                     if trace.first_answer_at is None and event.text and not (event.reasoning or event.structural):
@@ -128,6 +146,8 @@ class RequestTimer:
                         )
                 elif isinstance(event, Finished):
                     trace.ended_at, trace.result = now, event.result
+                    if power is not None:
+                        power.sample()
                 if progress is not None and now - told_at >= _TELL_EVERY_S:
                     told_at = now
                     _tell(progress, event, trace, now)
@@ -141,7 +161,7 @@ class RequestTimer:
         trace: Trace,
         *,
         model_key: str,
-        latency_s: float | None,
+        latency: Latency | None,
         progress: Progress | None = None,
     ) -> tuple[RequestFigures, LMStrixError | None]:
         """The figures of one request. They name a failure, which is also returned to whoever has to act on it."""
@@ -155,7 +175,7 @@ class RequestTimer:
                 outcome = _WHILE_ANSWERING.get(outcome, outcome)
             figures = figures_of(trace, requested_tokens=requested, outcome=outcome, failure=one_line(exc))
             return figures, exc
-        return figures_of(trace, requested_tokens=requested, latency_s=latency_s), None
+        return figures_of(trace, requested_tokens=requested, latency=latency), None
 
 
 def _tell(progress: Progress, event: StreamEvent, trace: Trace, now: float) -> None:

@@ -2,14 +2,16 @@
 
 A tier is the whole context in use at the end of an answer: the model is loaded with that much for each of the requests
 made at the same time, and the prompt fills what the answer leaves. Cells are visited in order and then in reverse order
-(A B C, C B A), half the runs each time, so that a machine which gets warmer or busier affects all of them alike. Each
-visit gets an equal share of what is left of a time budget, so early cells cannot starve late ones.
+(A B C, C B A), half the runs each time, so that a machine which gets warmer or busier affects all of them alike. Under
+a time budget the first pass is for the first run of each (`turns`), and each later visit gets an equal share of what is
+left, so early cells cannot starve late ones.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from lmstrix.core.benchmark import turns
 from lmstrix.core.benchmark.records import BenchRequest, BenchTarget, Cell
 from lmstrix.ground.context_lengths import UNTESTED_CONTEXT_LENGTH, aligned_up
 from lmstrix.ground.errors import UsageError
@@ -109,7 +111,15 @@ def plan_visits(cells: Sequence[Cell], request: BenchRequest, *, done: Sequence[
     if passes is None:
         passes = 2 if len(open_cells) > 1 and request.runs >= _LEAST_RUNS_TO_SPLIT else 1
     visits: list[Visit] = []
-    for number in range(passes):
+    if request.budget_s is not None and len(open_cells) > 1:
+        open_cells = turns.first_turn(cells, open_cells)
+        waiting = [index for index in open_cells if not (done and done[index])]
+        visits = [Visit(index, 1) for index in waiting if left[index] > 0]
+        for visit in visits:
+            left[visit.cell] -= 1
+    turn = 1 if visits else 0
+    passes = max(passes, turn + 1)
+    for number in range(turn, passes):
         order = open_cells if number % 2 == 0 else open_cells[::-1]
         for index in order:
             # Rounded up: the earlier pass takes the odd run, and the last one takes what is left.

@@ -16,6 +16,7 @@ import shutil
 import subprocess
 import sys
 import threading
+import time
 from typing import TYPE_CHECKING, Protocol
 
 from lmstrix.core.benchmark.energy import Part, PowerChannel
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
 
     from lmstrix.core.benchmark.power import PowerSource
 
-_STREAM_PERIOD_MS = round(PERIOD_S * 1000)  # a reading each time the sampler looks
 _STOP_GRACE_S = 2.0
 _POWERMETRICS_LINE = re.compile(r"^(CPU|GPU|ANE|DRAM) Power:\s*([\d.]+)\s*mW", re.MULTILINE)
 _POWERMETRICS_PARTS: dict[str, Part] = {"CPU": "cpu", "GPU": "gpu", "ANE": "accelerator", "DRAM": "memory"}
@@ -51,6 +51,7 @@ class AppleSource:
     """Apple silicon's energy counters. The values are the chip's own model of itself, in steps of 1 mJ."""
 
     name = "Apple silicon counters"
+    taken_at: float | None = None
     _PARTS: tuple[tuple[str, Part], ...] = (
         ("cpu_total_mj", "cpu"),
         ("gpu_mj", "gpu"),
@@ -82,12 +83,16 @@ def _field(metrics: AppleMetrics, field: str) -> int | None:
 
 
 class _StreamSource:
-    """A program that prints readings. A thread keeps the last one; the program ends with the source."""
+    """A program that prints readings, each the mean since the one before. A thread keeps the last one and its moment.
+
+    The program ends with the source.
+    """
 
     def __init__(self, name: str, command: Sequence[str], channels: Sequence[PowerChannel]) -> None:
         self.name = name
         self.channels = tuple(channels)
-        self._last: Values = (None,) * len(self.channels)
+        self._last: tuple[Values, float | None] = ((None,) * len(self.channels), None)
+        self._shown: float | None = None
         self._process = subprocess.Popen(
             list(command), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
         )
@@ -99,14 +104,24 @@ class _StreamSource:
         for line in self._process.stdout:
             values = self._parse(line.decode("utf-8", "replace"))
             if values is not None:
-                self._last = values
-        self._last = (None,) * len(self.channels)  # the program ended: its last figure would be read again and again
+                self._last = (values, time.perf_counter())
+        self._last = (
+            (None,) * len(self.channels),
+            None,
+        )  # the program ended: its last figure would be read again and again
 
     def _parse(self, line: str) -> Values | None:
         raise NotImplementedError
 
+    @property
+    def taken_at(self) -> float | None:
+        """When the reading came that was read last."""
+        return self._shown
+
     def read(self) -> Values:
-        return self._last
+        # Values and moment of one reading: the thread may bring the next one meanwhile.
+        values, self._shown = self._last
+        return values
 
     def close(self) -> None:
         # The program would go on measuring after us; one that ignores the request is killed.
@@ -132,9 +147,9 @@ class MacmonSource(_StreamSource):
         ("sys_power", "system"),
     )
 
-    def __init__(self, command: Sequence[str] = ("macmon", "pipe", "-i", str(_STREAM_PERIOD_MS))) -> None:
-        channels = [PowerChannel(name=field, part=part, unit="W") for field, part in self._FIELDS]
-        super().__init__("macmon", command, channels)
+    def __init__(self, command: Sequence[str] | None = None, *, period_s: float = PERIOD_S) -> None:
+        channels = [PowerChannel(name=field, part=part, unit="W", averaged=True) for field, part in self._FIELDS]
+        super().__init__("macmon", command or ("macmon", "pipe", "-i", _milliseconds(period_s)), channels)
 
     def _parse(self, line: str) -> Values | None:
         try:
@@ -147,26 +162,34 @@ class MacmonSource(_StreamSource):
 class PowermetricsSource(_StreamSource):
     """Apple's `powermetrics`, which only root may run: one line per part, a group of lines per reading."""
 
-    _COMMAND = ("powermetrics", "--samplers", "cpu_power,gpu_power", "-i", str(_STREAM_PERIOD_MS), "-b", "0")
+    _COMMAND = ("powermetrics", "--samplers", "cpu_power,gpu_power", "-b", "0", "-i")
 
-    def __init__(self, command: Sequence[str] = _COMMAND) -> None:
+    def __init__(self, command: Sequence[str] | None = None, *, period_s: float = PERIOD_S) -> None:
         self._present: dict[str, float] = {}
         channels = [
-            PowerChannel(name=f"{label} power", part=part, unit="W") for label, part in _POWERMETRICS_PARTS.items()
+            PowerChannel(name=f"{label} power", part=part, unit="W", averaged=True)
+            for label, part in _POWERMETRICS_PARTS.items()
         ]
-        super().__init__("powermetrics", command, channels[:3])
+        super().__init__("powermetrics", command or (*self._COMMAND, _milliseconds(period_s)), channels[:3])
 
     def _parse(self, line: str) -> Values | None:
         match = _POWERMETRICS_LINE.match(line.strip())
         if match is None:
             return None
         self._present[match[1]] = float(match[2]) / 1000
+        # The last line of a group: before it, some values are of the group before.
+        if match[1] != "ANE":
+            return None
         return tuple(self._present.get(label) for label in ("CPU", "GPU", "ANE"))
 
 
-def open_apple() -> PowerSource | None:
+def _milliseconds(period_s: float) -> str:
+    return str(max(1, round(period_s * 1000)))
+
+
+def open_apple(period_s: float = PERIOD_S) -> PowerSource | None:
     """The first of the three that works here."""
-    return _open_counters() or _open_macmon() or _open_powermetrics()
+    return _open_counters() or _open_macmon(period_s) or _open_powermetrics(period_s)
 
 
 def _open_counters() -> PowerSource | None:
@@ -181,10 +204,10 @@ def _open_counters() -> PowerSource | None:
     return source if source.channels else None
 
 
-def _open_macmon() -> PowerSource | None:
-    return MacmonSource() if shutil.which("macmon") else None
+def _open_macmon(period_s: float) -> PowerSource | None:
+    return MacmonSource(period_s=period_s) if shutil.which("macmon") else None
 
 
-def _open_powermetrics() -> PowerSource | None:
+def _open_powermetrics(period_s: float) -> PowerSource | None:
     as_root = sys.platform != "win32" and os.geteuid() == 0
-    return PowermetricsSource() if as_root and shutil.which("powermetrics") else None
+    return PowermetricsSource(period_s=period_s) if as_root and shutil.which("powermetrics") else None

@@ -38,6 +38,7 @@ class RaplSource:
     """The energy counters of processor packages and, where they count apart, their memory."""
 
     name = "powercap (RAPL)"
+    taken_at: float | None = None
 
     def __init__(self, root: Path = POWERCAP) -> None:
         self._files: list[Path] = []
@@ -75,6 +76,7 @@ class HwmonSource:
     """Power sensors of the chips we know the meaning of; counters of joules where a chip has them."""
 
     name = "hwmon"
+    taken_at: float | None = None
 
     def __init__(self, root: Path = HWMON, *, without: frozenset[Part] = frozenset()) -> None:
         self._files: list[Path] = []

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from lmstrix.core.benchmark.power import PowerSource
 
 
+_RENEWED_EVERY_S = 0.1  # cards from Ampere on, by Yang, Adamek and Armour, "Part-time power measurements" (2024)
+
+
 class Nvml(Protocol):
     """The part of nvidia-ml-py's module that is used here."""
 
@@ -34,6 +37,7 @@ class NvmlSource:
     """All NVIDIA cards. Cards update their figures about ten times a second and see a part of the time only."""
 
     name = "NVML"
+    taken_at: float | None = None
 
     def __init__(self, nvml: Nvml) -> None:
         self._nvml = nvml
@@ -47,7 +51,7 @@ class NvmlSource:
             power = partial(nvml.nvmlDeviceGetPowerUsage, handle)
             # The counter misses nothing between two readings; older cards have none.
             if self._try(counter) is not None:
-                channels.append(PowerChannel(name=name, part="gpu", unit="J"))
+                channels.append(PowerChannel(name=name, part="gpu", unit="J", renewed_every_s=_RENEWED_EVERY_S))
                 self._readers.append(counter)
             elif self._try(power) is not None:
                 channels.append(PowerChannel(name=name, part="gpu", unit="W"))

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lmstrix.core.benchmark.power import PERIOD_S
 from lmstrix.core.benchmark.power_apple import AppleSource, open_apple
 from lmstrix.core.benchmark.power_linux import POWERCAP, HwmonSource, RaplSource, closed_counters, open_sysfs
 from lmstrix.core.benchmark.power_nvidia import NvmlSource, open_nvml
@@ -31,11 +32,14 @@ class SourceState:
     remedy: str = ""
 
 
-def open_power_sources() -> list[PowerSource]:
-    """The sources to use together here; no two measure the same thing. Empty where the machine reports nothing."""
+def open_power_sources(period_s: float = PERIOD_S) -> list[PowerSource]:
+    """The sources to use together here; no two measure the same thing. Empty where the machine reports nothing.
+
+    `period_s` is how often those report that report by themselves.
+    """
     found: list[PowerSource | None]
     if sys.platform == "darwin":
-        found = [open_apple()]
+        found = [open_apple(period_s)]
     elif sys.platform == "linux":
         found = [open_nvml(), *open_sysfs()]
     else:

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from pydantic import TypeAdapter
 
 SCHEMA = "lmstrix.bench/1"
-BENCH_PREFIX = "lmstrix-bench-"  # instances of a benchmark are nobody else's to use
 Task = Literal[BenchTask, "custom"]
 FileCache = Literal["cold", "partly cached", "warm"]
 ClockedFigure = Literal["ttft_s", "prefill_tokens_per_second", "decode_tokens_per_second"]
@@ -147,13 +146,17 @@ class RequestFigures:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunRecord:
-    """One run. `latency_s` is the idle latency of one token so far; `span_s` runs from first sending to last byte."""
+    """One run. `latency_s` is the idle latency of one token so far; `span_s` runs from first sending to last byte.
+
+    `latency_scatter_s` is what one measurement of that latency is off by; None while there are too few of them.
+    """
 
     number: int
     measured_at: datetime
     requests: tuple[RequestFigures, ...]
     span_s: float
     latency_s: float | None = None
+    latency_scatter_s: float | None = None
     output_tokens_per_second: float | None = None
     energy: Energy | None = None
     cpu: CpuUse | None = None
@@ -204,7 +207,7 @@ class CellResult:
 
     `summaries` are over the runs that worked, by the name of the figure; of several requests at a time each run counts
     with their median. `agreements` hold them against the server's own clock. `prompt` is the newest prompt as it
-    was sent, or its beginning.
+    was sent, or its beginning. `out_of_time`: the time budget was spent before it had all its runs.
     """
 
     cell: Cell
@@ -218,6 +221,7 @@ class CellResult:
     agreements: tuple[Agreement, ...] = ()
     prompt: str = ""
     marks: tuple[Mark, ...] = ()
+    out_of_time: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -305,6 +309,12 @@ ENERGY_FIGURES = (
     "net_j_per_decode_token",
     "net_j_per_output_token",
     "average_power_w",
+    "minimum_power_w",
+    "maximum_power_w",
+    "cpu_gross_j",
+    "gpu_gross_j",
+    "memory_gross_j",
+    "accelerator_gross_j",
 )
 
 

@@ -23,19 +23,19 @@ from lmstrix.core.benchmark.cell_state import CellState
 from lmstrix.core.benchmark.environment import read_environment
 from lmstrix.core.benchmark.events import BenchEvent, CellTeller
 from lmstrix.core.benchmark.memory_sampler import MemorySampler
-from lmstrix.core.benchmark.power import PowerSampler
+from lmstrix.core.benchmark.power import PERIOD_S, PowerSampler
 from lmstrix.core.benchmark.power_sources import open_power_sources
 from lmstrix.core.benchmark.prompts import PromptWriter
 from lmstrix.core.benchmark.records import BenchReport, BenchRequest, BenchTarget
 from lmstrix.core.benchmark.saved import FINISHED, BenchJournal
-from lmstrix.core.benchmark.visit import Visitor
+from lmstrix.core.benchmark.visit import Visitor, instance_prefix
 from lmstrix.ground.addresses import is_local
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from lmstrix.core.benchmark.measuring import BenchServer
-    from lmstrix.core.benchmark.power import PowerSource
+    from lmstrix.core.benchmark.power import PowerReadings, PowerSource
     from lmstrix.core.history import BenchHistory
 
 _OUT_OF_TIME = "the time budget was spent"
@@ -45,7 +45,8 @@ class Bench:
     """One session. `report()` may be asked for at any time, after an interrupt too.
 
     `session` continues one that is in the `history`. `power_sources` None opens those of this machine, if the server
-    runs on it. `on_event` is called on the event loop: it must be quick.
+    runs on it; they are read every `power_period_s`, and all readings are kept in `power_readings`. `on_event` is
+    called on the event loop: it must be quick.
     """
 
     def __init__(
@@ -57,6 +58,7 @@ class Bench:
         session: str | None = None,
         history: BenchHistory | None = None,
         power_sources: Sequence[PowerSource] | None = None,
+        power_period_s: float = PERIOD_S,
         host: str | None = None,
         on_event: Callable[[BenchEvent], None] | None = None,
         clock: Callable[[], float] = time.perf_counter,
@@ -65,8 +67,11 @@ class Bench:
         self._server = server
         self._request = request
         self._power_sources = power_sources
+        self._power_period_s = power_period_s
+        self.power_readings: tuple[PowerReadings, ...] = ()
         self._on_event = on_event or (lambda _event: None)
         self._clock = clock
+        self._started = clock()
         self._notes: list[str] = []
         self._journal = BenchJournal(history, notify=self._note)
         cells = plan.plan_cells(targets, request, loads=server.loads is not None)
@@ -93,6 +98,11 @@ class Bench:
             host=host,
         )
 
+    @property
+    def instance_prefix(self) -> str:
+        """What the names of its instances begin with."""
+        return instance_prefix(self._header.session)
+
     def report(self) -> BenchReport:
         """Everything measured so far."""
         default = "interrupted" if self.interrupted else "not reached"
@@ -101,11 +111,19 @@ class Bench:
 
     async def run(self) -> BenchReport:
         """Measure everything. A cancellation passes on, after our model is unloaded and the rows are closed."""
+        self._started = self._clock()  # what is measured about the machine first is of the budget too
         try:
             sources = self._power_sources
             if sources is None:
-                sources = await asyncio.to_thread(open_power_sources) if is_local(self._server.address) else ()
-            with PowerSampler(sources) as power, MemorySampler(self._server.address) as memory:
+                sources = (
+                    await asyncio.to_thread(open_power_sources, self._power_period_s)
+                    if is_local(self._server.address)
+                    else ()
+                )
+            with (
+                PowerSampler(sources, period_s=self._power_period_s) as power,
+                MemorySampler(self._server.address) as memory,
+            ):
                 await self._measure(power, memory)
         except asyncio.CancelledError:
             self.interrupted = True  # before the first visit too: the report is to say so
@@ -142,6 +160,7 @@ class Bench:
         finally:
             # Whatever ended the visits: a row left open is read as a cell whose process was killed.
             self._close_rows()
+            self.power_readings = power.readings()
             for name, problem in power.failed.items():
                 self._note(f"{name} could not be read any more ({problem})")
 
@@ -159,11 +178,10 @@ class Bench:
             result = earlier.get(state.cell.name)
             if result is not None and state.cell.skipped is None:
                 state.take_up(result)
-                if result.outcome in FINISHED:
+                if result.outcome in FINISHED and not result.out_of_time:
                     state.outcome, state.reason, state.closed = result.outcome, result.reason, True
 
     async def _make_visits(self, visitor: Visitor) -> None:
-        started = self._clock()
         wanted, budget_s = self._request.runs, self._request.budget_s
         done = [wanted if state.closed else state.worked for state in self._states]
         visits = plan.plan_visits([state.cell for state in self._states], self._request, done=done)
@@ -172,11 +190,12 @@ class Bench:
             # Settled or failed on its first visit: its time goes to the visits left.
             if state.closed:
                 continue
-            left_s = None if budget_s is None else budget_s - (self._clock() - started)
+            left_s = None if budget_s is None else budget_s - (self._clock() - self._started)
             if left_s is not None and left_s <= 0:
                 state.out_of_time = True
                 continue
-            await visitor.visit(state, visit.runs, plan.visit_share_s(left_s, len(visits) - place))
+            share_s = plan.visit_share_s(left_s, len(visits) - place)
+            await visitor.visit(state, visit.runs, share_s=share_s, left_s=left_s)
             self._journal.end(state.result("interrupted"))  # until the session says otherwise: it may be killed
             state.teller.tell("cell", result=state.result("ok"))
 
@@ -194,7 +213,9 @@ class Bench:
             state.outcome = "interrupted"
         elif state.worked:
             state.outcome = "ok"
-        if state.out_of_time and state.worked < wanted:
+        # Settled in a later visit than the one that was cut short, it has all that was wanted.
+        state.out_of_time = state.out_of_time and not state.closed and state.worked < wanted
+        if state.out_of_time:
             state.reason = f"{state.worked} of {wanted} runs: {_OUT_OF_TIME}"
         elif failures:
             state.reason = f"{failures} of {len(state.runs)} runs failed: {state.last_failure}"

@@ -117,12 +117,17 @@ def find_unfinished(benches: BenchHistory, request: BenchRequest, model_paths: S
         sessions.setdefault(row.session, []).append(row)
     for session, rows in sessions.items():
         same_models = {row.model_path for row in rows} == set(model_paths)
-        if not same_models or all(row.outcome in FINISHED for row in rows):
+        if not same_models or all(row.outcome in FINISHED and not _was_cut_short(row) for row in rows):
             continue
         asked = from_json(BenchReport, rows[0].details["report"]).request
         if replace(asked, budget_s=request.budget_s) == request:
             return session
     return None
+
+
+def _was_cut_short(row: BenchRun) -> bool:
+    """Whether a time budget left it with fewer runs than were asked for."""
+    return bool(row.summary and row.summary.get("out_of_time"))
 
 
 def _cell_name(row: BenchRun) -> str:

@@ -5,7 +5,7 @@
     TTFO     the first token of the answer proper - sending
     ITL      (last token - first token) / (output tokens - tokens of the first piece)
     decode   1 / ITL, none when everything came in one piece
-    prefill  prompt tokens not cached / (TTFT - idle latency of one token), none where the latency swallows it
+    prefill  prompt tokens not cached / (TTFT - idle latency of one token), none where the difference is noise
     E2E      the end of the stream - sending
 
 Tokens are the server's counts. Percentiles of ITL need to know how many tokens each piece carried: where pieces do not
@@ -18,16 +18,17 @@ from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
+from lmstrix.core.benchmark.latency import prefill_s
 from lmstrix.core.benchmark.records import RequestFigures
 from lmstrix.core.benchmark.stats import percentile
 from lmstrix.ground.text import storable
 
 if TYPE_CHECKING:
+    from lmstrix.core.benchmark.latency import Latency
     from lmstrix.ground.types import GenerationResult
 
 MOST_CHUNKS_KEPT = 20_000
 MOST_TEXT_KEPT = 256 * 1024
-_LEAST_PREFILL_SHARE = 0.25  # of the latency: a smaller rest is mostly its noise
 _COUNT_TOLERANCE = 0.05
 
 
@@ -48,7 +49,7 @@ def figures_of(
     trace: Trace,
     *,
     requested_tokens: int,
-    latency_s: float | None = None,
+    latency: Latency | None = None,
     outcome: str = "ok",
     failure: str | None = None,
 ) -> RequestFigures:
@@ -84,7 +85,7 @@ def figures_of(
         itl_p90_s=percentile(gaps, 0.90),
         itl_p99_s=percentile(gaps, 0.99),
         decode_tokens_per_second=1 / itl_s if itl_s else None,
-        prefill_tokens_per_second=_prefill_rate(figures.ttft_s, stats.prompt_tokens, stats.cached_tokens, latency_s),
+        prefill_tokens_per_second=_prefill_rate(figures.ttft_s, stats.prompt_tokens, stats.cached_tokens, latency),
         server_ttft_s=stats.server_ttft_s,
         server_total_s=stats.server_total_s,
         server_prefill_tokens_per_second=stats.server_prefill_tokens_per_second,
@@ -125,11 +126,10 @@ def _token_gaps(trace: Trace, completion_tokens: int | None) -> list[float]:
 
 
 def _prefill_rate(
-    ttft_s: float | None, prompt_tokens: int | None, cached_tokens: int | None, latency_s: float | None
+    ttft_s: float | None, prompt_tokens: int | None, cached_tokens: int | None, latency: Latency | None
 ) -> float | None:
     if ttft_s is None or prompt_tokens is None:
         return None
-    latency_s = latency_s or 0.0
-    rest_s = ttft_s - latency_s
+    rest_s = prefill_s(ttft_s, latency)
     fresh = prompt_tokens - (cached_tokens or 0)
-    return fresh / rest_s if fresh > 0 and rest_s > _LEAST_PREFILL_SHARE * latency_s else None
+    return fresh / rest_s if fresh > 0 and rest_s is not None else None

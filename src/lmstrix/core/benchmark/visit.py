@@ -1,9 +1,10 @@
 """One visit to one cell: load an instance of our own, warm it up, make some runs, unload it.
 
 While warming up, the prompt writer learns from the server's counts how long prompts are in tokens. Before each run one
-short raw prompt is sent for one token: its time is the latency that prefill rates are cleared of, and it leaves nothing
-of use in the server's prompt cache. Where power is measured the machine rests before the first run and after the last,
-with the model loaded. What goes wrong becomes the cell's outcome, and what was measured before stays.
+short raw prompt is sent for one token, before the first a few: their time is the latency that prefill rates are cleared
+of, and they leave nothing of use in the server's prompt cache. Where power is measured the machine rests before the
+first run and after the last, with the model loaded. What goes wrong becomes the cell's outcome, and what was measured
+before stays.
 """
 
 from __future__ import annotations
@@ -12,17 +13,17 @@ import asyncio
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from statistics import median
 from typing import TYPE_CHECKING
 
-from lmstrix.core.benchmark.energy import LEAST_PERIODS, energy_of_run, idle_power_w
+from lmstrix.core.answers.load_policy import BENCH_PREFIX
+from lmstrix.core.benchmark.coherence import coherence_mark, with_difference_marks
 from lmstrix.core.benchmark.file_cache import COLD_RATIO, WARM_RATIO, cached_ratio, drop_cached
+from lmstrix.core.benchmark.latency import PROBES_FIRST, latency_of, prefill_mark
 from lmstrix.core.benchmark.machine_load import read_cpu, use_between
 from lmstrix.core.benchmark.measuring import BenchServer, LoadingBackend, RequestTimer
 from lmstrix.core.benchmark.plan import has_time_for_another
 from lmstrix.core.benchmark.prompts import SAMPLE_CHARS, PromptWriter, nonce
 from lmstrix.core.benchmark.records import (
-    BENCH_PREFIX,
     BenchRequest,
     FileCache,
     LoadRecord,
@@ -34,6 +35,9 @@ from lmstrix.core.benchmark.records import (
 from lmstrix.core.benchmark.stats import is_settled
 from lmstrix.core.benchmark.suspicion import marks_of
 from lmstrix.core.benchmark.timing import Trace
+from lmstrix.core.benchmark.turns import least_visit_s
+from lmstrix.core.benchmark.visit_power import Moments, VisitPower
+from lmstrix.core.context.attempts import TIME_TO_LIVE_S
 from lmstrix.core.context.verdict import outcome_of
 from lmstrix.ground.errors import (
     BackendUnavailableError,
@@ -47,11 +51,13 @@ from lmstrix.ground.text import one_line
 from lmstrix.ground.types import GenerationRequest, Message
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from lmstrix.core.benchmark.cell_state import CellState
+    from lmstrix.core.benchmark.latency import Latency
     from lmstrix.core.benchmark.memory_sampler import MemoryReading, MemorySampler
     from lmstrix.core.benchmark.power import PowerSampler
+    from lmstrix.core.benchmark.records import Cell
     from lmstrix.core.benchmark.saved import BenchJournal
 
 _LEAST_PROMPT = "x"  # one token; no chat begins with it
@@ -80,13 +86,9 @@ class _CellFailed(Exception):  # noqa: N818 - ends a visit; the cell says why
         self.reason = reason
 
 
-@dataclass(frozen=True, slots=True)
-class _Moments:
-    """When a run happened, on the clock of the power readings."""
-
-    sent_at: float
-    first_token_at: float | None
-    ended_at: float
+def instance_prefix(session: str) -> str:
+    """What the names of a session's instances begin with."""
+    return f"{BENCH_PREFIX}{session[:8]}-"
 
 
 @dataclass(slots=True)
@@ -105,26 +107,47 @@ class Visitor:
     _timer: RequestTimer = field(init=False)
 
     def __post_init__(self) -> None:
-        self._timer = RequestTimer(streams=self.server.streams, deadlines=self.request.deadlines, clock=self.clock)
+        self._timer = RequestTimer(
+            streams=self.server.streams,
+            deadlines=self.request.deadlines,
+            clock=self.clock,
+            power=self.power if self.power.measures else None,
+        )
 
-    async def visit(self, state: CellState, runs: int, share_s: float | None) -> None:
-        """Load, warm up, make up to `runs` runs within `share_s` seconds, unload."""
-        until = None if share_s is None else self.clock() + share_s
+    async def visit(self, state: CellState, runs: int, *, share_s: float | None, left_s: float | None) -> None:
+        """Load, warm up, make up to `runs` runs within `share_s` seconds, unload.
+
+        What still goes on after `left_s` seconds is cut off and not counted, be it a load, a warm-up or a run.
+        """
+        if share_s is not None and state.worked and self._least_s(state) > share_s:
+            state.out_of_time = True
+            return
+        try:
+            async with asyncio.timeout(left_s) as end:
+                await self._visit(state, runs, None if share_s is None else self.clock() + share_s)
+        except TimeoutError:
+            if not end.expired():
+                raise
+            state.out_of_time = True
+        except _CellFailed as failed:
+            state.outcome, state.reason, state.closed = failed.outcome, failed.reason, True
+
+    def _least_s(self, state: CellState) -> float:
+        return least_visit_s(state.loads, state.warmups, state.runs, idle_s=2 * self._visit_power().rest_s)
+
+    async def _visit(self, state: CellState, runs: int, until: float | None) -> None:
         # The last model's peak would else be this one's.
         self.memory.restart()
         baseline = await self._read_memory()
         loads, instance_id = self.server.loads, state.cell.target.model_key
+        if loads is None:
+            await self._use(state, instance_id, runs, until, baseline)
+            return
+        instance_id = await self._load(loads, state)
         try:
-            if loads is None:
-                await self._use(state, instance_id, runs, until, baseline)
-                return
-            instance_id = await self._load(loads, state)
-            try:
-                await self._use(state, instance_id, runs, until, baseline)
-            finally:
-                await _unload(loads, instance_id)
-        except _CellFailed as failed:
-            state.outcome, state.reason, state.closed = failed.outcome, failed.reason, True
+            await self._use(state, instance_id, runs, until, baseline)
+        finally:
+            await _unload(loads, instance_id)
 
     async def _use(
         self, state: CellState, instance_id: str, runs: int, until: float | None, baseline: MemoryReading
@@ -147,7 +170,7 @@ class Visitor:
         if request.cold:  # asked for; whether it worked is seen in the ratio read next
             await asyncio.to_thread(drop_cached, cell.target.files)
         cached = await asyncio.to_thread(cached_ratio, cell.target.files)
-        instance_id = f"{BENCH_PREFIX}{self.session[:8]}-{state.number}-{len(state.loads) + 1}"
+        instance_id = f"{instance_prefix(self.session)}{state.number}-{len(state.loads) + 1}"
         config = replace(request.load, context_length=cell.context_length, parallel_slots=cell.concurrency)
         state.teller.tell("load", ratio=0.0)
         began, moment = self.clock(), datetime.now(UTC)
@@ -156,6 +179,7 @@ class Visitor:
                 cell.target.model_key,
                 config,
                 instance_id=instance_id,
+                ttl_s=TIME_TO_LIVE_S,
                 deadlines=request.deadlines,
                 on_progress=lambda ratio: state.teller.tell("load", ratio=ratio),
             )
@@ -224,21 +248,23 @@ class Visitor:
 
     async def _measure(self, state: CellState, instance_id: str, runs: int, until: float | None) -> None:
         """The runs of one visit, with idle spans before and after them where power is measured."""
-        idle = [span] if (span := await self._idle(state)) else []
+        power = self._visit_power()
+        await self._rest(state, power)
         latencies: list[float] = []
-        moments: dict[int, _Moments] = {}
         failures = 0
         try:
             for _ in range(runs):
                 spans = [run.span_s for run in state.runs]
-                if until is not None and not has_time_for_another(until - self.clock(), spans):
+                if until is not None and not has_time_for_another(until - power.rest_s - self.clock(), spans):
                     state.out_of_time = True
                     break
                 # Before each run, not once: a machine that gets warmer gets slower at this too.
-                latency_s = await self._latency(instance_id)
-                if latency_s is not None:
+                for _ in range(1 if latencies else PROBES_FIRST):
+                    latency_s = await self._latency(instance_id)
+                    if latency_s is None:
+                        break
                     latencies.append(latency_s)
-                problem = await self._run_once(state, instance_id, median(latencies) if latencies else None, moments)
+                problem = await self._run_once(state, instance_id, latency_of(latencies), power)
                 failures = failures + 1 if problem is not None else 0
                 if isinstance(problem, _FATAL) or failures == LIMITS.failures_in_a_row:
                     failed = next(each for each in state.runs[-1].requests if each.failure is not None)
@@ -246,20 +272,28 @@ class Visitor:
                 if self._is_settled(state):
                     state.closed = True
                     break
-            if span := await self._idle(state):
-                idle.append(span)
+            await self._rest(state, power)
         finally:
-            self._add_energy(state, moments, idle)
+            self._look_back(state, power)
 
-    async def _idle(self, state: CellState) -> tuple[float, float] | None:
-        """Let the machine be idle, with the model loaded, for as long as asked; the span."""
-        if not self.power.measures:
-            return None
-        state.teller.tell("idle", text=f"measuring idle power for {self.request.idle_s:g} s")
-        begin, period_s = self.clock(), self.power.period_s
-        rest_s = max(self.request.idle_s, (LEAST_PERIODS + 1) * period_s)
-        await asyncio.sleep(rest_s + 2 * period_s)  # so that readings lie on both sides of its end
-        return begin, begin + rest_s
+    def _look_back(self, state: CellState, power: VisitPower) -> None:
+        """Give the runs what only shows when all are made: their energy, and the marks of answers unlike all others."""
+        found = power.with_energy(state.runs)
+        if self.request.temperature == 0:  # else chance makes answers differ
+            found = with_difference_marks(found)
+        for place, run in enumerate(found):
+            if run != state.runs[place]:
+                state.runs[place] = run
+                self.journal.add(state.cell, run)
+
+    async def _rest(self, state: CellState, power: VisitPower) -> None:
+        """Let the machine be idle, where power is measured."""
+        if self.power.measures:
+            state.teller.tell("idle", text=f"measuring idle power for {self.request.idle_s:g} s")
+            await power.rest()
+
+    def _visit_power(self) -> VisitPower:
+        return VisitPower(self.power, self.request.idle_s, self.clock)
 
     async def _latency(self, instance_id: str) -> float | None:
         """The time of one token after an almost empty prompt; None when it cannot be measured."""
@@ -281,7 +315,7 @@ class Visitor:
         return None
 
     async def _run_once(
-        self, state: CellState, instance_id: str, latency_s: float | None, moments: dict[int, _Moments]
+        self, state: CellState, instance_id: str, latency: Latency | None, power: VisitPower
     ) -> LMStrixError | None:
         """One run of as many requests as the cell has at a time; the failure, if one of them failed."""
         cell = state.cell
@@ -291,7 +325,7 @@ class Visitor:
         # All at once, and waited for together: a run is as long as its slowest request. One of them shows progress.
         answers = await asyncio.gather(
             *(
-                self._ask(state, instance_id, self._prompt(state), cell.max_tokens, trace, latency_s, tell=place == 0)
+                self._ask(state, instance_id, self._prompt(state), cell.max_tokens, trace, latency, tell=place == 0)
                 for place, trace in enumerate(traces)
             )
         )
@@ -299,10 +333,7 @@ class Visitor:
         began_at = min(trace.sent_at for trace in traces)
         ended_at = max([trace.ended_at for trace in traces if trace.ended_at is not None], default=self.clock())
         span_s = ended_at - began_at
-        figures = tuple(
-            replace(each, marks=marks_of(each, cell, bandwidth_bytes_per_s=self.bandwidth_bytes_per_s))
-            for each, _ in answers
-        )
+        figures = tuple(replace(each, marks=self._marks(each, cell, latency)) for each, _ in answers)
         produced = [each.completion_tokens for each in figures]
         counted = [tokens for tokens in produced if tokens is not None]
         record = RunRecord(
@@ -310,17 +341,24 @@ class Visitor:
             measured_at=moment,
             requests=figures,
             span_s=span_s,
-            latency_s=latency_s,
+            latency_s=latency.median_s if latency is not None else None,
+            latency_scatter_s=latency.scatter_s if latency is not None else None,
             output_tokens_per_second=sum(counted) / span_s if len(counted) == len(produced) and span_s > 0 else None,
             cpu=cpu,
         )
         # With several requests some read while others answer, so energy cannot be split by phase.
         first = traces[0].chunk_at[0] if cell.concurrency == 1 and traces[0].chunk_at else None
-        moments[record.number] = _Moments(began_at, first, ended_at)
+        power.moments[record.number] = Moments(began_at, first, ended_at)
         state.runs.append(record)
         self.journal.add(cell, record)
         state.teller.tell("run", run=record)
         return next((problem for _, problem in answers if problem is not None), None)
+
+    def _marks(self, figures: RequestFigures, cell: Cell, latency: Latency | None) -> tuple[Mark, ...]:
+        """Why a request's figures are to be doubted."""
+        found = marks_of(figures, cell, bandwidth_bytes_per_s=self.bandwidth_bytes_per_s)
+        more = (prefill_mark(figures, latency), coherence_mark(figures))
+        return (*found, *(mark for mark in more if mark is not None))
 
     async def _ask(
         self,
@@ -329,7 +367,7 @@ class Visitor:
         prompt: str,
         max_tokens: int,
         trace: Trace,
-        latency_s: float | None,
+        latency: Latency | None,
         *,
         tell: bool = True,
     ) -> tuple[RequestFigures, LMStrixError | None]:
@@ -344,7 +382,7 @@ class Visitor:
             request,
             trace,
             model_key=state.cell.target.model_key,
-            latency_s=latency_s,
+            latency=latency,
             progress=state.teller.progress if tell else None,
         )
 
@@ -354,31 +392,6 @@ class Visitor:
         series = series_of(tuple(state.runs))
         rates = [series[name] for name in _SETTLED_BY if name in series]
         return width is not None and bool(rates) and all(is_settled(values, width) for values in rates)
-
-    def _add_energy(self, state: CellState, moments: dict[int, _Moments], idle: list[tuple[float, float]]) -> None:
-        """Give this visit's runs their energy, now that the readings around them are in."""
-        if not self.power.measures or not moments:
-            return
-        readings = self.power.series()
-        idle_w = idle_power_w(readings, idle)
-        for place, run in enumerate(state.runs):
-            at = moments.get(run.number)
-            if at is None or run.failed:
-                continue
-            energy = energy_of_run(
-                readings,
-                sent_at=at.sent_at,
-                first_token_at=at.first_token_at,
-                ended_at=at.ended_at,
-                prompt_tokens=_sum([each.prompt_tokens for each in run.requests]),
-                output_tokens=_sum([each.completion_tokens for each in run.requests]),
-                idle_power_w=idle_w,
-            )
-            if energy is not None:
-                state.runs[place] = replace(run, energy=energy)
-                self.journal.add(state.cell, state.runs[place])
-        # Hours of readings ten times per second would add up; those before now belong to runs already done.
-        self.power.forget(self.clock())
 
 
 async def _unload(loads: LoadingBackend, instance_id: str) -> None:
@@ -392,8 +405,3 @@ def _label(ratio: float | None) -> FileCache | None:
     if ratio is None:
         return None
     return "cold" if ratio <= COLD_RATIO else "warm" if ratio >= WARM_RATIO else "partly cached"
-
-
-def _sum(counts: Sequence[int | None]) -> int | None:
-    known = [count for count in counts if count is not None]
-    return sum(known) if known else None

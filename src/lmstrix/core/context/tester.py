@@ -38,7 +38,6 @@ if TYPE_CHECKING:
     from lmstrix.ground.choices import EndedBy
     from lmstrix.ground.types import Provenance
 
-INSTANCE_PREFIX = TESTED_PREFIX  # instances of any tester: what an earlier, killed run left is known by it
 _SAYS_SOMETHING = (Outcome.GARBAGE, Outcome.EMPTY, Outcome.TRUNCATED, Outcome.RECALL_LOST, Outcome.OVERFLOW_REJECTED)
 
 
@@ -73,7 +72,7 @@ class ContextTester:
     @property
     def instance_prefix(self) -> str:
         """How the identifiers of this run's instances begin."""
-        return f"{INSTANCE_PREFIX}{self._run_id[:8]}-"
+        return f"{TESTED_PREFIX}{self._run_id[:8]}-"
 
     async def test(
         self, subject: Subject, options: ContextTestOptions, *, learned: MachineBelief | None = None
