@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 
 from lmstrix.core.benchmark import saturation
 from lmstrix.core.benchmark.arrivals import poisson_arrivals
-from lmstrix.core.benchmark.goodput import LatencyTargets, is_good
+from lmstrix.core.benchmark.goodput import LatencyTargets
 from lmstrix.core.benchmark.records import BenchRequest, from_json
 from lmstrix.core.benchmark.traffic import TrafficTest
-from lmstrix.core.benchmark.traffic_figures import alone_ttft_s, in_flight, percentiles, stage_figures
+from lmstrix.core.benchmark.traffic_figures import alone_ttft_s, in_flight, is_good, percentiles, stage_figures
 from lmstrix.core.benchmark.traffic_records import ServedRequest, TrafficReport, TrafficRequest
 from lmstrix.core.benchmark.traffic_sending import LIMITS as SENDING
 from lmstrix.ground.errors import BackendUnavailableError, GenerationError, UsageError

@@ -1,15 +1,8 @@
-"""Goodput: which requests met every latency target they were to meet. Pure.
-
-A request that failed, or had not finished when the test stopped waiting for it, meets none.
-"""
+"""Goodput: the latencies a request is to keep to for its answer to be of use. Pure."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from lmstrix.core.benchmark.traffic_records import ServedRequest
+from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,10 +19,7 @@ class LatencyTargets:
     def __bool__(self) -> bool:
         return any(limit is not None for limit in (self.ttft_s, self.itl_s, self.e2e_s))
 
-
-def is_good(request: ServedRequest, targets: LatencyTargets) -> bool:
-    """Whether it finished and met all targets. What could not be measured of it (one token has no gap) breaks none."""
-    if request.outcome != "ok":
-        return False
-    limits = [(getattr(targets, one.name), getattr(request, one.name)) for one in fields(LatencyTargets)]
-    return all(limit is None or measured is None or measured <= limit for limit, measured in limits)
+    def met_by(self, *, ttft_s: float | None, itl_s: float | None, e2e_s: float | None) -> bool:
+        """Whether a finished request met all of them. What it does not have (one token has no gap) breaks none."""
+        pairs = ((self.ttft_s, ttft_s), (self.itl_s, itl_s), (self.e2e_s, e2e_s))
+        return all(limit is None or measured is None or measured <= limit for limit, measured in pairs)

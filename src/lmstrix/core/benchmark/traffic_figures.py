@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from statistics import median
 from typing import TYPE_CHECKING
 
-from lmstrix.core.benchmark.goodput import LatencyTargets, is_good
+from lmstrix.core.benchmark.goodput import LatencyTargets
 from lmstrix.core.benchmark.traffic_records import UNFINISHED, ServedRequest, TrafficStage
 
 if TYPE_CHECKING:
@@ -92,6 +92,11 @@ def stage_figures(stage: TrafficStage, targets: LatencyTargets, *, alone_ttft_s:
         goodput_ratio=len(good) / len(requests) if good is not None and requests else None,
         goodput_per_s=None if good is None else _per_s(sum(one.ended_s <= span_s for one in good), span_s),
     )
+
+
+def is_good(request: ServedRequest, targets: LatencyTargets) -> bool:
+    """Whether it met all targets. One that failed, or did not finish, meets none."""
+    return request.outcome == "ok" and targets.met_by(ttft_s=request.ttft_s, itl_s=request.itl_s, e2e_s=request.e2e_s)
 
 
 def alone_ttft_s(stages: Sequence[TrafficStage]) -> float | None:
