@@ -4,16 +4,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from lmstrix.cli.command_line import CommandLine
 from lmstrix.cli.kinds import AllModels, Counts, Percent, Seconds, TokenCounts, Tokens
-from lmstrix.cli.options import LoadOptions, prompt_text
+from lmstrix.cli.options import LoadOptions, TrafficOptions, prompt_text
 from lmstrix.cli.signatures import Only
 from lmstrix.ground.choices import BenchTask, ReportFormat
 from lmstrix.ground.errors import LMStrixError, UsageError
 from lmstrix.ground.ranges import COUNT, RANGES, SEED, TEMPERATURE
 from lmstrix.ground.units import counted
+
+if TYPE_CHECKING:
+    from lmstrix.core.benchmark.records import BenchRequest
 
 
 def bench(
@@ -27,7 +30,7 @@ def bench(
     task: BenchTask = "story",
     prompt: str | None = None,
     file_prompt: str | None = None,
-    concurrency: Counts = (1,),
+    concurrency: Counts | None = None,
     power: bool = True,
     cold: bool = False,
     budget: Seconds | None = None,
@@ -35,12 +38,16 @@ def bench(
     seed: Annotated[int, SEED] = 0,
     resume: bool = False,
     out: str | None = None,
+    traffic: TrafficOptions,
     load: Annotated[LoadOptions, Only("k_cache_type", "v_cache_type", "flash_attention", "gpu")],
 ) -> None:
     """Measure models: load time, first token, speeds, memory, energy; writes a report with a page.
 
     Also: bench compare A B, bench report NAME, bench history. A server that speaks OpenAI's interface is measured
     with --server openai:http://127.0.0.1:8080/v1.
+
+    How much traffic a model can serve: --rate 0.5,1,2 sends that many requests per second, --sweep finds the rate at
+    which the server no longer keeps up. Each model is then loaded once and asked one request at a time first.
 
     Args:
         models: The models to measure.
@@ -51,7 +58,8 @@ def bench(
         task: What to ask for; html makes a gallery of pages.
         prompt: Ask this instead.
         file_prompt: The same, read from a file.
-        concurrency: Requests at a time, such as 1,4.
+        concurrency: Requests at a time, such as 1,4; of --rate and --sweep how many the model is loaded to answer at
+            the same time (4).
         power: Measure energy, where a source can be read (--no-power: do not look for one).
         cold: Drop a model's files from the file cache before loading it, where the system can.
         budget: Limit of the whole benchmark; what is not reached is told.
@@ -67,10 +75,12 @@ def bench(
     if bool(models) == all_models:
         raise UsageError("bench needs MODELS or --all (lmstrix list shows the models)")
     prompt = prompt_text(prompt, file_prompt)
+    sends_traffic = traffic.rate is not None or traffic.sweep
     request = BenchRequest(
         runs=runs,
         tiers=context_tiers,
-        concurrency=concurrency,
+        # LM Studio's own number of slots, where traffic is to be served.
+        concurrency=concurrency or ((4,) if sends_traffic else (1,)),
         # A prompt of the user's own makes its report comparable with no other task's.
         task=task if prompt is None else "custom",
         prompt=prompt,
@@ -82,6 +92,13 @@ def bench(
         load=load.config(),
     )
     folder = Path(out).expanduser() if out is not None else None
+    if sends_traffic:
+        if resume or cold:
+            raise UsageError("--rate and --sweep know no --resume and no --cold; leave them out")
+        _send_traffic(cli, models, request, traffic, folder)
+        return
+    if traffic.span is not None or traffic.goodput is not None:
+        raise UsageError("--span and --goodput are about traffic; give --rate 0.5,1,2 or --sweep too")
     options = BenchOptions(models=models, request=request, out=folder, power=power, resume=resume)
     with BenchProgressLine(cli.console) as progress:
         outcome = cli.service.bench(options, on_event=progress.show).measure(cli.run)
@@ -90,6 +107,32 @@ def bench(
         raise KeyboardInterrupt  # what was measured is reported, and the process still ends as one interrupted: 130
     if outcome.failed:
         raise LMStrixError(f"{len(outcome.failed)} of {len(outcome.report.cells)} failed; {outcome.failed[0]}")
+
+
+def _send_traffic(
+    cli: CommandLine, models: tuple[str, ...], request: BenchRequest, traffic: TrafficOptions, out: Path | None
+) -> None:
+    from lmstrix.core.benchmark.goodput import LatencyTargets
+    from lmstrix.core.benchmark.traffic_records import TrafficRequest
+    from lmstrix.reports.traffic.terminal import TrafficProgressLine, show_traffic
+    from lmstrix.service.traffic_testing import TrafficTestOptions
+
+    limits = traffic.goodput or {}
+    asked = TrafficRequest(
+        rates_per_s=traffic.rate or (),
+        sweep=traffic.sweep,
+        span_s=traffic.span,
+        targets=LatencyTargets(ttft_s=limits.get("ttft"), itl_s=limits.get("itl"), e2e_s=limits.get("e2e")),
+        bench=request,
+    )
+    options = TrafficTestOptions(models=models, request=asked, out=out)
+    with TrafficProgressLine(cli.console) as progress:
+        outcome = cli.service.bench_traffic(options, on_event=progress.show).measure(cli.run)
+    show_traffic(cli.console, outcome.report, outcome.index)
+    if outcome.report.interrupted:
+        raise KeyboardInterrupt
+    if outcome.failed:
+        raise LMStrixError(f"{len(outcome.failed)} of {len(outcome.report.results)} failed; {outcome.failed[0]}")
 
 
 def compare(cli: CommandLine, /, first: str, second: str, *, fail_on: Percent | None = None) -> None:
@@ -123,6 +166,12 @@ def report(cli: CommandLine, /, name: str, *, format: ReportFormat = "html", out
     from lmstrix.reports.bench.formats import show_format
 
     place = Path(out).expanduser() if out is not None else None
+    found_traffic = cli.service.find_traffic(name)
+    if found_traffic is not None:
+        from lmstrix.reports.traffic.formats import show_traffic_format
+
+        show_traffic_format(cli.console, found_traffic, format=format, out=place, folder=Path(name).expanduser())
+        return
     # A page is a folder of files; it cannot go to stdout as the other formats do.
     if format == "html" and not cli.common.json:
         index = cli.service.rewrite_bench(name, place)

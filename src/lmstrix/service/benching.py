@@ -81,7 +81,7 @@ class Benchmarking:
             history = stack.enter_context(workspace.open_history())
             # Two measurements at once would measure each other.
             stack.enter_context(history.journal.tester_lock("lmstrix bench"))
-            server, targets = await _server(workspace, options.models, stack)
+            server, targets = await find_server(workspace, options.models, stack)
             plan.plan_cells(targets, options.request, loads=server.loads is not None)  # refuses what makes no sense
             self._bench = Bench(
                 server,
@@ -117,13 +117,14 @@ class Benchmarking:
         return session
 
     def _written(self, report: BenchReport) -> BenchOutcome:
-        folder = self._options.out or new_folder(self._workspace, report)
+        folder = self._options.out or new_folder(self._workspace, report.started_at)
         return BenchOutcome(report=report, index=write_report(report, folder))
 
 
-async def _server(
+async def find_server(
     workspace: Workspace, models: Sequence[str], stack: AsyncExitStack
 ) -> tuple[BenchServer, list[BenchTarget]]:
+    """What to measure, and on which server; the stack closes what was opened."""
     if workspace.settings.server.startswith(OPENAI):
         return await _openai(workspace, models, stack)
     registry = await known_models(workspace)

@@ -18,11 +18,13 @@ from dataclasses import dataclass
 from statistics import median
 from typing import TYPE_CHECKING
 
-from lmstrix.core.benchmark.goodput import LatencyTargets
-from lmstrix.core.benchmark.traffic_records import UNFINISHED, ServedRequest, TrafficStage
+from lmstrix.core.benchmark.traffic_records import UNFINISHED
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from lmstrix.core.benchmark.goodput import LatencyTargets
+    from lmstrix.core.benchmark.traffic_records import ServedRequest, TrafficStage
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

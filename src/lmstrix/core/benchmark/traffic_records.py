@@ -8,10 +8,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import datetime  # noqa: TC003 - pydantic resolves the annotations at run time
-from typing import Any
 
 from lmstrix.core.benchmark.goodput import LatencyTargets
-from lmstrix.core.benchmark.records import BenchRequest, Cell, to_json
+from lmstrix.core.benchmark.records import BenchRequest, Cell
 
 TRAFFIC_SCHEMA = "lmstrix.traffic/1"
 UNFINISHED = "unfinished"
@@ -98,7 +97,3 @@ class TrafficReport:
     server_version: str | None = None
     host: str | None = None
     interrupted: bool = False
-
-    def to_json(self) -> dict[str, Any]:
-        """The whole report as a JSON object."""
-        return {"schema": TRAFFIC_SCHEMA, **to_json(self)}
