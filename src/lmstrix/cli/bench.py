@@ -64,7 +64,7 @@ def bench(
         cold: Drop a model's files from the file cache before loading it, where the system can.
         budget: Limit of the whole benchmark; what is not reached is told.
         temperature: Sampling temperature.
-        seed: Seed of the prompts' texts.
+        seed: Seed of the prompts' texts, and of when requests of a --rate arrive.
         resume: Go on with the last benchmark that asked the same and was interrupted.
         out: Folder of the report; without it a new one in the LMStrix home.
     """
