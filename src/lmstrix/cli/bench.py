@@ -16,6 +16,8 @@ from lmstrix.ground.ranges import COUNT, RANGES, SEED, TEMPERATURE
 from lmstrix.ground.units import counted
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from lmstrix.core.benchmark.records import BenchRequest
 
 
@@ -38,6 +40,7 @@ def bench(
     seed: Annotated[int, SEED] = 0,
     resume: bool = False,
     out: str | None = None,
+    targets: str | None = None,
     traffic: TrafficOptions,
     load: Annotated[LoadOptions, Only("k_cache_type", "v_cache_type", "flash_attention", "gpu")],
 ) -> None:
@@ -67,12 +70,14 @@ def bench(
         seed: Seed of the prompts' texts, and of when requests of a --rate arrive.
         resume: Go on with the last benchmark that asked the same and was interrupted.
         out: Folder of the report; without it a new one in the LMStrix home.
+        targets: Measure the servers of this TOML file side by side, in one report. For each a [[target]] with name and
+            address, and where needed key_variable (the environment variable with its token), models and leave_out.
     """
     from lmstrix.core.benchmark.records import BenchRequest
     from lmstrix.reports.bench.terminal import BenchProgressLine, show_bench
     from lmstrix.service.benching import BenchOptions
 
-    if bool(models) == all_models:
+    if targets is None and bool(models) == all_models:
         raise UsageError("bench needs MODELS or --all (lmstrix list shows the models)")
     prompt = prompt_text(prompt, file_prompt)
     sends_traffic = traffic.rate is not None or traffic.sweep
@@ -92,6 +97,13 @@ def bench(
         load=load.config(),
     )
     folder = Path(out).expanduser() if out is not None else None
+    if targets is not None:
+        if models or all_models or sends_traffic or resume or cli.common.server is not None:
+            raise UsageError(
+                "--targets names servers and models itself: no MODELS, --all, --server, --resume or --rate"
+            )
+        _measure_targets(cli, Path(targets).expanduser(), request, folder)
+        return
     if sends_traffic:
         if resume or cold:
             raise UsageError("--rate and --sweep know no --resume and no --cold; leave them out")
@@ -103,10 +115,28 @@ def bench(
     with BenchProgressLine(cli.console) as progress:
         outcome = cli.service.bench(options, on_event=progress.show).measure(cli.run)
     show_bench(cli.console, outcome.report, outcome.index)
-    if outcome.report.interrupted:
+    _end(outcome.failed, len(outcome.report.cells), interrupted=outcome.report.interrupted)
+
+
+def _end(failed: Sequence[str], measured: int, *, interrupted: bool) -> None:
+    if interrupted:
         raise KeyboardInterrupt  # what was measured is reported, and the process still ends as one interrupted: 130
-    if outcome.failed:
-        raise LMStrixError(f"{len(outcome.failed)} of {len(outcome.report.cells)} failed; {outcome.failed[0]}")
+    if failed:
+        raise LMStrixError(f"{len(failed)} of {measured} failed; {failed[0]}")
+
+
+def _measure_targets(cli: CommandLine, file: Path, request: BenchRequest, out: Path | None) -> None:
+    from lmstrix.reports.bench.servers import TargetsProgressLine, show_servers
+    from lmstrix.reports.bench.terminal import show_bench
+    from lmstrix.service.bench_targets import BenchTargetsOptions
+
+    options = BenchTargetsOptions(file=file, request=request, out=out)
+    with TargetsProgressLine(cli.console) as progress:
+        outcome = cli.service.bench_targets(options, on_event=progress.show).measure(cli.run)
+    show_bench(cli.console, outcome.report, outcome.index)
+    if not cli.console.json:
+        show_servers(cli.console, outcome.report)
+    _end(outcome.failed, len(outcome.report.cells), interrupted=outcome.report.interrupted)
 
 
 def _send_traffic(
@@ -129,10 +159,7 @@ def _send_traffic(
     with TrafficProgressLine(cli.console) as progress:
         outcome = cli.service.bench_traffic(options, on_event=progress.show).measure(cli.run)
     show_traffic(cli.console, outcome.report, outcome.index)
-    if outcome.report.interrupted:
-        raise KeyboardInterrupt
-    if outcome.failed:
-        raise LMStrixError(f"{len(outcome.failed)} of {len(outcome.report.results)} failed; {outcome.failed[0]}")
+    _end(outcome.failed, len(outcome.report.results), interrupted=outcome.report.interrupted)
 
 
 def compare(cli: CommandLine, /, first: str, second: str, *, fail_on: Percent | None = None) -> None:

@@ -122,11 +122,16 @@ class Benchmarking:
 
 
 async def find_server(
-    workspace: Workspace, models: Sequence[str], stack: AsyncExitStack
+    workspace: Workspace, models: Sequence[str], stack: AsyncExitStack, *, leave_out: Sequence[str] = ()
 ) -> tuple[BenchServer, list[BenchTarget]]:
-    """What to measure, and on which server; the stack closes what was opened."""
+    """What to measure, and on which server; the stack closes what was opened.
+
+    `leave_out` names parameters that requests to an OpenAI-compatible server are not to carry.
+    """
     if workspace.settings.server.startswith(OPENAI):
-        return await _openai(workspace, models, stack)
+        return await _openai(workspace, models, stack, leave_out)
+    if leave_out:
+        raise UsageError("leave_out is for servers with openai: before their address; others are sent what they know")
     registry = await known_models(workspace)
     if models:
         records = [registry.find(model) for model in dict.fromkeys(models)]
@@ -145,12 +150,13 @@ async def find_server(
 
 
 async def _openai(
-    workspace: Workspace, models: Sequence[str], stack: AsyncExitStack
+    workspace: Workspace, models: Sequence[str], stack: AsyncExitStack, leave_out: Sequence[str]
 ) -> tuple[BenchServer, list[BenchTarget]]:
     """A server that loads its models by itself, which are named as it names them."""
     from lmstrix.api.openai import AsyncOpenAIBackend
 
-    backend = AsyncOpenAIBackend(workspace.settings.server, api_key=workspace.settings.api_token)
+    settings = workspace.settings
+    backend = AsyncOpenAIBackend(settings.server, api_key=settings.api_token, leave_out=leave_out)
     stack.push_async_callback(backend.close)
     names = await backend.list_models()
     unknown = [model for model in models if model not in names]

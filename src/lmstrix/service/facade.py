@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from lmstrix.ground.errors import SettingsError
     from lmstrix.ground.types import LoadConfig, LoadedModel, StreamEvent
     from lmstrix.service.batch_words import BatchRequest
+    from lmstrix.service.bench_targets import BenchTargetsOptions, TargetsBenching
     from lmstrix.service.benching import Benchmarking, BenchOptions
     from lmstrix.service.due_tests import ContextTestRequest
     from lmstrix.service.histories import ModelHistory
@@ -256,6 +257,14 @@ class LMStrixService(Workspace):
         from lmstrix.service.benching import Benchmarking
 
         return Benchmarking(self, options, on_event=on_event and in_caller(on_event))
+
+    def bench_targets(
+        self, options: BenchTargetsOptions, *, on_event: Callable[[str, BenchEvent], None] | None = None
+    ) -> TargetsBenching:
+        """A benchmark of several servers, ready to be run; interrupted, it reports what was measured until then."""
+        from lmstrix.service.bench_targets import TargetsBenching
+
+        return TargetsBenching(self, options, on_event=on_event and in_caller(on_event))
 
     def bench_traffic(
         self, options: TrafficTestOptions, *, on_event: Callable[[TrafficEvent], None] | None = None
