@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -13,6 +13,9 @@ from lmstrix.ground.paths import resolve_paths
 from lmstrix.ground.settings import Settings
 from lmstrix.service.bench_targets import BenchTargetsOptions, TargetsBenching
 from lmstrix.service.workspace import Workspace
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 async def test_the_token_of_the_settings_goes_to_no_target(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -36,7 +39,7 @@ async def test_the_token_of_the_settings_goes_to_no_target(tmp_path: Path, monke
     )
     workspace = Workspace(paths=resolve_paths(), settings=Settings(api_token="of the settings"))
     benching = TargetsBenching(workspace, BenchTargetsOptions(file=file, request=BenchRequest()))
-    with pytest.raises(LMStrixError, match="b: .*does not offer 'm'"):
+    with pytest.raises(LMStrixError, match=r"b: .*does not offer 'm'"):
         await benching.run()
     assert sent == {"127.0.0.1:9": "first", "127.0.0.1:10": None}
     await workspace.close()

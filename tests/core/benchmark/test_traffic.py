@@ -209,14 +209,17 @@ def test_a_flood_is_cut_and_said() -> None:
 
 
 def test_a_budget_ends_before_a_stage_that_would_not_end_in_it() -> None:
-    request = TrafficRequest(rates_per_s=(1.0, 2.0), span_s=30.0, bench=replace(ASKED, budget_s=70.0))
+    request = TrafficRequest(rates_per_s=(1.0, 2.0), span_s=30.0, bench=replace(ASKED, budget_s=100.0))
     (result,) = traffic(QueueingServer(slots=4), request).results
     assert [stage.rate_per_s for stage in result.stages] == [None, 1.0, 2.0]
-    (result,) = traffic(QueueingServer(slots=4), replace(request, bench=replace(ASKED, budget_s=60.0))).results
+    (result,) = traffic(QueueingServer(slots=4), replace(request, bench=replace(ASKED, budget_s=70.0))).results
     assert [stage.rate_per_s for stage in result.stages] == [None, 1.0]
     assert result.notes == ("not reached: 2 per second: the time budget was spent",)
-    (result,) = traffic(QueueingServer(slots=4), replace(request, bench=replace(ASKED, budget_s=20.0))).results
+    (result,) = traffic(QueueingServer(slots=4), replace(request, bench=replace(ASKED, budget_s=40.0))).results
     assert result.outcome == "not reached"
+    slow = QueueingServer(prefill_s=20.0)
+    (result,) = traffic(slow, replace(request, bench=replace(ASKED, budget_s=30.0))).results
+    assert len(slow.asked) == 2  # the warm-up, and the one that was under way
 
 
 def test_a_server_that_fails_is_said_and_unloaded() -> None:

@@ -62,7 +62,7 @@ def test_what_did_not_finish_is_told_and_a_percentile_among_it_is_not_reached() 
     assert kept.row[10] == "100%, 0.900 per s"
     assert saturated.row[10] == "0%, 0 per s"
     assert view.findings == [
-        "m: keeps up with 1 requests per second, not with 2, finished 2.00 per second at most, most goodput 0.900 per "
+        "m: keeps up with a rate of 1 per second, not with 2, finished 2.00 per second at most, most goodput 0.900 per "
         "second, at 1 per s (100% of requests good)"
     ]
     assert any("5 of 25 requests had not finished when sending ended; 5 of them never did" in r for r in view.remarks)

@@ -20,7 +20,7 @@ from lmstrix.core.benchmark.prompts import SAMPLE_CHARS, PromptWriter
 from lmstrix.core.benchmark.records import BENCH_PREFIX, Cell
 from lmstrix.core.benchmark.traffic_events import TrafficEvent
 from lmstrix.core.benchmark.traffic_records import TrafficReport, TrafficRequest, TrafficResult, TrafficStage
-from lmstrix.core.benchmark.traffic_sending import StageSender
+from lmstrix.core.benchmark.traffic_sending import StageSender, longest_wait_s
 from lmstrix.core.context.verdict import outcome_of
 from lmstrix.ground.errors import LMStrixError, UsageError
 from lmstrix.ground.text import one_line
@@ -191,6 +191,7 @@ class TrafficTest:
             request=bench,
             max_tokens=model.cell.max_tokens,
             prompt=model.prompt,
+            until=self._until,
             tell=lambda sent, open_, ratio: self._tell(
                 model, "sending" if ratio is not None else "waiting", ratio=ratio, sent=sent, open_=open_
             ),
@@ -232,7 +233,9 @@ class TrafficTest:
             if rate is None:
                 return
             span_s = span_of(self._request, rate)
-            if self._until is not None and self._clock() + span_s > self._until:
+            # With the wait for its last requests: cut off for the budget's sake, they would look like the server's.
+            most_s = span_s + longest_wait_s(span_s)
+            if self._until is not None and self._clock() + most_s > self._until:
                 left = [rate] if self._request.sweep else asked
                 rates = ", ".join(f"{each:.3g}" for each in left)
                 model.notes.append(f"not reached: {rates} per second: {_OUT_OF_TIME}")

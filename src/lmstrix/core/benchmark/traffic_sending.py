@@ -40,6 +40,11 @@ LIMITS = SendingLimits()
 _FATAL = (EngineCrashedError, ModelUnloadedError, BackendUnavailableError)
 
 
+def longest_wait_s(span_s: float) -> float:
+    """How long the open requests of a stage may take to finish after its span."""
+    return min(span_s, LIMITS.most_wait_s)
+
+
 @dataclass(slots=True)
 class _Sent:
     due_at: float
@@ -53,6 +58,7 @@ class _Sent:
 class StageSender:
     """Sends to one loaded model. `tell` hears how many were sent, how many are open, and how much of the span is over
     (None: it is over, and the open ones are waited for). `gone`: nobody will answer any more.
+    `until` is when a time budget ends, on the timer's clock.
     """
 
     timer: RequestTimer
@@ -64,6 +70,7 @@ class StageSender:
     tell: Callable[[int, int, float | None], None]
     rate_per_s: float | None = None
     gone: bool = False
+    until: float | None = None
     _began_at: float = 0.0
     _started_at: datetime = field(default_factory=lambda: datetime.now(UTC))
     _sent: list[_Sent] = field(default_factory=list)
@@ -81,7 +88,7 @@ class StageSender:
             self.tell(number, 1, number / LIMITS.alone_requests)
             sent = self._due(self._clock())
             await self._send(sent)
-            if sent.failure is not None:
+            if sent.failure is not None or (self.until is not None and self._clock() >= self.until):
                 break
         return self.so_far()
 
@@ -104,7 +111,7 @@ class StageSender:
                 task.add_done_callback(tasks.discard)
             else:
                 await self._until(span_s, tasks, span_s)
-            await self._finish(tasks, min(span_s, LIMITS.most_wait_s))
+            await self._finish(tasks, longest_wait_s(span_s))
         finally:
             await _cut_off(tasks)
         return self._stage(span_s, cut)

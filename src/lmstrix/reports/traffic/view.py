@@ -171,7 +171,7 @@ def _findings(result: TrafficResult, stages: list[StageView]) -> list[str]:
     kept = max((rate for one in made if (rate := one.stage.rate_per_s or 0.0) < first), default=None)
     most = max(one.figures.achieved_per_s for one in made)
     parts = [
-        f"keeps up with {kept:.3g} requests per second" if kept is not None else "",
+        f"keeps up with a rate of {kept:.3g} per second" if kept is not None else "",
         f"not with {first:.3g}" if math.isfinite(first) else "was not saturated by any rate",
         f"finished {three_figures(most)} per second at most",
     ]
