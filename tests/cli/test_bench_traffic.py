@@ -58,7 +58,7 @@ def test_a_rate_shows_a_table_and_what_it_comes_to(cli: Cli, engine: EmbeddedEng
     done = cli("bench", TINY, "--rate", "5", "--span", "1s", "--max-tokens", "4").ok()
     assert done.out.split()[:3] == ["MODEL", "RATE", "SENT/S"]
     assert "one at a time" in done.out
-    assert "loaded for 4 requests at a time" in done.err
+    assert "answered 4 at a time" in done.err
     assert "finished" in done.err
     assert list((home / "reports").glob("*/index.html"))
 

@@ -199,13 +199,16 @@ def test_a_sweep_goes_from_one_at_a_time_to_saturation(slots: int) -> None:
     assert 0.6 * server.capacity_per_s < rates[-1] < 2.2 * server.capacity_per_s
 
 
-def test_a_flood_is_cut_and_said() -> None:
-    server = QueueingServer(slots=1, prefill_s=10.0)
+def test_a_flood_is_held_back_and_still_tells_what_the_server_can() -> None:
+    server = QueueingServer(slots=2)
     (result,) = traffic(server, TrafficRequest(rates_per_s=(50.0,), span_s=60.0, bench=ASKED)).results
     stage = result.stages[1]
-    assert len(stage.requests) == SENDING.most_open
-    assert stage.span_s < 10
-    assert "256 requests were open" in (stage.cut or "")
+    figures = stage_figures(stage, TARGETS, alone_ttft_s=None)
+    assert figures.in_flight_most == SENDING.most_open
+    assert stage.span_s == 60.0
+    assert len(stage.requests) + stage.not_sent == len(poisson_arrivals(50.0, 60.0, seed=0))
+    assert figures.achieved_per_s == pytest.approx(server.capacity_per_s, rel=0.05)
+    assert "more requests were due" in (saturation.saturation(stage) or "")
 
 
 def test_a_budget_ends_before_a_stage_that_would_not_end_in_it() -> None:

@@ -3,8 +3,8 @@
 A server that keeps up reaches a steady state: answers take as long at the end of the span as in its middle. One that
 does not has a queue that only grows. So a stage is saturated where too many requests are not answered when the span is
 over *and* the last third took longer than the middle third (one-sided Mann-Whitney U; the first third, while the
-queue fills up to its steady length, is left out). Also where it had to be cut short, failed too often, or left requests
-that did not finish in as long again.
+queue fills up to its steady length, is left out). Also where too many were open to send more, or requests failed too
+often, or did not finish in as long again.
 
 Traded away: near saturation queues are long and slow to settle, and a span of a minute cannot tell such a rate from one
 a little above. The bound on how many may be open keeps what is merely busy from being called saturated.
@@ -48,6 +48,8 @@ def saturation(stage: TrafficStage) -> str | None:
         return None
     if stage.cut is not None:
         return stage.cut
+    if stage.not_sent:
+        return f"{stage.not_sent} more requests were due than could be open at once"
     failed = sum(one.outcome not in ("ok", UNFINISHED) for one in requests)
     if failed > LIMITS.failed_ratio * len(requests):
         return f"{failed} of {len(requests)} requests failed"

@@ -57,7 +57,8 @@ class ServedRequest:
 class TrafficStage:
     """One stage as it happened. `rate_per_s` None: one request at a time. `cut` says why sending ended early.
 
-    An `interrupted` one ended when the user ended it: what was open then says nothing of the server.
+    `not_sent` counts the requests that were due while so many were open that one more would measure the client. An
+    `interrupted` stage ended when the user ended it: what was open then says nothing of the server.
     """
 
     rate_per_s: float | None
@@ -65,6 +66,7 @@ class TrafficStage:
     span_s: float
     requests: tuple[ServedRequest, ...]
     cut: str | None = None
+    not_sent: int = 0
     interrupted: bool = False
 
     @property

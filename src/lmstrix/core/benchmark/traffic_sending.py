@@ -98,27 +98,30 @@ class StageSender:
         arrivals = poisson_arrivals(rate_per_s, span_s, seed=self.request.seed)
         tasks: set[asyncio.Task[None]] = set()
         cut: str | None = None
+        not_sent = 0
+        wait_s = longest_wait_s(span_s)
         try:
             for offset in arrivals:
                 await self._until(offset, tasks, span_s)
-                if self.gone or len(tasks) >= LIMITS.most_open:
-                    why = "the model is gone" if self.gone else f"{LIMITS.most_open} requests were open at once"
-                    cut = f"{why}, and sending ended early"
-                    span_s = self._clock() - self._began_at
+                if self.gone:
+                    cut, span_s = "the model is gone, and sending ended early", self._clock() - self._began_at
                     break
+                if len(tasks) >= LIMITS.most_open:
+                    not_sent += 1
+                    continue
                 task = asyncio.create_task(self._send(self._due(self._began_at + offset)))
                 tasks.add(task)
                 task.add_done_callback(tasks.discard)
             else:
                 await self._until(span_s, tasks, span_s)
-            await self._finish(tasks, longest_wait_s(span_s))
+            await self._finish(tasks, wait_s)
         finally:
             await _cut_off(tasks)
-        return self._stage(span_s, cut)
+        return self._stage(span_s, cut=cut, not_sent=not_sent)
 
     def so_far(self) -> TrafficStage:
         """The stage as it stands, as if it ended now: for one at a time, and after an interrupt."""
-        return self._stage(self._clock() - self._began_at, None)
+        return self._stage(self._clock() - self._began_at)
 
     def _begin(self, rate_per_s: float | None) -> None:
         self.rate_per_s, self._sent = rate_per_s, []
@@ -165,13 +168,14 @@ class StageSender:
             self.tell(len(self._sent), len(tasks), None)
             await asyncio.wait(tasks, timeout=min(left_s, LIMITS.tell_every_s))
 
-    def _stage(self, span_s: float, cut: str | None) -> TrafficStage:
+    def _stage(self, span_s: float, *, cut: str | None = None, not_sent: int = 0) -> TrafficStage:
         return TrafficStage(
             rate_per_s=self.rate_per_s,
             started_at=self._started_at,
             span_s=span_s,
             requests=tuple(self._served(sent, span_s) for sent in self._sent),
             cut=cut,
+            not_sent=not_sent,
         )
 
     def _served(self, sent: _Sent, span_s: float) -> ServedRequest:

@@ -22,7 +22,7 @@ def traffic_markdown(report: TrafficReport) -> str:
         ("server", " ".join(part for part in (report.server, report.server_version) if part)),
         ("machine", report.host or "not known"),
         ("traffic", view.asked),
-        ("loaded for", view.slots),
+        ("answered", view.slots),
         ("good", view.targets or "no targets were set"),
     )
     lines = [

@@ -27,7 +27,7 @@ def traffic_page(report: TrafficReport) -> str:
         ("Machine", report.host or ""),
         ("Session", report.session),
         ("Traffic", view.asked),
-        ("Loaded for", view.slots),
+        ("Answered", view.slots),
         ("Good", view.targets or "no targets were set"),
     )
     keys = [(result.cell.target.model_key, charts.swatch(slot)) for slot, (result, _) in enumerate(view.models)]

@@ -65,7 +65,7 @@ def show_traffic(console: Console, report: TrafficReport, index: Path | None = N
     console.table(_COLUMNS, [_short(stage) for stage in view.stages])
     for line in view.findings:
         console.note(line)
-    console.note(f"loaded for {view.slots}; times are p50, p90, p99" if view.stages else "nothing was measured")
+    console.note(f"answered {view.slots}; times are p50, p90, p99" if view.stages else "nothing was measured")
     for line in view.remarks:
         console.note(line)
     if index is not None:

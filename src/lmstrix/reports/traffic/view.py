@@ -76,6 +76,10 @@ class StageView:
         if f.open_at_end and not self.stage.interrupted and self.stage.rate_per_s is not None:
             cut = f"; {f.unfinished} of them never did while they were waited for" if f.unfinished else ""
             found.append(f"{f.open_at_end} of {counted(f.sent, 'request')} had not finished when sending ended{cut}")
+        if self.stage.not_sent:
+            found.append(
+                f"{counted(self.stage.not_sent, 'request')} of the rate were not sent, as {f.in_flight_most} were open"
+            )
         if f.failed:
             why = next(one.failure for one in self.stage.requests if one.failure is not None)
             found.append(f"{f.failed} of {counted(f.sent, 'request')} failed: {clean(why or '')}")
@@ -128,7 +132,7 @@ class TrafficView:
         """How many requests the models were loaded to answer at the same time."""
         (slots,) = {result.cell.concurrency for result in self.report.results} or {1}
         loads = any(result.load_s is not None for result in self.report.results)
-        return counted(slots, "request") + " at a time" if loads else "the server's own choice"
+        return f"{slots} at a time" if loads else "as many as the server chooses"
 
     @property
     def targets(self) -> str:
@@ -170,9 +174,10 @@ def _findings(result: TrafficResult, stages: list[StageView]) -> list[str]:
     first = min((one.stage.rate_per_s or 0.0 for one in made if one.saturated is not None), default=math.inf)
     kept = max((rate for one in made if (rate := one.stage.rate_per_s or 0.0) < first), default=None)
     most = max(one.figures.achieved_per_s for one in made)
+    saturated = math.isfinite(first)
     parts = [
-        f"keeps up with a rate of {kept:.3g} per second" if kept is not None else "",
-        f"not with {first:.3g}" if math.isfinite(first) else "was not saturated by any rate",
+        f"keeps up with a rate of {kept:.3g} per second" if kept is not None else f"does not keep up with {first:.3g}",
+        "was not saturated by any rate" if not saturated else f"not with {first:.3g}" if kept is not None else "",
         f"finished {three_figures(most)} per second at most",
     ]
     good = [one for one in made if one.figures.goodput_per_s is not None]
