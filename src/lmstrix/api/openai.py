@@ -25,9 +25,12 @@ from lmstrix.ground.errors import (
 from lmstrix.ground.types import Deadlines, Finished, GenerationRequest, StreamEvent
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
+    from collections.abc import AsyncGenerator, Collection
 
     import httpx
+
+
+_NEEDED = frozenset(("model", "stream", "messages", "prompt"))
 
 
 class OfferedModel(NamedTuple):
@@ -39,9 +42,23 @@ class OfferedModel(NamedTuple):
 
 
 class AsyncOpenAIBackend:
-    """A server by its base URL ("http://127.0.0.1:8080/v1", with or without "openai:" before it)."""
+    """A server by its base URL ("http://127.0.0.1:8080/v1", with or without "openai:" before it).
 
-    def __init__(self, url: str, *, api_key: str | None = None, deadlines: Deadlines | None = None) -> None:
+    `leave_out` names parameters that requests are not to carry, where a server refuses what it does not know.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        api_key: str | None = None,
+        deadlines: Deadlines | None = None,
+        leave_out: Collection[str] = (),
+    ) -> None:
+        needed = next((name for name in leave_out if name in _NEEDED), None)
+        if needed is not None:
+            raise UsageError(f"{needed!r} cannot be left out: without it there is no request")
+        self._leave_out = frozenset(leave_out)
         self._url = url.removeprefix("openai:").rstrip("/")
         parts = urlsplit(self._url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
@@ -108,7 +125,9 @@ class AsyncOpenAIBackend:
         reader = OpenAIReader(instance_id, started_at=time.perf_counter())
         path = "completions" if request.raw_prompt is not None else "chat/completions"
         async with self._reported("answer"):
-            body, headers = _body(instance_id, request), {"Accept": "text/event-stream"}
+            fields = _body(instance_id, request)
+            body = {name: value for name, value in fields.items() if name not in self._leave_out}
+            headers = {"Accept": "text/event-stream"}
             async with self._client().stream("POST", path, json=body, headers=headers) as response:
                 if response.status_code != 200:
                     raise self._refusal(response.status_code, await response.aread(), instance_id)

@@ -4,16 +4,21 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from lmstrix.cli.command_line import CommandLine
 from lmstrix.cli.kinds import AllModels, Counts, Percent, Seconds, TokenCounts, Tokens
-from lmstrix.cli.options import LoadOptions, prompt_text
+from lmstrix.cli.options import LoadOptions, TrafficOptions, prompt_text
 from lmstrix.cli.signatures import Only
 from lmstrix.ground.choices import BenchTask, ReportFormat
 from lmstrix.ground.errors import LMStrixError, UsageError
 from lmstrix.ground.ranges import COUNT, RANGES, SEED, TEMPERATURE
 from lmstrix.ground.units import counted
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from lmstrix.core.benchmark.records import BenchRequest
 
 
 def bench(
@@ -27,7 +32,7 @@ def bench(
     task: BenchTask = "story",
     prompt: str | None = None,
     file_prompt: str | None = None,
-    concurrency: Counts = (1,),
+    concurrency: Counts | None = None,
     power: bool = True,
     power_interval: Seconds = 0.1,
     cold: bool = False,
@@ -37,12 +42,17 @@ def bench(
     resume: bool = False,
     out: str | None = None,
     save: bool = True,
+    targets: str | None = None,
+    traffic: TrafficOptions,
     load: Annotated[LoadOptions, Only("k_cache_type", "v_cache_type", "flash_attention", "gpu")],
 ) -> None:
     """Measure models: load time, first token, speeds, memory, energy; writes a report with a page.
 
     Also: bench compare A B, bench report NAME, bench history. A server that speaks OpenAI's interface is measured
     with --server openai:http://127.0.0.1:8080/v1.
+
+    How much traffic a model can serve: --rate 0.5,1,2 sends that many requests per second, --sweep finds the rate at
+    which the server no longer keeps up. Each model is then loaded once and asked one request at a time first.
 
     Args:
         models: The models to measure.
@@ -53,28 +63,33 @@ def bench(
         task: What to ask for; html makes a gallery of pages.
         prompt: Ask this instead.
         file_prompt: The same, read from a file.
-        concurrency: Requests at a time, such as 1,4.
+        concurrency: Requests at a time, such as 1,4; of --rate and --sweep how many the model is loaded to answer at
+            the same time (4).
         power: Measure energy, where a source can be read (--no-power: do not look for one).
         power_interval: How often to read power between the moments of a run, such as 100ms.
         cold: Drop a model's files from the file cache before loading it, where the system can.
         budget: Limit of the whole benchmark; a run that goes on at its end is cut off, what is not reached is told.
         temperature: Sampling temperature.
-        seed: Seed of the prompts' texts.
+        seed: Seed of the prompts' texts, and of when requests of a --rate arrive.
         resume: Go on with the last benchmark that asked the same and was interrupted, or ended by its --budget.
         out: Folder of the report; without it a new one in the LMStrix home.
         save: Write the report and the history (--no-save: only show what was found).
+        targets: Measure the servers of this TOML file side by side, in one report. For each a [[target]] with name and
+            address, and where needed key_variable (the environment variable with its token), models and leave_out.
     """
     from lmstrix.core.benchmark.records import BenchRequest
     from lmstrix.reports.bench.terminal import BenchProgressLine, show_bench
     from lmstrix.service.benching import BenchOptions
 
-    if bool(models) == all_models:
+    if targets is None and bool(models) == all_models:
         raise UsageError("bench needs MODELS or --all (lmstrix list shows the models)")
     prompt = prompt_text(prompt, file_prompt)
+    sends_traffic = traffic.rate is not None or traffic.sweep
     request = BenchRequest(
         runs=runs,
         tiers=context_tiers,
-        concurrency=concurrency,
+        # LM Studio's own number of slots, where traffic is to be served.
+        concurrency=concurrency or ((4,) if sends_traffic else (1,)),
         # A prompt of the user's own makes its report comparable with no other task's.
         task=task if prompt is None else "custom",
         prompt=prompt,
@@ -86,6 +101,20 @@ def bench(
         load=load.config(),
     )
     folder = Path(out).expanduser() if out is not None else None
+    if targets is not None:
+        if models or all_models or sends_traffic or resume or not save or cli.common.server is not None:
+            raise UsageError(
+                "--targets names servers and models itself: no MODELS, --all, --server, --resume, --no-save or --rate"
+            )
+        _measure_targets(cli, Path(targets).expanduser(), request, folder)
+        return
+    if sends_traffic:
+        if resume or cold or not save:
+            raise UsageError("--rate and --sweep know no --resume, --cold and --no-save; leave them out")
+        _send_traffic(cli, models, request, traffic, folder)
+        return
+    if traffic.span is not None or traffic.goodput is not None:
+        raise UsageError("--span and --goodput are about traffic; give --rate 0.5,1,2 or --sweep too")
     options = BenchOptions(
         models=models,
         request=request,
@@ -98,10 +127,51 @@ def bench(
     with BenchProgressLine(cli.console) as progress:
         outcome = cli.service.bench(options, on_event=progress.show).measure(cli.run)
     show_bench(cli.console, outcome.report, outcome.index)
-    if outcome.report.interrupted:
+    _end(outcome.failed, len(outcome.report.cells), interrupted=outcome.report.interrupted)
+
+
+def _end(failed: Sequence[str], measured: int, *, interrupted: bool) -> None:
+    if interrupted:
         raise KeyboardInterrupt  # what was measured is reported, and the process still ends as one interrupted: 130
-    if outcome.failed:
-        raise LMStrixError(f"{len(outcome.failed)} of {len(outcome.report.cells)} failed; {outcome.failed[0]}")
+    if failed:
+        raise LMStrixError(f"{len(failed)} of {measured} failed; {failed[0]}")
+
+
+def _measure_targets(cli: CommandLine, file: Path, request: BenchRequest, out: Path | None) -> None:
+    from lmstrix.reports.bench.servers import TargetsProgressLine, show_servers
+    from lmstrix.reports.bench.terminal import show_bench
+    from lmstrix.service.bench_targets import BenchTargetsOptions
+
+    options = BenchTargetsOptions(file=file, request=request, out=out)
+    with TargetsProgressLine(cli.console) as progress:
+        outcome = cli.service.bench_targets(options, on_event=progress.show).measure(cli.run)
+    show_bench(cli.console, outcome.report, outcome.index)
+    if not cli.console.json:
+        show_servers(cli.console, outcome.report)
+    _end(outcome.failed, len(outcome.report.cells), interrupted=outcome.report.interrupted)
+
+
+def _send_traffic(
+    cli: CommandLine, models: tuple[str, ...], request: BenchRequest, traffic: TrafficOptions, out: Path | None
+) -> None:
+    from lmstrix.core.benchmark.goodput import LatencyTargets
+    from lmstrix.core.benchmark.traffic_records import TrafficRequest
+    from lmstrix.reports.traffic.terminal import TrafficProgressLine, show_traffic
+    from lmstrix.service.traffic_testing import TrafficTestOptions
+
+    limits = traffic.goodput or {}
+    asked = TrafficRequest(
+        rates_per_s=traffic.rate or (),
+        sweep=traffic.sweep,
+        span_s=traffic.span,
+        targets=LatencyTargets(ttft_s=limits.get("ttft"), itl_s=limits.get("itl"), e2e_s=limits.get("e2e")),
+        bench=request,
+    )
+    options = TrafficTestOptions(models=models, request=asked, out=out)
+    with TrafficProgressLine(cli.console) as progress:
+        outcome = cli.service.bench_traffic(options, on_event=progress.show).measure(cli.run)
+    show_traffic(cli.console, outcome.report, outcome.index)
+    _end(outcome.failed, len(outcome.report.results), interrupted=outcome.report.interrupted)
 
 
 def compare(cli: CommandLine, /, first: str, second: str, *, fail_on: Percent | None = None) -> None:
@@ -135,6 +205,12 @@ def report(cli: CommandLine, /, name: str, *, format: ReportFormat = "html", out
     from lmstrix.reports.bench.formats import show_format
 
     place = Path(out).expanduser() if out is not None else None
+    found_traffic = cli.service.find_traffic(name)
+    if found_traffic is not None:
+        from lmstrix.reports.traffic.formats import show_traffic_format
+
+        show_traffic_format(cli.console, found_traffic, format=format, out=place, folder=Path(name).expanduser())
+        return
     # A page is a folder of files; it cannot go to stdout as the other formats do.
     if format == "html" and not cli.common.json:
         index = cli.service.rewrite_bench(name, place)

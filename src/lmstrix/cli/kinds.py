@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 
+LATENCIES = ("ttft", "itl", "e2e")
+"""What --goodput sets limits to: first token, between tokens, whole answer."""
+
+
 @dataclass(frozen=True, slots=True)
 class Kind:
     """How a word becomes a value: `convert(word, what)`; help shows `shown` in its place."""
@@ -124,6 +128,24 @@ def _each(word: str, what: str, convert: Callable[[str, str], int]) -> tuple[int
     return tuple(dict.fromkeys(convert(part.strip(), what) for part in word.split(",")))
 
 
+def _rates(word: str, what: str) -> tuple[float, ...]:
+    return tuple(dict.fromkeys(_number(part.strip(), what) for part in word.split(",")))
+
+
+def _latency_targets(word: str, what: str) -> dict[str, float]:
+    """`ttft=1s,itl=50ms,e2e=20s`: limits in seconds by name, each at most once."""
+    targets: dict[str, float] = {}
+    for part in word.split(","):
+        name, equals, limit = (piece.strip() for piece in part.partition("="))
+        if name not in LATENCIES or not equals:
+            raise UsageError(f"{what}: {part.strip()!r} is no target; write ttft=1s,itl=50ms,e2e=20s, or some of them")
+        if name in targets:
+            raise UsageError(f"{what}: {name} is given twice")
+        targets[name] = units.parse_seconds(limit, what=f"{what}: {name}")
+        DURATION.check(targets[name], f"{what}: {name}")
+    return targets
+
+
 def _list_columns(word: str, what: str) -> tuple[ListColumn, ...]:
     known = get_args(ListColumn)
     names = dict.fromkeys(part.strip().lower() for part in word.split(","))
@@ -143,6 +165,8 @@ Percent = Annotated[float, Kind("N%", _percent)]
 Seconds = Annotated[float, Kind("SECONDS", _seconds), DURATION]
 ByteCount = Annotated[int, Kind("BYTES", _byte_count), BYTES]
 Port = Annotated[int, Kind("PORT", _port)]
+Rates = Annotated[tuple[float, ...], Kind("X,X,…", _rates), RANGES["rates_per_s"]]
+LatencyLimits = Annotated[dict[str, float], Kind("NAME=SECONDS,…", _latency_targets)]
 ListColumns = Annotated[tuple[ListColumn, ...], Kind("NAME,NAME,…", _list_columns)]
 AllModels = Annotated[bool, Flag("all")]
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from lmstrix.cli.kinds import ByteCount, Flag, Port, Seconds, SomeText, TokensOrAll, TokensOrRatio
+from lmstrix.cli.kinds import ByteCount, Flag, LatencyLimits, Port, Rates, Seconds, SomeText, TokensOrAll, TokensOrRatio
 from lmstrix.ground.choices import CacheType  # noqa: TC001 - describe() evaluates the annotations
 from lmstrix.ground.errors import UsageError
 from lmstrix.ground.ranges import RANGES
@@ -175,6 +175,23 @@ class ConversationOptions:
 
     system_prompt: str | None = None
     go_on: Annotated[bool, Flag("continue")] = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrafficOptions:
+    """Requests that arrive at a rate, whether or not earlier ones are answered.
+
+    Args:
+        rate: Requests per second, such as 0.5,1,2: they arrive at random, as users come.
+        sweep: Raise the rate from one request at a time until the server no longer keeps up.
+        span: How long each rate is kept up; without it for about 30 requests, 30 s at least.
+        goodput: Targets of latency, such as ttft=1s,itl=50ms,e2e=20s: how many requests met all of them.
+    """
+
+    rate: Rates | None = None
+    sweep: bool = False
+    span: Seconds | None = None
+    goodput: LatencyLimits | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -114,6 +114,11 @@ RANGES: Mapping[str, NumberRange] = {
     "tiers": COUNT_OR_NONE,
     "concurrency": SLOTS,
     "settled_ratio": SHARE,
+    "rates_per_s": NumberRange(least=0, most=1000, above=True),
+    "span_s": DURATION,
+    "ttft_s": DURATION,
+    "itl_s": DURATION,
+    "e2e_s": DURATION,
     "passes": COUNT,
     "idle_s": IDLE,
     # wishes and settings

@@ -12,22 +12,25 @@ from typing import TYPE_CHECKING
 
 from lmstrix.core.benchmark.records import BenchReport, from_json
 from lmstrix.core.benchmark.saved import load_report
+from lmstrix.core.benchmark.traffic_records import TRAFFIC_SCHEMA, TrafficReport
 from lmstrix.ground.errors import LMStrixError, UsageError
 from lmstrix.ground.files import make_private_folder
 from lmstrix.reports.bench.files import REPORT_FILE, write_report
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from lmstrix.core.history import BenchRun
     from lmstrix.service.workspace import Workspace
 
 LAST = "last"
 
 
-def new_folder(workspace: Workspace, report: BenchReport) -> Path:
+def new_folder(workspace: Workspace, started_at: datetime) -> Path:
     """A new folder named after the time the benchmark began."""
     reports = workspace.paths.home / "reports"
     make_private_folder(reports)
-    name = f"lmstrix-bench-{report.started_at.astimezone():%Y%m%d-%H%M%S}"
+    name = f"lmstrix-bench-{started_at.astimezone():%Y%m%d-%H%M%S}"
     # Two benchmarks may begin in the same second, and a report is never overwritten.
     folder, number = reports / name, 2
     while folder.exists():
@@ -66,6 +69,20 @@ def find_report(workspace: Workspace, name: str) -> BenchReport:
         return load_report(history.benches, found[0])
 
 
+def find_traffic(name: str) -> TrafficReport | None:
+    """A test of traffic by its folder or its file; None where the name is of anything else."""
+    path = Path(name).expanduser()
+    path = path / REPORT_FILE if path.is_dir() else path
+    if not path.is_file():
+        return None
+    try:
+        raw = json.loads(path.read_bytes())
+        is_traffic = isinstance(raw, dict) and raw.get("schema") == TRAFFIC_SCHEMA
+        return from_json(TrafficReport, raw) if is_traffic else None
+    except (ValueError, RecursionError):
+        return None  # whoever reads it as a benchmark says what is wrong with it
+
+
 def _read(path: Path) -> BenchReport:
     try:
         report = from_json(BenchReport, json.loads(path.read_bytes()))
@@ -81,7 +98,7 @@ def rewrite(workspace: Workspace, name: str, folder: Path | None) -> Path:
     report = find_report(workspace, name)
     if folder is None:
         path = Path(name).expanduser()
-        folder = path if path.is_dir() else path.parent if path.is_file() else new_folder(workspace, report)
+        folder = path if path.is_dir() else path.parent if path.is_file() else new_folder(workspace, report.started_at)
     return write_report(report, folder)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lmstrix.core.benchmark import plan
 from lmstrix.core.benchmark.measuring import BenchServer
@@ -17,13 +17,12 @@ from lmstrix.ground.addresses import host_of, is_local
 from lmstrix.ground.errors import GgufError, ModelNotFoundError, UsageError
 from lmstrix.ground.model_names import parse_shard
 from lmstrix.ground.ranges import check_numbers
-from lmstrix.ground.tasks import to_its_end
 from lmstrix.loaders.gguf import read_header
 from lmstrix.reports.bench.files import write_report
 from lmstrix.reports.bench.power_csv import write_power
 from lmstrix.service.bench_reports import new_folder, ready_folder
 from lmstrix.service.finding import known_models
-from lmstrix.service.making_room import make_room, unload_started_with
+from lmstrix.service.making_room import room_to_measure
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Sequence
@@ -100,7 +99,7 @@ class Benchmarking:
             history = stack.enter_context(workspace.open_history())
             # Two measurements at once would measure each other.
             stack.enter_context(history.journal.tester_lock("lmstrix bench"))
-            server, targets, backend = await _server(workspace, options.models, stack)
+            server, targets, backend = await find_server(workspace, options.models, stack)
             plan.plan_cells(targets, request, loads=server.loads is not None)  # refuses what makes no sense
             if options.out is not None:
                 ready_folder(options.out)
@@ -115,21 +114,9 @@ class Benchmarking:
                 host=host_of(server.address),
                 on_event=self._on_event,
             )
-            await self._measured(bench, backend)
+            async with room_to_measure(workspace, backend, bench.instance_prefix):
+                await bench.run()
         return self._written(bench)
-
-    async def _measured(self, bench: Bench, backend: ModelBackend | None) -> None:
-        """Measure, with what is ours unloaded before and after."""
-        if backend is None:
-            await bench.run()
-            return
-        if beside := await make_room(self._workspace, backend):
-            names = ", ".join(model.instance_id for model in beside)
-            self._workspace.notify(f"loaded too, and measured beside: {names}")
-        try:
-            await bench.run()
-        finally:
-            await to_its_end(unload_started_with(backend, bench.instance_prefix))
 
     def _request(self) -> BenchRequest:
         """What was asked for, with the limit of one answer that holds for every command."""
@@ -162,18 +149,31 @@ class Benchmarking:
         report = bench.report()
         if not self._options.save:
             return BenchOutcome(report=report, index=None)
-        folder = self._options.out or new_folder(self._workspace, report)
+        folder = self._options.out or new_folder(self._workspace, report.started_at)
         index = write_report(report, folder)
         write_power(bench.power_readings, folder)
         return BenchOutcome(report=report, index=index)
 
 
-async def _server(
-    workspace: Workspace, models: Sequence[str], stack: AsyncExitStack
-) -> tuple[BenchServer, list[BenchTarget], ModelBackend | None]:
-    """What to measure, on what; and the backend, of a server that loads what it is told to."""
+class FoundServer(NamedTuple):
+    """What to measure, on which server; `backend` is None for a server that loads its models by itself."""
+
+    server: BenchServer
+    targets: list[BenchTarget]
+    backend: ModelBackend | None
+
+
+async def find_server(
+    workspace: Workspace, models: Sequence[str], stack: AsyncExitStack, *, leave_out: Sequence[str] = ()
+) -> FoundServer:
+    """The server in use, with the models named; the stack closes what was opened.
+
+    `leave_out` names parameters that requests to an OpenAI-compatible server are not to carry.
+    """
     if workspace.settings.server.startswith(OPENAI):
-        return *await _openai(workspace, models, stack), None
+        return FoundServer(*await _openai(workspace, models, stack, leave_out), None)
+    if leave_out:
+        raise UsageError("leave_out is for servers with openai: before their address; others are sent what they know")
     registry = await known_models(workspace)
     if models:
         records = [registry.find(model) for model in dict.fromkeys(models)]
@@ -189,16 +189,17 @@ async def _server(
     models_dir = workspace.models_dir if is_local(connection.server.address) else None
     place = place_of(connection.server)
     targets = [_target(record.seen_from(place), models_dir) for record in records]
-    return BenchServer.of(connection.backend), targets, connection.backend
+    return FoundServer(BenchServer.of(connection.backend), targets, connection.backend)
 
 
 async def _openai(
-    workspace: Workspace, models: Sequence[str], stack: AsyncExitStack
+    workspace: Workspace, models: Sequence[str], stack: AsyncExitStack, leave_out: Sequence[str]
 ) -> tuple[BenchServer, list[BenchTarget]]:
     """A server that loads its models by itself, which are named as it names them."""
     from lmstrix.api.openai import AsyncOpenAIBackend
 
-    backend = AsyncOpenAIBackend(workspace.settings.server, api_key=workspace.settings.api_token)
+    settings = workspace.settings
+    backend = AsyncOpenAIBackend(settings.server, api_key=settings.api_token, leave_out=leave_out)
     stack.push_async_callback(backend.close)
     offered = {model.name: model for model in await backend.offered_models()}
     unknown = [model for model in models if model not in offered]

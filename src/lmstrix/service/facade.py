@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from lmstrix.core.benchmark.compare import BenchComparison
     from lmstrix.core.benchmark.events import BenchEvent
     from lmstrix.core.benchmark.records import BenchReport
+    from lmstrix.core.benchmark.traffic_events import TrafficEvent
+    from lmstrix.core.benchmark.traffic_records import TrafficReport
     from lmstrix.core.context.eta import TimeLeft
     from lmstrix.core.context.report import PlannedTest, Step
     from lmstrix.core.health import DoctorReport
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
     from lmstrix.ground.errors import SettingsError
     from lmstrix.ground.types import LoadConfig, LoadedModel, StreamEvent
     from lmstrix.service.batch_words import BatchRequest
+    from lmstrix.service.bench_targets import BenchTargetsOptions, TargetsBenching
     from lmstrix.service.benching import Benchmarking, BenchOptions
     from lmstrix.service.due_tests import ContextTestRequest
     from lmstrix.service.histories import ModelHistory
@@ -46,6 +49,7 @@ if TYPE_CHECKING:
     from lmstrix.service.powering import PowerReport
     from lmstrix.service.scanning import Forget
     from lmstrix.service.testing import ContextTesting
+    from lmstrix.service.traffic_testing import TrafficTesting, TrafficTestOptions
 
 
 class LMStrixService(Workspace):
@@ -253,6 +257,28 @@ class LMStrixService(Workspace):
         from lmstrix.service.benching import Benchmarking
 
         return Benchmarking(self, options, on_event=on_event and in_caller(on_event))
+
+    def bench_targets(
+        self, options: BenchTargetsOptions, *, on_event: Callable[[str, BenchEvent], None] | None = None
+    ) -> TargetsBenching:
+        """A benchmark of several servers, ready to be run; interrupted, it reports what was measured until then."""
+        from lmstrix.service.bench_targets import TargetsBenching
+
+        return TargetsBenching(self, options, on_event=on_event and in_caller(on_event))
+
+    def bench_traffic(
+        self, options: TrafficTestOptions, *, on_event: Callable[[TrafficEvent], None] | None = None
+    ) -> TrafficTesting:
+        """Traffic at request rates, ready to be sent; interrupted, it reports what was measured until then."""
+        from lmstrix.service.traffic_testing import TrafficTesting
+
+        return TrafficTesting(self, options, on_event=on_event and in_caller(on_event))
+
+    def find_traffic(self, name: str) -> TrafficReport | None:
+        """A test of traffic by its folder or its file; None where the name is of anything else."""
+        from lmstrix.service.bench_reports import find_traffic
+
+        return find_traffic(name)
 
     def find_bench(self, name: str) -> BenchReport:
         """A benchmark by its folder, its file, its session or `last`."""

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING
 
 from lmstrix.core.answers.load_policy import MEASURED_PREFIXES, OWN_PREFIX
 from lmstrix.ground.errors import LMStrixError
+from lmstrix.ground.tasks import to_its_end
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
     from lmstrix.ground.backend import ModelBackend
     from lmstrix.ground.types import LoadedModel
     from lmstrix.service.workspace import Workspace
@@ -29,7 +32,25 @@ async def make_room(workspace: Workspace, backend: ModelBackend, *, all_models: 
     return await backend.list_loaded()
 
 
-async def unload_started_with(backend: ModelBackend, prefix: str) -> None:
+@asynccontextmanager
+async def room_to_measure(workspace: Workspace, backend: ModelBackend | None, prefix: str) -> AsyncIterator[None]:
+    """What is ours is unloaded before measuring, and what begins with `prefix` after it, however that ends.
+
+    `backend` None stands for a server that loads and unloads by itself.
+    """
+    if backend is None:
+        yield
+        return
+    if beside := await make_room(workspace, backend):
+        names = ", ".join(model.instance_id for model in beside)
+        workspace.notify(f"loaded too, and measured beside: {names}")
+    try:
+        yield
+    finally:
+        await to_its_end(_unload_started_with(backend, prefix))
+
+
+async def _unload_started_with(backend: ModelBackend, prefix: str) -> None:
     """Unload whatever of a run is loaded still, such as a load that was cut off and came to its end nevertheless."""
     with suppress(LMStrixError):  # a server that is gone has nothing loaded either
         for loaded in await backend.list_loaded():

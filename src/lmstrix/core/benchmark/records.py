@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from datetime import datetime  # noqa: TC003 - likewise
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
+from lmstrix.core.benchmark.benched_servers import BenchedServer  # noqa: TC001 - likewise
 from lmstrix.core.benchmark.energy import Energy  # noqa: TC001 - likewise
 from lmstrix.core.benchmark.environment import Environment  # noqa: TC001 - likewise
 from lmstrix.core.benchmark.machine_load import CpuUse  # noqa: TC001 - likewise
@@ -39,6 +40,7 @@ class BenchTarget:
     """A model to measure. `files` are its files on this machine, where known, to tell a cold load from a warm one.
 
     `bytes_per_token` is how much of the weights one generated token reads: all of a dense model's, None when unknown.
+    `server` names the one it is on, in a benchmark of several.
     """
 
     model_key: str
@@ -50,6 +52,12 @@ class BenchTarget:
     tested_is_limit: bool = True
     bytes_per_token: int | None = None
     files: tuple[str, ...] = ()
+    server: str | None = None
+
+    @property
+    def name(self) -> str:
+        """The model's key, with its server where there are several: they may have models of one name."""
+        return f"{self.model_key} on {self.server}" if self.server is not None else self.model_key
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,7 +103,7 @@ class Cell:
     def name(self) -> str:
         """A stable name within a session: "qwen3-4b, 4096 tokens, 2 at a time"."""
         tier = f", {self.tier_tokens} tokens" if self.tier_tokens else ""
-        return f"{self.target.model_key}{tier}" + (f", {self.concurrency} at a time" if self.concurrency > 1 else "")
+        return f"{self.target.name}{tier}" + (f", {self.concurrency} at a time" if self.concurrency > 1 else "")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -226,9 +234,8 @@ class CellResult:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BenchReport:
-    """One benchmark session. `power` says what was measured by, or that nothing was.
-
-    `environment` is None in reports of versions that did not look.
+    """One benchmark session. `power` says what was measured by, or that nothing was. `servers` are there where it had
+    several; `environment` is None in reports of versions that did not look.
     """
 
     session: str
@@ -244,6 +251,7 @@ class BenchReport:
     memory_bandwidth_bytes_per_s: float | None = None
     interrupted: bool = False
     notes: tuple[str, ...] = ()
+    servers: tuple[BenchedServer, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """The whole report as a JSON object."""

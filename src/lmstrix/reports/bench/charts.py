@@ -148,6 +148,7 @@ def line_chart(
     title: str,
     description: str,
     y_format: Callable[[float], str] = short_number,
+    x_format: Callable[[float], str] = short_tokens,
     x_title: str = "context, tokens",
 ) -> str:
     """Values over context length: lines through the medians, bands of the intervals, and every single value."""
@@ -158,7 +159,7 @@ def line_chart(
     x_axis = _context_axis(xs)
     every = [value for spot in spots for value in (spot.median, spot.low, spot.high, *spot.values) if value is not None]
     y_axis = make_axis(every, _BOTTOM, _TOP)
-    body = [_grid(x_axis, y_axis, short_tokens, y_format), _axis_title(x_title)]
+    body = [_grid(x_axis, y_axis, x_format, y_format), _axis_title(x_title)]
     body += [_line(line, x_axis, y_axis) for line in lines if line.spots]
     return _svg(identifier, title, description, _HEIGHT, body)
 

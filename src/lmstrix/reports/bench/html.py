@@ -42,7 +42,7 @@ def render_page(report: BenchReport, *, files: bool = True) -> str:
     script, style = _asset("bench.js"), _asset("bench.css")
     # The policy lets run only the script of this hash, so no text of a model that slips through becomes one.
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    page = _templates().render_template(
+    page = page_templates().render_template(
         "bench.html",
         policy=policy(script_src=f"'sha256-{digest}'"),
         script=script,
@@ -77,7 +77,7 @@ def render_page(report: BenchReport, *, files: bool = True) -> str:
 def render_viewer(artefact: Artefact) -> str:
     """A page of its own that shows one model's page with its scripts, boxed."""
     content_policy = policy(script_src="'unsafe-inline'")
-    page = _templates().render_template(
+    page = page_templates().render_template(
         "viewer.html",
         policy=content_policy,
         model_key=artefact.model_key,
@@ -103,7 +103,8 @@ def write_pages(report: BenchReport, folder: Path) -> Path:
 
 
 @lru_cache(maxsize=1)
-def _templates() -> minijinja.Environment:
+def page_templates() -> minijinja.Environment:
+    """The templates of pages; they escape what they are given."""
     import minijinja
 
     return minijinja.Environment(

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 from lmstrix.core.benchmark.artefacts import page_of, safe_stem
 from lmstrix.core.benchmark.prompts import TASKS
 from lmstrix.core.benchmark.records import series_of
+from lmstrix.core.benchmark.several_servers import LESS_NETWORK
 from lmstrix.ground.units import format_bytes
 from lmstrix.reports.table import clean
 
@@ -69,7 +70,8 @@ E2E = Metric("e2e_s", "Whole answer", duration, more_is_better=False)
 LOAD = Metric("load_s", "Load", duration, more_is_better=False)
 ENERGY = Metric("net_j_per_output_token", "J / token", joules, more_is_better=False)
 OUTPUT = Metric("output_tokens_per_second", "Output t/s", three_figures, more_is_better=True)
-METRICS = (DECODE, PREFILL, TTFT, E2E, ENERGY, LOAD)
+LESS_ROUND_TRIP = Metric(LESS_NETWORK, "Less round trip", duration, more_is_better=False)
+METRICS = (DECODE, PREFILL, TTFT, LESS_ROUND_TRIP, E2E, ENERGY, LOAD)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,7 +141,7 @@ class CellView:
     @property
     def model_key(self) -> str:
         """The model's key, fit to be shown."""
-        return clean(self.result.cell.target.model_key)
+        return clean(self.result.cell.target.name)
 
     @property
     def tier(self) -> str:
@@ -200,7 +202,7 @@ class ModelView:
     @property
     def model_key(self) -> str:
         """The model's key, fit to be shown."""
-        return clean(self.target.model_key)
+        return clean(self.target.name)
 
     @property
     def stem(self) -> str:
@@ -250,14 +252,12 @@ class BenchView:
 
     def __init__(self, report: BenchReport) -> None:
         self.report = report
-        slots: dict[str, int] = {}
+        slots: dict[tuple[str, str], int] = {}
         for result in report.cells:
-            # By path: two models may have one key, and must not share a colour.
-            slots.setdefault(result.cell.target.path, len(slots))
+            # By path: two models may have one key, and must not share a colour. Nor may one model on two servers.
+            slots.setdefault(_identity(result), len(slots))
         bare = _bare_length(report)
-        self.cells = tuple(
-            CellView(r, slots[r.cell.target.path], float(r.cell.tier_tokens or bare)) for r in report.cells
-        )
+        self.cells = tuple(CellView(r, slots[_identity(r)], float(r.cell.tier_tokens or bare)) for r in report.cells)
         self.models = tuple(
             ModelView(
                 target=next(c.result.cell.target for c in self.cells if c.slot == slot),
@@ -288,7 +288,8 @@ class BenchView:
     @property
     def metrics(self) -> tuple[Metric, ...]:
         """The figures to show: a column of energy that nothing measured would say only that nothing did."""
-        return tuple(metric for metric in METRICS if metric is not ENERGY or self.measures_energy)
+        seldom = (ENERGY, LESS_ROUND_TRIP)
+        return tuple(m for m in METRICS if m not in seldom or any(cell.figure(m) is not None for cell in self.cells))
 
     @cached_property
     def cached(self) -> str:
@@ -306,6 +307,10 @@ class BenchView:
         pages = self.report.request.task in _PAGE_TASKS
         found = [_artefact(model, pages=pages) for model in self.models]
         return tuple(artefact for artefact in found if artefact is not None)
+
+
+def _identity(result: CellResult) -> tuple[str, str]:
+    return result.cell.target.path, result.cell.target.name
 
 
 def _bare_length(report: BenchReport) -> int:

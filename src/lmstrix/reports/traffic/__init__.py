@@ -1,0 +1,1 @@
+"""What a test of traffic found: on the terminal, as JSON, as Markdown, as a page."""
