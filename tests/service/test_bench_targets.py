@@ -26,8 +26,11 @@ async def test_the_token_of_the_settings_goes_to_no_target(tmp_path: Path, monke
             super().__init__(url, api_key=api_key, leave_out=leave_out)
             sent[self.address] = api_key
 
-        async def list_models(self) -> list[str]:
-            return ["m"] if self.address == "127.0.0.1:9" else []
+        async def offered_models(self) -> list[openai.OfferedModel]:
+            return [openai.OfferedModel("m")] if self.address == "127.0.0.1:9" else []
+
+        async def runtime(self) -> str | None:
+            return None
 
     monkeypatch.setattr(openai, "AsyncOpenAIBackend", Offering)
     monkeypatch.setenv("FIRST_KEY", "first")
