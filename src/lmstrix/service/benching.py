@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from lmstrix.core.benchmark import plan
@@ -78,7 +78,14 @@ class Benchmarking:
             history = stack.enter_context(workspace.open_history())
             # Two measurements at once would measure each other.
             stack.enter_context(history.journal.tester_lock("lmstrix bench"))
-            server, targets = await _server(workspace, options.models, stack)
+            against = options.request.against
+            if against is not None and len(options.models) != 1:
+                raise UsageError("a comparison has one model on each side: lmstrix bench A --against B")
+            sides = () if against is None else (against,)
+            server, targets = await _server(workspace, (*options.models, *sides), stack)
+            if against is not None:
+                # The same model on both sides is found once.
+                targets = [replace(targets[0], side="A"), replace(targets[-1], side="B")]
             plan.plan_cells(targets, options.request, loads=server.loads is not None)  # refuses what makes no sense
             self._bench = Bench(
                 server,

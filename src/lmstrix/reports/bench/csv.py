@@ -22,6 +22,7 @@ Value = str | float | int | None
 _FORMULA = ("=", "+", "-", "@")
 SAMPLE_COLUMNS = (
     "model_key",
+    "side",
     "tier_tokens",
     "concurrency",
     "outcome",
@@ -56,6 +57,7 @@ def _rows(result: CellResult) -> Iterator[dict[str, Value]]:
     cell = result.cell
     shared: dict[str, Value] = {
         "model_key": cell.target.model_key,
+        "side": cell.target.side,
         "tier_tokens": cell.tier_tokens,
         "concurrency": cell.concurrency,
         "outcome": result.outcome,

@@ -139,7 +139,7 @@ class CellView:
     @property
     def model_key(self) -> str:
         """The model's key, fit to be shown."""
-        return clean(self.result.cell.target.model_key)
+        return clean(self.result.cell.target.name)
 
     @property
     def tier(self) -> str:
@@ -200,7 +200,7 @@ class ModelView:
     @property
     def model_key(self) -> str:
         """The model's key, fit to be shown."""
-        return clean(self.target.model_key)
+        return clean(self.target.name)
 
     @property
     def stem(self) -> str:
@@ -249,13 +249,14 @@ class BenchView:
 
     def __init__(self, report: BenchReport) -> None:
         self.report = report
-        slots: dict[str, int] = {}
+        slots: dict[tuple[str, str | None], int] = {}
         for result in report.cells:
-            # By path: two models may have one key, and must not share a colour.
-            slots.setdefault(result.cell.target.path, len(slots))
+            # By path: two models may have one key, and must not share a colour. Nor may two sides of one model.
+            slots.setdefault((result.cell.target.path, result.cell.target.side), len(slots))
         bare = _bare_length(report)
         self.cells = tuple(
-            CellView(r, slots[r.cell.target.path], float(r.cell.tier_tokens or bare)) for r in report.cells
+            CellView(r, slots[r.cell.target.path, r.cell.target.side], float(r.cell.tier_tokens or bare))
+            for r in report.cells
         )
         self.models = tuple(
             ModelView(
