@@ -396,6 +396,7 @@ def test_reports_are_compared_and_a_regression_found() -> None:
     regressed = {each.figure: each for each in result.regressions(0.05)}
     rate = regressed["decode_tokens_per_second"]
     assert rate.verdict == "worse"
+    assert rate.p_value is not None
     assert rate.p_value < 0.05
     assert rate.change_ratio is not None
     assert rate.interval_ratio is not None

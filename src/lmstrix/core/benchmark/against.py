@@ -25,6 +25,8 @@ from lmstrix.core.benchmark.visit_records import block_log_ratios
 from lmstrix.ground.errors import UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from lmstrix.core.benchmark.records import BenchReport, CellResult
 
 _EXPLAINED = (
@@ -61,7 +63,7 @@ def _evidence(first: CellResult, second: CellResult) -> list[Evidence]:
     left, right = series_of(first.runs, first.loads), series_of(second.runs, second.loads)
     blocks = block_log_ratios(first, second)
     return [
-        _of_blocks(_name(first, second), figure, left[figure], right[figure], blocks[figure])
+        evidence_of_blocks(_name(first, second), figure, left[figure], right[figure], blocks[figure])
         for figure in LOWER_IS_BETTER
         if figure in blocks
     ]
@@ -74,9 +76,10 @@ def _name(first: CellResult, second: CellResult) -> str:
     return cell.place if key == other else f"{key} against {other}{cell.place.removeprefix(key)}"
 
 
-def _of_blocks(
-    cell: str, figure: str, left: list[float], right: list[float], log_ratios: tuple[float, ...]
+def evidence_of_blocks(
+    cell: str, figure: str, left: Sequence[float], right: Sequence[float], log_ratios: tuple[float, ...]
 ) -> Evidence:
+    """What both sides' runs and the differences within their blocks tell of one figure."""
     shift = centre(log_ratios)
     comparison = Comparison(
         cell=cell,

@@ -21,7 +21,7 @@ from lmstrix.core.benchmark.correction import holm
 from lmstrix.core.benchmark.records import series_of
 from lmstrix.core.benchmark.session_spread import LIMITS, Spread, spread_of
 from lmstrix.core.benchmark.stats import CONFIDENCE, Interval, difference, mann_whitney_u
-from lmstrix.core.benchmark.visit_records import log_ratio
+from lmstrix.core.benchmark.visit_records import logarithms
 from lmstrix.ground.units import counted
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 SIGNIFICANT = 0.02
 """The chance of any false alarm in a whole comparison. Not the usual 5 %: of twenty comparisons of equal things, which
 a month of continuous integration makes, two false alarms would then be nothing unusual (26 %); so they are (6 %)."""
+RECIPROCALS = ("decode_tokens_per_second", "itl_s")
 SAME_RATIO = 1e-3
 """Figures this close in all their measurements say the same: clocks are read microseconds apart."""
 Verdict = Literal["better", "worse", "no difference", "cannot tell", "too few runs", "too few blocks"]
@@ -154,9 +155,12 @@ def _duplicates(evidence: Sequence[Evidence]) -> dict[int, int]:
 
 
 def _say_the_same(left: Evidence, right: Evidence) -> bool:
-    """Equal, as first tokens are without reasoning, or each the other's reciprocal, as a rate and a time per token."""
+    """Equal, as first tokens are without reasoning, or each the other's reciprocal."""
     if left.comparison.cell != right.comparison.cell or len(left.logs) != len(right.logs):
         return False
+    # Of several requests at a time each has its median, and then they are only nearly reciprocals.
+    if (left.comparison.figure, right.comparison.figure) == RECIPROCALS:
+        return True
     pairs = list(zip(left.logs, right.logs, strict=True))
     return any(all(abs(a - sign * b) <= SAME_RATIO for a, b in pairs) for sign in (1, -1))
 
@@ -209,7 +213,7 @@ def compare(
         known = (earlier or {}).get(left[place].cell.name, {})
         for figure, values in _shared_series(left[place], right[place], figures or tuple(LOWER_IS_BETTER)).items():
             spreads.append(spread_of(known.get(figure, ())))
-            evidence += _of_sessions(left[place].cell.name, figure, *values, spreads[-1])
+            evidence += evidence_of_sessions(left[place].cell.name, figure, *values, spreads[-1])
     comparisons = judge(evidence)
     return BenchComparison(
         comparisons=comparisons,
@@ -238,13 +242,14 @@ def _shared_series(
     return {figure: (left[figure], right[figure]) for figure in figures if figure in left and figure in right}
 
 
-def _of_sessions(
+def evidence_of_sessions(
     cell: str, figure: str, left: Sequence[float], right: Sequence[float], spread: Spread
 ) -> list[Evidence]:
-    """The evidence of two sessions' series; none where a median has no logarithm."""
-    change = log_ratio(median(left), median(right))
-    if change is None:
+    """What two sessions' series tell of one figure; nothing where a median has no logarithm."""
+    middles = logarithms([median(left), median(right)])
+    if len(middles) < 2:
         return []
+    change = middles[1] - middles[0]
     _, interval = difference(left, right)
     test = mann_whitney_u(left, right)
     assert test is not None  # both series have values
@@ -262,7 +267,7 @@ def _of_sessions(
     return [
         Evidence(
             comparison=comparison,
-            logs=_logs([*left, *right]),
+            logs=_over_first(logarithms([*left, *right])),
             shift=change,
             # Where not even the runs differ, whatever sessions do, there is nothing to explain.
             p_value=spread.p_value(change) if seen else 1.0,
@@ -273,10 +278,9 @@ def _of_sessions(
     ]
 
 
-def _logs(values: Sequence[float]) -> tuple[float, ...]:
-    """Each value as its logarithm over the first one's, whose unit is thereby gone; none where one has none."""
-    ratios = [log_ratio(values[0], value) for value in values]
-    return tuple(ratio for ratio in ratios if ratio is not None)
+def _over_first(logs: Sequence[float]) -> tuple[float, ...]:
+    """Each less the first, so that units are gone."""
+    return tuple(one - logs[0] for one in logs)
 
 
 def _notes(comparisons: Sequence[Comparison], spreads: Sequence[Spread]) -> tuple[str, ...]:

@@ -77,6 +77,7 @@ def _averages(differences: Sequence[float]) -> list[float]:
     return [(a + b) / 2 for place, a in enumerate(differences) for b in differences[place:]]
 
 
+@lru_cache(maxsize=64)
 def _interval_rank(count: int, confidence: float) -> tuple[int, float]:
     """How many of the sorted averages from either end bound the interval, and its coverage; 0 if none does."""
     rank, coverage, missed = 0, 1.0, 0

@@ -19,6 +19,7 @@ from statistics import stdev
 from typing import TYPE_CHECKING
 
 from lmstrix.core.benchmark.stats import Interval
+from lmstrix.core.benchmark.visit_records import logarithms
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -59,7 +60,7 @@ class Spread:
 
 def spread_of(medians: Sequence[float]) -> Spread:
     """The spread of earlier sessions' medians; the assumed one where there are too few."""
-    logs = [math.log(value) for value in medians if value > 0 and math.isfinite(value)]
+    logs = logarithms(medians)
     if len(logs) < LIMITS.least_sessions:
         return Spread(ratio=LIMITS.assumed_ratio, sessions=0)
     return Spread(ratio=max(LIMITS.least_ratio, stdev(logs)), sessions=len(logs))

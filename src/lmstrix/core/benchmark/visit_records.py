@@ -2,7 +2,8 @@
 
 Loads, warm-ups and runs of a cell are numbered in one sequence, and a visit begins with a load, or with a warm-up where
 the server loads by itself: so the runs of one visit are told from those of the next. A block is a visit of one side and
-the visit of the other that was made right after it; one that has lost its partner belongs to none.
+the visit of the other that was made right after it; one that has lost its partner belongs to none. Runs of a visit are
+not independent; visits are.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING
 from lmstrix.core.benchmark.records import series_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
     from datetime import datetime
 
     from lmstrix.core.benchmark.records import CellResult
@@ -24,10 +25,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VisitRecord:
-    """One visit: when it began and its median of every figure. Runs of a visit are not independent; visits are."""
+    """One visit: when it began, and the median of the logarithms of every figure.
+
+    Of logarithms, so that a rate and the time it is the reciprocal of stay that where two values lie in the middle.
+    """
 
     began_at: datetime
-    medians: Mapping[str, float]
+    log_medians: Mapping[str, float]
 
 
 def visits_of(result: CellResult) -> tuple[VisitRecord, ...]:
@@ -40,8 +44,9 @@ def visits_of(result: CellResult) -> tuple[VisitRecord, ...]:
         runs = tuple(run for run in result.runs if bisect_right(starts, run.number) == place)
         loads = tuple(load for load in result.loads if load.number == start)
         if any(not run.failed for run in runs):
-            medians = {name: median(values) for name, values in series_of(runs, loads).items()}
-            visits.append(VisitRecord(began_at=at[start], medians=medians))
+            logs = {name: logarithms(values) for name, values in series_of(runs, loads).items()}
+            medians = {name: median(values) for name, values in logs.items() if values}
+            visits.append(VisitRecord(began_at=at[start], log_medians=medians))
     return tuple(visits)
 
 
@@ -49,18 +54,14 @@ def block_log_ratios(first: CellResult, second: CellResult) -> dict[str, tuple[f
     """For every figure the logarithm of second / first in each block that has it on both sides."""
     found: dict[str, list[float]] = {}
     for left, right in blocks_of(first, second):
-        for name in left.medians.keys() & right.medians.keys():
-            ratio = log_ratio(left.medians[name], right.medians[name])
-            if ratio is not None:
-                found.setdefault(name, []).append(ratio)
+        for name in left.log_medians.keys() & right.log_medians.keys():
+            found.setdefault(name, []).append(right.log_medians[name] - left.log_medians[name])
     return {name: tuple(values) for name, values in found.items()}
 
 
-def log_ratio(first: float, second: float) -> float | None:
-    """The logarithm of second / first; None where it has none: net energy may be zero or less."""
-    if not (0 < first < math.inf and 0 < second < math.inf):
-        return None
-    return math.log(second) - math.log(first)
+def logarithms(values: Iterable[float]) -> list[float]:
+    """Those of the values that have one: net energy may be zero or less, and a report may hold anything."""
+    return [math.log(value) for value in values if 0 < value < math.inf]
 
 
 def blocks_of(first: CellResult, second: CellResult) -> list[tuple[VisitRecord, VisitRecord]]:

@@ -22,9 +22,9 @@ Value = str | float | int | None
 _FORMULA = ("=", "+", "-", "@")
 SAMPLE_COLUMNS = (
     "model_key",
-    "side",
     "tier_tokens",
     "concurrency",
+    "side",
     "outcome",
     "run",
     "warmup",
@@ -57,9 +57,9 @@ def _rows(result: CellResult) -> Iterator[dict[str, Value]]:
     cell = result.cell
     shared: dict[str, Value] = {
         "model_key": cell.target.model_key,
-        "side": cell.target.side,
         "tier_tokens": cell.tier_tokens,
         "concurrency": cell.concurrency,
+        "side": cell.target.side,
         "outcome": result.outcome,
     }
     runs = (*result.warmups, *result.runs)
