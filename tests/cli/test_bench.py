@@ -14,6 +14,8 @@ import pytest
 
 from lmstrix.core.benchmark.events import BenchEvent
 from lmstrix.core.benchmark.records import BenchReport, from_json
+from lmstrix.core.benchmark.saved import BenchJournal
+from lmstrix.core.history import History
 from lmstrix.reports.bench.files import write_report
 from lmstrix.reports.bench.terminal import BenchProgressLine
 from lmstrix.reports.console import Console
@@ -147,8 +149,16 @@ def test_separate_sessions_tell_great_differences_only(cli: Cli, tmp_path: Path)
     cli("bench", "compare", fast).failed(2, "--against")
 
 
-def test_compare_fails_on_a_regression(cli: Cli, tmp_path: Path) -> None:
+def test_compare_fails_on_a_regression(cli: Cli, home: Path, tmp_path: Path) -> None:
     fast, slow = speeds(tmp_path / "fast", decode=100), speeds(tmp_path / "slow", decode=20)
+    with History(home / "lmstrix.db") as history:
+        for number, decode in enumerate((97, 99, 100, 100, 101, 103)):
+            kept = from_json(
+                BenchReport, json.loads(Path(speeds(tmp_path / "x", decode=decode), "report.json").read_bytes())
+            )
+            journal = BenchJournal(history.benches, notify=pytest.fail)
+            journal.begin(replace(kept, session=f"earlier {number}"), engine="embedded")
+            journal.end(kept.cells[0])
     shown = cli("bench", "compare", fast, slow).ok()
     assert "-80.0%" in shown.out
     assert "worse" in shown.out

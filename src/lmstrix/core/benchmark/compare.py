@@ -6,7 +6,8 @@ and intervals are wide enough to hold all at once.
 
 Two sessions differ by what the machine did meanwhile, which their runs cannot tell. A difference between them is real
 when the U test finds it in the runs, which alone proves nothing, *and* it lies beyond what sessions of the same thing
-differ by (session_spread.py). Cells are paired by model, tier and concurrency; where each report is of a single model,
+differ by (session_spread.py). Where the history has too few of those, a difference that the U test finds is called one
+that cannot be told. Cells are paired by model, tier and concurrency; where each report is of a single model,
 its name does not matter, so engines that name models differently can be compared.
 """
 
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 
 SIGNIFICANT = 0.02
 """The chance of any false alarm in a whole comparison. Not the usual 5 %: of twenty comparisons of equal things, which
-a month of continuous integration makes, two false alarms would then be nothing unusual (26 %); so they are (6 %)."""
+a week of continuous integration makes, two false alarms would then be nothing unusual (26 %); so they are (6 %)."""
 RECIPROCALS = ("decode_tokens_per_second", "itl_s")
 SAME_RATIO = 1e-3
 """Figures this close in all their measurements say the same: clocks are read microseconds apart."""
@@ -207,7 +208,7 @@ def compare(
     one_model = len(_models(first)) == 1 == len(_models(second))
     left, right = _by_place(first, one_model=one_model), _by_place(second, one_model=one_model)
     shared = [place for place in left if place in right]
-    spreads: list[Spread] = []
+    spreads: list[Spread | None] = []
     evidence = []
     for place in shared:
         known = (earlier or {}).get(left[place].cell.name, {})
@@ -243,14 +244,14 @@ def _shared_series(
 
 
 def evidence_of_sessions(
-    cell: str, figure: str, left: Sequence[float], right: Sequence[float], spread: Spread
+    cell: str, figure: str, left: Sequence[float], right: Sequence[float], spread: Spread | None
 ) -> list[Evidence]:
     """What two sessions' series tell of one figure; nothing where a median has no logarithm."""
     middles = logarithms([median(left), median(right)])
     if len(middles) < 2:
         return []
     change = middles[1] - middles[0]
-    _, interval = difference(left, right)
+    enough = difference(left, right)[1] is not None
     test = mann_whitney_u(left, right)
     assert test is not None  # both series have values
     seen = test.p_value < 1 - CONFIDENCE
@@ -262,7 +263,7 @@ def evidence_of_sessions(
         first_count=len(left),
         second_count=len(right),
         change_ratio=change_of(change),
-        verdict="cannot tell" if seen and not spread.sessions else "no difference",
+        verdict="cannot tell" if seen and spread is None else "no difference",
     )
     return [
         Evidence(
@@ -270,10 +271,10 @@ def evidence_of_sessions(
             logs=_over_first(logarithms([*left, *right])),
             shift=change,
             # Where not even the runs differ, whatever sessions do, there is nothing to explain.
-            p_value=spread.p_value(change) if seen else 1.0,
-            least_p_value=0.0 if interval is not None else 1.0,
-            interval=lambda confidence: spread.interval(change, confidence),
-            too_few="too few runs",
+            p_value=spread.p_value(change) if seen and spread is not None else 1.0,
+            least_p_value=0.0 if enough and spread is not None else 1.0,
+            interval=lambda confidence: spread.interval(change, confidence) if spread is not None else None,
+            too_few=comparison.verdict if enough else "too few runs",
         )
     ]
 
@@ -283,18 +284,17 @@ def _over_first(logs: Sequence[float]) -> tuple[float, ...]:
     return tuple(one - logs[0] for one in logs)
 
 
-def _notes(comparisons: Sequence[Comparison], spreads: Sequence[Spread]) -> tuple[str, ...]:
+def _notes(comparisons: Sequence[Comparison], spreads: Sequence[Spread | None]) -> tuple[str, ...]:
     """What the verdicts on two sessions rest on."""
     if not comparisons:
         return ()
-    known = [spread.sessions for spread in spreads if spread.sessions]
+    known = [spread.sessions for spread in spreads if spread is not None]
     notes = []
     if known:
         count = counted(min(known), "earlier session")
         notes.append(f"how far sessions of the same thing differ was taken from {count}")
-    if len(known) < len(spreads):
-        assumed = f"assumed to spread by {LIMITS.assumed_ratio:.0%}"
-        notes.append(f"sessions of the same thing are {assumed}: too few earlier ones are in the history")
     if any(one.verdict == "cannot tell" for one in comparisons):
-        notes.append(f"one session each cannot tell a difference from what sessions differ by; {MEASURE_TOGETHER}")
+        few = f"fewer than {LIMITS.least_sessions} earlier ones of the same thing are in the history"
+        notes.append(f"one session each cannot tell a difference from what sessions differ by: {few}")
+        notes.append(MEASURE_TOGETHER)
     return tuple(notes)

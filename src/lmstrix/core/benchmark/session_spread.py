@@ -3,7 +3,8 @@
 What a machine does beside a benchmark changes from one session to the next, and all runs of a session share it, so
 that no number of runs tells what another session would have found. Earlier sessions of the same cell and settings do:
 the logarithms of their medians have a standard deviation, and a difference of two sessions is held against it times the
-square root of two. Too few of them, and a spread is assumed.
+square root of two. With too few of them nothing can be said: on a machine busy with other things, sessions of the same
+model were seen to differ by a factor of two, and no spread assumed for all machines would be both true and of use.
 
 The ratio is referred to Student's t with 3 degrees of freedom however many sessions there were: one session in a while
 runs beside something heavy, and tails so heavy need a far more careful limit than the number of sessions alone would
@@ -30,7 +31,6 @@ class SpreadLimits:
     """What the spread of sessions goes by."""
 
     least_sessions: int = 6  # by simulation: with fewer, one calm week makes everything after it look changed
-    assumed_ratio: float = 0.08  # then two sessions differ for real from a factor of about 2.5 on, a busy machine's
     least_ratio: float = 0.01  # medians that agree by chance, or are copies, must not make the spread vanish
 
 
@@ -39,7 +39,7 @@ LIMITS = SpreadLimits()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Spread:
-    """The standard deviation of the logarithms of sessions' medians. `sessions` 0: it is assumed."""
+    """The standard deviation of the logarithms of so many sessions' medians."""
 
     ratio: float
     sessions: int
@@ -58,11 +58,11 @@ class Spread:
         return self.ratio * math.sqrt(2)
 
 
-def spread_of(medians: Sequence[float]) -> Spread:
-    """The spread of earlier sessions' medians; the assumed one where there are too few."""
+def spread_of(medians: Sequence[float]) -> Spread | None:
+    """The spread of earlier sessions' medians; None where there are too few."""
     logs = logarithms(medians)
     if len(logs) < LIMITS.least_sessions:
-        return Spread(ratio=LIMITS.assumed_ratio, sessions=0)
+        return None
     return Spread(ratio=max(LIMITS.least_ratio, stdev(logs)), sessions=len(logs))
 
 
