@@ -57,6 +57,8 @@ _HISTORY_COLUMNS = (
 _MAIN = (*(metric.name for metric in (DECODE, PREFILL, TTFT, E2E, ENERGY)), "cold_load_s", "warm_load_s")
 # Shown whatever the figure: a difference that is real must not hide behind --verbose.
 _REAL = ("better", "worse")
+# A wide interval has room for a difference that nothing was found of.
+_VERDICTS = {"no difference": "none found"}
 _FIRST_AND_SECOND = {"blocks": ("A", "B"), "sessions": ("FIRST", "SECOND")}
 _FIGURES = {metric.name: metric for metric in (*METRICS, OUTPUT)}
 _FIGURE_NAMES = {
@@ -270,5 +272,5 @@ def _comparison_row(one: Comparison) -> tuple[str, ...]:
         f"{one.change_ratio:+.1%}" if one.change_ratio is not None else "-",
         f"{interval.low:+.1%} to {interval.high:+.1%}" if interval is not None else "-",
         f"{one.p_value:.3f}" if one.p_value is not None else "-",
-        one.verdict,
+        _VERDICTS.get(one.verdict, one.verdict),
     )
