@@ -14,6 +14,8 @@ import pytest
 
 from lmstrix.core.benchmark.events import BenchEvent
 from lmstrix.core.benchmark.records import BenchReport, from_json
+from lmstrix.core.benchmark.saved import BenchJournal
+from lmstrix.core.history import History
 from lmstrix.reports.bench.files import write_report
 from lmstrix.reports.bench.terminal import BenchProgressLine
 from lmstrix.reports.console import Console
@@ -111,6 +113,11 @@ def test_bench_shows_a_table_and_tells_what_was_skipped(cli: Cli, engine: Embedd
         ((TINY, "--task", "poem"), "not one of"),
         ((TINY, "--prompt", "a", "--file-prompt", "b"), "not both"),
         ((EMBEDDING,), "embedding model"),
+        ((TINY, "--fail-on", "5%"), "--against"),
+        ((TINY, "--against-gpu", "0"), "--against"),
+        ((TINY, SCRIPTED, "--against", TINY), "one model on each side"),
+        ((TINY, "--against", EMBEDDING), "embedding model"),
+        ((TINY, "--against", TINY, "--blocks", "0"), "--blocks"),
     ],
 )
 def test_bad_words_are_refused_before_anything_is_loaded(
@@ -126,16 +133,57 @@ def test_an_unknown_model_is_named(cli: Cli, engine: EmbeddedEngine) -> None:
     cli("bench", "no-such-model").failed(1, "no-such-model")
 
 
-def test_compare_fails_on_a_regression(cli: Cli, tmp_path: Path) -> None:
+def test_two_sides_of_one_model_are_measured_in_turns(cli: Cli, engine: EmbeddedEngine, tmp_path: Path) -> None:
+    cli("scan").ok()
+    folder = tmp_path / "r"
+    words = ("--blocks", "7", "--max-tokens", "8", "--no-power", "--fail-on", "5%", "--out", str(folder))
+    done = cli("bench", TINY, "--against", TINY, "--against-k-cache-type", "q8_0", "--json", *words)
+    assert done.json["request"]["against_load"]["k_cache_type"] == "q8_0"
+    assert [one["cell"]["target"]["side"] for one in done.json["cells"]] == ["A", "B"]
+    assert [len(one["loads"]) for one in done.json["cells"]] == [7, 7]
+    comparison = done.json["comparison"]
+    assert comparison["method"] == "blocks"
+    assert {one["cell"] for one in comparison["comparisons"]} == {TINY}
+    assert loaded_on(engine.address) == []
+    page = (folder / "index.html").read_text(encoding="utf-8")
+    assert f"{TINY} (A)" in page
+    assert f"{TINY} (B)" in page
+    again = cli("bench", "compare", str(folder), "--json").ok().json["comparisons"]
+    assert again == comparison["comparisons"]
+    told = cli("bench", "compare", str(folder), "--verbose").ok()
+    assert "98% INTERVAL" in told.out.replace(" %", "%")
+    assert "within a block" in told.err
+    rows = (folder / "samples.csv").read_text(encoding="utf-8").splitlines()[1:]
+    assert {row.split(",")[3] for row in rows} == {"A", "B"}
+
+
+def test_separate_sessions_tell_great_differences_only(cli: Cli, tmp_path: Path) -> None:
     fast, slow = speeds(tmp_path / "fast", decode=100), speeds(tmp_path / "slow", decode=80)
-    shown = cli("bench", "compare", fast, slow).ok()
+    shown = cli("bench", "compare", fast, slow, "--fail-on", "5%").ok()
     assert "-20.0%" in shown.out
+    assert "cannot tell" in shown.out
+    assert "--against" in shown.err
+    cli("bench", "compare", fast).failed(2, "--against")
+
+
+def test_compare_fails_on_a_regression(cli: Cli, home: Path, tmp_path: Path) -> None:
+    fast, slow = speeds(tmp_path / "fast", decode=100), speeds(tmp_path / "slow", decode=20)
+    with History(home / "lmstrix.db") as history:
+        for number, decode in enumerate((97, 99, 100, 100, 101, 103)):
+            kept = from_json(
+                BenchReport, json.loads(Path(speeds(tmp_path / "x", decode=decode), "report.json").read_bytes())
+            )
+            journal = BenchJournal(history.benches, notify=pytest.fail)
+            journal.begin(replace(kept, session=f"earlier {number}"), engine="embedded")
+            journal.end(kept.cells[0])
+    shown = cli("bench", "compare", fast, slow).ok()
+    assert "-80.0%" in shown.out
     assert "worse" in shown.out
     failed = cli("bench", "compare", fast, slow, "--fail-on", "5%")
     assert failed.code == 1
     assert "worse by more than 5%" in failed.lines[-1]
     cli("bench", "compare", slow, fast, "--fail-on", "5%").ok()
-    cli("bench", "compare", fast, slow, "--fail-on", "30%").ok()
+    cli("bench", "compare", fast, slow, "--fail-on", "400%").ok()
     as_json = cli("bench", "compare", fast, slow, "--json", "--fail-on", "5")
     assert as_json.code == 1
     decode = next(one for one in as_json.json["comparisons"] if one["figure"] == "decode_tokens_per_second")

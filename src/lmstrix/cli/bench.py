@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from lmstrix.cli.command_line import CommandLine
 from lmstrix.cli.kinds import AllModels, Counts, Percent, Seconds, TokenCounts, Tokens
-from lmstrix.cli.options import LoadOptions, TrafficOptions, prompt_text
+from lmstrix.cli.options import AgainstLoadOptions, LoadOptions, TrafficOptions, prompt_text
 from lmstrix.cli.signatures import Only
 from lmstrix.ground.choices import BenchTask, ReportFormat
 from lmstrix.ground.errors import LMStrixError, UsageError
@@ -18,6 +18,7 @@ from lmstrix.ground.units import counted
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from lmstrix.core.benchmark.compare import BenchComparison
     from lmstrix.core.benchmark.records import BenchRequest
 
 
@@ -42,14 +43,21 @@ def bench(
     resume: bool = False,
     out: str | None = None,
     save: bool = True,
+    against: str | None = None,
+    blocks: int = 12,
+    fail_on: Percent | None = None,
     targets: str | None = None,
     traffic: TrafficOptions,
     load: Annotated[LoadOptions, Only("k_cache_type", "v_cache_type", "flash_attention", "gpu")],
+    against_load: AgainstLoadOptions,
 ) -> None:
     """Measure models: load time, first token, speeds, memory, energy; writes a report with a page.
 
     Also: bench compare A B, bench report NAME, bench history. A server that speaks OpenAI's interface is measured
     with --server openai:http://127.0.0.1:8080/v1.
+
+    Whether B is really slower than A: bench A --against B measures both in turns, so that what slows the machine down
+    for a while hits both. B may be A with other load settings: --against A --against-k-cache-type q8_0.
 
     How much traffic a model can serve: --rate 0.5,1,2 sends that many requests per second, --sweep finds the rate at
     which the server no longer keeps up. Each model is then loaded once and asked one request at a time first.
@@ -57,7 +65,8 @@ def bench(
     Args:
         models: The models to measure.
         all_models: Measure every model that generates text.
-        runs: Most runs of a cell (a model at one context and concurrency); an interval needs six.
+        runs: Most runs of a cell (a model at one context and concurrency); an interval needs six. With --against at
+            least one per block.
         context_tiers: Context lengths to fill, such as 0,4k,16k; 0 is the prompt alone.
         max_tokens: Most tokens of an answer.
         task: What to ask for; html makes a gallery of pages.
@@ -74,15 +83,22 @@ def bench(
         resume: Go on with the last benchmark that asked the same and was interrupted, or ended by its --budget.
         out: Folder of the report; without it a new one in the LMStrix home.
         save: Write the report and the history (--no-save: only show what was found).
+        against: Measure this model, or the same one again, in turns with the first, and compare both.
+        blocks: Times both sides of a comparison are loaded and measured; ten at least find anything.
+        fail_on: With --against, exit with 1 if a figure is really worse by more than this, such as 5%.
         targets: Measure the servers of this TOML file side by side, in one report. For each a [[target]] with name and
             address, and where needed key_variable (the environment variable with its token), models and leave_out.
     """
+    from lmstrix.core.benchmark.against import compare_sides
     from lmstrix.core.benchmark.records import BenchRequest
     from lmstrix.reports.bench.terminal import BenchProgressLine, show_bench
     from lmstrix.service.benching import BenchOptions
 
     if targets is None and bool(models) == all_models:
         raise UsageError("bench needs MODELS or --all (lmstrix list shows the models)")
+    if against is None and (fail_on is not None or against_load != AgainstLoadOptions()):
+        raise UsageError("--fail-on and --against-… compare two sides: name the second with --against")
+    side_a = load.config()
     prompt = prompt_text(prompt, file_prompt)
     sends_traffic = traffic.rate is not None or traffic.sweep
     request = BenchRequest(
@@ -98,19 +114,24 @@ def bench(
         seed=seed,
         budget_s=budget,
         cold=cold,
-        load=load.config(),
+        load=side_a,
+        against=against,
+        against_load=against_load.over(side_a),
+        blocks=blocks,
     )
     folder = Path(out).expanduser() if out is not None else None
     if targets is not None:
-        if models or all_models or sends_traffic or resume or not save or cli.common.server is not None:
+        named = models or all_models or cli.common.server is not None or against is not None
+        if named or sends_traffic or resume or not save:
             raise UsageError(
-                "--targets names servers and models itself: no MODELS, --all, --server, --resume, --no-save or --rate"
+                "--targets names servers and models itself: no MODELS, --all, --server, --against, --resume, --no-save "
+                "or --rate"
             )
         _measure_targets(cli, Path(targets).expanduser(), request, folder)
         return
     if sends_traffic:
-        if resume or cold or not save:
-            raise UsageError("--rate and --sweep know no --resume, --cold and --no-save; leave them out")
+        if resume or cold or not save or against is not None:
+            raise UsageError("--rate and --sweep know no --resume, --cold, --no-save and --against; leave them out")
         _send_traffic(cli, models, request, traffic, folder)
         return
     if traffic.span is not None or traffic.goodput is not None:
@@ -126,8 +147,11 @@ def bench(
     )
     with BenchProgressLine(cli.console) as progress:
         outcome = cli.service.bench(options, on_event=progress.show).measure(cli.run)
-    show_bench(cli.console, outcome.report, outcome.index)
+    comparison = compare_sides(outcome.report) if against is not None else None
+    show_bench(cli.console, outcome.report, outcome.index, comparison)
     _end(outcome.failed, len(outcome.report.cells), interrupted=outcome.report.interrupted)
+    if comparison is not None:
+        _fail_on(comparison, fail_on)
 
 
 def _end(failed: Sequence[str], measured: int, *, interrupted: bool) -> None:
@@ -174,24 +198,34 @@ def _send_traffic(
     _end(outcome.failed, len(outcome.report.results), interrupted=outcome.report.interrupted)
 
 
-def compare(cli: CommandLine, /, first: str, second: str, *, fail_on: Percent | None = None) -> None:
-    """Compare two benchmarks: differences with intervals, and whether the U test finds them real.
+def compare(cli: CommandLine, /, first: str, second: str | None = None, *, fail_on: Percent | None = None) -> None:
+    """Compare two benchmarks: differences with intervals, and whether they are real.
+
+    Two sessions differ by what the machine did meanwhile: only what lies beyond the differences of earlier sessions of
+    the same thing is real. Small differences are found by measuring both in turns: bench A --against B.
 
     Args:
         first: A report's folder, its report.json, its session (or the beginning of it), or last.
-        second: The one to hold against it.
+        second: The one to hold against it; without it, the two sides of a report of bench --against.
         fail_on: Exit with 1 if a figure is really worse by more than this, such as 5%.
     """
     from lmstrix.reports.bench.terminal import show_comparison
 
     comparison = cli.service.compare_benches(first, second)
     show_comparison(cli.console, comparison)
-    if fail_on is not None and (worse := comparison.regressions(fail_on)):
-        worst = max(worse, key=lambda one: one.worsening_ratio)
-        raise LMStrixError(
-            f"{counted(len(worse), 'figure')} worse by more than {fail_on * 100:g}%: {worst.figure} of {worst.cell} by "
-            f"{worst.worsening_ratio:.1%}"
-        )
+    _fail_on(comparison, fail_on)
+
+
+def _fail_on(comparison: BenchComparison, limit_ratio: float | None) -> None:
+    """Raise if something is worse by more than the limit, at the near end of its interval."""
+    worse = comparison.regressions(limit_ratio) if limit_ratio is not None else ()
+    if limit_ratio is None or not worse:
+        return
+    worst = max(worse, key=lambda one: one.least_worsening_ratio)
+    raise LMStrixError(
+        f"{counted(len(worse), 'figure')} worse by more than {limit_ratio * 100:g}%: {worst.figure} of {worst.cell} by "
+        f"at least {worst.least_worsening_ratio:.1%}"
+    )
 
 
 def report(cli: CommandLine, /, name: str, *, format: ReportFormat = "html", out: str | None = None) -> None:  # noqa: A002 - the option is --format

@@ -5,7 +5,7 @@ Each group makes itself what the layers below take: a LoadConfig, variables by n
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -83,6 +83,34 @@ class LoadOptions:
             flash_attention=self.flash_attention,
             parallel_slots=self.parallel_slots,
         )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AgainstLoadOptions:
+    """How side B of a comparison is loaded, where otherwise than side A.
+
+    Args:
+        against_k_cache_type: Type of the K cache on side B.
+        against_v_cache_type: Type of the V cache on side B.
+        against_flash_attention: Flash attention on side B, or none with --no-against-flash-attention.
+        against_gpu: Share of layers on the GPU on side B, 0 to 1.
+    """
+
+    against_k_cache_type: CacheType | None = None
+    against_v_cache_type: CacheType | None = None
+    against_flash_attention: bool | None = None
+    against_gpu: float | None = None
+
+    def over(self, load: LoadConfig) -> LoadConfig | None:
+        """`load` with these in place of its own; None where none is given."""
+        given = {
+            "k_cache_type": self.against_k_cache_type,
+            "v_cache_type": self.against_v_cache_type,
+            "flash_attention": self.against_flash_attention,
+            "gpu_ratio": self.against_gpu,
+        }
+        given = {name: value for name, value in given.items() if value is not None}
+        return replace(load, **given) if given else None  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

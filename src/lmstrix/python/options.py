@@ -127,3 +127,6 @@ class BenchKeywords(TypedDict, total=False):
     idle_s: float
     load: LoadConfig
     deadlines: Deadlines
+    against: str | None
+    against_load: LoadConfig | None
+    blocks: int

@@ -10,6 +10,9 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lmstrix.core.benchmark.against import compare_sides
+from lmstrix.core.benchmark.compare import BenchComparison, compare
+from lmstrix.core.benchmark.earlier_sessions import earlier_medians
 from lmstrix.core.benchmark.records import BenchReport, from_json
 from lmstrix.core.benchmark.saved import load_report
 from lmstrix.core.benchmark.traffic_records import TRAFFIC_SCHEMA, TrafficReport
@@ -91,6 +94,20 @@ def _read(path: Path) -> BenchReport:
     if not report.cells:
         raise LMStrixError(f"{path} is a report without any cell; measure again with lmstrix bench")
     return report
+
+
+def compare_reports(workspace: Workspace, first: str, second: str | None) -> BenchComparison:
+    """Two reports against each other, or, without a second, the two sides of the first."""
+    one = find_report(workspace, first)
+    if second is None:
+        return compare_sides(one)
+    other = find_report(workspace, second)
+    opened = workspace.history()
+    if opened is None:
+        return compare(one, other)
+    with opened as history:
+        earlier = earlier_medians(history.benches, one, without=(one.session, other.session))
+    return compare(one, other, earlier=earlier)
 
 
 def rewrite(workspace: Workspace, name: str, folder: Path | None) -> Path:

@@ -99,7 +99,14 @@ class Benchmarking:
             history = stack.enter_context(workspace.open_history())
             # Two measurements at once would measure each other.
             stack.enter_context(history.journal.tester_lock("lmstrix bench"))
-            server, targets, backend = await find_server(workspace, options.models, stack)
+            against = request.against
+            if against is not None and len(options.models) != 1:
+                raise UsageError("a comparison has one model on each side: lmstrix bench A --against B")
+            sides = () if against is None else (against,)
+            server, targets, backend = await find_server(workspace, (*options.models, *sides), stack)
+            if against is not None:
+                # The same model on both sides is found once.
+                targets = [replace(targets[0], side="A"), replace(targets[-1], side="B")]
             plan.plan_cells(targets, request, loads=server.loads is not None)  # refuses what makes no sense
             if options.out is not None:
                 ready_folder(options.out)

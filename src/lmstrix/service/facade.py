@@ -286,11 +286,11 @@ class LMStrixService(Workspace):
 
         return find_report(self, name)
 
-    def compare_benches(self, first: str, second: str) -> BenchComparison:
-        """Two benchmarks against each other."""
-        from lmstrix.core.benchmark.compare import compare
+    def compare_benches(self, first: str, second: str | None = None) -> BenchComparison:
+        """Two benchmarks against each other, or the two sides of one."""
+        from lmstrix.service.bench_reports import compare_reports
 
-        return compare(self.find_bench(first), self.find_bench(second))
+        return compare_reports(self, first, second)
 
     def rewrite_bench(self, name: str, folder: Path | None = None) -> Path:
         """Write a benchmark's files again; returns its page."""

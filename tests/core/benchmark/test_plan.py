@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -108,3 +109,47 @@ def test_a_budget_is_shared_equally_among_what_is_left() -> None:
     assert has_time_for_another(-1.0, [])  # a cell without any measurement gets one
     assert has_time_for_another(10.0, [4.0, 9.0])
     assert not has_time_for_another(8.0, [4.0, 9.0])
+
+
+def sides(*, tested: int = 8192) -> list[BenchTarget]:
+    return [replace(target(tested, key=key), side=side) for key, side in (("a", "A"), ("b", "B"))]  # type: ignore[arg-type]
+
+
+def test_two_sides_go_in_blocks_and_change_who_is_first() -> None:
+    request = BenchRequest(against="b", blocks=4)
+    cells = plan_cells(sides(), request)
+    assert [cell.name for cell in cells] == ["a (A)", "b (B)"]
+    order = [(visit.cell, visit.runs) for visit in plan_visits(cells, request)]
+    assert [cell for cell, _ in order] == [0, 1, 1, 0, 0, 1, 1, 0]
+    assert Counter({cell: sum(runs for each, runs in order if each == cell) for cell in (0, 1)}) == {0: 6, 1: 6}
+
+
+def test_every_visit_of_a_block_has_a_run() -> None:
+    request = BenchRequest(runs=6, against="b")
+    visits = plan_visits(plan_cells(sides(), request), request)
+    assert len(visits) == 24
+    assert {visit.runs for visit in visits} == {1}
+    assert request.runs_per_cell == 12
+    assert request.stops_at_ratio is None
+
+
+def test_sides_are_paired_at_every_tier() -> None:
+    request = BenchRequest(tiers=(0, 1024), against="b", blocks=2)
+    cells = plan_cells(sides(), request)
+    visits = plan_visits(cells, request)
+    assert [cells[visit.cell].name for visit in visits] == [
+        "a (A)", "b (B)", "a (A), 1024 tokens", "b (B), 1024 tokens",
+        "b (B)", "a (A)", "b (B), 1024 tokens", "a (A), 1024 tokens",
+    ]  # fmt: skip
+
+
+def test_blocks_go_on_where_they_were_cut_off() -> None:
+    request = BenchRequest(runs=8, against="b", blocks=4)
+    visits = plan_visits(plan_cells(sides(), request), request, done=(5, 4))
+    assert [(visit.cell, visit.runs) for visit in visits] == [(0, 1), (1, 2), (1, 2), (0, 2)]
+
+
+@pytest.mark.parametrize("blocks", [0, 201])
+def test_a_comparison_has_a_sensible_number_of_blocks(blocks: int) -> None:
+    with pytest.raises(UsageError, match="--blocks"):
+        plan_cells(sides(), BenchRequest(against="b", blocks=blocks))

@@ -59,6 +59,9 @@ def bench(
     return asyncio.run(session.run()), backend
 
 
+NEARLY_ONE = (0.97, 0.99, 1.0, 1.0, 1.01, 1.03)
+
+
 def outcomes(report: BenchReport) -> dict[str, str]:
     return {cell.cell.name: cell.outcome for cell in report.cells}
 
@@ -392,16 +395,20 @@ def test_events_tell_the_story() -> None:
 def test_reports_are_compared_and_a_regression_found() -> None:
     fast, _ = bench({"a": FakeModel(token_s=0.02)})
     slow, _ = bench({"a": FakeModel(token_s=0.08)})
-    result = compare(fast, slow)
+    medians = {name: summary.median for name, summary in fast.cells[0].summaries.items()}
+    earlier = {"a": {name: [value * factor for factor in NEARLY_ONE] for name, value in medians.items()}}
+    result = compare(fast, slow, earlier=earlier)
     regressed = {each.figure: each for each in result.regressions(0.05)}
     rate = regressed["decode_tokens_per_second"]
     assert rate.verdict == "worse"
+    assert rate.p_value is not None
     assert rate.p_value < 0.05
     assert rate.change_ratio is not None
     assert rate.interval_ratio is not None
     assert rate.interval_ratio.low <= rate.change_ratio <= rate.interval_ratio.high < 0
-    assert compare(slow, fast).regressions(0.05) == ()
-    assert compare(fast, slow).regressions(1000.0) == ()
+    assert compare(slow, fast, earlier=earlier).regressions(0.05) == ()
+    assert compare(fast, slow, earlier=earlier).regressions(1000.0) == ()
+    assert compare(fast, slow).regressions(0.05) == ()  # nothing known of what sessions differ by
     same = compare(fast, fast)
     assert {each.verdict for each in same.comparisons} <= {"no difference", "too few runs"}
     assert result.only_first == result.only_second == ()

@@ -5,6 +5,8 @@ made at the same time, and the prompt fills what the answer leaves. Cells are vi
 (A B C, C B A), half the runs each time, so that a machine which gets warmer or busier affects all of them alike. Under
 a time budget the first pass is for the first run of each (`turns`), and each later visit gets an equal share of what is
 left, so early cells cannot starve late ones.
+
+An A/B comparison goes in blocks instead: A B, B A, A B, …, each visit a load of its own.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from lmstrix.core.benchmark import turns
+from lmstrix.core.benchmark.paired import MOST_PAIRS
 from lmstrix.core.benchmark.records import BenchRequest, BenchTarget, Cell
 from lmstrix.ground.context_lengths import UNTESTED_CONTEXT_LENGTH, aligned_up
 from lmstrix.ground.errors import UsageError
@@ -53,6 +56,8 @@ def _check(request: BenchRequest) -> None:
         raise UsageError(f"a context tier is 0, the bare prompt, or at least {LEAST_TIER} tokens (--context-tiers)")
     if not request.concurrency or min(request.concurrency) < 1:
         raise UsageError("concurrency counts requests at a time, from 1 (--concurrency)")
+    if request.against is not None and not 1 <= request.blocks <= MOST_PAIRS:
+        raise UsageError(f"a comparison has 1 to {MOST_PAIRS} blocks (--blocks)")
 
 
 def _cell(target: BenchTarget, request: BenchRequest, tier: int, concurrency: int, *, loads: bool) -> Cell:
@@ -106,6 +111,8 @@ def _bare_context(request: BenchRequest) -> int:
 def plan_visits(cells: Sequence[Cell], request: BenchRequest, *, done: Sequence[int] = ()) -> tuple[Visit, ...]:
     """The order of visits. `done` counts the runs each cell has already, from an earlier start of this session."""
     open_cells = [index for index, cell in enumerate(cells) if cell.skipped is None]
+    if request.against is not None:
+        return _blocks(cells, open_cells, request, done or [0] * len(cells))
     left = {index: request.runs - (done[index] if done else 0) for index in open_cells}
     passes = request.passes
     if passes is None:
@@ -127,6 +134,27 @@ def plan_visits(cells: Sequence[Cell], request: BenchRequest, *, done: Sequence[
             left[index] -= runs
             if runs > 0:
                 visits.append(Visit(index, runs))
+    return tuple(visits)
+
+
+def _blocks(
+    cells: Sequence[Cell], open_cells: Sequence[int], request: BenchRequest, done: Sequence[int]
+) -> tuple[Visit, ...]:
+    """Both sides of every tier and concurrency in turns; what is done already is taken off the first visits."""
+    # A cell whose partner was skipped has nothing to be compared with, and is measured like the others all the same.
+    places: dict[tuple[int, int], list[int]] = {}
+    for index in open_cells:
+        places.setdefault((cells[index].tier_tokens, cells[index].concurrency), []).append(index)
+    total, blocks, covered = request.runs_per_cell, request.blocks, list(done)
+    visits: list[Visit] = []
+    for number in range(blocks):
+        runs = total * (number + 1) // blocks - total * number // blocks
+        # Every second block the other way round, so that a steady drift cancels out.
+        for index in [index for place in places.values() for index in place[:: -1 if number % 2 else 1]]:
+            taken = min(runs, covered[index])
+            covered[index] -= taken
+            if runs > taken:
+                visits.append(Visit(index, runs - taken))
     return tuple(visits)
 
 

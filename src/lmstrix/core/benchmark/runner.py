@@ -182,7 +182,7 @@ class Bench:
                     state.outcome, state.reason, state.closed = result.outcome, result.reason, True
 
     async def _make_visits(self, visitor: Visitor) -> None:
-        wanted, budget_s = self._request.runs, self._request.budget_s
+        wanted, budget_s = self._request.runs_per_cell, self._request.budget_s
         done = [wanted if state.closed else state.worked for state in self._states]
         visits = plan.plan_visits([state.cell for state in self._states], self._request, done=done)
         for place, visit in enumerate(visits):
@@ -208,7 +208,7 @@ class Bench:
 
     def _conclude(self, state: CellState) -> None:
         """A cell without a failure that ended it: whole, cut short by time, interrupted, or never reached."""
-        wanted, failures = self._request.runs, len(state.runs) - state.worked
+        wanted, failures = self._request.runs_per_cell, len(state.runs) - state.worked
         if self.interrupted and not state.closed and state.worked < wanted:
             state.outcome = "interrupted"
         elif state.worked:

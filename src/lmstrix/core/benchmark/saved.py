@@ -59,7 +59,7 @@ class BenchJournal:
 
     def _open(self, cell: Cell, report: BenchReport, engine: str) -> str:
         assert self._benches is not None
-        load = replace(report.request.load, parallel_slots=cell.concurrency)
+        load = replace(report.request.load_of(cell.target), parallel_slots=cell.concurrency)
         return self._benches.begin(
             report.session,
             model_path=cell.target.path,

@@ -171,7 +171,9 @@ class Visitor:
             await asyncio.to_thread(drop_cached, cell.target.files)
         cached = await asyncio.to_thread(cached_ratio, cell.target.files)
         instance_id = f"{instance_prefix(self.session)}{state.number}-{len(state.loads) + 1}"
-        config = replace(request.load, context_length=cell.context_length, parallel_slots=cell.concurrency)
+        config = replace(
+            request.load_of(cell.target), context_length=cell.context_length, parallel_slots=cell.concurrency
+        )
         state.teller.tell("load", ratio=0.0)
         began, moment = self.clock(), datetime.now(UTC)
         try:
@@ -388,7 +390,7 @@ class Visitor:
 
     def _is_settled(self, state: CellState) -> bool:
         """Whether every rate is known closely enough."""
-        width = self.request.settled_ratio
+        width = self.request.stops_at_ratio
         series = series_of(tuple(state.runs))
         rates = [series[name] for name in _SETTLED_BY if name in series]
         return width is not None and bool(rates) and all(is_settled(values, width) for values in rates)

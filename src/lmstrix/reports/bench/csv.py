@@ -24,6 +24,7 @@ SAMPLE_COLUMNS = (
     "model_key",
     "tier_tokens",
     "concurrency",
+    "side",
     "outcome",
     "run",
     "warmup",
@@ -61,6 +62,7 @@ def _rows(result: CellResult) -> Iterator[dict[str, Value]]:
         "model_key": cell.target.model_key,
         "tier_tokens": cell.tier_tokens,
         "concurrency": cell.concurrency,
+        "side": cell.target.side,
         "outcome": result.outcome,
     }
     runs = (*result.warmups, *result.runs)

@@ -67,22 +67,16 @@ _HISTORY_COLUMNS = (
     Column(title="RUNS", right=True, drop=3),
     Column(title="OUTCOME", shrink=True, keep=10, drop=1),
 )
-_MAIN = tuple(metric.name for metric in (DECODE, PREFILL, TTFT, ENERGY, LOAD))
+_MAIN = (*(metric.name for metric in (DECODE, PREFILL, TTFT, E2E, ENERGY)), "cold_load_s", "warm_load_s")
 # Shown whatever the figure: a difference that is real must not hide behind --verbose.
 _REAL = ("better", "worse")
-_COMPARISON_COLUMNS = (
-    Column(title="CELL", shrink=True, keep=12),
-    Column(title="FIGURE", shrink=True, keep=10),
-    Column(title="FIRST", right=True, drop=2),
-    Column(title="SECOND", right=True, drop=2),
-    Column(title="CHANGE", right=True),
-    Column(title="95 % INTERVAL", right=True, drop=1),
-    Column(title="P", right=True, drop=3),
-    Column(title="VERDICT"),
-)
+# A wide interval has room for a difference that nothing was found of.
+_VERDICTS = {"no difference": "none found"}
+_FIRST_AND_SECOND = {"blocks": ("A", "B"), "sessions": ("FIRST", "SECOND")}
 _FIGURES = {metric.name: metric for metric in (*METRICS, OUTPUT)}
 _FIGURE_NAMES = {
-    "load_s": LOAD.title,
+    "cold_load_s": f"{LOAD.title}, cold",
+    "warm_load_s": f"{LOAD.title}, warm",
     "ttft_s": TTFT.title,
     "e2e_s": E2E.title,
     "prefill_tokens_per_second": PREFILL.title,
@@ -149,13 +143,18 @@ def _cell_text(event: BenchEvent) -> str:
     return view.state_text or "measured"
 
 
-def show_bench(console: Console, report: BenchReport, index: Path | None = None) -> None:
-    """What a benchmark found: a table, or the whole report as JSON."""
+def show_bench(
+    console: Console, report: BenchReport, index: Path | None = None, comparison: BenchComparison | None = None
+) -> None:
+    """What a benchmark found: a table, or the whole report as JSON; with the comparison of its sides, if it has two."""
     if console.json:
         value = report.to_json()
         # The console writes the schema itself, first.
         value.pop("schema")
-        console.result("bench", value | {"report": str(index) if index is not None else None})
+        value["report"] = str(index) if index is not None else None
+        if comparison is not None:
+            value["comparison"] = comparison_json(comparison)
+        console.result("bench", value)
         return
     view = BenchView(report)
     console.table(_RESULT_COLUMNS, [_result_row(cell) for cell in view.cells])
@@ -165,6 +164,8 @@ def show_bench(console: Console, report: BenchReport, index: Path | None = None)
     _show_place(console, view)
     if not view.measures_energy:
         console.note(f"energy was not measured: {report.power or 'no power source'}")
+    if comparison is not None:
+        show_comparison(console, comparison)
     if index is not None:
         console.note(f"report: {index}")
 
@@ -243,21 +244,47 @@ def _history_json(run: BenchRun) -> dict[str, Any]:
 
 
 def show_comparison(console: Console, comparison: BenchComparison) -> None:
-    """The main figures of both reports and all that really differ; with --verbose every one."""
+    """The main figures of both sides and all that really differ; with --verbose every one."""
     if console.json:
-        console.result("bench-compare", _comparison_json(comparison))
+        console.result("bench-compare", comparison_json(comparison))
         return
-    shown = [one for one in comparison.comparisons if console.verbose or one.figure in _MAIN or one.verdict in _REAL]
+    shown = [one for one in comparison.comparisons if console.verbose or _is_shown(one)]
     if shown:
-        console.table(_COMPARISON_COLUMNS, [_comparison_row(one) for one in shown])
+        console.table(_comparison_columns(comparison), [_comparison_row(one) for one in shown])
     else:
-        console.note("the two reports have no measured cell in common")
+        console.note(f"the two {_both(comparison)} have no measured cell in common")
+    for note in comparison.notes:
+        console.note(note)
     for names, which in ((comparison.only_first, "first"), (comparison.only_second, "second")):
         if names:
             console.note(f"only in the {which}: {', '.join(names)}")
 
 
-def _comparison_json(comparison: BenchComparison) -> dict[str, Any]:
+def _both(comparison: BenchComparison) -> str:
+    return "sides" if comparison.method == "blocks" else "reports"
+
+
+def _is_shown(one: Comparison) -> bool:
+    # A figure that says the same as another would only repeat its verdict.
+    return one.same_as is None and (one.figure in _MAIN or one.verdict in _REAL)
+
+
+def _comparison_columns(comparison: BenchComparison) -> tuple[Column, ...]:
+    first, second = _FIRST_AND_SECOND[comparison.method]
+    return (
+        Column(title="CELL", shrink=True, keep=12),
+        Column(title="FIGURE", shrink=True, keep=10),
+        Column(title=first, right=True, drop=2),
+        Column(title=second, right=True, drop=2),
+        Column(title="CHANGE", right=True),
+        Column(title=f"{comparison.confidence_ratio:.0%} INTERVAL", right=True, drop=1),
+        Column(title="P", right=True, drop=3),
+        Column(title="VERDICT"),
+    )
+
+
+def comparison_json(comparison: BenchComparison) -> dict[str, Any]:
+    """A comparison as JSON values."""
     return json_form(comparison) | {"comparisons": [_figure_json(one) for one in comparison.comparisons]}
 
 
@@ -277,6 +304,6 @@ def _comparison_row(one: Comparison) -> tuple[str, ...]:
         write(one.second),
         f"{one.change_ratio:+.1%}" if one.change_ratio is not None else "-",
         f"{interval.low:+.1%} to {interval.high:+.1%}" if interval is not None else "-",
-        f"{one.p_value:.3f}",
-        one.verdict,
+        f"{one.p_value:.3f}" if one.p_value is not None else "-",
+        _VERDICTS.get(one.verdict, one.verdict),
     )

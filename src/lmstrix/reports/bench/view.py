@@ -254,7 +254,8 @@ class BenchView:
         self.report = report
         slots: dict[tuple[str, str], int] = {}
         for result in report.cells:
-            # By path: two models may have one key, and must not share a colour. Nor may one model on two servers.
+            # By path: two models may have one key, and must not share a colour. Nor may one model on two servers, or
+            # two sides of one.
             slots.setdefault(_identity(result), len(slots))
         bare = _bare_length(report)
         self.cells = tuple(CellView(r, slots[_identity(r)], float(r.cell.tier_tokens or bare)) for r in report.cells)
