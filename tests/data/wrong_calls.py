@@ -4,9 +4,10 @@ from lmstrix import AsyncLMStrix, LMStrix
 
 
 def blocking(lms: LMStrix) -> None:
-    lms.infer("hi", "m", temperature=0.2, out_ctx="x")  # error: arg-type
+    lms.infer("hi", "m", temperature=0.2, max_tokens="x")  # error: arg-type
     lms.infer("hi", "m", temprature=0.2)  # error: call-arg
-    lms.infer("hi", "m", max_tokens=5)  # error: call-arg
+    lms.infer("hi", "m", out_ctx=5)  # error: call-arg
+    lms.infer("hi", "m", max_tokens=5, context_length=4096, timeout_s=60.0)
     lms.stream("hi", "m", top_k="many")  # error: arg-type
     lms.events("hi", "m", seed=1, stop=["a"], system_prompt="Be brief.")
     lms.infer("{{a}}", "m", variables={"a": [{"b": 1}]}, prompt_file="p.toml")

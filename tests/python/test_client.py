@@ -41,7 +41,7 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedEngine]
 
 def test_a_chat_remembers(engine: EmbeddedEngine) -> None:
     with LMStrix(server=engine.address) as lms:
-        chat = lms.chat("scripted", system_prompt="Be brief.", in_ctx=512)
+        chat = lms.chat("scripted", system_prompt="Be brief.", context_length=512)
         assert chat.send("2+3=").text == "5"
         assert "".join(chat.stream("hello")) == GREETING.text
         said = [("system", "Be brief."), ("user", "2+3="), ("assistant", "5"), ("user", "hello")]
@@ -150,7 +150,7 @@ async def test_a_hundred_streams_on_one_loop(engine: EmbeddedEngine) -> None:
         async def stream() -> str:
             nonlocal most
             pieces = []
-            async for piece in lms.stream("hello", "scripted", in_ctx=8192, out_ctx=64):
+            async for piece in lms.stream("hello", "scripted", context_length=8192, max_tokens=64):
                 pieces.append(piece)
                 most = max(most, threading.active_count())
             return "".join(pieces)

@@ -159,7 +159,7 @@ class AsyncLMStrix:
     async def infer(
         self, prompt: str = "", model: str | None = None, **options: Unpack[PromptKeywords]
     ) -> InferenceResult:
-        """One answer. `options` are fields of InferRequest: system_prompt, in_ctx, out_ctx, temperature, seed, …
+        """One answer. `options` are fields of InferRequest: system_prompt, max_tokens, temperature, seed, …
 
         With `variables` the prompt is a template; with `prompt_file` it names prompts of that file.
         """

@@ -33,11 +33,12 @@ class SamplingKeywords(TypedDict, total=False):
 class ChatKeywords(SamplingKeywords, total=False):
     """Fields of InferRequest that hold for every turn of a chat, every question of a batch.
 
-    `in_ctx` and `out_ctx`: tokens, or a float as share of the context. Times in seconds; `ttl_s` 0 unloads at once.
+    `context_length` and `max_tokens`: tokens, or a float as share of the context. Times in seconds; `timeout_s` is for
+    the whole answer, loading included; `ttl_s` 0 unloads at once.
     """
 
-    in_ctx: int | float | None
-    out_ctx: int | float | None
+    context_length: int | float | None
+    max_tokens: int | float | None
     images: tuple[str, ...]
     cache: bool
     reload: bool
@@ -45,7 +46,7 @@ class ChatKeywords(SamplingKeywords, total=False):
     ttl_s: float | None
     first_token_s: float | None
     between_tokens_s: float | None
-    total_s: float | None
+    timeout_s: float | None
 
 
 class AnswerKeywords(ChatKeywords, total=False):

@@ -131,7 +131,7 @@ class _BatchRun:
     async def _manager(self) -> InferenceManager:
         # With the first question: a batch that is answered already needs no server.
         if self._opened is None:
-            connection = await self._workspace.connect(self._workspace.deadline(self._asked.request.total_s))
+            connection = await self._workspace.connect(self._workspace.deadline(self._asked.request.timeout_s))
             self._opened = InferenceManager(connection.backend, loads=connection.loads)
         return self._opened
 
@@ -150,7 +150,7 @@ class _BatchRun:
         # As many slots as requests: with fewer, the server would queue what is meant to run side by side.
         load = LoadConfig(context_length=None, parallel_slots=self._asked.parallel)
         planned = replace(planned, options=replace(planned.options, load=load))
-        known_by = request_hash(planned.request, model_key=record.model_key, limit=asked.out_ctx)
+        known_by = request_hash(planned.request, model_key=record.model_key, limit=asked.max_tokens)
         if self._asked.skip_existing and self._answers.has(item.file, known_by):
             self._ended(BatchOutcome(item=item, outcome="skipped"))
             return None

@@ -50,5 +50,5 @@ def _candidate(workspace: Workspace, record: ModelRecord, wish: Wish, budget: Bu
         test_failed=record.test_status == "failed",
         vision=record.vision,
         trained_for_tool_use=record.trained_for_tool_use,
-        tokens_per_second=speed,
+        decode_tokens_per_second=speed,
     )

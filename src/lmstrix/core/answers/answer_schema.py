@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from lmstrix.ground.errors import GenerationError, UsageError
+from lmstrix.ground.wording import parameter
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,7 +80,7 @@ def _parsed(text: str, name: str) -> object:
         value: object = json.loads(text)
     except ValueError as exc:
         raise GenerationError(
-            f"the answer is no JSON, which {name} asks for ({exc}); it may be cut off (--out-ctx), "
+            f"the answer is no JSON, which {name} asks for ({exc}); it may be cut off ({parameter('max_tokens')}), "
             "or the model too small for it",
             detail=text,
         ) from exc

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from lmstrix.ground.ranges import check_numbers
 from lmstrix.ground.units import format_bytes
+from lmstrix.ground.wording import call
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -49,7 +50,7 @@ class Candidate:
     test_failed: bool = False
     vision: bool = False
     trained_for_tool_use: bool = False
-    tokens_per_second: float | None = None
+    decode_tokens_per_second: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,7 +73,7 @@ class Recommendation:
 
     candidate: Candidate
     score: float
-    tokens_per_second: float
+    decode_tokens_per_second: float
     speed_measured: bool
     reasons: tuple[str, ...]
 
@@ -89,7 +90,7 @@ class Advice:
         """One line on why nothing serves."""
         told = "; ".join(f"{key} {why}" for key, why in self.ruled_out[:3])
         more = len(self.ruled_out) - 3
-        return (told or "there are no models; lmstrix scan finds them") + (f"; and {more} more" if more > 0 else "")
+        return (told or f"there are no models; {call('scan')} finds them") + (f"; and {more} more" if more > 0 else "")
 
 
 def recommend(candidates: Iterable[Candidate], wish: Wish) -> Advice:
@@ -110,8 +111,8 @@ def recommend(candidates: Iterable[Candidate], wish: Wish) -> Advice:
         Recommendation(
             candidate=candidate,
             score=share * quality + (1 - share) * speed + _bonus(candidate, wish),
-            tokens_per_second=_speed(candidate),
-            speed_measured=candidate.tokens_per_second is not None,
+            decode_tokens_per_second=_speed(candidate),
+            speed_measured=candidate.decode_tokens_per_second is not None,
             reasons=_reasons(candidate, wish),
         )
         for candidate, quality, speed in zip(serving, qualities, speeds, strict=True)
@@ -157,7 +158,7 @@ def _quality(candidate: Candidate) -> float:
 
 
 def _speed(candidate: Candidate) -> float:
-    return candidate.tokens_per_second or _ASSUMED_BYTES_PER_SECOND / max(candidate.size_bytes, 1)
+    return candidate.decode_tokens_per_second or _ASSUMED_BYTES_PER_SECOND / max(candidate.size_bytes, 1)
 
 
 def _bonus(candidate: Candidate, wish: Wish) -> float:
