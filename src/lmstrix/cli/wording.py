@@ -21,9 +21,11 @@ class OptionWording:
     def __init__(self, command: Command) -> None:
         self._flags = {each.name: each.flag for each in command.parameters}
 
-    def parameter(self, name: str, value: str | int | None) -> str:
+    def parameter(self, name: str, value: str | float | None) -> str:
         option = _OPTIONS.get(name) or f"--{self._flag(name)}"
-        return option if value is None or value is True else f"{option} {value}"
+        if value is None or value is True:
+            return option
+        return f"{option} {f'{value:.0%}' if isinstance(value, float) else value}"
 
     def call(self, method: str, arguments: Sequence[str], switches: Sequence[str]) -> str:
         options = [self.parameter(name, value=True) for name in switches]

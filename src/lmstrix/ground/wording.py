@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 class Wording(Protocol):
     """The words of one kind of reader."""
 
-    def parameter(self, name: str, value: str | int | None) -> str:
-        """A parameter; with a value, the parameter set to it."""
+    def parameter(self, name: str, value: str | float | None) -> str:
+        """A parameter; with a value, the parameter set to it. A float is a share."""
 
     def call(self, method: str, arguments: Sequence[str], switches: Sequence[str]) -> str:
         """A method of LMStrix, called."""
@@ -30,7 +30,7 @@ class Wording(Protocol):
 class PythonWording:
     """Names as a Python caller writes them, in backquotes to tell them from the sentence."""
 
-    def parameter(self, name: str, value: str | int | None) -> str:
+    def parameter(self, name: str, value: str | float | None) -> str:
         return f"`{name}`" if value is None else f"`{name}={value!r}`"
 
     def call(self, method: str, arguments: Sequence[str], switches: Sequence[str]) -> str:
@@ -44,7 +44,7 @@ class PythonWording:
 WORDING: ContextVar[Wording] = ContextVar("lmstrix_wording", default=PythonWording())  # noqa: B039 - it holds nothing
 
 
-def parameter(name: str, value: str | int | None = None) -> str:
+def parameter(name: str, value: str | float | None = None) -> str:
     """A parameter's name, or the parameter set to a value, as the reader writes it."""
     return WORDING.get().parameter(name, value)
 

@@ -27,7 +27,7 @@ class SamplingKeywords(TypedDict, total=False):
     repeat_penalty: float | None
     seed: int | None
     stop: str | Sequence[str] | None  # one text or several; the record holds a tuple
-    json_schema: Mapping[str, Any] | None
+    json_schema: Mapping[str, Any] | type[Any] | None  # a JSON schema, or a class that pydantic can describe
 
 
 class ChatKeywords(SamplingKeywords, total=False):
@@ -39,7 +39,7 @@ class ChatKeywords(SamplingKeywords, total=False):
 
     context_length: int | float | None
     max_tokens: int | float | None
-    images: tuple[str, ...]
+    images: Sequence[str | Path]
     cache: bool
     reload: bool
     raw: bool
@@ -52,7 +52,7 @@ class ChatKeywords(SamplingKeywords, total=False):
 class AnswerKeywords(ChatKeywords, total=False):
     """Fields of InferRequest. `messages` is a whole chat in place of the prompt."""
 
-    messages: tuple[Message, ...]
+    messages: Sequence[Message]
     system_prompt: str | None
 
 
@@ -114,8 +114,8 @@ class BenchKeywords(TypedDict, total=False):
     """Fields of BenchRequest. `tiers` are context lengths in tokens."""
 
     runs: int
-    tiers: tuple[int, ...]
-    concurrency: tuple[int, ...]
+    tiers: int | Sequence[int]
+    concurrency: int | Sequence[int]
     task: BenchTask
     prompt: str | None
     max_tokens: int

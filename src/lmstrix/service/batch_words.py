@@ -21,6 +21,7 @@ from lmstrix.service.prompting import PARAGRAPH, open_library
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
+    from lmstrix.core.answers.answer_schema import AnswerSchema
     from lmstrix.core.answers.request import InferRequest
     from lmstrix.core.prompts.library import PromptLibrary
     from lmstrix.core.registry.records import ModelRecord
@@ -35,7 +36,8 @@ class BatchRequest:
     """What a batch is told. `request` has the sampling and limits of every question; its prompt is not used.
 
     `prompts` are prompt files (with :NAME,NAME for some of their prompts) or text files, or texts by name. `inputs` are
-    files, folders or patterns, or texts by name. `models` are names, or "all".
+    files, folders or patterns, or texts by name. `models` are names, or "all". An answer that is not of the `schema`
+    fails.
     """
 
     prompts: Sequence[str] | Mapping[str, str]
@@ -46,6 +48,7 @@ class BatchRequest:
     variables: Mapping[str, Value] = field(default_factory=dict)
     parallel: int = 1
     skip_existing: bool = True
+    schema: AnswerSchema | None = None
 
 
 def plan_batch(registry: ModelRegistry, asked: BatchRequest) -> list[tuple[ModelRecord, list[BatchItem]]]:

@@ -28,7 +28,6 @@ _LIMITS: dict[MemoryLimit, str] = {
     "host": "what its machine has free",
     "control group": "the limit of its control group",
     "address space": "its limit of the address space",
-    "memory limit": "its own memory limit",
     "graphics card": "what the graphics cards have free",
 }
 
@@ -181,7 +180,8 @@ async def _server(workspace: Workspace) -> Check:
             told = await connection.backend.memory()
         found = f"{connection.name}, {counted(len(loaded), 'model')} loaded"
         if told is not None:
-            found += f"; one more may take {format_bytes(told.available_bytes)} ({_LIMITS[told.limited_by]})"
+            limit = _LIMITS.get(told.limited_by, f"its own {parameter('memory_limit')}")
+            found += f"; one more may take {format_bytes(told.available_bytes)} ({limit})"
         return Check(name="server", state="ok", found=found)
     except LMStrixError as exc:
         return _failed("server", exc)

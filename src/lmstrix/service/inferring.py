@@ -112,7 +112,7 @@ class Inferring:
                 self._workspace.notify(f"the conversation was not kept: {exc}")
         # Before it is written: an answer that does not match must not replace an earlier one that did.
         if self._words.schema is not None:
-            self._words.schema.read(result.text)
+            self._words.schema.check(result)
         if self._words.save_response is not None:
             save_text(self._words.save_response, result.text)
 

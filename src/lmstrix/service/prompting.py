@@ -127,12 +127,12 @@ def open_library(path: Path | str) -> PromptLibrary:
         parts |= found
 
 
-def render(path: str, names: Sequence[str], variables: Mapping[str, Value]) -> RenderedPrompt:
+def render(path: Path | str, names: Sequence[str], variables: Mapping[str, Value]) -> RenderedPrompt:
     """Fill the named prompts of a file."""
     return rendering.render(open_library(path), names, variables)
 
 
-def lint(path: str) -> list[LintFinding]:
+def lint(path: Path | str) -> list[LintFinding]:
     """What is wrong, or looks wrong, in a prompt file."""
     from lmstrix.core.prompts.lint import lint as lint_library
 

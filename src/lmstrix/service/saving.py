@@ -121,7 +121,7 @@ def capped(tested: int, limit: float | None) -> int:
     if length < min(LEAST_CONTEXT_LENGTH, tested):
         raise UsageError(
             f"{parameter('limit')} would write a context of {length:,} tokens; the least that makes sense is"
-            f" {LEAST_CONTEXT_LENGTH} ({parameter('limit')} also takes a share of the tested context)"
+            f" {LEAST_CONTEXT_LENGTH} (a share of the tested context is written as in {parameter('limit', 0.75)})"
         )
     return length
 
