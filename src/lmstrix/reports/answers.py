@@ -308,7 +308,7 @@ def _advice_json(item: Recommendation) -> dict[str, Any]:
         "score": round(item.score, 4),
         "memory_bytes": candidate.memory_bytes,
         "tested_context_length": candidate.tested_context_length,
-        "max_context_length": candidate.declared_context_length,
+        "max_context_length": candidate.max_context_length,
         "decode_tokens_per_second": item.decode_tokens_per_second,
         "speed_measured": item.speed_measured,
         "reasons": item.reasons,

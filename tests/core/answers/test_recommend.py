@@ -24,7 +24,7 @@ def model(key: str, gib: float, *, params: str | None = None, **facts: object) -
         memory_bytes=int((gib + 1) * GIB),
         params=params,
         bits=4,
-        declared_context_length=32768,
+        max_context_length=32768,
     )
     return replace(plain, **facts)  # type: ignore[arg-type]
 
@@ -100,7 +100,7 @@ candidates = st.lists(
         bits=st.none() | st.integers(1, 32),
         params=st.sampled_from([None, "8B", "0.5B", "0B"]),
         tested_context_length=st.none() | st.integers(1, 2**20),
-        declared_context_length=st.none() | st.integers(1, 2**20),
+        max_context_length=st.none() | st.integers(1, 2**20),
         decode_tokens_per_second=st.none() | st.floats(0.01, 1e4),
     ),
     max_size=8,

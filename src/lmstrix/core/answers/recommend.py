@@ -44,7 +44,7 @@ class Candidate:
     memory_bytes: int
     params: str | None = None
     bits: int | None = None
-    declared_context_length: int | None = None
+    max_context_length: int | None = None
     tested_context_length: int | None = None
     tested_is_limit: bool = True
     test_failed: bool = False
@@ -133,7 +133,7 @@ def _obstacle(candidate: Candidate, wish: Wish) -> str | None:
     if candidate.test_failed and not candidate.tested_context_length:
         return "failed its context test"
     is_proven = bool(candidate.tested_context_length and candidate.tested_is_limit)
-    context = (candidate.tested_context_length if is_proven else candidate.declared_context_length) or 0
+    context = (candidate.tested_context_length if is_proven else candidate.max_context_length) or 0
     if wish.min_context_length and context < wish.min_context_length:
         proven = "proven" if is_proven else "declared"
         return f"has {context:,} tokens of context ({proven})"
