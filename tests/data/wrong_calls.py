@@ -22,7 +22,16 @@ def blocking(lms: LMStrix) -> None:
     lms.estimate("m", 4096, slots=2)  # error: call-arg
     lms.recommend(task="dance")  # error: arg-type
     lms.bench("m", rounds=3)  # error: call-arg
-    lms.bench("m", runs=3, tiers=(1024,))
+    lms.bench("m", runs=3, tiers=[1024], out="report", on_event=print)
+    lms.bench(None, max_tokens=64)
+    lms.bench()  # error: call-arg
+    lms.reset()  # error: call-arg
+    lms.save("m", limit=0.8)
+    lms.benches.text("last", "pdf")  # error: arg-type
+    lms.prompts.render("p.toml", ["a", "b"], variables={"a": 1})
+    lms.infer("hi", "m", json_schema=dict)
+    lms.infer("hi", "m", json_schema="person.json")  # error: arg-type
+    lms.list_models(sort="age")  # error: arg-type
     print(lms.infer("hi").texts)  # error: attr-defined
 
 
