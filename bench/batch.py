@@ -47,7 +47,7 @@ def plain_loop(handle: lmstudio.LLM, out: Path) -> None:
 
 def batch(lms: LMStrix, out: Path) -> None:
     """The same through LMStrix."""
-    report = lms.batch(QUESTIONS, [MODEL], out, in_ctx=CONTEXT_LENGTH, out_ctx=TOKENS, temperature=0)
+    report = lms.batch(QUESTIONS, [MODEL], out, context_length=CONTEXT_LENGTH, max_tokens=TOKENS, temperature=0)
     assert not report.failed
 
 

@@ -183,7 +183,7 @@ class CellRun:
                 for step in tested.steps
                 if step.kind != "recall"
             ),
-            time_s=tested.seconds,
+            time_s=tested.elapsed_s,
             ended=tested.refused or tested.result.outcome,
         )
 

@@ -90,10 +90,14 @@ def measure(address: str, home: Path, runs: int) -> dict[str, list[Timing]]:
             RAW: lambda: timed(lambda: handle.respond_stream(QUESTION, config=config)),
             "our backend": lambda: runner.run(timed_async(texts(backend, instance_id, request))),
             "LMStrix.stream": lambda: timed(
-                lambda: lms.stream(QUESTION, MODEL, in_ctx=CONTEXT_LENGTH, out_ctx=TOKENS, temperature=0)
+                lambda: lms.stream(QUESTION, MODEL, context_length=CONTEXT_LENGTH, max_tokens=TOKENS, temperature=0)
             ),
             "AsyncLMStrix.stream": lambda: runner.run(
-                timed_async(asynchronous.stream(QUESTION, MODEL, in_ctx=CONTEXT_LENGTH, out_ctx=TOKENS, temperature=0))
+                timed_async(
+                    asynchronous.stream(
+                        QUESTION, MODEL, context_length=CONTEXT_LENGTH, max_tokens=TOKENS, temperature=0
+                    )
+                )
             ),
         }
         found: dict[str, list[Timing]] = {}

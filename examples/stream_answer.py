@@ -10,7 +10,7 @@ from lmstrix import Finished, LMStrix, TextDelta
 def main(model: str, prompt: str) -> None:
     """Ask one question."""
     with LMStrix() as lms:
-        for event in lms.events(prompt, model=model, out_ctx=200):
+        for event in lms.events(prompt, model=model, max_tokens=200):
             if isinstance(event, TextDelta) and not event.reasoning:
                 print(event.text, end="", flush=True)
             elif isinstance(event, Finished):

@@ -25,6 +25,7 @@ EXAMPLES = {
     "find_limits.py": ([], "echo: 4,096 tokens"),
     "stream_answer.py": (["echo", "2+3="], "5"),
     "many_at_once.py": (["echo", "2+3=", "think"], "2+3= -> 5"),
+    "notebook.py": ([], "5 2 tokens"),
 }
 
 
@@ -76,11 +77,12 @@ def test_every_example_is_run() -> None:
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
-def test_an_example_runs(name: str, engine: EmbeddedEngine, home: Path) -> None:
+def test_an_example_runs(name: str, engine: EmbeddedEngine, home: Path, tmp_path: Path) -> None:
     words, expected = EXAMPLES[name]
     environment = os.environ | {"LMSTRIX_SERVER": engine.address, "LMSTRIX_HOME": str(home)}
     done = subprocess.run(
         [sys.executable, str(ROOT / "examples" / name), *words],
+        cwd=tmp_path,
         env=environment,
         capture_output=True,
         text=True,

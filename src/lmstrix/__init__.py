@@ -7,18 +7,42 @@ from __future__ import annotations
 
 TYPE_CHECKING = False  # importing typing for it would take a third of the time of `lmstrix --version`
 if TYPE_CHECKING:
-    from lmstrix.core.answers.batch import BatchReport
-    from lmstrix.core.answers.recommend import Advice, Wish
-    from lmstrix.core.context.report import ContextOutcome, ContextReport
+    from lmstrix.core.answers.batch import BatchItem, BatchOutcome, BatchProgress, BatchReport
+    from lmstrix.core.answers.recommend import Advice, Candidate, Recommendation, Wish
+    from lmstrix.core.answers.request import DryRun, InferRequest
+    from lmstrix.core.benchmark.compare import BenchComparison, Comparison
+    from lmstrix.core.benchmark.events import BenchEvent
+    from lmstrix.core.benchmark.records import BenchReport, BenchRequest, Cell, CellResult, RequestFigures, RunRecord
+    from lmstrix.core.benchmark.stats import Summary
+    from lmstrix.core.context.eta import TimeLeft
+    from lmstrix.core.context.report import ContextOutcome, ContextReport, ModelTest, PlannedTest, Step
+    from lmstrix.core.health import Check, DoctorReport
+    from lmstrix.core.history import BenchRun
+    from lmstrix.core.history.calls import CallRecord, CallStatistics, LoggedCall
+    from lmstrix.core.history.timeline import HistoryEvent
     from lmstrix.core.memory.estimate import EstimateReport
+    from lmstrix.core.prompts.library import PromptTemplate, RenderedPrompt
+    from lmstrix.core.prompts.lint import LintFinding
+    from lmstrix.core.registry.defaults import DefaultsChange, SavedDefaults
     from lmstrix.core.registry.listing import ScanReport
     from lmstrix.core.registry.records import ModelRecord
     from lmstrix.core.registry.results import Configuration, ContextResult
     from lmstrix.engine import EmbeddedEngine
+    from lmstrix.ground.choices import (
+        BenchTask,
+        CacheType,
+        Precision,
+        Preference,
+        ReportFormat,
+        SortKey,
+        TestOrder,
+        WorkKind,
+    )
     from lmstrix.ground.errors import (
         AuthenticationError,
         BackendTimeoutError,
         BackendUnavailableError,
+        ChatTemplateError,
         ContextOverflowError,
         EmptyAnswerError,
         EngineCrashedError,
@@ -27,6 +51,7 @@ if TYPE_CHECKING:
         GenerationError,
         GgufError,
         HistoryError,
+        InvalidAnswerError,
         LMStrixError,
         LoadRefusedError,
         LoadTimeoutError,
@@ -41,9 +66,11 @@ if TYPE_CHECKING:
         TimeLimitError,
         UsageError,
     )
+    from lmstrix.ground.trust import TrustedFolder
     from lmstrix.ground.types import (
         Deadlines,
         Finished,
+        GenerationResult,
         GenerationStats,
         LoadConfig,
         LoadedModel,
@@ -58,51 +85,103 @@ if TYPE_CHECKING:
     )
     from lmstrix.ground.version import __version__
     from lmstrix.python.aio import AsyncLMStrix
+    from lmstrix.python.benches import AsyncBenches, Benches
     from lmstrix.python.chat import AsyncChat, Chat
     from lmstrix.python.client import LMStrix
+    from lmstrix.python.logs import AsyncLogs, Logs
+    from lmstrix.python.prompts import AsyncPrompts, Prompts
     from lmstrix.python.results import ActResult, InferenceResult
+    from lmstrix.python.trusted import AsyncTrusted, Trusted
     from lmstrix.service.due_tests import ContextTestRequest
+    from lmstrix.service.histories import ModelHistory
+    from lmstrix.service.powering import PowerReport
+    from lmstrix.service.scanning import Forget
 
 _ERRORS = (
-    "AuthenticationError BackendTimeoutError BackendUnavailableError ContextOverflowError EmptyAnswerError "
-    "EngineCrashedError EngineDiedError EngineError GenerationError GgufError HistoryError LMStrixError "
-    "LoadRefusedError LoadTimeoutError ModelLoadError ModelNotFoundError ModelUnloadedError OutOfMemoryError "
-    "PromptError RegistryError "
-    "SettingsError StreamStalledError TimeLimitError UsageError"
+    "AuthenticationError BackendTimeoutError BackendUnavailableError ChatTemplateError ContextOverflowError "
+    "EmptyAnswerError EngineCrashedError EngineDiedError EngineError GenerationError GgufError HistoryError "
+    "InvalidAnswerError LMStrixError LoadRefusedError LoadTimeoutError ModelLoadError ModelNotFoundError "
+    "ModelUnloadedError OutOfMemoryError PromptError RegistryError SettingsError StreamStalledError "
+    "TimeLimitError UsageError"
 )
 _TYPES = (
-    "Deadlines Finished GenerationStats LoadConfig LoadedModel Message PromptProgress StreamEvent TextDelta "
-    "ToolAnswered ToolCall ToolCallEvent ToolDefinition"
+    "Deadlines Finished GenerationResult GenerationStats LoadConfig LoadedModel Message PromptProgress "
+    "StreamEvent TextDelta ToolAnswered ToolCall ToolCallEvent ToolDefinition"
 )
 _HOMES = {
-    "lmstrix.ground.version": "__version__",
-    "lmstrix.python.client": "LMStrix",
-    "lmstrix.python.aio": "AsyncLMStrix",
-    "lmstrix.python.chat": "AsyncChat Chat",
-    "lmstrix.python.results": "ActResult InferenceResult",
-    "lmstrix.engine": "EmbeddedEngine",
-    "lmstrix.ground.errors": _ERRORS,
-    "lmstrix.ground.types": _TYPES,
+    "lmstrix.core.answers.batch": "BatchItem BatchOutcome BatchProgress BatchReport",
+    "lmstrix.core.answers.recommend": "Advice Candidate Recommendation Wish",
+    "lmstrix.core.answers.request": "DryRun InferRequest",
+    "lmstrix.core.benchmark.compare": "BenchComparison Comparison",
+    "lmstrix.core.benchmark.events": "BenchEvent",
+    "lmstrix.core.benchmark.records": "BenchReport BenchRequest Cell CellResult RequestFigures RunRecord",
+    "lmstrix.core.benchmark.stats": "Summary",
+    "lmstrix.core.context.eta": "TimeLeft",
+    "lmstrix.core.context.report": "ContextOutcome ContextReport ModelTest PlannedTest Step",
+    "lmstrix.core.health": "Check DoctorReport",
+    "lmstrix.core.history": "BenchRun",
+    "lmstrix.core.history.calls": "CallRecord CallStatistics LoggedCall",
+    "lmstrix.core.history.timeline": "HistoryEvent",
+    "lmstrix.core.memory.estimate": "EstimateReport",
+    "lmstrix.core.prompts.library": "PromptTemplate RenderedPrompt",
+    "lmstrix.core.prompts.lint": "LintFinding",
+    "lmstrix.core.registry.defaults": "DefaultsChange SavedDefaults",
+    "lmstrix.core.registry.listing": "ScanReport",
     "lmstrix.core.registry.records": "ModelRecord",
     "lmstrix.core.registry.results": "Configuration ContextResult",
-    "lmstrix.core.answers.batch": "BatchReport",
-    "lmstrix.core.answers.recommend": "Advice Wish",
-    "lmstrix.core.registry.listing": "ScanReport",
-    "lmstrix.core.context.report": "ContextOutcome ContextReport",
-    "lmstrix.core.memory.estimate": "EstimateReport",
+    "lmstrix.engine": "EmbeddedEngine",
+    "lmstrix.ground.trust": "TrustedFolder",
+    "lmstrix.ground.version": "__version__",
+    "lmstrix.python.aio": "AsyncLMStrix",
+    "lmstrix.python.chat": "AsyncChat Chat",
+    "lmstrix.python.client": "LMStrix",
+    "lmstrix.python.results": "ActResult InferenceResult",
     "lmstrix.service.due_tests": "ContextTestRequest",
+    "lmstrix.service.histories": "ModelHistory",
+    "lmstrix.service.powering": "PowerReport",
+    "lmstrix.ground.choices": "BenchTask CacheType Precision Preference ReportFormat SortKey TestOrder WorkKind",
+    "lmstrix.service.scanning": "Forget",
+    "lmstrix.python.benches": "AsyncBenches Benches",
+    "lmstrix.python.logs": "AsyncLogs Logs",
+    "lmstrix.python.prompts": "AsyncPrompts Prompts",
+    "lmstrix.python.trusted": "AsyncTrusted Trusted",
+    "lmstrix.ground.errors": _ERRORS,
+    "lmstrix.ground.types": _TYPES,
 }
 
 __all__ = [
     "ActResult",
     "Advice",
+    "AsyncBenches",
     "AsyncChat",
     "AsyncLMStrix",
+    "AsyncLogs",
+    "AsyncPrompts",
+    "AsyncTrusted",
     "AuthenticationError",
     "BackendTimeoutError",
     "BackendUnavailableError",
+    "BatchItem",
+    "BatchOutcome",
+    "BatchProgress",
     "BatchReport",
+    "BenchComparison",
+    "BenchEvent",
+    "BenchReport",
+    "BenchRequest",
+    "BenchRun",
+    "BenchTask",
+    "Benches",
+    "CacheType",
+    "CallRecord",
+    "CallStatistics",
+    "Candidate",
+    "Cell",
+    "CellResult",
     "Chat",
+    "ChatTemplateError",
+    "Check",
+    "Comparison",
     "Configuration",
     "ContextOutcome",
     "ContextOverflowError",
@@ -110,6 +189,9 @@ __all__ = [
     "ContextResult",
     "ContextTestRequest",
     "Deadlines",
+    "DefaultsChange",
+    "DoctorReport",
+    "DryRun",
     "EmbeddedEngine",
     "EmptyAnswerError",
     "EngineCrashedError",
@@ -117,38 +199,68 @@ __all__ = [
     "EngineError",
     "EstimateReport",
     "Finished",
+    "Forget",
     "GenerationError",
+    "GenerationResult",
     "GenerationStats",
     "GgufError",
     "HistoryError",
+    "HistoryEvent",
+    "InferRequest",
     "InferenceResult",
+    "InvalidAnswerError",
     "LMStrix",
     "LMStrixError",
+    "LintFinding",
     "LoadConfig",
     "LoadRefusedError",
     "LoadTimeoutError",
     "LoadedModel",
+    "LoggedCall",
+    "Logs",
     "Message",
+    "ModelHistory",
     "ModelLoadError",
     "ModelNotFoundError",
     "ModelRecord",
+    "ModelTest",
     "ModelUnloadedError",
     "OutOfMemoryError",
+    "PlannedTest",
+    "PowerReport",
+    "Precision",
+    "Preference",
     "PromptError",
     "PromptProgress",
+    "PromptTemplate",
+    "Prompts",
+    "Recommendation",
     "RegistryError",
+    "RenderedPrompt",
+    "ReportFormat",
+    "RequestFigures",
+    "RunRecord",
+    "SavedDefaults",
     "ScanReport",
     "SettingsError",
+    "SortKey",
+    "Step",
     "StreamEvent",
     "StreamStalledError",
+    "Summary",
+    "TestOrder",
     "TextDelta",
+    "TimeLeft",
     "TimeLimitError",
     "ToolAnswered",
     "ToolCall",
     "ToolCallEvent",
     "ToolDefinition",
+    "Trusted",
+    "TrustedFolder",
     "UsageError",
     "Wish",
+    "WorkKind",
     "__version__",
 ]
 

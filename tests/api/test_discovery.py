@@ -43,7 +43,7 @@ async def test_an_address_is_looked_at_alone(server: FaultyServer, paths: Paths)
     found = await find_server(f"http://{server.address}/v1", ports=(), paths=paths, environ={})
     assert found == ServerInfo(address=server.address, engine="lmstudio", version="0.4.21", package="lmstudio")
     dead = f"127.0.0.1:{closed_port()}"
-    with pytest.raises(BackendUnavailableError, match=f"{dead} refused.*--server") as caught:
+    with pytest.raises(BackendUnavailableError, match=f"{dead} refused.*`server`") as caught:
         await find_server(dead, ports=(port_of(server.address),), paths=paths, environ={})
     assert caught.value.address == dead
 

@@ -355,7 +355,7 @@ def test_a_model_that_is_unloaded_meanwhile_is_loaded_again(engine: EmbeddedEngi
     inputs = {str(number): "a story" for number in range(6)}
     with LMStrix(server=engine.address) as lms:
         report = lms.batch(
-            {"tell": "tell"}, [SCRIPTED], tmp_path / "out", inputs=inputs, out_ctx=400, on_progress=unload_once
+            {"tell": "tell"}, [SCRIPTED], tmp_path / "out", inputs=inputs, max_tokens=400, on_progress=unload_once
         )
     assert unloaded
     assert [outcome.outcome for outcome in report.outcomes] == 6 * ["ok"]

@@ -115,7 +115,7 @@ def test_the_size_is_told_before_sending(cli: Callable[..., Ran], engine: Embedd
 
 def test_what_does_not_fit_is_refused_with_three_ways_out(cli: Callable[..., Ran], engine: EmbeddedEngine) -> None:
     ran = cli("infer", "word " * 3000, "-m", SCRIPTED, "--in-ctx", "1024", "--quiet")
-    ran.failed(1, "1,024", "--in-ctx", "--out-ctx", "shorten the prompt")
+    ran.failed(1, "1,024", "--in-ctx", "--max-tokens", "shorten the prompt")
     assert loaded_on(engine.address) == []
 
 

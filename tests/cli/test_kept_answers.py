@@ -125,20 +125,20 @@ def test_infer_tells_what_cut_the_answer_short(
 ) -> None:
     ask = ("infer", "hi", "-m", MODEL, "--reload", *words)
     assert "cut off" not in cli(*ask).ok().err
-    assert "at 2 tokens, the most that --out-ctx allows" in cli(*ask, "--out-ctx", "2").ok().err
+    assert "at 2 tokens, the most that --max-tokens allows" in cli(*ask, "--out-ctx", "2").ok().err
     # Sent with all that is left as its limit, the server says that this limit was reached; nobody asked for one.
     told = cli(*ask, "--in-ctx", "5").ok().err
     assert "the context of 5 tokens is full" in told
-    assert "--out-ctx" not in told
+    assert "--max-tokens" not in told
     assert cli(*ask, "--in-ctx", "5", "--json").ok().json["truncated_by"] == "context full"
 
 
 def test_chat_and_batch_tell_it_too(cli: Callable[..., Ran], faulty: FaultyServer, scanned: Path) -> None:
     ran = cli("chat", "-m", MODEL, "--out-ctx", "3", stdin=b"hello\n").ok()
-    assert "at 3 tokens, the most that --out-ctx allows" in ran.err
+    assert "at 3 tokens, the most that --max-tokens allows" in ran.err
     (scanned / "p.txt").write_text("hello", encoding="utf-8")
     words = ("batch", "--prompts", "p.txt", "--models", MODEL, "--out", "answers", "--out-ctx", "3")
-    assert "1 answered, 1 cut off by --out-ctx" in cli(*words).ok().out
+    assert "1 answered, 1 cut off by --max-tokens" in cli(*words).ok().out
     (item,) = cli(*words, "--no-skip-existing", "--json").ok().json["items"]
     assert item["truncated_by"] == "max tokens"
 

@@ -26,9 +26,9 @@ COMMAND = re.compile(r"(?<![\w./\"-])lmstrix ((?:[a-z]+)(?: [a-z]+)?)")
 
 
 def own_options() -> set[str]:
-    """Each option of each command, also in its negative form."""
+    """Each option of each command, by either of its names, also in its negative form."""
     parameters = [p for path, function in COMMANDS.items() for p in describe(path, function).parameters]
-    flags = {p.flag for p in (*parameters, *common_parameters())}
+    flags = {name for p in (*parameters, *common_parameters()) for name in (p.flag, p.name.replace("_", "-"))}
     return {f"--{flag}" for flag in flags} | {f"--no-{flag}" for flag in flags}
 
 

@@ -53,7 +53,7 @@ def ids(value: object) -> str | None:
 
 def test_the_table_has_the_numbers() -> None:
     flags = {parameter.flag for _, parameter in numeric_options()}
-    assert {"temperature", "top-k", "seed", "ttl", "timeout", "port", "last", "lines", "runs", "out-ctx"} <= flags
+    assert {"temperature", "top-k", "seed", "ttl", "timeout", "port", "last", "lines", "runs", "max-tokens"} <= flags
 
 
 @pytest.mark.parametrize(("command", "parameter"), numeric_options(), ids=ids)
@@ -123,12 +123,12 @@ def test_every_number_of_a_record_has_a_range(record: type[Any]) -> None:
         {"top_k": 1.5},
         {"seed": -1},
         {"seed": True},
-        {"out_ctx": 0},
-        {"out_ctx": 1.5},
-        {"in_ctx": -1},
-        {"in_ctx": 4096.0},
+        {"max_tokens": 0},
+        {"max_tokens": 1.5},
+        {"context_length": -1},
+        {"context_length": 4096.0},
         {"ttl_s": -1},
-        {"total_s": 0},
+        {"timeout_s": 0},
         {"first_token_s": float("nan")},
         {"temperature": "hot"},
         {"stop": ("",)},

@@ -464,7 +464,7 @@ def test_two_testers_at_once(cli: Callable[..., Ran], limited: FaultyServer) -> 
     limited.faults.load = "hang"
     first = start("test", MODEL, "--fast")
     wait_until(lambda: "loadModel" in limited.endpoints())
-    cli("test", "--all").failed(1, f"lmstrix test {MODEL}", str(first.pid))
+    cli("test", "--all").failed(1, f"lmstrix test of {MODEL}", str(first.pid))
     first.send_signal(signal.SIGINT)
     assert finish(first)[0] == 130
 
@@ -559,7 +559,7 @@ def test_save_writes_nothing_that_was_measured_elsewhere(
     (home / ".internal").mkdir()
     ran = cli("save").ok()
     assert "1 tested model left out: not measured on LM Studio on this machine" in ran.err
-    cli("save", TINY).failed(1, "LM Studio on this machine", f"lmstrix test {TINY} --server lmstudio")
+    cli("save", TINY).failed(1, "LM Studio on this machine", f"lmstrix test {TINY} with --server lmstudio")
     assert not (home / FOLDER).exists()
 
 

@@ -4,9 +4,10 @@ from lmstrix import AsyncLMStrix, LMStrix
 
 
 def blocking(lms: LMStrix) -> None:
-    lms.infer("hi", "m", temperature=0.2, out_ctx="x")  # error: arg-type
+    lms.infer("hi", "m", temperature=0.2, max_tokens="x")  # error: arg-type
     lms.infer("hi", "m", temprature=0.2)  # error: call-arg
-    lms.infer("hi", "m", max_tokens=5)  # error: call-arg
+    lms.infer("hi", "m", out_ctx=5)  # error: call-arg
+    lms.infer("hi", "m", max_tokens=5, context_length=4096, timeout_s=60.0)
     lms.stream("hi", "m", top_k="many")  # error: arg-type
     lms.events("hi", "m", seed=1, stop=["a"], system_prompt="Be brief.")
     lms.infer("{{a}}", "m", variables={"a": [{"b": 1}]}, prompt_file="p.toml")
@@ -21,7 +22,16 @@ def blocking(lms: LMStrix) -> None:
     lms.estimate("m", 4096, slots=2)  # error: call-arg
     lms.recommend(task="dance")  # error: arg-type
     lms.bench("m", rounds=3)  # error: call-arg
-    lms.bench("m", runs=3, tiers=(1024,))
+    lms.bench("m", runs=3, tiers=[1024], out="report", on_event=print)
+    lms.bench(None, max_tokens=64)
+    lms.bench()  # error: call-arg
+    lms.reset()  # error: call-arg
+    lms.save("m", limit=0.8)
+    lms.benches.text("last", "pdf")  # error: arg-type
+    lms.prompts.render("p.toml", ["a", "b"], variables={"a": 1})
+    lms.infer("hi", "m", json_schema=dict)
+    lms.infer("hi", "m", json_schema="person.json")  # error: arg-type
+    lms.list_models(sort="age")  # error: arg-type
     print(lms.infer("hi").texts)  # error: attr-defined
 
 

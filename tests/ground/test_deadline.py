@@ -20,7 +20,7 @@ async def test_all_steps_end_at_the_same_moment_and_the_message_says_what_took_t
                 await asyncio.sleep(60)
         assert (caught.value.step, caught.value.limit_s) == ("counting the prompt", 0.2)
         message = str(caught.value)
-        for part in ("the time limit of 0.2 s passed", "of counting the prompt", "loading the model took", "--timeout"):
+        for part in ("time limit of 0.2 s passed", "of counting the prompt", "loading the model took", "`timeout_s`"):
             assert part in message
         with pytest.raises(TimeLimitError, match="of answering"):  # no further step begins
             async with deadline.step("answering"):

@@ -193,7 +193,7 @@ def test_dict(text: str, expected: dict[str, str]) -> None:
 
 @pytest.mark.parametrize("text", ["", "5", "a,b", "a=1,b", "=1", "a=1,,b=2", "a=1,a=2", "a='x, y"])
 def test_what_is_no_dict_is_a_usage_error(text: str) -> None:
-    with pytest.raises(UsageError, match="--dict"):
+    with pytest.raises(UsageError, match="`variables`"):
         parse_dict(text)
 
 
@@ -208,5 +208,5 @@ def test_variables_are_taken_as_they_are() -> None:
     assert parse_variable('a:=[1, {"b": true}]') == ("a", [1, {"b": True}])
     assert parse_variable("a=:=1") == ("a", ":=1")
     for text in ["a", "=1", ""]:
-        with pytest.raises(UsageError, match="--var"):
+        with pytest.raises(UsageError, match="`var`"):
             parse_variable(text)

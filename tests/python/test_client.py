@@ -41,7 +41,7 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedEngine]
 
 def test_a_chat_remembers(engine: EmbeddedEngine) -> None:
     with LMStrix(server=engine.address) as lms:
-        chat = lms.chat("scripted", system_prompt="Be brief.", in_ctx=512)
+        chat = lms.chat("scripted", system_prompt="Be brief.", context_length=512)
         assert chat.send("2+3=").text == "5"
         assert "".join(chat.stream("hello")) == GREETING.text
         said = [("system", "Be brief."), ("user", "2+3="), ("assistant", "5"), ("user", "hello")]
@@ -133,11 +133,28 @@ def test_a_closed_client_says_so(engine: EmbeddedEngine) -> None:
         lms.infer("2+3=", "scripted")
 
 
-async def test_blocking_calls_work_where_a_loop_runs(engine: EmbeddedEngine, tmp_path: Path) -> None:
-    with LMStrix(server=engine.address, home=tmp_path / "home") as lms:
-        assert lms.bench("scripted", runs=1, max_tokens=8, idle_s=0.0).cells[0].outcome == "ok"
+async def test_every_blocking_call_works_where_a_loop_runs(engine: EmbeddedEngine, tmp_path: Path) -> None:
+    """As in a notebook, whose cells run on a loop."""
+    told: list[str] = []
+    with LMStrix(server=engine.address, home=tmp_path / "home", notify=told.append) as lms:
+        assert lms.scan().models == 2
+        assert lms.test_model("scripted", threshold=1024, fast=True).result.tested_context_length == 1024
+        assert lms.test_all(threshold=1024, fast=True).failed == ()
+        assert lms.bench("scripted", runs=1, max_tokens=8, idle_s=0.0, power=False).cells[0].outcome == "ok"
         assert lms.infer("2+3=", "scripted", ttl_s=0).text == "5"
+        assert "".join(lms.stream("2+3=", "scripted", ttl_s=0)) == "5"
+        assert lms.chat("scripted", ttl_s=0).send("2+3=").text == "5"
+        assert lms.act("2+3=", "scripted", tools=[], ttl_s=0).text == "5"
         assert lms.batch({"sum": "2+3="}, ["scripted"], tmp_path).count("ok") == 1
+        assert len(lms.embed("a", ttl_s=0)) == 1
+        assert lms.recommend().ranked
+        assert lms.load("scripted", 1024).context_length == 1024
+        assert len(lms.unload()) == 1
+        assert lms.ps() == []
+        assert lms.benches.history()
+        assert lms.logs.calls()
+        assert lms.doctor().checks
+    assert told
 
 
 async def test_a_hundred_streams_on_one_loop(engine: EmbeddedEngine) -> None:
@@ -150,7 +167,7 @@ async def test_a_hundred_streams_on_one_loop(engine: EmbeddedEngine) -> None:
         async def stream() -> str:
             nonlocal most
             pieces = []
-            async for piece in lms.stream("hello", "scripted", in_ctx=8192, out_ctx=64):
+            async for piece in lms.stream("hello", "scripted", context_length=8192, max_tokens=64):
                 pieces.append(piece)
                 most = max(most, threading.active_count())
             return "".join(pieces)
@@ -160,3 +177,36 @@ async def test_a_hundred_streams_on_one_loop(engine: EmbeddedEngine) -> None:
         assert most - before <= 40  # the loop's pool for files, however many streams there are
         assert len(await lms.ps()) == 1
         await lms.unload()
+
+
+def test_an_async_client_on_a_second_loop_says_what_is_wrong(engine: EmbeddedEngine) -> None:
+    lms = AsyncLMStrix(server=engine.address)
+    assert asyncio.run(lms.infer("2+3=", "scripted")).text == "5"
+    with pytest.raises(UsageError, match="another event loop"):
+        asyncio.run(lms.infer("2+3=", "scripted"))
+    asyncio.run(lms.close())
+
+
+async def test_a_cancelled_benchmark_leaves_its_report(engine: EmbeddedEngine, tmp_path: Path) -> None:
+    begun = asyncio.Event()
+    async with AsyncLMStrix(server=engine.address) as lms:
+        await lms.scan()
+        bench = asyncio.create_task(
+            lms.bench(
+                "scripted",
+                runs=200,
+                settled_ratio=None,
+                idle_s=0.0,
+                power=False,
+                out=tmp_path / "out",
+                on_event=lambda event: begun.set() if event.kind == "run" else None,
+            )
+        )
+        async with asyncio.timeout(60):
+            await begun.wait()
+        bench.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await bench
+        report = await lms.benches.find(tmp_path / "out")
+    assert report.interrupted
+    assert report.cells[0].runs

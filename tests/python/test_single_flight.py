@@ -81,12 +81,12 @@ async def test_a_larger_context_does_not_take_an_instance_away_from_others(slow:
     slow.faults.predict = "hang after 2 words"
     async with asyncio.timeout(60), AsyncLMStrix(server=slow.address) as lms:
         await lms.scan()
-        small = asyncio.create_task(lms.infer("hi", MODEL, in_ctx=1000))
+        small = asyncio.create_task(lms.infer("hi", MODEL, context_length=1000))
         while "predict" not in slow.endpoints():
             await asyncio.sleep(0.01)
         for instance in slow.instances.values():
             instance.running = 0  # as between its load and its question, when the server knows of nobody
-        large = asyncio.create_task(lms.infer("hi", MODEL, in_ctx=2000))
+        large = asyncio.create_task(lms.infer("hi", MODEL, context_length=2000))
         while slow.endpoints().count("predict") < 2:
             await asyncio.sleep(0.01)
         assert sorted(instance.context_length for instance in slow.instances.values()) == [1000, 2000]
@@ -102,7 +102,7 @@ def test_the_limit_of_the_python_api_covers_the_load(slow: FaultyServer) -> None
             lms.infer("hi", MODEL)
         assert caught.value.limit_s == 0.5
         with pytest.raises(TimeLimitError, match="of loading acme/tiny"):
-            list(lms.stream("hi", MODEL, total_s=0.4))
+            list(lms.stream("hi", MODEL, timeout_s=0.4))
         with pytest.raises(TimeLimitError, match="of loading acme/embed"):
             lms.embed("a", EMBEDDING)
         with pytest.raises(TimeLimitError, match="of loading acme/tiny"):
@@ -110,5 +110,5 @@ def test_the_limit_of_the_python_api_covers_the_load(slow: FaultyServer) -> None
         slow.faults.load = ""
         slow.faults.mute.add("countTokens")
         with pytest.raises(TimeLimitError, match="of counting the prompt"):
-            lms.infer("hi", MODEL, total_s=2.0)
+            lms.infer("hi", MODEL, timeout_s=2.0)
     assert "loadModel" in slow.cancelled

@@ -19,6 +19,7 @@ from lmstrix.ground import log
 from lmstrix.ground.errors import BackendUnavailableError, UsageError
 from lmstrix.ground.paths import resolve_paths
 from lmstrix.ground.types import ServerInfo
+from lmstrix.ground.wording import parameter
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -36,7 +37,6 @@ EMBEDDED_PACKAGE: Final = "lmstrix"  # `package` of /lms-status, where LM Studio
 _SERVER_FILE_VARIABLE = "LMS_API_SERVER_INFO_PATH"
 _VARIABLES = ("LMSTRIX_SERVER", "LMSTUDIO_BASE_URL")
 _MOST_BYTES = 64 * 1024  # any program may answer at these ports, and send without end
-_REMEDY = "start LM Studio's server, run `lmstrix engine start`, or name an address with --server"
 _REFUSED = "refused"
 
 
@@ -65,10 +65,10 @@ async def find_server(
             if server.engine == engine:
                 return server
     if not candidates:
-        raise BackendUnavailableError(f"no embedded engine is running; {_REMEDY}")
+        raise BackendUnavailableError(f"no embedded engine is running; {_remedy()}")
     tried = _tried([(address, _reason(answer)) for address, answer in zip(candidates, found, strict=True)])
     raise BackendUnavailableError(
-        f"no server answers ({tried}); {_REMEDY}", address=candidates[0] if len(candidates) == 1 else None
+        f"no server answers ({tried}); {_remedy()}", address=candidates[0] if len(candidates) == 1 else None
     )
 
 
@@ -184,3 +184,7 @@ async def _json_at(client: httpx.AsyncClient, path: str) -> object:
             return json.loads(content) if response.status_code == 200 else None
     except (httpx.DecodingError, ValueError, RecursionError):
         return None
+
+
+def _remedy() -> str:
+    return f"start LM Studio's server, run `lmstrix engine start`, or name an address with {parameter('server')}"

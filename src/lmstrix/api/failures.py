@@ -14,6 +14,7 @@ from lmstrix.ground.errors import (
     LMStrixError,
     LoadTimeoutError,
 )
+from lmstrix.ground.wording import parameter
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -66,7 +67,8 @@ def translate(exc: Exception, asked: ServerRequest) -> LMStrixError:
 def _connection_lost(exc: Exception, asked: ServerRequest) -> BackendUnavailableError:
     if asked.operation == "connect":
         message = (
-            f"no LM Studio answers at {asked.address} ({_first_line(exc)}); start it, or name another with --server"
+            f"no LM Studio answers at {asked.address} ({_first_line(exc)}); start it, or name another with "
+            f"{parameter('server')}"
         )
     else:
         message = (

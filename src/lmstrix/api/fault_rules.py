@@ -29,6 +29,7 @@ from lmstrix.ground.errors import (
     OutOfMemoryError,
 )
 from lmstrix.ground.units import parse_bytes
+from lmstrix.ground.wording import call
 
 if TYPE_CHECKING:
     from lmstrix.api.faults import Operation, ServerFault, ServerRequest
@@ -186,7 +187,7 @@ def _not_found(fault: ServerFault, asked: ServerRequest) -> LMStrixError:
     wanted = asked.model_key or ""
     # A server sends only a sample of its names: when none is close, any of them shows what they look like.
     suggestions = get_close_matches(wanted, known, n=3, cutoff=0.4) or known[:3]
-    hint = f"did you mean {', '.join(suggestions)}?" if suggestions else "`lmstrix list` shows the names"
+    hint = f"did you mean {', '.join(suggestions)}?" if suggestions else f"{call('list_models')} shows the names"
     place = "downloaded" if display.get("code") == "generic.pathNotFound" else "loaded"
     message = f"no model named {wanted or '?'} is {place} at {asked.address}; {hint}"
     return ModelNotFoundError(message, model_key=asked.model_key, suggestions=suggestions)
@@ -275,7 +276,7 @@ RULES: tuple[Rule, ...] = (
         _load_failure(
             LoadRefusedError,
             "was refused before loading",
-            f"{_SMALLER}, or raise the server's memory limit (LM Studio: guardrails; engine: --memory-limit)",
+            f"{_SMALLER}, or raise the server's memory limit (LM Studio: guardrails; engine: its memory limit)",
             reason=_need,
         ),
         pattern=r"insufficient system resources|model loading guardrails|requires approximately .{1,40}? of memory|"

@@ -23,6 +23,7 @@ from lmstrix.ground.errors import (
     UsageError,
 )
 from lmstrix.ground.types import Deadlines, Finished, GenerationRequest, StreamEvent
+from lmstrix.ground.wording import parameter
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Collection
@@ -157,7 +158,8 @@ class AsyncOpenAIBackend:
             ) from exc
         except httpx.ConnectError as exc:
             raise BackendUnavailableError(
-                f"no server answers at {address} ({exc}); start it, or name another with --server", address=address
+                f"no server answers at {address} ({exc}); start it, or name another with {parameter('server')}",
+                address=address,
             ) from exc
         except httpx.HTTPError as exc:
             raise BackendUnavailableError(

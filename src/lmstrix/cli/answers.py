@@ -65,7 +65,6 @@ def infer(
         stream: Print the answer as it comes.
         file_prompt: A TOML file of prompts; PROMPT then names one, or several joined with commas.
         image: Show the model this image (may be repeated).
-        out_ctx: Most tokens to generate, or % of the context; auto or max, the default, is all that is left.
         dry_run: Show the prompt and its size; send nothing.
         format: text, or json as --json does.
         save_response: Also write the answer to this file.

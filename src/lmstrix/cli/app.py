@@ -19,7 +19,9 @@ from lmstrix.cli.help_text import HELP_WIDTH
 from lmstrix.cli.logged import logged
 from lmstrix.cli.options import CommonOptions
 from lmstrix.cli.signatures import options_of
+from lmstrix.cli.wording import OptionWording
 from lmstrix.cli.words import parse
+from lmstrix.ground.wording import WORDING
 
 if TYPE_CHECKING:
     from lmstrix.cli.signatures import Commands, Parameter
@@ -78,13 +80,21 @@ def run(words: list[str]) -> int:
         return 0
     common = CommonOptions(**invocation.common)
     cli = CommandLine(common)
+    said_before = WORDING.set(OptionWording(invocation.command))
+    try:
+        _run(invocation, cli)
+    finally:
+        WORDING.reset(said_before)
+    return 0
+
+
+def _run(invocation: Invocation, cli: CommandLine) -> None:
     with logged(invocation, cli):
         try:
             _dispatch(invocation, cli)
         finally:
             # Also after an error or Ctrl-C: an engine started for this command alone would keep its models in memory.
             cli.close()
-    return 0
 
 
 def _help_width() -> int:

@@ -12,7 +12,16 @@ from typing import TYPE_CHECKING, Annotated, cast, get_args
 from lmstrix.ground import units
 from lmstrix.ground.choices import ListColumn
 from lmstrix.ground.errors import UsageError
-from lmstrix.ground.ranges import BYTES, COUNT_OR_NONE, DURATION, RANGES, SLOTS, TOKENS
+from lmstrix.ground.ranges import (
+    BYTES,
+    CONTEXT_OR_SHARE,
+    COUNT_OR_NONE,
+    DURATION,
+    RANGES,
+    SLOTS,
+    TOKENS,
+    TOKENS_OR_SHARE,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -157,8 +166,8 @@ def _list_columns(word: str, what: str) -> tuple[ListColumn, ...]:
 
 SomeText = Annotated[str, Kind("TEXT", _text_of_some_length)]
 Tokens = Annotated[int, Kind("N", _positive_tokens), TOKENS]
-TokensOrRatio = Annotated[int | float, Kind("N|N%", _tokens_or_ratio), RANGES["in_ctx"]]
-TokensOrAll = Annotated[int | float | None, Kind("N|N%|auto|max", _all_or_tokens), RANGES["out_ctx"]]
+TokensOrRatio = Annotated[int | float, Kind("N|N%", _tokens_or_ratio), CONTEXT_OR_SHARE]
+TokensOrAll = Annotated[int | float | None, Kind("N|N%|auto|max", _all_or_tokens), TOKENS_OR_SHARE]
 TokenCounts = Annotated[tuple[int, ...], Kind("N,N,…", _token_counts), COUNT_OR_NONE]
 Counts = Annotated[tuple[int, ...], Kind("N,N,…", _counts), SLOTS]
 Percent = Annotated[float, Kind("N%", _percent)]

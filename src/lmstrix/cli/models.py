@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from lmstrix.cli.command_line import CommandLine
-from lmstrix.cli.kinds import AllModels, ListColumns, Seconds, Tokens, TokensOrRatio
+from lmstrix.cli.kinds import AllModels, Flag, ListColumns, Seconds, Tokens, TokensOrRatio
 from lmstrix.cli.options import LoadOptions
 from lmstrix.cli.signatures import Only
 from lmstrix.ground.choices import SortKey
@@ -90,7 +90,7 @@ def load(
     /,
     model: str,
     *,
-    ctx: Tokens | None = None,
+    context_length: Annotated[Tokens | None, Flag("ctx")] = None,
     ttl: Annotated[Seconds | None, IDLE] = None,
     identifier: str | None = None,
     load: Annotated[LoadOptions, Only("gpu", "k_cache_type", "v_cache_type", "flash_attention", "parallel_slots")],
@@ -99,7 +99,7 @@ def load(
 
     Args:
         model: The model to load.
-        ctx: Context length; without it the tested one.
+        context_length: Context length; without it the tested one.
         ttl: Unload after this long without use.
         identifier: Name of the instance; without it one is made.
     """
@@ -113,7 +113,7 @@ def load(
         loaded = cli.run(
             cli.service.load(
                 model,
-                load.config(ctx),
+                load.config(context_length),
                 ttl_s=ttl,
                 instance_id=identifier,
                 on_progress=lambda ratio: progress.update(doing, ratio),
@@ -150,18 +150,18 @@ def estimate(
     /,
     model: str,
     *,
-    ctx: Tokens | None = None,
+    context_length: Annotated[Tokens | None, Flag("ctx")] = None,
     load: Annotated[LoadOptions, Only("k_cache_type", "v_cache_type", "flash_attention", "parallel_slots")],
 ) -> None:
     """Predict what a load takes and which context fits, by arithmetic. Loads nothing.
 
     Args:
         model: The model.
-        ctx: Context length; without it the declared one.
+        context_length: Context length; without it the declared one.
     """
     from lmstrix.reports.models import show_estimate
 
-    report = cli.run(cli.service.estimate(model, load.config(ctx)))
+    report = cli.run(cli.service.estimate(model, load.config(context_length)))
     show_estimate(cli.console, report)
 
 

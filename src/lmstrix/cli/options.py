@@ -118,12 +118,13 @@ class ContextOptions:
     """How much context an answer gets, and how much of it the answer may take.
 
     Args:
-        in_ctx: Context length to load, or % of the tested one; 0 is the server's default.
-        out_ctx: Most tokens of an answer, or % of the context; auto or max, the default, is all that is left.
+        context_length: Context length to load, or % of the tested one; 0 is the server's default.
+        out_ctx: Most tokens of an answer, or % of the context; auto or max, the default, is all that is left (also
+            --out-ctx).
     """
 
-    in_ctx: TokensOrRatio | None = None
-    out_ctx: TokensOrAll = None
+    context_length: Annotated[TokensOrRatio | None, Flag("in-ctx")] = None
+    out_ctx: Annotated[TokensOrAll, Flag("max-tokens")] = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -249,8 +250,8 @@ def answer_request(context: ContextOptions, sampling: SamplingOptions, timeouts:
 
     return InferRequest(
         prompt="",
-        in_ctx=context.in_ctx,
-        out_ctx=context.out_ctx,
+        context_length=context.context_length,
+        max_tokens=context.out_ctx,
         temperature=sampling.temperature,
         top_k=sampling.top_k,
         top_p=sampling.top_p,

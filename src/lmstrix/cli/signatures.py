@@ -55,8 +55,9 @@ class Parameter:
     range: NumberRange | None
     help: str
 
-    def convert(self, word: str) -> Any:
-        what = f"--{self.flag}" if not self.positional else self.flag.upper()
+    def convert(self, word: str, written: str | None = None) -> Any:
+        """The value. A refusal names the option as it was `written`, which may be its other name."""
+        what = written or (self.flag.upper() if self.positional else f"--{self.flag}")
         # Choices have no kind of their own: their words are the values.
         if self.choices:
             if word not in self.choices:

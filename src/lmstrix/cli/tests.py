@@ -19,7 +19,7 @@ def run(
     *,
     all_models: AllModels = False,
     threshold: Tokens | None = None,
-    ctx: Tokens | None = None,
+    context_length: Annotated[Tokens | None, Flag("ctx")] = None,
     precision: Precision = "balanced",
     fast: bool = False,
     force: bool = False,
@@ -41,7 +41,7 @@ def run(
         model: The model to test (its key, path, or an unambiguous beginning).
         all_models: Test every model whose limit is not known yet, smallest risk first.
         threshold: Never try more than this many tokens.
-        ctx: Test exactly this context length instead of searching.
+        context_length: Test exactly this context length instead of searching.
         precision: How near to the edge: safe, balanced, tight or exhaustive (more failing loads for a smaller gap).
         fast: Skip the recall questions; a filled context that answers anything passes.
         force: Try sizes at or above one that failed before; with --all, test again what has a result.
@@ -64,7 +64,7 @@ def run(
         raise UsageError("test needs a MODEL or --all (lmstrix list shows the models)")
     options = ContextTestRequest(
         threshold=threshold,
-        context_length=ctx,
+        context_length=context_length,
         precision=precision,
         fast=fast,
         force=force,

@@ -146,7 +146,9 @@ def _take_option(words: list[str], known: Sequence[Parameter], found: dict[str, 
         if not rest or (_looks_like_option(rest[0]) and _is_known(rest[0], known)):
             raise UsageError(f"--{parameter.flag} needs a value ({parameter.kind.shown})")
         value, *rest = rest
-    converted = parameter.convert(value)
+    # The option as it was written, where that is its other name; a positional one given as --name has its own words.
+    written = None if parameter.positional or key == parameter.flag else f"--{key}"
+    converted = parameter.convert(value, written)
     if parameter.many:
         found[parameter.name] = [*found.get(parameter.name, []), converted]
     elif parameter.name in found:
@@ -159,7 +161,7 @@ def _take_option(words: list[str], known: Sequence[Parameter], found: dict[str, 
 def _is_known(word: str, known: Sequence[Parameter]) -> bool:
     name = word.lstrip("-").partition("=")[0].replace("_", "-")
     name = SHORT_FLAGS.get(name, name) if not word.startswith("--") else name
-    return any(name in (p.flag, f"no-{p.flag}") for p in known)
+    return any(name in (p.flag, p.name.replace("_", "-"), f"no-{p.flag}") for p in known)
 
 
 def _switch_value(parameter: Parameter, word: str) -> bool:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from lmstrix.ground.errors import TimeLimitError
 from lmstrix.ground.units import format_seconds
+from lmstrix.ground.wording import parameter
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -58,8 +59,8 @@ class Deadline:
         earlier = self.earlier(but=doing)
         return TimeLimitError(
             f"the time limit of {limit_s:g} s passed after {format_seconds(took_s)} of {doing}"
-            f"{f' ({earlier})' if earlier else ''}; allow more time (--timeout, timeout_s), or look whether the server "
-            "is busy or hangs",
+            f"{f' ({earlier})' if earlier else ''}; allow more time ({parameter('timeout_s')}), or look whether the "
+            "server is busy or hangs",
             step=doing,
             limit_s=limit_s,
         )

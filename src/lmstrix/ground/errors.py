@@ -18,6 +18,7 @@ LMStrixError
 │   ├── EngineCrashedError        the engine process ended while predicting
 │   ├── StreamStalledError        a deadline passed: first token, between tokens, silence or total
 │   ├── EmptyAnswerError          the server reported success and sent nothing
+│   ├── InvalidAnswerError        the answer is not of the shape that was asked for
 │   └── ModelUnloadedError        the model was unloaded meanwhile
 ├── ChatTemplateError             the model's own chat template fails, when it loads or when it is asked
 ├── RegistryError                 lmstrix.json cannot be read or written
@@ -33,6 +34,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from lmstrix.ground.types import GenerationResult
 
 
 class LMStrixError(Exception):
@@ -206,6 +209,18 @@ class StreamStalledError(GenerationError):
 
 class EmptyAnswerError(GenerationError):
     """The server reported success and sent nothing."""
+
+
+class InvalidAnswerError(GenerationError):
+    """The answer is not of the shape that was asked for; `text` is the answer.
+
+    `result` is all of it, with its token counts and times, where a model was asked here.
+    """
+
+    def __init__(self, message: str, *, text: str) -> None:
+        super().__init__(message)
+        self.text = text
+        self.result: GenerationResult | None = None
 
 
 class ModelUnloadedError(GenerationError):

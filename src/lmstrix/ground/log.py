@@ -11,6 +11,7 @@ import contextlib
 from typing import TYPE_CHECKING, Final
 
 from lmstrix.ground.errors import UsageError
+from lmstrix.ground.wording import parameter
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -41,7 +42,7 @@ def to_file(path: Path, level: Level, *, threaded: bool = False) -> None:
         target = FileTarget(path)
     except OSError as exc:
         raise UsageError(
-            f"cannot write the log file {path} ({exc.strerror or exc}): name another one with --log-file"
+            f"cannot write the log file {path} ({exc.strerror or exc}): name another one with {parameter('log_file')}"
         ) from exc
     _add(target, level, threaded=threaded)
 

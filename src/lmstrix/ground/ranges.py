@@ -1,7 +1,8 @@
 """Which numbers may be asked for, each range once: the command line, the settings and the Python API go by the same.
 
 A range belongs to a field's name, because one name means one thing in every record: `check_numbers` walks a record and
-refuses what no server could honour, or what two servers would take for two things.
+refuses what no server could honour, or what two servers would take for two things. A record that takes more than the
+name says, a share beside the tokens, brings the range with its field: `field(default=None, metadata=in_range(…))`.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
     from _typeshed import DataclassInstance
 
+_RANGE = "range"
 _INT32_MAX = 2**31 - 1  # what llama.cpp counts tokens with
 
 
@@ -58,6 +60,9 @@ FROM_0_TO_1 = NumberRange(least=0, most=1)
 COUNT = NumberRange(least=1, most=_INT32_MAX, whole=True)
 COUNT_OR_NONE = NumberRange(least=0, most=_INT32_MAX, whole=True)
 TOKENS = COUNT
+CONTEXT_OR_SHARE = NumberRange(least=0, most=_INT32_MAX, whole=True, or_share=True)
+"""0 stands for the context that the server would choose."""
+TOKENS_OR_SHARE = NumberRange(least=1, most=_INT32_MAX, whole=True, or_share=True)
 BYTES = NumberRange(least=1, most=2**60, whole=True)
 DURATION = NumberRange(least=0, most=10 * 365 * 86_400, above=True)
 """Ten years: beyond, clocks and servers' milliseconds overflow. A limit of no time at all would refuse everything."""
@@ -81,8 +86,6 @@ RANGES: Mapping[str, NumberRange] = {
     "min_p": FROM_0_TO_1,
     "repeat_penalty": PENALTY,
     "seed": SEED,
-    "in_ctx": NumberRange(least=0, most=_INT32_MAX, whole=True, or_share=True),
-    "out_ctx": NumberRange(least=1, most=_INT32_MAX, whole=True, or_share=True),
     "max_tokens": TOKENS,
     "max_rounds": COUNT,
     "parallel": SLOTS,
@@ -128,9 +131,17 @@ RANGES: Mapping[str, NumberRange] = {
 }
 
 
-def check_number(name: str, value: object) -> None:
-    """Raise UsageError unless the value may stand in a field of this name; None and unknown names may hold anything."""
-    allowed = RANGES.get(name)
+def in_range(allowed: NumberRange) -> Mapping[str, NumberRange]:
+    """The metadata of a field whose range is not that of its name."""
+    return {_RANGE: allowed}
+
+
+def check_number(name: str, value: object, allowed: NumberRange | None = None) -> None:
+    """Raise UsageError unless the value is in the range, by default that of its name.
+
+    None and names without a range may hold anything.
+    """
+    allowed = allowed or RANGES.get(name)
     if allowed is None or value is None:
         return
     for each in value if isinstance(value, tuple | list) else (value,):
@@ -144,4 +155,4 @@ def check_numbers(record: DataclassInstance) -> None:
         if dataclasses.is_dataclass(value) and not isinstance(value, type):
             check_numbers(value)
         else:
-            check_number(field.name, value)
+            check_number(field.name, value, field.metadata.get(_RANGE))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from lmstrix.ground.documents import DocumentError, parse_json, parse_toml
 from lmstrix.ground.errors import PromptError, UsageError
+from lmstrix.ground.wording import parameter
 from lmstrix.loaders.contexts import load_text
 
 if TYPE_CHECKING:
@@ -97,14 +98,16 @@ def parse_dict(text: str) -> dict[str, str]:
         match = _DICT_ENTRY.match(text, position)
         if not match:
             rest = text[position : position + 40].strip()
-            raise UsageError(f"--dict: {rest!r} is no name=value; write a=1,b='x, y' (quotes keep commas)")
+            raise UsageError(
+                f"{parameter('variables')}: {rest!r} is no name=value; write a=1,b='x, y' (quotes keep commas)"
+            )
         key, quoted = match["key"], match["double"] if match["double"] is not None else match["single"]
         if key in values:
-            raise UsageError(f"--dict: {key!r} is given twice")
+            raise UsageError(f"{parameter('variables')}: {key!r} is given twice")
         values[key] = match["bare"].strip() if quoted is None else re.sub(r"\\([\\\"'])", r"\1", quoted)
         position = match.end()
     if not values:
-        raise UsageError("--dict is empty; write a=1,b='x, y'")
+        raise UsageError(f"{parameter('variables')} is empty; write a=1,b='x, y'")
     return values
 
 
@@ -114,13 +117,15 @@ def parse_variable(text: str) -> tuple[str, Value]:
     typed = name.endswith(":")
     name = name.removesuffix(":").strip()
     if not equals or not name:
-        raise UsageError(f"--var: {text[:40]!r} is no NAME=VALUE, such as --var topic='the sea'")
+        raise UsageError(f"{parameter('var')}: {text[:40]!r} is no NAME=VALUE, such as topic='the sea'")
     if not typed:
         return name, value
     try:
         return name, parse_json(value)  # type: ignore[return-value]  # what JSON can say
     except DocumentError as exc:
-        raise UsageError(f"--var: {value[:40]!r} after {name}:= {exc}; a text is written {name}=TEXT") from exc
+        raise UsageError(
+            f"{parameter('var')}: {value[:40]!r} after {name}:= {exc}; a text is written {name}=TEXT"
+        ) from exc
 
 
 def load_variables(path: Path | str) -> dict[str, Value]:

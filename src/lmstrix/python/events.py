@@ -5,14 +5,23 @@ from __future__ import annotations
 from contextlib import aclosing
 from typing import TYPE_CHECKING
 
-from lmstrix.core.answers.streaming import result_of
-from lmstrix.ground.types import TextDelta
+from lmstrix.ground.types import Finished, TextDelta
 from lmstrix.python.results import InferenceResult
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
-    from lmstrix.ground.types import StreamEvent
+    from lmstrix.core.answers.answer_schema import AnswerSchema
+    from lmstrix.ground.types import GenerationResult, StreamEvent
+
+
+async def checked(answer: AsyncGenerator[StreamEvent], schema: AnswerSchema) -> AsyncGenerator[StreamEvent]:
+    """All events, the result too; then InvalidAnswerError where the answer is not of this shape."""
+    async with aclosing(answer) as events:
+        async for event in events:
+            yield event
+            if isinstance(event, Finished):
+                schema.check(event.result)
 
 
 async def texts_of(answer: AsyncGenerator[StreamEvent]) -> AsyncGenerator[str]:
@@ -22,6 +31,17 @@ async def texts_of(answer: AsyncGenerator[StreamEvent]) -> AsyncGenerator[str]:
             # A structural piece is the tag around reasoning, which is no text of the answer either.
             if isinstance(event, TextDelta) and not event.reasoning and not event.structural:
                 yield event.text
+
+
+async def result_of(answer: AsyncGenerator[StreamEvent]) -> GenerationResult:
+    """The result of an answer whose events are read to their end, where its shape is checked."""
+    result: GenerationResult | None = None
+    async with aclosing(answer) as events:
+        async for event in events:
+            if isinstance(event, Finished):
+                result = event.result
+    assert result is not None, "a stream ends with Finished, or raises"
+    return result
 
 
 async def answer_of(answer: AsyncGenerator[StreamEvent]) -> InferenceResult:

@@ -27,31 +27,32 @@ class SamplingKeywords(TypedDict, total=False):
     repeat_penalty: float | None
     seed: int | None
     stop: str | Sequence[str] | None  # one text or several; the record holds a tuple
-    json_schema: Mapping[str, Any] | None
+    json_schema: Mapping[str, Any] | type[Any] | None  # a JSON schema, or a class that pydantic can describe
 
 
 class ChatKeywords(SamplingKeywords, total=False):
     """Fields of InferRequest that hold for every turn of a chat, every question of a batch.
 
-    `in_ctx` and `out_ctx`: tokens, or a float as share of the context. Times in seconds; `ttl_s` 0 unloads at once.
+    `context_length` and `max_tokens`: tokens, or a float as share of the context. Times in seconds; `timeout_s` is for
+    the whole answer, loading included; `ttl_s` 0 unloads at once.
     """
 
-    in_ctx: int | float | None
-    out_ctx: int | float | None
-    images: tuple[str, ...]
+    context_length: int | float | None
+    max_tokens: int | float | None
+    images: Sequence[str | Path]
     cache: bool
     reload: bool
     raw: bool
     ttl_s: float | None
     first_token_s: float | None
     between_tokens_s: float | None
-    total_s: float | None
+    timeout_s: float | None
 
 
 class AnswerKeywords(ChatKeywords, total=False):
     """Fields of InferRequest. `messages` is a whole chat in place of the prompt."""
 
-    messages: tuple[Message, ...]
+    messages: Sequence[Message]
     system_prompt: str | None
 
 
@@ -113,8 +114,8 @@ class BenchKeywords(TypedDict, total=False):
     """Fields of BenchRequest. `tiers` are context lengths in tokens."""
 
     runs: int
-    tiers: tuple[int, ...]
-    concurrency: tuple[int, ...]
+    tiers: int | Sequence[int]
+    concurrency: int | Sequence[int]
     task: BenchTask
     prompt: str | None
     max_tokens: int

@@ -30,7 +30,7 @@ _COUNTED_BY = {
     "bytes": "four bytes a token",
 }
 _TRUNCATED_BY = {
-    "max tokens": "cut off by --out-ctx",
+    "max tokens": "cut off by --max-tokens",
     "context full": "cut off by a full context",
     "server limit": "cut off by the server",
     "stopped": "stopped on the server",
@@ -183,7 +183,7 @@ def show_truncation(console: Console, result: GenerationResult) -> None:
     size = "" if result.context_length is None else f" of {result.context_length:,} tokens"
     match result.truncated_by:
         case "max tokens":
-            console.note(f"the answer is cut off at {at} tokens, the most that --out-ctx allows")
+            console.note(f"the answer is cut off at {at} tokens, the most that --max-tokens allows")
         case "context full":
             console.note(f"the answer is cut off: the context{size} is full (--in-ctx loads a larger one)")
         case "server limit":
@@ -290,7 +290,7 @@ def show_advice(console: Console, advice: Advice, *, top: int) -> None:
             f"{item.score:.2f}",
             format_bytes(item.candidate.memory_bytes),
             # The tilde says that the speed is computed from sizes, and was never seen.
-            f"{'' if item.speed_measured else '~'}{item.tokens_per_second:.0f}",
+            f"{'' if item.speed_measured else '~'}{item.decode_tokens_per_second:.0f}",
             ", ".join(item.reasons),
         )
         for item in advice.ranked[:top]
@@ -309,8 +309,8 @@ def _advice_json(item: Recommendation) -> dict[str, Any]:
         "score": round(item.score, 4),
         "memory_bytes": candidate.memory_bytes,
         "tested_context_length": candidate.tested_context_length,
-        "max_context_length": candidate.declared_context_length,
-        "tokens_per_second": item.tokens_per_second,
+        "max_context_length": candidate.max_context_length,
+        "decode_tokens_per_second": item.decode_tokens_per_second,
         "speed_measured": item.speed_measured,
         "reasons": item.reasons,
     }

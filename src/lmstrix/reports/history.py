@@ -49,7 +49,7 @@ def _row(event: HistoryEvent) -> tuple[str, ...]:
         _WORDS[event.kind],
         format_tokens(event.tokens),
         format_bytes(event.predicted_bytes) if event.predicted_bytes is not None else "-",
-        format_seconds(event.seconds),
+        format_seconds(event.elapsed_s),
         event.outcome,
         event.detail if event.detail != event.outcome else "",
         event.configuration,

@@ -188,7 +188,7 @@ def _tested_json(model: ModelTest) -> dict[str, Any]:
         "loads": model.outcome.loads,
         "failing_loads": model.outcome.failing_loads,
         "failing_prefills": model.outcome.failing_prefills,
-        "seconds": round(model.outcome.seconds, 3),
+        "elapsed_s": round(model.outcome.elapsed_s, 3),
         "ttft_s": result.ttft_s,
         "prefill_tokens_per_second": result.prefill_tokens_per_second,
         "decode_tokens_per_second": result.decode_tokens_per_second,
@@ -212,7 +212,7 @@ def _row(model: ModelTest) -> tuple[str, ...]:
         recalled_text(result),
         format_tokens(result.tested_context_length),
         tries,
-        format_seconds(outcome.seconds),
+        format_seconds(outcome.elapsed_s),
         ended_cell(result),
         result.outcome,
     )

@@ -20,6 +20,7 @@ from lmstrix.ground.deadline import without_limit
 from lmstrix.ground.errors import LMStrixError, UsageError
 from lmstrix.ground.tasks import CLEAN_UP_S, to_its_end, within
 from lmstrix.ground.types import Deadlines, Finished, GenerationRequest, TextDelta
+from lmstrix.ground.wording import call, parameter
 from lmstrix.loaders.images import check_image_file
 from lmstrix.service.finding import chosen_model
 from lmstrix.service.workspace import new_run_id
@@ -55,7 +56,7 @@ async def answer(
 
     `deadline` is that of the call this is a part of; without one its time begins now.
     """
-    planned = await _planned(workspace, asked, deadline or workspace.deadline(asked.total_s))
+    planned = await _planned(workspace, asked, deadline or workspace.deadline(asked.timeout_s))
     if declared := planned.record.max_context_length:
         refuse_by_size(planned.request, context_length=declared)
     # Before connecting: an answer that is kept needs no server.
@@ -103,22 +104,24 @@ def plan_answer(
     if record.kind == "embedding":
         raise UsageError(f"{record.model_key} is an embedding model and answers no prompts; choose an llm")
     if asked.cache and asked.tools:
-        raise UsageError("an answer that calls tools is not kept; leave out --cache or --tools")
+        raise UsageError(
+            f"an answer that calls tools is not kept; leave out {parameter('cache')} or {parameter('tools')}"
+        )
     if asked.raw and asked.tools:
-        raise UsageError("a raw prompt cannot call tools; leave out --raw or --tools")
+        raise UsageError(f"a raw prompt cannot call tools; leave out {parameter('raw')} or {parameter('tools')}")
     check_images(asked, record)
     return PlannedAnswer(
         record=record,
         request=generation_request(asked),
         options=InferenceOptions(
-            in_ctx=asked.in_ctx,
-            out_ctx=asked.out_ctx,
+            context_length=asked.context_length,
+            max_tokens=asked.max_tokens,
             reload=asked.reload,
             ttl_s=asked.ttl_s,
             deadlines=Deadlines(
                 first_token_s=asked.first_token_s,
                 between_tokens_s=asked.between_tokens_s or Deadlines().between_tokens_s,
-                total_s=asked.total_s or settings.timeout_s,
+                total_s=asked.timeout_s or settings.timeout_s,
             ),
         ),
         deadline=deadline or without_limit(),
@@ -152,7 +155,7 @@ def announce(workspace: Workspace, record: ModelRecord) -> Callable[[ContextChoi
         key = record.model_key
         size = "the server's default context" if choice.context_length is None else f"{choice.context_length:,} tokens"
         no_limit = choice.source in ("untested", "tested so far")
-        hint = f"; lmstrix test {key} finds its limit" if no_limit else ""
+        hint = f"; {call('test_model', key)} finds its limit" if no_limit else ""
         workspace.notify(f"loading {key} at {size} ({choice.source}{hint})")
 
     return loading
@@ -160,7 +163,7 @@ def announce(workspace: Workspace, record: ModelRecord) -> Callable[[ContextChoi
 
 async def _planned(workspace: Workspace, asked: InferRequest, deadline: Deadline) -> PlannedAnswer:
     if not asked.messages and not asked.prompt.strip():
-        raise UsageError("the prompt is empty; write a question (or - to read it from stdin)")
+        raise UsageError("the prompt is empty; write a question")
     async with deadline.step("reading the registry"):
         record = await chosen_model(workspace, asked.model)
     return plan_answer(workspace.settings, asked, record, deadline=deadline)
@@ -183,9 +186,11 @@ def check_images(asked: InferRequest, record: ModelRecord | None) -> None:
     if not images:
         return
     if record is not None and not record.vision:
-        raise UsageError(f"{record.model_key} takes no images; choose a model with vision, or ask without --image")
+        raise UsageError(
+            f"{record.model_key} takes no images; choose a model with vision, or ask without {parameter('images')}"
+        )
     if asked.raw:
-        raise UsageError("a raw prompt takes no images; leave out --raw")
+        raise UsageError(f"a raw prompt takes no images; leave out {parameter('raw')}")
     for path in images:
         check_image_file(path)
 
@@ -210,5 +215,5 @@ def _cache(workspace: Workspace, planned: PlannedAnswer) -> tuple[ResponseCache,
     record = planned.record
     # The path alone is not enough: it may hold another file by now.
     model = f"{record.path} {record.content_hash or record.mtime_ns}"
-    key = request_key(planned.request, model=model, limit=planned.options.out_ctx)
+    key = request_key(planned.request, model=model, limit=planned.options.max_tokens)
     return ResponseCache(workspace.paths.home / "cache" / "answers"), key

@@ -13,6 +13,7 @@ from lmstrix.core.answers.batch import BatchInput, BatchItem, BatchPrompt, Compo
 from lmstrix.core.answers.batch_names import input_name
 from lmstrix.core.prompts.rendering import render
 from lmstrix.ground.errors import LMStrixError, PromptError, UsageError
+from lmstrix.ground.wording import call, parameter
 from lmstrix.loaders.contexts import load_text
 from lmstrix.loaders.prompts import parse_reference
 from lmstrix.service.prompting import PARAGRAPH, open_library
@@ -20,6 +21,7 @@ from lmstrix.service.prompting import PARAGRAPH, open_library
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
+    from lmstrix.core.answers.answer_schema import AnswerSchema
     from lmstrix.core.answers.request import InferRequest
     from lmstrix.core.prompts.library import PromptLibrary
     from lmstrix.core.registry.records import ModelRecord
@@ -34,7 +36,8 @@ class BatchRequest:
     """What a batch is told. `request` has the sampling and limits of every question; its prompt is not used.
 
     `prompts` are prompt files (with :NAME,NAME for some of their prompts) or text files, or texts by name. `inputs` are
-    files, folders or patterns, or texts by name. `models` are names, or "all".
+    files, folders or patterns, or texts by name. `models` are names, or "all". An answer that is not of the `schema`
+    fails.
     """
 
     prompts: Sequence[str] | Mapping[str, str]
@@ -45,15 +48,16 @@ class BatchRequest:
     variables: Mapping[str, Value] = field(default_factory=dict)
     parallel: int = 1
     skip_existing: bool = True
+    schema: AnswerSchema | None = None
 
 
 def plan_batch(registry: ModelRegistry, asked: BatchRequest) -> list[tuple[ModelRecord, list[BatchItem]]]:
     """What would be asked of which model, the smallest first. Raises whatever is wrong before anything runs."""
     if asked.parallel < 1:
-        raise UsageError("--parallel: at least 1 request at a time")
+        raise UsageError(f"{parameter('parallel')}: at least 1 request at a time")
     prompts = list(_prompts(asked))
     if not prompts:
-        raise UsageError("there are no prompts; --prompts names files of them")
+        raise UsageError(f"there are no prompts; {parameter('prompts')} names files of them")
     records = _models(registry, asked.models)
     planned = plan_items([record.model_key for record in records], prompts, list(_inputs(asked.inputs)))
     return [(record, planned[record.model_key]) for record in records]
@@ -72,7 +76,7 @@ def _models(registry: ModelRegistry, words: Sequence[str]) -> list[ModelRecord]:
     """The named models, smallest first."""
     names = [name.strip() for word in words for name in word.split(",") if name.strip()]
     if not names:
-        raise UsageError("which models? --models NAME,NAME or --models all")
+        raise UsageError(f"which models? name some in {parameter('models')}, or give {parameter('models', ALL_MODELS)}")
     if names == [ALL_MODELS]:
         chosen = [
             record
@@ -87,7 +91,7 @@ def _models(registry: ModelRegistry, words: Sequence[str]) -> list[ModelRecord]:
     # Two names may mean the same model.
     unique = {record.path: record for record in chosen}
     if not unique:
-        raise UsageError("there are no models yet; lmstrix scan finds them")
+        raise UsageError(f"there are no models yet; {call('scan')} finds them")
     return sorted(unique.values(), key=lambda record: (record.size_bytes or 0, record.model_key))
 
 
@@ -169,9 +173,9 @@ def _files(word: str) -> Iterable[Path]:
         else:
             return [path]
     except OSError as exc:
-        raise UsageError(f"--inputs: {word} cannot be read: {exc.strerror or exc}") from exc
+        raise UsageError(f"{parameter('inputs')}: {word} cannot be read: {exc.strerror or exc}") from exc
     if not found:
-        raise UsageError(f"--inputs: there are no files in {word}")
+        raise UsageError(f"{parameter('inputs')}: there are no files in {word}")
     return sorted(found)
 
 

@@ -22,6 +22,7 @@ from lmstrix.ground.context_lengths import UNKNOWN_DECLARED_TOKENS
 from lmstrix.ground.errors import (
     BackendTimeoutError,
     BackendUnavailableError,
+    InvalidAnswerError,
     LMStrixError,
     ModelUnloadedError,
     TimeLimitError,
@@ -46,6 +47,7 @@ T = TypeVar("T")
 # The estimate takes three bytes for a token. A text of twice as many tokens as the model has context would need six
 # bytes for each to fit, which no text has.
 _HOPELESS_RATIO = 2
+REJECTED = ".rejected"  # after the name of an answer's file: what is not of the shape that was asked for
 _TIMEOUTS_IN_A_ROW = 3  # one slow question fails alone; a server that hangs fails them all
 
 
@@ -131,7 +133,7 @@ class _BatchRun:
     async def _manager(self) -> InferenceManager:
         # With the first question: a batch that is answered already needs no server.
         if self._opened is None:
-            connection = await self._workspace.connect(self._workspace.deadline(self._asked.request.total_s))
+            connection = await self._workspace.connect(self._workspace.deadline(self._asked.request.timeout_s))
             self._opened = InferenceManager(connection.backend, loads=connection.loads)
         return self._opened
 
@@ -150,7 +152,7 @@ class _BatchRun:
         # As many slots as requests: with fewer, the server would queue what is meant to run side by side.
         load = LoadConfig(context_length=None, parallel_slots=self._asked.parallel)
         planned = replace(planned, options=replace(planned.options, load=load))
-        known_by = request_hash(planned.request, model_key=record.model_key, limit=asked.out_ctx)
+        known_by = request_hash(planned.request, model_key=record.model_key, limit=asked.max_tokens)
         if self._asked.skip_existing and self._answers.has(item.file, known_by):
             self._ended(BatchOutcome(item=item, outcome="skipped"))
             return None
@@ -243,14 +245,26 @@ class _BatchRun:
             stop_reason=stats.stop_reason,
             truncated_by=result.truncated_by,
         )
+        self._answered += 1
+        try:
+            if self._asked.schema is not None:
+                self._asked.schema.check(result)
+        except InvalidAnswerError as exc:
+            await to_its_end(asyncio.to_thread(self._keep_rejected, question, result))
+            self._failed(question.item, exc)
+            return
         # To its end: an answer that is there is kept, also when the batch is being stopped.
         await to_its_end(asyncio.to_thread(self._keep, question, result, outcome))
-        self._answered += 1
         self._ended(outcome)
 
     def _keep(self, question: _Question, result: GenerationResult, outcome: BatchOutcome) -> None:
         self._answers.write(question.item.file, result.text)
         self._record(outcome, request_hash=question.request_hash)
+        self._workspace.call_log.answered(question.planned, result)
+
+    def _keep_rejected(self, question: _Question, result: GenerationResult) -> None:
+        # Under another name: the answer's own would count as answered when the batch goes on.
+        self._answers.write(question.item.file + REJECTED, result.text)
         self._workspace.call_log.answered(question.planned, result)
 
     def _failed(self, item: BatchItem, failure: LMStrixError) -> None:

@@ -18,6 +18,7 @@ from lmstrix.core.benchmark.saved import load_report
 from lmstrix.core.benchmark.traffic_records import TRAFFIC_SCHEMA, TrafficReport
 from lmstrix.ground.errors import LMStrixError, UsageError
 from lmstrix.ground.files import make_private_folder
+from lmstrix.ground.wording import call
 from lmstrix.reports.bench.files import REPORT_FILE, write_report
 
 if TYPE_CHECKING:
@@ -61,14 +62,14 @@ def find_report(workspace: Workspace, name: str) -> BenchReport:
     opened = workspace.history()
     if opened is None:
         raise UsageError(
-            f"{name!r} is no report: no such folder, and there is no history yet (lmstrix bench makes one)"
+            f"{name!r} is no report: no such folder, and there is no history yet ({call('bench')} makes one)"
         )
     with opened as history:
         sessions = list(dict.fromkeys(run.session for run in history.benches.runs()))
         found = sessions[:1] if name == LAST else [session for session in sessions if session.startswith(name)]
         if len(found) != 1:
             what = "is no folder or session of a benchmark" if not found else "is the beginning of several sessions"
-            raise UsageError(f"{name!r} {what}; lmstrix bench history lists them")
+            raise UsageError(f"{name!r} {what}; {call('benches.history')} lists them")
         return load_report(history.benches, found[0])
 
 
@@ -92,7 +93,7 @@ def _read(path: Path) -> BenchReport:
     except (ValueError, RecursionError) as exc:  # a report may come from anybody, nested to any depth
         raise LMStrixError(f"{path} is no report of lmstrix bench: {str(exc).splitlines()[0]}") from exc
     if not report.cells:
-        raise LMStrixError(f"{path} is a report without any cell; measure again with lmstrix bench")
+        raise LMStrixError(f"{path} is a report without any cell; measure again with {call('bench')}")
     return report
 
 

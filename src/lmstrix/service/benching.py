@@ -17,6 +17,7 @@ from lmstrix.ground.addresses import host_of, is_local
 from lmstrix.ground.errors import GgufError, ModelNotFoundError, UsageError
 from lmstrix.ground.model_names import parse_shard
 from lmstrix.ground.ranges import check_numbers
+from lmstrix.ground.wording import call
 from lmstrix.loaders.gguf import read_header
 from lmstrix.reports.bench.files import write_report
 from lmstrix.reports.bench.power_csv import write_power
@@ -190,7 +191,7 @@ async def find_server(
     else:
         records = [r for r in registry if r.kind != "embedding" and not r.is_missing]
         if not records:
-            raise ModelNotFoundError("there are no models to measure; `lmstrix scan` finds them", model_key="")
+            raise ModelNotFoundError(f"there are no models to measure; {call('scan')} finds them", model_key="")
     connection = await workspace.connect()
     # Another machine's files cannot be looked at: what depends on them stays unknown.
     models_dir = workspace.models_dir if is_local(connection.server.address) else None

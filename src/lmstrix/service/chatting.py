@@ -65,7 +65,7 @@ def _describe(workspace: Workspace, request: InferRequest, model: str | None) ->
         return None
     known = record.best_result
     choice = choose_context(
-        request.in_ctx,
+        request.context_length,
         declared=record.max_context_length or UNKNOWN_DECLARED_TOKENS,
         tested=record.tested_context_length,
         tested_is_limit=known is None or known.is_limit,

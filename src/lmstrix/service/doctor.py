@@ -15,6 +15,7 @@ from lmstrix.core.health import Check, DoctorReport
 from lmstrix.ground.errors import BackendUnavailableError, LMStrixError
 from lmstrix.ground.text import one_line
 from lmstrix.ground.units import counted, format_bytes
+from lmstrix.ground.wording import parameter
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,7 +28,6 @@ _LIMITS: dict[MemoryLimit, str] = {
     "host": "what its machine has free",
     "control group": "the limit of its control group",
     "address space": "its limit of the address space",
-    "memory limit": "its own --memory-limit",
     "graphics card": "what the graphics cards have free",
 }
 
@@ -156,7 +156,7 @@ def _lmstudio(workspace: Workspace) -> Check:
 def _models(workspace: Workspace) -> Check:
     directory = Path(workspace.settings.models_dir or workspace.paths.models_dir)
     if not directory.is_dir():
-        remedy = "download a model in LM Studio, or name a folder with --models-dir or LMSTRIX_MODELS_DIR"
+        remedy = f"download a model in LM Studio, or name a folder with {parameter('models_dir')} or LMSTRIX_MODELS_DIR"
         return Check(name="models", state="note", found=f"{directory} does not exist", remedy=remedy)
     count = sum(1 for _ in directory.rglob("*.gguf"))
     return Check(name="models", state="ok", found=f"{directory} ({counted(count, 'GGUF file')})")
@@ -180,7 +180,8 @@ async def _server(workspace: Workspace) -> Check:
             told = await connection.backend.memory()
         found = f"{connection.name}, {counted(len(loaded), 'model')} loaded"
         if told is not None:
-            found += f"; one more may take {format_bytes(told.available_bytes)} ({_LIMITS[told.limited_by]})"
+            limit = _LIMITS.get(told.limited_by, f"its own {parameter('memory_limit')}")
+            found += f"; one more may take {format_bytes(told.available_bytes)} ({limit})"
         return Check(name="server", state="ok", found=found)
     except LMStrixError as exc:
         return _failed("server", exc)

@@ -15,6 +15,7 @@ from lmstrix.core.answers.tokens import PromptLine, TokenCount, estimate_tokens,
 from lmstrix.ground.context_lengths import UNKNOWN_DECLARED_TOKENS
 from lmstrix.ground.errors import BackendUnavailableError, ContextOverflowError, HistoryError, LMStrixError, UsageError
 from lmstrix.ground.text import one_line
+from lmstrix.ground.wording import parameter
 from lmstrix.service.answering import check_images, generation_request
 from lmstrix.service.finding import chosen_model
 
@@ -49,10 +50,10 @@ async def dry_run(workspace: Workspace, asked: InferRequest) -> DryRun:
         count = estimate_tokens(_text(request), line=_learnt(workspace, record))
     context_length = fits = None
     if record is not None:
-        wanted = asked.out_ctx if isinstance(asked.out_ctx, int) else 1
+        wanted = asked.max_tokens if isinstance(asked.max_tokens, int) else 1
         known = record.best_result
         context_length = choose_context(
-            asked.in_ctx,
+            asked.context_length,
             declared=record.max_context_length or UNKNOWN_DECLARED_TOKENS,
             tested=record.tested_context_length,
             tested_is_limit=known is None or known.is_limit,
@@ -79,7 +80,7 @@ async def _record(workspace: Workspace, model: str | None) -> tuple[ModelRecord 
     except BackendUnavailableError:
         return None, "no model is known, and no server answers"
     except UsageError:
-        return None, "no model is named (-m MODEL)"
+        return None, f"no model is named ({parameter('model')})"
     except LMStrixError:
         if model is not None:
             raise

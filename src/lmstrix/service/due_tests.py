@@ -12,6 +12,7 @@ from lmstrix.ground.context_lengths import ALIGNMENT_TOKENS, UNKNOWN_DECLARED_TO
 from lmstrix.ground.errors import UsageError
 from lmstrix.ground.ranges import check_numbers
 from lmstrix.ground.types import DEFAULT_LOAD, LoadConfig
+from lmstrix.ground.wording import call, parameter
 from lmstrix.loaders.gguf import read_header
 from lmstrix.service import continuing
 
@@ -24,7 +25,10 @@ if TYPE_CHECKING:
     from lmstrix.ground.choices import EndedBy, Precision, TestOrder
     from lmstrix.service.workspace import Workspace
 
-TESTED_ALREADY = "tested already (--force tests again)"
+
+def tested_already() -> str:
+    """Why a model is passed over that has a result."""
+    return f"tested already ({parameter('force', True)} tests again)"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,13 +54,16 @@ class ContextTestRequest:
         # Below one step of a context nothing is measured: such a result would only stand in the way of a true one.
         if self.threshold is not None and self.threshold < ALIGNMENT_TOKENS:
             raise UsageError(
-                f"--threshold {self.threshold:,} leaves no context to test; give {ALIGNMENT_TOKENS} tokens or more"
+                f"{parameter('threshold')} {self.threshold:,} leaves no context to test; "
+                f"give {ALIGNMENT_TOKENS} tokens or more"
             )
 
     def check_for(self, model: str | None) -> None:
         """Refuse what makes no sense for one model (None stands for all of them), before anything is looked for."""
         if model is not None and self.resume:
-            raise UsageError("--continue goes on with a test of all models: test --all --continue")
+            raise UsageError(
+                f"{parameter('resume')} goes on with a test of all models: {call('test_all', switches=['resume'])}"
+            )
 
 
 def named_model(registry: ModelRegistry, model: str | None) -> ModelRecord | None:
@@ -84,7 +91,7 @@ def due_models(
         elif left is not None:
             reason = None if record.path in left else "not left over by the interrupted run"
         elif not is_due(record, ceiling_of(record, options)[0], options):
-            reason = TESTED_ALREADY
+            reason = tested_already()
         if reason is None:
             chosen.append(record)
         else:
@@ -118,7 +125,8 @@ def ceiling_of(record: ModelRecord, options: ContextTestRequest) -> tuple[int, E
     if options.context_length is not None:
         if options.context_length > declared:
             raise UsageError(
-                f"{record.model_key} declares {declared:,} tokens; --ctx {options.context_length:,} is beyond that"
+                f"{record.model_key} declares {declared:,} tokens; "
+                f"{parameter('context_length')} {options.context_length:,} is beyond that"
             )
         return options.context_length, by if options.context_length == declared else "asked_length"
     if options.threshold is not None and options.threshold < declared:

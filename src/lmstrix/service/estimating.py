@@ -11,6 +11,7 @@ from lmstrix.core.memory.prediction import breakdown, kv_bytes_per_token, shape_
 from lmstrix.ground.context_lengths import UNKNOWN_DECLARED_TOKENS
 from lmstrix.ground.errors import LMStrixError, UsageError
 from lmstrix.ground.ranges import check_numbers
+from lmstrix.ground.wording import parameter
 from lmstrix.loaders.gguf import read_header
 from lmstrix.service.budgets import assumed_runtime, host_budget, server_budget
 from lmstrix.service.finding import known_models
@@ -27,7 +28,9 @@ async def estimate(workspace: Workspace, model: str, load: LoadConfig) -> Estima
     declared = record.max_context_length or UNKNOWN_DECLARED_TOKENS
     length = load.context_length or declared
     if length > declared:
-        raise UsageError(f"{record.model_key} declares {declared:,} tokens; --ctx {length:,} is beyond that")
+        raise UsageError(
+            f"{record.model_key} declares {declared:,} tokens; {parameter('context_length')} {length:,} is beyond that"
+        )
     shape = shape_of(workspace.models_dir / record.file, record, read_header)
     budget = host_budget(assumed_runtime(workspace.settings.server))
     server_name = server_estimate = None

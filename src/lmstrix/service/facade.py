@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from lmstrix.core.answers.chat import ChatSession
     from lmstrix.core.answers.inference import Prepared
     from lmstrix.core.answers.recommend import Advice, Wish
-    from lmstrix.core.answers.request import Embedded, InferRequest
+    from lmstrix.core.answers.request import DryRun, Embedded, InferRequest
     from lmstrix.core.benchmark.compare import BenchComparison
     from lmstrix.core.benchmark.events import BenchEvent
     from lmstrix.core.benchmark.records import BenchReport
@@ -164,6 +164,12 @@ class LMStrixService(Workspace):
             transcript=transcript,
         )
         return answer(self, request, watch)
+
+    async def dry_run(self, request: InferRequest) -> DryRun:
+        """What would be sent, and its tokens; nothing is loaded."""
+        from lmstrix.service.dry_run import dry_run
+
+        return await dry_run(self, request)
 
     def infer(self, words: InferWords) -> Inferring:
         """One `infer` of the command line, from its words to what is kept of it."""

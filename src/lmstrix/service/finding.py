@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from lmstrix.ground.errors import UsageError
+from lmstrix.ground.wording import call, parameter
 
 if TYPE_CHECKING:
     from lmstrix.core.registry.records import ModelRecord
@@ -41,7 +42,7 @@ async def chosen_model(workspace: Workspace, named: str | None) -> ModelRecord:
         return registry.find(name)
     only = only_model(registry)
     if only is None:
-        raise UsageError("which model? give -m MODEL (lmstrix list shows them)")
+        raise UsageError(f"which model? give {parameter('model')} ({call('list_models')} shows them)")
     return only
 
 

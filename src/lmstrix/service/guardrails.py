@@ -16,6 +16,7 @@ from lmstrix.core.context.verdict import Outcome
 from lmstrix.core.registry.results import ContextResult
 from lmstrix.ground.context_lengths import ALIGNMENT_TOKENS
 from lmstrix.ground.errors import LMStrixError
+from lmstrix.ground.wording import parameter
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 _REMEDIES: Mapping[str, str] = {
     "lmstudio": "lift it in LM Studio's settings under Hardware, Model loading guardrails",
-    "embedded": "start the engine with a larger --memory-limit, or free some memory",
+    "embedded": "start the engine with a larger memory limit, or free some memory",
 }
 
 
@@ -58,7 +59,7 @@ def explain(guardrail: Guardrail, engine: str) -> str:
         without = f", without it about {predicted:,} would fit"
     return (
         f"the server's guardrail lets {passing} through{without}; {_REMEDIES[engine]},"
-        " or let the load itself decide with --ignore-guardrail"
+        f" or let the load itself decide with {parameter('ignore_guardrail', True)}"
     )
 
 

@@ -12,6 +12,7 @@ from lmstrix.core.answers.inference import InferenceOptions, needed_tokens
 from lmstrix.ground.callbacks import in_caller
 from lmstrix.ground.errors import ModelNotFoundError, UsageError
 from lmstrix.ground.types import Message
+from lmstrix.ground.wording import parameter
 from lmstrix.service.answering import Watch, answer, generation_request
 from lmstrix.service.dry_run import dry_run
 from lmstrix.service.finding import known_models
@@ -57,7 +58,7 @@ class Inferring:
             workspace.notify(f"{name} is given, but the prompt does not ask for it")
         # Now rather than after minutes of answering.
         if words.save_response is not None:
-            check_output(words.save_response, "--save-response")
+            check_output(words.save_response, parameter("save_response"))
         if not composed.text.strip():
             raise UsageError("the prompt is empty; write a question (or - to read it from stdin)")
         self._earlier = self._conversation(request)
@@ -77,7 +78,7 @@ class Inferring:
 
     async def dry_run(self) -> DryRun:
         """What would be sent."""
-        deadline = self._workspace.deadline(self._request.total_s)
+        deadline = self._workspace.deadline(self._request.timeout_s)
         await self._choose_model(deadline)
         async with deadline.step("counting the prompt"):
             return await dry_run(self._workspace, self._request)
@@ -89,7 +90,7 @@ class Inferring:
         on_progress: LoadProgress | None = None,
     ) -> AsyncGenerator[StreamEvent]:
         """The events of the answer."""
-        deadline = self._workspace.deadline(self._request.total_s)
+        deadline = self._workspace.deadline(self._request.timeout_s)
         await self._choose_model(deadline)
         watch = Watch(
             on_prepared=on_prepared and in_caller(on_prepared),
@@ -111,7 +112,7 @@ class Inferring:
                 self._workspace.notify(f"the conversation was not kept: {exc}")
         # Before it is written: an answer that does not match must not replace an earlier one that did.
         if self._words.schema is not None:
-            self._words.schema.read(result.text)
+            self._words.schema.check(result)
         if self._words.save_response is not None:
             save_text(self._words.save_response, result.text)
 
@@ -119,7 +120,9 @@ class Inferring:
         if not self._words.go_on:
             return Conversation(name=LAST_EXCHANGE)
         if request.raw:
-            raise UsageError("a raw prompt continues no conversation; leave out --raw or --continue")
+            raise UsageError(
+                f"a raw prompt continues no conversation; leave out {parameter('raw')} or {parameter('go_on')}"
+            )
         return self._workspace.conversations.latest()
 
     async def _choose_model(self, deadline: Deadline) -> None:
@@ -131,8 +134,8 @@ class Inferring:
 
         request = self._request
         if self._words.request.model is not None:
-            raise UsageError("give -m MODEL or --auto-model, not both")
-        needed = needed_tokens(generation_request(request), InferenceOptions(out_ctx=request.out_ctx))
+            raise UsageError(f"give {parameter('model')} or {parameter('auto_model')}, not both")
+        needed = needed_tokens(generation_request(request), InferenceOptions(max_tokens=request.max_tokens))
         task: WorkKind = "vision" if request.images else "tools" if request.tools else "chat"
         async with deadline.step("reading the registry"):
             await known_models(self._workspace)  # an empty registry has nothing to recommend

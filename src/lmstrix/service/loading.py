@@ -12,6 +12,7 @@ from lmstrix.ground.context_lengths import UNKNOWN_DECLARED_TOKENS
 from lmstrix.ground.errors import ModelNotFoundError, UsageError
 from lmstrix.ground.ranges import check_number, check_numbers
 from lmstrix.ground.types import Deadlines
+from lmstrix.ground.wording import parameter
 from lmstrix.service.finding import known_models
 
 if TYPE_CHECKING:
@@ -40,7 +41,8 @@ async def load(
     declared = record.max_context_length
     if declared and config.context_length and config.context_length > declared:
         raise UsageError(
-            f"{record.model_key} declares {declared:,} tokens; --ctx {config.context_length:,} is beyond that"
+            f"{record.model_key} declares {declared:,} tokens; "
+            f"{parameter('context_length')} {config.context_length:,} is beyond that"
         )
     # Only a server that runs already: an engine of our own would end, and the model with it, when this command does.
     connection = await workspace.connect_running(deadline)

@@ -9,6 +9,7 @@ from lmstrix.core.history.processes import boot_identity
 from lmstrix.core.memory.host import read_host_memory
 from lmstrix.ground.addresses import is_local
 from lmstrix.ground.errors import UsageError
+from lmstrix.ground.wording import parameter
 from lmstrix.loaders.lmstudio_settings import guardrail_mode
 
 if TYPE_CHECKING:
@@ -41,7 +42,10 @@ def settle_unfinished(journal: Journal, notify: Callable[[str], None]) -> None:
     for intent in journal.settle_unfinished():
         tried = f"tried {intent.context_length:,} tokens of {intent.model_path}"
         if intent.machine_went_down:
-            notify(f"the machine went down while a test {tried}: that size is left out (--force tries it again)")
+            notify(
+                f"the machine went down while a test {tried}: that size is left out "
+                f"({parameter('force', True)} tries it again)"
+            )
         else:
             notify(f"a test was killed while it {tried}: that proves nothing, and the size may be tried again")
 
@@ -56,12 +60,14 @@ def standing_failure(
 
 def refuse(record: ModelRecord, failure: KnownFailure) -> UsageError:
     """For a length named by the user."""
-    return UsageError(f"{record.model_key} {_told(failure)}; --force tries again")
+    return UsageError(f"{record.model_key} {_told(failure)}; {parameter('force', True)} tries again")
 
 
 def announce_cap(record: ModelRecord, failure: KnownFailure, notify: Callable[[str], None]) -> None:
     """Say before a test that it stays below a failure."""
-    notify(f"{record.model_key} {_told(failure)}: only shorter contexts are tried (--force tries all)")
+    notify(
+        f"{record.model_key} {_told(failure)}: only shorter contexts are tried ({parameter('force', True)} tries all)"
+    )
 
 
 def _told(failure: KnownFailure) -> str:

@@ -11,6 +11,7 @@ from lmstrix.core.prompts import rendering
 from lmstrix.core.prompts.parsing import parse
 from lmstrix.ground.documents import DocumentError, parse_json
 from lmstrix.ground.errors import UsageError
+from lmstrix.ground.wording import parameter
 from lmstrix.loaders.contexts import load_text
 from lmstrix.loaders.prompts import PromptReference, load_document, load_part, parse_names, parse_reference
 
@@ -59,7 +60,7 @@ def compose(words: PromptWords) -> ComposedPrompt:
     variables are given, or when it has a place for {{text}} and a text is given.
     """
     if words.text is not None and words.text_file is not None:
-        raise UsageError("give --text or --text-file, not both")
+        raise UsageError(f"give {parameter('text')} or {parameter('text_file')}, not both")
     reference = _reference(words)
     prompt, text = words.prompt, load_text(words.text_file) if words.text_file is not None else words.text
     if reference is None and prompt is None:
@@ -67,14 +68,15 @@ def compose(words: PromptWords) -> ComposedPrompt:
     elif words.piped is not None:
         if text is not None:
             raise UsageError(
-                "the text comes from stdin or from --text or --text-file, not from two (--no-stdin leaves stdin alone)"
+                f"the text comes from stdin or from {parameter('text')} or {parameter('text_file')}, not from two "
+                f"({parameter('no_stdin')} leaves stdin alone)"
             )
         text = words.piped
     if reference is not None:
         variables = {**words.variables, **({} if text is None else {"text": text})}
         composed = fill_from_file(reference.path, reference.names, variables)
     elif prompt is None:
-        raise UsageError("infer needs a PROMPT, or a text with --text-file F or through a pipe")
+        raise UsageError(f"infer needs a PROMPT, or a text with {parameter('text_file')} or through a pipe")
     else:
         composed = fill(prompt, words.variables, text)
     contexts = [load_text(file) for file in words.context_files]
@@ -125,12 +127,12 @@ def open_library(path: Path | str) -> PromptLibrary:
         parts |= found
 
 
-def render(path: str, names: Sequence[str], variables: Mapping[str, Value]) -> RenderedPrompt:
+def render(path: Path | str, names: Sequence[str], variables: Mapping[str, Value]) -> RenderedPrompt:
     """Fill the named prompts of a file."""
     return rendering.render(open_library(path), names, variables)
 
 
-def lint(path: str) -> list[LintFinding]:
+def lint(path: Path | str) -> list[LintFinding]:
     """What is wrong, or looks wrong, in a prompt file."""
     from lmstrix.core.prompts.lint import lint as lint_library
 

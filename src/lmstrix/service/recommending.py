@@ -44,11 +44,11 @@ def _candidate(workspace: Workspace, record: ModelRecord, wish: Wish, budget: Bu
         memory_bytes=budget.use(shape, min(needed, declared), DEFAULT_LOAD),
         params=record.params,
         bits=record.bits,
-        declared_context_length=record.max_context_length,
+        max_context_length=record.max_context_length,
         tested_context_length=record.tested_context_length,
         tested_is_limit=known is None or known.is_limit,
         test_failed=record.test_status == "failed",
         vision=record.vision,
         trained_for_tool_use=record.trained_for_tool_use,
-        tokens_per_second=speed,
+        decode_tokens_per_second=speed,
     )

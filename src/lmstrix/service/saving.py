@@ -22,6 +22,7 @@ from lmstrix.core.registry.places import place_here
 from lmstrix.ground.errors import LMStrixError, UsageError
 from lmstrix.ground.types import LoadConfig
 from lmstrix.ground.units import counted
+from lmstrix.ground.wording import call, parameter
 
 if TYPE_CHECKING:
     from lmstrix.core.registry.records import ModelRecord
@@ -87,11 +88,11 @@ def _fields(record: ModelRecord, wanted: LoadConfig, length: int) -> dict[str, o
 
 def _nothing_measured(record: ModelRecord, wanted: LoadConfig) -> str:
     if not record.results:
-        return f"{record.model_key} has no tested context; lmstrix test {record.model_key} finds it"
-    slots = f" --parallel-slots {wanted.parallel_slots}" if wanted.parallel_slots != 1 else ""
+        return f"{record.model_key} has no tested context; {call('test_model', record.model_key)} finds it"
+    slots = f", {parameter('parallel_slots', wanted.parallel_slots)}" if wanted.parallel_slots != 1 else ""
     return (
         f"{record.model_key} has no context measured on LM Studio on this machine with {_slots(wanted)}; "
-        f"lmstrix test {record.model_key} --server lmstudio{slots} finds it"
+        f"{call('test_model', record.model_key)} with {parameter('server', 'lmstudio')}{slots} finds it"
     )
 
 
@@ -119,8 +120,8 @@ def capped(tested: int, limit: float | None) -> int:
     # A likely slip: 75 tokens where 75% was meant.
     if length < min(LEAST_CONTEXT_LENGTH, tested):
         raise UsageError(
-            f"--limit would write a context of {length:,} tokens; the least that makes sense is"
-            f" {LEAST_CONTEXT_LENGTH} (a percentage is written with %, as in 75%)"
+            f"{parameter('limit')} would write a context of {length:,} tokens; the least that makes sense is"
+            f" {LEAST_CONTEXT_LENGTH} (a share of the tested context is written as in {parameter('limit', 0.75)})"
         )
     return length
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 from lmstrix.core.registry.listing import ScanReport
 from lmstrix.core.registry.scanner import DiskScan, merge_listing, scan_models_dir
 from lmstrix.ground.errors import BackendUnavailableError, LMStrixError
+from lmstrix.ground.wording import parameter
 from lmstrix.loaders.gguf import read_header
 
 if TYPE_CHECKING:
@@ -81,7 +82,9 @@ def _merge(
     forget: Forget,
 ) -> ScanReport:
     if models_dir is not None and not models_dir.is_dir():
-        raise LMStrixError(f"{models_dir} is not a directory; --models-dir names the folder that holds publisher/repo/")
+        raise LMStrixError(
+            f"{models_dir} is not a directory; {parameter('models_dir')} names the folder that holds publisher/repo/"
+        )
     store = workspace.store
     registry = store.load()
     directory = models_dir or (listing.models_dir if listing else None) or _configured_dir(workspace)
@@ -95,7 +98,7 @@ def _merge(
     elif listing is None:
         raise BackendUnavailableError(
             f"there is no server and no models directory {directory}: start LM Studio, "
-            "or name the directory with --models-dir"
+            f"or name the directory with {parameter('models_dir')}"
         )
     found = merge_listing(disk.models, listing.models) if listing else list(disk.models)
     # A file that is there but cannot be read now is not gone: its results stay.

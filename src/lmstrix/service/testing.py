@@ -27,16 +27,17 @@ from lmstrix.ground.context_lengths import UNKNOWN_DECLARED_TOKENS
 from lmstrix.ground.errors import LMStrixError
 from lmstrix.ground.tasks import to_its_end
 from lmstrix.ground.types import Deadlines, LoadConfig, Provenance
+from lmstrix.ground.wording import parameter
 from lmstrix.service import continuing, forecasting
 from lmstrix.service.budgets import Budget, assumed_runtime, host_budget, server_budget
 from lmstrix.service.due_tests import (
-    TESTED_ALREADY,
     ContextTestRequest,
     ceiling_of,
     due_models,
     is_due,
     model_shape,
     named_model,
+    tested_already,
 )
 from lmstrix.service.finding import known_models
 from lmstrix.service.guardrails import explain, guardrail_limit, refused_outcome
@@ -99,7 +100,7 @@ class ContextTesting:
         workspace, options = self._workspace, self._options
         registry = await known_models(workspace)
         named = named_model(registry, self._model)
-        lock = f"lmstrix test {self._model or '--all'}"
+        lock = f"lmstrix test of {self._model or 'all models'}"
         with workspace.open_history() as history, history.journal.tester_lock(lock):
             backend = (await workspace.connect()).backend
             # Which models are due depends on the server: what was measured on another one says nothing here.
@@ -261,7 +262,7 @@ class _TestRun:
         subject = await self._subject(record, shape, guardrail)
         # Asked again, now that the guardrail is known: where it still stands, the same would be found once more.
         if self._only_due and not is_due(record, subject.ceiling, self._options):
-            return ModelTest(record=record, skipped=TESTED_ALREADY)
+            return ModelTest(record=record, skipped=tested_already())
         if guardrail is not None and not guardrail.limit:
             refused = refused_outcome(subject, guardrail, self._provenance)
             self._save(subject, refused.result)
@@ -386,7 +387,7 @@ async def _make_room(workspace: Workspace, backend: ModelBackend, *, all_models:
         names = ", ".join(model.instance_id for model in beside)
         workspace.notify(
             f"{names} {'is' if len(beside) == 1 else 'are'} loaded too: this tests what fits beside"
-            " (--unload-others makes room)"
+            f" ({parameter('unload_others', True)} makes room)"
         )
     return not beside
 

@@ -14,6 +14,7 @@ from lmstrix.core.registry.places import place_here, place_of
 from lmstrix.core.registry.store import RegistryStore
 from lmstrix.ground.callbacks import in_caller
 from lmstrix.ground.deadline import Deadline, without_limit
+from lmstrix.ground.errors import UsageError
 from lmstrix.ground.files import make_private
 from lmstrix.service.call_log import CallRecorder
 
@@ -43,6 +44,7 @@ class Workspace:
         self.notify: Callable[[str], None] = in_caller(notify) if notify is not None else _say_nothing
         self.call_log = CallRecorder(self.open_history, settings, self.notify)
         self._connection: Connection | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._turns: dict[str, asyncio.Lock] = {}  # made when first needed: commands without a server skip asyncio
 
     async def close(self) -> None:
@@ -111,6 +113,7 @@ class Workspace:
         """The server in use, with an engine of our own where none runs. Raises BackendUnavailableError."""
         from lmstrix.service.connection import connect
 
+        self._stay_on_one_loop()
         async with (deadline or without_limit()).step("connecting to a server"), self.one_at_a_time("connect"):
             if self._connection is None:
                 self._connection = await connect(self.paths, self.settings, notify=self.notify)
@@ -121,11 +124,24 @@ class Workspace:
         """The server in use, or one that runs already: what is loaded there stays. Raises BackendUnavailableError."""
         from lmstrix.service.connection import connect_running
 
+        self._stay_on_one_loop()
         async with (deadline or without_limit()).step("connecting to a server"), self.one_at_a_time("connect"):
             if self._connection is None:
                 self._connection = await connect_running(self.paths, self.settings, notify=self.notify)
                 self._remember(self._connection)
             return self._connection
+
+    def _stay_on_one_loop(self) -> None:
+        """Raise UsageError on another event loop than the first: the connection lives on that one alone."""
+        import asyncio
+
+        loop = asyncio.get_running_loop()
+        self._loop = self._loop or loop
+        if loop is not self._loop:
+            raise UsageError(
+                "this AsyncLMStrix was used on another event loop; make one in each asyncio.run, or use LMStrix, which "
+                "has a loop of its own"
+            )
 
     @property
     def place(self) -> Place | None:

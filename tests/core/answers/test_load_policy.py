@@ -94,6 +94,6 @@ def test_the_output_limit(asked: float | None, limit: int) -> None:
 def test_what_cannot_fit_is_refused_with_three_ways_out(asked: float | None, prompt: int) -> None:
     with pytest.raises(ContextOverflowError) as caught:
         output_limit(asked, context_length=1000, prompt_tokens=prompt)
-    for way in ("--in-ctx", "--out-ctx", "shorten"):
+    for way in ("`context_length`", "`max_tokens`", "shorten"):
         assert way in str(caught.value)
     assert (caught.value.prompt_tokens, caught.value.context_length) == (prompt, 1000)

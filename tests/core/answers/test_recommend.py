@@ -24,7 +24,7 @@ def model(key: str, gib: float, *, params: str | None = None, **facts: object) -
         memory_bytes=int((gib + 1) * GIB),
         params=params,
         bits=4,
-        declared_context_length=32768,
+        max_context_length=32768,
     )
     return replace(plain, **facts)  # type: ignore[arg-type]
 
@@ -51,12 +51,12 @@ def test_code_picks_a_model_made_for_it() -> None:
 
 
 def test_a_logged_speed_outweighs_the_size() -> None:
-    slow = replace(SMALL, tokens_per_second=2.0)
-    fast = replace(MIDDLE, tokens_per_second=90.0)
+    slow = replace(SMALL, decode_tokens_per_second=2.0)
+    fast = replace(MIDDLE, decode_tokens_per_second=90.0)
     advice = recommend([slow, fast], Wish(prefer="speed"))
     assert [item.candidate.model_key for item in advice.ranked] == ["middle-8b", "small-1b"]
     assert advice.ranked[0].speed_measured
-    assert advice.ranked[0].tokens_per_second == 90.0
+    assert advice.ranked[0].decode_tokens_per_second == 90.0
 
 
 @pytest.mark.parametrize(
@@ -80,7 +80,7 @@ def test_what_cannot_serve_is_ruled_out_with_its_reason(candidate: Candidate, wi
 
 
 def test_no_models_at_all() -> None:
-    assert "lmstrix scan" in recommend([], Wish()).obstacles
+    assert "`scan()`" in recommend([], Wish()).obstacles
 
 
 @pytest.mark.parametrize(
@@ -100,8 +100,8 @@ candidates = st.lists(
         bits=st.none() | st.integers(1, 32),
         params=st.sampled_from([None, "8B", "0.5B", "0B"]),
         tested_context_length=st.none() | st.integers(1, 2**20),
-        declared_context_length=st.none() | st.integers(1, 2**20),
-        tokens_per_second=st.none() | st.floats(0.01, 1e4),
+        max_context_length=st.none() | st.integers(1, 2**20),
+        decode_tokens_per_second=st.none() | st.floats(0.01, 1e4),
     ),
     max_size=8,
 )

@@ -78,8 +78,8 @@ def test_the_newest_run_alone_in_the_order_it_happened(history: History) -> None
     ]
     assert told[0].detail == "failed to allocate"
     assert told[0].predicted_bytes == 8_000_000
-    assert told[0].seconds is not None
-    assert told[0].seconds >= 0
+    assert told[0].elapsed_s is not None
+    assert told[0].elapsed_s >= 0
     assert told[-1].score_ratio == 0.125
     assert told[-1].detail == "1 of 8"
     assert len(events(history, newest_run_only=False)) == 10
@@ -93,7 +93,7 @@ def test_what_never_ended_is_told_from_what_is_under_way(history: History) -> No
     # Settled by a later test, whose moment is not when this one ended.
     history.journal.settle(died, "process_died", proves="bad")
     told = events(history)[0]
-    assert (told.outcome, told.seconds, told.proves) == ("process died", None, "bad")
+    assert (told.outcome, told.elapsed_s, told.proves) == ("process died", None, "bad")
 
 
 def test_no_test_has_no_events(history: History) -> None:

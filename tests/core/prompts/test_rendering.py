@@ -132,11 +132,11 @@ def test_all_missing_names_are_listed_at_once_with_suggestions(wrap: str) -> Non
     assert sorted(caught.value.missing) == ["deep", "langauge", "tome"]
     assert "langauge (did you mean language?)" in str(caught.value)
     assert "tome (did you mean tone?)" in str(caught.value)
-    assert "--var NAME=VALUE" in str(caught.value)
+    assert "give them in `variables`" in str(caught.value)
 
 
 def test_missing_text_says_how_to_give_it() -> None:
-    assert "--text, --text-file or stdin" in refusal('a = "{{text}}"', "a")
+    assert "give it in `variables`" in refusal('a = "{{text}}"', "a")
 
 
 def test_a_table_of_prompts_is_no_value() -> None:

@@ -66,9 +66,9 @@ def test_a_typing_error_gets_suggestions() -> None:
     with pytest.raises(ModelNotFoundError, match="did you mean qwen3-4b") as caught:
         registry.find("qwen-3-4b")
     assert caught.value.model_key == "qwen-3-4b"
-    with pytest.raises(ModelNotFoundError, match="lmstrix list shows all"):
+    with pytest.raises(ModelNotFoundError, match=r"`list_models\(\)` shows all"):
         registry.find("zzz")
-    with pytest.raises(ModelNotFoundError, match="run lmstrix scan"):
+    with pytest.raises(ModelNotFoundError, match=r"run `scan\(\)`"):
         ModelRegistry().find("zzz")
 
 
@@ -318,7 +318,7 @@ def test_results_can_be_replaced_and_reset() -> None:
     assert registry.reset(PATH)
     assert not registry.reset(PATH)
     assert registry.find("tiny").test_status == "untested"
-    with pytest.raises(ModelNotFoundError, match="run lmstrix scan"):
+    with pytest.raises(ModelNotFoundError, match=r"run `scan\(\)`"):
         registry.record_outcome("no/such.gguf", result(1))
 
 

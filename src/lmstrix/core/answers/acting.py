@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, cast
 from lmstrix.ground.callbacks import run_in_caller
 from lmstrix.ground.errors import GenerationError, TimeLimitError, UsageError
 from lmstrix.ground.types import Finished, Message, StreamEvent, ToolAnswered, ToolCall, ToolDefinition
+from lmstrix.ground.wording import parameter
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
@@ -52,9 +53,9 @@ def tool_of(function: Callable[..., object]) -> Tool:
         raise UsageError(f"{function!r} is no named function; a tool is a function with annotated parameters")
     # A model gives arguments as a JSON object, by name.
     refused = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
-    for parameter in inspect.signature(function).parameters.values():
-        if parameter.kind in refused:
-            raise UsageError(f"tool {name}: {parameter} cannot be given by name; write a plain parameter")
+    for each in inspect.signature(function).parameters.values():
+        if each.kind in refused:
+            raise UsageError(f"tool {name}: {each} cannot be given by name; write a plain parameter")
     try:
         schema = TypeAdapter(cast("Any", function)).json_schema()
         checked = validate_call(function)
@@ -137,8 +138,8 @@ async def act(
             yield finished
             return
     raise GenerationError(
-        f"{prepared.instance.model_key} still calls tools after {max_rounds} rounds; allow more with max_rounds, "
-        "or ask for less",
+        f"{prepared.instance.model_key} still calls tools after {max_rounds} rounds; allow more with "
+        f"{parameter('max_rounds')}, or ask for less",
         model_key=prepared.instance.model_key,
     )
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from lmstrix.ground.errors import LMStrixError
 from lmstrix.ground.files import write_whole
+from lmstrix.ground.wording import parameter
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -52,7 +53,7 @@ class AnswerFolder:
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as exc:
             raise LMStrixError(
-                f"{self.path} cannot be made a folder: {exc.strerror or exc}; name another --out"
+                f"{self.path} cannot be made a folder: {exc.strerror or exc}; name another {parameter('out')}"
             ) from exc
         # The system frees the lock of a process that dies. Taken in one thread, it may be given back in another.
         lock = FileLock(self.path / LOCK, timeout=0, thread_local=False)
@@ -60,7 +61,7 @@ class AnswerFolder:
             lock.acquire()
         except Timeout as exc:
             raise LMStrixError(
-                f"another batch is writing to {self.path}; wait until it has ended, or name another --out"
+                f"another batch is writing to {self.path}; wait until it has ended, or name another {parameter('out')}"
             ) from exc
         try:
             self._remove_half_written()

@@ -9,18 +9,30 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
-from lmstrix.ground.errors import GenerationError, UsageError
+from lmstrix.ground.errors import InvalidAnswerError, UsageError
+from lmstrix.ground.wording import parameter
+
+if TYPE_CHECKING:
+    from lmstrix.ground.types import GenerationResult
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AnswerSchema:
-    """`json_schema` goes to the server; `read` gives the answer as a value, or raises GenerationError."""
+    """`json_schema` goes to the server; `read` gives the answer as a value, or raises InvalidAnswerError."""
 
     name: str
     json_schema: Mapping[str, Any]
     read: Callable[[str], object]
+
+    def check(self, result: GenerationResult) -> None:
+        """Raise InvalidAnswerError, with the whole result, unless the answer is of this shape."""
+        try:
+            self.read(result.text)
+        except InvalidAnswerError as exc:
+            exc.result, exc.model_key = result, result.model_key
+            raise
 
 
 def schema_of_mapping(schema: object, *, name: str) -> AnswerSchema:
@@ -42,8 +54,8 @@ def schema_of_mapping(schema: object, *, name: str) -> AnswerSchema:
         value = _parsed(text, name)
         fault = next(iter(validator.iter_errors(cast("Any", value))), None)
         if fault is not None:
-            raise GenerationError(
-                f"the answer does not match {name} at {fault.json_path}: {_short(fault.message)}", detail=text
+            raise InvalidAnswerError(
+                f"the answer does not match {name} at {fault.json_path}: {_short(fault.message)}", text=text
             )
         return value
 
@@ -68,7 +80,7 @@ def schema_of_class(kind: type[Any], *, name: str) -> AnswerSchema:
         except ValidationError as exc:
             fault = exc.errors(include_url=False)[0]
             where = ".".join(["$", *map(str, fault["loc"])])
-            raise GenerationError(f"the answer does not match {name} at {where}: {fault['msg']}", detail=text) from exc
+            raise InvalidAnswerError(f"the answer does not match {name} at {where}: {fault['msg']}", text=text) from exc
         return value
 
     return AnswerSchema(name=name, json_schema=schema, read=read)
@@ -78,10 +90,10 @@ def _parsed(text: str, name: str) -> object:
     try:
         value: object = json.loads(text)
     except ValueError as exc:
-        raise GenerationError(
-            f"the answer is no JSON, which {name} asks for ({exc}); it may be cut off (--out-ctx), "
+        raise InvalidAnswerError(
+            f"the answer is no JSON, which {name} asks for ({exc}); it may be cut off ({parameter('max_tokens')}), "
             "or the model too small for it",
-            detail=text,
+            text=text,
         ) from exc
     return value
 

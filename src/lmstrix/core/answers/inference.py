@@ -38,14 +38,14 @@ ROUGH_TOKENS_PER_IMAGE = 1000  # Gemma 3 has 256 and LLaVA 1.5 576; Qwen2.5-VL h
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InferenceOptions:
-    """How to run it. `in_ctx`/`out_ctx`: tokens, a ratio as float, None for the default; `in_ctx` 0 is the server's.
+    """How to run it. `context_length` and `max_tokens` as in InferRequest.
 
     `load` carries cache types and the like; its context length is chosen here. `ttl_s` unloads an idle own instance,
     0 as soon as it has answered.
     """
 
-    in_ctx: int | float | None = None
-    out_ctx: int | float | None = None
+    context_length: int | float | None = None
+    max_tokens: int | float | None = None
     reload: bool = False
     ttl_s: float | None = 300.0
     load: LoadConfig = DEFAULT_LOAD
@@ -153,7 +153,7 @@ class InferenceManager:
         # What fits on another machine, or into another cache, says nothing about this load.
         known = record.seen_from(place_of(self._backend.server)).result_with(options.load)
         choice = load_policy.choose_context(
-            options.in_ctx,
+            options.context_length,
             declared=record.max_context_length or UNKNOWN_DECLARED_TOKENS,
             tested=known.tested_context_length if known else None,
             tested_is_limit=known is None or known.is_limit,
@@ -204,7 +204,7 @@ class InferenceManager:
                 self._backend, instance.instance_id, planned.request, context_length=instance.context_length
             )
         limit = load_policy.output_limit(
-            planned.options.out_ctx, context_length=instance.context_length, prompt_tokens=prompt_tokens
+            planned.options.max_tokens, context_length=instance.context_length, prompt_tokens=prompt_tokens
         )
         log.debug("the prompt has {} tokens; at most {} are generated", prompt_tokens, limit)
         images = planned.request.image_count
@@ -282,7 +282,7 @@ def needed_tokens(request: GenerationRequest, options: InferenceOptions) -> int:
         + ROUGH_TOKENS_PER_IMAGE * request.image_count
         + 64  # for the chat template's own tokens
     )
-    return prompt + (options.out_ctx if isinstance(options.out_ctx, int) else 0)
+    return prompt + (options.max_tokens if isinstance(options.max_tokens, int) else 0)
 
 
 def user_message(text: str, *, system: str | None = None) -> tuple[Message, ...]:
@@ -293,7 +293,8 @@ def user_message(text: str, *, system: str | None = None) -> tuple[Message, ...]
 
 def _judged(result: GenerationResult, prepared: Prepared, planned: PlannedAnswer) -> Finished:
     """The result with what cut it short: only here the limit that was asked for and the one that was sent are known."""
-    cause = truncated_by(result.stats, max_tokens=prepared.max_tokens, limit_asked=planned.options.out_ctx is not None)
+    limited = planned.options.max_tokens is not None
+    cause = truncated_by(result.stats, max_tokens=prepared.max_tokens, limit_asked=limited)
     return Finished(result=replace(result, truncated_by=cause))
 
 

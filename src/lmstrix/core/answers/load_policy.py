@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Literal
 from lmstrix.ground.context_lengths import UNTESTED_CONTEXT_LENGTH, aligned_up
 from lmstrix.ground.errors import ContextOverflowError
 from lmstrix.ground.types import LoadConfig, LoadedModel
+from lmstrix.ground.wording import parameter
 
 if TYPE_CHECKING:
     from collections.abc import Container, Sequence
@@ -142,7 +143,8 @@ def output_limit(asked: float | None, *, context_length: int, prompt_tokens: int
         answer = f" and an answer of up to {wanted:,}" if left >= 1 else ""
         raise ContextOverflowError(
             f"the prompt has {prompt_tokens:,} tokens{answer}, but the context holds {context_length:,}: "
-            "load a larger context (--in-ctx), ask for a shorter answer (--out-ctx), or shorten the prompt",
+            f"load a larger context ({parameter('context_length')}), ask for a shorter answer "
+            f"({parameter('max_tokens')}), or shorten the prompt",
             prompt_tokens=prompt_tokens,
             context_length=context_length,
         )

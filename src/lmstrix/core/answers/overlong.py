@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from lmstrix.core.answers.tokens import MOST_BYTES_PER_TOKEN, size_bytes
 from lmstrix.ground.errors import ContextOverflowError
+from lmstrix.ground.wording import parameter
 
 if TYPE_CHECKING:
     from lmstrix.ground.backend import ModelBackend
@@ -43,8 +44,8 @@ async def refuse_by_part(
         if tokens > context_length:
             raise ContextOverflowError(
                 f"the prompt does not fit: the first {part_chars:,} of its {len(text):,} characters are {tokens:,} "
-                f"tokens, but the context holds {context_length:,}: load a larger context (--in-ctx), or shorten the "
-                "prompt",
+                f"tokens, but the context holds {context_length:,}: load a larger context "
+                f"({parameter('context_length')}), or shorten the prompt",
                 context_length=context_length,
             )
         part_chars *= _GROWTH

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from lmstrix.ground.ranges import check_numbers
 from lmstrix.ground.units import format_bytes
+from lmstrix.ground.wording import call
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -43,13 +44,13 @@ class Candidate:
     memory_bytes: int
     params: str | None = None
     bits: int | None = None
-    declared_context_length: int | None = None
+    max_context_length: int | None = None
     tested_context_length: int | None = None
     tested_is_limit: bool = True
     test_failed: bool = False
     vision: bool = False
     trained_for_tool_use: bool = False
-    tokens_per_second: float | None = None
+    decode_tokens_per_second: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,7 +73,7 @@ class Recommendation:
 
     candidate: Candidate
     score: float
-    tokens_per_second: float
+    decode_tokens_per_second: float
     speed_measured: bool
     reasons: tuple[str, ...]
 
@@ -89,7 +90,7 @@ class Advice:
         """One line on why nothing serves."""
         told = "; ".join(f"{key} {why}" for key, why in self.ruled_out[:3])
         more = len(self.ruled_out) - 3
-        return (told or "there are no models; lmstrix scan finds them") + (f"; and {more} more" if more > 0 else "")
+        return (told or f"there are no models; {call('scan')} finds them") + (f"; and {more} more" if more > 0 else "")
 
 
 def recommend(candidates: Iterable[Candidate], wish: Wish) -> Advice:
@@ -110,8 +111,8 @@ def recommend(candidates: Iterable[Candidate], wish: Wish) -> Advice:
         Recommendation(
             candidate=candidate,
             score=share * quality + (1 - share) * speed + _bonus(candidate, wish),
-            tokens_per_second=_speed(candidate),
-            speed_measured=candidate.tokens_per_second is not None,
+            decode_tokens_per_second=_speed(candidate),
+            speed_measured=candidate.decode_tokens_per_second is not None,
             reasons=_reasons(candidate, wish),
         )
         for candidate, quality, speed in zip(serving, qualities, speeds, strict=True)
@@ -132,7 +133,7 @@ def _obstacle(candidate: Candidate, wish: Wish) -> str | None:
     if candidate.test_failed and not candidate.tested_context_length:
         return "failed its context test"
     is_proven = bool(candidate.tested_context_length and candidate.tested_is_limit)
-    context = (candidate.tested_context_length if is_proven else candidate.declared_context_length) or 0
+    context = (candidate.tested_context_length if is_proven else candidate.max_context_length) or 0
     if wish.min_context_length and context < wish.min_context_length:
         proven = "proven" if is_proven else "declared"
         return f"has {context:,} tokens of context ({proven})"
@@ -157,7 +158,7 @@ def _quality(candidate: Candidate) -> float:
 
 
 def _speed(candidate: Candidate) -> float:
-    return candidate.tokens_per_second or _ASSUMED_BYTES_PER_SECOND / max(candidate.size_bytes, 1)
+    return candidate.decode_tokens_per_second or _ASSUMED_BYTES_PER_SECOND / max(candidate.size_bytes, 1)
 
 
 def _bonus(candidate: Candidate, wish: Wish) -> float:

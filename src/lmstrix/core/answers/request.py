@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from lmstrix.ground.errors import UsageError
-from lmstrix.ground.ranges import check_numbers
+from lmstrix.ground.ranges import CONTEXT_OR_SHARE, TOKENS_OR_SHARE, check_numbers, in_range
+from lmstrix.ground.wording import parameter
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -19,8 +20,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InferRequest:
-    """One call of `infer`: a `prompt`, or a whole chat in `messages`. `in_ctx`/`out_ctx` as in InferenceOptions.
+    """One call of `infer`: a `prompt`, or a whole chat in `messages`.
 
+    `context_length` and `max_tokens` are tokens, or a share as a float: of the tested context, of the loaded one.
+    A `context_length` of 0 is the server's default. `timeout_s` covers the whole call, connecting and loading included.
     `images` are files shown with the prompt. `tools` are called as the model asks, for at most `max_rounds` rounds.
     `cache` takes the answer from an earlier call that was exactly the same, and keeps this one.
     """
@@ -29,8 +32,8 @@ class InferRequest:
     messages: tuple[Message, ...] = ()
     model: str | None = None
     system_prompt: str | None = None
-    in_ctx: int | float | None = None
-    out_ctx: int | float | None = None
+    context_length: int | float | None = field(default=None, metadata=in_range(CONTEXT_OR_SHARE))
+    max_tokens: int | float | None = field(default=None, metadata=in_range(TOKENS_OR_SHARE))
     temperature: float | None = None
     top_k: int | None = None
     top_p: float | None = None
@@ -48,7 +51,7 @@ class InferRequest:
     ttl_s: float | None = 300.0
     first_token_s: float | None = None
     between_tokens_s: float | None = None
-    total_s: float | None = None
+    timeout_s: float | None = None
 
     def __post_init__(self) -> None:
         """Refuse what no server can honour, and what would be left out without a word."""
@@ -58,9 +61,13 @@ class InferRequest:
         if not self.raw:
             return
         if self.system_prompt is not None:
-            raise UsageError("a raw prompt has no system prompt; leave out --raw or --system-prompt")
+            raise UsageError(
+                f"a raw prompt has no system prompt; leave out {parameter('raw')} or {parameter('system_prompt')}"
+            )
         if self.messages:
-            raise UsageError("a raw prompt continues no conversation; leave out --raw, or ask without messages")
+            raise UsageError(
+                f"a raw prompt continues no conversation; leave out {parameter('raw')}, or ask without messages"
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

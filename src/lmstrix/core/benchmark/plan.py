@@ -18,6 +18,7 @@ from lmstrix.core.benchmark.paired import MOST_PAIRS
 from lmstrix.core.benchmark.records import BenchRequest, BenchTarget, Cell
 from lmstrix.ground.context_lengths import UNTESTED_CONTEXT_LENGTH, aligned_up
 from lmstrix.ground.errors import UsageError
+from lmstrix.ground.wording import parameter
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -51,13 +52,17 @@ def plan_cells(targets: Sequence[BenchTarget], request: BenchRequest, *, loads: 
 
 def _check(request: BenchRequest) -> None:
     if request.runs < 1 or request.max_tokens < 1:
-        raise UsageError("a benchmark needs at least one run of at least one token (--runs, --max-tokens)")
+        raise UsageError(
+            f"a benchmark needs at least one run of at least one token ({parameter('runs')}, {parameter('max_tokens')})"
+        )
     if not request.tiers or any(tier and tier < LEAST_TIER for tier in request.tiers):
-        raise UsageError(f"a context tier is 0, the bare prompt, or at least {LEAST_TIER} tokens (--context-tiers)")
+        raise UsageError(
+            f"a context tier is 0, the bare prompt, or at least {LEAST_TIER} tokens ({parameter('tiers')})"
+        )
     if not request.concurrency or min(request.concurrency) < 1:
-        raise UsageError("concurrency counts requests at a time, from 1 (--concurrency)")
+        raise UsageError(f"{parameter('concurrency')} counts requests at a time, from 1")
     if request.against is not None and not 1 <= request.blocks <= MOST_PAIRS:
-        raise UsageError(f"a comparison has 1 to {MOST_PAIRS} blocks (--blocks)")
+        raise UsageError(f"a comparison has 1 to {MOST_PAIRS} blocks ({parameter('blocks')})")
 
 
 def _cell(target: BenchTarget, request: BenchRequest, tier: int, concurrency: int, *, loads: bool) -> Cell:

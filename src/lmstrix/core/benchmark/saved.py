@@ -22,6 +22,7 @@ from lmstrix.core.benchmark.records import (
 )
 from lmstrix.core.registry.results import Configuration
 from lmstrix.ground.errors import HistoryError, UsageError
+from lmstrix.ground.wording import call
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -101,7 +102,7 @@ def load_report(benches: BenchHistory, session: str) -> BenchReport:
     # Newest first from the database; a report shows its cells in the order of the plan.
     rows = benches.runs(session=session)[::-1]
     if not rows:
-        raise UsageError(f"no benchmark {session!r} is in the history; `lmstrix bench history` lists them")
+        raise UsageError(f"no benchmark {session!r} is in the history; {call('benches.history')} lists them")
     report = from_json(BenchReport, rows[0].details["report"])
     cells = tuple(_result(benches, row) for row in rows)
     return replace(report, cells=cells, interrupted=any(cell.outcome == "interrupted" for cell in cells))

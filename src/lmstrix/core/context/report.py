@@ -103,7 +103,7 @@ class ContextOutcome:
     loads: int = 0
     failing_loads: int = 0
     failing_prefills: int = 0
-    seconds: float = 0.0
+    elapsed_s: float = 0.0
     steps: tuple[Step, ...] = ()
     learned: MachineBelief = field(default_factory=MachineBelief)
 

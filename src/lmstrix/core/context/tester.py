@@ -118,7 +118,7 @@ class ContextTester:
             loads=test.attempts.loads,
             failing_loads=test.attempts.failing,
             failing_prefills=test.failing_prefills,
-            seconds=time_budget.spent_s,
+            elapsed_s=time_budget.spent_s,
             steps=tuple(logbook.steps),
             learned=test.learned(),
         )

@@ -26,7 +26,7 @@ class HistoryEvent:
 
     kind: Literal["load", "prefill", "probe"]
     at: datetime | None
-    seconds: float | None
+    elapsed_s: float | None
     configuration: str
     tokens: int
     predicted_bytes: int | None
@@ -57,7 +57,7 @@ def _attempted(attempt: Intent, *, dead: bool) -> HistoryEvent:
     return HistoryEvent(
         kind=attempt.kind,
         at=attempt.started_at,
-        seconds=(ended_at - attempt.started_at).total_seconds() if ended_at else None,
+        elapsed_s=(ended_at - attempt.started_at).total_seconds() if ended_at else None,
         configuration=attempt.configuration,
         tokens=attempt.context_length,
         predicted_bytes=attempt.predicted_bytes,
@@ -73,7 +73,7 @@ def _probed(probe: Probe) -> HistoryEvent:
     return HistoryEvent(
         kind="probe",
         at=probe.measured_at,
-        seconds=None,
+        elapsed_s=None,
         configuration=probe.configuration,
         tokens=probe.prompt_tokens or probe.context_length,
         predicted_bytes=None,

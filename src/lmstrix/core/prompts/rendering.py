@@ -31,6 +31,7 @@ from lmstrix.core.prompts.references import Reference, ReferenceGraph
 from lmstrix.core.prompts.text import SPECIAL_VALUES, PlainText
 from lmstrix.core.prompts.values import MISSING, Missing, nested, to_text, value_at
 from lmstrix.ground.errors import PromptError
+from lmstrix.ground.wording import variables
 
 if TYPE_CHECKING:
     from lmstrix.ground.documents import Value
@@ -240,9 +241,7 @@ class _Rendering:
         for name in self.missing:
             close = difflib.get_close_matches(name, known, n=1)
             wanted.append(f"{name} (did you mean {close[0]}?)" if close else name)
-        remedy = "give text with --text, --text-file or stdin" if "text" in self.missing else ""
-        if set(self.missing) - {"text"}:
-            remedy += f"{', the others ' if remedy else 'give them '}with --var NAME=VALUE"
         raise PromptError(
-            f"{self.library.source}: {names} needs {', '.join(wanted)}: {remedy}", missing=tuple(self.missing)
+            f"{self.library.source}: {names} needs {', '.join(wanted)}: {variables(tuple(self.missing))}",
+            missing=tuple(self.missing),
         )

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from lmstrix.core.recall.keys import keyed_codes
 from lmstrix.core.recall.prose import Prose
 from lmstrix.ground.errors import UsageError
+from lmstrix.ground.wording import parameter
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
@@ -197,7 +198,7 @@ class HaystackFitter:
             least = round(overhead_tokens + len(ASKED_DEPTHS) * _NEEDLE_CHARS / chars_per_token) + 1
             raise UsageError(
                 f"a recall probe of {shortest_tokens} tokens has no room for {len(ASKED_DEPTHS)} codes; "
-                f"ask for {least} tokens or more, or skip recall with --fast"
+                f"ask for {least} tokens or more, or skip recall with {parameter('fast', True)}"
             )
         return cls(seed=seed, base_chars=base_chars, chars_per_token=chars_per_token, overhead_tokens=overhead_tokens)
 

@@ -13,6 +13,7 @@ from lmstrix.core.registry.records import ModelFacts, ModelRecord, facts_of, fac
 from lmstrix.core.registry.results import RESULT_FIELDS, merge_results, result_to_json
 from lmstrix.ground.errors import ModelNotFoundError
 from lmstrix.ground.model_names import file_stem, match_names
+from lmstrix.ground.wording import call
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -163,7 +164,7 @@ class ModelRegistry:
     def _raw(self, path: str) -> dict[str, Json]:
         raw = self.models.get(path)
         if not isinstance(raw, dict):
-            raise ModelNotFoundError(f"No model {path!r} in the registry; run lmstrix scan", model_key=path)
+            raise ModelNotFoundError(f"No model {path!r} in the registry; run {call('scan')}", model_key=path)
         return raw
 
     def _move_records(self, found: Mapping[str, ModelFacts]) -> list[Move]:
@@ -221,7 +222,7 @@ def _ambiguous(query: str, paths: list[str]) -> ModelNotFoundError:
 
 def _not_found(query: str, records: list[ModelRecord]) -> ModelNotFoundError:
     if not records:
-        return ModelNotFoundError(f"No model {query!r}: the registry is empty; run lmstrix scan", model_key=query)
+        return ModelNotFoundError(f"No model {query!r}: the registry is empty; run {call('scan')}", model_key=query)
     from difflib import get_close_matches  # costs 2 ms, and only a typing error needs it
 
     wanted = query.lower()
@@ -229,7 +230,7 @@ def _not_found(query: str, records: list[ModelRecord]) -> ModelNotFoundError:
     close = get_close_matches(wanted, names, n=_SUGGESTIONS * 2, cutoff=0.5)
     close += [name for name in names if wanted and wanted in name]
     suggestions = list(dict.fromkeys(names[name] for name in close))[:_SUGGESTIONS]
-    remedy = f"did you mean {' or '.join(suggestions)}?" if suggestions else "lmstrix list shows all"
+    remedy = f"did you mean {' or '.join(suggestions)}?" if suggestions else f"{call('list_models')} shows all"
     return ModelNotFoundError(f"No model {query!r} in the registry; {remedy}", model_key=query, suggestions=suggestions)
 
 

@@ -20,7 +20,7 @@ def show_format(console: Console, report: BenchReport, *, format: ReportFormat, 
 
         show_bench(console, report)
         return
-    text = _written(report, "json" if console.json else format)
+    text = written(report, "json" if console.json else format)
     if out is None:
         console.text(text)
         return
@@ -29,7 +29,8 @@ def show_format(console: Console, report: BenchReport, *, format: ReportFormat, 
     console.note(f"written: {out}")
 
 
-def _written(report: BenchReport, format: ReportFormat) -> str:  # noqa: A002 - as the option
+def written(report: BenchReport, format: ReportFormat) -> str:  # noqa: A002 - as the option
+    """The report as the text of one file."""
     if format == "md":
         from lmstrix.reports.bench.markdown import to_markdown
 
