@@ -6,10 +6,11 @@ the logarithms of their medians have a standard deviation, and a difference of t
 square root of two. With too few of them nothing can be said: on a machine busy with other things, sessions of the same
 model were seen to differ by a factor of two, and no spread assumed for all machines would be both true and of use.
 
-The ratio is referred to Student's t with 3 degrees of freedom however many sessions there were: one session in a while
-runs beside something heavy, and tails so heavy need a far more careful limit than the number of sessions alone would
-give. By simulation (tests/core/benchmark/test_comparing_worlds.py) this keeps false alarms below 5 %. Traded away:
-what differs by less than several times the spread is not found; measured in turns within one session it is.
+The ratio is referred to Student's t with 3 degrees of freedom however many sessions there were: one session in a
+while runs beside something heavy, and tails so heavy need a far more careful limit than the number of sessions alone
+would give. By simulation (tests/core/benchmark/test_comparing_worlds.py) this keeps false alarms below 5 %, except
+where a machine is beside something ten times as heavy in one session of ten (6 to 17 %). Traded away: what differs by
+less than several times the spread is not found; measured in turns within one session it is.
 """
 
 from __future__ import annotations
