@@ -63,7 +63,7 @@ def test_a_dry_run_says_what_does_not_fit_and_why_it_did_not_count(
 @pytest.mark.parametrize(
     ("words", "why"),
     [
-        ((), "no model is named"),
+        ((), "acme/tiny is not loaded"),
         (("-m", MODEL, "--server", "127.0.0.1:1"), "no server answers"),
     ],
 )

@@ -44,7 +44,7 @@ def bench(
     out: str | None = None,
     save: bool = True,
     against: str | None = None,
-    blocks: int = 12,
+    blocks: Annotated[int, RANGES["blocks"]] = 12,
     fail_on: Percent | None = None,
     targets: str | None = None,
     traffic: TrafficOptions,
@@ -97,7 +97,7 @@ def bench(
     if targets is None and bool(models) == all_models:
         raise UsageError("bench needs MODELS or --all (lmstrix list shows the models)")
     if against is None and (fail_on is not None or against_load != AgainstLoadOptions()):
-        raise UsageError("--fail-on and --against-… compare two sides: name the second with --against")
+        raise UsageError("--fail-on and the options of side B compare two sides: name the second with --against")
     side_a = load.config()
     prompt = prompt_text(prompt, file_prompt)
     sends_traffic = traffic.rate is not None or traffic.sweep

@@ -99,7 +99,7 @@ class AgainstLoadOptions:
     against_k_cache_type: CacheType | None = None
     against_v_cache_type: CacheType | None = None
     against_flash_attention: bool | None = None
-    against_gpu: float | None = None
+    against_gpu: Annotated[float | None, RANGES["gpu_ratio"]] = None
 
     def over(self, load: LoadConfig) -> LoadConfig | None:
         """`load` with these in place of its own; None where none is given."""

@@ -114,6 +114,7 @@ RANGES: Mapping[str, NumberRange] = {
     "load_timeout_s": DURATION,
     "budget_s": DURATION,
     "runs": COUNT,
+    "blocks": NumberRange(least=1, most=200, whole=True),
     "tiers": COUNT_OR_NONE,
     "concurrency": SLOTS,
     "settled_ratio": SHARE,

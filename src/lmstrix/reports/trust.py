@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from lmstrix.ground.trust import TrustedFolder
     from lmstrix.reports.console import Console
 
-_COLUMNS = (Column(title="FOLDER"), Column(title="SETTINGS", shrink=True))
+_COLUMNS = (Column(title="FOLDER", shrink=True, keep=20), Column(title="SETTINGS"))
 
 
 def show_trusted(console: Console, folder: Path, settings: Mapping[str, object]) -> None:

@@ -18,7 +18,7 @@ from lmstrix.core.benchmark.saved import load_report
 from lmstrix.core.benchmark.traffic_records import TRAFFIC_SCHEMA, TrafficReport
 from lmstrix.ground.errors import LMStrixError, UsageError
 from lmstrix.ground.files import make_private_folder
-from lmstrix.ground.wording import call
+from lmstrix.ground.wording import call, parameter
 from lmstrix.reports.bench.files import REPORT_FILE, write_report
 
 if TYPE_CHECKING:
@@ -47,9 +47,11 @@ def ready_folder(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as exc:
-        raise UsageError(f"no report can be written to {folder}: {exc.strerror or exc} (--out names a folder)") from exc
+        raise UsageError(
+            f"no report can be written to {folder}: {exc.strerror or exc} ({parameter('out')} names a folder)"
+        ) from exc
     if not os.access(folder, os.W_OK):
-        raise UsageError(f"no report can be written to {folder}: permission denied (--out names a folder)")
+        raise UsageError(f"no report can be written to {folder}: permission denied ({parameter('out')} names a folder)")
 
 
 def find_report(workspace: Workspace, name: str) -> BenchReport:

@@ -17,7 +17,7 @@ from lmstrix.ground.addresses import host_of, is_local
 from lmstrix.ground.errors import GgufError, ModelNotFoundError, UsageError
 from lmstrix.ground.model_names import parse_shard
 from lmstrix.ground.ranges import check_numbers
-from lmstrix.ground.wording import call
+from lmstrix.ground.wording import call, parameter
 from lmstrix.loaders.gguf import read_header
 from lmstrix.reports.bench.files import write_report
 from lmstrix.reports.bench.power_csv import write_power
@@ -58,10 +58,14 @@ class BenchOptions:
     def __post_init__(self) -> None:
         if not LEAST_PERIOD_S <= self.power_interval_s <= MOST_PERIOD_S:
             raise UsageError(
-                f"power is read every {LEAST_PERIOD_S * 1000:g} ms to every {MOST_PERIOD_S:g} s (--power-interval)"
+                f"power is read every {LEAST_PERIOD_S * 1000:g} ms to every {MOST_PERIOD_S:g} s "
+                f"({parameter('power_interval_s')})"
             )
         if not self.save and (self.resume or self.out is not None):
-            raise UsageError("--no-save writes nothing; leave it out, or --resume and --out")
+            raise UsageError(
+                f"{parameter('save')} is off, so nothing is written; "
+                f"leave that out, or {parameter('resume')} and {parameter('out')}"
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,7 +106,7 @@ class Benchmarking:
             stack.enter_context(history.journal.tester_lock("lmstrix bench"))
             against = request.against
             if against is not None and len(options.models) != 1:
-                raise UsageError("a comparison has one model on each side: lmstrix bench A --against B")
+                raise UsageError(f"a comparison has one model on each side: one model, and {parameter('against')} one")
             sides = () if against is None else (against,)
             server, targets, backend = await find_server(workspace, (*options.models, *sides), stack)
             if against is not None:

@@ -124,7 +124,7 @@ def test_a_side_that_cannot_be_loaded_leaves_nothing_to_compare() -> None:
 
 
 def test_a_report_of_one_side_has_no_sides() -> None:
-    with pytest.raises(UsageError, match="--against"):
+    with pytest.raises(UsageError, match="`against`"):
         compare_sides(one_session(FakeModel()))
 
 

@@ -151,5 +151,5 @@ def test_blocks_go_on_where_they_were_cut_off() -> None:
 
 @pytest.mark.parametrize("blocks", [0, 201])
 def test_a_comparison_has_a_sensible_number_of_blocks(blocks: int) -> None:
-    with pytest.raises(UsageError, match="--blocks"):
+    with pytest.raises(UsageError, match="1 to 200 `blocks`"):
         plan_cells(sides(), BenchRequest(against="b", blocks=blocks))

@@ -23,6 +23,7 @@ from lmstrix.core.benchmark.paired import centre, centre_interval, least_p_value
 from lmstrix.core.benchmark.records import series_of
 from lmstrix.core.benchmark.visit_records import block_log_ratios
 from lmstrix.ground.errors import UsageError
+from lmstrix.ground.wording import parameter
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -38,7 +39,9 @@ _EXPLAINED = (
 def compare_sides(report: BenchReport) -> BenchComparison:
     """Side A is the first, B the second. Raises UsageError for a report that has no two sides."""
     if report.request.against is None:
-        raise UsageError("this report has one side only: compare it with a second one, or use lmstrix bench --against")
+        raise UsageError(
+            f"this report has one side only: compare it with a second one, or measure both with {parameter('against')}"
+        )
     first, second = _of_side(report, "A"), _of_side(report, "B")
     shared = [place for place in first if place in second]
     evidence = [one for place in shared for one in _evidence(first[place], second[place])]

@@ -52,7 +52,7 @@ LOWER_IS_BETTER = {
     "itl_p99_s": True,
     "output_tokens_per_second": False,
 }
-MEASURE_TOGETHER = "measure both in one run: lmstrix bench A --against B"
+MEASURE_TOGETHER = "measure both in one run, the one against the other"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

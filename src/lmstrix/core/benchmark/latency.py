@@ -62,5 +62,5 @@ def prefill_mark(figures: RequestFigures, latency: Latency | None) -> Mark | Non
     return Mark(
         kind="prefill unclear",
         text=f"the first token {took} after an almost empty prompt ({latency.median_s * 1000:.1f}{scatter} ms): "
-        "too little to tell a prefill speed; a longer prompt has one (--context-tiers)",
+        "too little to tell a prefill speed; a longer prompt has one",
     )

@@ -62,7 +62,7 @@ def _check(request: BenchRequest) -> None:
     if not request.concurrency or min(request.concurrency) < 1:
         raise UsageError(f"{parameter('concurrency')} counts requests at a time, from 1")
     if request.against is not None and not 1 <= request.blocks <= MOST_PAIRS:
-        raise UsageError(f"a comparison has 1 to {MOST_PAIRS} blocks ({parameter('blocks')})")
+        raise UsageError(f"a comparison has 1 to {MOST_PAIRS} {parameter('blocks')}")
 
 
 def _cell(target: BenchTarget, request: BenchRequest, tier: int, concurrency: int, *, loads: bool) -> Cell:

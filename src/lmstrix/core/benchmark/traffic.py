@@ -25,6 +25,7 @@ from lmstrix.core.context.attempts import TIME_TO_LIVE_S
 from lmstrix.core.context.verdict import outcome_of
 from lmstrix.ground.errors import LMStrixError, UsageError
 from lmstrix.ground.text import one_line
+from lmstrix.ground.wording import parameter
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -296,6 +297,8 @@ class TrafficTest:
 def check(request: TrafficRequest) -> None:
     """Refuse what makes no sense, before anything is loaded."""
     if bool(request.rates_per_s) == request.sweep:
-        raise UsageError("traffic needs rates or a sweep, not both (--rate 0.5,1,2 or --sweep)")
+        raise UsageError(f"traffic needs rates or a sweep, not both ({parameter('rate')} or {parameter('sweep')})")
     if len(request.bench.concurrency) != 1 or len(request.bench.tiers) != 1:
-        raise UsageError("--rate and --sweep load a model once: give one --concurrency and one --context-tiers")
+        raise UsageError(
+            f"traffic loads a model once: give one {parameter('concurrency')} and one of {parameter('tiers')}"
+        )
