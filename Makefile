@@ -8,7 +8,7 @@ READY := $(VENV)/.ready
 CODE := src tests bench tools examples
 PYTEST := $(BIN)/python -m pytest -q -n 2 --dist loadfile
 
-.PHONY: demo test check format bench dist clean
+.PHONY: demo test check check-lowest format bench dist clean
 
 demo: $(READY)
 	@$(BIN)/lmstrix demo
@@ -21,6 +21,13 @@ check: $(READY)
 	$(BIN)/ruff check $(CODE)
 	$(BIN)/mypy
 	$(PYTEST)
+
+# The tests with the oldest versions of the packages that pyproject.toml allows, in an environment of their own.
+check-lowest:
+	@test -x .venv-lowest/bin/python || $(PYTHON) -m venv .venv-lowest
+	.venv-lowest/bin/python -m pip install --quiet --disable-pip-version-check uv
+	VIRTUAL_ENV=.venv-lowest .venv-lowest/bin/uv pip install --quiet --resolution lowest-direct -e '.[engine,dev]'
+	.venv-lowest/bin/python -m pytest -q -n 2 --dist loadfile -p no:cacheprovider
 
 format: $(READY)
 	$(BIN)/ruff format $(CODE)
@@ -41,4 +48,4 @@ $(READY): pyproject.toml
 	@touch $(READY)
 
 clean:
-	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-lowest build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
