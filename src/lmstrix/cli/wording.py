@@ -25,6 +25,8 @@ class OptionWording:
         option = _OPTIONS.get(name) or f"--{self._flag(name)}"
         if value is None or value is True:
             return option
+        if value is False:
+            return f"--no-{self._flag(name)}"
         return f"{option} {f'{value:.0%}' if isinstance(value, float) else value}"
 
     def call(self, method: str, arguments: Sequence[str], switches: Sequence[str]) -> str:

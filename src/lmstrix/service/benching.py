@@ -63,8 +63,8 @@ class BenchOptions:
             )
         if not self.save and (self.resume or self.out is not None):
             raise UsageError(
-                f"{parameter('save')} is off, so nothing is written; "
-                f"leave that out, or {parameter('resume')} and {parameter('out')}"
+                f"{parameter('save', value=False)} writes nothing; "
+                f"leave it out, or {parameter('resume')} and {parameter('out')}"
             )
 
 

@@ -24,6 +24,7 @@ from lmstrix.core.benchmark.session_spread import LIMITS, Spread, spread_of
 from lmstrix.core.benchmark.stats import CONFIDENCE, Interval, difference, mann_whitney_u
 from lmstrix.core.benchmark.visit_records import logarithms
 from lmstrix.ground.units import counted
+from lmstrix.ground.wording import parameter
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -52,7 +53,6 @@ LOWER_IS_BETTER = {
     "itl_p99_s": True,
     "output_tokens_per_second": False,
 }
-MEASURE_TOGETHER = "measure both in one run, the one against the other"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -296,5 +296,5 @@ def _notes(comparisons: Sequence[Comparison], spreads: Sequence[Spread | None]) 
     if any(one.verdict == "cannot tell" for one in comparisons):
         few = f"fewer than {LIMITS.least_sessions} earlier ones of the same thing are in the history"
         notes.append(f"one session each cannot tell a difference from what sessions differ by: {few}")
-        notes.append(MEASURE_TOGETHER)
+        notes.append(f"measure both in one run, with {parameter('against')}")
     return tuple(notes)
