@@ -19,7 +19,7 @@ FOREIGN_OPTIONS = {
     *("--force-reinstall", "--user"),  # of pip and of systemd, which remedies name
     *("--samplers", "--query-gpu"),  # of the tools that read power and cards
     *("--home", "--default-context", "--jit-ttl"),  # of python -m lmstrix.engine, which the daemon starts
-    *("--x", "--no-x", "--word"),  # what comments call an option, whichever it is
+    *("--x", "--no-x", "--no-", "--word"),  # what comments and code call an option, whichever it is
 }
 OPTION = re.compile(r"(?<![\w-])--[a-z][a-z0-9-]*")
 COMMAND = re.compile(r"(?<![\w./\"-])lmstrix ((?:[a-z]+)(?: [a-z]+)?)")

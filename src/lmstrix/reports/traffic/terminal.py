@@ -27,7 +27,7 @@ _COLUMNS = (
     Column(title="WAITING", right=True, drop=6),
     Column(title="IN FLIGHT", right=True, drop=7),
     Column(title="GOOD", right=True, drop=1),
-    Column(title="SERVER", shrink=True, keep=9),
+    Column(title="SERVER", shrink=True, keep=len("interrupted")),
 )
 
 
