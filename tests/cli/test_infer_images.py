@@ -13,8 +13,7 @@ from lmstrix.core.registry.scanner import scan_models_dir
 from lmstrix.loaders.gguf import read_header
 from tests.cli.conftest import SCRIPTED
 from tests.support.pictures import BLUE, GREEN, RED, gif, jpeg, png, png_of_rows, webp
-from tests.support.tiny_gguf_scripted import scripted_model
-from tests.support.tiny_gguf_vision import BLIND, COLOUR_QUESTION, PATCHES, SEEING, SIGHTS, put_seeing
+from tests.support.tiny_gguf_vision import BLIND, COLOUR_QUESTION, PATCHES, SEEING, SIGHTS, put_seeing_and_blind
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -38,12 +37,7 @@ FILES = {
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model that sees, and one that does not."""
-    models = tmp_path_factory.mktemp("seeing-models")
-    put_seeing(models)
-    blind = models / "acme" / "scripted-GGUF" / "scripted-f16.gguf"
-    blind.parent.mkdir()
-    blind.symlink_to(scripted_model())
-    return models
+    return put_seeing_and_blind(tmp_path_factory.mktemp("seeing-models"))
 
 
 @pytest.fixture(scope="module")

@@ -17,8 +17,7 @@ from lmstudio import AsyncClient, Chat, Client, FileHandle, LMStudioServerError
 
 from lmstrix.engine import EmbeddedEngine
 from tests.support.pictures import BLUE, GREEN, PURPLE, RED, gif, jpeg, png, png_of_rows, webp
-from tests.support.tiny_gguf_scripted import scripted_model
-from tests.support.tiny_gguf_vision import BLIND, COLOUR_QUESTION, PATCHES, SEEING, SIGHTS, put_seeing
+from tests.support.tiny_gguf_vision import BLIND, COLOUR_QUESTION, PATCHES, SEEING, SIGHTS, put_seeing_and_blind
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,12 +29,7 @@ BLIND_MODEL = "scripted"
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model that sees, and one that does not."""
-    models = tmp_path_factory.mktemp("seeing-models")
-    put_seeing(models)
-    blind = models / "acme" / "scripted-GGUF" / "scripted-f16.gguf"
-    blind.parent.mkdir()
-    blind.symlink_to(scripted_model())
-    return models
+    return put_seeing_and_blind(tmp_path_factory.mktemp("seeing-models"))
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
 import threading
 from typing import TYPE_CHECKING
 
@@ -18,25 +17,17 @@ from lmstrix import (
     TextDelta,
     UsageError,
 )
-from tests.support.tiny_gguf import tiny_model
-from tests.support.tiny_gguf_scripted import GREETING, scripted_model
+from tests.support.tiny_gguf_scripted import GREETING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from lmstrix.core.answers.batch import BatchProgress
 
 
-@pytest.fixture(scope="module")
-def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedEngine]:
-    folder = tmp_path_factory.mktemp("python-models")
-    for name, file in (("scripted", scripted_model(context_length=8192)), ("embed", tiny_model("bert"))):
-        target = folder / "acme" / f"{name}-GGUF" / f"{name}-f16.gguf"
-        target.parent.mkdir(parents=True)
-        shutil.copy(file, target)
-    with EmbeddedEngine(folder) as running:
-        yield running
+@pytest.fixture
+def engine(python_engine: EmbeddedEngine) -> EmbeddedEngine:
+    return python_engine
 
 
 def test_a_chat_remembers(engine: EmbeddedEngine) -> None:

@@ -17,7 +17,7 @@ from gguf import GGUFWriter
 
 from tests.support.pictures import BLUE, GREEN, PURPLE, RED, WHITE
 from tests.support.tiny_gguf import cached, write_model
-from tests.support.tiny_gguf_scripted import REPLIES, Reply, build_scripted
+from tests.support.tiny_gguf_scripted import REPLIES, Reply, build_scripted, scripted_model
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -50,6 +50,15 @@ def put_seeing(models: Path) -> Path:
     shutil.copy(cached("seeing", _write_seeing), folder / "seeing-f16.gguf")
     shutil.copy(cached("projector of seeing", _write_projector), folder / "mmproj-seeing-f16.gguf")
     return folder
+
+
+def put_seeing_and_blind(models: Path) -> Path:
+    """Fill a models directory with that model and with `scripted`, which sees nothing; gives the directory."""
+    put_seeing(models)
+    blind = models / "acme" / "scripted-GGUF" / "scripted-f16.gguf"
+    blind.parent.mkdir()
+    blind.symlink_to(scripted_model())
+    return models
 
 
 def _replies() -> tuple[Reply, ...]:

@@ -25,6 +25,7 @@ from lmstrix.reports.bench.files import write_report
 from lmstrix.service.bench_reports import new_folder
 from lmstrix.service.benching import BenchOutcome, find_server
 from lmstrix.service.making_room import room_to_measure
+from lmstrix.service.measured_runs import or_so_far, with_time_limit
 from lmstrix.service.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -85,12 +86,11 @@ class TargetsBenching:
 
     def measure(self, run: Callable[[Coroutine[Any, Any, BenchOutcome]], BenchOutcome]) -> BenchOutcome:
         """For blocking callers, whose portal's `run` this takes: an interrupt ends in a report, if there is one."""
-        try:
-            return run(self.run())
-        except KeyboardInterrupt:
-            if not self._benches:
-                raise
-            return self._written()
+        return or_so_far(run, self.run(), self.so_far)
+
+    def so_far(self) -> BenchOutcome | None:
+        """After an interrupt: what was measured, in a report; None when nothing had begun."""
+        return self._written() if self._benches else None
 
     async def _open(self, target: TargetServer, history: History, stack: AsyncExitStack) -> tuple[BenchedServer, Bench]:
         """A server, connected, with what is to be measured there."""
@@ -116,11 +116,12 @@ class TargetsBenching:
             left_out=target.leave_out,
         )
         named = [replace(model, server=target.name) for model in models]
-        plan.plan_cells(named, self._options.request, loads=server.loads is not None)
+        request = with_time_limit(self._options.request, own.settings)
+        plan.plan_cells(named, request, loads=server.loads is not None)
         bench = Bench(
             server,
             named,
-            self._options.request,
+            request,
             history=history.benches,
             power_sources=(),  # what several servers draw at once cannot be told apart
             host=host_of(server.address),

@@ -24,6 +24,7 @@ from lmstrix.reports.bench.power_csv import write_power
 from lmstrix.service.bench_reports import new_folder, ready_folder
 from lmstrix.service.finding import known_models
 from lmstrix.service.making_room import room_to_measure
+from lmstrix.service.measured_runs import failures, or_so_far, with_time_limit
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Sequence
@@ -78,10 +79,7 @@ class BenchOutcome:
     @property
     def failed(self) -> tuple[str, ...]:
         """What failed, a line per cell."""
-        fine = ("ok", "skipped", "not reached", "interrupted")
-        return tuple(
-            f"{one.cell.name}: {one.reason or one.outcome}" for one in self.report.cells if one.outcome not in fine
-        )
+        return failures(self.report.cells)
 
 
 class Benchmarking:
@@ -99,7 +97,8 @@ class Benchmarking:
 
     async def run(self) -> BenchOutcome:
         """Measure, and write the report. Raises what keeps it from beginning."""
-        workspace, options, request = self._workspace, self._options, self._request()
+        workspace, options = self._workspace, self._options
+        request = with_time_limit(options.request, workspace.settings)
         async with AsyncExitStack() as stack:
             history = stack.enter_context(workspace.open_history())
             # Two measurements at once would measure each other.
@@ -130,22 +129,9 @@ class Benchmarking:
                 await bench.run()
         return self._written(bench)
 
-    def _request(self) -> BenchRequest:
-        """What was asked for, with the limit of one answer that holds for every command."""
-        request, timeout_s = self._options.request, self._workspace.settings.timeout_s
-        if timeout_s is None or request.deadlines.total_s is not None:
-            return request
-        return replace(request, deadlines=replace(request.deadlines, total_s=timeout_s))
-
     def measure(self, run: Callable[[Coroutine[Any, Any, BenchOutcome]], BenchOutcome]) -> BenchOutcome:
         """For blocking callers, whose portal's `run` this takes: an interrupt ends in a report, if there is one."""
-        try:
-            return run(self.run())
-        except KeyboardInterrupt:
-            outcome = self.so_far()
-            if outcome is None:
-                raise
-            return outcome
+        return or_so_far(run, self.run(), self.so_far)
 
     def so_far(self) -> BenchOutcome | None:
         """After an interrupt: what was measured, in a report; None when nothing had begun."""

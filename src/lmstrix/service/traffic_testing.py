@@ -13,6 +13,7 @@ from lmstrix.reports.traffic.files import write_traffic
 from lmstrix.service.bench_reports import new_folder, ready_folder
 from lmstrix.service.benching import find_server
 from lmstrix.service.making_room import room_to_measure
+from lmstrix.service.measured_runs import failures, or_so_far, with_time_limit
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -44,10 +45,7 @@ class TrafficOutcome:
     @property
     def failed(self) -> tuple[str, ...]:
         """What failed, a line per model."""
-        fine = ("ok", "skipped", "not reached", "interrupted")
-        return tuple(
-            f"{one.cell.name}: {one.reason or one.outcome}" for one in self.report.results if one.outcome not in fine
-        )
+        return failures(self.report.results)
 
 
 class TrafficTesting:
@@ -86,13 +84,7 @@ class TrafficTesting:
 
     def measure(self, run: Callable[[Coroutine[Any, Any, TrafficOutcome]], TrafficOutcome]) -> TrafficOutcome:
         """For blocking callers, whose portal's `run` this takes: an interrupt ends in a report, if there is one."""
-        try:
-            return run(self.run())
-        except KeyboardInterrupt:
-            outcome = self.so_far()
-            if outcome is None:
-                raise
-            return outcome
+        return or_so_far(run, self.run(), self.so_far)
 
     def so_far(self) -> TrafficOutcome | None:
         """After an interrupt: what was measured, in a report; None when nothing had begun."""
@@ -100,11 +92,8 @@ class TrafficTesting:
 
     def _request(self) -> TrafficRequest:
         """What was asked for, with the limit of one answer that holds for every command."""
-        request, timeout_s = self._options.request, self._workspace.settings.timeout_s
-        deadlines = request.bench.deadlines
-        if timeout_s is None or deadlines.total_s is not None:
-            return request
-        return replace(request, bench=replace(request.bench, deadlines=replace(deadlines, total_s=timeout_s)))
+        request = self._options.request
+        return replace(request, bench=with_time_limit(request.bench, self._workspace.settings))
 
     def _written(self, report: TrafficReport) -> TrafficOutcome:
         folder = self._options.out or new_folder(self._workspace, report.started_at)
