@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import functools
 import json
+import re
 from typing import TYPE_CHECKING
 
 import aiohttp
@@ -74,9 +75,11 @@ class RawConnection:
         return b""
 
     async def some(self) -> bytes:
-        """What comes next."""
+        """The next answer whole; its header and body may come apart."""
         async with asyncio.timeout(30):
-            return await self._reader.read(2**16)
+            header = await self._reader.readuntil(b"\r\n\r\n")
+            length = re.search(rb"(?i)content-length: (\d+)", header)
+            return header + (await self._reader.readexactly(int(length[1])) if length else b"")
 
 
 @contextlib.asynccontextmanager

@@ -197,6 +197,36 @@ async def test_a_busy_just_in_time_model_is_not_evicted(models: Path) -> None:
         await prediction.aclose()
 
 
+async def test_a_model_just_handed_out_is_kept_until_it_is_asked(models: Path) -> None:
+    put(models, tiny_model(), "acme/other-GGUF/other-f16.gguf")
+    async with running_pool(models) as pool:
+        handed_out, _ = await pool.get_or_load(SCRIPTED, at(4096), kind="llm")
+        evicted: list[Instance] = []
+        wanting = asyncio.create_task(pool.get_or_load("other", SMALL, kind="llm", on_evict=noting(evicted)))
+        await asyncio.sleep(0.1)  # the other load has come to where it makes room
+        prediction = handed_out.predict(asking("Tell me a story", overflow_policy="rollingWindow"))
+        await anext(prediction)
+        other, _ = await wanting
+        assert not evicted
+        assert pool.list_loaded() == [handed_out, other]
+        await prediction.aclose()
+
+
+async def test_a_model_handed_out_to_two_waits_for_both(models: Path) -> None:
+    put(models, tiny_model(), "acme/other-GGUF/other-f16.gguf")
+    async with running_pool(models) as pool:
+        for _ in range(2):
+            handed_out, _ = await pool.get_or_load(SCRIPTED, SMALL, kind="llm")
+        with handed_out.slots.request():
+            pass
+        wanting = asyncio.create_task(pool.get_or_load("other", SMALL, kind="llm"))
+        await asyncio.sleep(0.1)
+        assert not handed_out.slots.unloaded
+        with handed_out.slots.request():
+            other, _ = await wanting
+            assert pool.list_loaded() == [handed_out, other]
+
+
 async def test_a_slow_load_delays_no_other_model(models: Path) -> None:
     put(models, tiny_model(), "acme/other-GGUF/other-f16.gguf")
     waiting = asyncio.Event()

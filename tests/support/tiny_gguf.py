@@ -13,6 +13,7 @@ import getpass
 import hashlib
 import os
 import tempfile
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -104,7 +105,8 @@ def _add(writer: GGUFWriter, key: str, value: int | float | bool | list[int] | l
 
 
 def cached(description: str, write: Callable[[Path], None]) -> Path:
-    """The file `write` makes, kept in the temporary folder under a name made of `description` and of this code."""
+    """The file `write` makes, kept in the temporary folder under a name made of `description`, of this code and of
+    what writes it."""
     folder = Path(tempfile.gettempdir()) / f"lmstrix-tiny-models-{getpass.getuser()}"
     folder.mkdir(mode=0o700, exist_ok=True)
     digest = hashlib.sha256(_CODE + description.encode()).hexdigest()[:24]
@@ -116,4 +118,7 @@ def cached(description: str, write: Callable[[Path], None]) -> Path:
     return path
 
 
-_CODE = b"".join(file.read_bytes() for file in sorted(Path(__file__).parent.glob("tiny_gguf*.py")))
+_CODE = b"".join(file.read_bytes() for file in sorted(Path(__file__).parent.glob("tiny_gguf*.py"))) + (
+    # What draws the weights and what writes the file change the bytes, too.
+    f"numpy {version('numpy')} gguf {version('gguf')}".encode()
+)

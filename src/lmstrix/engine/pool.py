@@ -40,6 +40,10 @@ if TYPE_CHECKING:
     from lmstrix.engine.run_folder import RunFolder
     from lmstrix.ground.types import InstanceMemory, MemoryLimit, ModelKind, ServerMemory
 
+_HAND_OUT_GRACE_S = 1.0
+"""How long a model that was handed out is kept for the first request. A client asks within milliseconds, unless it does
+something else first; LM Studio gives it no time at all."""
+
 
 class InstancePool:
     """All loaded models. `start` it before use; `close` kills every child."""
@@ -201,29 +205,46 @@ class InstancePool:
     ) -> tuple[Instance, bool]:
         """The instance that answers to `name`, loaded now if none does (then True). Its settings are not compared.
 
-        A model loaded this way makes room for the next one, unless it is busy. Where `settings` name no context, the
-        model gets its proven length if it has one, or what of that fits.
+        A model loaded this way makes room for the next one, unless it is busy or has just been handed out. Where
+        `settings` name no context, the model gets its proven length if it has one, or what of that fits.
         """
         with contextlib.suppress(EngineFault):
-            return self.find(name, kind=kind), False
+            return self._handed_out(self.find(name, kind=kind)), False
         entry = self.catalog.find(name, kind=kind)
         # Of several requests for one model the first loads it; the others find it once they have the lock.
         async with self._locks[entry.model_key]:
             with contextlib.suppress(EngineFault):
-                return self.find(entry.model_key, kind=kind), False
+                return self._handed_out(self.find(entry.model_key, kind=kind)), False
             if on_start:
                 await on_start(self._free_name(entry.model_key), entry)
-            for other in [other for other in self.list_loaded() if other.jit and not other.slots.queued]:
-                if on_evict:
-                    await on_evict(other)
-                await self._remove(other)
+            await self._make_room(on_evict)
             load = functools.partial(
                 self.load, entry.model_key, kind=kind, ttl_s=ttl_s, on_progress=on_progress, jit=True
             )
             proven = None
             if proven_length is not None and settings.context_length is None:
                 proven = await proven_length(entry)
-            return await (load(settings) if proven is None else self._load_proven(load, entry, settings, proven)), True
+            loading = load(settings) if proven is None else self._load_proven(load, entry, settings, proven)
+            return self._handed_out(await loading), True
+
+    def _handed_out(self, instance: Instance) -> Instance:
+        """The same, promised to be asked; its idle time begins again."""
+        instance.slots.promise(within_s=_HAND_OUT_GRACE_S)
+        self._on_idle(instance)
+        return instance
+
+    async def _make_room(self, on_evict: Callable[[Instance], Awaitable[None]] | None) -> None:
+        """Unload what was loaded just in time and is idle: not what somebody was handed and is about to ask."""
+        for other in self.list_loaded():
+            if not other.jit:
+                continue
+            await other.slots.promises_kept()
+            # While this waited, another may have taken it away.
+            if other.slots.queued or other.slots.unloaded:
+                continue
+            if on_evict:
+                await on_evict(other)
+            await self._remove(other)
 
     async def _load_proven(
         self, load: Callable[..., Awaitable[Instance]], entry: CatalogEntry, settings: LoadSettings, proven: int

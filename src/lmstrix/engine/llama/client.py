@@ -6,6 +6,8 @@ a closing one fails; connecting to a unix socket costs less than finding out.
 
 from __future__ import annotations
 
+import asyncio
+import io
 import json
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
@@ -18,6 +20,9 @@ if TYPE_CHECKING:
 _EVENT_END = b"\n\n"
 _DATA = b"data: "
 _DONE = b"[DONE]"
+_NO_MEMORY = "std::bad_alloc"
+_PIECE_CHARACTERS = 2**20
+"""As many are encoded at once: everything else in this process waits for 6 ms."""
 
 JsonObject = dict[str, Any]
 
@@ -28,7 +33,10 @@ class LlamaRefusalError(Exception):
     def __init__(self, code: int, body: Mapping[str, Any]) -> None:
         self.code = code
         self.kind = str(body.get("type", "unknown"))
-        self.message = str(body.get("message", "no reason given"))
+        message = str(body.get("message", "no reason given"))
+        self.message = (
+            f"insufficient memory for a request of this length ({message})" if message == _NO_MEMORY else message
+        )
         self.body = body
         super().__init__(self.message)
 
@@ -84,7 +92,7 @@ class LlamaClient:
         return _parsed(*await self._exchange(method, path, body))
 
     async def _exchange(self, method: str, path: str, body: Mapping[str, Any] | None) -> tuple[int, bytes]:
-        data = None if body is None else json.dumps(body).encode()
+        data = None if body is None else await _encoded(body)
         try:
             self._check_open()
             async with self._session.request(method, path, data=data) as response:
@@ -101,7 +109,7 @@ class LlamaClient:
         """The events answering a POST, in batches of what had arrived; leaving the context stops llama.cpp."""
         try:
             self._check_open()
-            response = await self._session.post(path, data=json.dumps(body).encode())
+            response = await self._session.post(path, data=await _encoded(body))
         except (aiohttp.ClientError, OSError) as exc:
             raise LlamaGoneError(str(exc)) from exc
         try:
@@ -113,6 +121,25 @@ class LlamaClient:
         finally:
             # Closing before the end is how llama.cpp learns to stop generating.
             response.close()
+
+
+async def _encoded(body: Mapping[str, Any]) -> bytes | io.BytesIO:
+    """`body` as JSON. A long text in it is encoded and sent piece by piece, others having their turn in between."""
+    encoded = bytearray(b"{")
+    for name, value in body.items():
+        if len(encoded) > 1:
+            encoded += b","
+        encoded += json.dumps(name).encode() + b":"
+        if not isinstance(value, str) or len(value) <= _PIECE_CHARACTERS:
+            encoded += json.dumps(value).encode()
+            continue
+        encoded += b'"'
+        for start in range(0, len(value), _PIECE_CHARACTERS):
+            encoded += json.dumps(value[start : start + _PIECE_CHARACTERS])[1:-1].encode()
+            await asyncio.sleep(0)
+        encoded += b'"'
+    encoded += b"}"
+    return bytes(encoded) if len(encoded) <= _PIECE_CHARACTERS else io.BytesIO(encoded)
 
 
 def _parsed(status: int, raw: bytes) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
@@ -37,6 +38,9 @@ class Slots:
         self._free = asyncio.Semaphore(count)
         self._running: set[Turn] = set()
         self._unanswered = 0
+        self._promised = 0
+        self._promised_until = 0.0
+        self._all_asked = asyncio.Event()
 
     @property
     def status(self) -> Status:
@@ -49,12 +53,30 @@ class Slots:
         """Requests not yet answered, the running ones included."""
         return self._unanswered
 
+    def promise(self, *, within_s: float) -> None:
+        """The model was handed to somebody who is to ask it something within that time."""
+        self._promised += 1
+        self._promised_until = asyncio.get_running_loop().time() + within_s
+        self._all_asked.clear()
+
+    async def promises_kept(self) -> None:
+        """Wait until everybody has asked whom the model was handed to, or their time is over."""
+        if not self._promised:
+            return
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout_at(self._promised_until):
+                await self._all_asked.wait()
+        self._promised = 0
+
     @contextmanager
     def request(self, on_unload: Callable[[], None] = lambda: None) -> Iterator[Turn]:
         """A request's turn; it counts as queued until the context is left."""
         if self.unloaded:
             raise unloaded_fault()
         self._unanswered += 1
+        self._promised = max(0, self._promised - 1)
+        if not self._promised:
+            self._all_asked.set()
         self.last_used_ms = now_ms()
         try:
             yield Turn(on_unload=on_unload)
@@ -80,5 +102,6 @@ class Slots:
     def close(self) -> None:
         """Turn newcomers away, and end what runs as unloaded."""
         self.unloaded = True
+        self._all_asked.set()
         for turn in self._running:
             turn.on_unload()
