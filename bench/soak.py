@@ -4,8 +4,7 @@
 
 The clients use LM Studio's own SDK: they ask and compare the answer, break answers off, count, embed, load and unload.
 Every few seconds a model's process is killed; a hostile client goes through `hostile_clients`; the log has no room to
-be written. A request may end with an error only while a model was killed under it, or unloaded to make room for another
-(which is counted apart). Meanwhile a greeting is asked ten
+be written. A request may end with an error only while a model was killed under it. Meanwhile a greeting is asked ten
 times a second: its worst wait is how long one client can keep the others waiting.
 """
 
@@ -71,10 +70,6 @@ async def ordinary_client(address: str, number: int, until: float, tally: Tally)
             # A client of its own for each request: whoever a kill has hit comes back as a program would that restarts.
             async with asyncio.timeout(REQUEST_LIMIT_S), lmstudio.AsyncClient(address) as client:
                 await action(client, f"{number}-{began_at}")
-        except lmstudio.LMStudioModelNotFoundError:
-            # As with LM Studio, a model that loads because it is asked for makes room by unloading an idle one that was
-            # loaded so: between being handed out and being asked, it may be this one.
-            tally.outcomes["made room for another model"] += 1
         except (lmstudio.LMStudioError, TimeoutError, OSError, AssertionError) as exc:
             killed = any(began_at - 1 < moment for moment in tally.kills)
             if killed and isinstance(exc, lmstudio.LMStudioError):

@@ -32,7 +32,7 @@ COLOUR_QUESTION = "What colour is this?"
 PATCHES = 4
 """The tokens of one image, whatever its size."""
 COLOURS = {"red": RED, "green": GREEN, "blue": BLUE, "purple": PURPLE, "white": WHITE}
-BLIND = Reply("Nothing to see.", when="colour")
+BLIND = Reply("Nothing to see.", when="colo")  # in either spelling
 SIGHTS = {name: f"{name}, I think." for name in COLOURS}
 _SIGHTS = tuple(Reply(text, condition="false") for text in SIGHTS.values())
 """Never chosen by the template; `BLIND` turns into one of them when there is something to see."""

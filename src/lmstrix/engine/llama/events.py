@@ -5,11 +5,11 @@ What arrived together becomes one fragment, so a client that is slower than the 
 
 from __future__ import annotations
 
-import json
 import math
 from typing import TYPE_CHECKING, Any
 
 from lmstrix.engine.faults import EngineFault
+from lmstrix.engine.json_text import JsonTextError, read_json
 from lmstrix.engine.records import (
     FragmentEvent,
     PredictionEvent,
@@ -247,8 +247,8 @@ class ToolStreamReader:
             return []
         try:
             # A function without parameters may come with no arguments at all.
-            arguments = json.loads(call["arguments"] or "{}")
-        except ValueError:
+            arguments = read_json(call["arguments"] or "{}")
+        except JsonTextError:
             arguments = None
         if not isinstance(arguments, dict) or not call["name"]:
             return [ToolCallFailedEvent(fault=garbled_call_fault(call["arguments"]), raw=call["arguments"])]
