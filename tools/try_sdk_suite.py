@@ -47,7 +47,6 @@ TOOLS = (
 )
 # Written for an older pytest; and the examples of plugins are not in the distribution.
 _LEFT_OUT = ("-W", "ignore::pytest.PytestRemovedIn10Warning", "--ignore", "tests/test_plugin_examples.py")
-EMBEDDING = {"width": 768, "n_heads": 12, "head_dim": 64, "context_length": 2048}
 
 
 def put_models(models: Path) -> None:
@@ -56,7 +55,9 @@ def put_models(models: Path) -> None:
         "hugging-quants/Llama-3.2-1B-Instruct-Q8_0-GGUF/llama-3.2-1b-instruct-q8_0.gguf": scripted_model(TEXT),
         "Qwen/Qwen2.5-7B-Instruct-1M-GGUF/qwen2.5-7b-instruct-1m-q4_k_m.gguf": scripted_model(TOOLS),
         "HuggingFaceTB/SmolLM2-135M-Instruct-GGUF/smollm2-135m-instruct-q8_0.gguf": scripted_model(),
-        "nomic-ai/nomic-embed-text-v1.5-GGUF/nomic-embed-text-v1.5.Q4_K_M.gguf": tiny_model("bert", **EMBEDDING),
+        "nomic-ai/nomic-embed-text-v1.5-GGUF/nomic-embed-text-v1.5.Q4_K_M.gguf": tiny_model(
+            "bert", width=768, n_heads=12, head_dim=64, context_length=2048
+        ),
     }
     for name, file in files.items():
         place = models / name

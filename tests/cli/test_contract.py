@@ -232,7 +232,7 @@ def test_help_and_version_go_to_stdout(cli: Callable[..., Ran], home: Path) -> N
 
 
 def test_listing_shapes(cli: Callable[..., Ran], engine: EmbeddedEngine) -> None:
-    assert cli("list").ok().err == "no models yet: lmstrix scan finds them\n"
+    assert cli("list").ok().err == "no models yet: lmstrix scan finds them; lmstrix demo needs none\n"
     cli("scan", "--quiet").ok()
     keys = [SCRIPTED, EMBEDDING, TINY]
     assert cli("list", "--show", "id").out.split() == keys
@@ -243,6 +243,19 @@ def test_listing_shapes(cli: Callable[..., Ran], engine: EmbeddedEngine) -> None
     assert rows[0].startswith("model_key,path,")
     assert len(rows) == 4
     assert cli("list", "TINY", "--show", "id").out.split() == [TINY]
+    assert cli("list", "type:embedding", "--show", "id").out.split() == [EMBEDDING]
+    assert cli("list", "--filter", "type:llm,size:>1GB").ok().err == "none of 3 models matches\n"
+    cli("list", "stauts:tested").failed(2, "no field 'stauts': did you mean status?")
+    yaml = cli("list", "--show", "yaml").out.splitlines()
+    assert [line for line in yaml if line.startswith("- ")] == [f'- model_key: "{key}"' for key in keys]
+    summary = dict(line.split(maxsplit=1) for line in cli("list", "--show", "summary").out.splitlines())
+    assert (summary["models"], summary["types"], summary["status"]) == (
+        "3",
+        "2 llm, 1 embedding",
+        "2 untested, 1 embedding",
+    )
+    named = cli("list", "--columns", "model,can,where").out.splitlines()
+    assert named[0].split() == ["MODEL", "CAN", "WHERE"]
     assert cli("list", "nothing-like-it").ok().err == "none of 3 models matches\n"
     table = cli("list", "--max-width", "40").out.splitlines()
     assert all(len(line) <= 40 for line in table)

@@ -17,7 +17,7 @@ from lmstrix.ground.ranges import COUNT, IDLE, SLOTS
 if TYPE_CHECKING:
     from lmstrix.service.scanning import Forget
 
-ListShape = Literal["table", "id", "path", "json", "csv"]
+ListShape = Literal["table", "id", "path", "json", "csv", "yaml", "summary"]
 
 
 def scan(
@@ -70,18 +70,23 @@ def list_(
 
     With --verbose all results follow: of other engines, hosts and settings too.
 
+    FILTER is a part of a name, or conditions separated by commas: "status:tested,size:>5GB,ctx:16k-64k,name:*coder*".
+    There are name, status, size, ctx (tested), dtx (declared), loads, recalls, eff (ctx per dtx), date, ended, type,
+    format, quant, bits, params, arch, publisher and tag; "a|b" is either, "!a" is not, "-" is unknown.
+
     Args:
-        filter: Show only models whose key or path contains this text.
-        show: What to print: table, id, path, json or csv.
-        sort: id, name, ctx (declared), tested, size, status or date.
+        filter: Show only these models, such as qwen or "status:tested,size:>5GB,date:>2026-01-01".
+        show: What to print: table, id, path, json, csv, yaml or summary.
+        sort: id, name, ctx (tested), dtx (declared), size, status, date, eff or smart (what a test takes).
         reverse: Sort the other way round.
-        columns: Show these columns: model, size, declared, tested, loads, recalls, ended-by, status, tested-on.
+        columns: Show these columns: model, size, declared, tested, loads, recalls, ended-by, status, tested-on, name,
+            path, type, quant, params, arch, publisher, can, eff, prefill, decode, where, tags.
         header: The head line of the table (--no-header leaves it out).
         max_width: Width of the table instead of the terminal's.
     """
-    from lmstrix.reports.models import show_listing
+    from lmstrix.reports.listing import show_listing
 
-    listing = cli.service.list_models(containing=filter, sort=sort, reverse=reverse)
+    listing = cli.service.list_models(wanted=filter, sort=sort, reverse=reverse)
     show_listing(cli.console, listing, show=show, columns=columns, header=header, max_width=max_width)
 
 

@@ -7,10 +7,34 @@ from typing import Literal
 
 CacheType = Literal["f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "iq4_nl"]
 """How the K or the V cache is stored."""
-SortKey = Literal["id", "name", "ctx", "tested", "size", "status", "date"]
-"""What a list of models is sorted by."""
-ListColumn = Literal["model", "size", "declared", "tested", "loads", "recalls", "ended-by", "status", "tested-on"]
-"""A column of the list of models."""
+SortKey = Literal["id", "name", "ctx", "dtx", "size", "status", "date", "eff", "smart"]
+"""What a list of models is sorted by: `ctx` is the tested context, `dtx` the declared one, `eff` the first per the
+second, `smart` what a test takes."""
+ListColumn = Literal[
+    "model",
+    "size",
+    "declared",
+    "tested",
+    "loads",
+    "recalls",
+    "ended-by",
+    "status",
+    "tested-on",
+    "name",
+    "path",
+    "type",
+    "quant",
+    "params",
+    "arch",
+    "publisher",
+    "can",
+    "eff",
+    "prefill",
+    "decode",
+    "where",
+    "tags",
+]
+"""A column of the list of models; the first nine are shown unless others are named."""
 Precision = Literal["safe", "balanced", "tight", "exhaustive"]
 """How near to the edge a search for a context limit goes."""
 TestOrder = Literal["risk", "id", "size", "ctx"]

@@ -123,10 +123,10 @@ class AsyncLMStrix:
         sort: SortKey = "id",
         reverse: bool = False,
     ) -> list[ModelRecord]:
-        """The registry's models whose key or path contains `filter`, by key unless told otherwise."""
+        """The registry's models with `filter` in their name or that meet its conditions ("status:tested,size:>5GB")."""
         check_word("sort", sort, get_args(SortKey))
-        containing = filter if filter is None else text("filter", filter)
-        found = await asyncio.to_thread(self._service.list_models, containing=containing, sort=sort, reverse=reverse)
+        wanted = filter if filter is None else text("filter", filter)
+        found = await asyncio.to_thread(self._service.list_models, wanted=wanted, sort=sort, reverse=reverse)
         return list(found.records)
 
     async def estimate(

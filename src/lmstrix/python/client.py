@@ -116,7 +116,7 @@ class LMStrix:
         sort: SortKey = "id",
         reverse: bool = False,
     ) -> list[ModelRecord]:
-        """The registry's models whose key or path contains `filter`, by key unless told otherwise."""
+        """The registry's models with `filter` in their name or that meet its conditions ("status:tested,size:>5GB")."""
         return self._portal.run(self._lms.list_models(filter, sort=sort, reverse=reverse))
 
     def estimate(self, model: str, context_length: int | None = None, **load: Unpack[LoadKeywords]) -> EstimateReport:

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from lmstrix.ground.units import counted, format_bytes, format_seconds, format_tokens
 from lmstrix.reports.json_form import json_form, value_text
-from lmstrix.reports.recalled import recalled_text
-from lmstrix.reports.results import ended_cell, note_others, result_json, show_results, up_to_words
+from lmstrix.reports.results import up_to_words
 from lmstrix.reports.table import Column, clean
 
 if TYPE_CHECKING:
@@ -16,24 +15,11 @@ if TYPE_CHECKING:
 
     from lmstrix.core.memory.estimate import EstimateReport
     from lmstrix.core.registry.defaults import DefaultsChange, SavedDefaults
-    from lmstrix.core.registry.listing import Listing, ScanReport
+    from lmstrix.core.registry.listing import ScanReport
     from lmstrix.core.registry.records import ModelRecord
-    from lmstrix.core.registry.results import ContextResult
-    from lmstrix.ground.choices import ListColumn
     from lmstrix.ground.types import LoadedModel
     from lmstrix.reports.console import Console
 
-_LIST_COLUMNS = (
-    Column(title="MODEL", shrink=True, keep=18),
-    Column(title="SIZE", right=True, drop=4),
-    Column(title="DECLARED", right=True, drop=1),
-    Column(title="TESTED", right=True),
-    Column(title="LOADS", right=True, drop=2),
-    Column(title="RECALLS", right=True, drop=3),
-    Column(title="ENDED BY", drop=6),
-    Column(title="STATUS"),
-    Column(title="TESTED ON", drop=5),
-)
 _LOADED_COLUMNS = (
     Column(title="INSTANCE", shrink=True, keep=18),
     Column(title="MODEL", shrink=True, keep=12),
@@ -43,7 +29,6 @@ _LOADED_COLUMNS = (
     Column(title="STATUS", drop=1),
     Column(title="TTL", right=True, drop=2),
 )
-_LISTS = ("recall_curve", "effective_range")  # which fit no cell of a CSV file
 _PATHS_SHOWN = 10  # of each kind of change; a first scan of a big folder would fill the screen
 
 
@@ -88,129 +73,6 @@ def _scan_json(report: ScanReport) -> dict[str, Any]:
         "sources": report.sources,
         "written": report.written,
     }
-
-
-def show_listing(
-    console: Console,
-    listing: Listing,
-    *,
-    show: str,
-    columns: Sequence[ListColumn] = (),
-    header: bool = True,
-    max_width: int | None = None,
-) -> None:
-    """The registry as `show` says: a table (of these columns, where some are named), keys, paths, CSV or JSON."""
-    records = listing.records
-    if console.json or show == "json":
-        console.result("list", {"models": [record_json(record) for record in records]})
-    elif show in ("id", "path"):
-        lines = (record.model_key if show == "id" else record.path for record in records)
-        sys.stdout.write("".join(f"{clean(line)}\n" for line in lines))
-    elif show == "csv":
-        _write_csv(console, [record_json(record) for record in records])
-    elif not listing.total:
-        console.note("no models yet: lmstrix scan finds them")
-    else:
-        places = [_column_names().index(name) for name in columns] or range(len(_LIST_COLUMNS))
-        rows = [_list_row(record) for record in records]
-        chosen = [[row[place] for place in places] for row in rows]
-        console.table([_LIST_COLUMNS[place] for place in places], chosen, header=header, max_width=max_width)
-        if not records:
-            console.note(f"none of {counted(listing.total, 'model')} matches")
-        if console.verbose:
-            show_results(console, records)
-            _show_recall_curves(records)
-        else:
-            note_others(console, records, listing.place)
-
-
-def _column_names() -> list[str]:
-    """The names of the columns as --columns takes them."""
-    return [column.title.lower().replace(" ", "-") for column in _LIST_COLUMNS]
-
-
-def _write_csv(console: Console, rows: Sequence[dict[str, Any]]) -> None:
-    # The columns are those of the first row; without one there is nothing to name them by.
-    if not rows:
-        return
-    import csv
-    import io
-
-    columns = [name for name in rows[0] if name not in _LISTS]
-    shown = io.StringIO()
-    writer = csv.DictWriter(shown, columns, extrasaction="ignore", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    # Names are a stranger's text: exact for a program, harmless for a terminal.
-    console.text(shown.getvalue())
-
-
-def _show_recall_curves(records: Sequence[ModelRecord]) -> None:
-    from lmstrix.reports.tests import recall_chart  # imports the tester's verdicts, which a plain list does not need
-
-    unicode = "utf" in (sys.stdout.encoding or "").lower()
-    for record in records:
-        for result in record.results:
-            if len(result.recall_curve) > 1:
-                chart = recall_chart(result.recall_curve, unicode=unicode)
-                sys.stdout.write(f"{clean(record.model_key)} ({result.configuration.key})  {chart}\n")
-
-
-def record_json(record: ModelRecord) -> dict[str, Any]:
-    """A registry record as `list --json` shows it."""
-    # The figures are of one configuration: the default one of the server in use.
-    best = record.best_result
-    return {
-        "model_key": record.model_key,
-        "path": record.path,
-        "kind": record.kind,
-        "format": record.format,
-        "architecture": record.architecture,
-        "params": record.params,
-        "quantization": record.quantization,
-        "size_bytes": record.all_bytes or None,
-        "max_context_length": record.max_context_length,
-        "tested_context_length": record.tested_context_length,
-        "loadable_context_length": best.loadable_context_length if best else None,
-        "effective_context_length": best.effective_context_length if best else None,
-        "effective_range": best.effective_range if best else None,
-        "status": record.test_status,
-        "missing": record.is_missing,
-        "outcome": best.outcome if best else None,
-        "ended_by": best.ended_by if best else None,
-        "error": best.error if best else None,
-        "tested_at": record.tested_at.isoformat() if record.tested_at else None,
-        "vision": record.vision,
-        "trained_for_tool_use": record.trained_for_tool_use,
-        "recall_curve": [list(point) for point in best.recall_curve] if best else [],
-        "configuration": best.configuration.key if best else None,
-        "results": [result_json(result) for result in record.results],
-    }
-
-
-def _list_row(record: ModelRecord) -> tuple[str, ...]:
-    best = record.best_result
-    return (
-        record.model_key,
-        format_bytes(record.all_bytes) if record.all_bytes else "-",
-        format_tokens(record.max_context_length),
-        format_tokens(record.tested_context_length),
-        format_tokens(best.loadable_context_length if best else None),
-        recalled_text(best) if best else "-",
-        ended_cell(best),
-        _status(record, best),
-        record.tested_at.date().isoformat() if record.tested_at else "-",
-    )
-
-
-def _status(record: ModelRecord, best: ContextResult | None) -> str:
-    """How things stand with a model; one that loads and answers nonsense is not simply "completed"."""
-    if record.is_missing:
-        return "missing"
-    if record.kind == "embedding":
-        return "embedding"
-    nonsense = best is not None and best.outcome in ("garbage answer", "empty answer")
-    return best.outcome if best is not None and nonsense and record.test_status == "completed" else record.test_status
 
 
 def show_loaded(console: Console, models: Sequence[LoadedModel], *, command: str) -> None:

@@ -57,11 +57,11 @@ class LMStrixService(Workspace):
 
     # Models
 
-    def list_models(self, *, containing: str | None = None, sort: SortKey = "id", reverse: bool = False) -> Listing:
+    def list_models(self, *, wanted: str | None = None, sort: SortKey = "id", reverse: bool = False) -> Listing:
         """The registry's records, filtered by text in key or path, sorted."""
         from lmstrix.service.listing import list_models
 
-        return list_models(self, containing=containing, sort=sort, reverse=reverse)
+        return list_models(self, wanted=wanted, sort=sort, reverse=reverse)
 
     async def scan(
         self, *, models_dir: Path | None = None, refresh: bool = False, write: bool = True, forget: Forget = None

@@ -16,23 +16,28 @@ if TYPE_CHECKING:
 _SORTS: dict[SortKey, Callable[[ModelRecord], Any]] = {
     "id": lambda record: record.model_key.lower(),
     "name": lambda record: record.display_name.lower(),
-    "ctx": lambda record: record.max_context_length or 0,
-    "tested": lambda record: record.tested_context_length or 0,
+    "ctx": lambda record: record.tested_context_length or 0,
+    "dtx": lambda record: record.max_context_length or 0,
     "size": lambda record: record.all_bytes,
+    "eff": lambda record: record.effectiveness_ratio or 0.0,
+    # What a test of it takes: each token of the declared context weighs as much as 100 kB of the file.
+    "smart": lambda record: record.all_bytes + 100_000 * (record.max_context_length or 0),
     "status": lambda record: (record.is_missing, record.test_status),
     "date": lambda record: record.tested_at.timestamp() if record.tested_at else 0.0,
 }
 
 
 def list_models(
-    workspace: Workspace, *, containing: str | None = None, sort: SortKey = "id", reverse: bool = False
+    workspace: Workspace, *, wanted: str | None = None, sort: SortKey = "id", reverse: bool = False
 ) -> Listing:
-    """The records whose key or path contains a text, sorted."""
+    """The records that meet the conditions of `wanted` (`core.registry.filters`), sorted."""
     registry = workspace.registry()
     records = list(registry)
     total = len(records)
-    if containing:
-        wanted = containing.lower()
-        records = [r for r in records if wanted in r.model_key.lower() or wanted in r.path.lower()]
+    if wanted:
+        from lmstrix.core.registry.filters import matches, parse_filter  # 5 ms that a plain list does not need
+
+        conditions = parse_filter(wanted)
+        records = [record for record in records if matches(record, conditions)]
     records.sort(key=_SORTS[sort], reverse=reverse)
     return Listing(records=tuple(records), total=total, place=registry.place)
