@@ -50,7 +50,7 @@ VECTORS = replace(SMALL, path="acme/e-GGUF/e-Q8_0.gguf", model_key="e", kind="em
 
 @pytest.fixture
 def registry() -> ModelRegistry:
-    """`small-coder` was tested two days ago, to a quarter of what it declares; `seen` failed; the others are untested."""
+    """`small-coder` was tested two days ago, to a quarter of what it declares; `seen` failed; others are untested."""
     registry = ModelRegistry()
     registry.merge_scan([SMALL, LARGE, MLX, VECTORS], now=NOW)
     proven = ContextResult(
