@@ -363,7 +363,11 @@ def test_pages_are_taken_out_of_answers(answer: str, page: str | None) -> None:
     assert page_of(answer) == page
 
 
-@pytest.mark.parametrize("text", ["<a" * 130_000, "```" * 90_000, "\n```" * 60_000, "</html" + " " * 250_000])
+@pytest.mark.parametrize(
+    "text",
+    ["<a" * 130_000, "```" * 90_000, "\n```" * 60_000, "</html" + " " * 250_000],
+    ids=["tags", "fences", "lines of fences", "blanks"],
+)
 def test_pages_are_found_in_time_proportional_to_the_answer(text: str) -> None:
     """What backtracks would take minutes here."""
     assert page_of(text) is None or page_of(text) != ""
