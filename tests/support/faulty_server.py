@@ -60,6 +60,7 @@ class FaultyModel:
     `effective` gives the context actually loaded for one asked for; `truncates` cuts long prompts silently, whatever
     the policy, at `window` where that is less than the context it claims: their middle, or with `keeps_end` all but
     their end. Without `counts` no tokens are counted in its answers. One that `guesses` has some code for every key.
+    `speed` is what it claims to answer at, in tokens per second, by the lengths of the prompt and of the context.
     """
 
     key: str = "acme/tiny"
@@ -74,6 +75,7 @@ class FaultyModel:
     window: int | None = None
     keeps_end: bool = False
     counts: bool = True
+    speed: Callable[[int, int], float] = lambda prompt_tokens, context_length: 50.0
     guesses: bool = False
     answer: str = "The sum of two and three is five."
     extra: Mapping[str, Any] = field(default_factory=dict)
@@ -525,7 +527,7 @@ class FaultyServer:
             await asyncio.sleep(self._word_delay_s)
         stats: dict[str, Any] = {
             "stopReason": "failed" if fault == "failed" else stop_reason,
-            "tokensPerSecond": 50.0,
+            "tokensPerSecond": instance.model.speed(prompt_tokens, instance.context_length),
             "numGpuLayers": -1,
             "timeToFirstTokenSec": 0.01,
             "totalTimeSec": 0.02,

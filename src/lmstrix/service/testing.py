@@ -20,6 +20,7 @@ from lmstrix.core.context.report import (
 from lmstrix.core.context.search import ContextSearch
 from lmstrix.core.context.tester import ContextTester
 from lmstrix.core.context.verdict import Outcome
+from lmstrix.core.memory.decode_work import decode_work_bytes
 from lmstrix.core.memory.host import read_host_memory
 from lmstrix.core.registry.places import place_of
 from lmstrix.core.registry.results import Configuration, ContextResult
@@ -353,6 +354,7 @@ class _TestRun:
             cost=cost.of,
             budget_bytes=budget.for_loading(shape, options.load),
             configuration=configuration,
+            decode_work=lambda length: decode_work_bytes(shape, length),
             touched_later=lambda length: budget.touched_later(shape, length, options.load),
             budget_told=budget.limited_by is not None,
             weights_bytes=None if shape.approximate else shape.file_bytes,
