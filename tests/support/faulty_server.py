@@ -205,13 +205,15 @@ def switched(value: Any) -> Any:
 class FaultyServer:
     """See the module. `seen` holds every frame received as (namespace, frame); `cancelled` the endpoints cancelled.
 
-    `script`, when set, are the packets of every answer, in place of the model's words.
+    `script`, when set, are the packets of every answer, in place of the model's words. It has the
+    namespace of runtimes when `runtime` is set.
     """
 
     def __init__(self, *models: FaultyModel, word_delay_s: float = 0.0, load_delay_s: float = 0.0) -> None:
         self.models = {model.key: model for model in (models or (FaultyModel(),))}
         self.faults = Faults()
         self.script: list[dict[str, Any]] | None = None
+        self.runtime = False
         self.instances: dict[str, Instance] = {}
         self.seen: list[tuple[str, dict[str, Any]]] = []
         self.cancelled: list[str] = []
@@ -322,7 +324,8 @@ class FaultyServer:
 
     async def _websocket(self, request: web.Request) -> web.StreamResponse:
         namespace = request.path.strip("/")
-        if namespace not in ("llm", "embedding", "system", "files", "repository"):
+        # Versions before 0.4 have no runtimes to tell of.
+        if namespace not in ("llm", "embedding", "system", "files", "repository", *(["runtime"] * self.runtime)):
             return web.Response(status=404)
         websocket = web.WebSocketResponse(max_msg_size=0, compress=False)
         await websocket.prepare(request)
