@@ -61,7 +61,7 @@ def test_doctor_says_whose_word_the_budget_is(
 ) -> None:
     told = line(cli("doctor", "--server", engine.address).ok(), "budget")
     assert told.endswith("1.00 GiB: told by the engine: its own limit")
-    monkeypatch.setattr(cards, "read_cards", lambda: Cards((), ("AMD card0",)))
+    monkeypatch.setattr(host, "read_cards", lambda: Cards((), ("AMD card0",)))
     silent = cli("doctor", "--server", faulty.address).ok()
     assert line(silent, "budget").startswith("note")
     assert line(silent, "budget").endswith("not known: nothing tells the memory of AMD card0")
