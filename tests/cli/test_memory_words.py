@@ -56,6 +56,40 @@ def test_doctor_says_what_the_server_has_room_for(cli: Callable[..., Ran], engin
     assert "one more may take 1.00 GiB (its own --memory-limit)" in line(cli("doctor").ok(), "server")
 
 
+def test_doctor_says_whose_word_the_budget_is(
+    cli: Callable[..., Ran], engine: EmbeddedEngine, faulty: FaultyServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = line(cli("doctor", "--server", engine.address).ok(), "budget")
+    assert told.endswith("1.00 GiB: told by the engine: its own limit")
+    monkeypatch.setattr(host, "read_cards", lambda: Cards((), ("AMD card0",)))
+    silent = cli("doctor", "--server", faulty.address).ok()
+    assert line(silent, "budget").startswith("note")
+    assert line(silent, "budget").endswith("not known: nothing tells the memory of AMD card0")
+    faulty.runtime = True
+    faulty.faults.answers["surveyHardware"] = {
+        "engines": [
+            {
+                "hardwareSurvey": {
+                    "gpuSurveyResult": {
+                        "result": {"code": "success"},
+                        "gpuInfo": [
+                            {
+                                "name": "AMD Radeon RX 7900 XTX",
+                                "totalMemoryCapacityBytes": 56 * GIB,
+                                "dedicatedMemoryCapacityBytes": 24 * GIB,
+                                "integrationType": "discrete",
+                                "detectionPlatform": "Vulkan",
+                            }
+                        ],
+                    }
+                }
+            }
+        ]
+    }
+    told = line(cli("doctor", "--server", faulty.address).ok(), "budget")
+    assert told.endswith("24.0 GiB: all the memory of 1 graphics card that LM Studio's runtime has found, free or not")
+
+
 def test_estimates_go_by_the_servers_own_room(cli: Callable[..., Ran], engine: EmbeddedEngine) -> None:
     assert cli("estimate", SCRIPTED, "--json").ok().json["budget_bytes"] == GIB
 

@@ -16,7 +16,7 @@ from lmstrix.engine import memory as engine_memory
 from lmstrix.engine.estimate import load_parts
 from lmstrix.engine.faults import EngineFault
 from lmstrix.engine.llama.buffers import BufferLog
-from lmstrix.engine.llama.idle import IdleChild, ask_idle_child
+from lmstrix.engine.llama.idle import IdleChild, UsableGraphics, ask_idle_child
 from lmstrix.engine.memory import server_memory
 from lmstrix.engine.records import LoadSettings
 from tests.core.memory.hollow_gguf import write_hollow_gguf
@@ -71,11 +71,34 @@ def test_an_engine_whose_children_cannot_start_has_room_for_none(monkeypatch: py
     assert server_memory(None, limit_bytes=None, in_use_bytes=0).available_bytes == 0
 
 
+@pytest.mark.parametrize(
+    ("available", "in_use", "room", "limited_by"),
+    [(40, 0, 24, "graphics card"), (20, 0, 20, "host"), (30, 10, 14, "graphics card")],
+    ids=["working set", "main memory", "beside a loaded model"],
+)
+def test_graphics_that_share_main_memory_may_use_their_part_of_it(
+    monkeypatch: pytest.MonkeyPatch, available: int, in_use: int, room: int, limited_by: str
+) -> None:
+    # A loaded model is missing from what is available already, but not from what graphics may use in all.
+    memory = HostMemory(total_bytes=48 * GIB, available_bytes=available * GIB, working_set_bytes=24 * GIB)
+    monkeypatch.setattr(estimate, "read_host_memory", lambda **_: memory)
+    monkeypatch.setattr(engine_memory, "address_space_limit", lambda: None)
+    monkeypatch.setattr(sys, "platform", "darwin")
+    metal = UsableGraphics(backend="MTL0", name="Apple M4", integrated=False, total_bytes=24 * GIB, free_bytes=24 * GIB)
+    told = server_memory(
+        IdleChild(address_space_bytes=0, graphics=(metal,)), limit_bytes=None, in_use_bytes=in_use * GIB
+    )
+    reserve = 256 * MIB if limited_by == "host" else 0
+    assert (told.available_bytes, told.limited_by) == (room * GIB - reserve, limited_by)
+
+
 def test_cards_that_llama_cpp_can_use_hold_the_models(monkeypatch: pytest.MonkeyPatch) -> None:
     host_of(monkeypatch, available=4 * GIB)
-    cards = server_memory(
-        IdleChild(address_space_bytes=0, free_card_bytes=(10 * GIB, 6 * GIB)), limit_bytes=None, in_use_bytes=0
+    two = tuple(
+        UsableGraphics(backend=name, name="card", integrated=False, total_bytes=16 * GIB, free_bytes=free)
+        for name, free in (("CUDA0", 10 * GIB), ("CUDA1", 6 * GIB))
     )
+    cards = server_memory(IdleChild(address_space_bytes=0, graphics=two), limit_bytes=None, in_use_bytes=0)
     if sys.platform != "darwin":
         assert (cards.available_bytes, cards.limited_by) == (16 * GIB, "graphics card")
 

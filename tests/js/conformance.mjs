@@ -172,6 +172,19 @@ await check("runtime", async () => {
   const selections = await client.runtime.engine.getSelections();
   assert.ok(selections.get("GGUF"));
 });
+await check("hardware survey", async () => {
+  for (const scope of [undefined, { type: "selected" }, { type: "all" }]) {
+    const survey = await client.runtime.surveyHardware(scope);
+    assert.equal(survey.status, "ok");
+    const [engine] = survey.engines;
+    assert.equal(engine.engine, "llama.cpp");
+    assert.equal(engine.compatibility.status, "compatible");
+    assert.ok(engine.memoryInfo.ramCapacity > 0);
+    const gpus = engine.hardwareSurvey.gpuSurveyResult;
+    assert.equal(gpus.result.code, gpus.gpuInfo.length ? "success" : "noDevicesFound");
+    assert.notEqual(engine.hardwareSurvey.cpuSurveyResult.cpuInfo.architecture, "unknown");
+  }
+});
 await check("errors", async () => {
   await assert.rejects(client.llm.load("nobody", { verbose: false }), /nobody/);
   await assert.rejects(client.llm.unload("nobody"), /nobody|loaded/);

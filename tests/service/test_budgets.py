@@ -8,14 +8,15 @@ from typing import TYPE_CHECKING
 import pytest
 
 from lmstrix.api.client import AsyncLMStudioBackend
+from lmstrix.core.memory.budgets import Budget
 from lmstrix.core.memory.cards import GpuMemory
 from lmstrix.core.memory.host import HostMemory
 from lmstrix.core.memory.kv_cache import recurrent_state_bytes
 from lmstrix.core.memory.runtime import EMBEDDED, EMBEDDED_ADDRESS_SPACE, LM_STUDIO
 from lmstrix.core.memory.shape import shape_from_listing
-from lmstrix.ground.types import DEFAULT_LOAD, LoadConfig, ResourceEstimate, ServerInfo, ServerMemory
+from lmstrix.ground.types import DEFAULT_LOAD, HardwareSurvey, LoadConfig, ResourceEstimate, ServerInfo, ServerMemory
 from lmstrix.service import budgets
-from lmstrix.service.budgets import Budget, server_budget
+from lmstrix.service.budgets import server_budget
 from lmstrix.service.told_costs import load_cost
 from tests.support.fleet import fleet_shapes
 
@@ -28,12 +29,17 @@ GIB = 2**30
 class TellingBackend(AsyncLMStudioBackend):
     """A server that says this of its memory."""
 
+    surveyed: HardwareSurvey | None = None
+
     def __init__(self, server: ServerInfo, told: ServerMemory | None = None) -> None:
         super().__init__(server)
         self.told = told
 
     async def memory(self) -> ServerMemory | None:
         return self.told
+
+    async def survey(self) -> HardwareSurvey | None:
+        return self.surveyed
 
 
 def lm_studio(address: str = "127.0.0.1:1234") -> TellingBackend:

@@ -60,6 +60,7 @@ class FaultyModel:
     `effective` gives the context actually loaded for one asked for; `truncates` cuts long prompts silently, whatever
     the policy, at `window` where that is less than the context it claims: their middle, or with `keeps_end` all but
     their end. Without `counts` no tokens are counted in its answers. One that `guesses` has some code for every key.
+    `speed` is what it claims to answer at, in tokens per second, by the lengths of the prompt and of the context.
     """
 
     key: str = "acme/tiny"
@@ -74,6 +75,7 @@ class FaultyModel:
     window: int | None = None
     keeps_end: bool = False
     counts: bool = True
+    speed: Callable[[int, int], float] = lambda prompt_tokens, context_length: 50.0
     guesses: bool = False
     answer: str = "The sum of two and three is five."
     extra: Mapping[str, Any] = field(default_factory=dict)
@@ -203,13 +205,15 @@ def switched(value: Any) -> Any:
 class FaultyServer:
     """See the module. `seen` holds every frame received as (namespace, frame); `cancelled` the endpoints cancelled.
 
-    `script`, when set, are the packets of every answer, in place of the model's words.
+    `script`, when set, are the packets of every answer, in place of the model's words. It has the
+    namespace of runtimes when `runtime` is set.
     """
 
     def __init__(self, *models: FaultyModel, word_delay_s: float = 0.0, load_delay_s: float = 0.0) -> None:
         self.models = {model.key: model for model in (models or (FaultyModel(),))}
         self.faults = Faults()
         self.script: list[dict[str, Any]] | None = None
+        self.runtime = False
         self.instances: dict[str, Instance] = {}
         self.seen: list[tuple[str, dict[str, Any]]] = []
         self.cancelled: list[str] = []
@@ -320,7 +324,8 @@ class FaultyServer:
 
     async def _websocket(self, request: web.Request) -> web.StreamResponse:
         namespace = request.path.strip("/")
-        if namespace not in ("llm", "embedding", "system", "files", "repository"):
+        # Versions before 0.4 have no runtimes to tell of.
+        if namespace not in ("llm", "embedding", "system", "files", "repository", *(["runtime"] * self.runtime)):
             return web.Response(status=404)
         websocket = web.WebSocketResponse(max_msg_size=0, compress=False)
         await websocket.prepare(request)
@@ -525,7 +530,7 @@ class FaultyServer:
             await asyncio.sleep(self._word_delay_s)
         stats: dict[str, Any] = {
             "stopReason": "failed" if fault == "failed" else stop_reason,
-            "tokensPerSecond": 50.0,
+            "tokensPerSecond": instance.model.speed(prompt_tokens, instance.context_length),
             "numGpuLayers": -1,
             "timeToFirstTokenSec": 0.01,
             "totalTimeSec": 0.02,

@@ -296,6 +296,9 @@ class SilentBackend(AsyncLMStudioBackend):
     async def memory(self) -> None:
         return None
 
+    async def survey(self) -> None:
+        return None
+
     async def instance_memory(self, instance_id: str) -> None:
         return None
 

@@ -34,6 +34,7 @@ from lmstrix.ground.types import (
     Deadlines,
     Finished,
     GenerationRequest,
+    HardwareSurvey,
     InstanceMemory,
     LoadConfig,
     LoadedModel,
@@ -86,6 +87,7 @@ class AsyncLMStudioBackend:
         self._known: dict[str, _Known] = {}
         self._kinds: dict[str, ModelKind] = {}
         self._strays: dict[asyncio.Task[None], Loading] = {}
+        self._survey: tuple[HardwareSurvey | None] | None = None  # once asked: capacities stay as they are
         self._tells_state = True  # until the server once fails to answer
 
     async def __aenter__(self) -> Self:
@@ -441,6 +443,17 @@ class AsyncLMStudioBackend:
         from lmstrix.api.engine_memory import server_memory
 
         return await server_memory(self._server, api_token=self._api_token)
+
+    async def survey(self) -> HardwareSurvey | None:
+        """What the server's runtime has found to compute on, where the server says it."""
+        from lmstrix.api.survey import SURVEY_S, hardware_survey
+
+        if self._survey is None:
+            found, what = None, "survey its hardware"
+            with suppress(LMStrixError):
+                found = await self._ask("runtime", "surveyHardware", None, hardware_survey, what=what, limit_s=SURVEY_S)
+            self._survey = (found,)
+        return self._survey[0]
 
     async def instance_memory(self, instance_id: str) -> InstanceMemory | None:
         """What a loaded instance takes, where the server says it."""

@@ -117,7 +117,11 @@ def estimate_load(
     parts = load_parts(shape, settings)
     assert settings.context_length is not None
     # What loaded models take is already missing from what the host has available; from a limit it is not.
-    room = host_room_bytes(reserved=True)[1] if limit_bytes is None else limit_bytes - in_use_bytes
+    room = (
+        host_room_bytes(reserved=True, in_use_bytes=in_use_bytes)[1]
+        if limit_bytes is None
+        else limit_bytes - in_use_bytes
+    )
     return LoadEstimate(
         model_bytes=parts.weights_bytes + parts.projector_bytes + parts.runtime_overhead_bytes,
         context_bytes=parts.context_bytes,
@@ -130,12 +134,19 @@ def estimate_load(
     )
 
 
-def host_room_bytes(*, reserved: bool) -> tuple[MemoryLimit, int]:
-    """What main memory leaves for models, and what limits it; `reserved` leaves the machine's other programs a part."""
+def host_room_bytes(*, reserved: bool, in_use_bytes: int) -> tuple[MemoryLimit, int]:
+    """What main memory leaves for models, and what limits it; `reserved` leaves the machine's other programs a part.
+
+    `in_use_bytes` of the models already loaded are missing from what is available, but not from the share that graphics
+    without memory of their own may use.
+    """
     host = read_host_memory(with_gpus=False)
     # A control group is there for this engine alone: nobody else needs a part of it.
     reserve_bytes = _HOST_RESERVE_BYTES if reserved and host.limited_by == "host" else 0
-    return host.limited_by, host.available_bytes - reserve_bytes
+    rooms: dict[MemoryLimit, int] = {host.limited_by: host.available_bytes - reserve_bytes}
+    if host.working_set_bytes is not None:
+        rooms["graphics card"] = host.working_set_bytes - in_use_bytes
+    return min(rooms.items(), key=lambda room: room[1])
 
 
 def guardrail_fault(estimate: LoadEstimate) -> EngineFault:

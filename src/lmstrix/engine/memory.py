@@ -29,7 +29,7 @@ def server_memory(idle: IdleChild | None, *, limit_bytes: int | None, in_use_byt
     from lmstrix.core.history.processes import boot_identity
 
     machine_limited_by, machine_bytes = min(
-        _rooms(idle, reserved=limit_bytes is None).items(), key=lambda room: room[1]
+        _rooms(idle, reserved=limit_bytes is None, in_use_bytes=in_use_bytes).items(), key=lambda room: room[1]
     )
     limited_by, available_bytes = machine_limited_by, machine_bytes
     if limit_bytes is not None and limit_bytes - in_use_bytes < available_bytes:
@@ -43,15 +43,15 @@ def server_memory(idle: IdleChild | None, *, limit_bytes: int | None, in_use_byt
     )
 
 
-def _rooms(idle: IdleChild | None, *, reserved: bool) -> dict[MemoryLimit, int]:
+def _rooms(idle: IdleChild | None, *, reserved: bool, in_use_bytes: int) -> dict[MemoryLimit, int]:
     """What each limit of the machine leaves; when `reserved`, its other programs keep a part of main memory."""
     cards = idle.free_card_bytes if idle is not None else ()
     rooms: dict[MemoryLimit, int] = {}
     # Beside a card main memory holds little of a model, except where the two are one.
     if not cards or sys.platform == "darwin":
-        limited_by, room_bytes = host_room_bytes(reserved=reserved)
+        limited_by, room_bytes = host_room_bytes(reserved=reserved, in_use_bytes=in_use_bytes)
         rooms[limited_by] = room_bytes
-    if cards:
+    else:
         rooms["graphics card"] = sum(cards)
     address_space = address_space_limit()
     if address_space is not None:

@@ -132,12 +132,18 @@ class InstancePool:
 
     async def memory(self) -> ServerMemory:
         """What one more model may take now."""
+        memory = server_memory(
+            await self.idle_child(), limit_bytes=self.memory_limit_bytes, in_use_bytes=self._in_use_bytes()
+        )
+        self._limited_by = memory.machine_limited_by
+        return memory
+
+    async def idle_child(self) -> IdleChild | None:
+        """What a child without a model takes and can compute on; None where none can be started."""
         # The cards' free memory changes; without cards, what a child takes by itself does not.
         if self._idle is None or self._idle.free_card_bytes:
             self._idle = await ask_idle_child()
-        memory = server_memory(self._idle, limit_bytes=self.memory_limit_bytes, in_use_bytes=self._in_use_bytes())
-        self._limited_by = memory.machine_limited_by
-        return memory
+        return self._idle
 
     def instance_memory(self, identifier: str) -> InstanceMemory:
         """What the instance called exactly that takes."""

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from lmstrix.ground.types import (
         Deadlines,
         GenerationRequest,
+        HardwareSurvey,
         InstanceMemory,
         LoadConfig,
         LoadedModel,
@@ -75,6 +76,9 @@ class ModelBackend(Protocol):
 
     async def memory(self) -> ServerMemory | None:
         """What one more model may take now; None where the server does not say. Never an error."""
+
+    async def survey(self) -> HardwareSurvey | None:
+        """What the server's runtime has found to compute on; None where the server does not say. Never an error."""
 
     async def instance_memory(self, instance_id: str) -> InstanceMemory | None:
         """What a loaded instance takes; None where the server does not say. Never an error."""

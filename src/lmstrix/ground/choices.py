@@ -43,6 +43,7 @@ EndedBy = Literal[
     "declared",
     "memory_at_load",
     "memory_at_prefill",
+    "memory_spilled",
     "guardrail",
     "threshold",
     "asked_length",

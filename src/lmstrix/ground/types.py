@@ -144,6 +144,36 @@ class ServerMemory:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SurveyedGraphics:
+    """Graphics that a server's runtime has found. `memory_bytes` is all they have, free or not; where they are
+    `integrated`, that is a share of main memory. `found_by` is the platform, such as "CUDA" or "Metal".
+    """
+
+    name: str
+    memory_bytes: int
+    integrated: bool
+    found_by: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HardwareSurvey:
+    """What a server's runtime has found to compute on; no `graphics` when it uses none."""
+
+    graphics: tuple[SurveyedGraphics, ...] = ()
+    main_memory_bytes: int | None = None
+
+    @property
+    def cards(self) -> tuple[SurveyedGraphics, ...]:
+        """Those with memory of their own."""
+        return tuple(device for device in self.graphics if not device.integrated)
+
+    @property
+    def working_set_bytes(self) -> int:
+        """How much of main memory a Mac's graphics may use; 0 elsewhere, where the rest runs on the processor."""
+        return sum(device.memory_bytes for device in self.graphics if device.found_by == "Metal" and device.integrated)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class InstanceMemory:
     """What one instance takes, by its server's own figures.
 

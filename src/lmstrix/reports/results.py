@@ -21,6 +21,7 @@ _CELLS: Mapping[EndedBy, str] = {
     "declared": "declared",
     "memory_at_load": "memory at load",
     "memory_at_prefill": "memory at prefill",
+    "memory_spilled": "memory spilled",
     "guardrail": "guardrail",
     "threshold": "threshold",
     "asked_length": "asked length",
@@ -61,6 +62,8 @@ def ended_line(result: ContextResult) -> str | None:
         case "memory_at_prefill":
             failed = f"{bad:,} tokens could not be filled" if bad else "more could probably not be filled"
             return f"memory: {failed}"
+        case "memory_spilled":
+            return result.ended_detail or "memory spilled: more would be answered many times as slowly"
         case "recall":
             loadable, effective = result.loadable_context_length, result.effective_context_length
             return f"recall: {format_tokens(loadable)} tokens load, {format_tokens(effective)} are recalled"
@@ -130,6 +133,7 @@ def result_json(result: ContextResult) -> dict[str, Any]:
         "loadable_context_length": result.loadable_context_length,
         "effective_context_length": result.effective_context_length,
         "ended_by": result.ended_by,
+        "ended_detail": result.ended_detail,
         "outcome": result.outcome,
         "tested_at": result.tested_at.isoformat(),
     }

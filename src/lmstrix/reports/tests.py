@@ -181,6 +181,7 @@ def _tested_json(model: ModelTest) -> dict[str, Any]:
         "capped_by": None if result.capped_by is None else json_form(result.capped_by),
         "outcome": result.outcome,
         "ended_by": result.ended_by,
+        "ended_detail": result.ended_detail,
         "guardrail_limit": guardrail.limit if guardrail else None,
         "predicted_limit_without_guardrail": guardrail.predicted_limit if guardrail else None,
         "error": result.error,

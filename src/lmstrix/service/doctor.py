@@ -16,6 +16,7 @@ from lmstrix.ground.errors import BackendUnavailableError, LMStrixError
 from lmstrix.ground.text import one_line
 from lmstrix.ground.units import counted, format_bytes
 from lmstrix.ground.wording import parameter
+from lmstrix.service.budget_checks import budget_checks
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -44,6 +45,7 @@ async def examine(workspace: Workspace, invalid: SettingsError | None = None) ->
             _checked(_memory, workspace),
             *_listed(_limits),
             *_listed(_cards),
+            *await budget_checks(workspace),
         )
     )
 

@@ -10,10 +10,11 @@ from lmstrix.core.memory.prediction import shape_of
 from lmstrix.ground.context_lengths import UNKNOWN_DECLARED_TOKENS
 from lmstrix.ground.types import DEFAULT_LOAD
 from lmstrix.loaders.gguf import read_header
-from lmstrix.service.budgets import Budget, assumed_runtime, host_budget
+from lmstrix.service.budgets import assumed_runtime, host_budget
 from lmstrix.service.logs import call_statistics
 
 if TYPE_CHECKING:
+    from lmstrix.core.memory.budgets import Budget
     from lmstrix.core.registry.records import ModelRecord
     from lmstrix.service.workspace import Workspace
 

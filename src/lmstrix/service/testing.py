@@ -20,6 +20,7 @@ from lmstrix.core.context.report import (
 from lmstrix.core.context.search import ContextSearch
 from lmstrix.core.context.tester import ContextTester
 from lmstrix.core.context.verdict import Outcome
+from lmstrix.core.memory.decode_work import decode_work_bytes
 from lmstrix.core.memory.host import read_host_memory
 from lmstrix.core.registry.places import place_of
 from lmstrix.core.registry.results import Configuration, ContextResult
@@ -29,7 +30,7 @@ from lmstrix.ground.tasks import to_its_end
 from lmstrix.ground.types import Deadlines, LoadConfig, Provenance
 from lmstrix.ground.wording import parameter
 from lmstrix.service import continuing, forecasting
-from lmstrix.service.budgets import Budget, assumed_runtime, host_budget, server_budget
+from lmstrix.service.budgets import assumed_runtime, host_budget, server_budget
 from lmstrix.service.due_tests import (
     ContextTestRequest,
     ceiling_of,
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
 
     from lmstrix.core.context.eta import RunForecast, TimeLeft
     from lmstrix.core.history import Conditions, History
+    from lmstrix.core.memory.budgets import Budget
     from lmstrix.core.memory.shape import ModelShape
     from lmstrix.core.registry.known_failure import KnownFailure
     from lmstrix.core.registry.records import ModelRecord
@@ -122,7 +124,8 @@ class ContextTesting:
             )
             # Reading the headers of all models takes a moment, which is only worth it where somebody watches.
             if self._on_time_left is not None:
-                self._forecast = self._forecast_of(registry, history, chosen, backend)
+                budget = await server_budget(backend)
+                self._forecast = self._forecast_of(registry, history, chosen, backend, budget.available_bytes)
             ending = continuing.INTERRUPTED
             try:
                 if await self._test(run, chosen):
@@ -155,7 +158,12 @@ class ContextTesting:
             self._on_step(step)
 
     def _forecast_of(
-        self, registry: ModelRegistry, history: History, chosen: Sequence[ModelRecord], backend: ModelBackend
+        self,
+        registry: ModelRegistry,
+        history: History,
+        chosen: Sequence[ModelRecord],
+        backend: ModelBackend,
+        budget_bytes: int | None,
     ) -> RunForecast:
         options = self._options
         place = place_of(backend.server)
@@ -166,7 +174,7 @@ class ContextTesting:
                 model_shape(self._workspace, record),
                 configuration,
                 ceiling=ceiling_of(record, options)[0],
-                budget_bytes=read_host_memory().model_budget_bytes if place.is_here else None,
+                budget_bytes=budget_bytes,
                 recall=not options.fast and options.prompt is None,
             )
             for record in chosen
@@ -353,6 +361,7 @@ class _TestRun:
             cost=cost.of,
             budget_bytes=budget.for_loading(shape, options.load),
             configuration=configuration,
+            decode_work=lambda length: decode_work_bytes(shape, length),
             touched_later=lambda length: budget.touched_later(shape, length, options.load),
             budget_told=budget.limited_by is not None,
             weights_bytes=None if shape.approximate else shape.file_bytes,

@@ -13,10 +13,10 @@ from lmstrix.ground.errors import LMStrixError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from lmstrix.core.memory.budgets import Budget
     from lmstrix.core.memory.shape import ModelShape
     from lmstrix.ground.backend import ModelBackend
     from lmstrix.ground.types import LoadConfig
-    from lmstrix.service.budgets import Budget
 
 _STEPS_PER_OCTAVE = 4
 """Between the lengths asked for, the cost is taken as a straight line; only windows that fill up in between bend it."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -18,6 +19,7 @@ from lmstrix.core.history import Conditions, History
 from lmstrix.core.registry.known_failure import KnownFailure
 from lmstrix.core.registry.results import Configuration, ContextResult
 from lmstrix.ground.types import Deadlines, Provenance
+from lmstrix.reports.results import ended_line
 from tests.support.faulty_server import FaultyModel, FaultyServer
 
 if TYPE_CHECKING:
@@ -186,6 +188,61 @@ async def test_every_result_says_what_ended_it(lab: Callable[..., Lab]) -> None:
     gone = lab(declared=8192)
     gone.server.faults.load = "drop"
     assert (await gone.test(fast)).result.ended_by is None
+
+
+def spills_from(context_length: int, *, slowed: float = 20.0) -> Callable[[int, int], float]:
+    """A card whose driver moves what does not fit to main memory: the cache of longer contexts, read at every token."""
+
+    def speed(prompt_tokens: int, context: int) -> float:
+        smooth = 1 / 50.0 * cost(prompt_tokens) / cost(0)
+        crawl = 1 / 50.0 * slowed * (cost(prompt_tokens) - cost(0)) / cost(0)
+        return 1 / (smooth + (crawl if context > context_length else 0.0))
+
+    return speed
+
+
+async def test_a_cliff_in_speed_is_beyond_the_limit(lab: Callable[..., Lab]) -> None:
+    here = lab(declared=32768, speed=spills_from(20_000))
+    result = (await here.test(decode_work=cost, budget_bytes=cost(24_000))).result
+    assert (result.outcome, result.ended_by) == (Outcome.OK, "memory_spilled")
+    assert result.tested_context_length is not None
+    assert 15_000 <= result.tested_context_length <= 20_000
+    assert result.ended_detail is not None
+    assert re.fullmatch(r"memory spilled: [\d.]+ tokens/s at [\d,]+ instead of [\d.]+ at [\d,]+", result.ended_detail)
+    assert result.last_known_bad is not None
+    assert result.last_known_bad > 20_000
+    assert all(point.context_length <= result.tested_context_length for point in result.recall_curve)
+    assert ended_line(result) == result.ended_detail
+
+
+async def test_a_named_length_that_spills_says_so(lab: Callable[..., Lab]) -> None:
+    here = lab(declared=32768, speed=spills_from(20_000))
+    found = await here.test(ContextTestOptions(deadlines=PATIENCE, context_length=32768), decode_work=cost)
+    assert (found.result.outcome, found.result.ended_by) == (Outcome.SPILLED, "memory_spilled")
+    assert (found.result.tested_context_length, found.result.last_known_bad) == (None, 32768)
+    assert found.result.error == found.result.ended_detail
+
+
+async def test_a_speed_that_falls_with_the_work_ends_nothing(lab: Callable[..., Lab]) -> None:
+    here = lab(declared=32768, speed=spills_from(20_000, slowed=2.0))
+    result = (await here.test(decode_work=cost)).result
+    assert (result.tested_context_length, result.ended_by) == (32768, "declared")
+
+
+async def test_a_machine_that_was_busy_for_one_answer_ends_nothing(lab: Callable[..., Lab]) -> None:
+    answers = iter(range(1000))
+    # The fourth answer comes at a fiftieth of the speed of the others.
+    here = lab(declared=32768, speed=lambda *_: 1.0 if next(answers) == 3 else 50.0)
+    result = (await here.test(decode_work=cost)).result
+    assert (result.tested_context_length, result.ended_by) == (32768, "declared")
+    assert next(answers) > 4
+
+
+async def test_a_machine_that_stays_busy_ends_nothing(lab: Callable[..., Lab]) -> None:
+    answers = iter(range(1000))
+    here = lab(declared=32768, speed=lambda *_: 1.0 if next(answers) >= 3 else 50.0)
+    result = (await here.test(decode_work=cost)).result
+    assert (result.tested_context_length, result.ended_by) == (32768, "declared")
 
 
 async def test_recall_that_ends_early_is_a_second_number(lab: Callable[..., Lab]) -> None:

@@ -706,3 +706,8 @@ class TestOtherNamespaces:
             selections = (await client.rpc("getEngineSelections"))["result"]
             assert selections["meta"] == {"values": ["map"]}
             assert selections["json"][0][0] == "GGUF"
+            survey = (await client.rpc("surveyHardware"))["result"]
+            (surveyed,) = survey["engines"]
+            assert (surveyed["name"], surveyed["version"]) == (found["name"], found["version"])
+            assert surveyed["memoryInfo"]["totalMemory"] >= surveyed["memoryInfo"]["ramCapacity"] > 0
+            assert nulls(survey) == []

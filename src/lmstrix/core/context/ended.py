@@ -76,6 +76,8 @@ def _failure(step: Step | None) -> EndedBy | None:
         return None
     if step.outcome is Outcome.REFUSED:
         return "guardrail"
+    if step.outcome is Outcome.SPILLED:
+        return "memory_spilled"
     return "memory_at_load" if step.kind == "load" else "memory_at_prefill"
 
 

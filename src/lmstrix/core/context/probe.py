@@ -13,6 +13,7 @@ from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from lmstrix.core.context.answering import AnsweringProgress
+from lmstrix.core.context.spill import SPILL, SpeedReading
 from lmstrix.core.context.verdict import Outcome, outcome_of
 from lmstrix.core.recall import scoring, tasks
 from lmstrix.core.recall.haystack import Haystack, HaystackFitter
@@ -23,6 +24,7 @@ from lmstrix.ground.types import (
     Finished,
     GenerationRequest,
     GenerationResult,
+    GenerationStats,
     LoadedModel,
     Message,
     PromptProgress,
@@ -61,7 +63,10 @@ def answer_room(context_length: int) -> int:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measured:
-    """One length, measured. `prompt_tokens` is the server's own count; `ratio` the share of codes recalled."""
+    """One length, measured. `prompt_tokens` is the server's own count; `ratio` the share of codes recalled.
+
+    `speed` is that of the answer, where it was long enough to tell.
+    """
 
     target_tokens: int
     outcome: Outcome
@@ -73,13 +78,14 @@ class Measured:
     ttft_s: float | None = None
     prefill_tokens_per_second: float | None = None
     decode_tokens_per_second: float | None = None
+    speed: SpeedReading | None = None
     answer: str = ""
     failure: LMStrixError | None = None
 
     @property
     def filled(self) -> bool:
         """The prompt was read whole: the context really holds it, whatever was recalled."""
-        if self.failure is not None or self.outcome is Outcome.TRUNCATED:
+        if self.failure is not None or self.outcome in (Outcome.TRUNCATED, Outcome.SPILLED):
             return False
         # An answer without text shows nothing of the prompt; only the server's count does.
         return self.prompt_tokens is not None or self.outcome is not Outcome.EMPTY
@@ -326,6 +332,13 @@ def _ignore(*_: object) -> None:
     """The default for callers that watch nothing."""
 
 
+def _speed(target_tokens: int, stats: GenerationStats) -> SpeedReading | None:
+    speed = stats.best_decode_tokens_per_second
+    if not speed or (stats.completion_tokens or 0) < SPILL.least_answer_tokens:
+        return None
+    return SpeedReading(stats.prompt_tokens or target_tokens, speed)
+
+
 def _figures(target_tokens: int, result: GenerationResult) -> Measured:
     stats = result.stats
     # Only where the server says how much it took from its cache: a cached prompt "read" in no time is no speed.
@@ -339,5 +352,6 @@ def _figures(target_tokens: int, result: GenerationResult) -> Measured:
         ttft_s=stats.ttft_s,
         prefill_tokens_per_second=speed,
         decode_tokens_per_second=stats.decode_tokens_per_second,
+        speed=_speed(target_tokens, stats),
         answer=result.text[:_KEPT_ANSWER_CHARS],
     )

@@ -9,6 +9,7 @@ from lmstrix.core.registry.results import RecallPoint
 
 if TYPE_CHECKING:
     from lmstrix.core.context.probe import Measured
+    from lmstrix.core.context.spill import SpeedReading
 
 EDGE_PRECISION = 1.08  # the effective length is bracketed to within this factor
 RECALLED_STEP_TOKENS = 64  # recalled lengths are told in whole steps: one text differs from the next by more
@@ -41,6 +42,21 @@ class RecallCurve:
         self._measured[measured.target_tokens] = measured
         if measured.filled:
             self.figures = measured
+
+    def forget(self, target_tokens: int) -> None:
+        """Take back what was measured at a length that does not count after all."""
+        gone = self._measured.pop(target_tokens)
+        if self.figures is gone:
+            self.figures = next((kept for kept in reversed(self._measured.values()) if kept.filled), None)
+
+    @property
+    def speeds(self) -> list[SpeedReading]:
+        """How fast the answers came, where they tell."""
+        return [measured.speed for measured in self._measured.values() if measured.speed is not None]
+
+    def target_of(self, speed: SpeedReading) -> int:
+        """The length at which this speed was measured."""
+        return next(target for target, measured in self._measured.items() if measured.speed == speed)
 
     @property
     def longest_filled(self) -> int | None:

@@ -24,14 +24,19 @@ def _nothing(_: int) -> int:
     return 0
 
 
+def _in_proportion(tokens: int) -> float:
+    return float(tokens)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Subject:
     """A model to test. `cost` predicts the bytes of a load (`approximate`: it is a guess), of which `touched_later` are
     taken only once it is filled; `ceiling` is the longest length worth a load, `ceiling_by` what set it, None where a
     length is only assumed; `budget_bytes` what models may take, None when nobody knows, `budget_told` when the server
     itself says so; `weights_bytes` the model without any context, where its file says it; `lazy` backends take the
-    cache only as the prompt grows. Lengths from `known_bad` on are not tried. Where it is not `alone`, other loaded
-    models take memory too, and a failure says nothing lasting about this one.
+    cache only as the prompt grows. `decode_work` says by how much a token is more work behind a longer prompt. Lengths
+    from `known_bad` on are not tried. Where it is not `alone`, other loaded models take memory too, and a failure says
+    nothing lasting about this one.
     """
 
     model_key: str
@@ -45,6 +50,7 @@ class Subject:
     weights_bytes: int | None = None
     budget_told: bool = False
     touched_later: Callable[[int], int] = _nothing
+    decode_work: Callable[[int], float] = _in_proportion
     approximate: bool = False
     lazy: bool = False
     architecture: str | None = None

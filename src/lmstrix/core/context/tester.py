@@ -97,7 +97,7 @@ class ContextTester:
                 read_memory=self._read_memory,
                 read_conditions=self._read_conditions,
             ),
-            verification=Verification(self._backend, logbook, options),
+            verification=Verification(self._backend, logbook, options, decode_work=subject.decode_work),
         )
         ending = Ending(Outcome.INTERRUPTED)
         try:
@@ -164,6 +164,7 @@ class _ModelTest:
         self._effective: int | None = None
         self._effective_range: tuple[int, int] | None = None
         self._shortest_bad: int | None = None
+        self._spill: str | None = None
         self._verified: list[int] = []  # the lengths whose filling began
 
     async def run(self, time_budget: TimeBudget) -> Ending:
@@ -271,6 +272,8 @@ class _ModelTest:
             verified = Measured(target_tokens=length, outcome=outcome, reason=reason, failure=exc)
         if verified.outcome.rules_out_the_length:
             self.failing_prefills += 1
+        if verified.outcome is Outcome.SPILLED:
+            self._spill = verified.reason
         return verified
 
     def _note_bad(self, length: int, outcome: Outcome) -> None:
@@ -325,12 +328,14 @@ class _ModelTest:
         no_room = alone and ending.outcome.rules_out_the_length
         conclusive = self._loadable is not None or no_room or ending.outcome in _SAYS_SOMETHING
         figures = self._verification.curve.figures
+        ended_by = self._ended_by(ending.outcome)
         return ContextResult(
             configuration=self._subject.configuration,
             outcome=str(ending.outcome),
             tested_at=datetime.now(UTC),
             conclusive=conclusive,
-            ended_by=self._ended_by(ending.outcome),
+            ended_by=ended_by,
+            ended_detail=self._spill if ended_by == "memory_spilled" else None,
             loadable_context_length=self._loadable,
             effective_context_length=self._effective,
             effective_range=self._effective_range,

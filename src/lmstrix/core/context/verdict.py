@@ -26,6 +26,7 @@ class Outcome(StrEnum):
     OUT_OF_MEMORY_AT_PREFILL = "out of memory at prefill"
     DIED_AT_PREFILL = "engine died at prefill"
     PREFILL_FAILED = "prefill failed"
+    SPILLED = "memory spilled"
     TEMPLATE_FAILED = "chat template failed"
     UNLOADED = "unloaded meanwhile"
     REDUCED = "context reduced silently"
@@ -44,7 +45,7 @@ class Outcome(StrEnum):
     @property
     def is_memory_evidence(self) -> bool:
         """Whether it says that this size does not fit."""
-        return self.is_certain or self in (Outcome.DIED_AT_LOAD, Outcome.DIED_AT_PREFILL)
+        return self.is_certain or self in (Outcome.DIED_AT_LOAD, Outcome.DIED_AT_PREFILL, Outcome.SPILLED)
 
     @property
     def is_certain(self) -> bool:

@@ -7,12 +7,16 @@ from typing import TYPE_CHECKING
 
 from lmstrix.core.context.probe import Measured, Prober
 from lmstrix.core.context.recall_curve import RecallCurve
+from lmstrix.core.context.spill import find_spill
 from lmstrix.core.context.verdict import EndOfTest, Outcome
 from lmstrix.core.recall.tasks import baseline_lengths, curve_lengths
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from lmstrix.core.context.logbook import Logbook
     from lmstrix.core.context.report import ContextTestOptions
+    from lmstrix.core.context.spill import Spill
     from lmstrix.ground.backend import ModelBackend
     from lmstrix.ground.types import LoadedModel
 
@@ -26,8 +30,16 @@ class Verification:
     with another text, `second_curve`; a model that recalls to the end of the context pays for no second one.
     """
 
-    def __init__(self, backend: ModelBackend, logbook: Logbook, options: ContextTestOptions) -> None:
+    def __init__(
+        self,
+        backend: ModelBackend,
+        logbook: Logbook,
+        options: ContextTestOptions,
+        *,
+        decode_work: Callable[[int], float],
+    ) -> None:
         self._backend = backend
+        self._decode_work = decode_work
         self._logbook = logbook
         self._options = options
         self.curve = RecallCurve()
@@ -78,8 +90,8 @@ class Verification:
         for target in curve_lengths(longest, shortest_tokens=baseline.target_tokens):
             # Measured on an earlier load that could not be filled to its end: the same prompt comes to the same.
             if target not in self.curve:
-                measured = await self._measure(prober, target, baseline_ratio)
-                if measured.failure is not None:
+                measured = await self._measure_at_speed(prober, target, baseline_ratio)
+                if measured.failure is not None or measured.outcome is Outcome.SPILLED:
                     return measured
         await self._narrow_edge(self.curve, prober, baseline_ratio)
         await self._recall_another_text(prober.with_other_text(), baseline_ratio)
@@ -97,7 +109,7 @@ class Verification:
 
     async def _fill_unjudged(self, prober: Prober, longest: int) -> Measured:
         """Fill the context of a model (or a server) that does not answer the question even at short lengths."""
-        full = self.curve.get(longest) or await self._measure(prober, longest, 1.0)
+        full = self.curve.get(longest) or await self._measure_at_speed(prober, longest, 1.0)
         # What the shortest prompt came to tells why: a dead engine is no garbage.
         first = self.curve.first
         if first.failure is not None or not full.filled:
@@ -135,6 +147,28 @@ class Verification:
             measured = await self._measure(prober, middle, baseline_ratio, curve)
             if measured.failure is not None:
                 return
+
+    async def _measure_at_speed(self, prober: Prober, target: int, baseline_ratio: float) -> Measured:
+        """The same as `_measure`, but a length at which memory has spilled is not kept, and its outcome says so."""
+        measured = await self._measure(prober, target, baseline_ratio)
+        spill = None if measured.speed is None else find_spill(measured.speed, self.curve.speeds, self._decode_work)
+        if spill is None or not measured.filled:
+            return measured
+        # Something else may have kept the machine busy: asked again, the two must differ as much. Both prompts are in
+        # the server's cache; the longer one goes first, as the question of the shorter one pushes its end out.
+        again = await self._measure(prober, target, baseline_ratio)
+        shorter = await self._measure(prober, self.curve.target_of(spill.fast), baseline_ratio)
+        spill = self._confirmed(measured, again, shorter)
+        if spill is None:
+            return again if shorter.failure is None else shorter
+        self.curve.forget(target)
+        return replace(again, outcome=Outcome.SPILLED, reason=str(spill))
+
+    def _confirmed(self, measured: Measured, again: Measured, shorter: Measured) -> Spill | None:
+        if not again.filled or measured.speed is None or again.speed is None or shorter.speed is None:
+            return None
+        slow = max(measured.speed, again.speed, key=lambda speed: speed.tokens_per_second)
+        return find_spill(slow, [shorter.speed], self._decode_work)
 
     async def _measure(
         self, prober: Prober, target: int, baseline_ratio: float, curve: RecallCurve | None = None

@@ -54,7 +54,8 @@ class ModelShape:
     For the compute buffer, in f32 elements per token: `residual_width` stays from layer to layer; `attention_width`
     (with flash attention), `unfused_attention_width` (without, the scores apart) and `steps` (all else) are what the
     widest steps of a layer hold at once; `delta_net` is there where the recurrent layers are gated delta nets.
-    `approximate` marks a shape that was guessed.
+    `expert_share` is how much of the experts a token passes, 1.0 for models without. `approximate` marks a shape that
+    was guessed.
     """
 
     architecture: str
@@ -78,6 +79,7 @@ class ModelShape:
     has_cache: bool = True
     file_bytes: int = 0
     mmproj_bytes: int = 0
+    expert_share: float = 1.0
     approximate: bool = False
 
 
@@ -260,6 +262,7 @@ def shape_from_metadata(
         has_cache=architecture not in _WITHOUT_CACHE,
         file_bytes=file_bytes,
         mmproj_bytes=mmproj_bytes,
+        expert_share=_expert_share(keys),
         approximate=architecture in _UNKNOWN_CACHE or not n_layers or not n_embd or not known_vocab,
     )
 
@@ -417,6 +420,13 @@ def _feed_forward_steps(keys: _Metadata, n_embd: int) -> tuple[ComputeStep, ...]
     shared = keys.number("expert_shared_count") or keys.number("expert_shared_feed_forward_length")
     beside = n_embd if shared or keys.architecture in _SHARED_EXPERTS else 0
     return (dense, ComputeStep(used * (3 * expert_width + results) + beside))
+
+
+def _expert_share(keys: _Metadata) -> float:
+    used, count = keys.number("expert_used_count"), keys.number("expert_count")
+    if not count:
+        return 0.0 if used else 1.0  # of so many that nobody says how many: the weights then count for nothing
+    return min(1.0, max(1, used) / count)
 
 
 def _recurrent_steps(keys: _Metadata, n_embd: int) -> tuple[ComputeStep, ...]:

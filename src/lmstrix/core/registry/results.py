@@ -103,7 +103,8 @@ class ContextResult:
     `capped_by` is what kept the test from longer contexts, `free_bytes` the memory that was free before its last load.
     `outcome` names how the last run ended; `conclusive` is False when that says nothing about the model (the server was
     lost, the run interrupted), and such a run changes no limit. `ended_by` is what kept the test from a longer context;
-    None where `outcome` alone says how it ended, and in results of earlier versions.
+    None where `outcome` alone says how it ended, and in results of earlier versions. `ended_detail` is what was seen of
+    it, where that says more.
     """
 
     configuration: Configuration
@@ -111,6 +112,7 @@ class ContextResult:
     tested_at: datetime
     conclusive: bool = True
     ended_by: EndedBy | None = None
+    ended_detail: str | None = None
     loadable_context_length: int | None = None
     effective_context_length: int | None = None
     effective_range: tuple[int, int] | None = None
@@ -166,12 +168,14 @@ def merge_results(old: ContextResult | None, new: ContextResult) -> ContextResul
             # Recall was known to end below; a run without recall keeps that.
             effective, effective_range = old.effective_context_length, old.effective_range
         loadable = limit.loadable_context_length
+        ended_by = _what_ended(old, new, loadable=loadable, effective=effective)
         merged = replace(
             new,
             loadable_context_length=loadable,
             effective_context_length=effective,
             effective_range=effective_range,
-            ended_by=_what_ended(old, new, loadable=loadable, effective=effective),
+            ended_by=ended_by,
+            ended_detail=next((run.ended_detail for run in (new, old) if run.ended_by == ended_by), None),
             capped_by=limit.capped_by,
             free_bytes=limit.free_bytes,
         )

@@ -85,17 +85,30 @@ def _guard(options: dict[str, Any]) -> None:
 
 
 def _idle() -> dict[str, Any]:
-    """The address space taken before a model is loaded, and the free memory of each card that llama.cpp can use."""
+    """The address space taken before a model is loaded, and what this build of llama.cpp can compute on."""
     import xllamacpp
 
     address_space = 0
     if sys.platform == "linux":
         with open("/proc/self/statm") as file:  # noqa: PTH123 - 5 ms less
             address_space = int(file.read().split()[0]) * os.sysconf("SC_PAGE_SIZE")
-    devices = xllamacpp.get_device_info()
-    # Integrated graphics have a type of their own: their memory is the machine's, which is counted already.
-    cards = [device for device in devices if device["type"].name == "GGML_BACKEND_DEVICE_TYPE_GPU"]
-    return {"address_space_bytes": address_space, "free_card_bytes": [card["memory_free"] for card in cards]}
+    kinds = {"GGML_BACKEND_DEVICE_TYPE_GPU": False, "GGML_BACKEND_DEVICE_TYPE_IGPU": True}
+    graphics = [
+        {
+            "backend": device["name"],
+            "name": device["description"],
+            "integrated": kinds[device["type"].name],
+            "total_bytes": device["memory_total"],
+            "free_bytes": device["memory_free"],
+        }
+        for device in xllamacpp.get_device_info()
+        if device["type"].name in kinds
+    ]
+    return {
+        "address_space_bytes": address_space,
+        "graphics": graphics,
+        "system_info": xllamacpp.get_system_info(),
+    }
 
 
 def _serve(options: dict[str, Any]) -> Any:

@@ -1,4 +1,4 @@
-"""What a child takes before it loads anything, and the cards llama.cpp can use: asked of a child that then ends."""
+"""What a child takes before it loads anything, and what llama.cpp can compute on: asked of a child that then ends."""
 
 from __future__ import annotations
 
@@ -14,11 +14,31 @@ _LIMIT_S = 20.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class UsableGraphics:
+    """Graphics that this build of llama.cpp can use. `backend` is its name there, such as "CUDA0" or "Vulkan1".
+
+    Where they are `integrated`, their memory is the machine's.
+    """
+
+    backend: str
+    name: str
+    integrated: bool
+    total_bytes: int
+    free_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class IdleChild:
-    """A child without a model. `free_card_bytes` has an entry for each card with memory of its own."""
+    """A child without a model. `system_info` is llama.cpp's own line on the processor features it was built for."""
 
     address_space_bytes: int
-    free_card_bytes: tuple[int, ...] = ()
+    graphics: tuple[UsableGraphics, ...] = ()
+    system_info: str = ""
+
+    @property
+    def free_card_bytes(self) -> tuple[int, ...]:
+        """An entry for each card. Integrated graphics are none: the machine's memory is counted already."""
+        return tuple(device.free_bytes for device in self.graphics if not device.integrated)
 
 
 async def ask_idle_child() -> IdleChild | None:
@@ -42,4 +62,8 @@ async def ask_idle_child() -> IdleChild | None:
     idle = json.loads(line).get("idle") if line else None
     if idle is None:
         return None
-    return IdleChild(address_space_bytes=idle["address_space_bytes"], free_card_bytes=tuple(idle["free_card_bytes"]))
+    return IdleChild(
+        address_space_bytes=idle["address_space_bytes"],
+        graphics=tuple(UsableGraphics(**device) for device in idle["graphics"]),
+        system_info=idle["system_info"],
+    )

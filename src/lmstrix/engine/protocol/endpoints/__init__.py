@@ -26,7 +26,7 @@ def namespaces(state: EngineState) -> dict[str, EndpointNamespace]:
         "system": system_namespace(state),
         "files": files_namespace(state),
         "diagnostics": diagnostics_namespace(state),
-        "runtime": runtime_namespace(),
+        "runtime": runtime_namespace(state),
         "repository": repository_namespace(),
         "plugins": plugins_namespace(),
     }
