@@ -131,11 +131,14 @@ def estimate_load(
 
 
 def host_room_bytes(*, reserved: bool) -> tuple[MemoryLimit, int]:
-    """What main memory leaves for models, and what limits it; `reserved` leaves the machine's other programs a part."""
+    """What main memory leaves for models, and what limits it; `reserved` leaves the machine's other programs a part.
+
+    Where a GPU shares main memory, its working set is the most.
+    """
     host = read_host_memory(with_gpus=False)
     # A control group is there for this engine alone: nobody else needs a part of it.
     reserve_bytes = _HOST_RESERVE_BYTES if reserved and host.limited_by == "host" else 0
-    return host.limited_by, host.available_bytes - reserve_bytes
+    return host.limited_by, host.model_budget_bytes - reserve_bytes
 
 
 def guardrail_fault(estimate: LoadEstimate) -> EngineFault:

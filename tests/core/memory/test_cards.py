@@ -37,8 +37,10 @@ def test_amd_cards_tell_their_memory(tmp_path: Path) -> None:
     card(tmp_path, 1, AMD, vram, slot="0000:04:00.0")
     assert linux_cards(tmp_path) == Cards(
         readable=(
-            GpuMemory(name="AMD Radeon RX 7900 XTX", total_bytes=24 * GIB, free_bytes=21 * GIB),
-            GpuMemory(name="AMD card1", total_bytes=24 * GIB, free_bytes=21 * GIB),
+            GpuMemory(
+                name="AMD Radeon RX 7900 XTX", total_bytes=24 * GIB, free_bytes=21 * GIB, source="amdgpu (sysfs)"
+            ),
+            GpuMemory(name="AMD card1", total_bytes=24 * GIB, free_bytes=21 * GIB, source="amdgpu (sysfs)"),
         )
     )
 
