@@ -75,6 +75,7 @@ def test_windows_says_what_its_meters_measure_or_that_none_is_seen(monkeypatch: 
     pdh = RecordedPdh({PATH: CORE})
     monkeypatch.setattr(sys, "platform", "win32")
     monkeypatch.setattr(power_sources, "open_nvml", lambda: None)
+    monkeypatch.setattr("shutil.which", lambda _name: None)  # what it was imported for was another system
     monkeypatch.setattr(power_windows, "open_counters", lambda *paths: Counters(paths, pdh))
     opened = open_power_sources()
     assert [each.name for each in opened] == ["Windows energy meters"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 
+import psutil
 import pytest
 
 from lmstrix.core.memory import host, windows_memory
@@ -21,10 +22,17 @@ def test_what_windows_promises_limits_what_is_available() -> None:
     assert WITHOUT_PAGE_FILE.available_bytes == 3 * GIB
 
 
-def test_the_hosts_memory_is_what_windows_says(monkeypatch: pytest.MonkeyPatch) -> None:
+def windows(monkeypatch: pytest.MonkeyPatch, status: MemoryStatus | None) -> None:
+    """A Windows that tells this of its memory; what psutil was imported for is not asked again."""
+    virtual_memory = psutil.virtual_memory()
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: virtual_memory)
     monkeypatch.setattr(sys, "platform", "win32")
     monkeypatch.setattr(host, "_swap", lambda: None)
-    monkeypatch.setattr(windows_memory, "read_status", lambda: WITHOUT_PAGE_FILE)
+    monkeypatch.setattr(windows_memory, "read_status", lambda: status)
+
+
+def test_the_hosts_memory_is_what_windows_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    windows(monkeypatch, WITHOUT_PAGE_FILE)
     memory = read_host_memory(with_gpus=False)
     assert (memory.total_bytes, memory.available_bytes) == (32 * GIB, 3 * GIB)
     assert (memory.commit_left_bytes, memory.model_budget_bytes) == (3 * GIB, 3 * GIB)
@@ -32,12 +40,10 @@ def test_the_hosts_memory_is_what_windows_says(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_a_source_that_does_not_answer_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "platform", "win32")
-    monkeypatch.setattr(host, "_swap", lambda: None)
-    monkeypatch.setattr(windows_memory, "read_status", lambda: None)
+    windows(monkeypatch, None)
     memory = read_host_memory(with_gpus=False)
     assert (memory.source, memory.unseen) == ("psutil", ("GlobalMemoryStatusEx",))
-    assert memory.available_bytes > 0
+    assert memory.available_bytes == psutil.virtual_memory().available
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows answers")

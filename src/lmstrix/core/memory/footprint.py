@@ -28,11 +28,11 @@ class Footprint(NamedTuple):
 
 def footprint(pid: int) -> Footprint | None:
     """What a process takes; None when it has ended or belongs to somebody else."""
-    import psutil
-
     if sys.platform == "darwin":
         usage = _read_rusage(pid)
         return mac_footprint(usage) if usage is not None else None
+    import psutil
+
     try:
         memory = psutil.Process(pid).memory_info()
     except psutil.Error:
