@@ -17,11 +17,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from lmstrix.core.memory.intel_memory import ask_driver, intel_memory
 from lmstrix.core.memory.windows_adapters import read_adapters
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from lmstrix.core.memory.intel_memory import Ask
     from lmstrix.core.memory.windows_adapters import Adapter
 
 __all__ = ["Cards", "GpuMemory", "command_output", "linux_cards", "read_cards", "windows_cards"]
@@ -72,8 +74,8 @@ def read_cards() -> Cards:
     return Cards((*nvidia, *others.readable), unreadable)
 
 
-def linux_cards(root: Path) -> Cards:
-    """The cards that the drivers under the file system at `root` list, NVIDIA's only by name."""
+def linux_cards(root: Path, ask: Ask = ask_driver) -> Cards:
+    """The cards that the drivers under the file system at `root` list, NVIDIA's only by name; `ask` Intel's drivers."""
     readable, unreadable = [], []
     for card in sorted((root / "sys/class/drm").glob("card[0-9]*")):
         # A card's connectors stand beside it, as card0-DP-1.
@@ -84,7 +86,11 @@ def linux_cards(root: Path) -> Cards:
         name = f"{_VENDORS[vendor]} {_text(device / 'product_name') or card.name}"
         if vendor == _AMD and (memory := _amd_memory(device, name)) is not None:
             readable += [memory] if not _is_integrated_amd(device, memory) else []
-        elif not _is_integrated_intel(device, vendor):
+        elif vendor == _INTEL and _is_integrated_intel(device):
+            continue
+        elif vendor == _INTEL and (told := intel_memory(card, root / "dev/dri", ask)) is not None:
+            readable.append(GpuMemory(name=name, **told._asdict()))
+        else:
             unreadable.append(name)
     return Cards(tuple(readable), tuple(unreadable))
 
@@ -138,8 +144,8 @@ def _is_integrated_amd(device: Path, memory: GpuMemory) -> bool:
     return memory.total_bytes <= _LARGEST_CARVE_OUT_BYTES and mapped > memory.total_bytes
 
 
-def _is_integrated_intel(device: Path, vendor: str) -> bool:
-    return vendor == _INTEL and device.resolve().name == _INTEGRATED_INTEL_SLOT
+def _is_integrated_intel(device: Path) -> bool:
+    return device.resolve().name == _INTEGRATED_INTEL_SLOT
 
 
 def _number(path: Path) -> int | None:
