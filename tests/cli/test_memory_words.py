@@ -8,7 +8,7 @@ import pytest
 
 from lmstrix.core.memory import cards, host
 from lmstrix.core.memory.cards import Cards, GpuMemory
-from lmstrix.core.memory.host import GroupLimit
+from lmstrix.core.memory.host import GroupLimit, HostMemory, Swap
 from tests.cli.conftest import SCRIPTED
 from tests.core.memory.hollow_gguf import write_hollow_gguf
 from tests.core.memory.hollow_models import HollowModel, Widths, dense, linear_hybrid
@@ -44,12 +44,48 @@ def test_doctor_says_what_limits_memory_here(cli: Callable[..., Ran], monkeypatc
 def test_doctor_names_every_card_and_what_it_means_that_one_does_not_tell(
     cli: Callable[..., Ran], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    amd = GpuMemory(name="AMD card0", total_bytes=24 * GIB, free_bytes=20 * GIB)
-    monkeypatch.setattr(cards, "read_cards", lambda: Cards((amd,), ("Intel card1",)))
+    amd = GpuMemory(
+        name="AMD card0",
+        total_bytes=24 * GIB,
+        free_bytes=20 * GIB,
+        source="amdgpu (sysfs)",
+        shared_used_bytes=300 * MIB,
+    )
+    monkeypatch.setattr(cards, "read_cards", lambda: Cards((amd,), ("Intel card1",), ("DXGI",)))
     found = [line for line in cli("doctor").ok().out.splitlines() if line[8:].startswith("card ")]
-    assert "AMD card0: 20.0 GiB free of 24.0 GiB" in found[0]
+    assert "AMD card0: 20.0 GiB free of 24.0 GiB; read by amdgpu (sysfs); 300 MiB of main memory" in found[0]
     assert found[1].startswith("note")
     assert "Intel card1: its memory cannot be read: predictions count main memory only" in found[1]
+    assert "DXGI did not answer, so cards that only it knows of are not seen" in found[2]
+
+
+def test_doctor_says_who_told_of_main_memory_and_what_is_not_counted(
+    cli: Callable[..., Ran], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mac = HostMemory(
+        total_bytes=64 * GIB,
+        available_bytes=40 * GIB,
+        source="vm_stat",
+        working_set_bytes=50 * GIB,
+        working_set_source="Metal",
+        swap=Swap(4 * GIB, GIB),
+    )
+    monkeypatch.setattr(host, "read_host_memory", lambda **_: mac)
+    assert line(cli("doctor").ok(), "memory")[8:].split(maxsplit=1)[1] == (
+        "40.0 GiB free of 64.0 GiB, of which graphics may use 50.0 GiB (Metal); read by vm_stat; "
+        "1.00 GiB in use in swap, which is not counted"
+    )
+    promised = HostMemory(
+        total_bytes=64 * GIB, available_bytes=3 * GIB, source="GlobalMemoryStatusEx", commit_left_bytes=3 * GIB
+    )
+    monkeypatch.setattr(host, "read_host_memory", lambda **_: promised)
+    assert line(cli("doctor").ok(), "memory")[8:].split(maxsplit=1)[1] == (
+        "3.00 GiB free of 64.0 GiB, all that Windows still promises to programs (a larger page file makes it more); "
+        "read by GlobalMemoryStatusEx"
+    )
+    silent = HostMemory(total_bytes=64 * GIB, available_bytes=3 * GIB, source="psutil", unseen=("vm_stat",))
+    monkeypatch.setattr(host, "read_host_memory", lambda **_: silent)
+    assert line(cli("doctor").ok(), "memory").endswith("read by psutil; vm_stat did not answer")
 
 
 def test_doctor_says_what_the_server_has_room_for(cli: Callable[..., Ran], engine: EmbeddedEngine) -> None:

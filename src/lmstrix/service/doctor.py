@@ -21,6 +21,7 @@ from lmstrix.service.budget_checks import budget_checks
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from lmstrix.core.memory.cards import GpuMemory
     from lmstrix.ground.errors import SettingsError
     from lmstrix.ground.types import MemoryLimit
     from lmstrix.service.workspace import Workspace
@@ -216,7 +217,7 @@ def _memory(_workspace: Workspace) -> Check:
     memory = read_host_memory(with_gpus=False)
     found = f"{format_bytes(memory.available_bytes)} free of {format_bytes(memory.total_bytes)}"
     if memory.working_set_bytes is not None:
-        found += f", of which graphics may use {format_bytes(memory.working_set_bytes)}"
+        found += f", of which graphics may use {format_bytes(memory.working_set_bytes)} ({memory.working_set_source})"
     if memory.limited_by == "control group":
         return Check(
             name="memory",
@@ -224,6 +225,13 @@ def _memory(_workspace: Workspace) -> Check:
             found=f"{found}: the limit of this control group (container or system unit), not of the machine",
             remedy="an engine started here has no more either; one started elsewhere may",
         )
+    if memory.commit_left_bytes == memory.available_bytes:
+        found += ", all that Windows still promises to programs (a larger page file makes it more)"
+    found += f"; read by {memory.source}"
+    if memory.swap is not None and memory.swap.used_bytes:
+        found += f"; {format_bytes(memory.swap.used_bytes)} in use in swap, which is not counted"
+    if memory.unseen:
+        found += f"; {' and '.join(memory.unseen)} did not answer"
     return Check(name="memory", state="ok", found=found)
 
 
@@ -247,10 +255,21 @@ def _cards() -> list[Check]:
         Check(
             name="card",
             state="ok",
-            found=f"{card.name}: {format_bytes(card.free_bytes)} free of {format_bytes(card.total_bytes)}",
+            found=f"{card.name}: {format_bytes(card.free_bytes)} free of {format_bytes(card.total_bytes)}"
+            + _reading(card),
         )
         for card in cards.readable
     ]
     what = "its memory cannot be read: predictions count main memory only, and a test starts without a budget"
     checks += [Check(name="card", state="note", found=f"{name}: {what}") for name in cards.unreadable]
+    lost = "did not answer, so cards that only it knows of are not seen"
+    checks += [Check(name="card", state="note", found=f"{source} {lost}") for source in cards.unseen]
     return checks
+
+
+def _reading(card: GpuMemory) -> str:
+    """Who told of a card's memory, and how much main memory stands in for it."""
+    told = f"; read by {card.source}" if card.source else ""
+    if card.shared_used_bytes:
+        told += f"; {format_bytes(card.shared_used_bytes)} of main memory in use beside it"
+    return told

@@ -37,8 +37,10 @@ def test_amd_cards_tell_their_memory(tmp_path: Path) -> None:
     card(tmp_path, 1, AMD, vram, slot="0000:04:00.0")
     assert linux_cards(tmp_path) == Cards(
         readable=(
-            GpuMemory(name="AMD Radeon RX 7900 XTX", total_bytes=24 * GIB, free_bytes=21 * GIB),
-            GpuMemory(name="AMD card1", total_bytes=24 * GIB, free_bytes=21 * GIB),
+            GpuMemory(
+                name="AMD Radeon RX 7900 XTX", total_bytes=24 * GIB, free_bytes=21 * GIB, source="amdgpu (sysfs)"
+            ),
+            GpuMemory(name="AMD card1", total_bytes=24 * GIB, free_bytes=21 * GIB, source="amdgpu (sysfs)"),
         )
     )
 
@@ -58,7 +60,7 @@ def test_memory_set_aside_for_models_counts_as_a_card(tmp_path: Path) -> None:
 
 
 def test_cards_that_do_not_tell_are_named(tmp_path: Path) -> None:
-    card(tmp_path, 0, INTEL, {})  # an Arc: i915 and xe have no file for it
+    card(tmp_path, 0, INTEL, {})  # an Arc whose driver may not be asked
     card(tmp_path, 1, AMD, {}, slot="0000:04:00.0")  # the old radeon driver
     card(tmp_path, 2, "0x10de", {}, slot="0000:05:00.0")  # nouveau
     card(tmp_path, 3, "0x1a03", {}, slot="0000:06:00.0")  # a server's own screen

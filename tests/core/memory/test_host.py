@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 import psutil
 import pytest
 
+from lmstrix.core.memory import host
 from lmstrix.core.memory.cards import GpuMemory
-from lmstrix.core.memory.host import GroupLimit, HostMemory, cgroup_limit, read_host_memory
+from lmstrix.core.memory.host import GroupLimit, HostMemory, Swap, cgroup_limit, linux_swap, read_host_memory
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -67,9 +68,26 @@ def test_this_machine() -> None:
     assert memory.gpus == ()
 
 
+def test_swap_is_told_and_not_counted(tmp_path: Path) -> None:
+    _write(tmp_path, {"proc/meminfo": "MemTotal: 8000000 kB\nSwapTotal:  2097148 kB\nSwapFree:  2097000 kB\n"})
+    assert linux_swap(tmp_path) == Swap(2_097_148 * 1024, 148 * 1024)
+    assert linux_swap(tmp_path / "nothing") is None
+    swapping = HostMemory(total_bytes=8 * _GIB, available_bytes=2 * _GIB, swap=Swap(64 * _GIB, 0))
+    assert swapping.model_budget_bytes == 2 * _GIB
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names what is read on Linux")
+def test_a_reading_names_its_source(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(host, "cgroup_limit", lambda _root: None)
+    free = read_host_memory(with_gpus=False)
+    assert (free.source, free.unseen, free.commit_left_bytes) == ("psutil", (), None)
+    monkeypatch.setattr(host, "cgroup_limit", lambda _root: GroupLimit(2**20, 2**19))
+    assert read_host_memory(with_gpus=False).source == "cgroup"
+
+
 def test_the_budget_is_the_cards_memory_where_there_are_cards() -> None:
-    host = HostMemory(total_bytes=64 * _GIB, available_bytes=50 * _GIB)
-    assert host.model_budget_bytes == 50 * _GIB
+    plain = HostMemory(total_bytes=64 * _GIB, available_bytes=50 * _GIB)
+    assert plain.model_budget_bytes == 50 * _GIB
     mac = HostMemory(total_bytes=48 * _GIB, available_bytes=40 * _GIB, working_set_bytes=36 * _GIB)
     assert mac.model_budget_bytes == 36 * _GIB
     card = GpuMemory(name="card", total_bytes=24 * _GIB, free_bytes=22 * _GIB)
@@ -85,6 +103,6 @@ def test_cards_as_nvidia_smi_names_them(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
     monkeypatch.setitem(sys.modules, "pynvml", None)
     assert read_host_memory().gpus == (
-        GpuMemory(name="NVIDIA RTX 4090", total_bytes=24_564 * 2**20, free_bytes=23_000 * 2**20),
-        GpuMemory(name="Odd, name", total_bytes=8_192 * 2**20, free_bytes=8_000 * 2**20),
+        GpuMemory(name="NVIDIA RTX 4090", total_bytes=24_564 * 2**20, free_bytes=23_000 * 2**20, source="nvidia-smi"),
+        GpuMemory(name="Odd, name", total_bytes=8_192 * 2**20, free_bytes=8_000 * 2**20, source="nvidia-smi"),
     )

@@ -158,8 +158,10 @@ def _system() -> str:
 
 def _driver(card: str) -> str | None:
     """The version of a card's driver; all but NVIDIA's own names begin with their vendor here."""
-    if not card.startswith(("AMD", "Intel")):
+    if not card.startswith(("AMD", "Intel", "Radeon")):
         return _text(Path("/sys/module/nvidia/version")).strip() or _nvidia_driver()
+    if sys.platform != "linux":
+        return None
     # The drivers of the kernel have no version of their own.
     module = "amdgpu" if card.startswith("AMD") else "i915"
     return _text(Path(f"/sys/module/{module}/version")).strip() or f"{platform.system()} {platform.release()}"

@@ -1,7 +1,7 @@
 """How much memory a model takes: of the engine's process tree and of the whole system, at three moments and at peak.
 
 The engine is whoever listens on its port on this machine, with all its children; this process itself is left out, so an
-engine inside it counts with its children alone. A thread reads the resident sizes a few times per second. It looks for
+engine inside it counts with its children alone. A thread reads their footprints a few times per second. It looks for
 new processes at the three moments only, because that is the expensive part. Video memory is read at the moments too.
 Nothing is known of an engine on another machine.
 
@@ -16,6 +16,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
+from lmstrix.core.memory.footprint import footprint
 from lmstrix.ground.addresses import local_port
 
 if TYPE_CHECKING:
@@ -120,11 +121,8 @@ class MemorySampler:
         # Copied, so that reading sizes, which takes a while, does not make `read` wait for the lock.
         with self._guard:
             processes = list(self._engine)
-        sizes = [
-            size
-            for process in processes
-            if process.pid != os.getpid() and (size := _resident_bytes(process)) is not None
-        ]
+        taken = [footprint(process.pid) for process in processes if process.pid != os.getpid()]
+        sizes = [each.now_bytes for each in taken if each is not None]
         engine = sum(sizes) if sizes else None
         memory = psutil.virtual_memory()
         # Total less available: what the system gives back on demand, such as file cache, is not in use.
@@ -148,12 +146,3 @@ def engine_processes(port: int) -> list[psutil.Process]:
             if any(connection.laddr.port == port for connection in listening):
                 tree += [process, *process.children(recursive=True)]
     return list(dict.fromkeys(tree))
-
-
-def _resident_bytes(process: psutil.Process) -> int | None:
-    import psutil
-
-    try:
-        return int(process.memory_info().rss)
-    except psutil.Error:
-        return None

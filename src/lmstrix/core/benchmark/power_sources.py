@@ -15,6 +15,7 @@ from lmstrix.core.benchmark.power import PERIOD_S
 from lmstrix.core.benchmark.power_apple import AppleSource, open_apple
 from lmstrix.core.benchmark.power_linux import POWERCAP, HwmonSource, RaplSource, closed_counters, open_sysfs
 from lmstrix.core.benchmark.power_nvidia import NvmlSource, open_nvml
+from lmstrix.core.benchmark.power_windows import EnergyMeterSource, open_energy_meters
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -43,7 +44,7 @@ def open_power_sources(period_s: float = PERIOD_S) -> list[PowerSource]:
     elif sys.platform == "linux":
         found = [open_nvml(), *open_sysfs()]
     else:
-        found = [open_nvml()]
+        found = [open_nvml(), open_energy_meters()]
     return [source for source in found if source is not None]
 
 
@@ -86,6 +87,9 @@ def _other_remedies() -> list[SourceState]:
     if sys.platform == "linux":
         states.append(rapl_state())
         states.append(SourceState(name=HwmonSource.name, available=False))
+    if sys.platform == "win32":
+        remedy = "not seen on this machine; Windows 11 has them where a driver brings them"
+        states.append(SourceState(name=EnergyMeterSource.name, available=False, remedy=remedy))
     return states
 
 

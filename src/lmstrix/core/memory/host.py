@@ -1,29 +1,47 @@
 """How much memory this machine has for models. The edge of the memory model: it asks the system, and only asks.
 
-Main memory comes from psutil, lowered to the control group's limit where one is set (containers, systemd units). Apple
-silicon shares main memory with the GPU, which may use only a working set of it. `cards` reads graphics cards.
+Each system has its own reading of main memory: Linux by psutil, lowered to the control group's limit where one is set
+(containers, systemd units); Windows within its commit limit (`windows_memory`); macOS with what it gives back on demand
+(`mac_memory`). Apple silicon shares main memory with the GPU, which may use only a working set of it. `cards` reads
+graphics cards. Swap is told, and never counted: a model that lies in it is
+read from the drive again for each token.
 
 Traded away: what other programs will ask for a moment later. The numbers are of the moment they were read.
 """
 
 from __future__ import annotations
 
-import platform
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
+from lmstrix.core.memory import mac_memory, windows_memory
 from lmstrix.core.memory.cards import Cards, GpuMemory, command_output, read_cards
+from lmstrix.core.memory.metal import metal_working_set_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["GroupLimit", "HostMemory", "address_space_limit", "cgroup_limit", "read_host_memory"]
+__all__ = ["GroupLimit", "HostMemory", "Swap", "address_space_limit", "cgroup_limit", "linux_swap", "read_host_memory"]
 
-_SMALL_MAC_BYTES = 36 * 2**30
 _UNLIMITED_BYTES = 2**60
 """Control groups without a limit report a number near 2**63."""
+
+
+class Swap(NamedTuple):
+    """Room on the drive for what main memory does not hold: swap files and partitions, page files."""
+
+    total_bytes: int
+    used_bytes: int
+
+
+class _MainMemory(NamedTuple):
+    total_bytes: int
+    available_bytes: int
+    source: str
+    commit_left_bytes: int | None = None
+    unseen: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,15 +50,23 @@ class HostMemory:
 
     `limited_by` says whether `available_bytes` is the machine's or a control group's. `working_set_bytes` is the share
     a GPU without memory of its own may use; None where there is none. `unreadable_gpus` are there, but nobody says how
-    much memory they have.
+    much memory they have; `unseen` are sources of this system that did not answer.
+
+    `source` and `working_set_source` name what was read. `commit_left_bytes` is how much Windows will still promise,
+    which `available_bytes` does not exceed; `swap` is no part of it.
     """
 
     total_bytes: int
     available_bytes: int
     limited_by: Literal["host", "control group"] = "host"
+    source: str = ""
     working_set_bytes: int | None = None
+    working_set_source: str = ""
+    commit_left_bytes: int | None = None
+    swap: Swap | None = None
     gpus: tuple[GpuMemory, ...] = ()
     unreadable_gpus: tuple[str, ...] = ()
+    unseen: tuple[str, ...] = ()
 
     @property
     def model_budget_bytes(self) -> int:
@@ -64,37 +90,79 @@ class GroupLimit(NamedTuple):
 
 def read_host_memory(*, with_gpus: bool = True) -> HostMemory:
     """Memory of this machine now. Asking for cards may take a few hundred milliseconds where there are any."""
-    import psutil
-
-    memory = psutil.virtual_memory()
-    total, available = int(memory.total), int(memory.available)
+    main = _main_memory()
+    total, available, source = main.total_bytes, main.available_bytes, main.source
     limit = cgroup_limit(Path("/")) if sys.platform == "linux" else None
     limited_by: Literal["host", "control group"] = "host"
     # A limit above what the machine has limits nothing.
     if limit is not None and limit.limit_bytes < total:
         total, left = limit.limit_bytes, max(0, limit.limit_bytes - limit.used_bytes)
         if left < available:
-            available, limited_by = left, "control group"
+            available, limited_by, source = left, "control group", "cgroup"
+    working_set = _working_set(main.total_bytes)
     cards = read_cards() if with_gpus else Cards()
     return HostMemory(
         total_bytes=total,
         available_bytes=available,
         limited_by=limited_by,
-        working_set_bytes=_working_set_bytes(total),
+        source=source,
+        working_set_bytes=working_set.size_bytes if working_set is not None else None,
+        working_set_source=working_set.source if working_set is not None else "",
+        commit_left_bytes=main.commit_left_bytes,
+        swap=_swap(),
         gpus=cards.readable,
         unreadable_gpus=cards.unreadable,
+        unseen=(*main.unseen, *cards.unseen),
     )
 
 
-def _working_set_bytes(total_bytes: int) -> int | None:
-    """What macOS lets an Apple silicon GPU use: the wired limit if set, else 2/3 of a small memory, 3/4 of a large."""
-    if sys.platform != "darwin" or platform.machine() != "arm64":
+def _main_memory() -> _MainMemory:
+    """Main memory by this system's own reading, by psutil where there is none or where it fails."""
+    import psutil
+
+    memory = psutil.virtual_memory()
+    total = int(memory.total)
+    unseen: tuple[str, ...] = ()
+    if sys.platform == "win32":
+        if (status := windows_memory.read_status()) is not None:
+            left = status.commit_left
+            return _MainMemory(status.total_physical, status.available_bytes, windows_memory.SOURCE, left)
+        unseen = (windows_memory.SOURCE,)
+    if sys.platform == "darwin":
+        if (available := mac_memory.available_bytes(command_output("/usr/bin/vm_stat"))) is not None:
+            return _MainMemory(total, available, "vm_stat")
+        unseen = ("vm_stat",)
+    return _MainMemory(total, int(memory.available), "psutil", unseen=unseen)
+
+
+def _swap() -> Swap | None:
+    if sys.platform == "linux":
+        return linux_swap(Path("/"))
+    import psutil
+
+    swap = psutil.swap_memory()
+    return Swap(int(swap.total), int(swap.used))
+
+
+def linux_swap(root: Path) -> Swap | None:
+    """Swap as the kernel under the file system at `root` tells it, in KiB; psutil warns where it cannot read more."""
+    fields = dict(line.split(":", 1) for line in _file_text(root / "proc/meminfo").splitlines() if ":" in line)
+    sizes = [fields.get(name, "").split() for name in ("SwapTotal", "SwapFree")]
+    if not all(size and size[0].isdigit() for size in sizes):
         return None
-    wired_limit_mb = command_output("/usr/sbin/sysctl", "-n", "iogpu.wired_limit_mb").strip()
-    # 0 means that nobody has set it.
-    if wired_limit_mb.isdigit() and int(wired_limit_mb) > 0:
-        return int(wired_limit_mb) * 2**20
-    return total_bytes * 2 // 3 if total_bytes <= _SMALL_MAC_BYTES else total_bytes * 3 // 4
+    total_bytes, free_bytes = (int(size[0]) * 1024 for size in sizes)
+    return Swap(total_bytes, total_bytes - free_bytes)
+
+
+def _working_set(total_bytes: int) -> mac_memory.WorkingSet | None:
+    """What macOS lets an Apple silicon GPU use; None on other machines."""
+    if not mac_memory.is_apple_silicon():
+        return None
+    return mac_memory.working_set(
+        total_bytes,
+        wired_limit_mb=mac_memory.sysctl_number("iogpu.wired_limit_mb"),
+        metal_bytes=metal_working_set_bytes(),
+    )
 
 
 def address_space_limit() -> int | None:

@@ -1,10 +1,12 @@
-"""How much memory a process holds, held at most, and has reserved: from /proc on Linux, through psutil elsewhere."""
+"""How much memory a process holds, held at most, and has reserved: from /proc on Linux, by its footprint elsewhere."""
 
 from __future__ import annotations
 
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+
+from lmstrix.core.memory.footprint import footprint
 
 _KIB = 1024
 
@@ -28,11 +30,17 @@ def process_memory(pid: int) -> ProcessMemory:
     import psutil
 
     try:
-        memory = psutil.Process(pid).memory_info()
+        reserved_bytes = psutil.Process(pid).memory_info().vms
     except psutil.Error:
         return GONE
-    peak = memory.peak_wset if sys.platform == "win32" else memory.rss
-    return ProcessMemory(resident_bytes=memory.rss, peak_resident_bytes=peak, peak_address_space_bytes=memory.vms)
+    taken = footprint(pid)
+    if taken is None:
+        return GONE
+    return ProcessMemory(
+        resident_bytes=taken.now_bytes,
+        peak_resident_bytes=taken.peak_bytes,
+        peak_address_space_bytes=reserved_bytes,
+    )
 
 
 def _from_proc(pid: int) -> ProcessMemory:
