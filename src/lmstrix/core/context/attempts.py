@@ -5,8 +5,9 @@ from __future__ import annotations
 import time
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
+from lmstrix.core.context.mlx_runtimes import ignored_words
 from lmstrix.core.context.verdict import Ending, EndOfTest, Outcome, outcome_of
 from lmstrix.ground.context_lengths import ALIGNMENT_TOKENS, FLOOR_TOKENS
 from lmstrix.ground.errors import LMStrixError
@@ -42,14 +43,29 @@ class HeldLoad:
     free_bytes: int | None
     seconds: float
 
+    def ending(self, subject: Subject) -> Ending:
+        """OK, or reduced or raised silently, or a runtime's own choice."""
+        if keeps(self.asked, self.given):
+            return Ending(Outcome.OK, "" if self.given == self.asked else self._difference)
+        if subject.lazy:
+            return Ending(Outcome.CONTEXT_IGNORED, ignored_words(self.asked, self.given, subject.runtime))
+        return Ending(Outcome.REDUCED if self.given < self.asked else Outcome.RAISED, self._difference)
+
     @property
-    def ending(self) -> Ending:
-        """OK, or reduced or raised silently. Up to one step more is how servers round."""
-        if self.given == self.asked or 0 <= self.given - self.asked < ALIGNMENT_TOKENS:
-            outcome = Outcome.OK
-        else:
-            outcome = Outcome.REDUCED if self.given < self.asked else Outcome.RAISED
-        return Ending(outcome, "" if self.given == self.asked else f"asked {self.asked:,}, loaded {self.given:,}")
+    def _difference(self) -> str:
+        return f"asked {self.asked:,}, loaded {self.given:,}"
+
+
+class FilledMemory(NamedTuple):
+    """What an instance took with its context filled; None where nothing was seen. `exact` when its server says so."""
+
+    memory_bytes: int | None
+    exact: bool
+
+
+def keeps(asked: int, given: int) -> bool:
+    """Whether a load that was given so many tokens has what was asked; up to one step more is how servers round."""
+    return given == asked or 0 <= given - asked < ALIGNMENT_TOKENS
 
 
 class LoadAttempts:
@@ -77,6 +93,8 @@ class LoadAttempts:
         self.latest: HeldLoad | None = None
         self.loads = 0
         self.failing = 0
+        self._free_before: int | None = None
+        self._least_free: int | None = None
 
     @property
     def free_bytes(self) -> int | None:
@@ -101,7 +119,8 @@ class LoadAttempts:
         self._logbook.step("load", length)
         # Asking a driver for its cards' memory may take longer than a small load.
         telling = self._subject.cost(length) >= LEAST_READABLE_BYTES
-        free_before = self._read_memory() if telling else None
+        self._free_before = free_before = self._read_memory() if telling else None
+        self._least_free = None
         self._logbook.conditions = await self._read_conditions()
         started_at_s = time.perf_counter()
         with self._logbook.intent("load", length) as intent:
@@ -137,7 +156,8 @@ class LoadAttempts:
             free_bytes=free_after,
             seconds=seconds,
         )
-        self._logbook.step("load", length, outcome=self.latest.ending.outcome, detail=self.latest.ending.detail)
+        ending = self.latest.ending(self._subject)
+        self._logbook.step("load", length, outcome=ending.outcome, detail=ending.detail)
         return Ending(Outcome.OK)
 
     async def read_instance(self) -> InstanceMemory | None:
@@ -146,6 +166,22 @@ class LoadAttempts:
         After a prefill that is what the prefill has shown: figures are of the most that was held so far.
         """
         return None if self.instance is None else await self._backend.instance_memory(self.instance.instance_id)
+
+    def watch_fill(self) -> None:
+        """Look at what is free while a prompt is read: much of what a lazy runtime takes then is given back after."""
+        if not self._subject.lazy or self._free_before is None:
+            return
+        free = self._read_memory()
+        if free is not None:
+            self._least_free = free if self._least_free is None else min(free, self._least_free)
+
+    async def read_filled(self) -> FilledMemory:
+        """What the instance in hand took at most while its context was filled."""
+        told = await self.read_instance()
+        if told is not None:
+            return FilledMemory(told.memory_bytes, exact=True)
+        self.watch_fill()
+        return FilledMemory(self._difference(self._free_before, self._least_free), exact=False)
 
     def _difference(self, free_before: int | None, free_after: int | None) -> int | None:
         """What a load took of the free memory, where that means something."""
