@@ -321,7 +321,7 @@ class FaultyServer:
 
     async def _websocket(self, request: web.Request) -> web.StreamResponse:
         namespace = request.path.strip("/")
-        if namespace not in ("llm", "embedding", "system", "files", "repository"):
+        if namespace not in ("llm", "embedding", "system", "files", "repository", "runtime"):
             return web.Response(status=404)
         websocket = web.WebSocketResponse(max_msg_size=0, compress=False)
         await websocket.prepare(request)

@@ -41,6 +41,7 @@ from lmstrix.ground.types import (
     ModelInfo,
     ModelKind,
     ResourceEstimate,
+    RuntimeVersion,
     ServerInfo,
     ServerMemory,
     StreamEvent,
@@ -59,6 +60,7 @@ if TYPE_CHECKING:
 CANCEL_GRACE_S = 0.2  # how long a cancelled load or prediction may take to say it has ended
 _CHECK_S = 0.2  # how long the search for what it left behind may then take
 _STATE_S = 1.0  # short, because older servers never answer the question, and a listing waits for it
+_RUNTIME_S = 2.0  # the same, for a question that needs a session of its own first
 _EMBEDDINGS_AT_ONCE = 16
 _KINDS: tuple[ModelKind, ...] = ("llm", "embedding")
 
@@ -434,7 +436,21 @@ class AsyncLMStudioBackend:
             model=model_key,
         )
 
-    # --- memory -----------------------------------------------------------------------------------------------------
+    # --- runtimes and memory ------------------------------------------------------------------------------------------
+
+    async def runtime(self, model_format: str) -> RuntimeVersion | None:
+        """What the server has chosen to load models of this format, where it says it."""
+        from lmstrix.api.runtimes import chosen_runtime, format_name, only_runtime
+
+        name, what = format_name(model_format), "name its runtimes"
+        for endpoint, read in (("getEngineSelections", chosen_runtime), ("listEngines", only_runtime)):
+            # Each may be missing, and the whole namespace on older servers.
+            with suppress(LMStrixError, TimeoutError):
+                async with asyncio.timeout(_RUNTIME_S):
+                    found = await self._ask("runtime", endpoint, None, partial(read, name=name), what=what)
+                if found is not None:
+                    return found
+        return None
 
     async def memory(self) -> ServerMemory | None:
         """What one more model may take now, where the server says it."""

@@ -47,13 +47,21 @@ if TYPE_CHECKING:
 
     from lmstrix.api.convert import Json, JsonView
 
-WireNamespace = Literal["llm", "embedding", "system", "files"]
+WireNamespace = Literal["llm", "embedding", "system", "files", "runtime"]
+
+
+class _RuntimeSession(_AsyncSession):
+    """The namespace of LM Studio's runtimes, which the SDK does not know."""
+
+    API_NAMESPACE = "runtime"
+
 
 _SESSION_TYPES: Mapping[str, type[_AsyncSession]] = {
     "llm": _AsyncSessionLlm,
     "embedding": _AsyncSessionEmbedding,
     "system": _AsyncSessionSystem,
     "files": _AsyncSessionFiles,
+    "runtime": _RuntimeSession,
 }
 _HANG_UP_S = 0.5  # for each step of closing: a server that says nothing to a goodbye is left without one
 _TOKEN_PREFIX = "sk-lm-"  # noqa: S105 - the public shape of every token, not one
