@@ -233,7 +233,7 @@ class AsyncLMStudioBackend:
     async def load(
         self,
         model_key: str,
-        config: LoadConfig,
+        config: LoadConfig | None,
         *,
         instance_id: str,
         kind: ModelKind = "llm",
@@ -243,6 +243,7 @@ class AsyncLMStudioBackend:
     ) -> LoadedModel:
         """Load a new instance with exactly this config; return it with its effective context length read back.
 
+        With `config` None nothing is asked for: the server loads the model as its own defaults for it say.
         A caller that stops waiting, by deadline, cancellation or a failing `on_progress`, leaves no instance behind.
         """
         asked = ServerRequest(
@@ -250,7 +251,7 @@ class AsyncLMStudioBackend:
             address=self._server.address,
             what=f"load {model_key}",
             model_key=model_key,
-            context_length=config.context_length,
+            context_length=config.context_length if config else None,
             limit_s=(deadlines or self._deadlines).load_s,
         )
         parameters = convert.load_parameters(model_key, config, instance_id=instance_id, kind=kind, ttl_s=ttl_s)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from lmstrix.core.context.mlx_runtimes import ignored_words
 from lmstrix.core.context.verdict import Ending, EndOfTest, Outcome, outcome_of
-from lmstrix.ground.context_lengths import ALIGNMENT_TOKENS, FLOOR_TOKENS
+from lmstrix.ground.context_lengths import FLOOR_TOKENS, keeps_asked
 from lmstrix.ground.errors import LMStrixError
 from lmstrix.ground.text import one_line
 
@@ -45,7 +45,7 @@ class HeldLoad:
 
     def ending(self, subject: Subject) -> Ending:
         """OK, or reduced or raised silently, or a runtime's own choice."""
-        if keeps(self.asked, self.given):
+        if keeps_asked(self.asked, self.given):
             return Ending(Outcome.OK, "" if self.given == self.asked else self._difference)
         if subject.lazy:
             return Ending(Outcome.CONTEXT_IGNORED, ignored_words(self.asked, self.given, subject.runtime))
@@ -61,11 +61,6 @@ class FilledMemory(NamedTuple):
 
     memory_bytes: int | None
     exact: bool
-
-
-def keeps(asked: int, given: int) -> bool:
-    """Whether a load that was given so many tokens has what was asked; up to one step more is how servers round."""
-    return given == asked or 0 <= given - asked < ALIGNMENT_TOKENS
 
 
 class LoadAttempts:
