@@ -137,6 +137,30 @@ def test_settings_of_llama_cpp_are_refused_for_mlx(cli: Callable[..., Ran], test
     assert {model["model_key"]: bool(model["skipped"]) for model in skipped} == {MODEL: True, GGUF: False}
 
 
+@pytest.mark.parametrize(
+    ("version", "state", "told"),
+    [
+        ("1.11.0", "note", "one of those reported to ignore the context asked for or saved (1.9.1, 1.10.1 and 1.11.0)"),
+        ("1.8.5", "ok", "reported to keep the context asked for"),
+        ("1.99.0", "ok", "nothing is reported of how it keeps a context"),
+    ],
+)
+def test_doctor_names_the_mlx_runtime(
+    cli: Callable[..., Ran], lm_studio: FaultyServer, version: str, state: str, told: str
+) -> None:
+    lm_studio.faults.answers["getEngineSelections"] = [["MLX", {**RUNTIME, "version": version}]]
+    (check,) = [check for check in cli("doctor", "--json").json["checks"] if check["name"] == "mlx runtime"]
+    assert check["state"] == state
+    assert check["found"].startswith(f"{RUNTIME['name']} {version}")
+    assert told in check["found"]
+    assert (check["remedy"] is not None) == (state == "note")
+
+
+def test_doctor_says_nothing_of_mlx_where_nobody_names_it(cli: Callable[..., Ran], lm_studio: FaultyServer) -> None:
+    lm_studio.faults.answers.clear()
+    assert "mlx runtime" not in {check["name"] for check in cli("doctor", "--json").json["checks"]}
+
+
 def test_a_test_names_the_runtime_that_ignores_the_context(cli: Callable[..., Ran], lm_studio: FaultyServer) -> None:
     lm_studio.models[MODEL].effective = lambda asked: 16_384
     ran = cli("test", MODEL, "--fast", "--threshold", "2048").ok()

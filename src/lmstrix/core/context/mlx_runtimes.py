@@ -51,10 +51,10 @@ def runtime_words(runtime: RuntimeVersion | None) -> str:
     report = report_on(runtime)
     named = f"its runtime is {runtime.name} {runtime.version}"
     if report is None:
-        return f"{named}; versions reported to do so: {_versions(keeping=False)}"
+        return f"{named}; versions reported to do so: {versions(keeping=False)}"
     if report.keeps_context:
         return f"{named}, which was reported to keep it"
-    return f"{named}, reported to do so; {_versions(keeping=True)} were reported to keep it"
+    return f"{named}, reported to do so; {versions(keeping=True)} were reported to keep it"
 
 
 def ignored_words(asked: int, given: int, runtime: RuntimeVersion | None, *, saved: bool = False) -> str:
@@ -66,6 +66,7 @@ def ignored_words(asked: int, given: int, runtime: RuntimeVersion | None, *, sav
     )
 
 
-def _versions(*, keeping: bool) -> str:
+def versions(*, keeping: bool) -> str:
+    """The versions reported to keep the context asked for, or not to."""
     *most, last = [report.version for report in REPORTS if report.keeps_context is keeping]
     return f"{', '.join(most)} and {last}"
