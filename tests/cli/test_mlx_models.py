@@ -137,6 +137,33 @@ def test_settings_of_llama_cpp_are_refused_for_mlx(cli: Callable[..., Ran], test
     assert {model["model_key"]: bool(model["skipped"]) for model in skipped} == {MODEL: True, GGUF: False}
 
 
+def test_what_lm_studio_logs_of_a_load_is_in_the_history(
+    cli: Callable[..., Ran], lm_studio: FaultyServer, home: Path
+) -> None:
+    """Its own figures of the fit, and the runtime that really loaded the model; no line of another load."""
+    log = home / "server-logs" / "2026-10" / "2026-10-05.1.log"
+    log.parent.mkdir(parents=True)
+    log.write_text("Model context auto-fit: fitted=16,384 full_kv=1B/token\n")  # of an earlier load
+
+    def load(_: int) -> int:
+        with log.open("a") as file:
+            file.write(
+                "mlx-llm-mac-arm64-apple-metal-advsimd@1.10.1 (mlx-llm) [context_fit][INFO]: Model context auto-fit:"
+                " max=262,144 fitted=16,384 working_set=51.84GiB baseline=14.95GiB full_kv=65536B/token\n"
+                "Model context auto-fit: family=gemma4 max=262,144 fitted=99,328 full_kv=2B/token\n"
+            )
+        return 16_384
+
+    lm_studio.models[MODEL].effective = load
+    ran = cli("test", MODEL, "--fast", "--threshold", "2048").ok()
+    assert "mlx-llm-mac-arm64-apple-metal-advsimd 1.10.1, reported to do so" in ran.err
+    first = cli("history", MODEL, "--json").ok().json["events"][0]
+    assert first["detail"] == (
+        "effective context 16384; LM Studio's log: it fitted 16,384 of 262,144 tokens,"
+        " 65,536 bytes of cache per token, 15.0 GiB before any, of 51.8 GiB"
+    )
+
+
 @pytest.mark.parametrize(
     ("version", "state", "told"),
     [

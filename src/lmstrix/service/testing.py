@@ -28,6 +28,7 @@ from lmstrix.ground.errors import LMStrixError
 from lmstrix.ground.tasks import to_its_end
 from lmstrix.ground.types import Deadlines, LoadConfig, Provenance
 from lmstrix.ground.wording import parameter
+from lmstrix.loaders.lmstudio_log import LogEnd
 from lmstrix.service import continuing, forecasting
 from lmstrix.service.budgets import Budget, assumed_runtime, host_budget, server_budget
 from lmstrix.service.due_tests import (
@@ -256,6 +257,7 @@ class _TestRun:
             # What another machine's memory does is not seen from here.
             read_memory=_free_bytes if self._local else None,
             read_conditions=self._conditions,
+            watch_log=self._log_end if self._local and self._place.engine == "lmstudio" else None,
         )
 
     async def test(self, record: ModelRecord) -> ModelTest:
@@ -368,6 +370,10 @@ class _TestRun:
             known_bad=known_bad,
             alone=self._alone,
         )
+
+    def _log_end(self) -> Callable[[], str]:
+        home = self._workspace.paths.lmstudio_home or self._workspace.paths.home
+        return LogEnd(home).added
 
     async def _conditions(self) -> Conditions:
         return await present_conditions(self._backend, self._workspace.paths.lmstudio_home)

@@ -32,6 +32,7 @@ from lmstrix.ground.text import one_line
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from lmstrix.core.context.attempts import WatchLog
     from lmstrix.core.context.report import ContextTestOptions, Step, Subject
     from lmstrix.core.history.journal import Journal
     from lmstrix.ground.backend import ModelBackend
@@ -44,7 +45,7 @@ _SAYS_SOMETHING = (Outcome.GARBAGE, Outcome.EMPTY, Outcome.TRUNCATED, Outcome.RE
 class ContextTester:
     """Tests models on one backend, one at a time. `provenance` says where; `on_result` is told after every model.
 
-    `read_conditions` says what a load is about to depend on.
+    `read_conditions` says what a load is about to depend on, `watch_log` what the server logs of it.
     """
 
     def __init__(
@@ -58,6 +59,7 @@ class ContextTester:
         on_result: Callable[[Subject, ContextResult], None] | None = None,
         read_memory: Callable[[], int | None] | None = None,
         read_conditions: Callable[[], Awaitable[Conditions]] | None = None,
+        watch_log: WatchLog | None = None,
     ) -> None:
         self._backend = backend
         self._journal = journal
@@ -67,6 +69,7 @@ class ContextTester:
         self._on_result = on_result or _ignore
         self._read_memory = read_memory or (lambda: None)
         self._read_conditions = read_conditions or _unknown_conditions
+        self._watch_log = watch_log
         self._instances = 0
 
     @property
@@ -102,6 +105,7 @@ class ContextTester:
                 new_instance_id=self._new_instance_id,
                 read_memory=self._read_memory,
                 read_conditions=self._read_conditions,
+                watch_log=self._watch_log,
             ),
             verification=Verification(self._backend, logbook, options),
         )
