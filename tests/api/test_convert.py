@@ -49,6 +49,11 @@ def test_a_load_config_is_sent_as_it_is(config: LoadConfig, kind: ModelKind) -> 
     assert sent == (dict.fromkeys(convert.NO_AUTO_FIT, False) if kind == "llm" else {})
 
 
+@pytest.mark.parametrize("kind", ["llm", "embedding"])
+def test_no_config_asks_for_nothing_so_that_what_is_saved_counts(kind: ModelKind) -> None:
+    assert collapse(convert.load_config_stack(None, kind)) == {}
+
+
 def test_every_field_of_ours_has_a_place_on_the_wire() -> None:
     placed = {field.attribute for field in convert.LOAD_FIELDS["llm"]}
     assert placed == {field.name for field in fields(LoadConfig)}

@@ -209,3 +209,10 @@ async def test_fifty_streams_at_once(backend: AsyncLMStudioBackend) -> None:
     )
     assert {result.text for result in results} == {results[0].text}
     assert threading.active_count() <= threads
+
+
+async def test_the_engine_names_its_runtime_like_lm_studio(backend: AsyncLMStudioBackend) -> None:
+    found = await backend.runtime("gguf")
+    assert found is not None
+    assert found.name.endswith("xllamacpp")
+    assert await backend.runtime("safetensors") is None

@@ -69,7 +69,7 @@ def test_the_least_room_is_told_with_what_limits_it(monkeypatch: pytest.MonkeyPa
 def test_where_the_gpu_shares_main_memory_its_working_set_is_the_most(monkeypatch: pytest.MonkeyPatch) -> None:
     mac = HostMemory(total_bytes=64 * GIB, available_bytes=60 * GIB, working_set_bytes=48 * GIB)
     monkeypatch.setattr(estimate, "read_host_memory", lambda **_: mac)
-    assert estimate.host_room_bytes(reserved=False) == ("host", 48 * GIB)
+    assert estimate.host_room_bytes(reserved=False, in_use_bytes=0) == ("graphics card", 48 * GIB)
 
 
 def test_an_engine_whose_children_cannot_start_has_room_for_none(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -162,6 +162,7 @@ class Instance:
     ttl_ms: int | None
     config: dict[str, Any]
     running: int = 0
+    read_tokens: int = 0  # the longest prompt of which it has read so many
 
     def info(self) -> dict[str, Any]:
         return self.model.info() | {
@@ -545,6 +546,7 @@ class FaultyServer:
     def _prefill(self, instance: Instance, prompt_tokens: int) -> Iterator[dict[str, Any]]:
         for ratio in (0.0, 0.5, 1.0):
             done = int(prompt_tokens * ratio)
+            instance.read_tokens = max(instance.read_tokens, done)
             details = {"cachedTokenCount": 0, "totalPromptTokenCount": prompt_tokens, "processedPromptTokenCount": done}
             yield {"type": "promptProcessingProgress", "progress": ratio, "details": details}
             if instance.model.prefillable is not None and done > instance.model.prefillable:

@@ -42,6 +42,7 @@ from lmstrix.ground.types import (
     ModelInfo,
     ModelKind,
     ResourceEstimate,
+    RuntimeVersion,
     ServerInfo,
     ServerMemory,
     StreamEvent,
@@ -60,6 +61,7 @@ if TYPE_CHECKING:
 CANCEL_GRACE_S = 0.2  # how long a cancelled load or prediction may take to say it has ended
 _CHECK_S = 0.2  # how long the search for what it left behind may then take
 _STATE_S = 1.0  # short, because older servers never answer the question, and a listing waits for it
+_RUNTIME_S = 2.0  # the same, for a question that needs a session of its own first
 _EMBEDDINGS_AT_ONCE = 16
 _KINDS: tuple[ModelKind, ...] = ("llm", "embedding")
 
@@ -233,7 +235,7 @@ class AsyncLMStudioBackend:
     async def load(
         self,
         model_key: str,
-        config: LoadConfig,
+        config: LoadConfig | None,
         *,
         instance_id: str,
         kind: ModelKind = "llm",
@@ -243,6 +245,7 @@ class AsyncLMStudioBackend:
     ) -> LoadedModel:
         """Load a new instance with exactly this config; return it with its effective context length read back.
 
+        With `config` None nothing is asked for: the server loads the model as its own defaults for it say.
         A caller that stops waiting, by deadline, cancellation or a failing `on_progress`, leaves no instance behind.
         """
         asked = ServerRequest(
@@ -250,7 +253,7 @@ class AsyncLMStudioBackend:
             address=self._server.address,
             what=f"load {model_key}",
             model_key=model_key,
-            context_length=config.context_length,
+            context_length=config.context_length if config else None,
             limit_s=(deadlines or self._deadlines).load_s,
         )
         parameters = convert.load_parameters(model_key, config, instance_id=instance_id, kind=kind, ttl_s=ttl_s)
@@ -436,7 +439,21 @@ class AsyncLMStudioBackend:
             model=model_key,
         )
 
-    # --- memory -----------------------------------------------------------------------------------------------------
+    # --- runtimes and memory ------------------------------------------------------------------------------------------
+
+    async def runtime(self, model_format: str) -> RuntimeVersion | None:
+        """What the server has chosen to load models of this format, where it says it."""
+        from lmstrix.api.runtimes import chosen_runtime, format_name, only_runtime
+
+        name, what = format_name(model_format), "name its runtimes"
+        for endpoint, read in (("getEngineSelections", chosen_runtime), ("listEngines", only_runtime)):
+            # Each may be missing, and the whole namespace on older servers.
+            with suppress(LMStrixError, TimeoutError):
+                async with asyncio.timeout(_RUNTIME_S):
+                    found = await self._ask("runtime", endpoint, None, partial(read, name=name), what=what)
+                if found is not None:
+                    return found
+        return None
 
     async def memory(self) -> ServerMemory | None:
         """What one more model may take now, where the server says it."""

@@ -131,8 +131,10 @@ def _stack(fields: list[Json], *further_layers: Json) -> Json:
     return {"layers": [{"layerName": "apiOverride", "config": {"fields": fields}}, *further_layers]}
 
 
-def load_config_stack(config: LoadConfig, kind: ModelKind) -> Json:
-    """A load config as KV layers, auto-fit off."""
+def load_config_stack(config: LoadConfig | None, kind: ModelKind) -> Json:
+    """A load config as KV layers, auto-fit off; None is none at all, so that what is saved for the model counts."""
+    if config is None:
+        return _stack([])
     fields = _fields(LOAD_FIELDS[kind], config)
     if kind == "llm":
         fields += [{"key": key, "value": False} for key in NO_AUTO_FIT]
@@ -140,7 +142,7 @@ def load_config_stack(config: LoadConfig, kind: ModelKind) -> Json:
 
 
 def load_parameters(
-    model_key: str, config: LoadConfig, *, instance_id: str, kind: ModelKind, ttl_s: float | None
+    model_key: str, config: LoadConfig | None, *, instance_id: str, kind: ModelKind, ttl_s: float | None
 ) -> Json:
     """What `loadModel` is created with."""
     parameters: Json = {

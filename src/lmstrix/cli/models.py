@@ -180,10 +180,12 @@ def save(
     parallel_slots: Annotated[int, SLOTS] = 1,
     dry_run: bool = False,
     restore: bool = False,
+    check: bool | None = None,
 ) -> None:
     """Write tested contexts into LM Studio's own per-model defaults, so that the app loads what works.
 
-    Only what was measured on LM Studio on this machine is written.
+    Only what was measured on LM Studio on this machine is written. MLX models are then loaded once, if LM Studio runs
+    and has nothing loaded: some of its MLX runtimes load another context than the saved one.
 
     Args:
         model: Only this model; without it all tested ones.
@@ -192,8 +194,9 @@ def save(
         parallel_slots: Write the context measured with so many slots, and that number.
         dry_run: Show what would change; write nothing.
         restore: Put back what was there before the first save.
+        check: Load each model once and fail if it gets another context (--no-check: load none).
     """
-    from lmstrix.reports.models import show_saved
+    from lmstrix.reports.models import other_context, show_saved
 
     saved = cli.service.save(
         model,
@@ -203,9 +206,13 @@ def save(
         dry_run=dry_run,
         restore=restore,
     )
+    if not dry_run and not restore and check is not False:
+        saved = cli.run(cli.service.check_saved(saved, check))
     show_saved(cli.console, saved, dry_run=dry_run, restore=restore)
     # One model that cannot be saved keeps no other from it; the command fails in the end, and says of which.
     problems = [item.problem for item in saved if item.problem]
+    if check:
+        problems += [words for item in saved if (words := other_context(item)) is not None]
     if problems:
         others = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
         raise LMStrixError(f"{problems[0]}{others}")

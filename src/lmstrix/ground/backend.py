@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         ModelInfo,
         ModelKind,
         ResourceEstimate,
+        RuntimeVersion,
         ServerInfo,
         ServerMemory,
         StreamEvent,
@@ -73,6 +74,9 @@ class ModelBackend(Protocol):
     async def embed(self, instance_id: str, texts: Sequence[str]) -> list[list[float]]: ...
 
     async def estimate(self, model_key: str, config: LoadConfig) -> ResourceEstimate: ...
+
+    async def runtime(self, model_format: str) -> RuntimeVersion | None:
+        """What the server has chosen to load models of this format; None where it does not say. Never an error."""
 
     async def memory(self) -> ServerMemory | None:
         """What one more model may take now; None where the server does not say. Never an error."""

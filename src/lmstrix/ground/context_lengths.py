@@ -29,6 +29,11 @@ def aligned_up(tokens: int) -> int:
     return -(-tokens // ALIGNMENT_TOKENS) * ALIGNMENT_TOKENS
 
 
+def keeps_asked(asked: int, given: int) -> bool:
+    """Whether a load that got `given` tokens has what was asked; up to one step more is how servers round."""
+    return 0 <= given - asked < ALIGNMENT_TOKENS
+
+
 def longest_aligned_below(ceiling: int, fits: Callable[[int], bool]) -> int:
     """The longest aligned length under `ceiling` that `fits`, by bisection; 0 when none does.
 

@@ -97,6 +97,14 @@ DEFAULT_LOAD = LoadConfig(context_length=None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RuntimeVersion:
+    """A runtime of LM Studio, as it names it: "mlx-llm-mac-arm64-apple-metal-advsimd", "1.10.1"."""
+
+    name: str
+    version: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LoadedModel:
     """A loaded instance. `context_length` is the effective one, read back from the server after loading."""
 

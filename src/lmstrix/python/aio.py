@@ -183,15 +183,17 @@ class AsyncLMStrix:
         parallel_slots: int = 1,
         dry_run: bool = False,
         restore: bool = False,
+        check: bool | None = None,
     ) -> list[SavedDefaults]:
         """Write tested contexts into LM Studio's own per-model defaults: of one model, or of all that are tested.
 
         `limit` caps them: tokens, or a float as share of the tested context. `restore` puts back what was there before
-        the first save. A model that cannot be saved has a `problem`, and keeps no other from it.
+        the first save. A model that cannot be saved has a `problem`, and keeps no other from it. `check` loads each
+        once and tells in `loaded` what LM Studio made of it; None does so with MLX models, if nothing is loaded there.
         """
         check_number("limit", limit, TOKENS_OR_SHARE)
         check_number("parallel_slots", parallel_slots)
-        return await asyncio.to_thread(
+        saved = await asyncio.to_thread(
             self._service.save,
             model,
             limit=limit,
@@ -200,6 +202,7 @@ class AsyncLMStrix:
             dry_run=dry_run,
             restore=restore,
         )
+        return saved if dry_run or restore else await self._service.check_saved(saved, check)
 
     async def reset(self, model: str) -> list[ModelRecord]:
         """Forget the test results of a model; it is in the list if it had any."""

@@ -162,11 +162,13 @@ class LMStrix:
         parallel_slots: int = 1,
         dry_run: bool = False,
         restore: bool = False,
+        check: bool | None = None,
     ) -> list[SavedDefaults]:
         """Write tested contexts into LM Studio's own per-model defaults: of one model, or of all that are tested.
 
         `limit` caps them: tokens, or a float as share of the tested context. `restore` puts back what was there before
-        the first save. A model that cannot be saved has a `problem`, and keeps no other from it.
+        the first save. A model that cannot be saved has a `problem`, and keeps no other from it. `check` loads each
+        once and tells in `loaded` what LM Studio made of it; None does so with MLX models, if nothing is loaded there.
         """
         return self._portal.run(
             self._lms.save(
@@ -176,6 +178,7 @@ class LMStrix:
                 parallel_slots=parallel_slots,
                 dry_run=dry_run,
                 restore=restore,
+                check=check,
             )
         )
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any
 
+from lmstrix.core.context.mlx_runtimes import ignored_words
+from lmstrix.ground.context_lengths import keeps_asked
 from lmstrix.ground.units import counted, format_bytes, format_seconds, format_tokens
 from lmstrix.reports.json_form import json_form, value_text
 from lmstrix.reports.results import up_to_words
@@ -14,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from lmstrix.core.memory.estimate import EstimateReport
-    from lmstrix.core.registry.defaults import DefaultsChange, SavedDefaults
+    from lmstrix.core.registry.defaults import DefaultsChange, LoadedAsSaved, SavedDefaults
     from lmstrix.core.registry.listing import ScanReport
     from lmstrix.core.registry.records import ModelRecord
     from lmstrix.ground.types import LoadedModel
@@ -177,10 +179,28 @@ def show_saved(console: Console, saved: Sequence[SavedDefaults], *, dry_run: boo
         else:
             up_to = up_to_words(item.result) if item.result is not None else None
             sys.stdout.write(f"{name}: {_differences(item.change) or 'already so'}{f' ({up_to})' if up_to else ''}\n")
+        if item.loaded is not None:
+            same = f"{item.record.model_key}: loads {item.loaded.saved_context_length:,} tokens, as saved"
+            console.note(other_context(item) or same)
     if not saved:
         console.note("nothing to put back" if restore else "no tested context to write: lmstrix test --all finds some")
     elif dry_run:
         console.note("nothing was written (--dry-run)")
+
+
+def other_context(item: SavedDefaults) -> str | None:
+    """That a load after saving got another context than the saved one, or none; None where it got that, or was none."""
+    loaded, name = item.loaded, item.record.model_key
+    if loaded is None:
+        return None
+    if loaded.context_length is None:
+        return f"{name}: does not load as saved: {loaded.problem}"
+    if keeps_asked(loaded.saved_context_length, loaded.context_length):
+        return None
+    if item.record.is_mlx:
+        words = ignored_words(loaded.saved_context_length, loaded.context_length, loaded.runtime, saved=True)
+        return f"{name}: {words}"
+    return f"{name}: saved {loaded.saved_context_length:,}, runs at {loaded.context_length:,}"
 
 
 def _differences(change: DefaultsChange) -> str:
@@ -201,7 +221,13 @@ def _saved_json(item: SavedDefaults) -> dict[str, Any]:
         "ended_by": item.result.ended_by if item.result else None,
         "written": item.written,
         "problem": item.problem,
+        "loaded": _checked_json(item.loaded) if item.loaded else None,
     }
+
+
+def _checked_json(loaded: LoadedAsSaved) -> dict[str, Any]:
+    runtime = json_form(loaded.runtime) if loaded.runtime else None
+    return {**json_form(loaded, without=("runtime",)), "runtime": runtime}
 
 
 def show_reset(console: Console, records: Sequence[ModelRecord]) -> None:

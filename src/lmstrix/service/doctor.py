@@ -17,6 +17,7 @@ from lmstrix.ground.text import one_line
 from lmstrix.ground.units import counted, format_bytes
 from lmstrix.ground.wording import parameter
 from lmstrix.service.budget_checks import budget_checks
+from lmstrix.service.mlx_runtime_check import mlx_runtime_checks
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -42,6 +43,7 @@ async def examine(workspace: Workspace, invalid: SettingsError | None = None) ->
             *([_failed("settings", invalid)] if invalid else []),
             *(_checked(check, workspace) for check in local),
             await _server(workspace),
+            *await mlx_runtime_checks(workspace),
             await asyncio.to_thread(_checked, _engine_extra, workspace),
             _checked(_memory, workspace),
             *_listed(_limits),

@@ -139,6 +139,12 @@ class LMStrixService(Workspace):
             restore=restore,
         )
 
+    async def check_saved(self, saved: Sequence[SavedDefaults], check: bool | None = None) -> list[SavedDefaults]:
+        """What LM Studio makes of what was saved, by one load of each that is to be checked."""
+        from lmstrix.service.checking_saved import check_saved, wants_check
+
+        return await check_saved(self, saved, check) if wants_check(saved, check) else list(saved)
+
     def reset(self, model: str | None) -> list[ModelRecord]:
         """Forget the test results of one model, or with None of all; returns those that had any."""
         from lmstrix.service.resetting import reset

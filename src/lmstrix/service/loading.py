@@ -14,6 +14,7 @@ from lmstrix.ground.ranges import check_number, check_numbers
 from lmstrix.ground.types import Deadlines
 from lmstrix.ground.wording import parameter
 from lmstrix.service.finding import known_models
+from lmstrix.service.mlx_models import check_settings
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -38,6 +39,7 @@ async def load(
     deadline = workspace.deadline()
     async with deadline.step("reading the registry"):
         record = (await known_models(workspace)).find(model)
+    check_settings(record, config)
     declared = record.max_context_length
     if declared and config.context_length and config.context_length > declared:
         raise UsageError(

@@ -13,6 +13,7 @@ from lmstrix.core.registry.defaults import (
     AUTO_FIT,
     CONTEXT_LENGTH,
     FLASH_ATTENTION,
+    MLX_AUTO_FIT,
     PARALLEL_SLOTS,
     DefaultsChange,
     ModelDefaults,
@@ -23,6 +24,7 @@ from lmstrix.ground.errors import LMStrixError, UsageError
 from lmstrix.ground.types import LoadConfig
 from lmstrix.ground.units import counted
 from lmstrix.ground.wording import call, parameter
+from lmstrix.service.mlx_models import check_settings, without_effect
 
 if TYPE_CHECKING:
     from lmstrix.core.registry.records import ModelRecord
@@ -54,6 +56,8 @@ def save(
     if restore:
         return [_restored(defaults, record, dry_run) for record in records if _has_backup(defaults, record)]
     wanted = LoadConfig(context_length=None, flash_attention=flash_attention, parallel_slots=parallel_slots)
+    if model is not None:
+        check_settings(records[0], wanted)
     saved, elsewhere = [], 0
     for record in records:
         result = _measured(record, wanted)
@@ -62,6 +66,8 @@ def save(
                 raise LMStrixError(_nothing_measured(record, wanted))
             elsewhere += bool(record.results)
             continue
+        if ignored := without_effect(record, wanted):
+            workspace.notify(ignored)
         fields = _fields(record, wanted, capped(result.tested_context_length, limit))
         saved.append(_written(defaults, record, result, fields, dry_run=dry_run))
     if elsewhere:
@@ -80,8 +86,9 @@ def _measured(record: ModelRecord, wanted: LoadConfig) -> ContextResult | None:
 
 def _fields(record: ModelRecord, wanted: LoadConfig, length: int) -> dict[str, object]:
     # With auto-fit on, LM Studio would choose a context of its own instead of this one.
-    fields: dict[str, object] = {CONTEXT_LENGTH: length, PARALLEL_SLOTS: wanted.parallel_slots, AUTO_FIT: False}
-    if wanted.flash_attention is not None and record.format == "gguf":
+    auto_fit = MLX_AUTO_FIT if record.is_mlx else AUTO_FIT
+    fields: dict[str, object] = {CONTEXT_LENGTH: length, PARALLEL_SLOTS: wanted.parallel_slots, auto_fit: False}
+    if wanted.flash_attention is not None and not record.is_mlx:
         fields[FLASH_ATTENTION] = wanted.flash_attention
     return fields
 

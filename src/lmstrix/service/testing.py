@@ -29,6 +29,7 @@ from lmstrix.ground.errors import LMStrixError
 from lmstrix.ground.tasks import to_its_end
 from lmstrix.ground.types import Deadlines, LoadConfig, Provenance
 from lmstrix.ground.wording import parameter
+from lmstrix.loaders.lmstudio_log import LogEnd
 from lmstrix.service import continuing, forecasting
 from lmstrix.service.budgets import assumed_runtime, host_budget, server_budget
 from lmstrix.service.due_tests import (
@@ -43,6 +44,7 @@ from lmstrix.service.due_tests import (
 from lmstrix.service.finding import known_models
 from lmstrix.service.guardrails import explain, guardrail_limit, refused_outcome
 from lmstrix.service.making_room import make_room
+from lmstrix.service.mlx_models import check_settings, without_effect
 from lmstrix.service.old_failures import announce_cap, present_conditions, refuse, settle_unfinished, standing_failure
 from lmstrix.service.told_costs import load_cost
 
@@ -102,6 +104,8 @@ class ContextTesting:
         workspace, options = self._workspace, self._options
         registry = await known_models(workspace)
         named = named_model(registry, self._model)
+        if named is not None:
+            check_settings(named, self._options.load)
         lock = f"lmstrix test of {self._model or 'all models'}"
         with workspace.open_history() as history, history.journal.tester_lock(lock):
             backend = (await workspace.connect()).backend
@@ -261,10 +265,13 @@ class _TestRun:
             # What another machine's memory does is not seen from here.
             read_memory=_free_bytes if self._local else None,
             read_conditions=self._conditions,
+            watch_log=self._log_end if self._local and self._place.engine == "lmstudio" else None,
         )
 
     async def test(self, record: ModelRecord) -> ModelTest:
         """Test one model, and keep what it teaches for the next."""
+        if ignored := without_effect(record, self._options.load):
+            return ModelTest(record=record, skipped=ignored)
         shape = model_shape(self._workspace, record)
         guardrail = await self._guardrail(record, shape)
         subject = await self._subject(record, shape, guardrail)
@@ -366,11 +373,16 @@ class _TestRun:
             budget_told=budget.limited_by is not None,
             weights_bytes=None if shape.approximate else shape.file_bytes,
             approximate=cost.approximate,
-            lazy=record.format != "gguf",  # MLX takes the KV cache as the prompt grows: a load alone proves nothing
+            lazy=record.is_mlx,  # MLX takes the KV cache as the prompt grows: a load alone proves nothing
+            runtime=await self._backend.runtime(record.format) if record.is_mlx else None,
             architecture=record.architecture,
             known_bad=known_bad,
             alone=self._alone,
         )
+
+    def _log_end(self) -> Callable[[], str]:
+        home = self._workspace.paths.lmstudio_home or self._workspace.paths.home
+        return LogEnd(home).added
 
     async def _conditions(self) -> Conditions:
         return await present_conditions(self._backend, self._workspace.paths.lmstudio_home)

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
+from lmstrix.core.context.mlx_runtimes import ignored_words
 from lmstrix.core.context.verdict import Ending, EndOfTest, Outcome, outcome_of
-from lmstrix.ground.context_lengths import ALIGNMENT_TOKENS, FLOOR_TOKENS
+from lmstrix.core.memory.context_fit import ContextFit, context_fits
+from lmstrix.ground.context_lengths import FLOOR_TOKENS, keeps_asked
 from lmstrix.ground.errors import LMStrixError
 from lmstrix.ground.text import one_line
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable
 
     from lmstrix.core.context.logbook import Logbook
     from lmstrix.core.context.report import ContextTestOptions, Subject
@@ -21,6 +24,8 @@ if TYPE_CHECKING:
     from lmstrix.ground.backend import ModelBackend
     from lmstrix.ground.types import InstanceMemory, LoadedModel, ServerMemory
 
+WatchLog = Callable[[], Callable[[], str]]
+"""Called before a load; what it returns is called after it, and tells what the server has logged in between."""
 # For a tester that is killed: what it leaves loaded goes by itself. Servers count idle time, but should one count from
 # the beginning of a request, no prefill may take so long: a million tokens at 25 per second.
 TIME_TO_LIVE_S = 12 * 3600.0
@@ -32,7 +37,7 @@ class HeldLoad:
     """A load that held: what was asked, what was given, what it was seen to take, and how long it took.
 
     `memory_bytes` is None where nothing was seen; `exact` when it is the server's own figure and not a difference of
-    free memory. `free_bytes` is what was left beside it; None where nobody knows.
+    free memory. `free_bytes` is what was left beside it; None where nobody knows. `fit` is what the server logged.
     """
 
     asked: int
@@ -41,15 +46,27 @@ class HeldLoad:
     exact: bool
     free_bytes: int | None
     seconds: float
+    fit: ContextFit | None = None
+
+    def ending(self, subject: Subject) -> Ending:
+        """OK, or reduced or raised silently, or a runtime's own choice."""
+        if keeps_asked(self.asked, self.given):
+            return Ending(Outcome.OK, "" if self.given == self.asked else self._difference)
+        if subject.lazy:
+            runtime = (self.fit and self.fit.runtime) or subject.runtime
+            return Ending(Outcome.CONTEXT_IGNORED, ignored_words(self.asked, self.given, runtime))
+        return Ending(Outcome.REDUCED if self.given < self.asked else Outcome.RAISED, self._difference)
 
     @property
-    def ending(self) -> Ending:
-        """OK, or reduced or raised silently. Up to one step more is how servers round."""
-        if self.given == self.asked or 0 <= self.given - self.asked < ALIGNMENT_TOKENS:
-            outcome = Outcome.OK
-        else:
-            outcome = Outcome.REDUCED if self.given < self.asked else Outcome.RAISED
-        return Ending(outcome, "" if self.given == self.asked else f"asked {self.asked:,}, loaded {self.given:,}")
+    def _difference(self) -> str:
+        return f"asked {self.asked:,}, loaded {self.given:,}"
+
+
+class FilledMemory(NamedTuple):
+    """What an instance took with its context filled; None where nothing was seen. `exact` when its server says so."""
+
+    memory_bytes: int | None
+    exact: bool
 
 
 class LoadAttempts:
@@ -65,6 +82,7 @@ class LoadAttempts:
         new_instance_id: Callable[[], str],
         read_memory: Callable[[], int | None],
         read_conditions: Callable[[], Awaitable[Conditions]],
+        watch_log: WatchLog | None = None,
     ) -> None:
         self._backend = backend
         self._logbook = logbook
@@ -73,10 +91,13 @@ class LoadAttempts:
         self._new_instance_id = new_instance_id
         self._read_memory = read_memory
         self._read_conditions = read_conditions
+        self._watch_log = watch_log if subject.lazy else None
         self.instance: LoadedModel | None = None
         self.latest: HeldLoad | None = None
         self.loads = 0
         self.failing = 0
+        self._free_before: int | None = None
+        self._least_free: int | None = None
 
     @property
     def free_bytes(self) -> int | None:
@@ -101,8 +122,10 @@ class LoadAttempts:
         self._logbook.step("load", length)
         # Asking a driver for its cards' memory may take longer than a small load.
         telling = self._subject.cost(length) >= LEAST_READABLE_BYTES
-        free_before = self._read_memory() if telling else None
+        self._free_before = free_before = self._read_memory() if telling else None
+        self._least_free = None
         self._logbook.conditions = await self._read_conditions()
+        logged = self._watch_log() if self._watch_log is not None else None
         started_at_s = time.perf_counter()
         with self._logbook.intent("load", length) as intent:
             try:
@@ -124,7 +147,9 @@ class LoadAttempts:
                     raise EndOfTest(*ending) from exc
                 return ending
             self.instance = instance
-            intent.settle(Outcome.OK, detail=f"effective context {instance.context_length}")
+            fit = _fit_of(instance, logged() if logged is not None else "")
+            also = f"; {fit.words}" if fit is not None else ""
+            intent.settle(Outcome.OK, detail=f"effective context {instance.context_length}{also}")
         seconds = time.perf_counter() - started_at_s
         exact, server = await self.read_instance(), await self._backend.memory()
         free_after = self._read_memory() if server is None else _left_beside(server, exact)
@@ -136,8 +161,10 @@ class LoadAttempts:
             exact=exact is not None,
             free_bytes=free_after,
             seconds=seconds,
+            fit=fit,
         )
-        self._logbook.step("load", length, outcome=self.latest.ending.outcome, detail=self.latest.ending.detail)
+        ending = self.latest.ending(self._subject)
+        self._logbook.step("load", length, outcome=ending.outcome, detail=ending.detail)
         return Ending(Outcome.OK)
 
     async def read_instance(self) -> InstanceMemory | None:
@@ -146,6 +173,22 @@ class LoadAttempts:
         After a prefill that is what the prefill has shown: figures are of the most that was held so far.
         """
         return None if self.instance is None else await self._backend.instance_memory(self.instance.instance_id)
+
+    def watch_fill(self) -> None:
+        """Look at what is free while a prompt is read: much of what a lazy runtime takes then is given back after."""
+        if not self._subject.lazy or self._free_before is None:
+            return
+        free = self._read_memory()
+        if free is not None:
+            self._least_free = free if self._least_free is None else min(free, self._least_free)
+
+    async def read_filled(self) -> FilledMemory:
+        """What the instance in hand took at most while its context was filled."""
+        told = await self.read_instance()
+        if told is not None:
+            return FilledMemory(told.memory_bytes, exact=True)
+        self.watch_fill()
+        return FilledMemory(self._difference(self._free_before, self._least_free), exact=False)
 
     def _difference(self, free_before: int | None, free_after: int | None) -> int | None:
         """What a load took of the free memory, where that means something."""
@@ -163,6 +206,12 @@ class LoadAttempts:
                 await self._backend.unload(self.instance.instance_id, kind=self.instance.kind)
             # Forgotten only now: cancelled while it unloads, the instance is still known to whoever cleans up.
             self.instance = None
+
+
+def _fit_of(instance: LoadedModel, logged: str) -> ContextFit | None:
+    """What the server logged of this load: the fit that came to its context, as others may have loaded beside it."""
+    fits = [fit for fit in context_fits(logged) if fit.fitted_tokens == instance.context_length]
+    return fits[-1] if fits else None
 
 
 def _left_beside(server: ServerMemory, taken: InstanceMemory | None) -> int:

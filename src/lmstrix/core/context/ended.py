@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FinishedTest:
     """A test that has ended. `loadable` and `effective` are the lengths it found, `ceiling` the longest it was to try,
-    and `ceiling_by` what set that; `lazy` says that loads prove nothing; `steps` are its loads and prompts.
+    and `ceiling_by` what set that; `given` is the context its server loaded, where that is known; `lazy` says that
+    loads prove nothing; `steps` are its loads and prompts.
     """
 
     outcome: Outcome
@@ -33,6 +34,7 @@ class FinishedTest:
     ceiling: int
     ceiling_by: EndedBy | None
     steps: Sequence[Step] = ()
+    given: int | None = None
     lazy: bool = False
     budget_spent: bool = False
 
@@ -50,7 +52,11 @@ def what_ended(end: FinishedTest) -> EndedBy | None:
         return None
     if failed is not None:
         return _failure(failed)
-    return end.ceiling_by if end.loadable >= end.ceiling else _belief(end)
+    if end.loadable >= end.ceiling:
+        return end.ceiling_by
+    # The runtime's own choice ended it, which is no limit of the model; below that choice memory did.
+    chosen = end.outcome is Outcome.CONTEXT_IGNORED and end.given is not None and end.loadable >= end.given
+    return None if chosen else _belief(end)
 
 
 def leaves_more(result: ContextResult, ceiling: int) -> bool:

@@ -132,7 +132,7 @@ class ModelForecast:
                 self._begin_load(step.context_length, at_s)
             self._ratio = step.ratio or 0.0
             return
-        if step.outcome in (Outcome.OK, Outcome.REDUCED, Outcome.RAISED) and self._began_s is not None:
+        if step.outcome is not None and step.outcome.has_loaded and self._began_s is not None:
             self._pace.note_load(self._test.cost(step.context_length), at_s - self._began_s)
             self._load_length = None
         self._began_s, self._ratio = None, 0.0

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 from lmstrix.core.context.machine_belief import MachineBelief
-from lmstrix.ground.types import DEFAULT_LOAD, Deadlines, LoadConfig
+from lmstrix.ground.types import DEFAULT_LOAD, Deadlines, LoadConfig, RuntimeVersion
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -34,9 +34,9 @@ class Subject:
     taken only once it is filled; `ceiling` is the longest length worth a load, `ceiling_by` what set it, None where a
     length is only assumed; `budget_bytes` what models may take, None when nobody knows, `budget_told` when the server
     itself says so; `weights_bytes` the model without any context, where its file says it; `lazy` backends take the
-    cache only as the prompt grows. `decode_work` says by how much a token is more work behind a longer prompt. Lengths
-    from `known_bad` on are not tried. Where it is not `alone`, other loaded models take memory too, and a failure says
-    nothing lasting about this one.
+    cache only as the prompt grows, `runtime` is the one that does so. `decode_work` says by how much a token is more
+    work behind a longer prompt. Lengths from `known_bad` on are not tried. Where it is not `alone`, other loaded models
+    take memory too, and a failure says nothing lasting about this one.
     """
 
     model_key: str
@@ -53,6 +53,7 @@ class Subject:
     decode_work: Callable[[int], float] = _in_proportion
     approximate: bool = False
     lazy: bool = False
+    runtime: RuntimeVersion | None = None
     architecture: str | None = None
     known_bad: KnownFailure | None = None
     alone: bool = True

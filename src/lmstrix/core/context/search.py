@@ -137,6 +137,10 @@ class ContextSearch:
             return None
         return self._strategy.next_prefill(self._choose, self._appetite)
 
+    def load_for(self, n: int) -> int:
+        """What to load to fill `n`. On a lazy backend the longest that loaded: it serves each prompt to come."""
+        return max(self._seen.loaded, default=n) if self.lazy else n
+
     @property
     def _is_lost(self) -> bool:
         """Whether the budget read is no guide: a failure says so, or the model before has found it misread.
@@ -254,17 +258,33 @@ class ContextSearch:
         self._span.cap(max(1, aligned_down(int(SEARCH.refused_share * n))))
 
     def observe_prefilled(
-        self, n: int, *, ok: bool, memory_bytes: int | None = None, exact: bool = False, seconds: float = 0.0
+        self,
+        n: int,
+        *,
+        ok: bool,
+        prompt_tokens: int | None = None,
+        memory_bytes: int | None = None,
+        exact: bool = False,
+        seconds: float = 0.0,
     ) -> None:
-        """A prompt that fills `n` passed, the model then taking `memory_bytes`; or it failed for lack of memory."""
+        """A prompt that fills `n` passed, the model then taking `memory_bytes`; or it failed for lack of memory.
+
+        It leaves room for an answer: `prompt_tokens` of `n` are the prompt's own.
+        """
         self._seen.fill_s = max(self._seen.fill_s, seconds)
         self._belief = None
         if not ok:
             self._strategy.prefill_failed(n)
             return
         self._seen.prefill_held(n)
-        growth = self._curve.growth(n)
-        if memory_bytes is not None and not self._is_blind(growth, memory_bytes):
+        # A lazy backend takes memory for the prompt and not for the context around it.
+        held = n if prompt_tokens is None or not self.lazy else min(n, prompt_tokens)
+        growth = self._curve.growth(held)
+        if memory_bytes is None or self._is_blind(growth, memory_bytes):
+            return
+        # What a lazy backend took for reading may be given back before anybody looks: to believe such a figure would
+        # promise lengths that kill it.
+        if exact or not self.lazy or memory_bytes >= self._curve.total(held):
             self._seen.readings.append(LoadReading(growth, float(memory_bytes), filled=True, exact=exact))
 
     def learned(self) -> MachineBelief:

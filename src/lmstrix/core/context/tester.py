@@ -32,6 +32,7 @@ from lmstrix.ground.text import one_line
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from lmstrix.core.context.attempts import WatchLog
     from lmstrix.core.context.report import ContextTestOptions, Step, Subject
     from lmstrix.core.history.journal import Journal
     from lmstrix.ground.backend import ModelBackend
@@ -44,7 +45,7 @@ _SAYS_SOMETHING = (Outcome.GARBAGE, Outcome.EMPTY, Outcome.TRUNCATED, Outcome.RE
 class ContextTester:
     """Tests models on one backend, one at a time. `provenance` says where; `on_result` is told after every model.
 
-    `read_conditions` says what a load is about to depend on.
+    `read_conditions` says what a load is about to depend on, `watch_log` what the server logs of it.
     """
 
     def __init__(
@@ -58,6 +59,7 @@ class ContextTester:
         on_result: Callable[[Subject, ContextResult], None] | None = None,
         read_memory: Callable[[], int | None] | None = None,
         read_conditions: Callable[[], Awaitable[Conditions]] | None = None,
+        watch_log: WatchLog | None = None,
     ) -> None:
         self._backend = backend
         self._journal = journal
@@ -67,6 +69,7 @@ class ContextTester:
         self._on_result = on_result or _ignore
         self._read_memory = read_memory or (lambda: None)
         self._read_conditions = read_conditions or _unknown_conditions
+        self._watch_log = watch_log
         self._instances = 0
 
     @property
@@ -81,7 +84,13 @@ class ContextTester:
         from asyncio import CancelledError  # here, as a dry run imports this module and needs no loop
 
         time_budget = TimeBudget(options.budget_s)
-        logbook = Logbook(self._journal, self._run_id, subject, self._on_step)
+
+        def hear(step: Step) -> None:
+            if step.kind == "prefill":
+                test.attempts.watch_fill()
+            self._on_step(step)
+
+        logbook = Logbook(self._journal, self._run_id, subject, hear)
         test = _ModelTest(
             subject,
             options,
@@ -96,6 +105,7 @@ class ContextTester:
                 new_instance_id=self._new_instance_id,
                 read_memory=self._read_memory,
                 read_conditions=self._read_conditions,
+                watch_log=self._watch_log,
             ),
             verification=Verification(self._backend, logbook, options, decode_work=subject.decode_work),
         )
@@ -185,9 +195,10 @@ class _ModelTest:
         last = await self._search_by_loads()
         while (length := self.search.next_prefill()) is not None:  # one, unless it fails or the backend is lazy
             if not self.attempts.serves(length, lazy=self.search.lazy):
-                ending = await self._load(length)
+                wanted = self.search.load_for(length)
+                ending = await self._load(wanted)
                 if ending.outcome is not Outcome.OK:
-                    self._observe_failed_load(length, ending)
+                    self._observe_failed_load(wanted, ending)
                     last = ending
                     continue
             began_at_s = time.perf_counter()
@@ -195,12 +206,13 @@ class _ModelTest:
             if verified.outcome is Outcome.TRUNCATED:
                 return self._end_truncated(verified)
             seconds = time.perf_counter() - began_at_s
-            taken = await self.attempts.read_instance() if verified.filled else None
+            taken = await self.attempts.read_filled() if verified.filled else None
             self.search.observe_prefilled(
                 length,
                 ok=verified.filled,
+                prompt_tokens=verified.prompt_tokens,
                 memory_bytes=taken.memory_bytes if taken else None,
-                exact=taken is not None,
+                exact=taken is not None and taken.exact,
                 seconds=seconds,
             )
             if verified.filled:
@@ -208,6 +220,8 @@ class _ModelTest:
             else:
                 last = Ending(verified.outcome, verified.reason)
                 self._note_bad(length, verified.outcome)
+                # The engine may have died of it, and what it leaves would serve no shorter prompt.
+                await self.attempts.release()
         return self._end_filled(*self._filled) if self._filled is not None else last
 
     async def _search_by_loads(self) -> Ending:
@@ -296,7 +310,9 @@ class _ModelTest:
             self._effective = length
         if full.outcome is Outcome.OK:
             assert self.attempts.latest is not None
-            return Ending(self.attempts.latest.ending.outcome)
+            loaded = self.attempts.latest.ending(self._subject)
+            # What a runtime's choice means, and what to do about it, is more than its name says.
+            return loaded if loaded.outcome is Outcome.CONTEXT_IGNORED else Ending(loaded.outcome)
         return Ending(full.outcome, full.reason)
 
     def _end_truncated(self, full: Measured) -> Ending:
@@ -359,6 +375,7 @@ class _ModelTest:
                 effective=self._effective,
                 ceiling=self._options.context_length or self._subject.ceiling,
                 ceiling_by=self._subject.ceiling_by,
+                given=self.attempts.latest.given if self.attempts.latest else None,
                 steps=self._logbook.steps,
                 lazy=self.search.lazy,
                 budget_spent=self._time_budget.ran_out,

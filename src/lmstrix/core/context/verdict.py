@@ -31,6 +31,7 @@ class Outcome(StrEnum):
     UNLOADED = "unloaded meanwhile"
     REDUCED = "context reduced silently"
     RAISED = "context raised silently"
+    CONTEXT_IGNORED = "runtime ignores the asked context"
     OVERFLOW_REJECTED = "prompt rejected as too long"
     TRUNCATED = "prompt truncated silently"
     EMPTY = "empty answer"
@@ -56,6 +57,11 @@ class Outcome(StrEnum):
     def rules_out_the_length(self) -> bool:
         """Whether a shorter length may do where this one did not. A refusal is of today's settings: not remembered."""
         return self.is_memory_evidence or self is Outcome.REFUSED
+
+    @property
+    def has_loaded(self) -> bool:
+        """Whether a load that ended so left an instance, with the context asked for or another."""
+        return self in (Outcome.OK, Outcome.REDUCED, Outcome.RAISED, Outcome.CONTEXT_IGNORED)
 
     @property
     def ends_the_run(self) -> bool:

@@ -19,12 +19,14 @@ from lmstrix.ground.files import write_whole
 if TYPE_CHECKING:
     from lmstrix.core.registry.records import ModelRecord
     from lmstrix.core.registry.results import ContextResult
+    from lmstrix.ground.types import RuntimeVersion
 
 FOLDER = Path(".internal") / "user-concrete-model-default-config"
 BACKUP_SUFFIX = ".lmstrix-backup"
 CONTEXT_LENGTH = "llm.load.contextLength"
 FLASH_ATTENTION = "llm.load.llama.flashAttention"
 AUTO_FIT = "llm.load.llama.autoFit"
+MLX_AUTO_FIT = "llm.load.mlx.autoFit"
 PARALLEL_SLOTS = "llm.load.numParallelSessions"
 
 Fields = Mapping[str, Any]
@@ -138,10 +140,21 @@ def _backup_of(file: Path) -> Path:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LoadedAsSaved:
+    """One load without options after a context was saved: what it got, or the `problem`. `runtime` is that of MLX."""
+
+    saved_context_length: int
+    context_length: int | None = None
+    runtime: RuntimeVersion | None = None
+    problem: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SavedDefaults:
     """One model of `save`: what was (or with a dry run would be) changed in its file of defaults, or the `problem`.
 
-    `result` is what was measured, None where an original is put back.
+    `result` is what was measured, None where an original is put back. `loaded` is what LM Studio then made of it, None
+    where it was not asked.
     """
 
     record: ModelRecord
@@ -149,3 +162,4 @@ class SavedDefaults:
     result: ContextResult | None = None
     written: bool = False
     problem: str | None = None
+    loaded: LoadedAsSaved | None = None

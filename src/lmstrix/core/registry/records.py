@@ -135,6 +135,11 @@ class ModelRecord:
         return read_text(self.raw.get("format")) or "gguf"
 
     @property
+    def is_mlx(self) -> bool:
+        """Whether LM Studio runs it with MLX, as it does all that is no GGUF file."""
+        return self.format != "gguf"
+
+    @property
     def max_context_length(self) -> int | None:
         """The declared context length."""
         return read_count(self.raw.get("max_context_length")) or None
