@@ -14,6 +14,8 @@ from lmstrix.core.registry.scanner import DiskScan, merge_listing, scan_models_d
 from lmstrix.ground.errors import GgufError
 from lmstrix.ground.types import ModelInfo
 from lmstrix.loaders.gguf import read_header
+from lmstrix.loaders.mlx import read_model
+from tests.support.safetensors import header_bytes
 from tests.support.tiny_gguf_bytes import HeaderBytes
 
 if TYPE_CHECKING:
@@ -37,7 +39,7 @@ def gguf(path: Path, *, architecture: str = "llama", padding: bytes = b"", **met
 
 
 def scan(directory: Path, known: dict[str, ModelFacts] | None = None) -> DiskScan:
-    return scan_models_dir(directory, known=known or {}, read_header=read_header)
+    return scan_models_dir(directory, known=known or {}, read_header=read_header, read_folder=read_model)
 
 
 def by_path(found: DiskScan) -> dict[str, ModelFacts]:
@@ -86,7 +88,7 @@ def test_known_models_are_not_opened_again(tmp_path: Path) -> None:
     def refuse(path: Path) -> GgufHeader:
         raise AssertionError(f"{path} was opened")
 
-    again = scan_models_dir(tmp_path, known=registry.known_facts(), read_header=refuse)
+    again = scan_models_dir(tmp_path, known=registry.known_facts(), read_header=refuse, read_folder=read_model)
     assert registry.merge_scan(again.models).unchanged == 2
     os.utime(file, ns=(1, 1))
     changed = scan(tmp_path, registry.known_facts())
@@ -162,8 +164,9 @@ def test_quantization_falls_back_to_the_header(tmp_path: Path) -> None:
 def mlx(folder: Path, config: object) -> None:
     folder.mkdir(parents=True)
     (folder / "config.json").write_text(config if isinstance(config, str) else json.dumps(config))
-    (folder / "model-00001-of-00002.safetensors").write_bytes(b"a" * 300_000)
-    (folder / "model-00002-of-00002.safetensors").write_bytes(b"b" * 10)
+    head = header_bytes({"t": {"dtype": "U8", "shape": [299_000], "data_offsets": [0, 299_000]}})
+    (folder / "model-00001-of-00002.safetensors").write_bytes(head.ljust(300_000, b"a"))
+    (folder / "model-00002-of-00002.safetensors").write_bytes(header_bytes({}))
 
 
 def test_mlx_folders_are_models(tmp_path: Path) -> None:
@@ -218,7 +221,7 @@ def test_a_file_that_may_not_be_read_is_a_problem(tmp_path: Path) -> None:
     def forbidden(path: Path) -> GgufHeader:
         raise GgufError(f"{path}: cannot be read (Permission denied)") from PermissionError(13, "Permission denied")
 
-    found = scan_models_dir(tmp_path, known={}, read_header=forbidden)
+    found = scan_models_dir(tmp_path, known={}, read_header=forbidden, read_folder=read_model)
     assert problems(found) == {"a/b/c.gguf": "unreadable"}
 
 
