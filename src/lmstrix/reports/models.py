@@ -168,6 +168,7 @@ def record_json(record: ModelRecord) -> dict[str, Any]:
         "architecture": record.architecture,
         "params": record.params,
         "quantization": record.quantization,
+        "bits_per_weight": record.bits_per_weight,
         "size_bytes": record.all_bytes or None,
         "max_context_length": record.max_context_length,
         "tested_context_length": record.tested_context_length,
@@ -258,9 +259,14 @@ def show_estimate(console: Console, report: EstimateReport) -> None:
         return
     parts, server = report.breakdown, report.server_estimate
     guess = " (a guess: the file's header is not readable from here)" if parts.approximate else ""
+    bits = report.record.bits_per_weight
+    growing = ", taken as the prompt grows" if parts.lazy else ""
     rows = [
-        ("weights", format_bytes(parts.weights_bytes)),
-        ("KV cache", f"{format_bytes(parts.kv_cache_bytes)}  ({format_bytes(report.kv_bytes_per_token)} a token)"),
+        ("weights", format_bytes(parts.weights_bytes) + (f"  ({bits:g} bits a weight)" if bits else "")),
+        (
+            "KV cache",
+            f"{format_bytes(parts.kv_cache_bytes)}  ({format_bytes(report.kv_bytes_per_token)} a token{growing})",
+        ),
         ("recurrent state", format_bytes(parts.recurrent_state_bytes)),
         ("compute buffer", format_bytes(parts.compute_buffer_bytes)),
         ("projector", format_bytes(parts.projector_bytes)),
