@@ -47,7 +47,7 @@ def class_defaults(wheel: Path) -> dict[str, dict[str, dict[str, int] | str]]:
         if not isinstance(model_type, str):
             continue
         types[str(_constant(found["class"]))] = model_type
-        values = {name: value for name, node in found.items() if name in _KEPT and _is_size(value := _constant(node))}
+        values = {name: size for name, node in found.items() if name in _KEPT and (size := _size(node))}
         if "vocab_size" in values and values.keys() & _LAYERS:
             numbers[model_type] = dict(sorted(values.items()))
         if (part := _text_part(found.get("sub_configs_defaults"))) is not None:
@@ -83,8 +83,10 @@ def _constant(node: ast.expr | None) -> object:
     return node.value if isinstance(node, ast.Constant) else None
 
 
-def _is_size(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+def _size(node: ast.expr) -> int:
+    """A count that a model can have; 0 for anything else."""
+    value = _constant(node)
+    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else 0
 
 
 def _text_part(node: ast.expr | None) -> str | None:
