@@ -121,6 +121,11 @@ def test_kinds_by_architecture(tmp_path: Path, config: dict[str, object], kind: 
         assert read(tmp_path, config).kind == kind
 
 
+def test_a_classifier_is_told_from_a_language_model(tmp_path: Path) -> None:
+    config = {"model_type": "qwen3", "architectures": ["Qwen3ForSequenceClassification"]}
+    assert "ForSequenceClassification neither writes nor embeds" in str(problem(model(tmp_path, config)))
+
+
 def test_a_decoder_that_pools_embeds(tmp_path: Path) -> None:
     assert read(tmp_path / "x", QWEN3, modules__json=[]).kind == "embedding"
     assert read(tmp_path / "Qwen3-Embedding-0.6B-4bit", QWEN3).kind == "embedding"
@@ -245,16 +250,18 @@ def test_layers_quantized_otherwise_count_with_their_own_groups(tmp_path: Path) 
 
 
 @pytest.mark.parametrize(
-    "files",
+    ("name", "content"),
     [
-        {"chat_template__jinja": "{% if tools %}"},
-        {"chat_template__json": {"chat_template": "{% if tools %}"}},
-        {"tokenizer_config__json": {"chat_template": "{% if tools %}"}},
-        {"tokenizer_config__json": {"chat_template": [{"name": "tool_use", "template": "{% if tools %}"}]}},
+        ("chat_template.jinja", "{% if tools %}"),
+        ("chat_template.json", '{"chat_template": "{% if tools %}"}'),
+        ("tokenizer_config.json", '{"chat_template": "{% if tools %}"}'),
+        ("tokenizer_config.json", '{"chat_template": [{"name": "tool_use", "template": "{% if tools %}"}]}'),
     ],
 )
-def test_tool_use_is_told_by_the_template_wherever_it_stands(tmp_path: Path, files: dict[str, object]) -> None:
-    assert read(tmp_path, QWEN3, **files).trained_for_tool_use
+def test_tool_use_is_told_by_the_template_wherever_it_stands(tmp_path: Path, name: str, content: str) -> None:
+    assert not read(tmp_path, QWEN3).trained_for_tool_use
+    (tmp_path / name).write_text(content)
+    assert read_model(tmp_path).trained_for_tool_use
 
 
 def test_a_template_that_cannot_be_read_costs_no_model(tmp_path: Path) -> None:

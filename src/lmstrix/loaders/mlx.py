@@ -16,7 +16,7 @@ from lmstrix.ground.errors import MlxError
 from lmstrix.ground.regular_files import open_regular
 from lmstrix.loaders.json_objects import read_object
 from lmstrix.loaders.mlx_config import MlxConfig, numbers_of
-from lmstrix.loaders.mlx_kinds import kind_of
+from lmstrix.loaders.mlx_kinds import kind_of, why_no_language_model
 from lmstrix.loaders.mlx_layers import layer_keys
 from lmstrix.loaders.mlx_weights import MlxWeights, count_weights
 from lmstrix.loaders.safetensors import SafetensorsHeader, read_header
@@ -87,10 +87,10 @@ def read_model(folder: Path) -> MlxModel:
     config = MlxConfig(raw)
     if not config.model_type:
         raise MlxError("config.json has no model_type", kind="not a model")
+    if (reason := why_no_language_model(config)) is not None:
+        raise MlxError(reason, kind="not a model")
     pools = any((folder / name).is_file() for name in _POOLING_FILES)
     kind = kind_of(config, name=folder.name, pools=pools)
-    if kind is None:
-        raise MlxError(f"{config.model_type} is not a language model", kind="not a model")
     metadata = layer_keys(config)
     length = config.context_length
     if length:
