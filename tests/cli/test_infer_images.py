@@ -11,6 +11,7 @@ from lmstrix.core.memory.prediction import shape_of
 from lmstrix.core.registry.records import ModelRecord, facts_to_json
 from lmstrix.core.registry.scanner import scan_models_dir
 from lmstrix.loaders.gguf import read_header
+from lmstrix.loaders.mlx import read_model
 from tests.cli.conftest import SCRIPTED
 from tests.support.pictures import BLUE, GREEN, RED, gif, jpeg, png, png_of_rows, webp
 from tests.support.tiny_gguf_vision import BLIND, COLOUR_QUESTION, PATCHES, SEEING, SIGHTS, put_seeing_and_blind
@@ -150,7 +151,11 @@ def test_the_listing_tells_vision_and_counts_the_projector(
 
 def test_a_forecast_counts_the_projector(models: Path) -> None:
     folder = models / "acme" / "seeing-GGUF"
-    (facts,) = [facts for facts in scan_models_dir(models, known={}, read_header=read_header).models if facts.vision]
+    (facts,) = [
+        facts
+        for facts in scan_models_dir(models, known={}, read_header=read_header, read_folder=read_model).models
+        if facts.vision
+    ]
     record = ModelRecord(facts.path, facts_to_json(facts))
     shape = shape_of(folder / "seeing-f16.gguf", record, read_header)
     assert shape.mmproj_bytes == (folder / "mmproj-seeing-f16.gguf").stat().st_size

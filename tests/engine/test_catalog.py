@@ -69,6 +69,20 @@ def test_models_that_come_and_go_are_noticed(models: Path) -> None:
     assert [entry.model_key for entry in catalog.entries] == ["tiny-llama"]
 
 
+def test_an_mlx_model_is_not_listed_and_named_as_what_it_is(tmp_path: Path) -> None:
+    folder = tmp_path / "mlx-community" / "Qwen3-4B-4bit"
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text("{}")
+    (folder / "model.safetensors").touch()
+    catalog = Catalog(tmp_path)
+    assert catalog.entries == []
+    assert catalog.problems == ()
+    for query in ("mlx-community/Qwen3-4B-4bit", "qwen3-4b-4bit", "qwen3-4b"):
+        with pytest.raises(EngineFault, match="MLX model and the embedded engine loads GGUF files only") as failure:
+            catalog.find(query)
+        assert failure.value.kind == "unsupported"
+
+
 def test_a_missing_directory_is_an_empty_one_until_it_appears(tmp_path: Path) -> None:
     catalog = Catalog(tmp_path / "later")
     assert catalog.entries == []

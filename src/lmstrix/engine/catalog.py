@@ -19,7 +19,7 @@ from os.path import commonprefix
 from typing import TYPE_CHECKING
 
 from lmstrix.core.memory.shape import ModelShape, shape_from_metadata
-from lmstrix.core.registry.models_folder import FoundFile, FoundProblem, changed_ns, walk_models_folder
+from lmstrix.core.registry.models_folder import FoundFile, FoundFolder, FoundProblem, changed_ns, walk_models_folder
 from lmstrix.engine.faults import SAMPLE_SIZE, EngineFault
 from lmstrix.engine.records import CatalogEntry
 from lmstrix.ground.errors import GgufError
@@ -29,6 +29,7 @@ from lmstrix.ground.model_names import (
     file_stem,
     is_mmproj,
     match_names,
+    model_key_for,
     parse_shard,
     quantization_of,
     unique_keys,
@@ -81,6 +82,7 @@ class Catalog:
         self._facts: dict[FoundFile, _Facts | str] = {}
         self._entries: dict[str, CatalogEntry] = {}
         self._shapes: dict[str, ModelShape] = {}
+        self._mlx_folders: tuple[str, ...] = ()
         self._problems: tuple[CatalogProblem, ...] = ()
 
     @property
@@ -105,6 +107,8 @@ class Catalog:
             return fitting[0]
         if matching:
             raise _wrong_kind(query, matching[0], kind)
+        if match_names(query, [(path, model_key_for(path)) for path in self._mlx_folders]):
+            raise _no_gguf(query)
         raise self._not_found(query)
 
     def shape(self, entry: CatalogEntry) -> ModelShape:
@@ -131,6 +135,7 @@ class Catalog:
     def _scan(self) -> None:
         walk = walk_models_folder(self.directory)
         files = [file for folder in walk.folders for file in folder.files if file.path.lower().endswith(".gguf")]
+        self._mlx_folders = tuple(folder.path for folder in walk.folders if _holds_mlx(folder))
         new = [file for file in files if not self._known(file)]
         # Taken before they are read: what is written meanwhile must count as a change.
         times = {file.location: changed_ns(file.location) for file in new}
@@ -208,6 +213,23 @@ def _wrong_kind(query: str, entry: CatalogEntry, kind: ModelKind | None) -> Engi
             "actualDomain": entry.kind,
             "expectedDomain": kind,
         },
+    )
+
+
+def _holds_mlx(folder: FoundFolder) -> bool:
+    names = [file.path.rpartition("/")[2].lower() for file in folder.files]
+    return (
+        "config.json" in names
+        and any(name.endswith(".safetensors") for name in names)
+        and not any(name.endswith(".gguf") for name in names)
+    )
+
+
+def _no_gguf(query: str) -> EngineFault:
+    return EngineFault(
+        f"{query} is an MLX model and the embedded engine loads GGUF files only: load it in LM Studio on a Mac, or "
+        "download the model as GGUF",
+        kind="unsupported",
     )
 
 

@@ -24,18 +24,22 @@ LMStrixError
 ├── RegistryError                 lmstrix.json cannot be read or written
 ├── HistoryError                  lmstrix.db cannot be read or written
 ├── GgufError                     a model file whose header is not valid GGUF
+├── MlxError                      a folder that is no usable MLX model
 ├── PromptError                   a prompt file or a template that cannot be rendered
 └── EngineError                   the embedded engine cannot start, stop or serve
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from lmstrix.ground.types import GenerationResult
+
+ProblemKind = Literal["corrupt", "empty", "incomplete", "unreadable", "not a model"]
+"""What a scan says of a file or folder that is no usable model."""
 
 
 class LMStrixError(Exception):
@@ -246,6 +250,14 @@ class HistoryError(LMStrixError):
 
 class GgufError(LMStrixError):
     """A model file whose header is not valid GGUF. The message names the file, the offset and the fault."""
+
+
+class MlxError(LMStrixError):
+    """A folder that is no usable MLX model; the message says why, `kind` what a scan lists it as."""
+
+    def __init__(self, message: str, *, kind: ProblemKind) -> None:
+        super().__init__(message)
+        self.kind = kind
 
 
 class PromptError(LMStrixError):

@@ -145,6 +145,7 @@ def record_json(record: ModelRecord) -> dict[str, Any]:
         "architecture": record.architecture,
         "params": record.params,
         "quantization": record.quantization,
+        "bits_per_weight": record.bits_per_weight,
         "size_bytes": record.all_bytes or None,
         "max_context_length": record.max_context_length,
         "tested_context_length": record.tested_context_length,

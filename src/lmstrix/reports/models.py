@@ -122,9 +122,14 @@ def show_estimate(console: Console, report: EstimateReport) -> None:
         return
     parts, server = report.breakdown, report.server_estimate
     guess = " (a guess: the file's header is not readable from here)" if parts.approximate else ""
+    bits = report.record.bits_per_weight
+    growing = ", taken as the prompt grows" if parts.lazy else ""
     rows = [
-        ("weights", format_bytes(parts.weights_bytes)),
-        ("KV cache", f"{format_bytes(parts.kv_cache_bytes)}  ({format_bytes(report.kv_bytes_per_token)} a token)"),
+        ("weights", format_bytes(parts.weights_bytes) + (f"  ({bits:g} bits a weight)" if bits else "")),
+        (
+            "KV cache",
+            f"{format_bytes(parts.kv_cache_bytes)}  ({format_bytes(report.kv_bytes_per_token)} a token{growing})",
+        ),
         ("recurrent state", format_bytes(parts.recurrent_state_bytes)),
         ("compute buffer", format_bytes(parts.compute_buffer_bytes)),
         ("projector", format_bytes(parts.projector_bytes)),

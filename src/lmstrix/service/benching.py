@@ -14,11 +14,11 @@ from lmstrix.core.benchmark.runner import Bench
 from lmstrix.core.benchmark.saved import find_unfinished
 from lmstrix.core.registry.places import place_of
 from lmstrix.ground.addresses import host_of, is_local
-from lmstrix.ground.errors import GgufError, ModelNotFoundError, UsageError
+from lmstrix.ground.errors import GgufError, MlxError, ModelNotFoundError, UsageError
 from lmstrix.ground.model_names import parse_shard
 from lmstrix.ground.ranges import check_numbers
 from lmstrix.ground.wording import call, parameter
-from lmstrix.loaders.gguf import read_header
+from lmstrix.loaders.model_header import read_model_header
 from lmstrix.reports.bench.files import write_report
 from lmstrix.reports.bench.power_csv import write_power
 from lmstrix.service.bench_reports import new_folder, ready_folder
@@ -220,6 +220,7 @@ def _offered(model: OfferedModel) -> BenchTarget:
 
 def _target(record: ModelRecord, models_dir: Path | None) -> BenchTarget:
     files = _files(models_dir, record) if models_dir is not None else []
+    dense = models_dir is not None and bool(files) and _is_dense(models_dir / record.file)
     known = record.best_result
     return BenchTarget(
         model_key=record.model_key,
@@ -230,7 +231,7 @@ def _target(record: ModelRecord, models_dir: Path | None) -> BenchTarget:
         tested_context_length=record.tested_context_length,
         tested_is_limit=known is None or known.is_limit,
         # Only a dense model reads all its weights for each token; for mixtures of experts the figure would mislead.
-        bytes_per_token=record.size_bytes if files and _is_dense(files[0]) else None,
+        bytes_per_token=record.size_bytes if dense else None,
         files=tuple(map(str, files)),
     )
 
@@ -250,12 +251,10 @@ def _files(models_dir: Path, record: ModelRecord) -> list[Path]:
     return [file for file in shards if file.is_file()]
 
 
-def _is_dense(file: Path) -> bool:
-    """Whether every token reads all weights: no experts, as far as the file tells."""
-    if file.suffix != ".gguf":
-        return False
+def _is_dense(path: Path) -> bool:
+    """Whether every token reads all weights: no experts, as far as the file or folder tells."""
     try:
-        metadata = read_header(file).metadata
-    except GgufError:
+        metadata = read_model_header(path).metadata
+    except (GgufError, MlxError):
         return False
     return not any(key.endswith(".expert_count") and value for key, value in metadata.items())

@@ -163,8 +163,11 @@ def _models(workspace: Workspace) -> Check:
     if not directory.is_dir():
         remedy = f"download a model in LM Studio, or name a folder with {parameter('models_dir')} or LMSTRIX_MODELS_DIR"
         return Check(name="models", state="note", found=f"{directory} does not exist", remedy=remedy)
-    count = sum(1 for _ in directory.rglob("*.gguf"))
-    return Check(name="models", state="ok", found=f"{directory} ({counted(count, 'GGUF file')})")
+    found = counted(sum(1 for _ in directory.rglob("*.gguf")), "GGUF file")
+    mlx = sum(1 for config in directory.rglob("config.json") if any(config.parent.glob("*.safetensors")))
+    if mlx:
+        found += f", {counted(mlx, 'MLX folder')}"
+    return Check(name="models", state="ok", found=f"{directory} ({found})")
 
 
 async def _server(workspace: Workspace) -> Check:

@@ -13,7 +13,7 @@ from lmstrix.ground.errors import UsageError
 from lmstrix.ground.ranges import check_numbers
 from lmstrix.ground.types import DEFAULT_LOAD, LoadConfig
 from lmstrix.ground.wording import call, parameter
-from lmstrix.loaders.gguf import read_header
+from lmstrix.loaders.model_header import read_model_header
 from lmstrix.service import continuing
 
 if TYPE_CHECKING:
@@ -115,7 +115,7 @@ def is_due(record: ModelRecord, ceiling: int, options: ContextTestRequest) -> bo
 
 
 def model_shape(workspace: Workspace, record: ModelRecord) -> ModelShape:
-    return shape_of(workspace.models_dir / record.file, record, read_header)
+    return shape_of(workspace.models_dir / record.file, record, read_model_header)
 
 
 def ceiling_of(record: ModelRecord, options: ContextTestRequest) -> tuple[int, EndedBy | None]:

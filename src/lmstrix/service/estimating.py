@@ -12,7 +12,7 @@ from lmstrix.ground.context_lengths import UNKNOWN_DECLARED_TOKENS
 from lmstrix.ground.errors import LMStrixError, UsageError
 from lmstrix.ground.ranges import check_numbers
 from lmstrix.ground.wording import parameter
-from lmstrix.loaders.gguf import read_header
+from lmstrix.loaders.model_header import read_model_header
 from lmstrix.service.budgets import assumed_runtime, host_budget, server_budget
 from lmstrix.service.finding import known_models
 
@@ -31,7 +31,7 @@ async def estimate(workspace: Workspace, model: str, load: LoadConfig) -> Estima
         raise UsageError(
             f"{record.model_key} declares {declared:,} tokens; {parameter('context_length')} {length:,} is beyond that"
         )
-    shape = shape_of(workspace.models_dir / record.file, record, read_header)
+    shape = shape_of(workspace.models_dir / record.file, record, read_model_header)
     budget = host_budget(assumed_runtime(workspace.settings.server))
     server_name = server_estimate = None
     # The arithmetic stands without a server; what one says is only a second opinion.

@@ -11,6 +11,7 @@ from lmstrix.core.registry.scanner import DiskScan, merge_listing, scan_models_d
 from lmstrix.ground.errors import BackendUnavailableError, LMStrixError
 from lmstrix.ground.wording import parameter
 from lmstrix.loaders.gguf import read_header
+from lmstrix.loaders.mlx import read_model
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -93,7 +94,7 @@ def _merge(
     if directory.is_dir():
         # With the facts known so far, only files that are new or changed have their headers read.
         known: dict[str, ModelFacts] = {} if refresh else registry.known_facts()
-        disk = scan_models_dir(directory, known=known, read_header=read_header)
+        disk = scan_models_dir(directory, known=known, read_header=read_header, read_folder=read_model)
         sources.append(str(directory))
     elif listing is None:
         raise BackendUnavailableError(

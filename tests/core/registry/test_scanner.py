@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -14,12 +15,15 @@ from lmstrix.core.registry.scanner import DiskScan, merge_listing, scan_models_d
 from lmstrix.ground.errors import GgufError
 from lmstrix.ground.types import ModelInfo
 from lmstrix.loaders.gguf import read_header
+from lmstrix.loaders.mlx import read_model
+from tests.support.safetensors import header_bytes
 from tests.support.tiny_gguf_bytes import HeaderBytes
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from lmstrix.loaders.gguf_header import GgufHeader
+    from lmstrix.loaders.mlx import MlxModel
 
 
 def gguf(path: Path, *, architecture: str = "llama", padding: bytes = b"", **metadata: str | int) -> Path:
@@ -37,7 +41,7 @@ def gguf(path: Path, *, architecture: str = "llama", padding: bytes = b"", **met
 
 
 def scan(directory: Path, known: dict[str, ModelFacts] | None = None) -> DiskScan:
-    return scan_models_dir(directory, known=known or {}, read_header=read_header)
+    return scan_models_dir(directory, known=known or {}, read_header=read_header, read_folder=read_model)
 
 
 def by_path(found: DiskScan) -> dict[str, ModelFacts]:
@@ -86,7 +90,7 @@ def test_known_models_are_not_opened_again(tmp_path: Path) -> None:
     def refuse(path: Path) -> GgufHeader:
         raise AssertionError(f"{path} was opened")
 
-    again = scan_models_dir(tmp_path, known=registry.known_facts(), read_header=refuse)
+    again = scan_models_dir(tmp_path, known=registry.known_facts(), read_header=refuse, read_folder=read_model)
     assert registry.merge_scan(again.models).unchanged == 2
     os.utime(file, ns=(1, 1))
     changed = scan(tmp_path, registry.known_facts())
@@ -162,8 +166,9 @@ def test_quantization_falls_back_to_the_header(tmp_path: Path) -> None:
 def mlx(folder: Path, config: object) -> None:
     folder.mkdir(parents=True)
     (folder / "config.json").write_text(config if isinstance(config, str) else json.dumps(config))
-    (folder / "model-00001-of-00002.safetensors").write_bytes(b"a" * 300_000)
-    (folder / "model-00002-of-00002.safetensors").write_bytes(b"b" * 10)
+    head = header_bytes({"t": {"dtype": "U8", "shape": [299_000], "data_offsets": [0, 299_000]}})
+    (folder / "model-00001-of-00002.safetensors").write_bytes(head.ljust(300_000, b"a"))
+    (folder / "model-00002-of-00002.safetensors").write_bytes(header_bytes({}))
 
 
 def test_mlx_folders_are_models(tmp_path: Path) -> None:
@@ -174,6 +179,47 @@ def test_mlx_folders_are_models(tmp_path: Path) -> None:
     assert (facts.size_bytes, facts.max_context_length, facts.vision) == (300_010, 32768, True)
     assert (facts.format, facts.architecture, facts.quantization) == ("safetensors", "qwen2_vl", "4bit")
     assert scan(tmp_path, {facts.path: facts}).models == (facts,)
+
+
+def refuse_folder(folder: Path) -> MlxModel:
+    pytest.fail(f"{folder} was read again")
+
+
+def test_known_mlx_models_are_not_read_again(tmp_path: Path) -> None:
+    folder = tmp_path / "mlx-community" / "Qwen3-4bit"
+    mlx(folder, {"model_type": "qwen3"})
+    registry = ModelRegistry({})
+    registry.merge_scan(scan(tmp_path).models)
+    known = registry.known_facts()
+    again = scan_models_dir(tmp_path, known=known, read_header=read_header, read_folder=refuse_folder)
+    assert again.models == scan(tmp_path).models
+    assert again.headers_read == 0
+    # A template that was changed may speak of tools now.
+    (folder / "chat_template.jinja").write_text("{% if tools %}")
+    (facts,) = scan(tmp_path, known).models
+    assert facts.trained_for_tool_use
+
+
+def test_mlx_models_found_before_headers_were_read_are_read_once_more(tmp_path: Path) -> None:
+    mlx(tmp_path / "a" / "modernbert", {"model_type": "modernbert"})
+    (facts,) = scan(tmp_path).models
+    before = replace(facts, kind="llm", bits_per_weight=None)
+    assert [found.kind for found in scan(tmp_path, {facts.path: before}).models] == ["embedding"]
+
+
+def test_an_mlx_model_that_declares_no_length_is_still_a_model(tmp_path: Path) -> None:
+    mlx(tmp_path / "a" / "mamba", {"model_type": "mamba"})
+    (facts,) = scan(tmp_path).models
+    assert facts.max_context_length is None
+    assert facts.architecture == "mamba"
+
+
+def test_an_mlx_model_without_all_its_parts_is_incomplete(tmp_path: Path) -> None:
+    mlx(tmp_path / "a" / "b", {"model_type": "qwen3"})
+    (tmp_path / "a" / "b" / "model-00002-of-00002.safetensors").unlink()
+    (problem,) = scan(tmp_path).problems
+    assert (problem.path, problem.kind) == ("a/b", "incomplete")
+    assert problem.detail == "1 of 2 parts are there: download the others"
 
 
 @pytest.mark.parametrize(("config", "kind"), [("{", "corrupt"), ("[]", "corrupt"), ({}, "not a model")])
@@ -218,7 +264,7 @@ def test_a_file_that_may_not_be_read_is_a_problem(tmp_path: Path) -> None:
     def forbidden(path: Path) -> GgufHeader:
         raise GgufError(f"{path}: cannot be read (Permission denied)") from PermissionError(13, "Permission denied")
 
-    found = scan_models_dir(tmp_path, known={}, read_header=forbidden)
+    found = scan_models_dir(tmp_path, known={}, read_header=forbidden, read_folder=read_model)
     assert problems(found) == {"a/b/c.gguf": "unreadable"}
 
 

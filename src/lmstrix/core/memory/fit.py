@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypedDict, Unpack
 
 from lmstrix.core.memory.kv_cache import cells, kv_cache_bytes, recurrent_state_bytes, sliding_cells
+from lmstrix.core.memory.mlx import prefill_bytes
 from lmstrix.core.memory.runtime import LLAMA_CPP, Runtime
 from lmstrix.ground.context_lengths import longest_aligned_below
 
@@ -40,7 +41,8 @@ _PROJECTOR_RUNTIME_FACTOR = 1.35
 class LoadBreakdown:
     """What a load takes, in bytes. `checkpoint_bytes` come only with use, in main memory whatever holds the rest.
 
-    Of all the other parts together, `touched_later_bytes` are only taken once a long prompt is read.
+    Of all the other parts together, `touched_later_bytes` are only taken once a long prompt is read; a `lazy` cache
+    means all that comes with the context.
     """
 
     weights_bytes: int
@@ -52,6 +54,7 @@ class LoadBreakdown:
     checkpoint_bytes: int = 0
     touched_later_bytes: int = 0
     approximate: bool = False
+    lazy: bool = False
 
     @property
     def context_bytes(self) -> int:
@@ -92,6 +95,8 @@ def compute_buffer_bytes(
     for latent attention in batches under 256). Delta nets: within 1 % for one sequence in batches of 512. On a GPU
     about the same lies in device memory.
     """
+    if shape.lazy:
+        return prefill_bytes(shape, context_length)
     batch = min(ubatch, context_length)  # llama.cpp never reserves for more tokens than the context holds
     attended = cells(context_length, slots=slots, unified=unified) if shape.full.count else 0
     masked = attended
@@ -163,27 +168,31 @@ def load_breakdown(
     compute_bytes = compute_buffer_bytes(
         shape, context_length, ubatch=ubatch, slots=slots, unified=unified, flash_attention=flash_attention
     )
+    cache_bytes = kv_cache_bytes(
+        shape,
+        context_length,
+        k_type=k_type,
+        v_type=v_type,
+        slots=slots,
+        unified=unified,
+        ubatch=ubatch,
+        flash_attention=flash_attention,
+        draft=draft,
+    )
     batch = min(ubatch, context_length)
+    touched_later_bytes = runtime.touched_later_bytes(shape, compute_bytes, batch=batch)
     return LoadBreakdown(
         weights_bytes=shape.file_bytes,
-        kv_cache_bytes=kv_cache_bytes(
-            shape,
-            context_length,
-            k_type=k_type,
-            v_type=v_type,
-            slots=slots,
-            unified=unified,
-            ubatch=ubatch,
-            flash_attention=flash_attention,
-            draft=draft,
-        ),
+        kv_cache_bytes=cache_bytes,
         recurrent_state_bytes=state_bytes,
         compute_buffer_bytes=compute_bytes,
         projector_bytes=int(shape.mmproj_bytes * _PROJECTOR_RUNTIME_FACTOR),
         runtime_overhead_bytes=runtime.overhead_bytes(shape, batch=batch),
-        checkpoint_bytes=runtime.context_checkpoints * state_bytes,
-        touched_later_bytes=runtime.touched_later_bytes(shape, compute_bytes, batch=batch),
+        # Copies of the state are llama.cpp's.
+        checkpoint_bytes=0 if shape.lazy else runtime.context_checkpoints * state_bytes,
+        touched_later_bytes=cache_bytes + state_bytes + compute_bytes if shape.lazy else touched_later_bytes,
         approximate=shape.approximate,
+        lazy=shape.lazy,
     )
 
 

@@ -1,4 +1,4 @@
-"""Bytes of the key/value cache and of recurrent state, as llama.cpp allocates them. Pure and exact.
+"""Bytes of the key/value cache and of recurrent state, as llama.cpp allocates them, or MLX takes them. Pure and exact.
 
 Sources: `llama_kv_cache`, `llama_kv_cache_iswa`, `llama_memory_recurrent` and the context-size rounding in
 `llama_context` of llama.cpp. Checked against logged allocations and against llama.cpp itself.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from lmstrix.core.memory.mlx import window_cells as mlx_window_cells
 from lmstrix.ground.context_lengths import aligned_up
 
 if TYPE_CHECKING:
@@ -40,6 +41,8 @@ def sliding_cells(
     shape: ModelShape, context_length: int, *, slots: int = 1, unified: bool = True, ubatch: int = 512
 ) -> int:
     """Cells of one stream in the sliding layers: window * (slots if unified else 1) + ubatch, no more than `cells`."""
+    if shape.lazy:
+        return mlx_window_cells(shape.sliding_window, context_length)
     # A shared pool must hold every slot's window, and the batch being written beside the cells it still reads.
     reach = shape.sliding_window * (max(1, slots) if unified else 1) + min(ubatch, context_length)
     return aligned_up(min(cells(context_length, slots=slots, unified=unified), reach))
@@ -63,6 +66,9 @@ def kv_cache_bytes(
     attention every value row is padded to the widest one. `draft` adds a draft context of the same length for the
     model's own multi-token prediction layers.
     """
+    # Neither the types nor the padding are MLX's to choose.
+    if shape.lazy:
+        k_type, v_type, flash_attention = "f16", "f16", True
     streams = 1 if unified or slots <= 1 else slots
     stream_cells = cells(context_length, slots=slots, unified=unified)
     k_bytes, v_bytes = _BYTES_PER_32_ELEMENTS[k_type], _BYTES_PER_32_ELEMENTS[v_type]

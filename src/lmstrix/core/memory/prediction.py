@@ -10,7 +10,7 @@ from lmstrix.core.memory.kv_cache import kv_cache_bytes
 from lmstrix.core.memory.runtime import LM_STUDIO, Runtime
 from lmstrix.core.memory.shape import ModelShape, shape_from_listing, shape_from_metadata
 from lmstrix.ground.context_lengths import ALIGNMENT_TOKENS, UNKNOWN_DECLARED_TOKENS
-from lmstrix.ground.errors import GgufError
+from lmstrix.ground.errors import GgufError, MlxError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -23,7 +23,7 @@ _STEP_TOKENS = 16 * ALIGNMENT_TOKENS
 
 
 class ShapeHeader(Protocol):
-    """What a shape needs of a parsed GGUF header."""
+    """What a shape needs of a parsed header, of a GGUF file or of a folder with an MLX model."""
 
     @property
     def metadata(self) -> Mapping[str, object]: ...
@@ -33,24 +33,32 @@ class ShapeHeader(Protocol):
     def vocabulary_size(self) -> int | None: ...
 
 
-def shape_of(file: Path, record: ModelRecord, read_header: Callable[[Path], ShapeHeader]) -> ModelShape:
-    """The model's shape from its `file` where we can read it, else a cautious one from what the registry knows."""
-    if file.is_file():
-        # A file we cannot read may still load: the server knows formats we do not.
-        with suppress(GgufError):
-            header = read_header(file)
+def shape_of(path: Path, record: ModelRecord, read_header: Callable[[Path], ShapeHeader]) -> ModelShape:
+    """The model's shape from its file or folder at `path`, else a cautious one from what the registry knows."""
+    # What we cannot read may still load: the server knows formats we do not.
+    with suppress(GgufError, MlxError):
+        if path.is_file():
+            header = read_header(path)
             # The record counts all files of a split model, the header only the first.
             file_bytes = record.size_bytes or header.file_size_bytes
-            return shape_from_metadata(
-                header.metadata,
-                file_bytes=file_bytes,
-                mmproj_bytes=record.projector_bytes or 0,
-                n_vocab=header.vocabulary_size,
-            )
+            return _shape(header, file_bytes, mmproj_bytes=record.projector_bytes or 0)
+        if path.is_dir():
+            header = read_header(path)
+            shape = _shape(header, header.file_size_bytes)
+            # A config.json may say nothing of the layers, and then a guess by size says more.
+            if shape.n_layers and shape.n_embd:
+                return shape
     return shape_from_listing(
         size_bytes=record.size_bytes or 0,
         max_context_length=record.max_context_length or UNKNOWN_DECLARED_TOKENS,
         architecture=record.architecture,
+        lazy=record.format != "gguf",
+    )
+
+
+def _shape(header: ShapeHeader, file_bytes: int, *, mmproj_bytes: int = 0) -> ModelShape:
+    return shape_from_metadata(
+        header.metadata, file_bytes=file_bytes, mmproj_bytes=mmproj_bytes, n_vocab=header.vocabulary_size
     )
 
 

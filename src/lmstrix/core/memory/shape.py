@@ -56,6 +56,9 @@ class ModelShape:
     widest steps of a layer hold at once; `delta_net` is there where the recurrent layers are gated delta nets.
     `expert_share` is how much of the experts a token passes, 1.0 for models without. `approximate` marks a shape that
     was guessed.
+
+    A `lazy` cache is MLX's: it is taken as the prompt grows, in steps of 256 cells of 16 bits whatever types are asked
+    for; see `core.memory.mlx`. `scored_heads` are those whose scores over the whole prompt it holds while reading it.
     """
 
     architecture: str
@@ -81,6 +84,8 @@ class ModelShape:
     mmproj_bytes: int = 0
     expert_share: float = 1.0
     approximate: bool = False
+    lazy: bool = False
+    scored_heads: int = 0
 
 
 class _Sliding(NamedTuple):
@@ -115,6 +120,7 @@ _SLIDING = {
     "maple": _Sliding(0),
     "mellum": _Sliding(4),
     "mimo2": _Sliding(0),
+    "mlx": _Sliding(0),
     "muse-glimmer": _Sliding(4),
     "olmo2": _Sliding(4),
     "plamo3": _Sliding(8),
@@ -165,6 +171,10 @@ _WITHOUT_CACHE = {
 }
 _INDEXED = {"deepseek32", "dots3note", "glm-dsa", "glm5-next", "hy_v4", "minimax-m3", "qwen4exp"}
 _UNKNOWN_CACHE = {"deepseek4", "dflash", "dots3note", "glm5-next", "graniteswitch", "hy_v4", "minimax-m3", "qwen4exp"}
+_LISTED = {"mlx"}
+"""What MLX models are described as: all their layers are listed, and no rule of llama.cpp's applies to them."""
+_FUSED_HEAD_DIMS = {64, 80, 128}
+"""Widths of a head for which MLX's fused attention reads a prompt without holding its scores."""
 _GEMMA3N_LAYERS_WITH_KV = 20
 _MAX_LAYERS = 1024
 """Twice what llama.cpp accepts; a damaged header must not cost memory."""
@@ -259,17 +269,21 @@ def shape_from_metadata(
         delta_net=_delta_net(keys),
         n_recurrent_layers=sum(recurrent),
         recurrent_state_elements=sum(recurrent) * _state_elements(keys, n_embd, heads),
-        has_cache=architecture not in _WITHOUT_CACHE,
+        has_cache=architecture not in _WITHOUT_CACHE and metadata.get("mlx.attention.causal") is not False,
         file_bytes=file_bytes,
         mmproj_bytes=mmproj_bytes,
         expert_share=_expert_share(keys),
         approximate=architecture in _UNKNOWN_CACHE or not n_layers or not n_embd or not known_vocab,
+        lazy=architecture in _LISTED,
+        scored_heads=0 if keys.number("attention.key_length") in _FUSED_HEAD_DIMS else n_head,
     )
 
 
 def _recurrent_layers(keys: _Metadata, n_layers: int, kv_heads: Sequence[int]) -> list[bool]:
     """Which layers keep a fixed state instead of (or, in falcon-h1, beside) keys and values."""
     architecture = keys.architecture
+    if architecture in _LISTED:
+        return keys.listed("attention.recurrent_layers", n_layers) or [False] * n_layers
     if architecture in _RECURRENT or architecture in _ATTENTION_AND_STATE:
         return [True] * n_layers
     if architecture in _FULL_ATTENTION_INTERVAL:
@@ -332,6 +346,9 @@ def _cache_rows(
 def _layers_with_cache(keys: _Metadata, n_layers: int, recurrent: Sequence[bool]) -> list[int]:
     """Layers that own keys and values: not the recurrent ones, not those that reuse an earlier layer's."""
     architecture = keys.architecture
+    if architecture in _LISTED:
+        kv_heads = keys.per_layer("attention.head_count_kv", n_layers, [0] * n_layers)
+        return [il for il in range(n_layers) if kv_heads[il]]
     if architecture in _RECURRENT or architecture in _WITHOUT_CACHE:
         return []
     # Gemma 3n and Gemma 4: the last layers read the keys and values of an earlier one.
@@ -451,6 +468,7 @@ def shape_from_listing(
     size_bytes: int,
     max_context_length: int,
     architecture: str | None = None,
+    lazy: bool = False,
 ) -> ModelShape:
     """A shape when only a listing is known: a dense model of this size with wide caches, `approximate`.
 
@@ -476,4 +494,5 @@ def shape_from_listing(
         steps=(ComputeStep(3 * 4 * n_embd),),
         file_bytes=size_bytes,
         approximate=True,
+        lazy=lazy,
     )

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 PARTIAL_SUFFIXES = (".gguf.part", ".gguf.incomplete", ".gguf.crdownload", ".gguf.tmp", ".gguf.download")
-_LOOKED_FOR = (".gguf", ".safetensors", "config.json", *PARTIAL_SUFFIXES)
+_LOOKED_FOR = (".gguf", ".safetensors", "config.json", "chat_template.jinja", *PARTIAL_SUFFIXES)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -18,6 +18,7 @@ from lmstrix.core.registry.json_fields import (
     read_count,
     read_fields,
     read_moment,
+    read_number,
     read_text,
 )
 from lmstrix.core.registry.results import (
@@ -47,7 +48,8 @@ TestStatus = Literal["untested", "testing", "completed", "failed"]
 class ModelFacts:
     """What a scan says about one model; None where the scan does not know. `path` is relative to the models directory.
 
-    `content_hash` identifies the file wherever it lies. `file` is the model's first file where that is not `path`.
+    `bits_per_weight` is what a value takes with its scales, where the files say it. `content_hash` identifies the file
+    wherever it lies. `file` is the model's first file where that is not `path`.
     """
 
     path: str
@@ -59,6 +61,7 @@ class ModelFacts:
     architecture: str | None = None
     quantization: str | None = None
     bits: int | None = None
+    bits_per_weight: float | None = None
     params: str | None = None
     display_name: str | None = None
     publisher: str | None = None
@@ -101,6 +104,7 @@ class ModelRecord:
     architecture = _Stored(read_text)
     quantization = _Stored(read_text)
     bits = _Stored(read_count)
+    bits_per_weight = _Stored(read_number)
     params = _Stored(read_text)
     publisher = _Stored(read_text)
     vision = _Stored(_is_true)

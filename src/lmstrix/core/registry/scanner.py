@@ -13,16 +13,15 @@ from __future__ import annotations
 
 import errno
 import hashlib
-import json
 import os
 from collections import defaultdict
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from lmstrix.core.registry.models_folder import PARTIAL_SUFFIXES, FoundFile, FoundFolder, walk_models_folder
 from lmstrix.core.registry.records import ModelFacts
 from lmstrix.ground import log
-from lmstrix.ground.errors import GgufError
+from lmstrix.ground.errors import GgufError, MlxError, ProblemKind
 from lmstrix.ground.model_names import NamedModel, bits_of, is_mmproj, parse_shard, quantization_of, unique_keys
 from lmstrix.ground.regular_files import open_regular
 
@@ -30,12 +29,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
     from pathlib import Path
 
-    from lmstrix.ground.types import ModelInfo
-
-ProblemKind = Literal["corrupt", "empty", "incomplete", "unreadable", "not a model"]
+    from lmstrix.ground.types import ModelInfo, ModelKind
 
 _HASHED_END_BYTES = 64 * 1024
-_MAX_CONFIG_BYTES = 4 * 2**20
 
 
 class ModelHeader(Protocol):
@@ -61,6 +57,29 @@ class ModelHeader(Protocol):
     def missing_bytes(self) -> int: ...
 
 
+class ModelFolder(Protocol):
+    """What the scan asks of a folder with an MLX model."""
+
+    @property
+    def model_type(self) -> str: ...
+    @property
+    def kind(self) -> ModelKind: ...
+    @property
+    def size_label(self) -> str | None: ...
+    @property
+    def context_length(self) -> int | None: ...
+    @property
+    def quantization(self) -> str | None: ...
+    @property
+    def bits(self) -> int | None: ...
+    @property
+    def bits_per_weight(self) -> float | None: ...
+    @property
+    def vision(self) -> bool: ...
+    @property
+    def trained_for_tool_use(self) -> bool: ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScanProblem:
     """A file or folder that is not a usable model. `path` is relative to the models directory; `detail` says why."""
@@ -72,7 +91,7 @@ class ScanProblem:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DiskScan:
-    """What a models directory holds. `headers_read` counts the files that had to be opened."""
+    """What a models directory holds. `headers_read` counts the files and MLX folders that had to be opened."""
 
     models: tuple[ModelFacts, ...]
     problems: tuple[ScanProblem, ...]
@@ -86,10 +105,14 @@ class _Problem(Exception):  # noqa: N818 - it is not an error of ours but a find
 
 
 def scan_models_dir(
-    directory: Path, *, known: Mapping[str, ModelFacts], read_header: Callable[[Path], ModelHeader]
+    directory: Path,
+    *,
+    known: Mapping[str, ModelFacts],
+    read_header: Callable[[Path], ModelHeader],
+    read_folder: Callable[[Path], ModelFolder],
 ) -> DiskScan:
     """All models below `directory`. `known` maps a model's first file to its facts, as the registry remembers them."""
-    return _Scan(directory, known, read_header).run()
+    return _Scan(directory, known, read_header, read_folder).run()
 
 
 def merge_listing(disk: Iterable[ModelFacts], listing: Iterable[ModelInfo]) -> list[ModelFacts]:
@@ -115,11 +138,16 @@ class _Scan:
     """One look through a models directory, collecting models and problems."""
 
     def __init__(
-        self, directory: Path, known: Mapping[str, ModelFacts], read_header: Callable[[Path], ModelHeader]
+        self,
+        directory: Path,
+        known: Mapping[str, ModelFacts],
+        read_header: Callable[[Path], ModelHeader],
+        read_folder: Callable[[Path], ModelFolder],
     ) -> None:
         self.directory = directory
         self.known = known
         self.read_header = read_header
+        self.read_folder = read_folder
         self.models: list[ModelFacts] = []
         self.problems: list[ScanProblem] = []
         self.headers_read = 0
@@ -230,47 +258,49 @@ class _Scan:
 
     def _take_mlx(self, folder: FoundFolder) -> None:
         weights = [file for file in folder.files if file.path.endswith(".safetensors")]
-        config = next((file for file in folder.files if file.path.rpartition("/")[2] == "config.json"), None)
-        # In the models directory itself files are loose ones; a model is named by the folder it lies in.
-        if config is None or not folder.path:
+        # In the models directory itself files are loose ones; a model is named by the folder it lies in. One without
+        # a config.json is no model but, for example, an adapter.
+        if not folder.path or not any(file.path.rpartition("/")[2] == "config.json" for file in folder.files):
             return
-        size_bytes, mtime_ns = sum(f.size_bytes for f in weights), max(f.mtime_ns for f in [config, *weights])
+        size_bytes, mtime_ns = sum(f.size_bytes for f in weights), max(f.mtime_ns for f in folder.files)
         known = self.known.get(folder.path)
-        if known is not None and (known.size_bytes, known.mtime_ns) == (size_bytes, mtime_ns):
+        # What was found before headers were read has no bits per weight, and may be of another kind than was thought.
+        as_before = known is not None and (known.size_bytes, known.mtime_ns) == (size_bytes, mtime_ns)
+        if known is not None and as_before and known.bits_per_weight is not None:
             self.models.append(known)
             return
         try:
-            self.models.append(self._mlx_facts(folder.path, config, weights[0], size_bytes, mtime_ns))
+            self.models.append(self._mlx_facts(folder.path, weights[0], size_bytes, mtime_ns))
         except _Problem as exc:
             self._problem(folder.path, exc.kind, str(exc))
 
-    def _mlx_facts(
-        self, path: str, config: FoundFile, weights: FoundFile, size_bytes: int, mtime_ns: int
-    ) -> ModelFacts:
-        settings = _read_config(config)
-        text = settings.get("text_config")  # where vision models keep the settings of their language model
-        length = settings.get(
-            "max_position_embeddings", text.get("max_position_embeddings") if isinstance(text, dict) else None
-        )
-        if not isinstance(length, int):
-            raise _Problem("not a model", "config.json has no max_position_embeddings")
-        quantization = settings.get("quantization")
-        bits = quantization.get("bits") if isinstance(quantization, dict) else None
-        architecture = settings.get("model_type")
+    def _mlx_facts(self, path: str, weights: FoundFile, size_bytes: int, mtime_ns: int) -> ModelFacts:
+        model = self._folder(path)
         return ModelFacts(
             path=path,
             model_key="",
+            kind=model.kind,
             format="safetensors",
             size_bytes=size_bytes,
-            max_context_length=length,
-            architecture=architecture if isinstance(architecture, str) else None,
-            quantization=f"{bits}bit" if isinstance(bits, int) else None,
-            bits=bits if isinstance(bits, int) else None,
+            max_context_length=model.context_length,
+            architecture=model.model_type,
+            quantization=model.quantization,
+            bits=model.bits,
+            bits_per_weight=model.bits_per_weight,
+            params=model.size_label,
             publisher=_publisher(path),
-            vision="vision_config" in settings,
+            vision=model.vision,
+            trained_for_tool_use=model.trained_for_tool_use,
             mtime_ns=mtime_ns,
             content_hash=self._content_hash(weights, size_bytes),
         )
+
+    def _folder(self, path: str) -> ModelFolder:
+        self.headers_read += 1
+        try:
+            return self.read_folder(self.directory / path)
+        except MlxError as exc:
+            raise _Problem(exc.kind, str(exc)) from exc
 
     def _content_hash(self, file: FoundFile, size_bytes: int) -> str:
         digest = hashlib.blake2b(str(size_bytes).encode(), digest_size=16)
@@ -296,22 +326,6 @@ def _models_of(files: list[FoundFile]) -> list[list[FoundFile]]:
         shard = parse_shard(file.path)
         groups[(shard.base, shard.total) if shard else (file.path, 0)].append(file)
     return [sorted(group) for group in groups.values()]
-
-
-def _read_config(file: FoundFile) -> dict[str, Any]:
-    # Every folder with weights is looked into, and a file of gigabytes under this name must not fill the memory.
-    if file.size_bytes > _MAX_CONFIG_BYTES:
-        raise _Problem("corrupt", "config.json is too big to be one")
-    try:
-        with open_regular(file.location) as content:
-            settings = json.load(content)
-    except OSError as exc:
-        raise _Problem("unreadable", exc.strerror or str(exc)) from exc
-    except (ValueError, RecursionError) as exc:
-        raise _Problem("corrupt", "config.json is not JSON") from exc
-    if not isinstance(settings, dict):
-        raise _Problem("corrupt", "config.json is no JSON object")
-    return settings
 
 
 def _publisher(path: str) -> str | None:
