@@ -31,7 +31,9 @@ def process_memory(pid: int) -> ProcessMemory:
         memory = psutil.Process(pid).memory_info()
     except psutil.Error:
         return GONE
-    peak = memory.peak_wset if sys.platform == "win32" else memory.rss
+    peak = memory.rss
+    if sys.platform == "win32":
+        peak = memory.peak_wset
     return ProcessMemory(resident_bytes=memory.rss, peak_resident_bytes=peak, peak_address_space_bytes=memory.vms)
 
 
