@@ -28,7 +28,7 @@ else:
     _OUT_OF_TIME: Final = -signal.SIGXCPU
     _OUT_OF_MEMORY: Final = frozenset({OUT_OF_MEMORY, -signal.SIGABRT, -signal.SIGSEGV, -signal.SIGKILL})
 _INTERPRETER_BYTES: Final = 64 * 2**20
-"""Room for Python and what a script imports where the limit counts them too: 25 MiB resident on Linux."""
+"""Room for Python and what a script imports where the limit counts them too: 13 MiB resident on Linux."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
