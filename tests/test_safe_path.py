@@ -16,19 +16,23 @@ IMPORTED_LATE = ("json", "sqlite3", "tomllib", "dataclasses", "loguru", "fire", 
 
 
 def commands_of_python() -> list[tuple[str, list[ast.expr]]]:
-    """Every list and every call in the sources that begins with sys.executable, without it."""
+    """The words of every call in the sources that starts our own interpreter."""
     found = []
     for file in SOURCES.rglob("*.py"):
-        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
-            words = node.elts if isinstance(node, ast.List) else node.args if isinstance(node, ast.Call) else []
-            if len(words) > 1 and ast.unparse(words[0]) == "sys.executable":
-                found.append((file.name, words[1:]))
+        calls = (each for each in ast.walk(ast.parse(file.read_text(encoding="utf-8"))) if isinstance(each, ast.Call))
+        found += [(file.name, call.args) for call in calls if ast.unparse(call.func) == "own_python"]
     return found
 
 
 def test_every_child_of_ours_leaves_out_the_working_folder() -> None:
     children = commands_of_python()
-    assert {name for name, _ in children} >= {"daemon.py", "process.py", "doctor.py", "demo.py"}
+    assert {name for name, _ in children} >= {
+        "daemon.py",
+        "starting.py",
+        "limited_process.py",
+        "doctor.py",
+        "demo.py",
+    }
     for name, words in children:
         assert ast.unparse(words[0]) in ("'-P'", "'-I'"), name
 

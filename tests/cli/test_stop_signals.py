@@ -5,10 +5,14 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from enum import IntEnum
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
 
+from lmstrix.cli import stop_signals
+from lmstrix.ground.errors import Stopped
 from tests.cli.processes import finish, start, wait_until
 
 if TYPE_CHECKING:
@@ -54,6 +58,24 @@ def test_a_hang_up_is_not_heard_below_nohup(cli: Callable[..., Ran], faulty: Fau
     process.send_signal(signal.SIGHUP)
     process.send_signal(signal.SIGTERM)
     assert finish(process)[0] == 128 + signal.SIGTERM
+
+
+def test_ctrl_break_ends_a_command_where_there_is_such_a_signal(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Signals(IntEnum):
+        """As Windows has them; another signal is sent in the place of the one it lacks here."""
+
+        SIGINT = signal.SIGINT
+        SIGTERM = signal.SIGTERM
+        SIGBREAK = signal.SIGUSR2
+
+    names = ("SIGINT", "SIG_IGN", "signal", "getsignal")
+    theirs = SimpleNamespace(Signals=Signals, **{name: getattr(signal, name) for name in names})
+    monkeypatch.setattr(stop_signals, "signal", theirs)
+    stop = stop_signals.StopSignals()
+    with pytest.raises(Stopped), stop.heard():
+        signal.raise_signal(signal.SIGUSR2)
+    assert (stop.word, stop.exit_code) == ("interrupted", 128 + signal.SIGUSR2)
+    assert signal.getsignal(signal.SIGUSR2) is signal.SIG_DFL
 
 
 def test_a_chat_that_ctrl_c_does_not_leave_is_left_by_term(cli: Callable[..., Ran], faulty: FaultyServer) -> None:

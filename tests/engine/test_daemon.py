@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 import json
 import os
@@ -9,15 +10,18 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import httpx
 import psutil
 import pytest
 
-from lmstrix.engine import requirements
+from lmstrix.engine import daemon, requirements
 from lmstrix.engine.__main__ import main
+from lmstrix.engine.access import new_token
 from lmstrix.engine.daemon import (
     STATE_FILE,
     engine_log_path,
@@ -27,12 +31,12 @@ from lmstrix.engine.daemon import (
 )
 from lmstrix.engine.log_reading import engine_log_lines
 from lmstrix.engine.options import EngineOptions
+from lmstrix.engine.stopping import ask_to_stop
 from lmstrix.ground.errors import EngineError
 from tests.engine.conftest import SCRIPTED
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 
 @pytest.fixture
@@ -73,6 +77,58 @@ def test_start_use_and_stop(stopping: Path, options: EngineOptions) -> None:
     assert gone(processes)
     assert not (stopping / STATE_FILE).exists()
     assert not stop_engine(stopping).running
+
+
+def test_an_engine_is_asked_to_stop_before_it_is_ended(
+    stopping: Path, options: EngineOptions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_folders = Path(tempfile.mkdtemp(prefix="rt", dir="/tmp"))
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(run_folders))
+    token = new_token()
+    status = start_engine(stopping, dataclasses.replace(options, api_token=token))
+    state_file = stopping / STATE_FILE
+    assert token not in state_file.read_text()
+    assert len(list(run_folders.iterdir())) == 1
+    # Only the key of this run ends it: neither nothing, nor the token.
+    for key in ("", token):
+        assert not ask_to_stop("127.0.0.1", status.port or 0, key)
+    assert engine_status(stopping).running
+    monkeypatch.setattr(daemon, "end_tree", lambda *_: pytest.fail("it was not asked"))
+    stop_engine(stopping)
+    assert not state_file.exists()
+    assert list(run_folders.iterdir()) == []
+    assert "the engine stops: engine stop asked for it" in list(engine_log_lines(stopping))[-1]
+    run_folders.rmdir()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals are POSIX")
+def test_an_engine_that_does_not_answer_is_ended_and_leaves_nothing(
+    stopping: Path, options: EngineOptions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_folders = Path(tempfile.mkdtemp(prefix="rt", dir="/tmp"))
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(run_folders))
+    monkeypatch.setattr(daemon, "_STOP_TIMEOUT_S", 1.0)
+    status = start_engine(stopping, options)
+    assert httpx.post(f"http://{status.address}/api/v1/models/load", json={"model": SCRIPTED}).status_code == 200
+    processes = [psutil.Process(status.pid), *psutil.Process(status.pid).children(recursive=True)]
+    processes[0].suspend()
+    assert not stop_engine(stopping).running
+    assert gone(processes)
+    assert not (stopping / STATE_FILE).exists()
+    assert list(run_folders.iterdir()) == []
+    run_folders.rmdir()
+
+
+def test_an_engine_of_an_earlier_version_is_stopped_too(stopping: Path, options: EngineOptions) -> None:
+    start_engine(stopping, options)
+    file = stopping / STATE_FILE
+    state = json.loads(file.read_text())
+    del state["run_key"]
+    file.write_text(json.dumps(state))
+    process = psutil.Process(state["pid"])
+    stop_engine(stopping)
+    assert gone([process])
+    assert not file.exists()
 
 
 def test_the_command_line(stopping: Path, models_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -218,7 +218,7 @@ def test_the_background_log_is_begun_anew_while_it_runs(home: Path, models_dir: 
         assert log_file.with_name("engine.log.1").stat().st_size > MAX_FILE_BYTES
     finally:
         stop_engine(home)
-    assert "the engine stops: it got SIGTERM" in list(engine_log_lines(home))[-1]
+    assert "the engine stops: engine stop asked for it" in list(engine_log_lines(home))[-1]
 
 
 def test_a_line_is_read_back_in_its_parts() -> None:

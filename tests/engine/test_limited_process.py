@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -32,6 +33,14 @@ async def test_the_answer(script: Path) -> None:
 async def test_too_much_memory(script: Path) -> None:
     with pytest.raises(LimitReachedError, match="more than 64 MiB"):
         await run_limited(script, b"b'x' * 2**30", LIMITS)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a job object limits it there")
+async def test_too_much_memory_where_nothing_else_limits_it(script: Path) -> None:
+    with pytest.raises(LimitReachedError, match="more than 64 MiB"):
+        await run_limited(script, b"[b'x' * 2**30, __import__('time').sleep(60)]", LIMITS, guard="watched")
+    assert await run_limited(script, b"b'x' * 2**24", LIMITS, guard="watched") == b"x" * 2**24
+    assert own_children() == []
 
 
 async def test_too_much_of_the_processor(script: Path) -> None:

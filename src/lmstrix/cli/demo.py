@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
-import sys
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,6 +15,7 @@ from json import loads
 from pathlib import Path
 
 from lmstrix.ground.errors import LMStrixError
+from lmstrix.ground.processes import own_python, run_on_terminal
 
 MODEL = "demo-needle"
 MEMORY_LIMIT = "85MiB"
@@ -54,17 +53,12 @@ def _tell(home: Path, models: Path, note: Note, *, json: bool) -> list[DemoStep]
         note("")
         note(f"# {say}")
         note(f"$ lmstrix {' '.join(_quoted(word) for word in words)}")
-        run = subprocess.run(
-            [sys.executable, "-P", "-m", "lmstrix", *words, *(["--json"] if json else [])],
-            env=environment,
-            check=False,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE if json else None,
-        )
-        if run.returncode != 0:
-            raise LMStrixError(f"the demo's command 'lmstrix {' '.join(words)}' ended with exit code {run.returncode}")
+        lmstrix = own_python("-P", "-m", "lmstrix", *words, *(["--json"] if json else []), environ=environment)
+        ended = run_on_terminal(lmstrix, reads=False, captured=json)
+        if ended.exit_code != 0:
+            raise LMStrixError(f"the demo's command 'lmstrix {' '.join(words)}' ended with exit code {ended.exit_code}")
         if json:
-            steps.append(DemoStep(command=f"lmstrix {' '.join(words)}", output=loads(run.stdout)))
+            steps.append(DemoStep(command=f"lmstrix {' '.join(words)}", output=loads(ended.output)))
 
     note("LMStrix demo: a small bundled model on the embedded engine, in a temporary folder.")
     try:

@@ -1,4 +1,4 @@
-"""TERM and HUP end a command as Ctrl-C does: steps are cancelled, what is ours is unloaded, results so far are kept.
+"""TERM, HUP and Ctrl-Break end a command as Ctrl-C does: steps are cancelled, what is ours unloaded, results kept.
 
 Python turns only SIGINT into an exception; the others end the process where it stands, with a model left loaded.
 """
@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import FrameType
 
-_WORDS = {"SIGTERM": "terminated", "SIGHUP": "hung up"}  # Windows has no SIGHUP
+# Windows has no SIGHUP, and SIGBREAK alone: what Ctrl-Break sends, which ends a program when nothing else does.
+_WORDS = {"SIGTERM": "terminated", "SIGHUP": "hung up", "SIGBREAK": "interrupted"}
 
 
 class StopSignals:

@@ -6,7 +6,7 @@ with EmbeddedEngine(models_dir="models") as engine:
 Its modules form layers; each imports only what stands above it or to its left, and nothing imports this package itself:
 
     faults records values identity      failures, records, readers of values: known to all and knowing none
-    access token_source options uploads requirements   who may ask, how it is run, clients' files, what must be there
+    access token_source stopping options uploads requirements  who may ask or end it, how it is run, what must be there
     llama/                              one model: its process, its client, its slots, generations and predictions
     catalog run_folder estimate instance pool  models on disk, their sockets, what they take, which are loaded
     state                               what all endpoints share

@@ -2,7 +2,8 @@
 
 A running engine holds a file lock for as long as it lives, so of two started at once one wins and the other says so;
 the system drops the lock however the process ends. `engine.json` says where it listens. Its process id counts only
-together with the time that process started: an id that was given to another program since is not our engine.
+together with the time that process started: an id that was given to another program since is not our engine. The key of
+the run tells it apart from others, and lets whoever may read the file stop it.
 """
 
 from __future__ import annotations
@@ -12,7 +13,6 @@ import faulthandler
 import json
 import os
 import signal
-import subprocess
 import sys
 import time
 from dataclasses import dataclass
@@ -22,12 +22,15 @@ from typing import TYPE_CHECKING, Any, Final
 
 from lmstrix.engine.options import EngineOptions, host_and_port
 from lmstrix.engine.requirements import check_requirements
+from lmstrix.engine.run_folder import RunFolder
+from lmstrix.engine.stopping import RUN_KEY_VARIABLE, ask_to_stop, new_run_key
 from lmstrix.engine.token_source import TOKEN_VARIABLE
 from lmstrix.ground import log
 from lmstrix.ground.errors import EngineError, LMStrixError
 from lmstrix.ground.files import PRIVATE, make_private_folder, write_whole
 from lmstrix.ground.log_text import failure_text
 from lmstrix.ground.paths import REGISTRY_FILE
+from lmstrix.ground.processes import end_tree, leave_alone, own_python, spawn_daemon
 from lmstrix.ground.version import __version__
 
 if TYPE_CHECKING:
@@ -42,6 +45,8 @@ _START_TIMEOUT_S: Final = 60.0
 _STOP_TIMEOUT_S: Final = 15.0
 _POLL_S: Final = 0.05
 _CLOCK_SLACK_S: Final = 2.0
+_FRESH_S: Final = 1.0
+"""A folder of sockets this young is that of another engine, which is about to lock it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,10 +77,11 @@ def engine_log_path(home: Path) -> Path:
 
 def engine_status(home: Path) -> EngineStatus:
     """The engine whose state file is in `home`."""
-    state = _read_state(home)
-    log_file = engine_log_path(home)
-    # A file alone proves nothing: an engine that was killed leaves it behind.
-    if state is None or not _is_alive(state):
+    return _status(_running_state(home), engine_log_path(home))
+
+
+def _status(state: dict[str, Any] | None, log_file: Path) -> EngineStatus:
+    if state is None:
         return EngineStatus(running=False, log_file=log_file)
     return EngineStatus(
         running=True,
@@ -104,45 +110,53 @@ def start_engine(home: Path, options: EngineOptions, *, debug: bool = False) -> 
     with open(log_file, "ab", opener=_private) as output:
         # The log holds earlier runs as well; only what this one writes may be reported as its failure.
         log_start = output.tell()
-        process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "lmstrix.engine", *words, *_arguments(options)],
-            # The terminal belongs to the parent; a background process that reads from it is stopped by the system.
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-            env=_environment(options),
-            **_DETACHED,
-        )
+        run_key = new_run_key()
+        environ = _environment(options, run_key)
+        engine = own_python("-P", "-m", "lmstrix.engine", *words, *_arguments(options), environ=environ)
+        process = spawn_daemon(engine, output)
     deadline = time.monotonic() + _START_TIMEOUT_S
     while time.monotonic() < deadline:
         if process.poll() is not None:
             raise EngineError(_last_error(log_file, log_start) or f"the engine ended at once; see {log_file}")
-        status = engine_status(home)
-        # The state file may be that of another engine started at the same time: the process id tells them apart.
-        if status.running and status.pid == process.pid and _answers(status):
-            _let_go(process)
-            return status
+        state = _running_state(home)
+        # The state file may be that of another engine started at the same time. The process id does not tell them
+        # apart: what we started may be a launcher, which started the engine.
+        if state is not None and state.get("run_key") == run_key:
+            status = _status(state, log_file)
+            if _answers(status):
+                leave_alone(process)
+                return status
         time.sleep(_POLL_S)
-    process.terminate()
-    process.wait()
+    end_tree(process.pid, _STOP_TIMEOUT_S)
     raise EngineError(f"the engine did not answer within {_START_TIMEOUT_S:.0f} s; see {log_file}")
 
 
 def stop_engine(home: Path) -> EngineStatus:
     """End the engine and its models, and return when it is gone; one that does not run is no error."""
-    status = engine_status(home)
-    if status.running and status.pid is not None:
-        import psutil
+    state = _running_state(home)
+    if state is not None:
+        _stop(home, state)
+    return EngineStatus(running=False, log_file=engine_log_path(home))
 
-        with contextlib.suppress(psutil.NoSuchProcess):
-            process = psutil.Process(status.pid)
-            process.terminate()
-            try:
-                process.wait(_STOP_TIMEOUT_S)
-            except psutil.TimeoutExpired:
-                process.kill()  # its models end with it: they read the end of their input
-                process.wait(_STOP_TIMEOUT_S)
-    return EngineStatus(running=False, log_file=status.log_file)
+
+def _stop(home: Path, state: dict[str, Any]) -> None:
+    import psutil
+
+    try:
+        process = psutil.Process(state["pid"])
+        # An engine of an earlier version has no key.
+        if ask_to_stop(state["host"], state["port"], state.get("run_key", "")):
+            process.wait(_STOP_TIMEOUT_S)
+            return
+    except psutil.NoSuchProcess:
+        return
+    except psutil.TimeoutExpired:
+        pass
+    # It does not answer. On POSIX it is asked once more, by a signal.
+    end_tree(state["pid"], _STOP_TIMEOUT_S)
+    if _read_state(home) == state:
+        (home / STATE_FILE).unlink(missing_ok=True)
+    RunFolder().remove_stale(young_s=_FRESH_S)
 
 
 def run_engine(
@@ -165,6 +179,7 @@ def run_engine(
     options.check()
     # Read by now; the processes of the models have no business with it.
     os.environ.pop(TOKEN_VARIABLE, None)
+    run_key = os.environ.pop(RUN_KEY_VARIABLE, None) or new_run_key()
     home.mkdir(mode=0o700, parents=True, exist_ok=True)
     lock = FileLock(home / _LOCK_FILE, timeout=0, mode=PRIVATE)
     try:
@@ -175,7 +190,7 @@ def run_engine(
     try:
         _begin_log(options, log_file, debug=debug)
         _tell_unclean_end(home)
-        asyncio.run(_serve(home, options, on_ready))
+        asyncio.run(_serve(home, options, on_ready, run_key))
     except LMStrixError as exc:
         # On the terminal the caller says it.
         if log_file is not None:
@@ -220,7 +235,7 @@ def write_event(event: LogEvent) -> None:
         log.write("debug" if event.level == "info" else event.level, text)
 
 
-async def _serve(home: Path, options: EngineOptions, on_ready: Callable[[EngineStatus], None]) -> None:
+async def _serve(home: Path, options: EngineOptions, on_ready: Callable[[EngineStatus], None], run_key: str) -> None:
     import asyncio
 
     from lmstrix.engine.server import EngineServer
@@ -238,12 +253,13 @@ async def _serve(home: Path, options: EngineOptions, on_ready: Callable[[EngineS
         options,
         registry_file=home / REGISTRY_FILE,
         on_log=write_event,
-        shut_down=lambda: stop("a client asked for it"),
+        shut_down=stop,
         daemon=True,
+        run_key=run_key,
     )
     await server.start()
     try:
-        _write_state(home, server.host, server.port, options.models_dir)
+        _write_state(home, server.host, server.port, options.models_dir, run_key)
         _tell_ready(on_ready, engine_status(home))
         log.info("the engine stops: {}", await stopped)
     finally:
@@ -273,9 +289,9 @@ def _on_stop_signals(stop: Callable[[str], None]) -> None:
     import asyncio
 
     loop = asyncio.get_running_loop()
-    for name in ("SIGTERM", "SIGINT", "SIGHUP"):
+    for name in ("SIGTERM", "SIGINT", "SIGHUP", "SIGBREAK"):
         number = getattr(signal, name, None)
-        # Windows has no SIGHUP.
+        # Windows has no SIGHUP, and SIGBREAK (Ctrl-Break) alone.
         if number is None:
             continue
         reason = f"it got {name}"
@@ -302,26 +318,15 @@ def _arguments(options: EngineOptions) -> list[str]:
     return words + (["--cors"] if options.cors else [])
 
 
-def _environment(options: EngineOptions) -> dict[str, str]:
+def _environment(options: EngineOptions, run_key: str) -> dict[str, str]:
     # A token of the caller's own environment must not guard an engine that was asked to be open.
     environment = {name: value for name, value in os.environ.items() if name != TOKEN_VARIABLE}
+    environment[RUN_KEY_VARIABLE] = run_key
     return environment | ({TOKEN_VARIABLE: options.api_token} if options.api_token else {})
-
-
-_DETACHED: Final[dict[str, Any]] = (
-    {"creationflags": 0x00000008 | 0x00000200}  # DETACHED_PROCESS, CREATE_NEW_PROCESS_GROUP
-    if sys.platform == "win32"
-    else {"start_new_session": True}
-)
 
 
 def _private(name: str, flags: int) -> int:
     return os.open(name, flags, 0o600)
-
-
-def _let_go(process: subprocess.Popen[bytes]) -> None:
-    """Leave the process to itself, without the complaint that it still runs when we forget it."""
-    process.returncode = 0
 
 
 def _last_error(log_file: Path, start: int) -> str:
@@ -349,7 +354,7 @@ def _answers(status: EngineStatus) -> bool:
         connection.close()
 
 
-def _write_state(home: Path, host: str, port: int, models_dir: Path) -> None:
+def _write_state(home: Path, host: str, port: int, models_dir: Path, run_key: str) -> None:
     import psutil
 
     state = {
@@ -360,6 +365,7 @@ def _write_state(home: Path, host: str, port: int, models_dir: Path) -> None:
         "process_started": psutil.Process().create_time(),
         "models_dir": str(models_dir.absolute()),
         "version": __version__,
+        "run_key": run_key,
     }
     # A reader must see the old file or the new one, never half of it.
     write_whole(home / STATE_FILE, json.dumps(state, indent=2) + "\n", mode=PRIVATE, durable=False)
@@ -379,6 +385,12 @@ def _read_state(home: Path) -> dict[str, Any] | None:
         return state if all(isinstance(state[name], kind) for name, kind in wanted.items()) else None
     except (OSError, ValueError, LookupError, TypeError):
         return None
+
+
+def _running_state(home: Path) -> dict[str, Any] | None:
+    """The state file of an engine that runs. The file alone proves nothing: one that was killed leaves it behind."""
+    state = _read_state(home)
+    return state if state is not None and _is_alive(state) else None
 
 
 def _is_alive(state: dict[str, Any]) -> bool:

@@ -2,8 +2,8 @@
 
     limited_child.py SCRIPT MEMORY_BYTES CPU_S < request > answer
 
-SCRIPT defines `answer(request: bytes) -> bytes`, and whatever it imports is imported before the limits begin. Exit code
-3 says that the memory did not suffice; other ends are up to the system.
+SCRIPT defines `answer(request: bytes) -> bytes`, and whatever it imports is imported before the limits begin. Where the
+parent limits the memory, MEMORY_BYTES is 0. Exit code 3 says that it did not suffice; other ends are up to the system.
 """
 
 from __future__ import annotations
@@ -32,16 +32,16 @@ def main() -> NoReturn:
 
 
 def _limit(memory_bytes: int, cpu_s: int) -> None:
-    if sys.platform == "win32":  # only the parent's clock limits it there
+    if sys.platform == "win32":  # only the parent's clock limits the time there
         return
     import resource
 
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_CPU, (cpu_s, cpu_s + 1))
-    used = 0
-    if sys.platform == "linux":
-        with open("/proc/self/statm") as file:  # noqa: PTH123 - 5 ms less
-            used = int(file.read().split()[0]) * os.sysconf("SC_PAGE_SIZE")
+    if not memory_bytes:
+        return
+    with open("/proc/self/statm") as file:  # noqa: PTH123 - 5 ms less
+        used = int(file.read().split()[0]) * os.sysconf("SC_PAGE_SIZE")
     _, most = resource.getrlimit(resource.RLIMIT_AS)
     limit = used + memory_bytes
     if most != resource.RLIM_INFINITY:

@@ -7,7 +7,6 @@ bounded by the system alone. The price is a process for every request: about 30 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import signal
 import sys
 from dataclasses import dataclass
@@ -15,13 +14,21 @@ from pathlib import Path
 from typing import Final
 
 from lmstrix.engine.limited_child import OUT_OF_MEMORY
+from lmstrix.engine.memory_guard import GUARD, Guard, until_over
+from lmstrix.ground.child_processes import ChildProcess, spawn_child
+from lmstrix.ground.processes import own_python
 
 _CHILD: Final = Path(__file__).with_name("limited_child.py")
-_OUT_OF_TIME: Final = None if sys.platform == "win32" else -signal.SIGXCPU
 # Rust aborts where it cannot have memory, C may go on with a null pointer, and the kernel kills when all is used up.
-_OUT_OF_MEMORY: Final = frozenset(
-    {OUT_OF_MEMORY} if sys.platform == "win32" else {OUT_OF_MEMORY, -signal.SIGABRT, -signal.SIGSEGV, -signal.SIGKILL}
-)
+if sys.platform == "win32":
+    _OUT_OF_TIME: Final = None
+    # STATUS_STACK_BUFFER_OVERRUN, which is how an abort is told, and STATUS_ACCESS_VIOLATION.
+    _OUT_OF_MEMORY: Final = frozenset({OUT_OF_MEMORY, 0xC0000409, 0xC0000005})
+else:
+    _OUT_OF_TIME: Final = -signal.SIGXCPU
+    _OUT_OF_MEMORY: Final = frozenset({OUT_OF_MEMORY, -signal.SIGABRT, -signal.SIGSEGV, -signal.SIGKILL})
+_INTERPRETER_BYTES: Final = 64 * 2**20
+"""Room for Python and what a script imports where the limit counts them too: 13 MiB resident on Linux."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,27 +48,26 @@ class LimitedProcessError(Exception):
     """The process failed in another way than by its limits."""
 
 
-async def run_limited(script: Path, request: bytes, limits: ProcessLimits) -> bytes:
+async def run_limited(script: Path, request: bytes, limits: ProcessLimits, *, guard: Guard = GUARD) -> bytes:
     """What `script` answers to `request`. Raises LimitReachedError; cancelled, it leaves no process behind."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-I",
-        str(_CHILD),
-        str(script),
-        str(limits.memory_bytes),
-        str(limits.cpu_s),
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
+    in_child = limits.memory_bytes if guard == "address space" else 0
+    from_outside = limits.memory_bytes + _INTERPRETER_BYTES
+    child = await spawn_child(
+        own_python("-I", str(_CHILD), str(script), str(in_child), str(limits.cpu_s)),
         stderr=asyncio.subprocess.DEVNULL,
+        memory_limit_bytes=from_outside if guard == "job" else None,
     )
+    process = child.process
+    watch = asyncio.create_task(_end_beyond(child, from_outside)) if guard == "watched" else None
     try:
         async with asyncio.timeout(limits.wall_s):
             answer, _ = await process.communicate(request)
     except TimeoutError:
         raise LimitReachedError(f"it takes more than {limits.wall_s:g} s") from None
     finally:
-        with contextlib.suppress(ProcessLookupError):
-            process.kill()
+        if watch is not None:
+            watch.cancel()
+        child.kill()
         await asyncio.shield(process.wait())
     if process.returncode == 0:
         return answer
@@ -70,3 +76,8 @@ async def run_limited(script: Path, request: bytes, limits: ProcessLimits) -> by
     if process.returncode in _OUT_OF_MEMORY:
         raise LimitReachedError(f"it takes more than {limits.memory_bytes // 2**20} MiB")
     raise LimitedProcessError(f"it ended with {process.returncode}")
+
+
+async def _end_beyond(child: ChildProcess, limit_bytes: int) -> None:
+    await until_over(child.process.pid, limit_bytes)
+    child.kill()

@@ -60,9 +60,9 @@ class RunFolder:
         self._path = None
         self._let_go()
 
-    def remove_stale(self) -> int:
-        """Remove folders of engines that were killed; how many."""
-        stale = [folder for folder in _leftovers(self._base) if folder != self._path]
+    def remove_stale(self, *, young_s: float = _YOUNG_S) -> int:
+        """Remove folders of engines that were killed, none younger than `young_s`; how many."""
+        stale = [folder for folder in _leftovers(self._base, young_s) if folder != self._path]
         return sum(_remove_unheld(folder) for folder in stale)
 
     def _let_go(self) -> None:
@@ -88,16 +88,16 @@ def _is_ours(folder: Path) -> bool:
         status = folder.lstat()
     except OSError:
         return False
-    if os.name == "nt":
+    if sys.platform == "win32":
         return stat.S_ISDIR(status.st_mode)
     return stat.S_ISDIR(status.st_mode) and status.st_uid == os.geteuid() and not status.st_mode & 0o077
 
 
-def _leftovers(base: Path) -> Iterator[Path]:
+def _leftovers(base: Path, young_s: float) -> Iterator[Path]:
     with contextlib.suppress(OSError):
         for folder in base.glob(f"{_PREFIX}*"):
             with contextlib.suppress(OSError):
-                if _is_ours(folder) and time.time() - folder.stat().st_mtime > _YOUNG_S:
+                if _is_ours(folder) and time.time() - folder.stat().st_mtime > young_s:
                     yield folder
 
 

@@ -31,6 +31,7 @@ from lmstrix.engine.rest import add_rest_routes
 from lmstrix.engine.rest.errors import LOGS, Handler, error_response
 from lmstrix.engine.run_folder import RunFolder
 from lmstrix.engine.state import EngineState, LogHub
+from lmstrix.engine.stopping import STOP_PATH
 from lmstrix.ground.addresses import is_loopback
 from lmstrix.ground.errors import EngineError
 from lmstrix.ground.version import __version__
@@ -46,10 +47,12 @@ MAX_MESSAGE_BYTES: Final = 64 * 2**20
 _SHUTDOWN_S: Final = 2.0
 _CLOSING_S: Final = 2.0
 """How long a websocket may take to say goodbye."""
+_ANSWER_S: Final = 0.1
+"""How long the engine stays after it has agreed to end."""
 _LINGERING_S: Final = 5.0
 """How long the rest of a body is read that nobody wants, so that its sender gets to read the refusal."""
 _ANY_ADDRESS: Final = "0.0.0.0"  # noqa: S104 - compared only
-_OPEN_PATHS: Final = frozenset({"/lmstudio-greeting", "/lms-status"})
+_OPEN_PATHS: Final = frozenset({"/lmstudio-greeting", "/lms-status", STOP_PATH})
 _CORS_HEADERS: Final = {
     "Access-Control-Allow-Origin": "*",
     "Access-Control-Allow-Headers": "*",
@@ -59,7 +62,10 @@ _CORS_HEADERS: Final = {
 
 
 class EngineServer:
-    """A running engine, from `start` to `close`; `registry_file` is where LMStrix keeps what its tests found."""
+    """A running engine, from `start` to `close`; `registry_file` is where LMStrix keeps what its tests found.
+
+    Whoever sends `run_key` may end it (`shut_down`); where there is none, nobody may that way.
+    """
 
     def __init__(
         self,
@@ -67,11 +73,13 @@ class EngineServer:
         *,
         registry_file: Path | None = None,
         on_log: Callable[[LogEvent], None] = lambda _: None,
-        shut_down: Callable[[], None] | None = None,
+        shut_down: Callable[[str], None] | None = None,
         daemon: bool = False,
+        run_key: str | None = None,
     ) -> None:
         options.check()
         self._options = options
+        self._run_key = run_key
         self._logs = LogHub(on_log)
         pool = InstancePool(
             Catalog(options.models_dir, on_problem=self._tell_problem),
@@ -211,6 +219,8 @@ class EngineServer:
         application.on_response_prepare.append(self._add_cors_headers)
         application.router.add_get("/lmstudio-greeting", self._greet)
         application.router.add_get("/lms-status", self._tell_status)
+        if self._run_key is not None:
+            application.router.add_post(STOP_PATH, self._stop)
         for name in self._namespaces:
             application.router.add_get(f"/{name}", self._serve_namespace)
         add_rest_routes(application, self._state)
@@ -270,6 +280,15 @@ class EngineServer:
         return web.json_response(
             {"package": PACKAGE, "version": __version__, "runtime": f"{ENGINE_NAME} of xllamacpp {llama_version()}"}
         )
+
+    async def _stop(self, request: web.Request) -> web.Response:
+        """End the engine for whoever may read its state file, which holds the key."""
+        refusal = access.header_refusal(self._run_key, request.headers.get("Authorization"), None)
+        if refusal is not None or self._state.shut_down is None:
+            return error_response(401, "invalid_request", "Only who has the key of this run may end it this way")
+        # The answer has to leave first, or its reader would take its success for a lost connection.
+        asyncio.get_running_loop().call_later(_ANSWER_S, self._state.shut_down, "engine stop asked for it")
+        return web.json_response({"stopping": True})
 
     async def _refuse_path(self, request: web.Request) -> web.Response:
         text = f"Unexpected endpoint or method. ({request.method} {request.path})"

@@ -96,7 +96,7 @@ class EngineState:
 
     `catalog_ready` returns when the models on disk have been looked at, which takes a while where there are many.
     `open_http` makes it answer on a further address (port, host, cors) and `close_http` takes that back; `shut_down`
-    ends it, and is None where the engine belongs to a program that ends it itself.
+    ends it for a reason, and is None where the engine belongs to a program that ends it itself.
     """
 
     pool: InstancePool
@@ -105,7 +105,7 @@ class EngineState:
     catalog_ready: Callable[[], Awaitable[None]]
     open_http: Callable[[int | None, str, bool], Awaitable[None]]
     close_http: Callable[[], Awaitable[None]]
-    shut_down: Callable[[], None] | None
+    shut_down: Callable[[str], None] | None
     daemon: bool
     jit_ttl_s: float | None
     loop_watch: LoopWatch

@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from lmstrix.core.answers.chat import overflow_hint
+from lmstrix.core.answers.chat import END_KEYS, overflow_hint
 from lmstrix.ground.errors import LMStrixError, Stopped
 from lmstrix.ground.text import one_line
 from lmstrix.ground.units import counted
@@ -46,7 +46,7 @@ def run_chat(session: ChatSession, console: Console, *, say: Say) -> None:
         except KeyboardInterrupt as interrupt:
             if not interactive or isinstance(interrupt, Stopped):
                 raise
-            console.note("\ncancelled (Ctrl-D leaves)")
+            console.note(f"\ncancelled ({END_KEYS} leaves)")
         except LMStrixError as exc:
             if not interactive:
                 raise
@@ -69,7 +69,7 @@ def _show_header(session: ChatSession, console: Console) -> None:
             console.note(f"{mark}{line}")
         if len(shown) < len(message.text.strip()):
             console.note(f"{mark}...")
-    console.note("/help shows the commands; Ctrl-D leaves")
+    console.note(f"/help shows the commands; {END_KEYS} leaves")
 
 
 def _take(session: ChatSession, console: Console, told: Told, say: Say) -> None:

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import os
 import shlex
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from lmstrix.ground.errors import UsageError
+from lmstrix.ground.processes import Command, run_on_terminal
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -175,7 +175,7 @@ def _edited() -> str:
     try:
         # On Windows backslashes separate folders, and must not be taken for quotes.
         words = shlex.split(editor, posix=os.name != "nt")
-        status = subprocess.run([*words, name], check=False).returncode
+        status = run_on_terminal(Command(words=(*words, name))).exit_code
         if status:
             raise UsageError(f"the editor {editor} ended with {status}; nothing was sent")
         return file.read_text(encoding="utf-8").strip("\n")

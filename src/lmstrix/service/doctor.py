@@ -6,7 +6,6 @@ import asyncio
 import os
 import platform
 import re
-import sys
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -198,7 +197,7 @@ async def _server(workspace: Workspace) -> Check:
 
 
 def _engine_extra(_workspace: Workspace) -> Check:
-    import subprocess
+    from lmstrix.ground.processes import own_python, run_helper
 
     try:
         found = f"xllamacpp {version('xllamacpp')}, aiohttp {version('aiohttp')}"
@@ -206,12 +205,10 @@ def _engine_extra(_workspace: Workspace) -> Check:
         remedy = 'pip install "lmstrix[engine]"'
         return Check(name="embedded engine", state="note", found=f"{exc.name} is not installed", remedy=remedy)
     # In another process: a native library that does not fit this machine may end the process that imports it.
-    probe = subprocess.run(
-        [sys.executable, "-P", "-c", "import xllamacpp"], capture_output=True, text=True, check=False
-    )
-    if probe.returncode == 0:
+    probe = run_helper(own_python("-P", "-c", "import xllamacpp"))
+    if probe.exit_code == 0:
         return Check(name="embedded engine", state="ok", found=found)
-    last = (probe.stderr.strip().splitlines() or ["the import failed"])[-1]
+    last = (probe.errors.strip().splitlines() or ["the import failed"])[-1]
     remedy = "install the package libgomp1" if "libgomp" in last else 'pip install --force-reinstall "lmstrix[engine]"'
     return Check(name="embedded engine", state="problem", found=last, remedy=remedy)
 

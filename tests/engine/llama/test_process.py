@@ -17,6 +17,7 @@ import pytest
 from lmstrix.engine.faults import EngineFault
 from lmstrix.engine.llama.client import LlamaClient, LlamaGoneError, LlamaRefusalError
 from lmstrix.engine.llama.process import Launch, LlamaProcess, exit_code
+from lmstrix.engine.llama.process_memory import GONE
 from lmstrix.engine.records import LoadSettings
 from tests.engine.children import own_children
 from tests.engine.pools import noting
@@ -103,6 +104,31 @@ async def test_a_load_beyond_its_address_space_is_refused_not_killed(tmp_path: P
     assert "fail" in fault.cause
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="a job object limits it there")
+async def test_where_nothing_limits_its_memory_a_load_that_takes_too_much_is_ended(tmp_path: Path) -> None:
+    model = scripted_model(context_length=4 * MIB)
+    launch = launch_of(model, tmp_path / "run", n_ctx=4 * MIB, budget_bytes=64 * MIB)
+    fault = await failure(replace(launch, guard="watched"))
+    assert (fault.title, fault.kind) == ("Failed to load model", "load_failed")
+    assert fault.cause is not None
+    assert fault.cause.startswith("insufficient memory: it took ")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a job object limits it there")
+async def test_a_watched_model_that_grows_too_much_is_ended_with_the_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held = 0
+    monkeypatch.setattr("lmstrix.engine.memory_guard.process_memory", lambda _pid: replace(GONE, resident_bytes=held))
+    launch = replace(launch_of(scripted_model(), tmp_path / "run", budget_bytes=100 * MIB), guard="watched")
+    async with running(launch) as process:
+        held = 2**40
+        fault = await process.crash_fault()
+    assert (fault.title, fault.kind) == ("The model was ended.", "crashed")
+    assert fault.cause is not None
+    assert fault.cause.startswith("insufficient memory: it took 1024 GiB of ")
+
+
 async def test_an_abort_is_told_by_its_exit_code(tmp_path: Path) -> None:
     fault = await failure(launch_of(tiny_model(), tmp_path / "run", n_ctx=1))
     assert fault.title == "Error loading model."
@@ -121,8 +147,8 @@ async def test_a_missing_runtime_is_told_with_its_remedy(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: str, remedy: str
 ) -> None:
     child = tmp_path / "child.py"
-    child.write_text(f"import json; print(json.dumps({{'failed': {said!r}}}))")
-    monkeypatch.setattr("lmstrix.engine.llama.process.CHILD", child)
+    child.write_text(f"import json; print(json.dumps({{'pid': 1}})); print(json.dumps({{'failed': {said!r}}}))")
+    monkeypatch.setattr("lmstrix.engine.llama.starting.CHILD", child)
     fault = await failure(launch_of(scripted_model(), tmp_path / "run"))
     assert fault.title == "The llama.cpp runtime cannot be imported"
     assert (fault.cause, fault.suggestion) == (said, remedy)
@@ -197,6 +223,46 @@ asyncio.run(main())
         child = psutil.Process(int(parent.stdout.readline()))
         parent.kill()
     child.wait(timeout=10)
+
+
+HOLD_EVERYTHING = """
+import ctypes, os
+from lmstrix.engine.llama.child import start_watcher
+start_watcher()
+os.write(1, b"x")
+ctypes.PyDLL(None).sleep(60)  # as a load does, it lets no other thread of Python run
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a job object does it there")
+@pytest.mark.parametrize("first", ["parent", "model"])
+def test_a_watcher_ends_a_load_whose_parent_is_gone(first: str) -> None:
+    words = [sys.executable, "-c", HOLD_EVERYTHING]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as model:
+        assert model.stdin is not None
+        assert model.stdout is not None
+        assert model.stdout.read(1) == b"x"
+        (watcher,) = psutil.Process(model.pid).children()
+        if first == "model":
+            model.kill()
+            # Nobody else holds the model's output: its reader sees the end at once.
+            assert model.stdout.read() == b""
+            watcher.wait(timeout=10)
+        model.stdin.close()
+        assert model.wait(10) == -signal.SIGKILL
+        watcher.wait(timeout=10)
+
+
+def test_a_model_under_a_watcher_loads_and_ends(tmp_path: Path) -> None:
+    async def load_and_stop() -> list[psutil.Process]:
+        async with running(replace(launch_of(scripted_model(), tmp_path / "run"), watcher=True)) as process:
+            watchers = psutil.Process(process.pid).children()
+            assert (await process.client.get("/slots"))[0]["n_ctx"] == 512
+        return watchers
+
+    watchers = asyncio.run(load_and_stop())
+    assert len(watchers) == 1
+    assert psutil.wait_procs(watchers, timeout=10)[1] == []
 
 
 def test_memory_comes_back_after_stop(tmp_path: Path) -> None:

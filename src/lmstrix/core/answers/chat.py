@@ -6,6 +6,7 @@ fails with the sizes, and `/trim` forgets the oldest exchanges.
 
 from __future__ import annotations
 
+import sys
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -23,7 +24,9 @@ if TYPE_CHECKING:
     from lmstrix.core.answers.request import InferRequest
     from lmstrix.ground.types import GenerationResult, StreamEvent
 
-HELP = """\
+END_KEYS = "Ctrl-Z and Enter" if sys.platform == "win32" else "Ctrl-D"
+"""What ends the input from a terminal."""
+HELP = f"""\
 /model [NAME]   show the model, or ask another one from now on
 /system [TEXT]  show the system prompt, or set it (/system - removes it)
 /save [NAME]    keep the conversation, under another name if one is given
@@ -35,7 +38,7 @@ HELP = """\
 /help           this
 /multi          write a question of several lines; /end sends it
 /edit           write the question in $EDITOR (on a terminal)
-/exit           leave (or Ctrl-D; on a terminal exit and quit too)
+/exit           leave (or {END_KEYS}; on a terminal exit and quit too)
 What is pasted on a terminal is one question. A line that ends with \\ goes on in the next; \"\"\" begins and ends a
 text of several lines; // sends a line that begins with /. Ctrl-C cancels an answer."""
 _MESSAGE_BYTES = 24  # what a chat template adds to each message, about: the share of a short one must not seem nothing

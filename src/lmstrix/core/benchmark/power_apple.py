@@ -13,7 +13,6 @@ import json
 import os
 import re
 import shutil
-import subprocess
 import sys
 import threading
 import time
@@ -22,6 +21,7 @@ from typing import TYPE_CHECKING, Protocol
 from lmstrix.core.benchmark.energy import Part, PowerChannel
 from lmstrix.core.benchmark.power import PERIOD_S, Values, scaled
 from lmstrix.core.registry.json_fields import read_number
+from lmstrix.ground.processes import Command, end_program, spawn_helper
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -93,9 +93,7 @@ class _StreamSource:
         self.channels = tuple(channels)
         self._last: tuple[Values, float | None] = ((None,) * len(self.channels), None)
         self._shown: float | None = None
-        self._process = subprocess.Popen(
-            list(command), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
-        )
+        self._process = spawn_helper(Command(words=tuple(command)))
         self._reader = threading.Thread(target=self._follow, name=f"lmstrix-{name}", daemon=True)
         self._reader.start()
 
@@ -124,13 +122,8 @@ class _StreamSource:
         return values
 
     def close(self) -> None:
-        # The program would go on measuring after us; one that ignores the request is killed.
-        self._process.terminate()
-        try:
-            self._process.wait(_STOP_GRACE_S)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+        # The program would go on measuring after us.
+        end_program(self._process, _STOP_GRACE_S)
         self._reader.join(_STOP_GRACE_S)
         if self._process.stdout is not None:
             self._process.stdout.close()

@@ -10,7 +10,6 @@ and no place for a model; they are told from cards by the memory that may be map
 
 from __future__ import annotations
 
-import subprocess
 import sys
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -19,6 +18,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from lmstrix.core.memory.intel_memory import ask_driver, intel_memory
 from lmstrix.core.memory.windows_adapters import read_adapters
+from lmstrix.ground.processes import Command, run_helper
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -199,7 +199,7 @@ def _cards_of_nvidia_smi() -> tuple[GpuMemory, ...]:
 def command_output(*command: str) -> str:
     """Standard output of a command, empty when it is missing, fails or takes too long."""
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=_COMMAND_TIMEOUT_S, check=False)
-    except (OSError, subprocess.SubprocessError):
+        ended = run_helper(Command(words=command), timeout_s=_COMMAND_TIMEOUT_S)
+    except OSError:  # one that takes too long is a TimeoutError, which is one
         return ""
-    return done.stdout if done.returncode == 0 else ""
+    return ended.output if ended.exit_code == 0 else ""

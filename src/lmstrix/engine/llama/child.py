@@ -1,9 +1,12 @@
 """The process that hosts llama.cpp for one loaded model: standard library and xllamacpp only, started with `python -I`.
 
-Protocol: one JSON line of options on stdin; one JSON line on stdout, `{"ready": address}` or `{"failed": text}`; then
-silence. Told of no model, it answers with what it takes itself and what llama.cpp sees, `{"idle": {…}}`, and ends.
-Everything llama.cpp prints goes to stderr. The process ends when stdin does: the parent holds the other end,
-so not even a killed parent leaves it behind (Linux is asked for the same, which also works during a load).
+Protocol: `{"pid": own id}` on stdout; one JSON line of options on stdin; one JSON line on stdout, `{"ready": address}`
+or `{"failed": text}`; then silence. Told of no model, it answers with what it takes itself and what llama.cpp sees,
+`{"idle": {…}}`, and ends. Everything llama.cpp prints goes to stderr.
+
+The process ends when stdin does: the parent holds the other end, so not even a killed parent leaves it behind. During a
+load, which lets no other thread of Python run, the system sees to it: Linux by a signal at the parent's death, Windows
+by the parent's job object, and macOS, which has neither, by a watcher: a second process that waits for the same end.
 
 A limit on the address space makes llama.cpp's own allocations fail inside the load, where they can be reported, instead
 of bringing the machine down at the first deep prompt: buffers are reserved at load but touched much later.
@@ -14,6 +17,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import select
 import signal
 import sys
 import threading
@@ -23,22 +27,34 @@ from typing import Any, NoReturn
 _PR_SET_PDEATHSIG = 1
 _OOM_SCORE = 800
 """Makes the kernel choose a model, not the front or the user's programs, when memory runs out after all."""
+_MOST_INHERITED = 64
+"""A process that has just begun has a handful of open files."""
 _LOG_GRACE_S = 0.15
 """llama.cpp writes its log from a thread of its own; a failed load's reason is lost unless that gets to it."""
 
 
 def main() -> NoReturn:
     """Load the model the parent describes, report, and serve until stdin ends."""
-    options = json.loads(sys.stdin.buffer.readline())
     # llama.cpp and its libraries print to stdout as they like; from here on that goes to stderr, and the
     # report alone keeps the way to the parent.
     report_fd = os.dup(1)
     os.dup2(2, 1)
-    _guard(options)
+    _end_with_parent()
+    # Only now: who gets this line and sends the options is alive after the system was asked to tell of its death.
+    os.write(report_fd, json.dumps({"pid": os.getpid()}).encode() + b"\n")
+    line = sys.stdin.buffer.readline()
+    if not line:
+        os._exit(0)
+    options = json.loads(line)
+    if options["watcher"]:
+        start_watcher()
+    _limit_memory(options["address_space_bytes"])
     report: dict[str, Any]
-    # Before the load, which may take minutes: a parent that dies meanwhile closes our stdin.
-    threading.Thread(target=_exit_at_end_of_input, daemon=True).start()
     try:
+        import xllamacpp  # noqa: F401 - for its effect
+
+        # After the import: on Windows a library that looks at stdin as it starts (numpy's) waits for a read of it.
+        threading.Thread(target=_exit_at_end_of_input, daemon=True).start()
         if options["model"] is None:
             report = {"idle": _idle()}
         else:
@@ -63,25 +79,50 @@ def _exit_at_end_of_input() -> None:
     os._exit(0)
 
 
-def _guard(options: dict[str, Any]) -> None:
-    """Die with the parent, be the first choice of the out-of-memory killer, and keep to the address space given."""
+def _end_with_parent() -> None:
+    """Ask the system for it, where it does such a thing, and leave interrupts to the parent."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in a terminal is for the parent, which then ends us
     if sys.platform == "linux":
         import ctypes
 
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        # The parent may have died before the system was asked to tell us.
-        if os.getppid() != options["parent_pid"]:
-            os._exit(0)
+
+
+def start_watcher() -> None:
+    """Start a process that ends this one at the end of our input, and itself at our end.
+
+    It is a fork, so it costs a few pages; it must come before there are threads.
+    """
+    if sys.platform == "win32":
+        raise NotImplementedError("a job object does it there")
+    model = os.getpid()
+    alive, ours = os.pipe()
+    if os.fork():
+        # The other end stays open for as long as we live.
+        os.close(alive)
+        return
+    os.close(ours)
+    # What else it has inherited would look as if we still held it.
+    os.closerange(1, alive)
+    os.closerange(alive + 1, _MOST_INHERITED)
+    # Nothing is sent after the options: to be readable is to have ended.
+    ended, _, _ = select.select([0, alive], [], [])
+    if alive not in ended:
+        os.kill(model, signal.SIGKILL)
+    os._exit(0)
+
+
+def _limit_memory(address_space_bytes: int | None) -> None:
+    """Be the first choice of the out-of-memory killer, and keep to the address space given."""
+    if sys.platform == "linux":
         with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:  # noqa: PTH123 - 5 ms less
             file.write(str(_OOM_SCORE))
-    limit = options["address_space_bytes"]
-    if limit is not None and sys.platform != "win32":
+    if address_space_bytes is not None and sys.platform != "win32":
         import resource
 
         # The system may allow less than asked for already; then its limit stands.
         with contextlib.suppress(OSError, ValueError):
-            resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+            resource.setrlimit(resource.RLIMIT_AS, (address_space_bytes, address_space_bytes))
 
 
 def _idle() -> dict[str, Any]:

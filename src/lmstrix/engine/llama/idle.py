@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 from dataclasses import dataclass
 
-from lmstrix.engine.llama.process import start_child
+from lmstrix.engine.llama.starting import send_options, start_child, told_pid
 
 _LIMIT_S = 20.0
 """It takes 0.1 s; drivers of graphics cards may need seconds to start."""
@@ -43,22 +42,20 @@ class IdleChild:
 
 async def ask_idle_child() -> IdleChild | None:
     """Start one and ask it; None when none can be started, and so no model loaded."""
-    process = await start_child(stderr=asyncio.subprocess.DEVNULL)
-    options = {"model": None, "address_space_bytes": None, "parent_pid": os.getpid()}
-    assert process.stdin is not None
-    assert process.stdout is not None
+    child = await start_child(stderr=asyncio.subprocess.DEVNULL)
+    line = b""
     try:
         async with asyncio.timeout(_LIMIT_S):
-            # The end of its input would end it, so that is left open until it has answered.
-            process.stdin.write(json.dumps(options).encode() + b"\n")
-            line = await process.stdout.readline()
+            if await told_pid(child.stdout) is not None:
+                # The end of its input would end it, so that is left open until it has answered.
+                send_options(child, {"model": None, "address_space_bytes": None, "watcher": False})
+                line = await child.stdout.readline()
     except (TimeoutError, ConnectionError):
         line = b""
     finally:
-        if process.returncode is None:
-            process.kill()
-        process.stdin.close()
-        await asyncio.shield(process.wait())
+        child.kill()
+        child.stdin.close()
+        await asyncio.shield(child.process.wait())
     idle = json.loads(line).get("idle") if line else None
     if idle is None:
         return None

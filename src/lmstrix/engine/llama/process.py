@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import os
 import re
 import secrets
 import sys
@@ -24,19 +23,16 @@ from lmstrix.engine.faults import EngineFault
 from lmstrix.engine.llama.buffers import BufferLog
 from lmstrix.engine.llama.client import LlamaClient
 from lmstrix.engine.llama.process_memory import GONE, ProcessMemory, process_memory
+from lmstrix.engine.llama.starting import send_options, start_child, told_pid
 from lmstrix.engine.llama.templates import RunawayTemplateError, runaway_fault, within_limits
+from lmstrix.engine.memory_guard import GUARD, Guard, until_over
 from lmstrix.engine.records import LogLevel
+from lmstrix.ground.units import format_bytes
 
 if TYPE_CHECKING:
     from lmstrix.engine.records import LoadSettings
+    from lmstrix.ground.child_processes import ChildProcess
 
-CHILD = Path(__file__).with_name("child.py")
-CHILD_ENVIRONMENT = {
-    "OMP_WAIT_POLICY": "PASSIVE",  # threads that wait by spinning starve the others on a shared machine
-    "GOMP_SPINCOUNT": "0",
-    "MALLOC_ARENA_MAX": "2",  # each further arena takes 64 MiB of address space, which the guard counts
-    "GGML_NO_BACKTRACE": "1",  # an abort would wait for a debugger first
-}
 _TAIL_LINES = 200
 """Of stderr, kept to explain a failure."""
 _CAUSE_LINES = 3
@@ -73,6 +69,7 @@ class Launch:
 
     The socket lies in `run_dir`, whose path has to leave room for its name (the system takes about 100 bytes) and which
     keeps others out. Over TCP, any program on the machine could connect, so the child asks for a key.
+    `watcher` has a second process end the child with us, where the system does not.
     """
 
     model_file: str
@@ -87,20 +84,16 @@ class Launch:
     graph_bytes: int = 0
     gpu_layers: int | None = None
     over_tcp: bool = sys.platform == "win32"
+    guard: Guard = GUARD
+    watcher: bool = sys.platform == "darwin"
 
-
-async def start_child(*, stderr: int) -> asyncio.subprocess.Process:
-    """Start a child, which waits for its options on its input."""
-    return await asyncio.create_subprocess_exec(
-        # A plain script, isolated (-I): importing this package there would cost each load its start-up time.
-        sys.executable,
-        "-I",
-        str(CHILD),
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=stderr,
-        env={**os.environ, **CHILD_ENVIRONMENT},
-    )
+    @property
+    def process_limit_bytes(self) -> int | None:
+        """What the process may take: the limit counts code and stacks too, which are not part of the model."""
+        if self.budget_bytes is None:
+            return None
+        stacks = self.threads + _http_threads(self.settings)
+        return self.budget_bytes + _CHILD_OVERHEAD_BYTES + self.graph_bytes + _THREAD_STACK_BYTES * stacks
 
 
 class LlamaProcess:
@@ -109,8 +102,11 @@ class LlamaProcess:
     `buffers` are those it announced, `memory_when_loaded` what it took before its first request.
     """
 
-    def __init__(self, process: asyncio.subprocess.Process, on_line: OnLine, *, expected_bytes: int) -> None:
-        self._process = process
+    def __init__(self, child: ChildProcess, on_line: OnLine, *, expected_bytes: int) -> None:
+        self._child = child
+        self._pid: int | None = None
+        self._watch: asyncio.Task[None] | None = None
+        self._over_limit: str | None = None
         self._expected_bytes = expected_bytes
         self._slots_ready = asyncio.Event()
         self._tail: deque[tuple[LogLevel | None, str]] = deque(maxlen=_TAIL_LINES)
@@ -119,12 +115,12 @@ class LlamaProcess:
         self._socket: Path | None = None
         self.buffers = BufferLog()
         self.memory_when_loaded: ProcessMemory = GONE
-        self.exited: asyncio.Task[int] = asyncio.create_task(process.wait())
+        self.exited: asyncio.Task[int] = asyncio.create_task(child.process.wait())
 
     @property
     def pid(self) -> int:
-        """The child's process id."""
-        return self._process.pid
+        """The child's process id, as it told us; until then that of what we started."""
+        return self._pid or self._child.process.pid
 
     @property
     def client(self) -> LlamaClient:
@@ -137,10 +133,14 @@ class LlamaProcess:
         """Start a child, wait until its model is loaded. Raises `EngineFault`; cancelled, it leaves nothing behind."""
         socket = None if launch.over_tcp else launch.run_dir / f"{secrets.token_hex(4)}.sock"
         api_key = None if socket else secrets.token_hex(24)
-        process = await start_child(stderr=asyncio.subprocess.PIPE)
-        self = cls(process, on_line, expected_bytes=launch.expected_bytes)
+        child = await start_child(
+            stderr=asyncio.subprocess.PIPE,
+            memory_limit_bytes=launch.process_limit_bytes if launch.guard == "job" else None,
+        )
+        self = cls(child, on_line, expected_bytes=launch.expected_bytes)
         self._socket = socket
         try:
+            await self._begin(launch)
             address = await self._load(_child_options(launch, socket, api_key), launch.expected_bytes, on_progress)
             self._client = LlamaClient(address, api_key=api_key)
         except BaseException:
@@ -148,15 +148,24 @@ class LlamaProcess:
             raise
         return self
 
+    async def _begin(self, launch: Launch) -> None:
+        """Learn who the child is, and watch its memory where nothing else limits it."""
+        self._pid = await told_pid(self._child.stdout)
+        if self._pid is None:
+            raise await self.load_fault()
+        if launch.guard == "watched" and launch.process_limit_bytes is not None:
+            self._watch = asyncio.create_task(self._end_beyond(launch.process_limit_bytes))
+
+    async def _end_beyond(self, limit_bytes: int) -> None:
+        taken_bytes = await until_over(self.pid, limit_bytes)
+        self._over_limit = f"insufficient memory: it took {format_bytes(taken_bytes)} of {format_bytes(limit_bytes)}"
+        self._child.kill()
+
     async def _load(self, options: dict[str, Any], expected_bytes: int, on_progress: OnProgress | None) -> str:
-        stdin, stdout = self._process.stdin, self._process.stdout
-        assert stdin is not None
-        assert stdout is not None
-        # By stdin, because arguments of a process can be read by every user of the machine.
-        stdin.write(json.dumps(options).encode() + b"\n")
+        send_options(self._child, options)
         reporter = asyncio.create_task(_report_progress(self.pid, expected_bytes, on_progress)) if on_progress else None
         try:
-            line = await self._report(stdout)
+            line = await self._report(self._child.stdout)
         except RunawayTemplateError as exc:
             raise runaway_fault(Path(options["model"]).name, exc, kind="load_failed") from exc
         finally:
@@ -196,6 +205,8 @@ class LlamaProcess:
             await self.stop()
             status = exit_code(self.exited.result())
         await self._stderr_reader
+        if self._over_limit is not None:
+            return EngineFault("Failed to load model", kind="load_failed", cause=self._over_limit)
         if reason is None:
             return EngineFault(
                 "Error loading model.",
@@ -224,6 +235,8 @@ class LlamaProcess:
         except TimeoutError:
             await self._end()
         status = exit_code(self.exited.result())
+        if self._over_limit is not None:
+            return EngineFault("The model was ended.", kind="crashed", cause=self._over_limit)
         return EngineFault(
             f"The model has crashed without additional information. (Exit code: {status})",
             kind="crashed",
@@ -242,20 +255,20 @@ class LlamaProcess:
         await self._end()
         if self._client is not None:
             await self._client.close()
+        if self._watch is not None:
+            await _end_task(self._watch)
         # The transport stays open otherwise, and asyncio complains when the loop ends.
-        if self._process.stdin is not None:
-            self._process.stdin.close()
+        self._child.stdin.close()
         await self._stderr_reader
         if self._socket is not None:
             self._socket.unlink(missing_ok=True)
 
     async def _end(self) -> None:
-        with contextlib.suppress(ProcessLookupError):
-            self._process.kill()
+        self._child.kill()
         await asyncio.shield(self.exited)
 
     async def _read_stderr(self, on_line: OnLine) -> None:
-        stderr = self._process.stderr
+        stderr = self._child.process.stderr
         assert stderr is not None
         rest = b""
         while chunk := await stderr.read(65536):
@@ -293,6 +306,11 @@ def _runtime_missing(reason: str) -> EngineFault:
     return EngineFault("The llama.cpp runtime cannot be imported", kind="load_failed", cause=reason, suggestion=remedy)
 
 
+def _http_threads(settings: LoadSettings) -> int:
+    """How many threads answer requests in the child."""
+    return min(2 + settings.parallel_slots, _MAX_HTTP_THREADS)
+
+
 def _child_options(launch: Launch, socket: Path | None, api_key: str | None) -> dict[str, Any]:
     settings = launch.settings
     params: dict[str, Any] = {
@@ -309,7 +327,7 @@ def _child_options(launch: Launch, socket: Path | None, api_key: str | None) -> 
         "cache_ram_mib": 0,  # or every distinct prompt stays in memory, up to 8 GiB
         "warmup": False,
         "ui": False,
-        "n_threads_http": min(2 + settings.parallel_slots, _MAX_HTTP_THREADS),
+        "n_threads_http": _http_threads(settings),
         "verbosity": 4,  # buffer sizes and the reasons of failures
         "hostnames": [str(socket)] if socket else ["127.0.0.1"],
         "port": 0,
@@ -322,18 +340,14 @@ def _child_options(launch: Launch, socket: Path | None, api_key: str | None) -> 
         "n_gpu_layers": launch.gpu_layers,
     }
     params.update({name: value for name, value in optional.items() if value is not None})
-    # The limit on the address space counts code and stacks too, which are not part of the model.
-    allowance = (
-        _CHILD_OVERHEAD_BYTES + launch.graph_bytes + _THREAD_STACK_BYTES * (launch.threads + params["n_threads_http"])
-    )
     return {
         "model": launch.model_file,
         "mmproj": launch.mmproj_file,
         "params": params,
         "enums": _enum_params(settings),
         "threads": launch.threads,
-        "address_space_bytes": None if launch.budget_bytes is None else launch.budget_bytes + allowance,
-        "parent_pid": os.getpid(),
+        "address_space_bytes": launch.process_limit_bytes if launch.guard == "address space" else None,
+        "watcher": launch.watcher,
     }
 
 

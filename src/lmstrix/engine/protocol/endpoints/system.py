@@ -94,7 +94,7 @@ class System:
         if self._state.shut_down is None:
             raise EngineFault("This engine belongs to a program that ends it itself.", kind="unsupported")
         # The answer has to leave first, or the client would take its success for a lost connection.
-        asyncio.get_running_loop().call_later(0.1, self._state.shut_down)
+        asyncio.get_running_loop().call_later(0.1, self._state.shut_down, "a client asked for it")
         return wire.ABSENT
 
     async def set_experiment_flag(self, request: RpcRequest) -> object:
