@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from lmstrix.ground.documents import DocumentError, parse_json, parse_toml
 from lmstrix.ground.errors import SettingsError, UsageError
+from lmstrix.ground.held_files import while_held
 from lmstrix.ground.paths import PROJECT_FILE
 
 if TYPE_CHECKING:
@@ -147,13 +148,17 @@ def _read(file: Path) -> dict[str, Any]:
 
 def _bytes_of(file: Path) -> bytes:
     try:
-        with file.open("rb") as stream:
-            content = stream.read(_MAX_FILE_BYTES + 1)
+        content = while_held(lambda: _beginning_of(file))
     except OSError as exc:
         raise SettingsError(f"cannot read {file}: {exc}") from exc
     if len(content) > _MAX_FILE_BYTES:
         raise SettingsError(f"{file} is larger than 1 MiB, which no file of settings is")
     return content
+
+
+def _beginning_of(file: Path) -> bytes:
+    with file.open("rb") as stream:
+        return stream.read(_MAX_FILE_BYTES + 1)
 
 
 def _parsed(file: Path, content: bytes) -> dict[str, Any]:

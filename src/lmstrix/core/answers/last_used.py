@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from lmstrix.core.registry.places import Place
 from lmstrix.ground.files import PRIVATE, write_whole
+from lmstrix.ground.held_files import read_whole
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -52,7 +53,7 @@ class LastUsed:
 
     def _read(self) -> dict[str, Any]:
         try:
-            found = json.loads(self._file.read_text(encoding="utf-8"))
+            found = json.loads(read_whole(self._file))
         except (OSError, ValueError):
             return {}
         return found if isinstance(found, dict) else {}

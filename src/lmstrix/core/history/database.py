@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from lmstrix.core.history.schema import MIGRATIONS
 from lmstrix.ground.errors import HistoryError
 from lmstrix.ground.files import make_private, make_private_file
+from lmstrix.ground.held_files import replace_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -143,11 +144,11 @@ class Database:
     def _move_aside(self) -> Path:
         stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
         aside = self.path.with_name(f"{self.path.name}.corrupt-{stamp}")
-        self.path.replace(aside)
+        replace_file(self.path, aside)
         for suffix in _BESIDE:  # they belong to the damaged file; beside a new one they would damage it too
             extra = self.path.with_name(self.path.name + suffix)
             if extra.exists():
-                extra.replace(aside.with_name(aside.name + suffix))
+                replace_file(extra, aside.with_name(aside.name + suffix))
         return aside
 
     @contextmanager

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from lmstrix.core.registry.registry import SCHEMA_VERSION, ModelRegistry
 from lmstrix.ground.errors import RegistryError
 from lmstrix.ground.files import PRIVATE, make_private, write_whole
+from lmstrix.ground.held_files import read_whole, remove_file, replace_file, while_held
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -81,7 +82,7 @@ class RegistryStore:
         """The newest backup that can be read."""
         for path in self.backups():
             with suppress(OSError, _UnreadableError):
-                _parse(path.read_bytes())
+                _parse(read_whole(path))
                 return path
         return None
 
@@ -92,13 +93,13 @@ class RegistryStore:
             raise RegistryError(f"There is no readable backup of {self.path}; run lmstrix scan to begin a new registry")
         with self._locked():
             try:
-                content = source.read_bytes()
+                content = read_whole(source)
                 _parse(content)
             except (OSError, _UnreadableError) as exc:
                 raise RegistryError(f"{source} is no usable backup: {exc}; choose another") from exc
             with self._writing():
                 if self.path.exists():
-                    shutil.copy2(self.path, self._aside("replaced"))
+                    _copy(self.path, self._aside("replaced"))
                 write_whole(self.path, content, mode=PRIVATE)
         return source
 
@@ -106,7 +107,7 @@ class RegistryStore:
         # Here as everything begins with it, also the copies that are made of the file and take its permissions.
         make_private(self.path)
         try:
-            return self.path.read_bytes()
+            return read_whole(self.path)
         except FileNotFoundError:
             return None
         except OSError as exc:
@@ -124,7 +125,7 @@ class RegistryStore:
             copy = self._aside("corrupt")
             # The name stays the same while the file does, so that every further read does not leave another copy.
             if not copy.exists():
-                shutil.copy2(self.path, copy)
+                _copy(self.path, copy)
             kept = f" (a copy is kept as {copy.name})"
         backup = self.newest_good_backup()
         remedy = f"to go back to the last good state, copy {backup.name} over it" if backup else "there is no backup"
@@ -174,7 +175,7 @@ class RegistryStore:
             if old is not None:
                 # Rotation would in time drop the only copy of what the migration could not take over.
                 if keep_original:
-                    shutil.copy2(self.path, self._aside("v1"))
+                    _copy(self.path, self._aside("v1"))
                 self._rotate_backups()
             write_whole(self.path, new, mode=PRIVATE)
 
@@ -183,15 +184,19 @@ class RegistryStore:
         if newest.exists() and self.path.stat().st_mtime - newest.stat().st_mtime >= _BACKUP_SPACING_S:
             for number in range(_BACKUPS - 1, 0, -1):
                 with suppress(FileNotFoundError):
-                    self._backup(number).replace(self._backup(number + 1))
+                    replace_file(self._backup(number), self._backup(number + 1))
         # Copied under another name first: a kill half-way must not leave a broken newest backup.
         copy = self.path.with_name(f"{self.path.name}.backup-new")
         try:
-            shutil.copy2(self.path, copy)  # no hard link: who edits the file in place would edit its backup too
-            copy.replace(newest)
+            _copy(self.path, copy)  # no hard link: who edits the file in place would edit its backup too
+            replace_file(copy, newest)
         except OSError:
-            copy.unlink(missing_ok=True)
+            remove_file(copy)
             raise
+
+
+def _copy(source: Path, copy: Path) -> None:
+    while_held(lambda: shutil.copy2(source, copy))
 
 
 class _UnreadableError(Exception):
