@@ -19,6 +19,7 @@ from lmstrix.ground.documents import DocumentError, parse_json, parse_toml
 from lmstrix.ground.errors import SettingsError, UsageError
 from lmstrix.ground.held_files import while_held
 from lmstrix.ground.paths import PROJECT_FILE
+from lmstrix.ground.text import decoded
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -163,7 +164,7 @@ def _beginning_of(file: Path) -> bytes:
 
 def _parsed(file: Path, content: bytes) -> dict[str, Any]:
     try:
-        text = content.decode("utf-8")
+        text = decoded(content)
         found = parse_json(text) if file.suffix == ".json" else parse_toml(text)
     except UnicodeDecodeError as exc:
         raise SettingsError(f"cannot read {file}: {exc}") from exc
