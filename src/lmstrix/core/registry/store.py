@@ -17,9 +17,13 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from lmstrix.core.registry.registry import SCHEMA_VERSION, ModelRegistry
+from lmstrix.core.registry.renaming import rename_host
+from lmstrix.ground.addresses import host_name
+from lmstrix.ground.drives import drive_of
 from lmstrix.ground.errors import RegistryError
 from lmstrix.ground.files import PRIVATE, make_private, write_whole
 from lmstrix.ground.held_files import read_whole, remove_file, replace_file, while_held
+from lmstrix.ground.machine import earlier_name, machine_id
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -33,9 +37,12 @@ _LOCK_TIMEOUT_S = 15.0
 
 
 class _Document(NamedTuple):
-    """A parsed file: the registry, the other keys of the JSON object, and which layout the file was in."""
+    """A parsed file: the registry, the names of the machines that wrote it by their id, the other keys of the JSON
+    object, and which layout the file was in.
+    """
 
     registry: ModelRegistry
+    machines: dict[str, str]
     other: dict[str, Any]
     schema_version: int
 
@@ -56,7 +63,9 @@ class RegistryStore:
         """Apply `change` to what the file holds now, write it if anything differs; return what `change` returned."""
         with self._locked():
             content = self._read()
-            document = self._parse(content) if content is not None else _Document(ModelRegistry(), {}, SCHEMA_VERSION)
+            document = (
+                self._parse(content) if content is not None else _Document(ModelRegistry(), {}, {}, SCHEMA_VERSION)
+            )
             # Reading such a file is fine; writing it would drop what we do not understand.
             if document.schema_version > SCHEMA_VERSION:
                 raise RegistryError(
@@ -68,6 +77,8 @@ class RegistryStore:
             result = change(document.registry)
             new = _serialise(document)
             if migrated or not _says_the_same(content, new):
+                if self._note_machine(document):
+                    new = _serialise(document)
                 # Only the oldest layout holds what this one has no place for.
                 self._write(content, new, keep_original=document.schema_version == 1)
         return result
@@ -115,9 +126,27 @@ class RegistryStore:
 
     def _parse(self, content: bytes) -> _Document:
         try:
-            return _parse(content)
+            document = _parse(content)
         except _UnreadableError as exc:
             raise self._corrupt(str(exc)) from exc
+        if earlier_name(document.machines) is not None:
+            self._note_machine(document)
+        return document
+
+    def _note_machine(self, document: _Document) -> bool:
+        """Note this machine's name, and take along the results under its earlier one; whether anything changed.
+
+        A file on a network's drive is left alone: several machines may write it, and those of one image may have one
+        id.
+        """
+        new = host_name()
+        if new in document.machines.values() or drive_of(self.path).kind == "network":
+            return False
+        old = earlier_name(document.machines)
+        document.machines[machine_id()] = new
+        if old is not None:
+            rename_host(document.registry.models, old, new)
+        return True
 
     def _corrupt(self, fault: str) -> RegistryError:
         kept = ""
@@ -219,7 +248,7 @@ def _parse(content: bytes) -> _Document:
     if "models" not in document and "schema_version" not in document and isinstance(document.get("llms"), dict):
         from lmstrix.core.registry.migration import migrate_models
 
-        return _Document(ModelRegistry(migrate_models(document.pop("llms"))), document, schema_version=1)
+        return _Document(ModelRegistry(migrate_models(document.pop("llms"))), {}, document, schema_version=1)
     models, version = document.pop("models", {}), document.pop("schema_version", SCHEMA_VERSION)
     if not isinstance(models, dict):
         raise _UnreadableError(f'"models" is a JSON {type(models).__name__} where an object is expected')
@@ -229,12 +258,16 @@ def _parse(content: bytes) -> _Document:
         from lmstrix.core.registry.migration import name_hosts
 
         name_hosts(models)
-    return _Document(ModelRegistry(models), document, version)
+    machines = document.pop("machines", {})
+    known = {key: name for key, name in machines.items() if isinstance(name, str)} if isinstance(machines, dict) else {}
+    return _Document(ModelRegistry(models), known, document, version)
 
 
 def _serialise(document: _Document) -> bytes:
     """One line per model: compact, fast to write, and still good to compare."""
     lines = [f'"schema_version": {SCHEMA_VERSION}']
+    if document.machines:
+        lines.append(f'"machines": {json.dumps(document.machines)}')
     lines += [f"{json.dumps(name)}: {json.dumps(value)}" for name, value in document.other.items()]
     models = ",\n".join(f"{json.dumps(path)}: {json.dumps(raw)}" for path, raw in document.registry.models.items())
     lines.append(f'"models": {{\n{models}\n}}' if models else '"models": {}')
