@@ -23,6 +23,7 @@ from lmstrix.core.context.verdict import Outcome
 from lmstrix.core.memory.host import read_host_memory
 from lmstrix.core.registry.places import place_of
 from lmstrix.core.registry.results import Configuration, ContextResult
+from lmstrix.ground.awake import keep_awake
 from lmstrix.ground.context_lengths import UNKNOWN_DECLARED_TOKENS
 from lmstrix.ground.errors import LMStrixError
 from lmstrix.ground.tasks import to_its_end
@@ -101,7 +102,7 @@ class ContextTesting:
         registry = await known_models(workspace)
         named = named_model(registry, self._model)
         lock = f"lmstrix test of {self._model or 'all models'}"
-        with workspace.open_history() as history, history.journal.tester_lock(lock):
+        with workspace.open_history() as history, history.journal.tester_lock(lock), keep_awake():
             backend = (await workspace.connect()).backend
             # Which models are due depends on the server: what was measured on another one says nothing here.
             registry.place = place_of(backend.server)
