@@ -6,21 +6,23 @@ import errno
 import os
 import sys
 
-_OUTPUT_FAILURES = (errno.EPIPE, errno.ENOSPC, errno.EFBIG, errno.EIO, errno.EBADF)
+from lmstrix.ground.stdio import is_closed_pipe, prepare_output
+
+_OUTPUT_FAILURES = (errno.ENOSPC, errno.EFBIG, errno.EIO, errno.EBADF)
 
 
 def main() -> int:
     """Run one command line; return its exit code (0 done, 1 failed, 2 usage, 3 no server, 128 + n for signal n)."""
     _open_closed_streams()
-    _tolerate_any_terminal()
+    prepare_output()
     try:
         code = _version() if sys.argv[1:] in (["--version"], ["-V"], ["version"]) else _run(sys.argv[1:])
         sys.stdout.flush()
-    except BrokenPipeError:
-        # The reader has seen enough (`lmstrix list | head`): not an error of ours, and nothing more can be said to it.
-        _forget_output()
-        return 0
     except OSError as exc:
+        if is_closed_pipe(exc):
+            # The reader has seen enough (`lmstrix list | head`): no error of ours, and nothing more can be said to it.
+            _forget_output()
+            return 0
         sys.stderr.write(f"lmstrix: the output cannot be written: {exc.strerror or exc}\n")
         _forget_output()
         return 1
@@ -65,7 +67,7 @@ def _run(words: list[str]) -> int:
         sys.stderr.write(f"lmstrix: {clean(one_line(exc))}\n")
         return exc.exit_code
     except OSError as exc:
-        if debug or (exc.filename is None and exc.errno in _OUTPUT_FAILURES):
+        if debug or is_closed_pipe(exc) or (exc.filename is None and exc.errno in _OUTPUT_FAILURES):
             raise  # main says so, once
         sys.stderr.write(f"lmstrix: {exc.strerror or exc}{f': {exc.filename}' if exc.filename else ''}\n")
         return 1
@@ -95,13 +97,6 @@ def _open_closed_streams() -> None:
         sys.stdout = os.fdopen(os.open(os.devnull, os.O_RDONLY), "w")
     if sys.stderr is None:
         sys.stderr = os.fdopen(os.open(os.devnull, os.O_WRONLY), "w")
-
-
-def _tolerate_any_terminal() -> None:
-    """Characters a terminal cannot show become "?" instead of a traceback."""
-    for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="replace")
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ SHORT = Deadlines(connect_s=2.0, request_s=2.0, load_s=2.0, first_token_s=2.0, b
 @pytest.fixture
 def server() -> Iterator[FaultyServer]:
     with FaultyServer() as running:
+        running.runtime = True
         yield running
 
 

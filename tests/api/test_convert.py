@@ -5,16 +5,20 @@ from __future__ import annotations
 import json
 from dataclasses import fields
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from lmstrix.api import convert
+from lmstrix.core.registry.defaults import ModelDefaults
 from lmstrix.ground.errors import UsageError
 from lmstrix.ground.types import GenerationRequest, LoadConfig, Message, ModelKind, ToolCall, ToolDefinition
 from tests.support.faulty_server import FaultyModel, collapse
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 maybe_float = st.none() | st.floats(0, 2)
 maybe_int = st.none() | st.integers(1, 10**6)
@@ -145,6 +149,18 @@ def test_an_instance_as_the_wire_tells_it() -> None:
     loaded = convert.loaded_model(whole_info, {"status": "generating", "queued": 2})
     assert (loaded.ttl_s, loaded.status, loaded.queued) == (1.5, "generating", 2)
     assert loaded.last_used_at == datetime(2023, 11, 14, 22, 13, 20, tzinfo=UTC)
+
+
+def test_folders_are_parted_by_slashes_whatever_the_server_writes(tmp_path: Path) -> None:
+    entry = whole_info | {"modelKey": "acme\\tiny", "path": "acme\\tiny-GGUF\\tiny-Q4_0.gguf"}
+    (listed,) = convert.downloaded_models([entry])
+    loaded = convert.loaded_model(entry)
+    assert listed.path == loaded.path == "acme/tiny-GGUF/tiny-Q4_0.gguf"
+    assert listed.model_key == "acme\\tiny"  # by this name the server knows it
+    defaults = ModelDefaults(tmp_path)
+    assert defaults.file_for(listed.path) == defaults.folder / "acme" / "tiny-GGUF" / "tiny-Q4_0.gguf.json"
+    (unplaced,) = convert.downloaded_models([{**entry, "path": None}])
+    assert unplaced.path == "acme/tiny"
 
 
 @pytest.mark.parametrize("last_used_ms", [None, "yesterday", 10**300, -(10**18), float("nan")])

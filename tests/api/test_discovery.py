@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
+import socket
 import subprocess
 import sys
 from typing import TYPE_CHECKING
@@ -128,6 +130,40 @@ async def test_silent_ports_cost_one_bound_together(server: FaultyServer, paths:
         async with asyncio.timeout(5):
             with pytest.raises(BackendUnavailableError, match=f"{silent} did not answer, {other} did not answer"):
                 await find_server("auto", ports=ports, paths=paths, environ={}, timeout_s=0.2)
+
+
+async def test_the_best_answer_waits_for_nobody_behind_it(server: FaultyServer, paths: Paths) -> None:
+    with listening(None) as silent:
+        ports = (port_of(server.address), port_of(silent))
+        async with asyncio.timeout(30):
+            found = await find_server("auto", ports=ports, paths=paths, environ={}, timeout_s=3600)
+    assert found.address == server.address
+
+
+async def test_an_engine_waits_for_what_is_better(server: FaultyServer, paths: Paths) -> None:
+    """The order of addresses does not decide between LM Studio and the engine."""
+    with FaultyServer() as engine:
+        engine.faults.pages["/lms-status"] = (200, json.dumps({"package": "lmstrix", "version": "1"}))
+        ports = (port_of(engine.address), port_of(server.address))
+        found = await find_server("auto", ports=ports, paths=paths, environ={})
+    assert (found.address, found.engine) == (server.address, "lmstudio")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux lets connections wait when the queue is full")
+async def test_a_port_that_does_not_even_refuse_costs_little(server: FaultyServer, paths: Paths) -> None:
+    """As Windows does for two seconds where nobody listens."""
+    with contextlib.ExitStack() as stack:
+        listener = stack.enter_context(socket.socket())
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        for _ in range(2):
+            waiting = stack.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(listener.getsockname())
+        ports = (listener.getsockname()[1], port_of(server.address))
+        async with asyncio.timeout(30):
+            found = await find_server("auto", ports=ports, paths=paths, environ={}, timeout_s=3600)
+    assert found.address == server.address
 
 
 async def test_a_status_nobody_answers_does_not_matter(server: FaultyServer, paths: Paths) -> None:

@@ -12,8 +12,8 @@ import pytest
 
 from lmstrix.__main__ import main
 from lmstrix.core.history import Conditions
-from lmstrix.core.history.processes import boot_identity
 from lmstrix.engine import EmbeddedEngine
+from lmstrix.ground.machine import boot_id
 from lmstrix.ground.types import ServerInfo
 from lmstrix.service import testing
 from tests.support.calling import calling
@@ -93,7 +93,7 @@ def free_memory(monkeypatch: pytest.MonkeyPatch) -> FreeMemory:
     free = FreeMemory()
 
     async def conditions(backend: ModelBackend, lmstudio_home: Path | None) -> Conditions:
-        return Conditions(free_bytes=free.bytes, engine_version=backend.server.version, boot_id=boot_identity())
+        return Conditions(free_bytes=free.bytes, engine_version=backend.server.version, boot_id=boot_id())
 
     monkeypatch.setattr(testing, "present_conditions", conditions)
     return free

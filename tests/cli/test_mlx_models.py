@@ -26,6 +26,7 @@ def lm_studio(faulty: FaultyServer) -> FaultyServer:
     """LM Studio with an MLX model and a GGUF one, both loading whatever is asked, and a context of 4,096 by default."""
     mlx = FaultyModel(key=MODEL, declared=4096, extra={"format": "safetensors", "path": PATH})
     gguf = FaultyModel(key=GGUF, declared=4096, extra={"path": "acme/tiny-GGUF/tiny-f16.gguf"})
+    faulty.runtime = True
     faulty.models = {model.key: model for model in (mlx, gguf)}
     faulty.faults.answers["getEngineSelections"] = {"json": [["MLX", RUNTIME]], "meta": {"values": ["map"]}}
     return faulty

@@ -7,8 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from lmstrix.core.registry import models_folder
+from lmstrix.engine import catalog as catalog_module
 from lmstrix.engine.catalog import Catalog, CatalogProblem
 from lmstrix.engine.faults import EngineFault
+from lmstrix.ground.drives import Drive
 from tests.engine.pools import put
 from tests.support.tiny_gguf import TinyShape, tiny_model, write_tiny
 
@@ -81,6 +84,20 @@ def test_an_mlx_model_is_not_listed_and_named_as_what_it_is(tmp_path: Path) -> N
         with pytest.raises(EngineFault, match="MLX model and the embedded engine loads GGUF files only") as failure:
             catalog.find(query)
         assert failure.value.kind == "unsupported"
+
+
+@pytest.mark.parametrize(("file_system", "noticed"), [("exfat", True), ("ntfs", False)])
+def test_on_a_drive_without_folder_times_models_are_noticed_too(
+    models: Path, file_system: str, noticed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As Windows keeps exFAT: putting a file into a folder changes nothing of the folder itself."""
+    monkeypatch.setattr(catalog_module, "drive_of", lambda _path: Drive(kind="local", file_system=file_system))
+    for module in (catalog_module, models_folder):
+        monkeypatch.setattr(module, "changed_ns", lambda _location: 7)
+    catalog = Catalog(models)
+    assert len(catalog.entries) == 1
+    put(models, tiny_model(context_length=4096), "acme/Other-GGUF/Other-Q8_0.gguf")
+    assert (len(catalog.entries) == 2) == noticed
 
 
 def test_a_missing_directory_is_an_empty_one_until_it_appears(tmp_path: Path) -> None:

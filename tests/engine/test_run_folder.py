@@ -45,6 +45,23 @@ def aged(folder: Path) -> Path:
     return folder
 
 
+@pytest.mark.parametrize("length", [60, 100, 250])
+def test_a_long_folder_for_temporary_files_is_left_for_one_where_sockets_fit(
+    length: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    long = tmp_path / ("long-" * length)[:length]
+    long.mkdir(mode=0o700)
+    monkeypatch.setattr(tempfile, "tempdir", str(long))
+    folder = RunFolder({"XDG_RUNTIME_DIR": str(long)})
+    try:
+        name = str(folder.ready() / "01234567.sock")
+        assert len(os.fsencode(name)) < 104  # macOS takes no more, Linux 108
+        with socket.socket(socket.AF_UNIX) as bound:
+            bound.bind(name)
+    finally:
+        folder.remove()
+
+
 def test_it_is_private_and_nobody_can_foresee_it(runtime: Path) -> None:
     folders = [RunFolder() for _ in range(5)]
     paths = {folder.ready() for folder in folders}

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import resource
+import sys
 import threading
 from typing import TYPE_CHECKING
 
 import pytest
 
-from lmstrix.ground.files import make_private, make_private_file, make_private_folder, write_whole
+from lmstrix.ground.files import flush_to_drive, make_private, make_private_file, make_private_folder, write_whole
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -113,3 +115,42 @@ def test_writers_at_the_same_time_leave_one_of_their_contents(folder: Path) -> N
         thread.join()
     assert file.read_bytes() in contents
     assert [path.name for path in folder.iterdir()] == ["file"]
+
+
+class TestFlushing:
+    """What a Mac is asked for, beside a system that knows the command and one that does not."""
+
+    F_FULLFSYNC = 51
+
+    @pytest.fixture
+    def asked(self, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+        fcntl = pytest.importorskip("fcntl")
+        asked: list[str] = []
+
+        def command(_descriptor: int, number: int) -> int:
+            asked.append(f"fcntl {number}")
+            if self.refused:
+                raise OSError(errno.ENOTSUP, "Operation not supported")
+            return 0
+
+        monkeypatch.setattr(sys, "platform", "darwin")
+        monkeypatch.setattr(fcntl, "F_FULLFSYNC", self.F_FULLFSYNC, raising=False)
+        monkeypatch.setattr(fcntl, "fcntl", command)
+        monkeypatch.setattr(os, "fsync", lambda _descriptor: asked.append("fsync"))
+        return asked
+
+    refused = False
+
+    def test_a_mac_empties_the_cache_of_the_drive(self, folder: Path, asked: list[str]) -> None:
+        write_whole(folder / "file", "text")
+        assert asked == ["fcntl 51", "fcntl 51"]  # the file, then its folder
+
+    def test_a_drive_that_does_not_know_the_command_is_synced_as_elsewhere(self, asked: list[str]) -> None:
+        self.refused = True
+        flush_to_drive(1)
+        assert asked == ["fcntl 51", "fsync"]
+
+    def test_elsewhere_the_system_does_both(self, asked: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(sys, "platform", "linux")
+        flush_to_drive(1)
+        assert asked == ["fsync"]

@@ -287,6 +287,14 @@ def mapping_or_none(answer: object) -> JsonView | None:
     return answer if isinstance(answer, Mapping) else None
 
 
+def _path_of(entry: JsonView, model_key: str) -> str:
+    """Where a model lies below the models folder, or its key; a server on Windows may write folders as Windows does.
+
+    The key itself stays as it came: by it the server is asked for the model.
+    """
+    return (text_of(entry, "path") or model_key).replace("\\", "/")
+
+
 def model_info(entry: JsonView) -> ModelInfo:
     """One downloaded model."""
     quantization = object_of(entry, "quantization")
@@ -294,7 +302,7 @@ def model_info(entry: JsonView) -> ModelInfo:
     return ModelInfo(
         model_key=model_key,
         kind=_kind_of(entry) or "llm",
-        path=text_of(entry, "path") or model_key,
+        path=_path_of(entry, model_key),
         size_bytes=count_of(entry, "sizeBytes") or 0,
         max_context_length=count_of(entry, "maxContextLength") or 0,
         display_name=text_of(entry, "displayName") or model_key,
@@ -323,7 +331,7 @@ def loaded_model(entry: JsonView, state: JsonView | None = None) -> LoadedModel:
         instance_reference=reference,
         model_key=model_key,
         kind=_kind_of(entry) or "llm",
-        path=text_of(entry, "path") or model_key,
+        path=_path_of(entry, model_key),
         context_length=context_length,
         max_context_length=count_of(entry, "maxContextLength") or 0,
         size_bytes=count_of(entry, "sizeBytes") or 0,

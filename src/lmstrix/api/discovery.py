@@ -2,8 +2,9 @@
 
 An address asked for is the only one looked at. "auto" looks at where LM Studio says it listens (`http-server.json`), at
 the ports its SDKs try, and at where a running embedded engine says it listens (`engine.json`); "lmstudio" and
-"embedded" look at their part of that. All candidates are probed at once under one bound, so a silent or foreign program
-on a port costs at most `timeout_s`, and an odd answer is only a reason why that candidate is not it.
+"embedded" look at their part of that. All candidates are probed at once, and looking ends as soon as no better answer
+can come. A silent or foreign program on a port costs at most `timeout_s`, and nothing behind the server that is found;
+an odd answer is only a reason why that candidate is not it.
 """
 
 from __future__ import annotations
@@ -16,7 +17,9 @@ from typing import TYPE_CHECKING, Final, Literal
 from urllib.parse import urlsplit
 
 from lmstrix.ground import log
+from lmstrix.ground.addresses import is_local
 from lmstrix.ground.errors import BackendUnavailableError, UsageError
+from lmstrix.ground.held_files import read_whole
 from lmstrix.ground.paths import resolve_paths
 from lmstrix.ground.types import ServerInfo
 from lmstrix.ground.wording import parameter
@@ -38,6 +41,9 @@ _SERVER_FILE_VARIABLE = "LMS_API_SERVER_INFO_PATH"
 _VARIABLES = ("LMSTRIX_SERVER", "LMSTUDIO_BASE_URL")
 _MOST_BYTES = 64 * 1024  # any program may answer at these ports, and send without end
 _REFUSED = "refused"
+_CONNECT_S: Final = 0.25
+"""On one's own machine the system itself accepts a connection, in less than a millisecond, however busy the listener.
+Windows tries a port where nobody listens for 2 s before it says so."""
 
 
 async def find_server(
@@ -55,12 +61,11 @@ async def find_server(
     environ = os.environ if environ is None else environ
     choice = choice or next((environ[name] for name in _VARIABLES if environ.get(name)), "auto")
     candidates = _candidates(choice, ports, paths or resolve_paths(environ), environ)
-    found = await asyncio.gather(*(_probe(address, timeout_s) for address in candidates))
-    for address, answer in zip(candidates, found, strict=True):
-        log.debug("server {}: {}", address, answer if isinstance(answer, str) else f"{answer.engine} {answer.version}")
-    servers = [answer for answer in found if isinstance(answer, ServerInfo)]
+    # "auto" prefers LM Studio, however the addresses were ordered.
     wanted = {"lmstudio": ("lmstudio",), "embedded": ("embedded",)}.get(choice, ("lmstudio", "embedded"))
-    for engine in wanted:  # "auto" prefers LM Studio, however the addresses were ordered
+    found = await _answers(candidates, wanted[0], timeout_s)
+    servers = [answer for answer in found if isinstance(answer, ServerInfo)]
+    for engine in wanted:
         for server in servers:
             if server.engine == engine:
                 return server
@@ -70,6 +75,27 @@ async def find_server(
     raise BackendUnavailableError(
         f"no server answers ({tried}); {_remedy()}", address=candidates[0] if len(candidates) == 1 else None
     )
+
+
+async def _answers(candidates: Sequence[str], best: str, timeout_s: float) -> list[ServerInfo | str]:
+    """What is at the candidates, in their order, up to the first server with the engine `best`."""
+    # Of several, a port without a listener must not hold up the others. An address asked for has all the time.
+    connect_s = _CONNECT_S if len(candidates) > 1 else timeout_s
+    probes = [asyncio.create_task(_probe(address, timeout_s, connect_s)) for address in candidates]
+    answers: list[ServerInfo | str] = []
+    try:
+        for address, probe in zip(candidates, probes, strict=True):
+            answer = await probe
+            told = answer if isinstance(answer, str) else f"{answer.engine} {answer.version}"
+            log.debug("server {}: {}", address, told)
+            answers.append(answer)
+            if isinstance(answer, ServerInfo) and answer.engine == best:
+                break
+    finally:
+        for probe in probes:
+            probe.cancel()
+        await asyncio.gather(*probes, return_exceptions=True)
+    return answers
 
 
 def parse_address(text: str) -> str:
@@ -115,7 +141,7 @@ def _server_file_address(paths: Paths, environ: Mapping[str, str]) -> str | None
 def _file_address(file: Path) -> str | None:
     """The `host` and `port` of a JSON file; None when it does not say."""
     try:
-        content = json.loads(file.read_text(encoding="utf-8-sig"))
+        content = json.loads(read_whole(file))
         port = int(content["port"])
         # A server that listens on every address writes one that cannot be connected to.
         host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(content["host"], content["host"])  # noqa: S104 - read, not bound
@@ -137,7 +163,7 @@ def _reason(answer: ServerInfo | str) -> str:
     return answer if isinstance(answer, str) else f"is {answer.package or answer.engine}"
 
 
-async def _probe(address: str, timeout_s: float) -> ServerInfo | str:
+async def _probe(address: str, timeout_s: float, connect_s: float) -> ServerInfo | str:
     """The server at `address`, or why there is none."""
     import httpx
 
@@ -149,11 +175,14 @@ async def _probe(address: str, timeout_s: float) -> ServerInfo | str:
         ours = isinstance(greeting, dict) and greeting.get("lmstudio") is True
         return ours, await _json_at(client, "/lms-status") if ours else None
 
+    def passes(failure: BaseException) -> bool:
+        # A port nobody listens on is asked once: it must not hold up the others, which are probed beside it.
+        return is_passing(failure) and not isinstance(failure, httpx.ConnectTimeout)
+
     try:
-        async with open_http(f"http://{address}") as client:
-            # A port nobody listens on is asked once: it must not hold up the others, which are probed beside it.
-            ours, status = await with_retries(greet, passes=is_passing, limit_s=timeout_s)
-    except TimeoutError:
+        async with open_http(f"http://{address}", connect_s=connect_s if is_local(address) else None) as client:
+            ours, status = await with_retries(greet, passes=passes, limit_s=timeout_s)
+    except (TimeoutError, httpx.ConnectTimeout):
         return "did not answer"
     except httpx.ProtocolError:
         return "is another program"

@@ -13,6 +13,7 @@ from lmstrix.cli.kinds import ByteCount, Flag, LatencyLimits, Port, Rates, Secon
 from lmstrix.ground.choices import CacheType  # noqa: TC001 - describe() evaluates the annotations
 from lmstrix.ground.errors import UsageError
 from lmstrix.ground.ranges import RANGES
+from lmstrix.ground.text import decoded
 
 if TYPE_CHECKING:
     from lmstrix.core.answers.request import InferRequest
@@ -272,6 +273,8 @@ def prompt_text(prompt: str | None, file_prompt: str | None) -> str | None:
         raise UsageError("give --prompt or --file-prompt, not both")
     try:
         # UTF-8 always: by the locale the same file would be another prompt on another machine.
-        return Path(file_prompt).read_text(encoding="utf-8")
+        return decoded(Path(file_prompt).read_bytes())
     except UnicodeDecodeError as exc:
-        raise UsageError(f"{file_prompt} is not valid UTF-8 (byte {exc.start}); convert it first") from exc
+        raise UsageError(
+            f"{file_prompt} is not valid {exc.encoding.upper()} (byte {exc.start}); convert it first"
+        ) from exc

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from lmstrix.cli.options import VariableOptions
 from lmstrix.ground.errors import UsageError
+from lmstrix.ground.text import decoded
 
 if TYPE_CHECKING:
     from lmstrix.reports.console import Console
@@ -76,9 +77,9 @@ def read_stdin() -> str:
     if len(data) > MAX_TEXT_BYTES:
         raise UsageError(f"stdin is longer than {format_bytes(MAX_TEXT_BYTES)}; give a shorter text")
     try:
-        return data.decode("utf-8")
+        return decoded(data)
     except UnicodeDecodeError as exc:
-        raise UsageError(f"stdin is not valid UTF-8 (byte {exc.start}); convert it first") from exc
+        raise UsageError(f"stdin is not valid {exc.encoding.upper()} (byte {exc.start}); convert it first") from exc
 
 
 def _read_pipe(console: Console) -> str | None:

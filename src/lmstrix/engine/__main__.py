@@ -19,6 +19,7 @@ from lmstrix.engine.token_source import TOKEN_VARIABLE, engine_token
 from lmstrix.ground.context_lengths import SERVER_DEFAULT_CONTEXT_LENGTH
 from lmstrix.ground.errors import LMStrixError
 from lmstrix.ground.paths import resolve_paths
+from lmstrix.ground.stdio import is_closed_pipe, prepare_output
 from lmstrix.ground.units import parse_bytes
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ _INTERRUPTED = 130
 
 def main(words: Sequence[str] | None = None) -> int:
     """Run one command; the exit code."""
+    prepare_output()
     arguments = _parser().parse_args(words)
     home = Path(arguments.home).expanduser().absolute() if arguments.home else resolve_paths().home
     try:
@@ -53,7 +55,11 @@ def main(words: Sequence[str] | None = None) -> int:
         sys.stderr.write(f"error: {exc}\n")
         return exc.exit_code
     # A reader such as `head` may close the pipe of `logs --follow`; that ends it like Ctrl-C, without a traceback.
-    except (KeyboardInterrupt, BrokenPipeError):
+    except KeyboardInterrupt:
+        return _INTERRUPTED
+    except OSError as exc:
+        if not is_closed_pipe(exc):
+            raise
         return _INTERRUPTED
     return 0
 

@@ -22,6 +22,7 @@ from lmstrix.core.memory.shape import ModelShape, shape_from_metadata
 from lmstrix.core.registry.models_folder import FoundFile, FoundFolder, FoundProblem, changed_ns, walk_models_folder
 from lmstrix.engine.faults import SAMPLE_SIZE, EngineFault
 from lmstrix.engine.records import CatalogEntry
+from lmstrix.ground.drives import drive_of
 from lmstrix.ground.errors import GgufError
 from lmstrix.ground.model_names import (
     NamedModel,
@@ -69,6 +70,10 @@ class _Facts:
     chat_template: str | None
     shape: ModelShape
     projector: bool
+
+
+_NEVER_NS = -2
+"""No time of change: the folder is looked through each time."""
 
 
 class Catalog:
@@ -146,6 +151,8 @@ class Catalog:
         self._build(problems)
         # A file that is still being written grows without its folder changing.
         self._looked_at = walk.looked_at | {file.location: times[file.location] for file in unusable}
+        if not drive_of(self.directory).times_folders:
+            self._looked_at[str(self.directory)] = _NEVER_NS
 
     def _known(self, file: FoundFile) -> _Facts | None:
         """What was read of this very file: same path, size and time. What kept it from being read may be gone."""

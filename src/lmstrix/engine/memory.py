@@ -26,7 +26,7 @@ def server_memory(idle: IdleChild | None, *, limit_bytes: int | None, in_use_byt
 
     `idle` tells what a child takes by itself, and is None where none starts: then nothing can be loaded.
     """
-    from lmstrix.core.history.processes import boot_identity
+    from lmstrix.ground.machine import boot_id
 
     machine_limited_by, machine_bytes = min(
         _rooms(idle, reserved=limit_bytes is None, in_use_bytes=in_use_bytes).items(), key=lambda room: room[1]
@@ -39,7 +39,7 @@ def server_memory(idle: IdleChild | None, *, limit_bytes: int | None, in_use_byt
         limited_by=limited_by,
         machine_bytes=max(0, machine_bytes),
         machine_limited_by=machine_limited_by,
-        boot_id=boot_identity(),
+        boot_id=boot_id(),
     )
 
 

@@ -1,11 +1,14 @@
-"""Writing a file whole or not at all, and keeping what is private from everybody else."""
+"""Writing a file whole or not at all, lastingly where that is asked, and keeping what is private from all others."""
 
 from __future__ import annotations
 
 import os
 import stat
+import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING
+
+from lmstrix.ground.held_files import remove_file, replace_file
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -66,19 +69,31 @@ def write_whole(path: Path, data: bytes | str, *, mode: int | None = None, durab
             if durable:
                 # Without this, a power cut may keep the rename and lose what was written before it.
                 file.flush()
-                os.fsync(file.fileno())
+                flush_to_drive(file.fileno())
         if mode is None:
             with suppress(OSError):
                 temporary.chmod(path.stat().st_mode & 0o777)
-        temporary.replace(path)
+        replace_file(temporary, path)
     except BaseException:  # an interrupt too must not leave the temporary file behind
         with suppress(OSError):
-            temporary.unlink()
+            remove_file(temporary)
         raise
     if durable:
         # The content is in place: to say now that it is not would be untrue, and some file systems sync no folders.
         with suppress(OSError):
             _sync_folder(path.parent)
+
+
+def flush_to_drive(descriptor: int) -> None:
+    """Return when what was written to an open file outlasts a power cut. Raises OSError."""
+    if sys.platform == "darwin":
+        import fcntl
+
+        # There fsync() hands the content to the drive, which may keep it in a cache of its own for seconds.
+        with suppress(OSError):  # drives of a network do not know the command
+            fcntl.fcntl(descriptor, fcntl.F_FULLFSYNC)
+            return
+    os.fsync(descriptor)
 
 
 def _sync_folder(folder: Path) -> None:
@@ -87,6 +102,6 @@ def _sync_folder(folder: Path) -> None:
         return  # Windows opens no folders
     descriptor = os.open(folder, os.O_RDONLY)
     try:
-        os.fsync(descriptor)
+        flush_to_drive(descriptor)
     finally:
         os.close(descriptor)

@@ -17,7 +17,9 @@ from typing import TYPE_CHECKING, Any
 
 from lmstrix.ground.documents import DocumentError, parse_json, parse_toml
 from lmstrix.ground.errors import SettingsError, UsageError
+from lmstrix.ground.held_files import while_held
 from lmstrix.ground.paths import PROJECT_FILE
+from lmstrix.ground.text import decoded
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -147,8 +149,7 @@ def _read(file: Path) -> dict[str, Any]:
 
 def _bytes_of(file: Path) -> bytes:
     try:
-        with file.open("rb") as stream:
-            content = stream.read(_MAX_FILE_BYTES + 1)
+        content = while_held(lambda: _beginning_of(file))
     except OSError as exc:
         raise SettingsError(f"cannot read {file}: {exc}") from exc
     if len(content) > _MAX_FILE_BYTES:
@@ -156,9 +157,14 @@ def _bytes_of(file: Path) -> bytes:
     return content
 
 
+def _beginning_of(file: Path) -> bytes:
+    with file.open("rb") as stream:
+        return stream.read(_MAX_FILE_BYTES + 1)
+
+
 def _parsed(file: Path, content: bytes) -> dict[str, Any]:
     try:
-        text = content.decode("utf-8")
+        text = decoded(content)
         found = parse_json(text) if file.suffix == ".json" else parse_toml(text)
     except UnicodeDecodeError as exc:
         raise SettingsError(f"cannot read {file}: {exc}") from exc

@@ -14,6 +14,7 @@ from typing import Any
 
 from lmstrix.ground.errors import SettingsError
 from lmstrix.ground.files import PRIVATE, write_whole
+from lmstrix.ground.held_files import read_whole
 from lmstrix.ground.paths import PROJECT_FILE
 
 SCHEMA = "lmstrix.trusted-folders/1"
@@ -59,7 +60,7 @@ class TrustedFolders:
 
     def _read(self) -> dict[str, str]:
         try:
-            found: Any = json.loads(self._file.read_text(encoding="utf-8"))
+            found: Any = json.loads(read_whole(self._file))
             return {str(name): str(digest) for name, digest in found["folders"].items()}
         except FileNotFoundError:
             return {}
@@ -81,7 +82,7 @@ def _name(folder: Path) -> str:
 
 def _content(folder: Path) -> str | None:
     try:
-        return _digest((folder / PROJECT_FILE).read_bytes())
+        return _digest(read_whole(folder / PROJECT_FILE))
     except OSError:
         return None
 

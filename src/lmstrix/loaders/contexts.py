@@ -1,16 +1,15 @@
-"""Text files given to a model: UTF-8 (a byte order mark is dropped), nothing binary, nothing larger than the cap."""
+"""Text files given to a model: UTF-8, or UTF-16 that says so; nothing binary, nothing larger than the cap."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from lmstrix.ground.errors import PromptError
+from lmstrix.ground.text import decoded
 from lmstrix.ground.units import format_bytes
 
 MAX_TEXT_BYTES = 64 * 2**20
 _FOREIGN_STARTS = {
-    b"\xff\xfe": "UTF-16",
-    b"\xfe\xff": "UTF-16",
     b"%PDF": "a PDF",
     b"PK\x03\x04": "a ZIP archive or an Office document",
     b"\x89PNG": "an image",
@@ -42,18 +41,15 @@ def decode_text(data: bytes, *, source: str) -> str:
     # Named before decoding is tried: "this is a PDF" helps more than a byte at an offset.
     for start, kind in _FOREIGN_STARTS.items():
         if data.startswith(start):
-            raise PromptError(f"{source} is {kind}, not UTF-8 text; {_remedy(kind)}")
+            raise PromptError(f"{source} is {kind}, not UTF-8 text; extract its text first")
     try:
-        text = data.decode("utf-8")
+        text = decoded(data)
     except UnicodeDecodeError as exc:
         raise PromptError(
-            f"{source} is not UTF-8: byte 0x{data[exc.start]:02x} at offset {exc.start:,}; convert it to UTF-8 first"
+            f"{source} is not {exc.encoding.upper()}: byte 0x{data[exc.start]:02x} at offset {exc.start:,}; "
+            "convert it to UTF-8 first"
         ) from exc
     zero = text.find("\0")
     if zero >= 0:
         raise PromptError(f"{source} is binary: a zero byte at character {zero:,}; give a text file")
-    return text.removeprefix("\ufeff")  # the byte order mark: Windows editors write it, and no prompt means it
-
-
-def _remedy(kind: str) -> str:
-    return "save it as UTF-8" if kind == "UTF-16" else "extract its text first"
+    return text

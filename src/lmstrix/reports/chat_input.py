@@ -6,15 +6,17 @@ what it pastes says so itself, and from another one the lines come faster than a
 
 from __future__ import annotations
 
+import io
 import os
 import shlex
 import sys
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple, Protocol
 
 from lmstrix.ground.errors import UsageError
 from lmstrix.ground.processes import Command, run_on_terminal
+from lmstrix.ground.text import decoded, encoding_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -47,6 +49,7 @@ class PipedInput:
 
     def __init__(self) -> None:
         self._read = 0
+        self._source: BinaryIO = sys.stdin.buffer
 
     def next(self) -> Told | None:
         """The next text, of one line or several; None at the end of input."""
@@ -58,15 +61,20 @@ class PipedInput:
 
     def _line(self, _prompt: str = PROMPT) -> str | None:
         # As bytes, decoded line by line: Python would decode by the locale, and in pieces that fail together.
-        data = sys.stdin.buffer.readline()
+        data = self._source.readline()
         if not data:
             return None
         self._read += 1
         try:
-            text = data.decode("utf-8-sig" if self._read == 1 else "utf-8")
+            if self._read == 1 and encoding_of(data) == "utf-16":
+                # Its line ends are no bytes of their own. It is a file that PowerShell wrote, so it has an end.
+                self._source = io.BytesIO(decoded(data + self._source.read()).encode())
+                data = self._source.readline()
+            text = decoded(data) if self._read == 1 else data.decode()
         except UnicodeDecodeError as exc:
             raise UsageError(
-                f"line {self._read} of stdin is not valid UTF-8 (byte 0x{data[exc.start]:02x} at offset {exc.start}); "
+                f"line {self._read} of stdin is not valid {exc.encoding.upper()} "
+                f"(byte 0x{exc.object[exc.start]:02x} at offset {exc.start}); "
                 "nothing of it was sent; convert it first"
             ) from exc
         return text.removesuffix("\n").removesuffix("\r")

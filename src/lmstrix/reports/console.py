@@ -11,6 +11,7 @@ import shutil
 import sys
 from typing import TYPE_CHECKING, Any
 
+from lmstrix.ground.stdio import shows_colors
 from lmstrix.reports.json_form import jsonable
 from lmstrix.reports.table import clean, harmless, render
 
@@ -27,7 +28,7 @@ class Console:
         self.json = json
         self.verbose = verbose
         self.quiet = quiet
-        self.color = color and "NO_COLOR" not in os.environ
+        self.color = color and "NO_COLOR" not in os.environ and shows_colors()
 
     def note(self, line: str) -> None:
         """A remark for the user, on stderr; not with --quiet."""

@@ -18,6 +18,7 @@ from lmstrix.core.benchmark.benched_servers import BenchedServer
 from lmstrix.core.benchmark.runner import Bench
 from lmstrix.core.benchmark.several_servers import one_report
 from lmstrix.ground.addresses import host_of
+from lmstrix.ground.awake import keep_awake
 from lmstrix.ground.errors import LMStrixError, UsageError
 from lmstrix.ground.ranges import check_numbers
 from lmstrix.loaders.bench_targets import load_targets
@@ -72,6 +73,7 @@ class TargetsBenching:
             history = stack.enter_context(self._workspace.open_history())
             # Two benchmarks at once would measure each other.
             stack.enter_context(history.journal.tester_lock("lmstrix bench"))
+            stack.enter_context(keep_awake())
             benches = [await self._open(target, history, stack) for target in self._targets]
             self._warn_of_sharing([server for server, _ in benches])
             self._benches = benches

@@ -14,6 +14,7 @@ from lmstrix.core.benchmark.runner import Bench
 from lmstrix.core.benchmark.saved import find_unfinished
 from lmstrix.core.registry.places import place_of
 from lmstrix.ground.addresses import host_of, is_local
+from lmstrix.ground.awake import keep_awake
 from lmstrix.ground.errors import GgufError, MlxError, ModelNotFoundError, UsageError
 from lmstrix.ground.model_names import parse_shard
 from lmstrix.ground.ranges import check_numbers
@@ -103,6 +104,7 @@ class Benchmarking:
             history = stack.enter_context(workspace.open_history())
             # Two measurements at once would measure each other.
             stack.enter_context(history.journal.tester_lock("lmstrix bench"))
+            stack.enter_context(keep_awake())
             against = request.against
             if against is not None and len(options.models) != 1:
                 raise UsageError(f"a comparison has one model on each side: one model, and {parameter('against')} one")

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from lmstrix.core.history import Conditions
-from lmstrix.core.history.processes import boot_identity
 from lmstrix.core.memory.host import read_host_memory
+from lmstrix.ground import machine
 from lmstrix.ground.addresses import is_local
 from lmstrix.ground.errors import UsageError
 from lmstrix.ground.wording import parameter
@@ -33,7 +33,7 @@ async def present_conditions(backend: ModelBackend, lmstudio_home: Path | None) 
         free_bytes=told.machine_bytes if told else read_host_memory().model_budget_bytes,
         engine_version=server.version,
         guardrail=guardrail_mode(lmstudio_home) if lmstudio_home and server.engine == "lmstudio" else None,
-        boot_id=boot_identity(),
+        boot_id=machine.boot_id(),
     )
 
 

@@ -24,6 +24,7 @@ from lmstrix.core.memory.decode_work import decode_work_bytes
 from lmstrix.core.memory.host import read_host_memory
 from lmstrix.core.registry.places import place_of
 from lmstrix.core.registry.results import Configuration, ContextResult
+from lmstrix.ground.awake import keep_awake
 from lmstrix.ground.context_lengths import UNKNOWN_DECLARED_TOKENS
 from lmstrix.ground.errors import LMStrixError
 from lmstrix.ground.tasks import to_its_end
@@ -107,7 +108,7 @@ class ContextTesting:
         if named is not None:
             check_settings(named, self._options.load)
         lock = f"lmstrix test of {self._model or 'all models'}"
-        with workspace.open_history() as history, history.journal.tester_lock(lock):
+        with workspace.open_history() as history, history.journal.tester_lock(lock), keep_awake():
             backend = (await workspace.connect()).backend
             # Which models are due depends on the server: what was measured on another one says nothing here.
             registry.place = place_of(backend.server)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from lmstrix.core.benchmark.traffic import TrafficTest, check
 from lmstrix.ground.addresses import host_of
+from lmstrix.ground.awake import keep_awake
 from lmstrix.ground.ranges import check_numbers
 from lmstrix.reports.traffic.files import write_traffic
 from lmstrix.service.bench_reports import new_folder, ready_folder
@@ -72,6 +73,7 @@ class TrafficTesting:
             history = stack.enter_context(workspace.open_history())
             # Two measurements at once would measure each other.
             stack.enter_context(history.journal.tester_lock("lmstrix bench"))
+            stack.enter_context(keep_awake())
             server, targets, backend = await find_server(workspace, self._options.models, stack)
             if self._options.out is not None:
                 ready_folder(self._options.out)

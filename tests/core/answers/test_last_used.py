@@ -5,12 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from lmstrix.core.answers.last_used import LastUsed
-from lmstrix.core.registry.places import Place
+from lmstrix.core.registry.places import Place, place_here
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-BOX, FAR = Place(engine="lmstudio", host="box"), Place(engine="embedded", host="far", is_here=False)
+    import pytest
+
+BOX, FAR = place_here("lmstudio"), Place(engine="embedded", host="far", is_here=False)
 
 
 def test_models_and_servers_are_kept_side_by_side(tmp_path: Path) -> None:
@@ -27,6 +29,13 @@ def test_models_and_servers_are_kept_side_by_side(tmp_path: Path) -> None:
     assert (file.stat().st_mtime_ns, file.stat().st_ino) == before
     kept.write_place("auto", FAR)
     assert kept.place("auto") == FAR
+
+
+def test_this_machine_is_the_same_under_another_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = LastUsed(tmp_path / "state.json")
+    kept.write_place("auto", BOX)
+    monkeypatch.setattr("platform.node", lambda: "renamed.example.org")
+    assert kept.place("auto") == Place(engine="lmstudio", host="renamed")
 
 
 def test_only_the_latest_servers_are_kept(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from lmstrix.ground.errors import LMStrixError
 from lmstrix.ground.files import write_whole
+from lmstrix.ground.held_files import read_whole
 from lmstrix.ground.wording import parameter
 
 if TYPE_CHECKING:
@@ -102,7 +103,7 @@ class AnswerFolder:
         index = self.path / INDEX
         if not index.exists():
             return
-        data = index.read_bytes()
+        data = read_whole(index)
         if data and not data.endswith(b"\n"):
             # The half line of a batch that was killed, or of a full disk: the next line must not be joined to it.
             with index.open("ab") as stream:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lmstrix.ground.files import PRIVATE, make_private_folder, write_whole
+from lmstrix.ground.held_files import read_whole
 from lmstrix.ground.types import GenerationResult, GenerationStats
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ class ResponseCache:
     def read(self, key: str) -> GenerationResult | None:
         """The answer kept under `key`, or None."""
         try:
-            found = json.loads(self._file(key).read_text(encoding="utf-8"))
+            found = json.loads(read_whole(self._file(key)))
             # A file of an earlier version with other fields raises TypeError, and is no hit.
             return GenerationResult(**{**found, "stats": GenerationStats(**found["stats"])})
         except (OSError, ValueError, TypeError, KeyError):

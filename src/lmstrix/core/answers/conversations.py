@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from lmstrix.ground.errors import LMStrixError, UsageError
 from lmstrix.ground.files import PRIVATE, make_private_folder, write_whole
+from lmstrix.ground.held_files import read_whole
 from lmstrix.ground.types import Message, ToolCall
 
 if TYPE_CHECKING:
@@ -86,7 +87,7 @@ class ConversationStore:
         """One conversation. Raises UsageError when none has this name."""
         file = self._file(name)
         try:
-            found = json.loads(file.read_text(encoding="utf-8"))
+            found = json.loads(read_whole(file))
             messages = tuple(_message(entry) for entry in found["messages"])
             return Conversation(name=name, model_key=found.get("model_key"), messages=messages)
         except FileNotFoundError as exc:

@@ -8,8 +8,9 @@ import contextlib
 import json
 from typing import TYPE_CHECKING, Any
 
-from lmstrix.core.registry.places import Place
+from lmstrix.core.registry.places import Place, place_here
 from lmstrix.ground.files import PRIVATE, write_whole
+from lmstrix.ground.held_files import read_whole
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -37,7 +38,8 @@ class LastUsed:
         """Where the server was that a choice ("auto", an address) led to the last time; None when there was none."""
         match self._servers().get(choice):
             case {"engine": str(engine), "host": str(host), "is_here": bool(is_here)}:
-                return Place(engine=engine, host=host, is_here=is_here)
+                # This machine may have another name by now.
+                return place_here(engine) if is_here else Place(engine=engine, host=host, is_here=False)
         return None
 
     def write_place(self, choice: str, place: Place) -> None:
@@ -52,7 +54,7 @@ class LastUsed:
 
     def _read(self) -> dict[str, Any]:
         try:
-            found = json.loads(self._file.read_text(encoding="utf-8"))
+            found = json.loads(read_whole(self._file))
         except (OSError, ValueError):
             return {}
         return found if isinstance(found, dict) else {}

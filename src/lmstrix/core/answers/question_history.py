@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from lmstrix.ground.files import write_whole
+from lmstrix.ground.held_files import read_whole
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -32,7 +33,7 @@ class QuestionHistory:
         """The last questions, oldest first; also cuts the file down to them when it has grown to twice as many."""
         lines: list[bytes] = []
         with suppress(OSError):
-            lines = self.file.read_bytes().splitlines()
+            lines = read_whole(self.file).splitlines()
             if len(lines) > 2 * KEPT:
                 write_whole(self.file, b"".join(line + b"\n" for line in lines[-KEPT:]), mode=PRIVATE, durable=False)
         questions = []

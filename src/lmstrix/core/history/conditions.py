@@ -15,7 +15,7 @@ from dataclasses import dataclass
 class Conditions:
     """Of the machine a model runs on, before an attempt; None where not known.
 
-    `boot_id` is `processes.boot_identity` of that machine; `guardrail` the mode of the server's own limit.
+    `boot_id` is `machine.boot_id` of that machine; `guardrail` the mode of the server's own limit.
     """
 
     free_bytes: int | None = None

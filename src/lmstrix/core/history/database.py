@@ -1,8 +1,10 @@
 """The SQLite file: opening, migrating, and turning what SQLite reports into one line.
 
 WAL, so that readers never wait for a writer, and synchronous=FULL, so that a journal row is on the disk before the load
-it announces may take the machine down. One connection serves all threads of a process, one statement at a time. A file
-that is no database is moved aside, never deleted, and a new one begun: `set_aside` then names it, for callers to say.
+it announces may take the machine down. WAL needs memory that all its processes share, which those of two machines have
+not: on a network's drive, and where SQLite says that it cannot, a rollback journal takes its place. One connection
+serves all threads of a process, one statement at a time. A file that is no database is moved aside, never deleted, and
+a new one begun: `set_aside` then names it, for callers to say.
 """
 
 from __future__ import annotations
@@ -14,8 +16,10 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from lmstrix.core.history.schema import MIGRATIONS
+from lmstrix.ground.drives import drive_of
 from lmstrix.ground.errors import HistoryError
 from lmstrix.ground.files import make_private, make_private_file
+from lmstrix.ground.held_files import replace_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -24,6 +28,8 @@ if TYPE_CHECKING:
 _BUSY_TIMEOUT_S = 10.0
 _BESIDE = ("-wal", "-shm")
 _PRIMARY_CODE = 0xFF  # extended codes (disk full while writing, while syncing, …) keep the primary one in this byte
+_NO_WAL = (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PROTOCOL)
+"""What SQLite reports where the file of shared memory cannot be made, mapped or locked."""
 _DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 _REMEDIES = {
     sqlite3.SQLITE_FULL: "free some disk space",
@@ -109,8 +115,15 @@ class Database:
         connection = sqlite3.connect(self.path, timeout=_BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False)
         try:
             connection.row_factory = sqlite3.Row
-            connection.execute("PRAGMA journal_mode=WAL")
-            connection.execute(f"PRAGMA synchronous={'FULL' if self._durable else 'NORMAL'}")
+            has_wal = self._choose_journal(connection)
+            # Only with WAL does less than FULL risk no more than the last rows.
+            is_full = self._durable or not has_wal
+            connection.execute(f"PRAGMA synchronous={'FULL' if is_full else 'NORMAL'}")
+            if is_full:
+                # A Mac's drive keeps what it was given in a cache of its own; where there is no such call, SQLite
+                # takes these for what it does anyway.
+                connection.execute("PRAGMA fullfsync=1")
+                connection.execute("PRAGMA checkpoint_fullfsync=1")
             connection.execute("PRAGMA foreign_keys=ON")
             self._migrate(connection)
         except BaseException:
@@ -118,6 +131,21 @@ class Database:
             connection.close()
             raise
         return connection
+
+    def _choose_journal(self, connection: sqlite3.Connection) -> bool:
+        """Use WAL where it works; whether it is in use."""
+        if drive_of(self.path).kind != "network":
+            try:
+                return _journal_mode(connection, "WAL") == "wal"  # SQLite keeps the old mode where it cannot change it
+            except sqlite3.OperationalError as exc:
+                if _code(exc) not in _NO_WAL:
+                    raise
+        try:
+            return _journal_mode(connection, "DELETE") == "wal"
+        except sqlite3.OperationalError as exc:
+            if _code(exc) != sqlite3.SQLITE_BUSY:
+                raise
+            return True  # an earlier version of LMStrix is at work on it; the next one to open it alone changes it
 
     def _migrate(self, connection: sqlite3.Connection) -> None:
         # The usual start only reads: taking the write lock would make it wait for every other process.
@@ -143,11 +171,11 @@ class Database:
     def _move_aside(self) -> Path:
         stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
         aside = self.path.with_name(f"{self.path.name}.corrupt-{stamp}")
-        self.path.replace(aside)
+        replace_file(self.path, aside)
         for suffix in _BESIDE:  # they belong to the damaged file; beside a new one they would damage it too
             extra = self.path.with_name(self.path.name + suffix)
             if extra.exists():
-                extra.replace(aside.with_name(aside.name + suffix))
+                replace_file(extra, aside.with_name(aside.name + suffix))
         return aside
 
     @contextmanager
@@ -171,6 +199,12 @@ def damage(path: Path) -> str | None:
     finally:
         connection.close()
     return None if found == "ok" else " ".join(found.split())
+
+
+def _journal_mode(connection: sqlite3.Connection, wanted: str) -> str:
+    """Ask for a mode; the one there is then, in lower case."""
+    mode: str = connection.execute(f"PRAGMA journal_mode={wanted}").fetchone()[0]
+    return mode
 
 
 def _code(error: sqlite3.Error) -> int:

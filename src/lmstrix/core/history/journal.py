@@ -17,11 +17,12 @@ from typing import TYPE_CHECKING, Any, Literal
 from uuid import uuid4
 
 from lmstrix.core.history.conditions import UNKNOWN, Conditions, have_changed, still_stands
-from lmstrix.core.history.processes import boot_identity, own_identity, process_identity
+from lmstrix.core.history.processes import own_identity, process_identity
 from lmstrix.core.history.rows import now, record_of, row_of
 from lmstrix.core.registry.known_failure import KnownFailure
 from lmstrix.ground.addresses import host_name
 from lmstrix.ground.errors import HistoryError
+from lmstrix.ground.machine import boot_id
 
 if TYPE_CHECKING:
     import sqlite3
@@ -125,7 +126,7 @@ class Journal:
                 "host": host_name(),
                 "pid": os.getpid(),
                 "process": own_identity(),
-                "boot": boot_identity(),
+                "boot": boot_id(),
                 "started_at": now(),
                 "details": json.dumps(dict(details)),
             },
@@ -203,7 +204,7 @@ class Journal:
             " WHERE intents.outcome IS NULL AND runs.host = ? ORDER BY intents.id",
             (host_name(),),
         )
-        boot = boot_identity()
+        boot = boot_id()
         return [_intent(row, machine_went_down=_ended_with_machine(row, boot)) for row in rows if not _is_alive(row)]
 
     def settle_unfinished(self) -> list[Intent]:

@@ -1,6 +1,6 @@
-"""Who wrote something: a process told apart from a later one of the same id, a start of the machine from the next.
+"""Who wrote something: a process told apart from a later one of the same id.
 
-On Linux both come from /proc and cost microseconds; elsewhere psutil gives the times process and machine started.
+On Linux that comes from /proc and costs microseconds; elsewhere psutil gives the time the process started.
 """
 
 from __future__ import annotations
@@ -8,18 +8,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from lmstrix.ground.machine import boot_id
+
 _STAT_FIELDS_AFTER_NAME = 19  # of /proc/<pid>/stat: the start time is field 22, and the name, field 2, may hold blanks
-
-
-def boot_identity() -> str:
-    """A text that stays the same until the machine starts anew."""
-    try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-    except OSError:
-        import psutil
-
-        # To the minute: systems compute the time from a clock that is being corrected.
-        return f"boot-{round(psutil.boot_time() / 60)}"
 
 
 def process_identity(pid: int) -> str | None:
@@ -30,7 +21,7 @@ def process_identity(pid: int) -> str | None:
         except OSError:
             return None
         # A zombie has ended, whatever its entry says.
-        return None if fields[0] in ("Z", "X") else f"{boot_identity()}/{fields[_STAT_FIELDS_AFTER_NAME]}"
+        return None if fields[0] in ("Z", "X") else f"{boot_id()}/{fields[_STAT_FIELDS_AFTER_NAME]}"
     import psutil
 
     try:

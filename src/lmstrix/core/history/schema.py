@@ -154,4 +154,6 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "CREATE INDEX intents_of_model ON intents (model_path, configuration)",
         "CREATE INDEX intents_open ON intents (run_id) WHERE outcome IS NULL",
     ),
+    # Machines that wrote here, and the name under which the rows of each stand.
+    ("CREATE TABLE machines (id TEXT PRIMARY KEY, name TEXT NOT NULL)",),
 )

@@ -9,6 +9,7 @@ from lmstrix.core.history.benches import BenchHistory
 from lmstrix.core.history.calls import CallLog
 from lmstrix.core.history.database import Database
 from lmstrix.core.history.journal import Journal
+from lmstrix.core.history.renaming import follow_renaming
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -28,6 +29,7 @@ class History:
         # One connection for all parts, so that a step that touches several of them can be one transaction.
         self._database = Database(path, durable=durable)
         self.set_aside = self._database.set_aside
+        follow_renaming(self._database)
         self.journal = Journal(self._database)
         self.beliefs = Beliefs(self._database)
         self.benches = BenchHistory(self._database)

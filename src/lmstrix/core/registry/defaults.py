@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from lmstrix.ground.errors import LMStrixError
 from lmstrix.ground.files import write_whole
+from lmstrix.ground.held_files import read_whole, remove_file
 
 if TYPE_CHECKING:
     from lmstrix.core.registry.records import ModelRecord
@@ -100,7 +101,7 @@ class ModelDefaults:
         # Only the first time: later the file holds our own values, and going back to those would restore nothing.
         if not backup.exists():
             # An empty backup says that there was no file.
-            original = change.file.read_bytes() if change.file.exists() else b""
+            original = read_whole(change.file) if change.file.exists() else b""
             write_whole(backup, original)
         write_whole(change.file, change.text)
 
@@ -114,17 +115,17 @@ class ModelDefaults:
         if not self.has_backup(model_path):
             return False
         backup = _backup_of(file)
-        original = backup.read_bytes()
+        original = read_whole(backup)
         if original:
             write_whole(file, original)
         else:
-            file.unlink(missing_ok=True)
-        backup.unlink()
+            remove_file(file)
+        remove_file(backup)
         return True
 
     def _read(self, file: Path) -> dict[str, Any]:
         try:
-            found = json.loads(file.read_text(encoding="utf-8-sig"))
+            found = json.loads(read_whole(file))
         except FileNotFoundError:
             # What LM Studio itself writes for a model that has no settings.
             return {"preset": "", "operation": {"fields": []}, "load": {"fields": []}}

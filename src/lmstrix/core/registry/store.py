@@ -17,8 +17,13 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from lmstrix.core.registry.registry import SCHEMA_VERSION, ModelRegistry
+from lmstrix.core.registry.renaming import rename_host
+from lmstrix.ground.addresses import host_name
+from lmstrix.ground.drives import drive_of
 from lmstrix.ground.errors import RegistryError
 from lmstrix.ground.files import PRIVATE, make_private, write_whole
+from lmstrix.ground.held_files import read_whole, remove_file, replace_file, while_held
+from lmstrix.ground.machine import earlier_name, machine_id
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -32,9 +37,12 @@ _LOCK_TIMEOUT_S = 15.0
 
 
 class _Document(NamedTuple):
-    """A parsed file: the registry, the other keys of the JSON object, and which layout the file was in."""
+    """A parsed file: the registry, the names of the machines that wrote it by their id, the other keys of the JSON
+    object, and which layout the file was in.
+    """
 
     registry: ModelRegistry
+    machines: dict[str, str]
     other: dict[str, Any]
     schema_version: int
 
@@ -55,7 +63,9 @@ class RegistryStore:
         """Apply `change` to what the file holds now, write it if anything differs; return what `change` returned."""
         with self._locked():
             content = self._read()
-            document = self._parse(content) if content is not None else _Document(ModelRegistry(), {}, SCHEMA_VERSION)
+            document = (
+                self._parse(content) if content is not None else _Document(ModelRegistry(), {}, {}, SCHEMA_VERSION)
+            )
             # Reading such a file is fine; writing it would drop what we do not understand.
             if document.schema_version > SCHEMA_VERSION:
                 raise RegistryError(
@@ -67,6 +77,8 @@ class RegistryStore:
             result = change(document.registry)
             new = _serialise(document)
             if migrated or not _says_the_same(content, new):
+                if self._note_machine(document):
+                    new = _serialise(document)
                 # Only the oldest layout holds what this one has no place for.
                 self._write(content, new, keep_original=document.schema_version == 1)
         return result
@@ -81,7 +93,7 @@ class RegistryStore:
         """The newest backup that can be read."""
         for path in self.backups():
             with suppress(OSError, _UnreadableError):
-                _parse(path.read_bytes())
+                _parse(read_whole(path))
                 return path
         return None
 
@@ -92,13 +104,13 @@ class RegistryStore:
             raise RegistryError(f"There is no readable backup of {self.path}; run lmstrix scan to begin a new registry")
         with self._locked():
             try:
-                content = source.read_bytes()
+                content = read_whole(source)
                 _parse(content)
             except (OSError, _UnreadableError) as exc:
                 raise RegistryError(f"{source} is no usable backup: {exc}; choose another") from exc
             with self._writing():
                 if self.path.exists():
-                    shutil.copy2(self.path, self._aside("replaced"))
+                    _copy(self.path, self._aside("replaced"))
                 write_whole(self.path, content, mode=PRIVATE)
         return source
 
@@ -106,7 +118,7 @@ class RegistryStore:
         # Here as everything begins with it, also the copies that are made of the file and take its permissions.
         make_private(self.path)
         try:
-            return self.path.read_bytes()
+            return read_whole(self.path)
         except FileNotFoundError:
             return None
         except OSError as exc:
@@ -114,9 +126,27 @@ class RegistryStore:
 
     def _parse(self, content: bytes) -> _Document:
         try:
-            return _parse(content)
+            document = _parse(content)
         except _UnreadableError as exc:
             raise self._corrupt(str(exc)) from exc
+        if earlier_name(document.machines) is not None:
+            self._note_machine(document)
+        return document
+
+    def _note_machine(self, document: _Document) -> bool:
+        """Note this machine's name, and take along the results under its earlier one; whether anything changed.
+
+        A file on a network's drive is left alone: several machines may write it, and those of one image may have one
+        id.
+        """
+        new = host_name()
+        if new in document.machines.values() or drive_of(self.path).kind == "network":
+            return False
+        old = earlier_name(document.machines)
+        document.machines[machine_id()] = new
+        if old is not None:
+            rename_host(document.registry.models, old, new)
+        return True
 
     def _corrupt(self, fault: str) -> RegistryError:
         kept = ""
@@ -124,7 +154,7 @@ class RegistryStore:
             copy = self._aside("corrupt")
             # The name stays the same while the file does, so that every further read does not leave another copy.
             if not copy.exists():
-                shutil.copy2(self.path, copy)
+                _copy(self.path, copy)
             kept = f" (a copy is kept as {copy.name})"
         backup = self.newest_good_backup()
         remedy = f"to go back to the last good state, copy {backup.name} over it" if backup else "there is no backup"
@@ -174,7 +204,7 @@ class RegistryStore:
             if old is not None:
                 # Rotation would in time drop the only copy of what the migration could not take over.
                 if keep_original:
-                    shutil.copy2(self.path, self._aside("v1"))
+                    _copy(self.path, self._aside("v1"))
                 self._rotate_backups()
             write_whole(self.path, new, mode=PRIVATE)
 
@@ -183,15 +213,19 @@ class RegistryStore:
         if newest.exists() and self.path.stat().st_mtime - newest.stat().st_mtime >= _BACKUP_SPACING_S:
             for number in range(_BACKUPS - 1, 0, -1):
                 with suppress(FileNotFoundError):
-                    self._backup(number).replace(self._backup(number + 1))
+                    replace_file(self._backup(number), self._backup(number + 1))
         # Copied under another name first: a kill half-way must not leave a broken newest backup.
         copy = self.path.with_name(f"{self.path.name}.backup-new")
         try:
-            shutil.copy2(self.path, copy)  # no hard link: who edits the file in place would edit its backup too
-            copy.replace(newest)
+            _copy(self.path, copy)  # no hard link: who edits the file in place would edit its backup too
+            replace_file(copy, newest)
         except OSError:
-            copy.unlink(missing_ok=True)
+            remove_file(copy)
             raise
+
+
+def _copy(source: Path, copy: Path) -> None:
+    while_held(lambda: shutil.copy2(source, copy))
 
 
 class _UnreadableError(Exception):
@@ -214,7 +248,7 @@ def _parse(content: bytes) -> _Document:
     if "models" not in document and "schema_version" not in document and isinstance(document.get("llms"), dict):
         from lmstrix.core.registry.migration import migrate_models
 
-        return _Document(ModelRegistry(migrate_models(document.pop("llms"))), document, schema_version=1)
+        return _Document(ModelRegistry(migrate_models(document.pop("llms"))), {}, document, schema_version=1)
     models, version = document.pop("models", {}), document.pop("schema_version", SCHEMA_VERSION)
     if not isinstance(models, dict):
         raise _UnreadableError(f'"models" is a JSON {type(models).__name__} where an object is expected')
@@ -224,12 +258,16 @@ def _parse(content: bytes) -> _Document:
         from lmstrix.core.registry.migration import name_hosts
 
         name_hosts(models)
-    return _Document(ModelRegistry(models), document, version)
+    machines = document.pop("machines", {})
+    known = {key: name for key, name in machines.items() if isinstance(name, str)} if isinstance(machines, dict) else {}
+    return _Document(ModelRegistry(models), known, document, version)
 
 
 def _serialise(document: _Document) -> bytes:
     """One line per model: compact, fast to write, and still good to compare."""
     lines = [f'"schema_version": {SCHEMA_VERSION}']
+    if document.machines:
+        lines.append(f'"machines": {json.dumps(document.machines)}')
     lines += [f"{json.dumps(name)}: {json.dumps(value)}" for name, value in document.other.items()]
     models = ",\n".join(f"{json.dumps(path)}: {json.dumps(raw)}" for path, raw in document.registry.models.items())
     lines.append(f'"models": {{\n{models}\n}}' if models else '"models": {}')
