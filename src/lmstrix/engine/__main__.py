@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lmstrix.core.moving_in import move_in
 from lmstrix.engine.daemon import (
     engine_status,
     run_engine,
@@ -33,6 +34,7 @@ def main(words: Sequence[str] | None = None) -> int:
     """Run one command; the exit code."""
     arguments = _parser().parse_args(words)
     home = Path(arguments.home).expanduser().absolute() if arguments.home else resolve_paths().home
+    move_in(home, _note)
     try:
         match arguments.command:
             case "run":
@@ -108,6 +110,10 @@ def _options(arguments: argparse.Namespace) -> EngineOptions:
         # On the command line 0 is the word for "never", which the options spell None.
         jit_ttl_s=arguments.jit_ttl or None,
     )
+
+
+def _note(line: str) -> None:
+    sys.stderr.write(f"{line}\n")
 
 
 def _show(status: EngineStatus) -> None:

@@ -27,7 +27,7 @@ from lmstrix.ground import log
 from lmstrix.ground.errors import EngineError, LMStrixError
 from lmstrix.ground.files import PRIVATE, make_private_folder, write_whole
 from lmstrix.ground.log_text import failure_text
-from lmstrix.ground.paths import REGISTRY_FILE
+from lmstrix.ground.paths import REGISTRY_FILE, engine_files, own_folder
 from lmstrix.ground.version import __version__
 
 if TYPE_CHECKING:
@@ -35,7 +35,6 @@ if TYPE_CHECKING:
 
     from lmstrix.engine.records import LogEvent
 
-STATE_FILE: Final = "engine.json"
 _LOCK_FILE: Final = "engine.lock"
 _LOG_FILE: Final = "engine.log"
 _START_TIMEOUT_S: Final = 60.0
@@ -67,26 +66,30 @@ class EngineStatus:
 
 def engine_log_path(home: Path) -> Path:
     """Where a background engine writes its log."""
-    return home / "logs" / _LOG_FILE
+    return _log_beside(engine_files(home)[0])
+
+
+def _log_beside(state_file: Path) -> Path:
+    return state_file.parent / "logs" / _LOG_FILE
 
 
 def engine_status(home: Path) -> EngineStatus:
-    """The engine whose state file is in `home`."""
-    state = _read_state(home)
-    log_file = engine_log_path(home)
-    # A file alone proves nothing: an engine that was killed leaves it behind.
-    if state is None or not _is_alive(state):
-        return EngineStatus(running=False, log_file=log_file)
-    return EngineStatus(
-        running=True,
-        log_file=log_file,
-        host=state["host"],
-        port=state["port"],
-        pid=state["pid"],
-        started_at=datetime.fromtimestamp(state["process_started"], UTC),
-        models_dir=Path(state["models_dir"]),
-        version=state.get("version"),
-    )
+    """The engine of this home, also one that an earlier version started there."""
+    for file in engine_files(home):
+        state = _read_state(file)
+        # A file alone proves nothing: an engine that was killed leaves it behind.
+        if state is not None and _is_alive(state):
+            return EngineStatus(
+                running=True,
+                log_file=_log_beside(file),
+                host=state["host"],
+                port=state["port"],
+                pid=state["pid"],
+                started_at=datetime.fromtimestamp(state["process_started"], UTC),
+                models_dir=Path(state["models_dir"]),
+                version=state.get("version"),
+            )
+    return EngineStatus(running=False, log_file=engine_log_path(home))
 
 
 def start_engine(home: Path, options: EngineOptions, *, debug: bool = False) -> EngineStatus:
@@ -165,14 +168,16 @@ def run_engine(
     options.check()
     # Read by now; the processes of the models have no business with it.
     os.environ.pop(TOKEN_VARIABLE, None)
-    home.mkdir(mode=0o700, parents=True, exist_ok=True)
-    lock = FileLock(home / _LOCK_FILE, timeout=0, mode=PRIVATE)
+    own = own_folder(home)
+    make_private_folder(own)
+    lock = FileLock(own / _LOCK_FILE, timeout=0, mode=PRIVATE)
     try:
         lock.acquire()
     except Timeout:
         _refuse_second(home)
         raise EngineError(f"another engine is starting in {home}: wait for it, or use another LMSTRIX_HOME") from None
     try:
+        _refuse_second(home)  # an engine of an earlier version holds another lock
         _begin_log(options, log_file, debug=debug)
         _tell_unclean_end(home)
         asyncio.run(_serve(home, options, on_ready))
@@ -204,7 +209,7 @@ def _begin_log(options: EngineOptions, log_file: Path | None, *, debug: bool) ->
 
 
 def _tell_unclean_end(home: Path) -> None:
-    state = _read_state(home)
+    state = _read_state(engine_files(home)[0])
     # Nobody else can say it: whatever ended that engine gave it no time to.
     if state is not None:
         log.warn("the engine before this one (pid {}) ended without a word: killed, or crashed", state["pid"])
@@ -248,7 +253,7 @@ async def _serve(home: Path, options: EngineOptions, on_ready: Callable[[EngineS
         log.info("the engine stops: {}", await stopped)
     finally:
         # First of all, so that nobody is sent to an engine that is closing its models.
-        (home / STATE_FILE).unlink(missing_ok=True)
+        engine_files(home)[0].unlink(missing_ok=True)
         await server.close()
 
 
@@ -362,13 +367,13 @@ def _write_state(home: Path, host: str, port: int, models_dir: Path) -> None:
         "version": __version__,
     }
     # A reader must see the old file or the new one, never half of it.
-    write_whole(home / STATE_FILE, json.dumps(state, indent=2) + "\n", mode=PRIVATE, durable=False)
+    write_whole(engine_files(home)[0], json.dumps(state, indent=2) + "\n", mode=PRIVATE, durable=False)
 
 
-def _read_state(home: Path) -> dict[str, Any] | None:
+def _read_state(file: Path) -> dict[str, Any] | None:
     """The state file, or None where there is none that makes sense."""
     try:
-        state = json.loads((home / STATE_FILE).read_text(encoding="utf-8"))
+        state = json.loads(file.read_text(encoding="utf-8"))
         wanted: dict[str, type | tuple[type, ...]] = {
             "host": str,
             "port": int,
