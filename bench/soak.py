@@ -33,9 +33,10 @@ import aiohttp
 import lmstudio
 import psutil
 from bench.hostile_clients import ACTS, PATIENCE_S, Target
-from lmstrix.ground.paths import engine_files
 from tests.support.tiny_gguf import tiny_model
 from tests.support.tiny_gguf_scripted import RAMBLE, scripted_model
+
+from lmstrix.ground.paths import engine_files
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 CONFIG = 'timeout_s = 300\n\n[profiles.quick]\nserver = "embedded"\n'
 REPORT = "lmstrix-bench-20261122-013551"
