@@ -23,9 +23,10 @@ if TYPE_CHECKING:
 RECORD: Final = "moved.txt"
 _LOCK: Final = "moving.lock"
 _LOCK_TIMEOUT_S: Final = 15.0
+_CONVERSATIONS: Final = "conversations"
 _NAMES: Final = frozenset(
     {
-        *("cache", "conversations", "locks", "logs", "reports"),
+        *("cache", _CONVERSATIONS, "locks", "logs", "reports"),
         *("config.json", "config.toml", "questions.jsonl", "state.json", "trusted_folders.json"),
         *("engine.json", "engine.lock"),
     }
@@ -38,11 +39,19 @@ def move_in(home: Path, notify: Callable[[str], None]) -> None:
     if (own_folder(home) / RECORD).exists():
         return
     try:
-        is_worth_a_look = any(entry.name in _NAMES for entry in home.iterdir())
+        names = _NAMES.intersection(entry.name for entry in home.iterdir())
+        # In LM Studio's home that folder is there anyway, and to look into the files costs a start many imports.
+        if names == {_CONVERSATIONS} and not own_folder(home).is_dir() and not _may_hold_ours(home / _CONVERSATIONS):
+            return
     except OSError:
         return  # no home yet
-    if is_worth_a_look:
+    if names:
         _Moving(home, notify).run()
+
+
+def _may_hold_ours(conversations: Path) -> bool:
+    names = (entry.name for entry in conversations.iterdir())
+    return any(name.endswith(".json") and not name.endswith(".conversation.json") for name in names)
 
 
 class _Moving:
@@ -160,7 +169,9 @@ class _Moving:
     def _record(self) -> None:
         from lmstrix.ground.files import PRIVATE, write_whole
 
-        text = f"LMStrix keeps its own files here. What earlier versions kept in {self._home} was moved.\n"
+        text = (
+            f"LMStrix keeps its own files here. Nothing is left to move that earlier versions kept in {self._home}.\n"
+        )
         with suppress(OSError):  # the next start finds nothing left, and writes it
             write_whole(self._own / RECORD, text, mode=PRIVATE, durable=False)
 

@@ -93,7 +93,7 @@ def _parser() -> argparse.ArgumentParser:
     logs.add_argument("--follow", action="store_true")
     logs.add_argument("--lines", type=int, default=50)
     for command in commands.choices.values():
-        command.add_argument("--home", help="where engine.json and the log are kept (default: LMSTRIX_HOME)")
+        command.add_argument("--home", help="the home, whose engine it is (default: LMSTRIX_HOME)")
     return parser
 
 
