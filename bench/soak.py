@@ -35,6 +35,8 @@ from bench.hostile_clients import ACTS, PATIENCE_S, Target
 from tests.support.tiny_gguf import tiny_model
 from tests.support.tiny_gguf_scripted import RAMBLE, scripted_model
 
+from lmstrix.ground.paths import engine_files
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -207,7 +209,7 @@ def running_engine(folder: Path, models: Path) -> tuple[subprocess.Popen[str], s
     assert process.stdout is not None
     assert process.stderr is not None
     process.stdout.readline()
-    state = json.loads((folder / "home" / "engine.json").read_text())
+    state = json.loads(engine_files(folder / "home")[0].read_text())
     process.stdout.close()
     process.stderr.close()
     return process, f"127.0.0.1:{state['port']}"

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 @pytest.fixture
 def paths(tmp_path: Path) -> Paths:
     """A home and an LM Studio home, both empty."""
-    for name in ("home", "lmstudio/.internal"):
+    for name in ("home/lmstrix", "lmstudio/.internal"):
         (tmp_path / name).mkdir(parents=True)
     return Paths(home=tmp_path / "home", models_dir=tmp_path, lmstudio_home=tmp_path / "lmstudio")
 
@@ -75,7 +75,7 @@ async def test_lm_studio_says_where_it_listens(server: FaultyServer, paths: Path
 async def test_files_that_make_no_sense_are_passed_over(server: FaultyServer, paths: Paths, content: str) -> None:
     assert paths.lmstudio_home is not None
     (paths.lmstudio_home / ".internal" / "http-server.json").write_text(content, encoding="latin-1")
-    (paths.home / "engine.json").write_text(content, encoding="latin-1")
+    (paths.own / "engine.json").write_text(content, encoding="latin-1")
     assert (
         await find_server("auto", ports=(port_of(server.address),), paths=paths, environ={})
     ).address == server.address
@@ -90,7 +90,7 @@ async def test_the_sdk_ports_in_their_order(server: FaultyServer, paths: Paths) 
 async def test_an_embedded_engine_is_known_by_its_package(server: FaultyServer, paths: Paths) -> None:
     with FaultyServer() as engine:
         engine.faults.pages["/lms-status"] = (200, '{"package":"lmstrix","version":"2.0"}')
-        write(paths.home / "engine.json", engine.address)
+        write(paths.own / "engine.json", engine.address)
         embedded = ServerInfo(address=engine.address, engine="embedded", version="2.0", package="lmstrix")
         lmstudio_port = (port_of(server.address),)
         assert await find_server("embedded", ports=lmstudio_port, paths=paths, environ={}) == embedded
@@ -98,6 +98,13 @@ async def test_an_embedded_engine_is_known_by_its_package(server: FaultyServer, 
         assert (await find_server("auto", ports=lmstudio_port, paths=paths, environ={})).engine == "lmstudio"
         with pytest.raises(BackendUnavailableError, match="is lmstrix"):
             await find_server("lmstudio", ports=(port_of(engine.address),), paths=paths, environ={})
+
+
+async def test_an_engine_that_an_earlier_version_started_is_found(paths: Paths) -> None:
+    with FaultyServer() as engine:
+        engine.faults.pages["/lms-status"] = (200, '{"package":"lmstrix","version":"2.0"}')
+        write(paths.home / "engine.json", engine.address)
+        assert (await find_server("embedded", ports=(), paths=paths, environ={})).address == engine.address
 
 
 ODD_ANSWERS = {

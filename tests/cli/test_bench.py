@@ -16,6 +16,7 @@ from lmstrix.core.benchmark.events import BenchEvent
 from lmstrix.core.benchmark.records import BenchReport, from_json
 from lmstrix.core.benchmark.saved import BenchJournal
 from lmstrix.core.history import History
+from lmstrix.ground.paths import own_folder
 from lmstrix.reports.bench.files import write_report
 from lmstrix.reports.bench.terminal import BenchProgressLine
 from lmstrix.reports.console import Console
@@ -49,7 +50,7 @@ def test_bench_measures_and_writes_a_report(cli: Cli, engine: EmbeddedEngine, ho
     assert loaded_on(engine.address) == []
 
     index = Path(done.json["report"])
-    assert index.parent.parent == home / "reports"
+    assert index.parent.parent == own_folder(home) / "reports"
     names = {
         str(path.relative_to(index.parent)).partition("-")[0] for path in index.parent.rglob("*") if path.is_file()
     }
@@ -125,7 +126,7 @@ def test_bad_words_are_refused_before_anything_is_loaded(
 ) -> None:
     cli("scan").ok()
     cli("bench", *words).failed(2, part)
-    assert not (home / "reports").exists()
+    assert not (own_folder(home) / "reports").exists()
 
 
 def test_an_unknown_model_is_named(cli: Cli, engine: EmbeddedEngine) -> None:

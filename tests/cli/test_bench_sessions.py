@@ -14,6 +14,7 @@ from lmstrix.core.answers.load_policy import BENCH_PREFIX, OWN_PREFIX, TESTED_PR
 from lmstrix.core.benchmark.energy import PowerChannel
 from lmstrix.core.benchmark.power import PowerSource, ReplaySource
 from lmstrix.core.benchmark.records import BenchReport, from_json
+from lmstrix.ground.paths import own_folder
 from lmstrix.ground.types import LoadConfig
 from tests.cli.conftest import SCRIPTED, TINY, Ran, client_of, loaded_on
 from tests.cli.processes import finish, start
@@ -93,7 +94,7 @@ def test_no_save_writes_nothing(cli: Cli, engine: EmbeddedEngine, home: Path) ->
     done = cli("bench", TINY, *QUICK, "--no-save").ok()
     assert TINY in done.out
     assert "report:" not in done.err
-    assert not (home / "reports").exists()
+    assert not (own_folder(home) / "reports").exists()
     assert cli("bench", "history", "--json").ok().json["runs"] == []
     assert cli("bench", TINY, *QUICK, "--no-save", "--json").ok().json["report"] is None
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 import lmstrix
+from lmstrix.ground.paths import own_folder
 from tests.cli.processes import COMMAND, finish, start
 
 if TYPE_CHECKING:
@@ -56,8 +57,8 @@ def test_a_missing_package_is_one_line_and_doctor_names_it(tmp_path: Path) -> No
 
 
 def test_doctor_lists_an_invalid_configuration_and_goes_on(cli: Callable[..., Ran], home: Path) -> None:
-    home.mkdir()
-    (home / "config.toml").write_text('sever = "here"\n')
+    own_folder(home).mkdir(parents=True)
+    (own_folder(home) / "config.toml").write_text('sever = "here"\n')
     ran = cli("doctor")
     assert ran.code == 1
     assert "unknown setting 'sever'" in ran.out

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from lmstrix.ground.paths import own_folder
 from tests.cli.conftest import SCRIPTED, TINY
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ def talk(cli: Callable[..., Ran], *lines: str, words: tuple[str, ...] = ("-m", S
 
 
 def kept(home: Path, name: str) -> list[tuple[str, str]]:
-    found = json.loads((home / "conversations" / f"{name}.json").read_text(encoding="utf-8"))
+    found = json.loads((own_folder(home) / "conversations" / f"{name}.json").read_text(encoding="utf-8"))
     return [(message["role"], message["text"]) for message in found["messages"]]
 
 
@@ -61,11 +62,11 @@ def test_conversations_go_on(cli: Callable[..., Ran], engine: EmbeddedEngine, ho
 
 
 def test_nothing_is_kept_where_texts_are_not(cli: Callable[..., Ran], engine: EmbeddedEngine, home: Path) -> None:
-    home.mkdir(exist_ok=True)
-    (home / "config.toml").write_text("log_texts = false\n", encoding="utf-8")
+    own_folder(home).mkdir(parents=True, exist_ok=True)
+    (own_folder(home) / "config.toml").write_text("log_texts = false\n", encoding="utf-8")
     talk(cli, "2+3=").ok()
     assert cli("infer", "2+3=", "-m", SCRIPTED).ok().out == "5\n"
-    assert not (home / "conversations").exists()
+    assert not (own_folder(home) / "conversations").exists()
 
 
 @pytest.mark.parametrize(
@@ -117,8 +118,8 @@ def test_the_context_is_right_after_a_trim(cli: Callable[..., Ran], engine: Embe
 def test_a_conversation_that_cannot_be_kept_does_not_end_the_chat(
     cli: Callable[..., Ran], engine: EmbeddedEngine, home: Path
 ) -> None:
-    home.mkdir(exist_ok=True)
-    (home / "conversations").write_text("in the way", encoding="utf-8")
+    own_folder(home).mkdir(parents=True, exist_ok=True)
+    (own_folder(home) / "conversations").write_text("in the way", encoding="utf-8")
     ran = talk(cli, "2+3=", "hello").ok()
     assert ran.out == f"5\n{GREETING}\n"
     assert "the conversation was not kept" in ran.err

@@ -10,6 +10,7 @@ import pytest
 
 from lmstrix.core.answers import question_history
 from lmstrix.core.answers.question_history import QuestionHistory
+from lmstrix.ground.paths import own_folder
 from tests.cli.conftest import SCRIPTED
 from tests.cli.terminals import Screen, chat_on_terminal
 
@@ -29,7 +30,7 @@ ASK = ("-m", SCRIPTED)
 
 def questions(home: Path) -> list[str]:
     """What the only conversation was asked."""
-    (file,) = (home / "conversations").glob("chat-*.json")
+    (file,) = (own_folder(home) / "conversations").glob("chat-*.json")
     messages = json.loads(file.read_text(encoding="utf-8"))["messages"]
     return [message["text"] for message in messages if message["role"] == "user"]
 
@@ -102,7 +103,7 @@ def test_an_editor_that_fails_sends_nothing(engine: EmbeddedEngine, home: Path) 
         screen.wait_for("the editor no-such-editor cannot be used")
         screen.wait_for("> ")
         screen.type(" exit \n")
-    assert not (home / "conversations").exists()
+    assert not (own_folder(home) / "conversations").exists()
 
 
 def test_a_chat_begins_with_who_answers_and_where_it_stands(
@@ -127,7 +128,7 @@ def test_questions_are_found_again_in_the_next_chat(engine: EmbeddedEngine, home
         screen.type("2+3=\r")
         screen.wait_for("context ")
         leave(screen)
-    assert (home / "questions.jsonl").stat().st_mode & 0o777 == 0o600
+    assert (own_folder(home) / "questions.jsonl").stat().st_mode & 0o777 == 0o600
     with chat_on_terminal(engine.address, home, *ASK, TERM="xterm") as screen:
         screen.wait_for("> ")
         screen.type(UP)
@@ -135,18 +136,18 @@ def test_questions_are_found_again_in_the_next_chat(engine: EmbeddedEngine, home
         screen.type("\r")
         screen.wait_for("context ")
         leave(screen)
-    assert QuestionHistory(home / "questions.jsonl").read() == ["2+3=", "2+3="]
+    assert QuestionHistory(own_folder(home) / "questions.jsonl").read() == ["2+3=", "2+3="]
 
 
 def test_no_questions_are_kept_where_texts_are_not(engine: EmbeddedEngine, home: Path) -> None:
-    home.mkdir(exist_ok=True)
-    (home / "config.toml").write_text("log_texts = false\n", encoding="utf-8")
+    own_folder(home).mkdir(parents=True, exist_ok=True)
+    (own_folder(home) / "config.toml").write_text("log_texts = false\n", encoding="utf-8")
     with chat_on_terminal(engine.address, home, *ASK) as screen:
         screen.wait_for("> ")
         screen.type("2+3=\n")
         screen.wait_for("context ")
         leave(screen)
-    assert not (home / "questions.jsonl").exists()
+    assert not (own_folder(home) / "questions.jsonl").exists()
 
 
 def test_the_history_is_bounded_and_outlives_half_a_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from lmstrix.ground.errors import LMStrixError
+from lmstrix.ground.paths import own_folder
 from tests.cli.conftest import EMBEDDING, SCRIPTED, TINY, loaded_on
 from tests.support.faulty_server import FaultyModel, FaultyServer, closed_port
 
@@ -279,9 +280,9 @@ def test_loading_and_unloading(cli: Callable[..., Ran], engine: EmbeddedEngine) 
 
 
 def test_settings_come_from_files_and_profiles(cli: Callable[..., Ran], faulty: FaultyServer, home: Path) -> None:
-    home.mkdir()
-    (home / "config.toml").write_text('timeout_s = "soon"\n')
+    own_folder(home).mkdir(parents=True)
+    (own_folder(home) / "config.toml").write_text('timeout_s = "soon"\n')
     cli("ps").failed(2, "config.toml", "timeout_s", "soon")
-    (home / "config.toml").write_text(f'[profiles.away]\nserver = "127.0.0.1:{closed_port()}"\n')
+    (own_folder(home) / "config.toml").write_text(f'[profiles.away]\nserver = "127.0.0.1:{closed_port()}"\n')
     cli("ps").ok()
     assert json.loads(cli("ps", "--json").out)["models"] == []

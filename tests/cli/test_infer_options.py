@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from lmstrix.ground.paths import own_folder
 from tests.cli.conftest import EMBEDDING, SCRIPTED, loaded_on
 from tests.cli.processes import finish, start
 
@@ -152,7 +153,7 @@ def test_tools_are_called(cli: Callable[..., Ran], engine: EmbeddedEngine, here:
 def test_a_conversation_goes_on(cli: Callable[..., Ran], engine: EmbeddedEngine, home: Path) -> None:
     cli("infer", "2+3=", "-m", SCRIPTED, "--system-prompt", "Be brief.").ok()
     cli("infer", "hello", "--continue").ok()
-    kept = json.loads((home / "conversations" / "infer.json").read_text(encoding="utf-8"))
+    kept = json.loads((own_folder(home) / "conversations" / "infer.json").read_text(encoding="utf-8"))
     assert kept["schema"] == "lmstrix.conversation/1"
     assert [(message["role"], message["text"]) for message in kept["messages"]] == [
         ("system", "Be brief."),

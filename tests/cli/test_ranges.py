@@ -17,6 +17,7 @@ from lmstrix.core.answers.request import InferRequest
 from lmstrix.core.benchmark.records import BenchRequest
 from lmstrix.engine.options import EngineOptions
 from lmstrix.ground.errors import LMStrixError, UsageError
+from lmstrix.ground.paths import own_folder
 from lmstrix.ground.ranges import RANGES, check_numbers
 from lmstrix.ground.settings import Settings
 from lmstrix.ground.types import Deadlines, LoadConfig
@@ -168,9 +169,9 @@ def test_loads_tests_and_benchmarks_are_checked_too(home: Path) -> None:
 
 
 def test_a_settings_file_with_such_a_number_is_refused(cli: Callable[..., Ran], home: Path) -> None:
-    home.mkdir(exist_ok=True)
+    own_folder(home).mkdir(parents=True, exist_ok=True)
     for line, name in (("timeout_s = -5", "timeout_s"), ("log_keep_days = 0", "log_keep_days")):
-        (home / "config.toml").write_text(line + "\n", encoding="utf-8")
+        (own_folder(home) / "config.toml").write_text(line + "\n", encoding="utf-8")
         cli("list").failed(2, "config.toml", name, "out of range")
 
 

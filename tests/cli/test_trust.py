@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from lmstrix.ground.paths import own_folder
+
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
@@ -30,8 +32,8 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, faulty: FaultyServe
 def test_a_cloned_folder_gets_no_prompt_until_it_is_trusted(
     cli: Callable[..., Ran], faulty: FaultyServer, home: Path, project: Path
 ) -> None:
-    home.mkdir()
-    (home / "config.toml").write_text('server = "embedded"\n')
+    own_folder(home).mkdir(parents=True)
+    (own_folder(home) / "config.toml").write_text('server = "embedded"\n')
     ran = cli("ps")
     assert ran.code == 3
     assert f"{project}/.lmstrix.toml: server, api_token left out" in ran.lines[0]

@@ -23,7 +23,6 @@ from lmstrix.engine import daemon, requirements
 from lmstrix.engine.__main__ import main
 from lmstrix.engine.access import new_token
 from lmstrix.engine.daemon import (
-    STATE_FILE,
     engine_log_path,
     engine_status,
     start_engine,
@@ -33,6 +32,7 @@ from lmstrix.engine.log_reading import engine_log_lines
 from lmstrix.engine.options import EngineOptions
 from lmstrix.engine.stopping import ask_to_stop
 from lmstrix.ground.errors import EngineError
+from lmstrix.ground.paths import engine_files, own_folder
 from tests.engine.conftest import SCRIPTED
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ def test_start_use_and_stop(stopping: Path, options: EngineOptions) -> None:
     assert status.running
     assert engine_status(stopping) == status
     assert status.models_dir == options.models_dir
-    state = json.loads((stopping / STATE_FILE).read_text())
+    state = json.loads(engine_files(stopping)[0].read_text())
     assert (state["host"], state["port"], state["pid"]) == ("127.0.0.1", status.port, status.pid)
     loaded = httpx.post(f"http://{status.address}/api/v1/models/load", json={"model": SCRIPTED}, timeout=30)
     assert loaded.status_code == 200
@@ -75,7 +75,7 @@ def test_start_use_and_stop(stopping: Path, options: EngineOptions) -> None:
     stopped = stop_engine(stopping)
     assert not stopped.running
     assert gone(processes)
-    assert not (stopping / STATE_FILE).exists()
+    assert not engine_files(stopping)[0].exists()
     assert not stop_engine(stopping).running
 
 
@@ -86,7 +86,7 @@ def test_an_engine_is_asked_to_stop_before_it_is_ended(
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(run_folders))
     token = new_token()
     status = start_engine(stopping, dataclasses.replace(options, api_token=token))
-    state_file = stopping / STATE_FILE
+    state_file = engine_files(stopping)[0]
     assert token not in state_file.read_text()
     assert len(list(run_folders.iterdir())) == 1
     # Only the key of this run ends it: neither nothing, nor the token.
@@ -114,14 +114,14 @@ def test_an_engine_that_does_not_answer_is_ended_and_leaves_nothing(
     processes[0].suspend()
     assert not stop_engine(stopping).running
     assert gone(processes)
-    assert not (stopping / STATE_FILE).exists()
+    assert not (engine_files(stopping)[0]).exists()
     assert list(run_folders.iterdir()) == []
     run_folders.rmdir()
 
 
 def test_an_engine_of_an_earlier_version_is_stopped_too(stopping: Path, options: EngineOptions) -> None:
     start_engine(stopping, options)
-    file = stopping / STATE_FILE
+    file = engine_files(stopping)[0]
     state = json.loads(file.read_text())
     del state["run_key"]
     file.write_text(json.dumps(state))
@@ -194,10 +194,10 @@ def test_no_signal_leaves_anything_behind(stopping: Path, models_dir: Path, numb
 
 
 def test_a_state_file_is_believed_only_with_the_right_process(home: Path, options: EngineOptions) -> None:
-    home.mkdir()
+    own_folder(home).mkdir(parents=True)
     started = psutil.Process().create_time()
     state = {"host": "127.0.0.1", "port": 9, "pid": os.getpid(), "process_started": started, "models_dir": "/m"}
-    file = home / STATE_FILE
+    file = engine_files(home)[0]
     file.write_text(json.dumps(state))
     assert engine_status(home).running  # ourselves, as far as the file can tell
     for lie in (

@@ -20,13 +20,14 @@ import pytest
 
 from lmstrix.engine import EmbeddedEngine
 from lmstrix.engine.__main__ import main
-from lmstrix.engine.daemon import STATE_FILE, engine_log_path, engine_status, start_engine, stop_engine
+from lmstrix.engine.daemon import engine_log_path, engine_status, start_engine, stop_engine
 from lmstrix.engine.log_reading import LogLine, engine_log_lines, parse_log_line
 from lmstrix.engine.options import EngineOptions
 from lmstrix.engine.rest import openai
 from lmstrix.engine.token_source import TOKEN_VARIABLE, engine_token
 from lmstrix.ground.errors import EngineError
 from lmstrix.ground.log_target import MAX_FILE_BYTES
+from lmstrix.ground.paths import engine_files
 from tests.engine.conftest import SCRIPTED
 from tests.engine.raw_client import connected
 
@@ -110,7 +111,7 @@ def test_an_end_without_a_word_is_told_by_the_next_engine(home: Path, models_dir
     with running(home, models_dir) as (process, _):
         process.kill()
         process.wait(WAIT_S)
-    assert (home / STATE_FILE).exists()
+    assert engine_files(home)[0].exists()
     with running(home, models_dir, "--log-file", str(file)):
         pass
     assert f"(pid {process.pid}) ended without a word" in file.read_text()

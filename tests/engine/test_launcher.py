@@ -13,9 +13,10 @@ import httpx
 import psutil
 import pytest
 
-from lmstrix.engine.daemon import STATE_FILE, engine_log_path, engine_status, start_engine, stop_engine
+from lmstrix.engine.daemon import engine_log_path, engine_status, start_engine, stop_engine
 from lmstrix.engine.llama.process import LlamaProcess
 from lmstrix.engine.options import EngineOptions
+from lmstrix.ground.paths import engine_files
 from lmstrix.ground.processes import end_tree, own_python
 from tests.engine.conftest import SCRIPTED
 from tests.engine.llama.test_process import launch_of
@@ -75,7 +76,7 @@ def test_start_status_load_and_stop(launcher: Path, stopping: Path, models_dir: 
     assert [is_launcher(process, launcher) for process in tree] == [True, False, True, False]
     assert not stop_engine(stopping).running
     assert psutil.wait_procs(tree, WAIT_S)[1] == []
-    assert not (stopping / STATE_FILE).exists()
+    assert not (engine_files(stopping)[0]).exists()
 
 
 def test_a_model_that_crashes_is_told_and_its_launcher_gone(launcher: Path, stopping: Path, models_dir: Path) -> None:

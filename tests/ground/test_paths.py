@@ -27,6 +27,7 @@ def test_lmstrix_home_decides_alone(user_home: Path, tmp_path: Path) -> None:
     assert paths.models_dir == tmp_path / "mine" / "models"
     assert paths.lmstudio_home is None
     assert (paths.registry_file.name, paths.history_file.name) == ("lmstrix.json", "lmstrix.db")
+    assert paths.own == tmp_path / "mine" / "lmstrix"
     assert not paths.home.exists()
 
 

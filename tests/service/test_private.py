@@ -9,7 +9,7 @@ import pytest
 
 from lmstrix.core.answers.conversations import Conversation
 from lmstrix.core.history import History
-from lmstrix.ground.paths import resolve_paths
+from lmstrix.ground.paths import own_folder, resolve_paths
 from lmstrix.ground.settings import Settings
 from lmstrix.ground.types import Message
 from lmstrix.service.workspace import Workspace
@@ -42,7 +42,8 @@ def open_to_others(home: Path) -> list[str]:
 
 def test_a_new_home_is_private(home: Path) -> None:
     assert use(home) == []
-    assert {path.name for path in home.iterdir()} >= {"lmstrix.json", "lmstrix.db", "conversations", "state.json"}
+    assert {path.name for path in home.iterdir()} == {"lmstrix.json", "lmstrix.json.lock", "lmstrix.db", "lmstrix"}
+    assert {path.name for path in own_folder(home).iterdir()} == {"conversations", "state.json"}
 
 
 def test_an_old_home_becomes_private(home: Path) -> None:
@@ -50,11 +51,12 @@ def test_an_old_home_becomes_private(home: Path) -> None:
     for path in (home, *home.rglob("*")):
         path.chmod(0o777 if path.is_dir() else 0o666)
     workspace = Workspace(paths=resolve_paths({"LMSTRIX_HOME": str(home)}), settings=Settings())
-    assert home.stat().st_mode & 0o777 == 0o700
+    assert own_folder(home).stat().st_mode & 0o777 == 0o700
     workspace.store.load()
     assert (home / "lmstrix.json").stat().st_mode & 0o777 == 0o600
-    # What holds no texts is written, and closed, only when it changes; the home itself is closed already.
-    assert set(use(home)) <= {"state.json", "lmstrix.json.lock"}
+    # What holds no texts is written, and closed, only when it changes. The home stays as it was made: whoever opened it
+    # may share the models in it, and what is ours there is closed itself.
+    assert set(use(home)) <= {home.name, "state.json", "lmstrix.json.lock"}
 
 
 def test_the_home_of_lm_studio_stays_as_it_is(tmp_path: Path) -> None:
@@ -63,4 +65,12 @@ def test_the_home_of_lm_studio_stays_as_it_is(tmp_path: Path) -> None:
     paths = resolve_paths({}, lmstudio_home=studio)
     Workspace(paths=paths, settings=Settings()).last_used.write("a")
     assert studio.stat().st_mode & 0o777 == 0o755
-    assert (studio / "state.json").stat().st_mode & 0o777 == 0o600
+    assert paths.own.stat().st_mode & 0o777 == 0o700
+    assert (paths.own / "state.json").stat().st_mode & 0o777 == 0o600
+
+
+def test_nor_is_it_closed_where_lmstrix_home_names_it(tmp_path: Path) -> None:
+    studio = tmp_path / "studio"
+    studio.mkdir(mode=0o755)
+    use(studio)
+    assert studio.stat().st_mode & 0o777 == 0o755

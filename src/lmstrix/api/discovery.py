@@ -20,7 +20,7 @@ from lmstrix.ground import log
 from lmstrix.ground.addresses import is_local
 from lmstrix.ground.errors import BackendUnavailableError, UsageError
 from lmstrix.ground.held_files import read_whole
-from lmstrix.ground.paths import resolve_paths
+from lmstrix.ground.paths import engine_files, resolve_paths
 from lmstrix.ground.types import ServerInfo
 from lmstrix.ground.wording import parameter
 
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 
 SDK_PORTS: Final = (41343, 52993, 16141, 39414, 22931)
 REST_PORT: Final = 1234
-ENGINE_FILE: Final = "engine.json"
 EMBEDDED_PACKAGE: Final = "lmstrix"  # `package` of /lms-status, where LM Studio says "lmstudio" or "llmster"
 
 _SERVER_FILE_VARIABLE = "LMS_API_SERVER_INFO_PATH"
@@ -124,7 +123,7 @@ def _candidates(choice: str, ports: Sequence[int], paths: Paths, environ: Mappin
         found.append(_server_file_address(paths, environ))
         found += [f"127.0.0.1:{port}" for port in ports]
     if choice != "lmstudio":
-        found.append(_file_address(paths.home / ENGINE_FILE))
+        found += [_file_address(file) for file in engine_files(paths.home)]
     return list(dict.fromkeys(address for address in found if address))
 
 

@@ -40,9 +40,13 @@ class CommandLine:
 
     @functools.cached_property
     def paths(self) -> Paths:
+        from lmstrix.core.moving_in import move_in
         from lmstrix.ground.paths import resolve_paths
 
-        return resolve_paths()
+        paths = resolve_paths()
+        # Before anything of ours is read or written at its new place.
+        move_in(paths.home, self.console.note)
+        return paths
 
     @property
     def log_file(self) -> Path | None:
@@ -55,7 +59,7 @@ class CommandLine:
 
         common = self.common
         settings = load_settings(
-            self.paths.home,
+            self.paths.own,
             flags={"server": common.server, "timeout_s": common.timeout},
             config_file=Path(common.config) if common.config else None,
             profile=common.profile,

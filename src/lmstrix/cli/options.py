@@ -35,7 +35,7 @@ class CommonOptions:
         emoji: No effect, for scripts of the earlier LMStrix: nothing here prints emoji.
         server: auto, lmstudio, embedded, or an address such as 127.0.0.1:1234.
         timeout: Limit of one whole answer, connecting and loading included, such as 90 or 10m.
-        config: A config file instead of config.toml in the LMStrix home.
+        config: A config file instead of lmstrix/config.toml in the LMStrix home.
         profile: A [profiles.NAME] table of the config file.
         help: Show help.
     """

@@ -36,7 +36,7 @@ def trust(
     from lmstrix.reports.trust import show_removed, show_trusted, show_trusted_folders
 
     # Not by way of the service: its settings would begin with the remark that this folder is not trusted.
-    trusted = TrustedFolders(cli.paths.home)
+    trusted = TrustedFolders(cli.paths.own)
     if show_all:
         if folder is not None or remove:
             raise UsageError("--list shows all folders; leave out FOLDER and --remove")

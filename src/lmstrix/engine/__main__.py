@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lmstrix.core.moving_in import move_in
 from lmstrix.engine.daemon import (
     engine_status,
     run_engine,
@@ -35,6 +36,7 @@ def main(words: Sequence[str] | None = None) -> int:
     prepare_output()
     arguments = _parser().parse_args(words)
     home = Path(arguments.home).expanduser().absolute() if arguments.home else resolve_paths().home
+    move_in(home, _note)
     try:
         match arguments.command:
             case "run":
@@ -97,7 +99,7 @@ def _parser() -> argparse.ArgumentParser:
     logs.add_argument("--follow", action="store_true")
     logs.add_argument("--lines", type=int, default=50)
     for command in commands.choices.values():
-        command.add_argument("--home", help="where engine.json and the log are kept (default: LMSTRIX_HOME)")
+        command.add_argument("--home", help="the home, whose engine it is (default: LMSTRIX_HOME)")
     return parser
 
 
@@ -114,6 +116,10 @@ def _options(arguments: argparse.Namespace) -> EngineOptions:
         # On the command line 0 is the word for "never", which the options spell None.
         jit_ttl_s=arguments.jit_ttl or None,
     )
+
+
+def _note(line: str) -> None:
+    sys.stderr.write(f"{line}\n")
 
 
 def _show(status: EngineStatus) -> None:

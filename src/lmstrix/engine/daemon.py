@@ -18,7 +18,7 @@ import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from lmstrix.engine.options import EngineOptions, host_and_port
 from lmstrix.engine.requirements import check_requirements
@@ -28,8 +28,9 @@ from lmstrix.engine.token_source import TOKEN_VARIABLE
 from lmstrix.ground import log
 from lmstrix.ground.errors import EngineError, LMStrixError
 from lmstrix.ground.files import PRIVATE, make_private_folder, write_whole
+from lmstrix.ground.held_files import read_whole, remove_file
 from lmstrix.ground.log_text import failure_text
-from lmstrix.ground.paths import REGISTRY_FILE
+from lmstrix.ground.paths import REGISTRY_FILE, engine_files, own_folder
 from lmstrix.ground.processes import end_tree, leave_alone, own_python, spawn_daemon
 from lmstrix.ground.version import __version__
 
@@ -38,7 +39,6 @@ if TYPE_CHECKING:
 
     from lmstrix.engine.records import LogEvent
 
-STATE_FILE: Final = "engine.json"
 _LOCK_FILE: Final = "engine.lock"
 _LOG_FILE: Final = "engine.log"
 _START_TIMEOUT_S: Final = 60.0
@@ -70,14 +70,26 @@ class EngineStatus:
         return host_and_port(self.host, self.port)
 
 
+class _Found(NamedTuple):
+    """A state file, and what it says of an engine that runs."""
+
+    file: Path
+    state: dict[str, Any]
+
+
 def engine_log_path(home: Path) -> Path:
     """Where a background engine writes its log."""
-    return home / "logs" / _LOG_FILE
+    return _log_beside(engine_files(home)[0])
+
+
+def _log_beside(state_file: Path) -> Path:
+    return state_file.parent / "logs" / _LOG_FILE
 
 
 def engine_status(home: Path) -> EngineStatus:
-    """The engine whose state file is in `home`."""
-    return _status(_running_state(home), engine_log_path(home))
+    """The engine of this home, also one that an earlier version started there."""
+    found = _found(home)
+    return _status(None, engine_log_path(home)) if found is None else _status(found.state, _log_beside(found.file))
 
 
 def _status(state: dict[str, Any] | None, log_file: Path) -> EngineStatus:
@@ -118,11 +130,11 @@ def start_engine(home: Path, options: EngineOptions, *, debug: bool = False) -> 
     while time.monotonic() < deadline:
         if process.poll() is not None:
             raise EngineError(_last_error(log_file, log_start) or f"the engine ended at once; see {log_file}")
-        state = _running_state(home)
+        found = _found(home)
         # The state file may be that of another engine started at the same time. The process id does not tell them
         # apart: what we started may be a launcher, which started the engine.
-        if state is not None and state.get("run_key") == run_key:
-            status = _status(state, log_file)
+        if found is not None and found.state.get("run_key") == run_key:
+            status = _status(found.state, log_file)
             if _answers(status):
                 leave_alone(process)
                 return status
@@ -133,15 +145,16 @@ def start_engine(home: Path, options: EngineOptions, *, debug: bool = False) -> 
 
 def stop_engine(home: Path) -> EngineStatus:
     """End the engine and its models, and return when it is gone; one that does not run is no error."""
-    state = _running_state(home)
-    if state is not None:
-        _stop(home, state)
+    found = _found(home)
+    if found is not None:
+        _stop(found)
     return EngineStatus(running=False, log_file=engine_log_path(home))
 
 
-def _stop(home: Path, state: dict[str, Any]) -> None:
+def _stop(found: _Found) -> None:
     import psutil
 
+    state = found.state
     try:
         process = psutil.Process(state["pid"])
         # An engine of an earlier version has no key.
@@ -154,8 +167,8 @@ def _stop(home: Path, state: dict[str, Any]) -> None:
         pass
     # It does not answer. On POSIX it is asked once more, by a signal.
     end_tree(state["pid"], _STOP_TIMEOUT_S)
-    if _read_state(home) == state:
-        (home / STATE_FILE).unlink(missing_ok=True)
+    if _read_state(found.file) == state:
+        remove_file(found.file)
     RunFolder().remove_stale(young_s=_FRESH_S)
 
 
@@ -180,14 +193,16 @@ def run_engine(
     # Read by now; the processes of the models have no business with it.
     os.environ.pop(TOKEN_VARIABLE, None)
     run_key = os.environ.pop(RUN_KEY_VARIABLE, None) or new_run_key()
-    home.mkdir(mode=0o700, parents=True, exist_ok=True)
-    lock = FileLock(home / _LOCK_FILE, timeout=0, mode=PRIVATE)
+    own = own_folder(home)
+    make_private_folder(own)
+    lock = FileLock(own / _LOCK_FILE, timeout=0, mode=PRIVATE)
     try:
         lock.acquire()
     except Timeout:
         _refuse_second(home)
         raise EngineError(f"another engine is starting in {home}: wait for it, or use another LMSTRIX_HOME") from None
     try:
+        _refuse_second(home)  # an engine of an earlier version holds another lock
         _begin_log(options, log_file, debug=debug)
         _tell_unclean_end(home)
         asyncio.run(_serve(home, options, on_ready, run_key))
@@ -219,7 +234,7 @@ def _begin_log(options: EngineOptions, log_file: Path | None, *, debug: bool) ->
 
 
 def _tell_unclean_end(home: Path) -> None:
-    state = _read_state(home)
+    state = _read_state(engine_files(home)[0])
     # Nobody else can say it: whatever ended that engine gave it no time to.
     if state is not None:
         log.warn("the engine before this one (pid {}) ended without a word: killed, or crashed", state["pid"])
@@ -264,7 +279,7 @@ async def _serve(home: Path, options: EngineOptions, on_ready: Callable[[EngineS
         log.info("the engine stops: {}", await stopped)
     finally:
         # First of all, so that nobody is sent to an engine that is closing its models.
-        (home / STATE_FILE).unlink(missing_ok=True)
+        remove_file(engine_files(home)[0])
         await server.close()
 
 
@@ -368,13 +383,13 @@ def _write_state(home: Path, host: str, port: int, models_dir: Path, run_key: st
         "run_key": run_key,
     }
     # A reader must see the old file or the new one, never half of it.
-    write_whole(home / STATE_FILE, json.dumps(state, indent=2) + "\n", mode=PRIVATE, durable=False)
+    write_whole(engine_files(home)[0], json.dumps(state, indent=2) + "\n", mode=PRIVATE, durable=False)
 
 
-def _read_state(home: Path) -> dict[str, Any] | None:
+def _read_state(file: Path) -> dict[str, Any] | None:
     """The state file, or None where there is none that makes sense."""
     try:
-        state = json.loads((home / STATE_FILE).read_text(encoding="utf-8"))
+        state = json.loads(read_whole(file))
         wanted: dict[str, type | tuple[type, ...]] = {
             "host": str,
             "port": int,
@@ -387,10 +402,13 @@ def _read_state(home: Path) -> dict[str, Any] | None:
         return None
 
 
-def _running_state(home: Path) -> dict[str, Any] | None:
-    """The state file of an engine that runs. The file alone proves nothing: one that was killed leaves it behind."""
-    state = _read_state(home)
-    return state if state is not None and _is_alive(state) else None
+def _found(home: Path) -> _Found | None:
+    """The engine of this home that runs. A file alone proves nothing: an engine that was killed leaves it behind."""
+    for file in engine_files(home):
+        state = _read_state(file)
+        if state is not None and _is_alive(state):
+            return _Found(file, state)
+    return None
 
 
 def _is_alive(state: dict[str, Any]) -> bool:

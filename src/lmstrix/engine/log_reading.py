@@ -11,8 +11,9 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from lmstrix.engine.daemon import engine_log_path
+from lmstrix.engine.daemon import engine_status
 from lmstrix.ground.errors import EngineError
+from lmstrix.ground.files import make_private_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -44,12 +45,12 @@ def parse_log_line(line: str) -> LogLine:
 
 def engine_log_lines(home: Path, *, lines: int = 50, follow: bool = False) -> Iterator[str]:
     """The last lines of the log, each with its newline; with `follow`, then every new one, without end."""
-    path = engine_log_path(home)
+    path = engine_status(home).log_file
     if not path.exists():
         if not follow:
             # Following may begin before the engine does; without following there is nothing to show.
             raise EngineError(f"there is no log yet at {path}: lmstrix engine start writes one")
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_private_folder(path.parent)
         path.touch(mode=0o600)
     file = _opened(path)
     try:

@@ -1,8 +1,9 @@
-"""Where things are: LMStrix's own folder, LM Studio's folder, and the models.
+"""Where things are: the home, LMStrix's own folder in it, and the models.
 
 `LMSTRIX_HOME`, when it is set, decides alone: then the user's home directory is not looked at. Otherwise LM Studio's
 home is used when there is one (its pointer file, then its two defaults, symlinks resolved), else the platform's data
-folder. Nothing is created here.
+folder. In any home only the registry and the history lie beside what LM Studio keeps there; all else of ours has a
+folder of its own. Nothing is created here.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ HOME_VARIABLE = "LMSTRIX_HOME"
 REGISTRY_FILE = "lmstrix.json"
 PROJECT_FILE = ".lmstrix.toml"
 """Settings of the project whose folder a command runs in."""
+_OWN_FOLDER = "lmstrix"
+_ENGINE_FILE = "engine.json"
 _POINTER_FILE = ".lmstudio-home-pointer"
 _LMSTUDIO_DEFAULTS = (".cache/lm-studio", ".lmstudio")
 
@@ -33,9 +36,9 @@ class Paths:
     lmstudio_home: Path | None
 
     @property
-    def is_home_ours(self) -> bool:
-        """Whether the home is LMStrix's alone: to close LM Studio's would take its models from others."""
-        return self.home != self.lmstudio_home and str(self.home) != os.path.expanduser("~")  # noqa: PTH111 - never fails
+    def own(self) -> Path:
+        """The folder that is LMStrix's alone: conversations, settings, reports, cache, state, the engine's files."""
+        return own_folder(self.home)
 
     @property
     def registry_file(self) -> Path:
@@ -44,6 +47,16 @@ class Paths:
     @property
     def history_file(self) -> Path:
         return self.home / "lmstrix.db"
+
+
+def own_folder(home: Path) -> Path:
+    """LMStrix's own folder in a home."""
+    return home / _OWN_FOLDER
+
+
+def engine_files(home: Path) -> tuple[Path, Path]:
+    """Where an engine of this home says that it runs: one of ours, and one that an earlier version started."""
+    return own_folder(home) / _ENGINE_FILE, home / _ENGINE_FILE
 
 
 def resolve_paths(

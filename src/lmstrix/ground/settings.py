@@ -1,4 +1,4 @@
-"""Settings: defaults < LMSTRIX_HOME/config.toml < its profile < .lmstrix.toml of the project < environment < flags.
+"""Settings: defaults < our config.toml < its profile < .lmstrix.toml of the project < environment < flags.
 
 Read once, by an entry point; below it, values are arguments. A file that does not validate is one SettingsError naming
 file, key, what was expected and what was found. Pydantic is imported only when there is something to validate.
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 _MAX_FILE_BYTES = 2**20
-HOME_FILES = ("config.toml", "config.json")
+CONFIG_FILES = ("config.toml", "config.json")
 _TEXTS = ("server", "api_token", "models_dir")
 _VARIABLES = {
     "LMSTRIX_SERVER": "server",
@@ -64,7 +64,7 @@ class Settings:
 
 
 def load_settings(
-    home: Path,
+    own: Path,
     *,
     flags: Mapping[str, Any] | None = None,
     environ: Mapping[str, str] | None = None,
@@ -73,7 +73,10 @@ def load_settings(
     profile: str | None = None,
     notify: Callable[[str], None] | None = None,
 ) -> Settings:
-    """All layers, merged and validated; `notify` is told what is left out. Raises SettingsError."""
+    """All layers, merged and validated; `own` is LMStrix's folder. `notify` is told what is left out.
+
+    Raises SettingsError.
+    """
     values: dict[str, Any] = {}
     origins: dict[str, str] = {}
 
@@ -82,18 +85,18 @@ def load_settings(
             values[key] = value
             origins[key] = origin
 
-    file = config_file or next((home / name for name in HOME_FILES if (home / name).is_file()), None)
+    file = config_file or next((own / name for name in CONFIG_FILES if (own / name).is_file()), None)
     table = _read(file) if file else {}
     profiles = table.pop("profiles", {})
     layer(table, str(file))
     if profile is not None:
         if not isinstance(profiles, dict) or profile not in profiles:
             known = ", ".join(sorted(profiles)) if isinstance(profiles, dict) and profiles else "none"
-            raise SettingsError(f"profile {profile!r} is not in {file or home / HOME_FILES[0]} (there are: {known})")
+            raise SettingsError(f"profile {profile!r} is not in {file or own / CONFIG_FILES[0]} (there are: {known})")
         layer(profiles[profile], f"{file} [profiles.{profile}]")
     project_file = (project_dir or Path.cwd()) / PROJECT_FILE
     if project_file.is_file():
-        layer(_of_project(project_file, home, notify), str(project_file))
+        layer(_of_project(project_file, own, notify), str(project_file))
     environ = os.environ if environ is None else environ
     # From last to first, so that of two variables for one setting the first in the table wins.
     for variable, key in reversed(_VARIABLES.items()):
@@ -101,6 +104,22 @@ def load_settings(
             layer({key: environ[variable]}, f"${variable}")
     layer({key: value for key, value in (flags or {}).items() if value is not None}, "the command line")
     return _validated(values, origins) if values else Settings()
+
+
+def holds_settings(file: Path) -> bool:
+    """Whether a file is surely one of ours: settings that we know, and nothing else."""
+    try:
+        table = _read(file)
+    except SettingsError:
+        return False
+    profiles = table.pop("profiles", {})
+    if not isinstance(profiles, dict) or not (table or profiles):
+        return False
+    return all(isinstance(values, dict) and _are_settings(values) for values in (table, *profiles.values()))
+
+
+def _are_settings(values: Mapping[str, Any]) -> bool:
+    return all(key in Settings.__slots__ and not isinstance(value, dict | list) for key, value in values.items())
 
 
 def project_settings(folder: Path) -> tuple[bytes, dict[str, Any]]:
@@ -122,7 +141,7 @@ def needs_trust(settings: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _of_project(file: Path, home: Path, notify: Callable[[str], None] | None) -> dict[str, Any]:
+def _of_project(file: Path, own: Path, notify: Callable[[str], None] | None) -> dict[str, Any]:
     """The settings of a project's file that count."""
     content, settings = project_settings(file.parent)
     # An unknown key is no matter of trust: it is refused as in every other file.
@@ -133,7 +152,7 @@ def _of_project(file: Path, home: Path, notify: Callable[[str], None] | None) ->
 
     from lmstrix.ground.trust import TrustedFolders
 
-    if TrustedFolders(home).holds(file.parent, content):
+    if TrustedFolders(own).holds(file.parent, content):
         return settings
     if notify is not None:
         notify(

@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from lmstrix.ground.errors import SettingsError
-from lmstrix.ground.files import PRIVATE, write_whole
+from lmstrix.ground.files import PRIVATE, make_private_folder, write_whole
 from lmstrix.ground.held_files import read_whole
 from lmstrix.ground.paths import PROJECT_FILE
 
+TRUST_FILE = "trusted_folders.json"
 SCHEMA = "lmstrix.trusted-folders/1"
 
 
@@ -29,11 +30,11 @@ class TrustedFolder:
 
 
 class TrustedFolders:
-    """The folders trusted so far, kept in the LMStrix home."""
+    """The folders trusted so far, kept in LMStrix's own folder."""
 
-    def __init__(self, home: Path) -> None:
-        self._home = home
-        self._file = home / "trusted_folders.json"
+    def __init__(self, own: Path) -> None:
+        self._own = own
+        self._file = own / TRUST_FILE
 
     def holds(self, folder: Path, content: bytes) -> bool:
         """Whether the folder is trusted with this content of its settings file."""
@@ -66,11 +67,11 @@ class TrustedFolders:
             return {}
         except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as exc:
             raise SettingsError(
-                f"{self._file} cannot be read ({exc}); delete it, and trust your folders again"
+                f"{self._file} cannot be read ({exc}); move it away, and trust your folders again"
             ) from exc
 
     def _write(self, folders: dict[str, str]) -> None:
-        self._home.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_private_folder(self._own)
         text = json.dumps({"schema": SCHEMA, "folders": folders}, indent=2) + "\n"
         write_whole(self._file, text, mode=PRIVATE)
 

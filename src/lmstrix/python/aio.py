@@ -444,7 +444,7 @@ class AsyncLMStrix:
         """The folders whose own settings count: `folders`, `add`, `remove`."""
         from lmstrix.python.trusted import AsyncTrusted
 
-        return AsyncTrusted(self._service.paths.home)
+        return AsyncTrusted(self._service.paths.own)
 
     async def power(self, watch_s: float = 2.0) -> PowerReport:
         """What this machine tells of its power, measured for so long."""

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 class AsyncTrusted:
     """The folders that are trusted, for asyncio."""
 
-    def __init__(self, home: Path) -> None:
-        self._folders = TrustedFolders(home)
+    def __init__(self, own: Path) -> None:
+        self._folders = TrustedFolders(own)
 
     async def folders(self) -> list[TrustedFolder]:
         """The folders trusted so far."""

@@ -216,4 +216,4 @@ def _cache(workspace: Workspace, planned: PlannedAnswer) -> tuple[ResponseCache,
     # The path alone is not enough: it may hold another file by now.
     model = f"{record.path} {record.content_hash or record.mtime_ns}"
     key = request_key(planned.request, model=model, limit=planned.options.max_tokens)
-    return ResponseCache(workspace.paths.home / "cache" / "answers"), key
+    return ResponseCache(workspace.paths.own / "cache" / "answers"), key

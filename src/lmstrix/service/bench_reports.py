@@ -32,7 +32,7 @@ LAST = "last"
 
 def new_folder(workspace: Workspace, started_at: datetime) -> Path:
     """A new folder named after the time the benchmark began."""
-    reports = workspace.paths.home / "reports"
+    reports = workspace.paths.own / "reports"
     make_private_folder(reports)
     name = f"lmstrix-bench-{started_at.astimezone():%Y%m%d-%H%M%S}"
     # Two benchmarks may begin in the same second, and a report is never overwritten.

@@ -43,7 +43,7 @@ async def chat(
         find_model=lambda query: workspace.find(query).model_key,
         describe_model=partial(_describe, workspace, request),
         store=store,
-        history=QuestionHistory(workspace.paths.home / QUESTIONS) if workspace.keeps_texts else None,
+        history=QuestionHistory(workspace.paths.own / QUESTIONS) if workspace.keeps_texts else None,
         notify=workspace.notify,
     )
     session = ChatSession(tools, request, conversation)

@@ -95,7 +95,7 @@ async def connect_running(
     # By the machine, as one has many names: localhost, 127.0.0.1, ::1.
     name = f"{host_of(server.address)}:{server.address.rpartition(':')[2]}"
     backend = _backend(server, settings)
-    loads = SharedLoads(backend, server=name, locks=paths.home / "locks", notify=notify)
+    loads = SharedLoads(backend, server=name, locks=paths.own / "locks", notify=notify)
     return Connection(backend=backend, server=server, loads=loads, models_dir=models_dir)
 
 

@@ -106,13 +106,14 @@ def _is_installed(package: str) -> bool:
 
 
 def _home(workspace: Workspace) -> Check:
-    home = workspace.paths.home
-    # A home that is not there yet is made in the nearest folder that is.
-    existing = next(folder for folder in (home, *home.parents) if folder.exists())
-    if os.access(existing, os.W_OK):
-        return Check(name="home", state="ok", found=str(home))
-    remedy = f"make {existing} writable, or set LMSTRIX_HOME to a folder that is"
-    return Check(name="home", state="problem", found=f"{home} cannot be written", remedy=remedy)
+    home, own = workspace.paths.home, workspace.paths.own
+    for needed in (home, own):
+        # What is not there yet is made in the nearest folder that is.
+        existing = next(folder for folder in (needed, *needed.parents) if folder.exists())
+        if not os.access(existing, os.W_OK):
+            remedy = f"make {existing} writable, or set LMSTRIX_HOME to a folder that is"
+            return Check(name="home", state="problem", found=f"{needed} cannot be written", remedy=remedy)
+    return Check(name="home", state="ok", found=f"{home}; settings, conversations and reports in {own}")
 
 
 def _registry(workspace: Workspace) -> Check:

@@ -38,8 +38,7 @@ class Workspace:
 
     def __init__(self, *, paths: Paths, settings: Settings, notify: Callable[[str], None] | None = None) -> None:
         self.paths = paths
-        if paths.is_home_ours:
-            make_private(paths.home)
+        make_private(paths.own)
         self.settings = settings
         self.notify: Callable[[str], None] = in_caller(notify) if notify is not None else _say_nothing
         self.call_log = CallRecorder(self.open_history, settings, self.notify)
@@ -89,14 +88,14 @@ class Workspace:
         """The conversations kept on disk."""
         from lmstrix.core.answers.conversations import ConversationStore
 
-        return ConversationStore(self.paths.home / "conversations")
+        return ConversationStore(self.paths.own / "conversations")
 
     @property
     def last_used(self) -> LastUsed:
         """The model of the last answer, and the servers that answered."""
         from lmstrix.core.answers.last_used import LastUsed
 
-        return LastUsed(self.paths.home / "state.json")
+        return LastUsed(self.paths.own / "state.json")
 
     @property
     def keeps_texts(self) -> bool:

@@ -1,7 +1,8 @@
-"""Conversations: the turns of a chat, kept as one JSON file each under LMSTRIX_HOME/conversations.
+"""Conversations: the turns of a chat, kept as one JSON file each in LMStrix's own folder.
 
 `infer` keeps its last exchange under one name, so that `--continue` has something to go on with; a chat has a name of
-its own. Turns are dropped on request only: `without_oldest` drops whole exchanges and keeps the system prompt.
+its own. Turns are dropped on request only: `without_oldest` drops whole exchanges and keeps the system prompt. A file
+that does not name our schema, such as a chat of LM Studio's, is somebody else's: neither listed nor continued.
 """
 
 from __future__ import annotations
@@ -18,12 +19,15 @@ from lmstrix.ground.held_files import read_whole
 from lmstrix.ground.types import Message, ToolCall
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 SCHEMA = "lmstrix.conversation/1"
 LAST_EXCHANGE = "infer"
 # Names become file names: no slash, and no dot at the beginning, so that none leads out of the folder.
 _NAME = re.compile(r"[\w][\w .-]{0,99}")
+_BEGINNING = re.compile(rb'\s*\{\s*"schema":\s*"' + re.escape(SCHEMA.encode()) + b'"')
+_BEGINNING_BYTES = 200
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,6 +76,17 @@ class Conversation:
         return replace(self, messages=(*head, *self.messages[start:])) if questions and count > 0 else self
 
 
+def is_conversation(file: Path) -> bool:
+    """Whether a file is a conversation of LMStrix: it says so at its beginning, however damaged the rest may be."""
+    if not file.is_file():  # a pipe of that name would keep us waiting
+        return False
+    try:
+        with file.open("rb") as stream:
+            return _BEGINNING.match(stream.read(_BEGINNING_BYTES)) is not None
+    except OSError:
+        return False
+
+
 class ConversationStore:
     """The conversations in `folder`."""
 
@@ -80,28 +95,31 @@ class ConversationStore:
 
     def names(self) -> list[str]:
         """All names, the one written last first."""
-        files = sorted(self._folder.glob("*.json"), key=lambda file: file.stat().st_mtime_ns, reverse=True)
-        return [file.stem for file in files]
+        return list(self._newest_first())
 
     def load(self, name: str) -> Conversation:
         """One conversation. Raises UsageError when none has this name."""
         file = self._file(name)
         try:
             found = json.loads(read_whole(file))
+            if found["schema"] != SCHEMA:
+                raise LMStrixError(f"{file} is no conversation of LMStrix")
             messages = tuple(_message(entry) for entry in found["messages"])
             return Conversation(name=name, model_key=found.get("model_key"), messages=messages)
         except FileNotFoundError as exc:
             known = ", ".join(self.names()[:8]) or "none yet"
             raise UsageError(f"there is no conversation {name!r} (there are: {known})") from exc
         except (ValueError, KeyError, TypeError) as exc:
-            raise LMStrixError(f"{file} is no conversation that can be read ({exc}); delete or repair it") from exc
+            if not is_conversation(file):
+                raise LMStrixError(f"{file} is no conversation of LMStrix") from exc
+            raise LMStrixError(f"{file} is damaged ({exc}); repair it, or move it elsewhere") from exc
 
     def latest(self) -> Conversation:
         """The one written last. Raises UsageError when there is none."""
-        names = self.names()
-        if not names:
+        name = next(self._newest_first(), None)
+        if name is None:
             raise UsageError("there is no conversation to continue yet (log_texts = false keeps none)")
-        return self.load(names[0])
+        return self.load(name)
 
     def save(self, conversation: Conversation) -> Path:
         """Write a conversation, replacing an earlier state of it."""
@@ -126,6 +144,10 @@ class ConversationStore:
             number += 1
             name = f"{stem}-{number}"
         return name
+
+    def _newest_first(self) -> Iterator[str]:
+        files = sorted(self._folder.glob("*.json"), key=lambda file: file.stat().st_mtime_ns, reverse=True)
+        return (file.stem for file in files if is_conversation(file))
 
     def _file(self, name: str) -> Path:
         if not _NAME.fullmatch(name):

@@ -9,7 +9,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from lmstrix.core.registry.places import Place, place_here
-from lmstrix.ground.files import PRIVATE, write_whole
+from lmstrix.ground.files import PRIVATE, make_private_folder, write_whole
 from lmstrix.ground.held_files import read_whole
 
 if TYPE_CHECKING:
@@ -66,5 +66,5 @@ class LastUsed:
         if new == old:
             return
         with contextlib.suppress(OSError):
-            self._file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            make_private_folder(self._file.parent)
             write_whole(self._file, json.dumps(new) + "\n", mode=PRIVATE, durable=False)

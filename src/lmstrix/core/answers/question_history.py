@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from lmstrix.ground.files import write_whole
+from lmstrix.ground.files import make_private_folder, write_whole
 from lmstrix.ground.held_files import read_whole
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ class QuestionHistory:
         if len(data) > LONGEST_BYTES:
             return
         with suppress(OSError):
-            self.file.parent.mkdir(parents=True, exist_ok=True)
+            make_private_folder(self.file.parent)
             descriptor = os.open(self.file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, PRIVATE)
             try:
                 os.write(descriptor, data)

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from lmstrix.ground.deadline import without_limit
 from lmstrix.ground.errors import LMStrixError, TimeLimitError
+from lmstrix.ground.files import make_private_folder
 from lmstrix.ground.types import LoadedModel
 
 if TYPE_CHECKING:
@@ -182,7 +183,7 @@ class SharedLoads:
         lock = FileLock(self._locks / f"load-{name}.lock", timeout=0)
         told = False
         try:
-            self._locks.mkdir(parents=True, exist_ok=True)
+            make_private_folder(self._locks)
             async with whole.step(f"waiting for another LMStrix that is loading {model_key}"):
                 while True:
                     try:

@@ -1,0 +1,61 @@
+"""Conversations on disk: only those that say they are ours are listed, continued, or called damaged."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import pytest
+
+from lmstrix.core.answers.conversations import Conversation, ConversationStore, is_conversation
+from lmstrix.ground.errors import LMStrixError, UsageError
+from lmstrix.ground.types import Message
+from tests.support.earlier_home import lm_studio_chat, write
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> ConversationStore:
+    return ConversationStore(tmp_path)
+
+
+def keep(store: ConversationStore, name: str, *, written_at: float) -> Conversation:
+    conversation = Conversation(name=name, messages=(Message(role="user", text=name),))
+    os.utime(store.save(conversation), (written_at, written_at))
+    return conversation
+
+
+def test_the_latest_of_ours_is_continued_whatever_lies_beside(store: ConversationStore, tmp_path: Path) -> None:
+    older, newer = keep(store, "older", written_at=1), keep(store, "newer", written_at=2)
+    for name in ("1719853210123.conversation", "chat", "cut"):
+        write(tmp_path / f"{name}.json", lm_studio_chat("hi")[: 40 if name == "cut" else None])
+    (tmp_path / "folder.json").mkdir()
+    assert store.names() == ["newer", "older"]
+    assert store.latest() == newer
+    (tmp_path / "newer.json").unlink()
+    assert store.latest() == older
+    (tmp_path / "older.json").unlink()
+    with pytest.raises(UsageError, match="no conversation to continue"):
+        store.latest()
+
+
+def test_one_of_ours_that_is_damaged_is_told_and_none_is_to_be_deleted(
+    store: ConversationStore, tmp_path: Path
+) -> None:
+    keep(store, "older", written_at=1)
+    file = store.save(Conversation(name="cut", messages=(Message(role="user", text="hi"),)))
+    file.write_bytes(file.read_bytes()[:-20])
+    assert is_conversation(file)
+    with pytest.raises(LMStrixError, match=r"cut\.json is damaged .*; repair it, or move it elsewhere") as caught:
+        store.latest()
+    assert "delete" not in str(caught.value)
+
+
+@pytest.mark.parametrize("text", [lm_studio_chat("hi"), "{", "[]", "", '{"schema": "lmstrix.conversation/99"}'])
+def test_one_of_others_is_none_of_lmstrix(store: ConversationStore, tmp_path: Path, text: str) -> None:
+    write(tmp_path / "theirs.json", text)
+    assert not is_conversation(tmp_path / "theirs.json")
+    with pytest.raises(LMStrixError, match=r"theirs\.json is no conversation of LMStrix$"):
+        store.load("theirs")
