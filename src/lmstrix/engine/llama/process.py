@@ -26,6 +26,7 @@ from lmstrix.engine.llama.client import LlamaClient
 from lmstrix.engine.llama.process_memory import GONE, ProcessMemory, process_memory
 from lmstrix.engine.llama.templates import RunawayTemplateError, runaway_fault, within_limits
 from lmstrix.engine.records import LogLevel
+from lmstrix.engine.requirements import import_remedy
 
 if TYPE_CHECKING:
     from lmstrix.engine.records import LoadSettings
@@ -288,9 +289,12 @@ def exit_code(return_code: int) -> int:
 
 
 def _runtime_missing(reason: str) -> EngineFault:
-    missing_openmp = "libgomp" in reason
-    remedy = "apt install libgomp1" if missing_openmp else "pip install 'lmstrix[engine]'"
-    return EngineFault("The llama.cpp runtime cannot be imported", kind="load_failed", cause=reason, suggestion=remedy)
+    return EngineFault(
+        "The llama.cpp runtime cannot be imported",
+        kind="load_failed",
+        cause=reason,
+        suggestion=import_remedy(reason),
+    )
 
 
 def _child_options(launch: Launch, socket: Path | None, api_key: str | None) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from lmstrix.core.health import Check, DoctorReport
 from lmstrix.ground.errors import LMStrixError
-from lmstrix.service.doctor import installation, memory, storage
+from lmstrix.service.doctor import installation, memory, places, storage
 from lmstrix.service.doctor.failures import failed
 from lmstrix.service.doctor.server import server
 
@@ -30,11 +30,12 @@ async def examine(workspace: Workspace, invalid: SettingsError | None = None) ->
             _checked("history", storage.history, workspace),
             _checked("lm studio", storage.lmstudio, workspace),
             _checked("models", storage.models, workspace),
+            *_listed("folders", places.places, workspace),
             await server(workspace),
             await asyncio.to_thread(_checked, "embedded engine", installation.engine, workspace),
             _checked("memory", memory.memory, workspace),
-            *_listed(memory.limits, workspace),
-            *_listed(memory.cards, workspace),
+            *_listed("limits", memory.limits, workspace),
+            *_listed("cards", memory.cards, workspace),
         )
     )
 
@@ -47,9 +48,11 @@ def _checked(name: str, check: Callable[[Workspace], Check], workspace: Workspac
         return failed(name, exc)
 
 
-def _listed(checks: Callable[[Workspace], list[Check]], workspace: Workspace) -> list[Check]:
+def _listed(name: str, checks: Callable[[Workspace], list[Check]], workspace: Workspace) -> list[Check]:
     """Checks of which there may be none, and none where a package that they need is missing: others tell of it."""
     try:
         return checks(workspace)
     except ImportError:
         return []
+    except (LMStrixError, OSError) as exc:
+        return [failed(name, exc)]

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lmstrix.core.health import Check
+from lmstrix.core.registry.models_folder import walk_models_folder
 from lmstrix.ground.units import counted, format_bytes
 from lmstrix.ground.wording import parameter
 
@@ -15,13 +16,13 @@ if TYPE_CHECKING:
 
 
 def home(workspace: Workspace) -> Check:
-    home = workspace.paths.home
+    folder = workspace.paths.home
     # A home that is not there yet is made in the nearest folder that is.
-    existing = next(folder for folder in (home, *home.parents) if folder.exists())
+    existing = next(each for each in (folder, *folder.parents) if each.exists())
     if os.access(existing, os.W_OK):
-        return Check(name="home", state="ok", found=str(home))
+        return Check(name="home", state="ok", found=str(folder))
     remedy = f"make {existing} writable, or set LMSTRIX_HOME to a folder that is"
-    return Check(name="home", state="problem", found=f"{home} cannot be written", remedy=remedy)
+    return Check(name="home", state="problem", found=f"{folder} cannot be written", remedy=remedy)
 
 
 def registry(workspace: Workspace) -> Check:
@@ -71,5 +72,18 @@ def models(workspace: Workspace) -> Check:
     if not directory.is_dir():
         remedy = f"download a model in LM Studio, or name a folder with {parameter('models_dir')} or LMSTRIX_MODELS_DIR"
         return Check(name="models", state="note", found=f"{directory} does not exist", remedy=remedy)
-    count = sum(1 for _ in directory.rglob("*.gguf"))
-    return Check(name="models", state="ok", found=f"{directory} ({counted(count, 'GGUF file')})")
+    gguf_files, mlx_models = _counts(directory)
+    counts = [counted(gguf_files, "GGUF file")] if gguf_files or not mlx_models else []
+    counts += [counted(mlx_models, "MLX model")] if mlx_models else []
+    return Check(name="models", state="ok", found=f"{directory} ({', '.join(counts)})")
+
+
+def _counts(directory: Path) -> tuple[int, int]:
+    """GGUF files, and folders that are an MLX model, as the scan tells them."""
+    gguf_files = mlx_models = 0
+    for folder in walk_models_folder(directory).folders:
+        names = [file.path.rpartition("/")[2].lower() for file in folder.files]
+        gguf = sum(name.endswith(".gguf") for name in names)
+        gguf_files += gguf
+        mlx_models += not gguf and "config.json" in names and any(name.endswith(".safetensors") for name in names)
+    return gguf_files, mlx_models
