@@ -23,7 +23,7 @@ from tests.engine.conftest import SCRIPTED, TINY
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="sockets with paths are POSIX")
+pytestmark = pytest.mark.needs_posix("sockets with paths are POSIX")
 HOLD = """
 import sys, time
 from lmstrix.engine.run_folder import RunFolder

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import socket
-import sys
 import tempfile
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,7 +16,7 @@ from lmstrix.core.registry.models_folder import ModelsFolder, WalkLimits, walk_m
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="links, pipes and names of bytes are POSIX")
+pytestmark = pytest.mark.needs_posix("links, pipes and names of bytes are POSIX")
 NOBODY = 65534
 
 

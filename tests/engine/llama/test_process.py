@@ -94,7 +94,7 @@ async def test_a_bad_file_fails_with_the_reason(tmp_path: Path, content: bytes |
     assert said in fault.cause
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="only Linux enforces the limit")
+@pytest.mark.needs_linux("only Linux enforces the limit")
 async def test_a_load_beyond_its_address_space_is_refused_not_killed(tmp_path: Path) -> None:
     model = tiny_model(context_length=4 * MIB)
     fault = await failure(launch_of(model, tmp_path / "run", n_ctx=4 * MIB, budget_bytes=100 * MIB))
@@ -140,6 +140,7 @@ async def test_a_cancelled_load_leaves_nothing(tmp_path: Path) -> None:
     assert list(launch.run_dir.iterdir()) == []
 
 
+@pytest.mark.needs_posix("signals to a process")
 async def test_a_killed_child_is_told_by_its_exit_code(tmp_path: Path) -> None:
     async with running(launch_of(scripted_model(), tmp_path / "run")) as process:
         os.kill(process.pid, signal.SIGKILL)
