@@ -35,7 +35,7 @@ time.sleep(60)
 @pytest.fixture
 def runtime(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """XDG_RUNTIME_DIR; short, as the sockets in it have to be."""
-    with tempfile.TemporaryDirectory(prefix="rt") as name:
+    with tempfile.TemporaryDirectory(prefix="rt", dir="/tmp") as name:
         monkeypatch.setenv("XDG_RUNTIME_DIR", name)
         yield Path(name)
 

@@ -24,7 +24,9 @@ _SERVERS = {"afs", "beegfs", "ceph", "cifs", "glusterfs", "gpfs", "lustre", "ncp
 _THROUGH_FUSE = {"ceph-fuse", "davfs", "davfs2", "gcsfuse", "glusterfs", "gvfsd-fuse", "rclone", "s3fs", "sshfs"}
 _HOSTS = {"9p", "prl_fs", "vboxsf", "virtiofs", "vmhgfs-fuse"}
 """File systems whose files lie on another system: a server, or what a virtual machine runs on; as Linux names them."""
-_CARRIED = frozenset(("exfat", "msdos", "ntfs", "vfat"))
+_FAT = frozenset(("exfat", "fat", "fat32", "msdos", "vfat"))
+"""Windows leaves their folders the time at which they were made; others round it to two seconds."""
+_CARRIED = _FAT | {"ntfs"}
 """What only drives that are carried about are formatted with, on a Mac."""
 _DRIVE_TYPES: dict[int, DriveKind] = {2: "removable", 3: "local", 4: "network", 5: "removable", 6: "local"}
 """What GetDriveTypeW says: 2 removable, 3 fixed, 4 remote, 5 CD-ROM, 6 RAM disk."""
@@ -37,6 +39,11 @@ class Drive:
 
     kind: DriveKind = "unknown"
     file_system: str | None = None
+
+    @property
+    def times_folders(self) -> bool:
+        """Whether a folder's time of change tells that something was put into it."""
+        return self.file_system not in _FAT
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
