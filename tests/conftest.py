@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import settings
+
+from tests.support.platforms import reason_to_skip
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -18,6 +21,14 @@ for _name in [name for name in os.environ if name.startswith(("LMSTRIX_", "LMSTU
 # By default Hypothesis fails an example that takes 200 ms, which says how busy the machine is, not what the code does.
 settings.register_profile("unhurried", settings(deadline=None))
 settings.load_profile("unhurried")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip what does not run on this system, before its fixtures are made."""
+    reason = reason_to_skip(item.iter_markers(), sys.platform)
+    if reason is not None:
+        pytest.skip(reason)
 
 
 @pytest.fixture(autouse=True)

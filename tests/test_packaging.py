@@ -5,16 +5,21 @@ from __future__ import annotations
 import ast
 import os
 import re
+import shlex
 import subprocess
 import sys
 import tarfile
 import tomllib
 import zipfile
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
+import yaml
 from packaging.requirements import Requirement
+from tools import make
+
+from lmstrix.cli.app import COMMANDS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -136,14 +141,71 @@ def test_ci_installs_versions_that_the_project_allows() -> None:
         assert wanted.specifier.contains(pins[wanted.name], prereleases=True), f"{text}, not {pins[wanted.name]}"
 
 
-def test_the_workflow_runs_what_make_check_runs() -> None:
-    """Windows may lack make, so the workflow spells its commands out there; they must not drift apart."""
-    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
-    variables = dict(re.findall(r"^(\w+) :?= (.*)$", makefile, re.MULTILINE)) | {"BIN": ""}
-    (recipe,) = re.findall(r"^check:.*\n((?:\t.*\n)+)", makefile, re.MULTILINE)
-    while "$(" in recipe:
-        recipe = re.sub(r"\$\((\w+)\)/?", lambda name: variables[name[1]], recipe)
-    workflow = (ROOT / ".github" / "workflows" / "ci.yml").read_text(encoding="utf-8")
-    spelled_out = [line.strip() for line in workflow.splitlines()]
-    assert recipe.split("\n")[:-1]
-    assert [command.strip() for command in recipe.splitlines() if command.strip() not in spelled_out] == []
+@pytest.fixture(scope="module")
+def workflow() -> dict[str, Any]:
+    parsed: dict[str, Any] = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_text(encoding="utf-8"))
+    return parsed
+
+
+def command_lines(job: dict[str, Any]) -> list[list[str]]:
+    """The words of every command that a job of the workflow runs."""
+    lines = [line for step in job["steps"] for line in step.get("run", "").splitlines()]
+    return [shlex.split(line) for line in lines]
+
+
+def targets_of(words: list[str]) -> list[str]:
+    """What a command has make or tools/make.py make; nothing for other commands."""
+    for start in (["make"], ["python", "tools/make.py"]):
+        if words[: len(start)] == start:
+            return [word for word in words[len(start) :] if "=" not in word]
+    return []
+
+
+def test_the_workflow_makes_what_there_is_to_make(workflow: dict[str, Any]) -> None:
+    asked = {
+        name: {target for words in command_lines(job) for target in targets_of(words)}
+        for name, job in workflow["jobs"].items()
+    }
+    assert asked == {"linux": {"check"}, "desktop": {"install", "demo", "check"}, "lowest": {"check-lowest"}}
+    assert set().union(*asked.values()) <= set(make.TARGETS)
+
+
+def test_the_workflow_names_commands_and_folders_that_exist(workflow: dict[str, Any]) -> None:
+    lines = [words for job in workflow["jobs"].values() for words in command_lines(job)]
+    ours = [tuple(words[1:]) for words in lines if words[0] == "lmstrix"]
+    assert len(ours) >= 4
+    assert [words for words in ours if words[:1] not in COMMANDS and words[:2] not in COMMANDS] == []
+    folders = [word for words in lines for word in words if word.startswith(("tests/", "src/"))]
+    assert len(folders) >= 3
+    assert [folder for folder in folders if not (ROOT / folder).is_dir()] == []
+
+
+def test_the_workflow_runs_on_what_the_project_names(workflow: dict[str, Any]) -> None:
+    classifiers = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["classifiers"]
+    pythons = [name.rpartition(" ")[2] for name in classifiers if name.startswith("Programming Language :: Python :: ")]
+    linux, desktop = (workflow["jobs"][name]["strategy"]["matrix"] for name in ("linux", "desktop"))
+    assert linux["python"] == pythons
+    assert desktop["python"] == [pythons[0], pythons[-1]]
+    assert [name.partition("-")[0] for name in desktop["os"]] == ["macos", "windows"]
+
+
+@pytest.mark.parametrize(
+    ("package", "system", "machine", "python", "wanted"),
+    [
+        ("tiktoken", "win32", "ARM64", "3.12", False),
+        ("tiktoken", "win32", "AMD64", "3.12", True),
+        ("tiktoken", "darwin", "arm64", "3.14", True),
+        ("zeus-apple-silicon", "darwin", "arm64", "3.13", True),
+        ("zeus-apple-silicon", "darwin", "arm64", "3.14", False),
+        ("zeus-apple-silicon", "linux", "x86_64", "3.13", False),
+    ],
+)
+def test_what_is_published_for_some_systems_is_asked_for_there(
+    package: str, system: str, machine: str, python: str, wanted: bool
+) -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    texts = [*project["dependencies"], *project["optional-dependencies"]["power"]]
+    (marker,) = [found.marker for found in map(Requirement, texts) if found.name == package]
+    assert marker is not None
+    there = {"sys_platform": system, "platform_machine": machine, "python_version": python}
+    assert marker.evaluate(there) is wanted

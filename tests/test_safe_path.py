@@ -30,7 +30,7 @@ def test_every_child_of_ours_leaves_out_the_working_folder() -> None:
         "daemon.py",
         "starting.py",
         "limited_process.py",
-        "doctor.py",
+        "installation.py",
         "demo.py",
     }
     for name, words in children:

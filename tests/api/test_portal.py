@@ -184,6 +184,7 @@ def test_leaving_a_stream_early_cancels_it(caller: Caller, server: FaultyServer)
     assert server.instances["mine"].running == 0
 
 
+@pytest.mark.needs_posix("signals to a process")
 @pytest.mark.parametrize("between_waits", [False, True])
 def test_an_interrupt_cancels_a_load(caller: Caller, server: FaultyServer, between_waits: bool) -> None:
     server.faults.load = "hang"
@@ -195,6 +196,7 @@ def test_an_interrupt_cancels_a_load(caller: Caller, server: FaultyServer, betwe
     assert not server.instances
 
 
+@pytest.mark.needs_posix("signals to a process")
 @pytest.mark.parametrize("way", ["generate", "stream"])
 def test_an_interrupt_cancels_a_prediction(caller: Caller, server: FaultyServer, way: str) -> None:
     caller.load()

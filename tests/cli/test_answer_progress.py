@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 import threading
 from typing import TYPE_CHECKING
 
@@ -46,7 +45,7 @@ def test_the_line_says_what_is_done(monkeypatch: pytest.MonkeyPatch, capsys: pyt
     assert "5 tokens" in shown["answering"]
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="no pseudo-terminals")
+@pytest.mark.needs_posix("no pseudo-terminals")
 @pytest.mark.parametrize("words", [(), ("--stream",)])
 def test_a_terminal_sees_it_and_stdout_is_the_answer_alone(engine: EmbeddedEngine, words: tuple[str, ...]) -> None:
     import pty

@@ -7,7 +7,6 @@ import json
 import os
 import shutil
 import signal
-import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -215,7 +214,7 @@ def test_long_names_of_wide_characters_can_be_written(
     assert len(answers(here / "out")) == 1
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such names")
+@pytest.mark.needs_posix("Windows has no such names")
 def test_hostile_names_stay_in_the_folder(cli: Callable[..., Ran], engine: EmbeddedEngine, here: Path) -> None:
     hostile = here / "hostile"
     hostile.mkdir()
@@ -256,6 +255,7 @@ def test_answers_of_earlier_versions_are_kept(cli: Callable[..., Ran], engine: E
     assert [item["outcome"] for item in cli(*words).ok().json["items"]] == ["skipped"]
 
 
+@pytest.mark.needs_posix("symbolic links, which Windows lets few users make")
 def test_a_file_that_cannot_be_asked_about_fails_alone(
     cli: Callable[..., Ran], engine: EmbeddedEngine, here: Path
 ) -> None:
@@ -403,7 +403,7 @@ def test_names_are_safe_and_different(names: list[str]) -> None:
         ("SIGKILL", -9, []),
     ],
 )
-@pytest.mark.skipif(sys.platform == "win32", reason="no such signals")
+@pytest.mark.needs_posix("no such signals")
 def test_a_stopped_batch_goes_on(cli: Callable[..., Ran], here: Path, name: str, code: int, said: list[str]) -> None:
     target = here / "models" / "acme" / "slow-GGUF" / "slow-f16.gguf"
     target.parent.mkdir(parents=True)

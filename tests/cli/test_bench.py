@@ -249,6 +249,7 @@ def test_hostile_texts_reach_the_terminal_harmless(cli: Cli, tmp_path: Path) -> 
     assert "\x1b" not in shown.out + shown.err
 
 
+@pytest.mark.needs_posix("signals to a process")
 def test_ctrl_c_keeps_what_was_measured(cli: Cli, engine: EmbeddedEngine, tmp_path: Path) -> None:
     cli("scan").ok()
     folder = tmp_path / "r"

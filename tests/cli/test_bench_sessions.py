@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import json
 import signal
-import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -120,7 +119,7 @@ def test_a_folder_that_cannot_be_is_refused_before_measuring(cli: Cli, engine: E
     assert cli("bench", "history", "--json").ok().json["runs"] == []
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="signals are of another kind there")
+@pytest.mark.needs_posix("signals are of another kind there")
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
 def test_a_signal_to_end_writes_the_report(cli: Cli, engine: EmbeddedEngine, tmp_path: Path, name: str) -> None:
     cli("scan").ok()

@@ -28,7 +28,7 @@ def with_closed(redirection: str, *words: str, home: Path) -> tuple[int, str, st
     return finish(start(*words, command=command, environment={"LMSTRIX_HOME": str(home)}))
 
 
-@pytest.mark.skipif(os.name == "nt", reason="a shell of Windows closes no descriptors")
+@pytest.mark.needs_posix("a shell of Windows closes no descriptors")
 @pytest.mark.parametrize(
     ("redirection", "code", "said"),
     [("<&-", 0, ""), ("2>&-", 0, ""), (">&-", 1, "the output cannot be written"), ("<&- >&- 2>&-", 1, "")],
@@ -94,7 +94,7 @@ def test_forgetting_all_results_takes_a_second_word_in_scan_too(cli: Callable[..
     cli("scan", "--reset", "--yes").ok()
 
 
-@pytest.mark.skipif(os.name == "nt", reason="Windows has no pseudo-terminals of this kind")
+@pytest.mark.needs_posix("Windows has no pseudo-terminals of this kind")
 @pytest.mark.usefixtures("engine")
 def test_names_in_csv_cannot_drive_a_terminal(cli: Callable[..., Ran], home: Path) -> None:
     import pty

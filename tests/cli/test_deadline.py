@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -94,7 +93,7 @@ def test_doctor_says_that_the_server_does_not_answer(cli: Callable[..., Ran], sc
     assert "the time limit of 2 s passed after" in ran.out
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
+@pytest.mark.needs_posix("POSIX signals")
 @pytest.mark.parametrize("frame", ["null", ""])
 def test_ctrl_c_ends_a_command_whatever_the_server_sends(scanned: FaultyServer, frame: str) -> None:
     if frame:
@@ -113,7 +112,7 @@ def test_ctrl_c_ends_a_command_whatever_the_server_sends(scanned: FaultyServer, 
     assert (code, err) == (130, "lmstrix: interrupted\n")
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
+@pytest.mark.needs_posix("POSIX signals")
 def test_a_stopped_child_of_an_engine_of_our_own_ends_with_the_limit(
     models_dir: Path, monkeypatch: pytest.MonkeyPatch, home: Path
 ) -> None:

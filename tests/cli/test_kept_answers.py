@@ -55,10 +55,12 @@ def test_a_file_that_cannot_be_written_is_told_before_the_model_is_asked(
     assert tree(scanned) == ["sub"]
 
 
-@pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="permissions bind everybody but root")
+@pytest.mark.needs_posix("permission bits")
 def test_permissions_are_found_before_the_model_is_asked(
     cli: Callable[..., Ran], faulty: FaultyServer, scanned: Path
 ) -> None:
+    if os.geteuid() == 0:
+        pytest.skip("permissions bind everybody but root")
     (scanned / "kept.txt").write_text("mine", encoding="utf-8")
     (scanned / "kept.txt").chmod(stat.S_IRUSR)
     cli("infer", "hi", "-m", MODEL, "--save-response", "kept.txt").failed(2, "permission denied")
@@ -100,6 +102,7 @@ def test_an_answer_of_another_shape_is_shown_and_fails(
     assert cli(*words, "--json").json["text"] == ANSWER
 
 
+@pytest.mark.needs_posix("symbolic links, which Windows lets few users make")
 def test_links_and_pipes_are_written_through(cli: Callable[..., Ran], faulty: FaultyServer, scanned: Path) -> None:
     (scanned / "real.txt").write_text("earlier", encoding="utf-8")
     (scanned / "link.txt").symlink_to("real.txt")
@@ -110,7 +113,7 @@ def test_links_and_pipes_are_written_through(cli: Callable[..., Ran], faulty: Fa
     assert not os.path.isfile(os.devnull)  # noqa: PTH113 - a device by its name
 
 
-@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no device that is always full")  # noqa: PTH110
+@pytest.mark.needs_linux("a device that is always full")
 def test_a_full_stdout_does_not_keep_the_answer_from_its_file(faulty: FaultyServer, scanned: Path) -> None:
     with open("/dev/full", "wb") as full:  # noqa: PTH123
         running = start("infer", "hi", "-m", MODEL, "--save-response", "a.txt", "--quiet", stdout=full)

@@ -71,8 +71,10 @@ def test_02_a_byte_order_mark_is_no_corruption(cli: Callable[..., Ran], three_te
     assert len(listed(cli)) == 3
 
 
+@pytest.mark.needs_posix("limits on what a process may write")
 def test_03_a_save_that_fails_destroys_nothing(cli: Callable[..., Ran], three_tested: FaultyServer, home: Path) -> None:
-    resource = pytest.importorskip("resource")
+    import resource
+
     before = (home / "lmstrix.json").read_bytes()
     three_tested.models["delta"] = FaultyModel(key="delta")
     limit = (1024, 1024)

@@ -111,6 +111,7 @@ def test_a_lasting_shortage_is_not_run_into_again(
     assert plain(cli)["capped_by"] is None  # it has held since
 
 
+@pytest.mark.needs_posix("signals to a process")
 @pytest.mark.parametrize("name", ["SIGKILL", "SIGHUP", "SIGTERM"])
 @pytest.mark.parametrize("stage", ["load", "predict"])
 def test_a_signal_to_the_tester(cli: Callable[..., Ran], server: FaultyServer, name: str, stage: str) -> None:
@@ -127,6 +128,7 @@ def test_a_signal_to_the_tester(cli: Callable[..., Ran], server: FaultyServer, n
     assert server.instances == {}
 
 
+@pytest.mark.needs_posix("signals to a process")
 @pytest.mark.parametrize("name", ["SIGHUP", "SIGTERM"])
 def test_a_signal_among_all_models_shows_and_keeps_what_was_found(
     cli: Callable[..., Ran], server: FaultyServer, name: str

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import resource
-import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,7 +24,7 @@ if TYPE_CHECKING:
 
     from tests.cli.conftest import Ran
 
-pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals, limits and terminals")
+pytestmark = pytest.mark.needs_posix("POSIX signals, limits and terminals")
 
 
 def fill(home: Path, count: int) -> None:
@@ -56,7 +54,7 @@ def test_a_reader_that_has_seen_enough(home: Path) -> None:
         os.close(write_end)
 
 
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full here")
+@pytest.mark.needs_linux("a device that is always full")
 def test_an_output_that_takes_nothing(home: Path) -> None:
     fill(home, 3)
     for words in (["--version"], ["--help"], ["list"], ["list", "--json"]):
@@ -120,6 +118,8 @@ def test_a_full_disk_leaves_the_registry_whole(cli: Callable[..., Ran], faulty: 
     before = (home / "lmstrix.json").read_bytes()
 
     def little_room() -> None:
+        import resource
+
         resource.setrlimit(resource.RLIMIT_FSIZE, (1024, 1024))
 
     code, out, err = finish(start("scan", preexec_fn=little_room))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
 from enum import IntEnum
 from types import SimpleNamespace
 from typing import TYPE_CHECKING
@@ -22,14 +21,13 @@ if TYPE_CHECKING:
     from tests.cli.conftest import Ran
     from tests.support.faulty_server import FaultyServer
 
-pty = pytest.importorskip("pty")
-pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals and terminals")
+pytestmark = pytest.mark.needs_posix("POSIX signals and terminals")
 MODEL = "acme/tiny"
 
 
 def on_terminal(*words: str) -> tuple[subprocess.Popen[bytes], int]:
     """`lmstrix` in a session of its own whose terminal is ours: closing the descriptor hangs up."""
-    ours, theirs = pty.openpty()
+    ours, theirs = os.openpty()
     process = start(*words, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True)
     os.close(theirs)
     return process, ours

@@ -326,6 +326,7 @@ def test_what_a_killed_test_leaves_loaded_goes_by_itself(cli: Callable[..., Ran]
     assert instance.ttl_ms == 12 * 3600 * 1000
 
 
+@pytest.mark.needs_posix("signals to a process")
 @pytest.mark.parametrize(
     ("words", "fault", "endpoint"),
     [
@@ -363,6 +364,7 @@ def test_a_signal_leaves_nothing_behind(
     assert listed(cli)["status"] == "untested"
 
 
+@pytest.mark.needs_posix("signals to a process")
 def test_ctrl_c_among_all_models_shows_what_was_found(cli: Callable[..., Ran], monkeypatch: pytest.MonkeyPatch) -> None:
     def only_once(asked: int) -> int:
         server.faults.load = "hang"  # from the next load on
@@ -390,7 +392,7 @@ def three_models(cli: Callable[..., Ran], monkeypatch: pytest.MonkeyPatch) -> It
         yield server
 
 
-def interrupt_all(server: FaultyServer, *words: str, done_with: str, with_signal: int = signal.SIGINT) -> None:
+def interrupt_all(server: FaultyServer, *words: str, done_with: str, with_signal: str = "SIGINT") -> None:
     """Test all models, and interrupt in the load after that of `done_with`."""
 
     def hang_from_now_on(asked: int) -> int:
@@ -401,7 +403,7 @@ def interrupt_all(server: FaultyServer, *words: str, done_with: str, with_signal
     model.effective = hang_from_now_on
     process = start("test", "--all", "--fast", "--sort", "id", "--quiet", *words)
     wait_until(lambda: server.endpoints().count("loadModel") == loads + 2)
-    process.send_signal(with_signal)
+    process.send_signal(signal.Signals[with_signal])
     finish(process)
     server.faults.load, model.effective = "", lambda asked: asked
 
@@ -411,9 +413,10 @@ def keys_tested(ran: Ran) -> list[str]:
     return [model["model_key"] for model in ran.json["models"] if model["skipped"] is None]
 
 
-@pytest.mark.parametrize("with_signal", [signal.SIGINT, signal.SIGKILL], ids=["interrupted", "killed"])
+@pytest.mark.needs_posix("signals to a process")
+@pytest.mark.parametrize("with_signal", ["SIGINT", "SIGKILL"], ids=["interrupted", "killed"])
 def test_an_interrupted_test_of_all_models_can_be_continued(
-    cli: Callable[..., Ran], three_models: FaultyServer, with_signal: int
+    cli: Callable[..., Ran], three_models: FaultyServer, with_signal: str
 ) -> None:
     interrupt_all(three_models, "--force", done_with="a", with_signal=with_signal)
     interrupt_all(three_models, "--continue", done_with="b")
@@ -428,6 +431,7 @@ def test_an_interrupted_test_of_all_models_can_be_continued(
     assert keys_tested(ran) == []
 
 
+@pytest.mark.needs_posix("signals to a process")
 def test_what_was_tested_since_is_not_left_over(cli: Callable[..., Ran], three_models: FaultyServer) -> None:
     interrupt_all(three_models, "--force", done_with="a")
     cli("test", "b", "--fast", "--force", "--quiet").ok()
@@ -459,6 +463,7 @@ def test_a_time_budget_ends_a_fill_that_takes_long(
     assert listed(cli, "slow")["status"] == "untested"
 
 
+@pytest.mark.needs_posix("signals to a process")
 def test_two_testers_at_once(cli: Callable[..., Ran], limited: FaultyServer) -> None:
     cli("scan", "--quiet").ok()
     limited.faults.load = "hang"

@@ -13,9 +13,10 @@ import pytest
 
 SOURCE = Path(__file__).parents[1] / "support" / "failing_calls.c"
 COMPILER = shutil.which("cc")
-pytestmark = pytest.mark.skipif(
-    sys.platform != "linux" or COMPILER is None, reason="a call is made to fail by a preloaded library, which needs cc"
-)
+pytestmark = [
+    pytest.mark.needs_linux("a call is made to fail by a preloaded library"),
+    pytest.mark.skipif(COMPILER is None, reason="the library needs cc"),
+]
 
 PRELUDE = """
 import ctypes, errno, pathlib, shutil, sys

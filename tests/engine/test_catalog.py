@@ -42,6 +42,7 @@ def test_an_entry_says_what_the_header_and_the_name_say(models: Path) -> None:
     assert not entry.vision
 
 
+@pytest.mark.needs_posix("pipes in the file system")
 def test_what_is_no_model_is_a_problem_and_hides_nothing(models: Path) -> None:
     good = next(models.rglob("*.gguf")).read_bytes()
     bad = models / "acme" / "bad"
@@ -129,6 +130,7 @@ def test_a_file_that_is_still_being_written_becomes_a_model_when_it_is_whole(mod
     assert catalog.problems == ()
 
 
+@pytest.mark.needs_posix("symbolic links, which Windows lets few users make")
 def test_links_in_circles_list_a_model_once(models: Path) -> None:
     for folder in (models, models / "acme", models / "acme" / "Tiny-Llama-GGUF"):
         (folder / "up").symlink_to(models)

@@ -174,9 +174,10 @@ def test_two_starts_at_once(stopping: Path, options: EngineOptions) -> None:
     assert "another engine" in str(failure) or "already" in str(failure)
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="signals are POSIX")
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-def test_no_signal_leaves_anything_behind(stopping: Path, models_dir: Path, number: signal.Signals) -> None:
+@pytest.mark.needs_posix("signals are POSIX")
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGKILL"])
+def test_no_signal_leaves_anything_behind(stopping: Path, models_dir: Path, name: str) -> None:
+    number = signal.Signals[name]
     words = [sys.executable, "-m", "lmstrix.engine", "run", "--models-dir", str(models_dir)]
     with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
         assert process.stdout is not None
@@ -187,7 +188,7 @@ def test_no_signal_leaves_anything_behind(stopping: Path, models_dir: Path, numb
         children = psutil.Process(process.pid).children(recursive=True)
         assert len(children) == 1
         process.send_signal(number)
-        expected = -signal.SIGKILL if number == signal.SIGKILL else 0
+        expected = -number if name == "SIGKILL" else 0
         assert process.wait(20) == expected
     assert gone(children)
     assert not engine_status(stopping).running
@@ -233,7 +234,7 @@ class TestRequirements:
         with pytest.raises(EngineError, match=r'aiohttp and xllamacpp: pip install "lmstrix\[engine\]"'):
             requirements.check_requirements()
 
-    @pytest.mark.skipif(sys.platform != "linux", reason="other wheels bring the library along")
+    @pytest.mark.needs_linux("other wheels bring the library along")
     def test_the_openmp_library_of_the_system_too(self, monkeypatch: pytest.MonkeyPatch) -> None:
         requirements.check_requirements()
         monkeypatch.setattr(requirements, "_OPENMP", "libgomp-that-is-not-there.so.1")

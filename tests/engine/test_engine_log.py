@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
     from lmstrix.engine.records import LogEvent
 
-pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals and pipes are POSIX")
+pytestmark = pytest.mark.needs_posix("signals and pipes are POSIX")
 TOKEN = "sk-lm-abcdEF12:abcdefghijKLMNOP1234"
 PRIVATE = "my private prompt"
 WAIT_S = 30.0
@@ -95,15 +95,13 @@ def test_a_full_disk_stops_nothing(home: Path, models_dir: Path, module: str) ->
         assert process.wait(WAIT_S) == 0
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
-def test_the_log_says_which_signal_stopped_the_engine(
-    home: Path, models_dir: Path, tmp_path: Path, number: signal.Signals
-) -> None:
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT", "SIGHUP"])
+def test_the_log_says_which_signal_stopped_the_engine(home: Path, models_dir: Path, tmp_path: Path, name: str) -> None:
     file = tmp_path / "engine.log"
     with running(home, models_dir, "--log-file", str(file)) as (process, _):
-        process.send_signal(number)
+        process.send_signal(signal.Signals[name])
         assert process.wait(WAIT_S) == 0
-    assert file.read_text().splitlines()[-1].endswith(f"info  the engine stops: it got {number.name}")
+    assert file.read_text().splitlines()[-1].endswith(f"info  the engine stops: it got {name}")
 
 
 def test_an_end_without_a_word_is_told_by_the_next_engine(home: Path, models_dir: Path, tmp_path: Path) -> None:

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 MIB, GIB = 2**20, 2**30
 _WIDTHS = Widths(n_layers=8, n_embd=64, n_head=4, n_head_kv=4, head_dim=96, n_ff=192, context_length=8192)
-_LINUX = pytest.mark.skipif(sys.platform != "linux", reason="reads the children's memory from /proc")
+_LINUX = pytest.mark.needs_linux("reads the children's memory from /proc")
 
 
 def host_of(

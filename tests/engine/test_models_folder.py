@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import sys
 from typing import TYPE_CHECKING
 
 import httpx
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="links, pipes and cut files are POSIX")
+pytestmark = pytest.mark.needs_posix("links, pipes and cut files are POSIX")
 
 
 @pytest.fixture

@@ -260,7 +260,7 @@ async def test_a_cancelled_load_frees_name_and_memory(models: Path) -> None:
         assert (await pool.load(SCRIPTED, SMALL, kind="llm")).identifier == SCRIPTED
 
 
-@pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="needs a process that can be held")
+@pytest.mark.needs_posix("signals to a process")
 async def test_progress_is_repeated_while_a_load_takes_long(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("lmstrix.engine.llama.process._PROGRESS_POLL_S", 0.001)
     monkeypatch.setattr("lmstrix.engine.llama.process._PROGRESS_HEARTBEAT_S", 0.0)
@@ -286,6 +286,7 @@ async def test_closing_ends_a_load_that_is_under_way(models: Path) -> None:
         await load
 
 
+@pytest.mark.needs_posix("signals to a process")
 async def test_a_crash_takes_one_instance_and_says_so(models: Path) -> None:
     async with running_pool(models) as pool:
         doomed = await pool.load(SCRIPTED, at(4096), kind="llm")
@@ -420,6 +421,7 @@ async def test_embeddings(models: Path) -> None:
             await llm.model.embed("Hi")
 
 
+@pytest.mark.needs_posix("signals to a process")
 async def test_a_child_that_dies_as_soon_as_it_is_ready_has_failed_to_load(
     models: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -23,7 +23,7 @@ from tests.engine.conftest import SCRIPTED, TINY
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="sockets with paths are POSIX")
+pytestmark = pytest.mark.needs_posix("sockets with paths are POSIX")
 HOLD = """
 import sys, time
 from lmstrix.engine.run_folder import RunFolder
@@ -35,7 +35,7 @@ time.sleep(60)
 @pytest.fixture
 def runtime(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """XDG_RUNTIME_DIR; short, as the sockets in it have to be."""
-    with tempfile.TemporaryDirectory(prefix="rt") as name:
+    with tempfile.TemporaryDirectory(prefix="rt", dir="/tmp") as name:
         monkeypatch.setenv("XDG_RUNTIME_DIR", name)
         yield Path(name)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import resource
 import sys
 import threading
 from typing import TYPE_CHECKING
@@ -42,6 +41,7 @@ def test_a_new_file_is_as_open_as_the_umask_allows(folder: Path) -> None:
     assert (folder / "file").stat().st_mode & 0o777 == 0o640
 
 
+@pytest.mark.needs_posix("permission bits")
 def test_a_replaced_file_keeps_its_permissions(folder: Path) -> None:
     file = folder / "file"
     file.touch()
@@ -57,6 +57,7 @@ def test_a_mode_is_kept_from_the_first_byte(folder: Path) -> None:
     assert file.stat().st_mode & 0o777 == 0o600
 
 
+@pytest.mark.needs_posix("permission bits")
 @pytest.mark.parametrize("umask", [0o000, 0o022, 0o077])
 def test_what_is_private_is_private_whatever_the_umask(folder: Path, umask: int) -> None:
     (folder / "old").mkdir()
@@ -75,6 +76,7 @@ def test_what_is_private_is_private_whatever_the_umask(folder: Path, umask: int)
     assert modes == {"new": 0o700, "inner": 0o700, "old": 0o700, "new.db": 0o600, "old.db": 0o600}
 
 
+@pytest.mark.needs_posix("permission bits")
 def test_a_folder_for_everybody_stays_one(folder: Path) -> None:
     folder.chmod(0o1777)
     make_private(folder)
@@ -82,9 +84,12 @@ def test_a_folder_for_everybody_stays_one(folder: Path) -> None:
     assert folder.stat().st_mode & 0o7777 == 0o1777
 
 
+@pytest.mark.needs_posix("limits on what a process may write")
 def test_what_the_system_refuses_leaves_the_old_file_alone(folder: Path) -> None:
     file = folder / "file"
     file.write_text("old")
+    import resource
+
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))  # stands in for a full disk
     try:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 import threading
 from typing import TYPE_CHECKING
 
@@ -181,13 +180,13 @@ class TestWriting:
                 log.to_file(path, "debug")
             assert str(path) in str(caught.value)
 
-    @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs a disk that is always full")  # noqa: PTH110
+    @pytest.mark.needs_linux("a device that is always full")
     def test_a_full_disk_fails_nobody(self, tmp_path: Path) -> None:
         (tmp_path / "log").symlink_to("/dev/full")
         log.to_file(tmp_path / "log", "debug")
         log.error("this goes nowhere")
 
-    @pytest.mark.skipif(sys.platform == "win32", reason="pipes of POSIX")
+    @pytest.mark.needs_posix("pipes of POSIX")
     def test_a_reader_who_went_or_sleeps_holds_nobody_up(self) -> None:
         for closed in (True, False):
             reading, writing = os.pipe()
@@ -232,7 +231,7 @@ class TestFiles:
         assert kept.splitlines()[-1].startswith("line 0099")
         assert sorted(path.name for path in tmp_path.iterdir() if path.is_file()) == ["log", "log.1"]
 
-    @pytest.mark.skipif(sys.platform == "win32", reason="Windows removes no open files")
+    @pytest.mark.needs_posix("Windows removes no open files")
     def test_a_file_that_was_taken_away_is_made_again(self, tmp_path: Path) -> None:
         target = FileTarget(tmp_path / "log")
         target.write("one\n")
@@ -241,7 +240,7 @@ class TestFiles:
         target.close()
         assert (tmp_path / "log").read_text() == "two\n"
 
-    @pytest.mark.skipif(sys.platform == "win32", reason="permission bits are POSIX")
+    @pytest.mark.needs_posix("permission bits are POSIX")
     def test_nobody_else_reads_it(self, tmp_path: Path) -> None:
         FileTarget(tmp_path / "log").close()
         assert (tmp_path / "log").stat().st_mode & 0o077 == 0

@@ -41,6 +41,7 @@ def test_the_environment_is_the_default(home: Path) -> None:
     assert resolve_paths().home == home
 
 
+@pytest.mark.needs_posix("symbolic links, which Windows lets few users make")
 def test_pointer_file_comes_first_and_links_are_resolved(user_home: Path, tmp_path: Path) -> None:
     real = tmp_path / "disk" / "lmstudio"
     real.mkdir(parents=True)

@@ -77,6 +77,7 @@ def test_a_file_that_changes_is_trusted_no_longer(home: Path, project: Path) -> 
     assert load(home, project).server == "127.0.0.1:1"
 
 
+@pytest.mark.needs_posix("symbolic links, which Windows lets few users make")
 def test_trust_is_for_the_real_folder(home: Path, project: Path, tmp_path: Path) -> None:
     write(project, 'server = "127.0.0.1:1"\n')
     link = tmp_path / "link"

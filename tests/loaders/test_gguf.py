@@ -301,7 +301,7 @@ def test_what_is_no_file_is_refused(tmp_path: Path) -> None:
             read_header(path)
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="no named pipes in the file system")
+@pytest.mark.needs_posix("no named pipes in the file system")
 def test_a_pipe_is_refused_without_waiting_for_a_writer(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.gguf")
     with pytest.raises(GgufError, match="not a regular file"):
@@ -424,7 +424,7 @@ print(sorted(map(str, outcomes)))
 """
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="Windows lets nobody shorten a file that is open")
+@pytest.mark.needs_posix("Windows lets nobody shorten a file that is open")
 def test_a_file_that_is_cut_and_rewritten_while_it_is_read_ends_no_process(tmp_path: Path) -> None:
     whole = bytes(HeaderBytes().start(metadata=1).array("words", "string", ["word"] * 200_000).data)
     path = tmp_path / "moving.gguf"
@@ -460,7 +460,7 @@ def test_a_file_that_changes_while_it_is_read_is_refused_with_the_reason(
         read_header(path)
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="needs sparse files")
+@pytest.mark.needs_posix("needs sparse files")
 def test_a_file_of_long_jumps_is_not_read_to_its_end(tmp_path: Path) -> None:
     built, jump = _entry().number("I", 9, 8).number("Q", 3000), 2**20
     path = tmp_path / "sparse.gguf"

@@ -71,6 +71,7 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
         load_document(tmp_path)
 
 
+@pytest.mark.needs_posix("symbolic links, which Windows lets few users make")
 def test_parts_come_from_the_same_folder_only(tmp_path: Path) -> None:
     folder = tmp_path / "prompts"
     folder.mkdir()

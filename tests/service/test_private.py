@@ -46,6 +46,7 @@ def test_a_new_home_is_private(home: Path) -> None:
     assert {path.name for path in own_folder(home).iterdir()} == {"conversations", "state.json"}
 
 
+@pytest.mark.needs_posix("permission bits")
 def test_an_old_home_becomes_private(home: Path) -> None:
     use(home)
     for path in (home, *home.rglob("*")):

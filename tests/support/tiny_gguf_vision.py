@@ -57,7 +57,7 @@ def put_seeing_and_blind(models: Path) -> Path:
     put_seeing(models)
     blind = models / "acme" / "scripted-GGUF" / "scripted-f16.gguf"
     blind.parent.mkdir()
-    blind.symlink_to(scripted_model())
+    shutil.copy(scripted_model(), blind)
     return models
 
 

@@ -205,7 +205,9 @@ def _more_waits() -> bool:
 
 
 def _enable_editing(questions: Sequence[str]) -> bool:
-    """Arrow keys and history for input(); Windows has none."""
+    """Arrow keys and history for input(), where there is readline; the console of Windows has both of its own."""
+    if sys.platform == "win32":
+        return False
     try:
         import readline
     except ImportError:
@@ -220,6 +222,7 @@ def _enable_editing(questions: Sequence[str]) -> bool:
 
 
 def _remember(question: str) -> None:
-    import readline
+    if sys.platform != "win32":
+        import readline
 
-    readline.add_history(question)
+        readline.add_history(question)

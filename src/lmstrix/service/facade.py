@@ -326,6 +326,6 @@ class LMStrixService(Workspace):
 
     async def doctor(self, invalid: SettingsError | None = None) -> DoctorReport:
         """What works here, with remedies for what does not. `invalid` says why the settings are the default ones."""
-        from lmstrix.service.doctor import examine
+        from lmstrix.service.doctor.examination import examine
 
         return await examine(self, invalid)

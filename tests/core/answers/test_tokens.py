@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import socket
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -35,6 +36,13 @@ def vocabularies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_four_bytes_a_token_when_nothing_is_known() -> None:
     count = estimate_tokens("ä" * 10)
     assert (count.tokens, count.method, count.exact) == (5, "bytes", False)
+
+
+def test_without_tiktoken_the_next_way_is_taken(vocabularies: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tokens, "cached_vocabulary", lambda _environ: vocabularies / FILE)
+    monkeypatch.setitem(sys.modules, "tiktoken", None)  # what Windows on ARM has of it
+    assert estimate_tokens("x" * 40).method == "bytes"
+    assert estimate_tokens("x" * 40, line=PromptLine(template_tokens=0, tokens_per_byte=1)).method == "earlier prompts"
 
 
 def test_earlier_prompts_come_first() -> None:

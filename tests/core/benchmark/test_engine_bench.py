@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import shutil
 import signal
 from contextlib import suppress
@@ -192,7 +191,7 @@ def test_a_model_that_is_not_there_is_a_row(engine: Engine) -> None:
     assert report.cells[0].reason
 
 
-@pytest.mark.skipif(os.name == "nt", reason="processes are killed otherwise there")
+@pytest.mark.needs_posix("processes are killed otherwise there")
 def test_an_engine_killed_while_it_answers_is_a_row(engine: Engine) -> None:
     import psutil
 

@@ -60,14 +60,14 @@ def test_an_engine_elsewhere_is_unknown_and_peaks_start_anew() -> None:
     assert use.loaded is None
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="the system does not tell there")
+@pytest.mark.needs_posix("the system does not tell there")
 def test_a_file_just_written_is_in_memory(tmp_path: Path) -> None:
     file = tmp_path / "weights"
     file.write_bytes(os.urandom(4 * MIB))
     assert cached_ratio([str(file)]) == 1.0
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="only Linux can be asked to drop files")
+@pytest.mark.needs_linux("only Linux can be asked to drop files")
 def test_dropping_is_asked_for(tmp_path: Path) -> None:
     file = tmp_path / "weights"
     file.write_bytes(os.urandom(4 * MIB))

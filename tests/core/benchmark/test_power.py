@@ -127,7 +127,7 @@ def test_powercap_counts_packages_and_memory_once(tmp_path: Path) -> None:
     assert source.read()[0] is None
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="permissions are of another kind there")
+@pytest.mark.needs_posix("permissions are of another kind there")
 def test_powercap_kept_from_us_names_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     closed = zone(tmp_path, "intel-rapl:0", "package-0", 1) / "energy_uj"
     monkeypatch.setattr("os.access", lambda path, mode: path != closed)

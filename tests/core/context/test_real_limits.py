@@ -53,6 +53,7 @@ async def _truth(engine: LimitedEngine, model: LimitedModel) -> Truth:
         return await loads.truth(await loads.limit_at(TRUE_LENGTH))
 
 
+@pytest.mark.needs_linux("control groups")
 @pytest.mark.slow
 @pytest.mark.parametrize("reads_the_machine", [False, True], ids=["budget right", "budget of the whole machine"])
 async def test_a_length_is_found_and_it_holds(narrow: Narrow, tmp_path: Path, reads_the_machine: bool) -> None:

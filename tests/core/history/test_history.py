@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import resource
 import sqlite3
 import subprocess
 import sys
@@ -154,6 +153,7 @@ def test_another_tester_at_work_is_not_taken_for_dead(history: History, file: Pa
     assert len(history.journal.unfinished()) == 1
 
 
+@pytest.mark.needs_posix("signals to a process")
 def test_a_tester_killed_once_proves_nothing_and_killed_twice_does(history: History, file: Path) -> None:
     killed = "j.settle(intend(8192), 'ok', proves='good'); intend(16384); os.kill(os.getpid(), signal.SIGKILL)"
     finish(child(file, killed))
@@ -341,6 +341,7 @@ def test_only_one_tests_at_a_time(history: History, file: Path) -> None:
         pass
 
 
+@pytest.mark.needs_posix("signals to a process")
 def test_a_dead_holder_holds_nothing(history: History, file: Path) -> None:
     finish(child(file, "with j.tester_lock('x'): os.kill(os.getpid(), signal.SIGKILL)"))
     with history.journal.tester_lock("mine"):
@@ -538,8 +539,11 @@ def test_a_place_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
         History(tmp_path / "lmstrix.db")
 
 
+@pytest.mark.needs_posix("limits on what a process may write")
 def test_a_full_disk_fails_the_write_and_nothing_else(history: History) -> None:
     intend(history, 4096)
+    import resource
+
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, limits[1]))  # stands in for a full disk
     try:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import pytest
+
 from lmstrix.core.memory import host
 from lmstrix.core.memory.cards import Cards, GpuMemory, linux_cards
 from lmstrix.core.memory.host import read_host_memory
@@ -11,8 +13,6 @@ from lmstrix.core.memory.host import read_host_memory
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
-
-    import pytest
 
 GIB = 2**30
 AMD, INTEL = "0x1002", "0x8086"
@@ -31,6 +31,7 @@ def card(root: Path, number: int, vendor: str, files: Mapping[str, str | int], *
     (listed / f"card{number}" / "device").symlink_to(device)
 
 
+@pytest.mark.needs_posix("symbolic links, which Windows lets few users make")
 def test_amd_cards_tell_their_memory(tmp_path: Path) -> None:
     vram = {"mem_info_vram_total": 24 * GIB, "mem_info_vram_used": 3 * GIB, "mem_info_gtt_total": 30 * GIB}
     card(tmp_path, 0, AMD, {"product_name": "Radeon RX 7900 XTX", **vram})
@@ -45,6 +46,7 @@ def test_amd_cards_tell_their_memory(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.needs_posix("symbolic links, which Windows lets few users make")
 def test_graphics_in_the_processor_are_no_cards(tmp_path: Path) -> None:
     carve_out = {"mem_info_vram_total": GIB // 2, "mem_info_vram_used": GIB // 4, "mem_info_gtt_total": 15 * GIB}
     card(tmp_path, 0, AMD, carve_out, slot="0000:0c:00.0")
@@ -52,6 +54,7 @@ def test_graphics_in_the_processor_are_no_cards(tmp_path: Path) -> None:
     assert linux_cards(tmp_path) == Cards()
 
 
+@pytest.mark.needs_posix("symbolic links, which Windows lets few users make")
 def test_memory_set_aside_for_models_counts_as_a_card(tmp_path: Path) -> None:
     set_aside = {"mem_info_vram_total": 96 * GIB, "mem_info_vram_used": GIB, "mem_info_gtt_total": 15 * GIB}
     card(tmp_path, 0, AMD, set_aside)
@@ -59,6 +62,7 @@ def test_memory_set_aside_for_models_counts_as_a_card(tmp_path: Path) -> None:
     assert only.free_bytes == 95 * GIB
 
 
+@pytest.mark.needs_posix("symbolic links, which Windows lets few users make")
 def test_cards_that_do_not_tell_are_named(tmp_path: Path) -> None:
     card(tmp_path, 0, INTEL, {})  # an Arc whose driver may not be asked
     card(tmp_path, 1, AMD, {}, slot="0000:04:00.0")  # the old radeon driver

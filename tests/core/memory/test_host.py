@@ -95,7 +95,7 @@ def test_the_budget_is_the_cards_memory_where_there_are_cards() -> None:
     assert two.model_budget_bytes == 44 * _GIB
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="the stand-in for nvidia-smi is a shell script")
+@pytest.mark.needs_posix("the stand-in for nvidia-smi is a shell script")
 def test_cards_as_nvidia_smi_names_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tool = tmp_path / "nvidia-smi"
     tool.write_text("#!/bin/sh\necho 'NVIDIA RTX 4090, 24564, 23000'\necho 'Odd, name, 8192, 8000'\necho '[N/A]'\n")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -29,7 +28,7 @@ _PRINTED_MIB = 0.011
 _SMALL = Widths(n_layers=1, n_embd=256, n_head=2, n_head_kv=2, n_ff=512)
 _OFF, _ON = "LLAMA_FLASH_ATTN_TYPE_DISABLED", "LLAMA_FLASH_ATTN_TYPE_ENABLED"
 
-_reads_proc = pytest.mark.skipif(sys.platform != "linux", reason="reads the process's memory from /proc")
+_reads_proc = pytest.mark.needs_linux("reads the process's memory from /proc")
 
 
 def _load(folder: Path, model: HollowModel, n_ctx: int, **options: object) -> tuple[ModelShape, Allocations]:

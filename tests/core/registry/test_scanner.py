@@ -228,6 +228,7 @@ def test_a_bad_mlx_config_is_a_problem(tmp_path: Path, config: object, kind: str
     assert problems(scan(tmp_path)) == {"a/b": kind}
 
 
+@pytest.mark.needs_posix("pipes in the file system")
 def test_bad_files_are_listed_and_break_nothing(tmp_path: Path) -> None:
     folder = tmp_path / "a" / "b"
     good = gguf(folder / "good-Q4_0.gguf")
@@ -268,6 +269,7 @@ def test_a_file_that_may_not_be_read_is_a_problem(tmp_path: Path) -> None:
     assert problems(found) == {"a/b/c.gguf": "unreadable"}
 
 
+@pytest.mark.needs_posix("symbolic links, which Windows lets few users make")
 def test_circles_of_links_end(tmp_path: Path) -> None:
     gguf(tmp_path / "models" / "a" / "b" / "c-Q4_0.gguf")
     (tmp_path / "models" / "a" / "b" / "up").symlink_to(tmp_path / "models")

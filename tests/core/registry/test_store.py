@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import random
-import resource
 import signal
 import subprocess
 import sys
@@ -96,6 +95,7 @@ def test_unknown_keys_and_values_are_written_back(store: RegistryStore) -> None:
     assert document["models"] == foreign["models"]
 
 
+@pytest.mark.needs_posix("symbolic links, which Windows lets few users make")
 def test_a_linked_registry_stays_a_link(store: RegistryStore, tmp_path: Path) -> None:
     store.update(add())
     link = tmp_path / "link.json"
@@ -105,6 +105,7 @@ def test_a_linked_registry_stays_a_link(store: RegistryStore, tmp_path: Path) ->
     assert len(store.load()) == 2
 
 
+@pytest.mark.needs_posix("permission bits")
 def test_permissions_are_kept(store: RegistryStore) -> None:
     store.update(add())
     store.path.chmod(0o600)
@@ -272,10 +273,13 @@ def test_a_lock_held_for_long_is_one_line(store: RegistryStore) -> None:
     assert process.returncode == 0
 
 
+@pytest.mark.needs_posix("limits on what a process may write")
 def test_a_full_disk_leaves_the_old_file(store: RegistryStore) -> None:
     store.update(add(padding="x" * 3000))
     store.update(add("x/y/z.gguf", padding="x" * 3000))
     before = store.path.read_bytes()
+    import resource
+
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))  # stands in for a full disk
     try:
@@ -291,6 +295,7 @@ def test_a_full_disk_leaves_the_old_file(store: RegistryStore) -> None:
     assert len(store.load()) == 3
 
 
+@pytest.mark.needs_posix("signals to a process")
 def test_a_kill_at_any_moment_leaves_a_whole_file(store: RegistryStore) -> None:
     store.update(add(padding="x" * 200_000))
     code = (

@@ -8,7 +8,9 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import psutil
@@ -25,10 +27,16 @@ from tests.support.tiny_gguf import tiny_model
 from tests.support.tiny_gguf_scripted import scripted_model
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-    from pathlib import Path
+    from collections.abc import AsyncIterator, Iterator
 
 MIB = 2**20
+
+
+@pytest.fixture
+def tmp_path() -> Iterator[Path]:
+    """Short, as sockets are made in it: a Mac takes 104 bytes, of which pytest's own folder leaves too few."""
+    with tempfile.TemporaryDirectory(prefix="llama", dir=None if sys.platform == "win32" else "/tmp") as name:
+        yield Path(name)
 
 
 def launch_of(model: Path, run_dir: Path, *, n_ctx: int = 512, budget_bytes: int | None = None) -> Launch:
@@ -95,7 +103,7 @@ async def test_a_bad_file_fails_with_the_reason(tmp_path: Path, content: bytes |
     assert said in fault.cause
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="only Linux enforces the limit")
+@pytest.mark.needs_linux("only Linux enforces the limit")
 async def test_a_load_beyond_its_address_space_is_refused_not_killed(tmp_path: Path) -> None:
     model = tiny_model(context_length=4 * MIB)
     fault = await failure(launch_of(model, tmp_path / "run", n_ctx=4 * MIB, budget_bytes=100 * MIB))
@@ -139,8 +147,9 @@ async def test_an_abort_is_told_by_its_exit_code(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("said", "remedy"),
     [
-        ("ModuleNotFoundError: No module named 'xllamacpp'", "pip install 'lmstrix[engine]'"),
-        ("ImportError: libgomp.so.1: cannot open shared object file", "apt install libgomp1"),
+        ("ModuleNotFoundError: No module named 'xllamacpp'", 'pip install "lmstrix[engine]"'),
+        ("ImportError: libgomp.so.1: cannot open shared object file", "apt install libgomp1 (or dnf install libgomp)"),
+        ("ImportError: DLL load failed while importing xllamacpp", "winget install Microsoft.VCRedist.2015+.x64"),
     ],
 )
 async def test_a_missing_runtime_is_told_with_its_remedy(
@@ -166,6 +175,7 @@ async def test_a_cancelled_load_leaves_nothing(tmp_path: Path) -> None:
     assert list(launch.run_dir.iterdir()) == []
 
 
+@pytest.mark.needs_posix("signals to a process")
 async def test_a_killed_child_is_told_by_its_exit_code(tmp_path: Path) -> None:
     async with running(launch_of(scripted_model(), tmp_path / "run")) as process:
         os.kill(process.pid, signal.SIGKILL)

@@ -140,6 +140,7 @@ async def test_a_template_of_the_request_shows_no_images(instance: Instance) -> 
     assert (fault.kind, "template" in fault.title) == ("unsupported", True)
 
 
+@pytest.mark.needs_posix("signals to a process")
 async def test_an_image_that_ends_the_child_ends_one_prediction(pool: InstancePool, instance: Instance) -> None:
     prediction = instance.predict(showing("Tell me a story", png()))
     async for _ in prediction:

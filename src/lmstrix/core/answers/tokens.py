@@ -145,6 +145,8 @@ def cached_vocabulary(environ: Mapping[str, str]) -> Path | None:
 def _tiktoken_encoder() -> Callable[[str], list[int]] | None:
     if cached_vocabulary(os.environ) is None:
         return None
-    import tiktoken
-
+    try:
+        import tiktoken
+    except ImportError:  # nobody publishes it for Windows on ARM
+        return None
     return tiktoken.get_encoding(_ENCODING).encode_ordinary

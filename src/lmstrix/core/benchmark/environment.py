@@ -97,7 +97,7 @@ def read_machine(port: int) -> Machine:
         architecture=platform.machine(),
         physical_cores=psutil.cpu_count(logical=False),
         logical_cores=psutil.cpu_count(),
-        usable_cores=len(os.sched_getaffinity(0)) if sys.platform == "linux" else None,
+        usable_cores=_usable_cores(),
         memory_bytes=memory.total_bytes,
         system=_system(),
         graphics=tuple(cards) or _apple_graphics(),
@@ -112,6 +112,13 @@ def _others_cores(port: int) -> float | None:
     time.sleep(_WATCHED_S)
     use = use_between(first, read_cpu(engine))
     return use.others_cores if use is not None else None
+
+
+def _usable_cores() -> int | None:
+    """The cores this process is kept to; None where the system keeps none to any."""
+    if sys.platform == "linux":
+        return len(os.sched_getaffinity(0))
+    return None
 
 
 def _cpu() -> str | None:

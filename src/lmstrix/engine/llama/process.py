@@ -27,6 +27,7 @@ from lmstrix.engine.llama.starting import send_options, start_child, told_pid
 from lmstrix.engine.llama.templates import RunawayTemplateError, runaway_fault, within_limits
 from lmstrix.engine.memory_guard import GUARD, Guard, until_over
 from lmstrix.engine.records import LogLevel
+from lmstrix.engine.requirements import import_remedy
 from lmstrix.ground.units import format_bytes
 
 if TYPE_CHECKING:
@@ -301,9 +302,12 @@ def exit_code(return_code: int) -> int:
 
 
 def _runtime_missing(reason: str) -> EngineFault:
-    missing_openmp = "libgomp" in reason
-    remedy = "apt install libgomp1" if missing_openmp else "pip install 'lmstrix[engine]'"
-    return EngineFault("The llama.cpp runtime cannot be imported", kind="load_failed", cause=reason, suggestion=remedy)
+    return EngineFault(
+        "The llama.cpp runtime cannot be imported",
+        kind="load_failed",
+        cause=reason,
+        suggestion=import_remedy(reason),
+    )
 
 
 def _http_threads(settings: LoadSettings) -> int:
