@@ -58,6 +58,7 @@ def test_everything_of_ours_moves_once(home: Path) -> None:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such permissions")
+@pytest.mark.needs_posix("links and permission bits")
 def test_what_was_moved_is_private(home: Path) -> None:
     leave(home)
     for path in home.rglob("*"):
@@ -192,6 +193,7 @@ def test_a_file_that_is_held_is_told_and_moved_the_next_time(home: Path, monkeyp
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="links need a privilege there")
+@pytest.mark.needs_posix("links and permission bits")
 def test_a_link_moves_where_it_still_leads_to_its_file(home: Path, tmp_path: Path) -> None:
     home.mkdir()
     write(tmp_path / "dotfiles" / "config.toml", CONFIG)

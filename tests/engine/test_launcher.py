@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the stand-in is a script with an interpreter line")
+pytestmark = pytest.mark.needs_posix("the stand-in is a script with an interpreter line")
 WAIT_S = 30.0
 
 

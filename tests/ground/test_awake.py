@@ -28,8 +28,11 @@ class Caffeinate:
     def terminate(self) -> None:
         self._step("terminate", "terminate")
 
-    def wait(self, _limit_s: float) -> None:
-        self._step("wait", "wait")
+    def wait(self, limit_s: float | None = None) -> None:
+        self._step("wait" if limit_s else "reap", "wait")
+
+    def kill(self) -> None:
+        self._step("kill", "kill")
 
     def _step(self, name: str, entry: object) -> None:
         self._done.append(entry)
@@ -70,7 +73,7 @@ def test_it_is_asked_before_and_let_go_afterwards(
 
 @pytest.mark.parametrize(
     ("failing", "steps"),
-    [("start", [MAC, "measure"]), ("wait", [MAC, "measure", "terminate", "wait"])],
+    [("start", [MAC, "measure"]), ("wait", [MAC, "measure", "terminate", "wait", "kill", "wait"])],
 )
 def test_a_machine_that_cannot_measures_all_the_same(
     failing: str, steps: list[object], monkeypatch: pytest.MonkeyPatch

@@ -82,12 +82,12 @@ class TestMac:
     def programs(self, monkeypatch: pytest.MonkeyPatch) -> list[str]:
         ran: list[str] = []
 
-        def run(words: tuple[str, ...], **_options: object) -> subprocess.CompletedProcess[str]:
+        def run(words: tuple[str, ...], **_options: object) -> subprocess.CompletedProcess[bytes]:
             ran.append(words[0])
             if self.broken:
                 raise FileNotFoundError(words[0])
             out = {"/usr/sbin/ioreg": IOREG, "/usr/sbin/sysctl": "9E1B-5E0A\n"}[words[0]]
-            return subprocess.CompletedProcess(words, 0, out, "")
+            return subprocess.CompletedProcess(words, 0, out.encode(), b"")
 
         monkeypatch.setattr(sys, "platform", "darwin")
         monkeypatch.setattr(subprocess, "run", run)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -112,6 +111,6 @@ async def test_a_program_that_cannot_be_started_leaves_no_job(as_on_windows: Cal
     assert calls.made[-1] == ("close", JOB)
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="there it is a job")
+@pytest.mark.needs_posix("on Windows it is a job")
 def test_other_systems_have_no_jobs() -> None:
     assert open_job(2**30) is None

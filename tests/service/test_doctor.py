@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from lmstrix.core.memory import cards
+from lmstrix.core.memory import mac_memory
 from lmstrix.engine import requirements
 from lmstrix.ground.drives import Drive
 from lmstrix.ground.paths import resolve_paths
@@ -53,10 +53,7 @@ def kept_in(folder: Path, *names: str) -> None:
 
 class TestPython:
     def test_one_that_rosetta_translates(self, workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(sys, "platform", "darwin")
-        monkeypatch.setattr(
-            cards, "command_output", lambda *command: "1\n" if "sysctl.proc_translated" in command else ""
-        )
+        monkeypatch.setattr(mac_memory, "is_translated", lambda: True)
         check = installation.python(workspace)
         assert check.state == "note"
         assert "translated by Rosetta" in check.found
@@ -65,8 +62,7 @@ class TestPython:
         assert f"{sys.executable} -m venv .venv" in str(installation.python(workspace).remedy)
 
     def test_one_for_the_macs_own_processor(self, workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(sys, "platform", "darwin")
-        monkeypatch.setattr(cards, "command_output", lambda *_: "0\n")
+        monkeypatch.setattr(mac_memory, "is_translated", lambda: False)
         assert installation.python(workspace).state == "ok"
 
     def test_one_for_windows_on_arm(self, workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -120,7 +116,9 @@ class TestEngine:
     def test_an_import_that_fails_all_the_same(self, workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
         said = "Traceback …\nImportError: DLL load failed while importing xllamacpp: The module could not be found."
         monkeypatch.setattr(
-            subprocess, "run", lambda words, **_: subprocess.CompletedProcess(words, 1, stdout="", stderr=said)
+            subprocess,
+            "run",
+            lambda words, **_: subprocess.CompletedProcess(words, 1, stdout=b"", stderr=said.encode()),
         )
         check = installation.engine(workspace)
         assert check.found.startswith("ImportError: DLL load failed")

@@ -7,10 +7,11 @@ its own; there nothing is done. The screen may go dark, and a lid that is closed
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
+
+from lmstrix.ground.processes import Command, end_program, spawn_helper
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,12 +33,16 @@ def keep_awake() -> Iterator[None]:
         finally:
             _set_execution_state(_FROM_NOW_ON)
     elif sys.platform == "darwin":
-        process = _caffeinate()
+        process = None
+        with suppress(OSError):
+            # It watches us, so that it ends also where we are killed.
+            process = spawn_helper(Command(words=(_CAFFEINATE, "-i", "-w", str(os.getpid()))), read=False)
         try:
             yield
         finally:
             if process is not None:
-                _end(process)
+                with suppress(OSError):
+                    end_program(process, _END_S)
     else:
         yield
 
@@ -47,19 +52,3 @@ def _set_execution_state(state: int) -> None:
         import ctypes
 
         ctypes.windll.kernel32.SetThreadExecutionState(ctypes.c_uint32(state))
-
-
-def _caffeinate() -> subprocess.Popen[bytes] | None:
-    # It watches us, so that it ends also where we are killed.
-    words = (_CAFFEINATE, "-i", "-w", str(os.getpid()))
-    nowhere = subprocess.DEVNULL
-    try:
-        return subprocess.Popen(words, stdin=nowhere, stdout=nowhere, stderr=nowhere)
-    except OSError:
-        return None
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    with suppress(OSError, subprocess.TimeoutExpired):
-        process.terminate()
-        process.wait(_END_S)

@@ -88,12 +88,9 @@ def _windows_id() -> str | None:
 
 def _output_of(*words: str) -> str:
     """What a program of the system prints; nothing where it cannot be run."""
-    import subprocess
+    from lmstrix.ground.processes import Command, run_helper
 
     try:
-        ran = subprocess.run(
-            words, capture_output=True, text=True, encoding="utf-8", errors="replace", timeout=_ASKING_S, check=False
-        )
-    except (OSError, subprocess.SubprocessError):
+        return run_helper(Command(words=words), timeout_s=_ASKING_S).output
+    except (OSError, TimeoutError):
         return ""
-    return ran.stdout

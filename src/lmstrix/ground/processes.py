@@ -110,13 +110,13 @@ def run_on_terminal(command: Command, *, reads: bool = True, captured: bool = Fa
     return Ended(exit_code=done.returncode, output=_text(done.stdout or b""))
 
 
-def spawn_helper(command: Command) -> subprocess.Popen[bytes]:
-    """Start a program whose output is read while it runs; `end_program` ends it. Raises OSError."""
+def spawn_helper(command: Command, *, read: bool = True) -> subprocess.Popen[bytes]:
+    """Start a program that runs beside us, its output there to be `read`; `end_program` ends it. Raises OSError."""
     return subprocess.Popen(
         command.words,
         env=command.environ,
         stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
+        stdout=subprocess.PIPE if read else subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         creationflags=creation_flags("helper"),
     )

@@ -63,6 +63,7 @@ def answering(root: Path, answer: bytes, expected: str) -> Callable[[Path, Drive
         ("i915", i915(region(SYSTEM, 64 * GIB, 64 * GIB), region(CARD, 12 * GIB, 9 * GIB))),
     ],
 )
+@pytest.mark.needs_posix("links and drivers of Linux")
 def test_a_driver_that_says_what_is_in_use_is_believed(tmp_path: Path, driver: str, answer: bytes) -> None:
     arc(tmp_path, driver)
     assert linux_cards(tmp_path, answering(tmp_path, answer, driver)) == Cards(
@@ -81,16 +82,19 @@ def test_a_driver_that_says_what_is_in_use_is_believed(tmp_path: Path, driver: s
         ("xe", xe(region(SYSTEM, 64 * GIB, 0))),
     ],
 )
+@pytest.mark.needs_posix("links and drivers of Linux")
 def test_a_driver_that_does_not_leaves_the_card_named(tmp_path: Path, driver: str, answer: bytes) -> None:
     arc(tmp_path, driver)
     assert linux_cards(tmp_path, answering(tmp_path, answer, driver)) == Cards(unreadable=("Intel card1",))
 
 
+@pytest.mark.needs_posix("links and drivers of Linux")
 def test_a_render_node_that_may_not_be_opened_leaves_the_card_named(tmp_path: Path) -> None:
     arc(tmp_path, "xe")
     assert linux_cards(tmp_path) == Cards(unreadable=("Intel card1",))
 
 
+@pytest.mark.needs_posix("links and drivers of Linux")
 def test_intels_own_build_of_i915_has_files(tmp_path: Path) -> None:
     card = arc(tmp_path, "i915")
     (card / "lmem_total_bytes").write_text(f"{16 * GIB}\n")

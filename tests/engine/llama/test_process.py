@@ -112,7 +112,7 @@ async def test_a_load_beyond_its_address_space_is_refused_not_killed(tmp_path: P
     assert "fail" in fault.cause
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="a job object limits it there")
+@pytest.mark.needs_posix("a job object limits it on Windows")
 async def test_where_nothing_limits_its_memory_a_load_that_takes_too_much_is_ended(tmp_path: Path) -> None:
     model = scripted_model(context_length=4 * MIB)
     launch = launch_of(model, tmp_path / "run", n_ctx=4 * MIB, budget_bytes=64 * MIB)
@@ -122,7 +122,7 @@ async def test_where_nothing_limits_its_memory_a_load_that_takes_too_much_is_end
     assert fault.cause.startswith("insufficient memory: it took ")
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="a job object limits it there")
+@pytest.mark.needs_posix("a job object limits it on Windows")
 async def test_a_watched_model_that_grows_too_much_is_ended_with_the_reason(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -244,8 +244,8 @@ ctypes.PyDLL(None).sleep(60)  # as a load does, it lets no other thread of Pytho
 """
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="a job object does it there")
 @pytest.mark.parametrize("first", ["parent", "model"])
+@pytest.mark.needs_posix("a watcher is forked; a job object does it on Windows")
 def test_a_watcher_ends_a_load_whose_parent_is_gone(first: str) -> None:
     words = [sys.executable, "-c", HOLD_EVERYTHING]
     with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as model:
