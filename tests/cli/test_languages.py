@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from lmstrix.ground.paths import own_folder
 from tests.cli.processes import COMMAND, PATIENCE_S, start
 from tests.support.faulty_server import FaultyModel
 
@@ -100,7 +101,7 @@ def test_files_of_text_variables_prompts_and_settings_are_read(
     for file in variables:
         ran = cli("infer", f"@{prompts}:greet", "--vars-file", file, "--text-file", text, "--dry-run").ok()
         assert ran.out == TEXT
-    home.mkdir(exist_ok=True)
-    (home / "config.toml").write_bytes(mark[form] + '"世界" = 1'.encode(encoding))
+    own_folder(home).mkdir(parents=True, exist_ok=True)
+    (own_folder(home) / "config.toml").write_bytes(mark[form] + '"世界" = 1'.encode(encoding))
     ran = cli("list")
     assert "世界" in ran.err

@@ -31,7 +31,7 @@ def machine_id() -> str:
     # The system's own id must not leave the machine (machine-id(5)); who has the hash cannot find the same machine in
     # what other programs wrote.
     own = _system_id() or f"name {host_name()}"
-    return hashlib.sha256(f"lmstrix machine {own}".encode()).hexdigest()[:_HEX_DIGITS]
+    return hashlib.sha256(f"lmstrix-machine {own}".encode()).hexdigest()[:_HEX_DIGITS]
 
 
 @cache

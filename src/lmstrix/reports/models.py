@@ -55,7 +55,7 @@ def show_scan(console: Console, report: ScanReport) -> None:
         "moved": changes.moved,
         "missing": changes.missing,
         "back": changes.restored,
-        "unreadable": report.problems,
+        "left out": report.problems,
         "reset": report.forgotten,
     }
     counts = [f"{len(found)} {word}" for word, found in found_by_word.items() if found]
