@@ -4,8 +4,9 @@
 
 The clients use LM Studio's own SDK: they ask and compare the answer, break answers off, count, embed, load and unload.
 Every few seconds a model's process is killed; a hostile client goes through `hostile_clients`; the log has no room to
-be written. A request may end with an error only while a model was killed under it. Meanwhile a greeting is asked ten
-times a second: its worst wait is how long one client can keep the others waiting.
+be written. A request may end with an error only while a model was killed under it, or unloaded by the client who had
+loaded it (counted apart). Meanwhile a greeting is asked ten times a second: its worst wait is how long one client can
+keep the others waiting.
 """
 
 from __future__ import annotations
@@ -76,6 +77,9 @@ async def ordinary_client(address: str, number: int, until: float, tally: Tally)
             killed = any(began_at - 1 < moment for moment in tally.kills)
             if killed and isinstance(exc, lmstudio.LMStudioError):
                 tally.outcomes["ended by a kill"] += 1
+            elif isinstance(exc, lmstudio.LMStudioModelNotFoundError) and "answers to soak-" in str(exc):
+                # It was lent the instance of another client, who has unloaded it.
+                tally.outcomes["unloaded by its owner"] += 1
             else:
                 since_s = began_at - max(tally.kills, default=0.0)
                 what = f"{action.__name__}, begun {since_s:.1f} s after the last kill"

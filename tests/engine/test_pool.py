@@ -227,6 +227,39 @@ async def test_a_model_handed_out_to_two_waits_for_both(models: Path) -> None:
             assert pool.list_loaded() == [handed_out, other]
 
 
+async def test_what_makes_room_is_handed_to_nobody_any_more(models: Path) -> None:
+    put(models, tiny_model(), "acme/other-GGUF/other-f16.gguf")
+    async with running_pool(models) as pool:
+        going, _ = await pool.get_or_load(SCRIPTED, SMALL, kind="llm")
+        with going.slots.request():
+            pass
+        handed_out: list[Instance] = []
+
+        async def telling(_going: Instance) -> None:
+            # Somebody asks for it while a client is told that it goes.
+            handed_out.append((await pool.get_or_load(SCRIPTED, SMALL, kind="llm"))[0])
+
+        await pool.get_or_load("other", SMALL, kind="llm", on_evict=telling)
+        assert going.slots.unloaded
+        assert handed_out != [going]
+
+
+async def test_a_model_handed_out_again_while_room_is_made_is_kept(models: Path) -> None:
+    put(models, tiny_model(), "acme/other-GGUF/other-f16.gguf")
+    async with running_pool(models) as pool:
+        kept, _ = await pool.get_or_load(SCRIPTED, SMALL, kind="llm")
+        wanting = asyncio.create_task(pool.get_or_load("other", SMALL, kind="llm"))
+        await asyncio.sleep(0.1)
+        # In one step of the loop the first asks, and a second is handed the same.
+        with kept.slots.request():
+            pass
+        assert (await pool.get_or_load(SCRIPTED, SMALL, kind="llm"))[0] is kept
+        await asyncio.sleep(0.1)
+        with kept.slots.request():
+            await wanting
+            assert not kept.slots.unloaded
+
+
 async def test_a_slow_load_delays_no_other_model(models: Path) -> None:
     put(models, tiny_model(), "acme/other-GGUF/other-f16.gguf")
     waiting = asyncio.Event()

@@ -248,9 +248,11 @@ class InstancePool:
             # While this waited, another may have taken it away.
             if other.slots.queued or other.slots.unloaded:
                 continue
+            # Off the list before anything is awaited: nobody may be handed what is about to go.
+            self._take_off(other)
             if on_evict:
                 await on_evict(other)
-            await self._remove(other)
+            await other.process.stop()
 
     async def _load_proven(
         self, load: Callable[..., Awaitable[Instance]], entry: CatalogEntry, settings: LoadSettings, proven: int
@@ -392,6 +394,10 @@ class InstancePool:
 
     async def _remove(self, instance: Instance, *, crashed: bool = False) -> None:
         """Take the instance off the list at once, then free its memory."""
+        self._take_off(instance, crashed=crashed)
+        await instance.process.stop()
+
+    def _take_off(self, instance: Instance, *, crashed: bool = False) -> None:
         if self._instances.get(instance.identifier) is instance:
             # Only if it is still there: another may have taken the name since.
             del self._instances[instance.identifier]
@@ -400,7 +406,6 @@ class InstancePool:
         # A crash is told as a crash to those who still wait, not as an unload.
         if not crashed:
             instance.slots.close()
-        await instance.process.stop()
 
     def _not_loaded(self, query: str | None, loaded: list[Instance]) -> EngineFault:
         names = [instance.identifier for instance in loaded]

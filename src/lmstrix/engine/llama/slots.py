@@ -61,11 +61,12 @@ class Slots:
 
     async def promises_kept(self) -> None:
         """Wait until everybody has asked whom the model was handed to, or their time is over."""
-        if not self._promised:
-            return
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout_at(self._promised_until):
-                await self._all_asked.wait()
+        loop = asyncio.get_running_loop()
+        # Again and again: while this waits it may be handed to others, who are given as long.
+        while self._promised and loop.time() < self._promised_until:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout_at(self._promised_until):
+                    await self._all_asked.wait()
         self._promised = 0
 
     @contextmanager
