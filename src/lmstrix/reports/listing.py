@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 
+from lmstrix.ground.choices import ListColumn
 from lmstrix.ground.units import counted, format_bytes, format_tokens
 from lmstrix.reports.recalled import recalled_text
 from lmstrix.reports.results import ended_cell, note_others, result_json, show_results
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
     from lmstrix.core.registry.listing import Listing
     from lmstrix.core.registry.records import ModelRecord
     from lmstrix.core.registry.results import ContextResult
-    from lmstrix.ground.choices import ListColumn
     from lmstrix.reports.console import Console
 
 
@@ -246,14 +246,4 @@ _COLUMNS: dict[ListColumn, _Cells] = {
     "where": _Cells(Column(title="WHERE", shrink=True, keep=10, drop=5), lambda _, best: _where(best)),
     "tags": _Cells(Column(title="TAGS", shrink=True, keep=8, drop=4), lambda record, _: ", ".join(record.tags) or "-"),
 }
-_DEFAULT: tuple[ListColumn, ...] = (
-    "model",
-    "size",
-    "declared",
-    "tested",
-    "loads",
-    "recalls",
-    "ended-by",
-    "status",
-    "tested-on",
-)
+_DEFAULT: tuple[ListColumn, ...] = get_args(ListColumn)[:9]

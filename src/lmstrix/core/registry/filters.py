@@ -106,16 +106,7 @@ def _choice(choices: Mapping[str, Callable[[ModelRecord], bool]]) -> Field:
 
 def _number(read: Callable[[ModelRecord], float | None], parse: Callable[[str], float]) -> Field:
     """A field that is compared, or lies in a range."""
-
-    def make(_name: str, value: str) -> Test:
-        if value == _UNKNOWN:
-            return lambda record: read(record) is None
-        if span := _RANGE.fullmatch(value):
-            least, most = parse(span[1]), parse(span[2])
-            return lambda record: (found := read(record)) is not None and least <= found <= most
-        return _compared(read, value, parse)
-
-    return make
+    return lambda _name, value: _measured(read, value, parse, _RANGE)
 
 
 def _date(read: Callable[[ModelRecord], datetime | None]) -> Field:
@@ -126,17 +117,20 @@ def _date(read: Callable[[ModelRecord], datetime | None]) -> Field:
         return None if moment is None else float(moment.astimezone().date().toordinal())
 
     def make(name: str, value: str) -> Test:
-        def parse(text: str) -> float:
-            return float(_day(name, text.strip()).toordinal())
-
-        if value == _UNKNOWN:
-            return lambda record: read(record) is None
-        if span := _DATE_RANGE.fullmatch(value):
-            least, most = parse(span[1]), parse(span[2])
-            return lambda record: (found := day_of(record)) is not None and least <= found <= most
-        return _compared(day_of, value, parse)
+        return _measured(day_of, value, lambda text: float(_day(name, text.strip()).toordinal()), _DATE_RANGE)
 
     return make
+
+
+def _measured(
+    read: Callable[[ModelRecord], float | None], value: str, parse: Callable[[str], float], ranges: re.Pattern[str]
+) -> Test:
+    if value == _UNKNOWN:
+        return lambda record: read(record) is None
+    if span := ranges.fullmatch(value):
+        least, most = parse(span[1]), parse(span[2])
+        return lambda record: (found := read(record)) is not None and least <= found <= most
+    return _compared(read, value, parse)
 
 
 def _compared(read: Callable[[ModelRecord], float | None], value: str, parse: Callable[[str], float]) -> Test:
