@@ -47,3 +47,12 @@ def test_a_command_that_needs_no_server_imports_no_event_loop(
         [sys.executable, "-c", CODE, *words.split(), "--quiet"], capture_output=True, text=True, check=True, timeout=60
     )
     assert done.stderr == ""
+
+
+def test_the_version_is_told_without_the_costly_parts_of_the_standard_library() -> None:
+    code = (
+        "import sys; before = set(sys.modules); sys.argv[1:] = ['--version']; from lmstrix.__main__ import main; main(); "
+        "sys.stderr.write(' '.join({'typing', 're', 'dataclasses', 'pathlib', 'asyncio'} & (set(sys.modules) - before)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    assert done.stderr == ""
