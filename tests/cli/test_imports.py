@@ -51,8 +51,9 @@ def test_a_command_that_needs_no_server_imports_no_event_loop(
 
 def test_the_version_is_told_without_the_costly_parts_of_the_standard_library() -> None:
     code = (
-        "import sys; before = set(sys.modules); sys.argv[1:] = ['--version']; from lmstrix.__main__ import main; main(); "
-        "sys.stderr.write(' '.join({'typing', 're', 'dataclasses', 'pathlib', 'asyncio'} & (set(sys.modules) - before)))"
+        "import sys; before = set(sys.modules); sys.argv[1:] = ['--version'];"
+        "from lmstrix.__main__ import main; main(); new = set(sys.modules) - before;"
+        "sys.stderr.write(' '.join({'typing', 're', 'dataclasses', 'pathlib', 'asyncio'} & new))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
     assert done.stderr == ""
