@@ -26,6 +26,7 @@ from lmstrix.service.bench_reports import new_folder, ready_folder
 from lmstrix.service.finding import known_models
 from lmstrix.service.making_room import room_to_measure
 from lmstrix.service.measured_runs import failures, or_so_far, with_time_limit
+from lmstrix.service.model_folders import check_served, folder_to_serve, model_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Sequence
@@ -184,11 +185,14 @@ async def find_server(
         records = [r for r in registry if r.kind != "embedding" and not r.is_missing]
         if not records:
             raise ModelNotFoundError(f"there are no models to measure; {call('scan')} finds them", model_key="")
-    connection = await workspace.connect()
+    connection = await workspace.connect(models_dir=folder_to_serve(workspace, records))
+    for record in records:
+        check_served(workspace, connection, record)
     # Another machine's files cannot be looked at: what depends on them stays unknown.
-    models_dir = workspace.models_dir if is_local(connection.server.address) else None
-    place = place_of(connection.server)
-    targets = [_target(record.seen_from(place), models_dir) for record in records]
+    is_here, place = is_local(connection.server.address), place_of(connection.server)
+    targets = [
+        _target(record.seen_from(place), model_file(workspace, record) if is_here else None) for record in records
+    ]
     return FoundServer(BenchServer.of(connection.backend), targets, connection.backend)
 
 
@@ -220,9 +224,9 @@ def _offered(model: OfferedModel) -> BenchTarget:
     )
 
 
-def _target(record: ModelRecord, models_dir: Path | None) -> BenchTarget:
-    files = _files(models_dir, record) if models_dir is not None else []
-    dense = models_dir is not None and bool(files) and _is_dense(models_dir / record.file)
+def _target(record: ModelRecord, file: Path | None) -> BenchTarget:
+    files = _files(file) if file is not None else []
+    dense = file is not None and bool(files) and _is_dense(file)
     known = record.best_result
     return BenchTarget(
         model_key=record.model_key,
@@ -238,9 +242,8 @@ def _target(record: ModelRecord, models_dir: Path | None) -> BenchTarget:
     )
 
 
-def _files(models_dir: Path, record: ModelRecord) -> list[Path]:
-    """The model's files on this machine."""
-    first = models_dir / record.file
+def _files(first: Path) -> list[Path]:
+    """The files of a model on this machine, by its first one."""
     if first.is_dir():
         return sorted(file for pattern in _WEIGHTS for file in first.glob(pattern))
     if not first.is_file():

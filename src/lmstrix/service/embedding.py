@@ -13,6 +13,7 @@ from lmstrix.ground.ranges import check_number
 from lmstrix.ground.tasks import CLEAN_UP_S, to_its_end, within
 from lmstrix.ground.types import DEFAULT_LOAD
 from lmstrix.service.finding import known_models
+from lmstrix.service.model_folders import check_served, folder_to_serve
 from lmstrix.service.workspace import new_run_id
 
 if TYPE_CHECKING:
@@ -36,7 +37,8 @@ async def embed(
     deadline = workspace.deadline()
     async with deadline.step("reading the registry"):
         record = _chosen(await known_models(workspace), model)
-    connection = await workspace.connect(deadline)
+    connection = await workspace.connect(deadline, models_dir=folder_to_serve(workspace, [record]))
+    check_served(workspace, connection, record)
     backend, loads = connection.backend, connection.loads
     keep = ttl_s != 0
 

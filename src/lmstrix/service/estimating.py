@@ -15,6 +15,7 @@ from lmstrix.ground.wording import parameter
 from lmstrix.loaders.model_header import read_model_header
 from lmstrix.service.budgets import assumed_runtime, host_budget, server_budget
 from lmstrix.service.finding import known_models
+from lmstrix.service.model_folders import model_file
 
 if TYPE_CHECKING:
     from lmstrix.ground.types import LoadConfig
@@ -31,7 +32,7 @@ async def estimate(workspace: Workspace, model: str, load: LoadConfig) -> Estima
         raise UsageError(
             f"{record.model_key} declares {declared:,} tokens; {parameter('context_length')} {length:,} is beyond that"
         )
-    shape = shape_of(workspace.models_dir / record.file, record, read_model_header)
+    shape = shape_of(model_file(workspace, record), record, read_model_header)
     budget = host_budget(assumed_runtime(workspace.settings.server))
     server_name = server_estimate = None
     # The arithmetic stands without a server; what one says is only a second opinion.

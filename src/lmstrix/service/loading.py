@@ -15,6 +15,7 @@ from lmstrix.ground.types import Deadlines
 from lmstrix.ground.wording import parameter
 from lmstrix.service.finding import known_models
 from lmstrix.service.mlx_models import check_settings
+from lmstrix.service.model_folders import check_served
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -48,6 +49,7 @@ async def load(
         )
     # Only a server that runs already: an engine of our own would end, and the model with it, when this command does.
     connection = await workspace.connect_running(deadline)
+    check_served(workspace, connection, record)
     backend = connection.backend
     if config.context_length is None:
         known = record.seen_from(place_of(backend.server)).result_with(config)

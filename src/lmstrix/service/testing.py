@@ -46,6 +46,7 @@ from lmstrix.service.finding import known_models
 from lmstrix.service.guardrails import explain, guardrail_limit, refused_outcome
 from lmstrix.service.making_room import make_room
 from lmstrix.service.mlx_models import check_settings, without_effect
+from lmstrix.service.model_folders import check_served, folder_to_serve
 from lmstrix.service.old_failures import announce_cap, present_conditions, refuse, settle_unfinished, standing_failure
 from lmstrix.service.told_costs import load_cost
 
@@ -109,11 +110,15 @@ class ContextTesting:
             check_settings(named, self._options.load)
         lock = f"lmstrix test of {self._model or 'all models'}"
         with workspace.open_history() as history, history.journal.tester_lock(lock), keep_awake():
-            backend = (await workspace.connect()).backend
+            connection = await workspace.connect(models_dir=folder_to_serve(workspace, [named] if named else registry))
+            if named is not None:
+                check_served(workspace, connection, named)
+            backend = connection.backend
             # Which models are due depends on the server: what was measured on another one says nothing here.
             registry.place = place_of(backend.server)
-            due = ([named], []) if named else due_models(workspace, registry, options, self._order)
-            chosen, self._skipped = due
+            chosen, self._skipped = (
+                ([named], []) if named else due_models(workspace, registry, options, self._order, connection=connection)
+            )
             settle_unfinished(history.journal, workspace.notify)
             alone = await _make_room(workspace, backend, all_models=options.unload_others)
             run_id = continuing.begin_run(history.journal, chosen, all_models=self._model is None)

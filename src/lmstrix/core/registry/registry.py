@@ -87,17 +87,23 @@ class ModelRegistry:
         return {record.file: facts_of(record) for record in self if record.mtime_ns is not None}
 
     def merge_scan(
-        self, found: Iterable[ModelFacts], *, unreadable: Collection[str] = (), now: datetime | None = None
+        self,
+        found: Iterable[ModelFacts],
+        *,
+        unreadable: Collection[str] = (),
+        elsewhere: Collection[str] = (),
+        now: datetime | None = None,
     ) -> ScanChanges:
         """Take in what a scan found; nothing known is lost.
 
         A model no longer found is marked missing, one whose content turns up under a new path takes its record along,
         and one whose content was replaced keeps its old results aside. `unreadable` files and folders ("." for all) are
-        there but could not be read this time: the records of what lies there stay as they are.
+        there but could not be read this time: the records of what lies there stay as they are. `elsewhere` are paths of
+        models that lie in folders the scan did not look into, and are there.
         """
         by_path = {facts.path: facts for facts in found}
         # Moves first: afterwards a file that moved would look like one that vanished and one that is new.
-        moved = self._move_records(by_path)
+        moved = self._move_records(by_path, elsewhere)
         new_paths = {move.new_path for move in moved}
         added, changed, restored = [], [], []
         for path, facts in by_path.items():
@@ -116,14 +122,16 @@ class ModelRegistry:
                 restored.append(path)
             elif differs:
                 changed.append(path)
-        missing = self._mark_missing(by_path, set(unreadable), now or datetime.now(UTC))
+        restored += [path for path in elsewhere if path not in by_path and self._raw(path).pop("missing_since", None)]
+        present = by_path.keys() | set(elsewhere)
+        missing = self._mark_missing(present, set(unreadable), now or datetime.now(UTC))
         return ScanChanges(
             added=tuple(added),
             changed=tuple(changed),
             missing=tuple(missing),
             restored=tuple(restored),
             moved=tuple(moved),
-            unchanged=len(by_path) - len(added) - len(changed) - len(restored) - len(moved),
+            unchanged=len(by_path) - len(added) - len(changed) - len(by_path.keys() & set(restored)) - len(moved),
         )
 
     def mark_testing(self, path: str, *, now: datetime | None = None) -> None:
@@ -167,13 +175,13 @@ class ModelRegistry:
             raise ModelNotFoundError(f"No model {path!r} in the registry; run {call('scan')}", model_key=path)
         return raw
 
-    def _move_records(self, found: Mapping[str, ModelFacts]) -> list[Move]:
+    def _move_records(self, found: Mapping[str, ModelFacts], elsewhere: Collection[str]) -> list[Move]:
         """Give the records of vanished files to new files of the same content, those of the same key first."""
         if all(path in self.models for path in found):
             return []  # the usual scan, without looking at every record
         gone: dict[tuple[int | None, str], list[ModelRecord]] = {}
         for record in self:
-            if record.path not in found and record.content_hash is not None:
+            if record.path not in found and record.path not in elsewhere and record.content_hash is not None:
                 gone.setdefault((record.size_bytes, record.content_hash), []).append(record)
         moves = []
         for facts in found.values():
@@ -242,4 +250,6 @@ def _update_facts(raw: dict[str, Json], facts: ModelFacts) -> bool:
     if "content_hash" in new and old_hash is not None and "tests" in raw:
         raw["superseded_tests"] = raw.pop("tests")
     raw.update(new)
-    return bool(new)
+    # Where it lies is known from its file alone; a server's listing does not say.
+    came_home = facts.mtime_ns is not None and facts.models_dir is None and raw.pop("models_dir", None) is not None
+    return bool(new) or came_home
