@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from lmstrix.engine import EmbeddedEngine
     from tests.cli.conftest import Ran
 
 
@@ -28,3 +29,11 @@ def test_an_answer_is_given_by_an_engine_of_that_folder(cli: Callable[..., Ran],
     cli("scan", "--models-dir", str(models_dir), "--quiet").ok()
     ran = cli("infer", "2+3=", "-m", SCRIPTED, "--in-ctx", "512").ok()
     assert f"serving {models_dir}" in " ".join(ran.err.split())
+
+
+def test_current_is_the_model_that_is_loaded(cli: Callable[..., Ran], engine: EmbeddedEngine) -> None:
+    cli("scan", "--quiet").ok()
+    cli("estimate", "current").failed(1, "has nothing loaded", "name the model")
+    cli("load", TINY, "--ctx", "512").ok()
+    assert cli("estimate", "current", "--json").ok().json["model_key"] == TINY
+    cli("history", "current").failed(1, "no server is asked here")

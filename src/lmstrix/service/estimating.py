@@ -14,7 +14,7 @@ from lmstrix.ground.ranges import check_numbers
 from lmstrix.ground.wording import parameter
 from lmstrix.loaders.model_header import read_model_header
 from lmstrix.service.budgets import assumed_runtime, host_budget, server_budget
-from lmstrix.service.finding import known_models
+from lmstrix.service.finding import find_model, known_models
 from lmstrix.service.model_folders import model_file
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 async def estimate(workspace: Workspace, model: str, load: LoadConfig) -> EstimateReport:
     """Bytes by part at `load.context_length` (default: declared), the limit that fits, the server's own estimate."""
     check_numbers(load)
-    record = (await known_models(workspace)).find(model)
+    record = await find_model(workspace, await known_models(workspace), model)
     declared = record.max_context_length or UNKNOWN_DECLARED_TOKENS
     length = load.context_length or declared
     if length > declared:

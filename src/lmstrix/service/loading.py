@@ -13,7 +13,7 @@ from lmstrix.ground.errors import ModelNotFoundError, UsageError
 from lmstrix.ground.ranges import check_number, check_numbers
 from lmstrix.ground.types import Deadlines
 from lmstrix.ground.wording import parameter
-from lmstrix.service.finding import known_models
+from lmstrix.service.finding import find_model, known_models
 from lmstrix.service.mlx_models import check_settings
 from lmstrix.service.model_folders import check_served
 
@@ -39,7 +39,7 @@ async def load(
     check_number("ttl_s", ttl_s)
     deadline = workspace.deadline()
     async with deadline.step("reading the registry"):
-        record = (await known_models(workspace)).find(model)
+        record = await find_model(workspace, await known_models(workspace), model)
     check_settings(record, config)
     declared = record.max_context_length
     if declared and config.context_length and config.context_length > declared:

@@ -42,7 +42,7 @@ from lmstrix.service.due_tests import (
     named_model,
     tested_already,
 )
-from lmstrix.service.finding import known_models
+from lmstrix.service.finding import find_model, known_models
 from lmstrix.service.guardrails import explain, guardrail_limit, refused_outcome
 from lmstrix.service.making_room import make_room
 from lmstrix.service.mlx_models import check_settings, without_effect
@@ -105,7 +105,8 @@ class ContextTesting:
         """Test them one after the other, until one ends in a way that all others would. Cancelled, it cleans up."""
         workspace, options = self._workspace, self._options
         registry = await known_models(workspace)
-        named = named_model(registry, self._model)
+        path = (await find_model(workspace, registry, self._model)).path if self._model is not None else None
+        named = named_model(registry, path)
         if named is not None:
             check_settings(named, self._options.load)
         lock = f"lmstrix test of {self._model or 'all models'}"

@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, NamedTuple
 
+from lmstrix.core.registry.naming import found_all, found_one
 from lmstrix.core.registry.records import ModelFacts, ModelRecord, facts_of, facts_to_json
 from lmstrix.core.registry.results import RESULT_FIELDS, merge_results, result_to_json
 from lmstrix.ground.errors import ModelNotFoundError
-from lmstrix.ground.model_names import file_stem, match_names
 from lmstrix.ground.wording import call
 
 if TYPE_CHECKING:
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from lmstrix.core.registry.results import ContextResult
 
 SCHEMA_VERSION = 3
-_SUGGESTIONS = 3
-_LISTED_WHEN_AMBIGUOUS = 5
 
 
 class Move(NamedTuple):
@@ -50,11 +48,12 @@ class ScanChanges:
 class ModelRegistry:
     """All records, by path. `models` may hold values that are not objects: they are kept and never shown.
 
-    Records are seen from `place` (see `ModelRecord`).
+    Records are seen from `place` (see `ModelRecord`). `aliases` are the user's own names, each for a model's name.
     """
 
     models: dict[str, Json] = field(default_factory=dict)
     place: Place | None = None
+    aliases: Mapping[str, str] = field(default_factory=dict)
 
     def __iter__(self) -> Iterator[ModelRecord]:
         return (ModelRecord(path, raw, self.place) for path, raw in self.models.items() if isinstance(raw, dict))
@@ -68,19 +67,15 @@ class ModelRegistry:
         return ModelRecord(path, raw, self.place) if isinstance(raw, dict) else None
 
     def find(self, query: str) -> ModelRecord:
-        """The one record `query` means: a path, a key, or the unique beginning of one; present models before missing.
+        """The one record `query` means (`core.registry.naming`).
 
         Raises ModelNotFoundError naming what it could mean, or what comes closest.
         """
-        records = list(self)
-        # A model that is there must not become ambiguous through one that is gone.
-        for group in ([r for r in records if not r.is_missing], [r for r in records if r.is_missing]):
-            paths = match_names(query, ((record.path, record.model_key) for record in group))
-            if len(paths) == 1:
-                return ModelRecord(paths[0], self.models[paths[0]], self.place)
-            if paths:
-                raise _ambiguous(query, sorted(paths))
-        raise _not_found(query, records)
+        return found_one(query, list(self), self.aliases)
+
+    def find_all(self, query: str) -> list[ModelRecord]:
+        """The records `query` means where several are welcome: the one it names, else all that have it as a tag."""
+        return found_all(query, list(self), self.aliases)
 
     def known_facts(self) -> dict[str, ModelFacts]:
         """First file -> facts of the models whose file a scan has read, so that the next one need not read it again."""
@@ -216,30 +211,6 @@ def _lies_within(path: str, places: Collection[str]) -> bool:
     """Whether `path`, or a folder it lies in, is one of `places`."""
     parts = path.split("/")
     return bool(places) and ("." in places or any("/".join(parts[:n]) in places for n in range(1, len(parts) + 1)))
-
-
-def _ambiguous(query: str, paths: list[str]) -> ModelNotFoundError:
-    shown = ", ".join(paths[:_LISTED_WHEN_AMBIGUOUS])
-    more = f" and {len(paths) - _LISTED_WHEN_AMBIGUOUS} more" if len(paths) > _LISTED_WHEN_AMBIGUOUS else ""
-    return ModelNotFoundError(
-        f"{query!r} may mean {len(paths)} models: {shown}{more}; give more of the name, or the path",
-        model_key=query,
-        suggestions=paths,
-    )
-
-
-def _not_found(query: str, records: list[ModelRecord]) -> ModelNotFoundError:
-    if not records:
-        return ModelNotFoundError(f"No model {query!r}: the registry is empty; run {call('scan')}", model_key=query)
-    from difflib import get_close_matches  # costs 2 ms, and only a typing error needs it
-
-    wanted = query.lower()
-    names = {name.lower(): r.model_key for r in records for name in (file_stem(r.path), r.model_key)}
-    close = get_close_matches(wanted, names, n=_SUGGESTIONS * 2, cutoff=0.5)
-    close += [name for name in names if wanted and wanted in name]
-    suggestions = list(dict.fromkeys(names[name] for name in close))[:_SUGGESTIONS]
-    remedy = f"did you mean {' or '.join(suggestions)}?" if suggestions else f"{call('list_models')} shows all"
-    return ModelNotFoundError(f"No model {query!r} in the registry; {remedy}", model_key=query, suggestions=suggestions)
 
 
 def _update_facts(raw: dict[str, Json], facts: ModelFacts) -> bool:
