@@ -103,7 +103,7 @@ def _merge(
             f"or name the directory with {parameter('models_dir')}"
         )
     home_folder = workspace.paths.models_dir
-    disk, taken = _in_folder(disk, directory, registry, home_folder)
+    disk, taken = in_folder(disk, directory, registry, home_folder)
     listed = [info for info in listing.models if info.path not in taken] if listing else []
     found = merge_listing(disk.models, listed) if listing else list(disk.models)
     looked_in = directory if directory.is_dir() else None
@@ -131,7 +131,7 @@ def _merge(
     )
 
 
-def _in_folder(
+def in_folder(
     disk: DiskScan, directory: Path, registry: ModelRegistry, home_folder: Path
 ) -> tuple[DiskScan, frozenset[str]]:
     """The scan with the folder noted where it is not the home's own; and the paths that name a model elsewhere.

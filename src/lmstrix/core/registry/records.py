@@ -166,6 +166,11 @@ class ModelRecord:
         return tuple(tag for tag in tags if isinstance(tag, str)) if isinstance(tags, list) else ()
 
     @property
+    def note(self) -> str | None:
+        """What the user noted."""
+        return read_text(self.raw.get("note"))
+
+    @property
     def missing_since(self) -> datetime | None:
         """When a scan first failed to find it; None while it is there."""
         return read_moment(self.raw.get("missing_since"))

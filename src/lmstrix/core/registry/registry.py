@@ -164,6 +164,25 @@ class ModelRegistry:
         removed = [raw.pop(name, None) for name in ("tests", "testing_since")]
         return removed != [None, None]
 
+    def remove(self, path: str) -> None:
+        """Take a model out, with all that is known of it."""
+        self._raw(path)
+        del self.models[path]
+
+    def set_tags(self, path: str, tags: Collection[str]) -> None:
+        """Give a model these tags of its own, in place of those it has."""
+        raw = self._raw(path)
+        raw["tags"] = list(tags)
+        if not tags:
+            del raw["tags"]
+
+    def set_note(self, path: str, note: str) -> None:
+        """Note something of a model; an empty note goes."""
+        raw = self._raw(path)
+        raw["note"] = note
+        if not note:
+            del raw["note"]
+
     def _raw(self, path: str) -> dict[str, Json]:
         raw = self.models.get(path)
         if not isinstance(raw, dict):
