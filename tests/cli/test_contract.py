@@ -44,6 +44,8 @@ def test_every_command_speaks_json(cli: Callable[..., Ran], engine: EmbeddedEngi
         (["registry", "untag", TINY], "registry-tags", "models"),
         (["registry", "note", TINY, "mine"], "registry-tags", "models"),
         (["registry", "tags"], "registry-tags", "models"),
+        (["registry", "stats"], "registry-stats", "usage"),
+        (["registry", "validate"], "registry-validate", "findings"),
         (["registry", "backup"], "registry-backup", "file"),
         (["registry", "restore"], "registry-backups", "backups"),
         (["registry", "restore", "backup-1", "--yes"], "registry-restore", "name"),

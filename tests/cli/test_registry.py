@@ -146,3 +146,39 @@ def test_the_earlier_lmstrix_registry_is_taken_in(
     assert cli("registry", "import", str(file), "--json").ok().json["results"] == 1
     assert cli("list", TINY, "--json", "--server", "lmstudio").ok().json["models"][0]["tested_context_length"] == 2048
     assert json.loads(file.read_text()) == old
+
+
+def test_stats_count_what_is_there(cli: Callable[..., Ran], known: Path, home: Path) -> None:
+    cli("infer", "2+3=", "-m", SCRIPTED, "--in-ctx", "512", "--quiet").ok()
+    shutil.rmtree(known / "acme" / "embed-GGUF")
+    cli("scan", "--quiet").ok()
+    stats = cli("registry", "stats", "--json").ok().json
+    assert (stats["models"], stats["missing"], stats["status"]) == (2, 1, {"untested": 2})
+    assert stats["quantizations"] == {"F16": 2}
+    assert sum(stats["quantization_bytes"].values()) == stats["size_bytes"] > 0
+    (usage,) = stats["usage"]
+    assert (usage["model_key"], usage["calls"], usage["failures"], usage["calls_before"]) == (SCRIPTED, 1, 0, 0)
+    assert usage["ttft_p95_s"] == usage["ttft_p50_s"] > 0
+    table = cli("registry", "stats", "--span", "7d").ok().out
+    assert ("2, " in table, "in the last 7 days" in table) == (True, True)
+
+
+def test_a_registry_is_checked_and_mended(cli: Callable[..., Ran], known: Path, home: Path) -> None:
+    assert cli("registry", "validate").ok().out == "no problems, 0 fixed, no notes\n"
+    document = json.loads((home / "lmstrix.json").read_text())
+    document["models"][TINY_PATH] |= {"tests": {"lmstudio": "lost"}, "from_the_future": 1}
+    (home / "lmstrix.json").write_text(json.dumps(document))
+    shutil.rmtree(known / "acme" / "embed-GGUF")
+    ran = cli("registry", "validate", "--json")
+    assert ran.code == 1
+    assert [finding["kind"] for finding in ran.json["findings"]] == ["file gone", "unknown field", "result"]
+    assert "(2 problems in all); lmstrix registry validate --fix" in ran.err
+    assert "2 problems, 2 fixed, 1 note" in cli("registry", "validate", "--fix").ok().out
+    assert (record_in(home)["unreadable_tests"], record_in(home)["from_the_future"]) == ({"lmstudio": "lost"}, 1)
+    assert "no problems" in cli("registry", "validate").ok().out
+
+
+def test_doctor_tells_of_the_backups(cli: Callable[..., Ran], known: Path) -> None:
+    cli("registry", "backup", "--quiet").ok()
+    found = {check["name"]: check for check in cli("doctor", "--json").json["checks"]}["backups"]
+    assert (found["state"], found["found"].startswith("1 backup of the registry, the newest of 20")) == ("ok", True)

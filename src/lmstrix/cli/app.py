@@ -54,6 +54,8 @@ COMMANDS: Commands = {
     ("estimate",): models.estimate,
     ("save",): models.save,
     ("reset",): models.reset,
+    ("registry", "stats"): registry.stats,
+    ("registry", "validate"): registry.validate,
     ("registry", "tags"): registry.tags,
     ("registry", "tag"): registry.tag,
     ("registry", "untag"): registry.untag,

@@ -7,7 +7,42 @@ from pathlib import Path
 
 from lmstrix.cli.command_line import CommandLine
 from lmstrix.cli.kinds import Seconds
-from lmstrix.ground.errors import UsageError
+from lmstrix.ground.errors import LMStrixError, UsageError
+from lmstrix.ground.units import counted
+
+_SPAN_S = 30 * 86_400.0
+
+
+def stats(cli: CommandLine, /, *, span: Seconds = _SPAN_S) -> None:
+    """Show what the registry holds, and how its models were used: calls, failures, waiting times and speed.
+
+    Usage is of the last 30 days, beside that of the 30 days before.
+
+    Args:
+        span: Another length of time, such as 7d.
+    """
+    from lmstrix.reports.registry_state import show_stats
+
+    show_stats(cli.console, cli.service.registry_files.stats(span_s=span))
+
+
+def validate(cli: CommandLine, /, *, fix: bool = False) -> None:
+    """Check every record of the registry: fields and results that cannot be read, duplicates, files that are gone.
+
+    What this version does not know is kept. With --fix a model whose file is gone is marked missing, and a result that
+    cannot be read is laid aside in its record; a backup is made first.
+
+    Args:
+        fix: Mend what can be mended.
+    """
+    from lmstrix.reports.registry_state import show_findings
+
+    findings = cli.service.registry_files.validate(fix=fix)
+    show_findings(cli.console, findings)
+    left = [finding for finding in findings if not finding.is_note and not finding.fixed]
+    if left:
+        remedy = "" if fix else "; lmstrix registry validate --fix mends what can be mended"
+        raise LMStrixError(f"{left[0].path}: {left[0].detail} ({counted(len(left), 'problem')} in all){remedy}")
 
 
 def tags(cli: CommandLine, /, model: str | None = None) -> None:

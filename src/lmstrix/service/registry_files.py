@@ -8,7 +8,14 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from lmstrix.core.registry.keeping import AddedModels, RegistryBackup, RemovedModel, TaggedModel
+    from lmstrix.core.registry.checking import Finding
+    from lmstrix.core.registry.keeping import (
+        AddedModels,
+        RegistryBackup,
+        RegistryStats,
+        RemovedModel,
+        TaggedModel,
+    )
     from lmstrix.core.registry.merging import MergeReport
     from lmstrix.service.workspace import Workspace
 
@@ -72,6 +79,18 @@ class RegistryFiles:
         from lmstrix.service.registry_keeping import merge
 
         return merge(self._workspace, other, dry_run=dry_run)
+
+    def stats(self, *, span_s: float) -> RegistryStats:
+        """What the registry holds, and how its models were used in the last `span_s`."""
+        from lmstrix.service.registry_stats import stats
+
+        return stats(self._workspace, span_s=span_s)
+
+    def validate(self, *, fix: bool = False) -> list[Finding]:
+        """What is wrong in the registry, mended where `fix`."""
+        from lmstrix.service.registry_stats import validate
+
+        return validate(self._workspace, fix=fix)
 
     def backups(self) -> list[RegistryBackup]:
         """The copies there are, newest first."""

@@ -6,8 +6,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from datetime import datetime
     from pathlib import Path
+
+    from lmstrix.core.history.usage import ModelUsage
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,3 +54,22 @@ class AddedModels:
     added: tuple[str, ...]
     known: tuple[str, ...]
     problems: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RegistryStats:
+    """What the registry holds. Counts are of the models that are there, except `missing`; `results` are by engine and
+    machine, of all models. `usage` is of the last `span_s`.
+    """
+
+    models: int
+    missing: int
+    size_bytes: int
+    status: Mapping[str, int]
+    formats: Mapping[str, int]
+    quantizations: Mapping[str, int]
+    quantization_bytes: Mapping[str, int]
+    results: Mapping[str, int]
+    tags: Mapping[str, int]
+    span_s: float
+    usage: tuple[ModelUsage, ...]

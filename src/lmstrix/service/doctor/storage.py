@@ -36,6 +36,20 @@ def registry(workspace: Workspace) -> Check:
     return Check(name="registry", state="ok", found=f"{counted(len(registry), 'model')}, {tested} tested{note}")
 
 
+def backups(workspace: Workspace) -> Check:
+    from lmstrix.service.registry_keeping import backups
+
+    copies = backups(workspace)
+    if not copies:
+        return Check(name="backups", state="note", found="none yet; the next change of the registry makes one")
+    newest = f"the newest of {copies[0].written_at.astimezone():%Y-%m-%d %H:%M}"
+    damaged = sum(1 for copy in copies if copy.models is None)
+    if damaged:
+        found = f"{counted(len(copies), 'backup')} of the registry, {damaged} not readable, {newest}"
+        return Check(name="backups", state="note", found=found, remedy="lmstrix registry backup makes a good one")
+    return Check(name="backups", state="ok", found=f"{counted(len(copies), 'backup')} of the registry, {newest}")
+
+
 def history(workspace: Workspace) -> Check:
     file = workspace.paths.history_file
     if not file.exists():  # opening would make it: an examination leaves nothing behind
