@@ -182,3 +182,15 @@ def test_doctor_tells_of_the_backups(cli: Callable[..., Ran], known: Path) -> No
     cli("registry", "backup", "--quiet").ok()
     found = {check["name"]: check for check in cli("doctor", "--json").json["checks"]}["backups"]
     assert (found["state"], found["found"].startswith("1 backup of the registry, the newest of 20")) == ("ok", True)
+
+
+def test_another_home_for_one_command(cli: Callable[..., Ran], known: Path, home: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    cli("scan", "--home", str(other), "--models-dir", str(known), "--quiet").ok()
+    assert record_in(other)["models_dir"] == str(known)
+    cli("registry", "tag", TINY, "there", "--home", str(other), "--quiet").ok()
+    assert ("tags" in record_in(home), record_in(other)["tags"]) == (False, ["there"])
+    assert cli("--home", str(other), "list", "tag:there", "--show", "id").ok().out.split() == [TINY]
+    found = {check["name"]: check["found"] for check in cli("doctor", "--json", "--home", str(other)).json["checks"]}
+    assert found["home"].startswith(str(other))
+    assert "another home is named" in found["lm studio"]

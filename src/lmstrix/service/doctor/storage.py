@@ -72,8 +72,9 @@ def history(workspace: Workspace) -> Check:
 def lmstudio(workspace: Workspace) -> Check:
     if workspace.paths.lmstudio_home is not None:
         return Check(name="lm studio", state="ok", found=f"home {workspace.paths.lmstudio_home}")
-    if os.environ.get("LMSTRIX_HOME"):
-        return Check(name="lm studio", state="note", found="not looked for, since LMSTRIX_HOME is set")
+    if workspace.paths.home_is_named:
+        found = "not looked for, since another home is named (--home or LMSTRIX_HOME)"
+        return Check(name="lm studio", state="note", found=found)
     return Check(
         name="lm studio",
         state="note",
