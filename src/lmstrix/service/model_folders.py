@@ -46,7 +46,7 @@ def why_not_served(workspace: Workspace, connection: Connection, record: ModelRe
         return None
     folder = record.models_dir or workspace.paths.models_dir
     option = parameter("models_dir", str(folder))
-    return f"{record.model_key} lies in {folder}, and {connection.name} serves {served}; start one with {option}"
+    return f"{record.model_key} lies in {folder}, and {connection.name} serves {served}; start one for it with {option}"
 
 
 def check_served(workspace: Workspace, connection: Connection, record: ModelRecord) -> None:

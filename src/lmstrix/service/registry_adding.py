@@ -8,6 +8,7 @@ from lmstrix.core.registry.keeping import AddedModels
 from lmstrix.core.registry.scanner import scan_models_dir
 from lmstrix.ground.errors import UsageError
 from lmstrix.ground.model_names import parse_shard
+from lmstrix.ground.wording import call
 from lmstrix.loaders.gguf import read_header
 from lmstrix.loaders.mlx import read_model
 from lmstrix.service.scanning import in_folder
@@ -27,7 +28,7 @@ def add(workspace: Workspace, place: Path) -> AddedModels:
         raise UsageError(f"{place} does not exist; name a model's file or folder, or a folder of models")
     for known in (workspace.configured_models_dir, workspace.paths.models_dir):
         if place.resolve().is_relative_to(known.resolve()):
-            raise UsageError(f"{place} lies in the models folder {known}: lmstrix scan finds it")
+            raise UsageError(f"{place} lies in the models folder {known}: {call('scan')} finds it")
     is_model = place.is_file() or (place / "config.json").is_file()
     models_dir = place.parent if is_model else place
     registry = workspace.store.load()

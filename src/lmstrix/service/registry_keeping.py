@@ -13,6 +13,7 @@ from lmstrix.core.registry.store import read_registry, registry_bytes, write_reg
 from lmstrix.core.registry.tags import check_tag, derived_tags
 from lmstrix.ground.errors import RegistryError, UsageError
 from lmstrix.ground.paths import REGISTRY_FILE
+from lmstrix.ground.wording import call
 from lmstrix.service.model_folders import model_file
 
 if TYPE_CHECKING:
@@ -194,7 +195,7 @@ def _removed(record: ModelRecord) -> RemovedModel:
 def _there(registry: ModelRegistry, path: str) -> ModelRecord:
     record = registry.get(path)
     if record is None:
-        raise RegistryError(f"{path} was taken out of the registry meanwhile; run lmstrix scan")
+        raise RegistryError(f"{path} was taken out of the registry meanwhile; run {call('scan')}")
     return record
 
 

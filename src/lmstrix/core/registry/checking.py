@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Literal
 from lmstrix.core.registry.json_fields import read_fields
 from lmstrix.core.registry.records import ModelFacts, ModelRecord
 from lmstrix.core.registry.results import is_result, settings_of
+from lmstrix.ground.wording import call
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -61,7 +62,7 @@ def _fields(record: ModelRecord) -> Iterator[Finding]:
     readable = read_fields(ModelFacts, record.raw)
     for name in sorted(record.raw.keys() & _CHECKED):
         if record.raw[name] is not None and name not in readable:
-            detail = f"{name} is {record.raw[name]!r}, which says nothing: lmstrix scan --refresh reads it anew"
+            detail = f"{name} is {record.raw[name]!r}, which says nothing: {call('scan', switches=['refresh'])} reads it anew"
             yield Finding(path=record.path, kind="field", detail=detail)
     unknown = sorted(record.raw.keys() - _FACTS - _KEPT_BESIDE)
     if unknown:

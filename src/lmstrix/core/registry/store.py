@@ -24,6 +24,7 @@ from lmstrix.ground.errors import RegistryError
 from lmstrix.ground.files import PRIVATE, make_private, write_whole
 from lmstrix.ground.held_files import read_whole, remove_file, replace_file, while_held
 from lmstrix.ground.machine import earlier_name, machine_id
+from lmstrix.ground.wording import call
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -99,7 +100,7 @@ class RegistryStore:
         """Copy the registry, which must be readable, into a file; it is replaced where it exists."""
         content = self._read()
         if content is None:
-            raise RegistryError(f"there is no {self.path} yet; run lmstrix scan to begin one")
+            raise RegistryError(f"there is no {self.path} yet; run {call('scan')} to begin one")
         self._parse(content)
         write_registry(file, content)
 

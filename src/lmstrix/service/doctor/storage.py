@@ -73,7 +73,7 @@ def lmstudio(workspace: Workspace) -> Check:
     if workspace.paths.lmstudio_home is not None:
         return Check(name="lm studio", state="ok", found=f"home {workspace.paths.lmstudio_home}")
     if workspace.paths.home_is_named:
-        found = "not looked for, since another home is named (--home or LMSTRIX_HOME)"
+        found = "not looked for, since another home is named"
         return Check(name="lm studio", state="note", found=found)
     return Check(
         name="lm studio",
