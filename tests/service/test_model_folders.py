@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,6 +14,7 @@ from lmstrix.ground.paths import resolve_paths
 from lmstrix.ground.settings import Settings
 from lmstrix.loaders.model_header import read_model_header
 from lmstrix.service import LMStrixService
+from lmstrix.service.benching import find_server
 from lmstrix.service.due_tests import ContextTestRequest, due_models
 from lmstrix.service.model_folders import check_served, folder_to_serve, model_file, why_not_served
 from tests.support.tiny_gguf import tiny_model
@@ -122,3 +124,19 @@ async def test_a_test_of_all_models_passes_over_what_is_not_served(
     due, skipped = due_models(service, service.registry(), ContextTestRequest(), "id", connection=connection)
     assert [record.model_key for record in due] == ["home"]
     assert [(test.record.model_key, "serves" in str(test.skipped)) for test in skipped] == [("far", True)]
+
+
+async def test_a_benchmark_of_all_models_leaves_out_what_is_not_served(
+    service: LMStrixService, at_home: Path, tmp_path: Path
+) -> None:
+    put(tmp_path / "other", "far")
+    await service.scan()
+    await service.scan(models_dir=tmp_path / "other")
+    said: list[str] = []
+    service.notify = said.append
+    async with AsyncExitStack() as stack:
+        found = await find_server(service, (), stack)
+        assert [target.model_key for target in found.targets] == ["home"]
+        assert [line for line in said if line.startswith("left out: far lies in")]
+        with pytest.raises(LMStrixError, match="far lies in"):
+            await find_server(service, ("far",), stack)

@@ -27,7 +27,7 @@ from lmstrix.service.bench_reports import new_folder, ready_folder
 from lmstrix.service.finding import find_model, known_models
 from lmstrix.service.making_room import room_to_measure
 from lmstrix.service.measured_runs import failures, or_so_far, with_time_limit
-from lmstrix.service.model_folders import check_served, folder_to_serve, model_file
+from lmstrix.service.model_folders import check_served, folder_to_serve, model_file, why_not_served
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Sequence
@@ -189,8 +189,13 @@ async def find_server(
         if not records:
             raise ModelNotFoundError(f"there are no models to measure; {call('scan')} finds them", model_key="")
     connection = await workspace.connect(models_dir=folder_to_serve(workspace, records))
-    for record in records:
-        check_served(workspace, connection, record)
+    for record in list(records):
+        # What was named is to be measured; of all models, those that this server has.
+        if models:
+            check_served(workspace, connection, record)
+        elif (reason := why_not_served(workspace, connection, record)) is not None:
+            workspace.notify(f"left out: {reason}")
+            records.remove(record)
     # Another machine's files cannot be looked at: what depends on them stays unknown.
     is_here, place = is_local(connection.server.address), place_of(connection.server)
     targets = [

@@ -62,7 +62,8 @@ def _fields(record: ModelRecord) -> Iterator[Finding]:
     readable = read_fields(ModelFacts, record.raw)
     for name in sorted(record.raw.keys() & _CHECKED):
         if record.raw[name] is not None and name not in readable:
-            detail = f"{name} is {record.raw[name]!r}, which says nothing: {call('scan', switches=['refresh'])} reads it anew"
+            remedy = f"{call('scan', switches=['refresh'])} reads it anew"
+            detail = f"{name} is {record.raw[name]!r}, which says nothing: {remedy}"
             yield Finding(path=record.path, kind="field", detail=detail)
     unknown = sorted(record.raw.keys() - _FACTS - _KEPT_BESIDE)
     if unknown:
