@@ -13,7 +13,7 @@ import sys
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from lmstrix.cli import answers, bench, engine, machine, models, prompts, tests, trust
+from lmstrix.cli import answers, bench, engine, machine, models, prompts, registry, tests, trust
 from lmstrix.cli.command_line import CommandLine
 from lmstrix.cli.help_text import HELP_WIDTH
 from lmstrix.cli.logged import logged
@@ -54,6 +54,20 @@ COMMANDS: Commands = {
     ("estimate",): models.estimate,
     ("save",): models.save,
     ("reset",): models.reset,
+    ("registry", "stats"): registry.stats,
+    ("registry", "validate"): registry.validate,
+    ("registry", "tags"): registry.tags,
+    ("registry", "tag"): registry.tag,
+    ("registry", "untag"): registry.untag,
+    ("registry", "note"): registry.note,
+    ("registry", "add"): registry.add,
+    ("registry", "remove"): registry.remove,
+    ("registry", "prune"): registry.prune,
+    ("registry", "export"): registry.export,
+    ("registry", "import"): registry.import_,
+    ("registry", "merge"): registry.merge,
+    ("registry", "backup"): registry.backup,
+    ("registry", "restore"): registry.restore,
     ("doctor",): machine.doctor,
     ("trust",): trust.trust,
     ("engine", "run"): engine.run,

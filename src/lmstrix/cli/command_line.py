@@ -41,9 +41,10 @@ class CommandLine:
     @functools.cached_property
     def paths(self) -> Paths:
         from lmstrix.core.moving_in import move_in
-        from lmstrix.ground.paths import resolve_paths
+        from lmstrix.ground.paths import HOME_VARIABLE, resolve_paths
 
-        paths = resolve_paths()
+        named = self.common.home
+        paths = resolve_paths({HOME_VARIABLE: named} if named else None)
         # Before anything of ours is read or written at its new place.
         move_in(paths.home, self.console.note)
         return paths

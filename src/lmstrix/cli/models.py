@@ -41,7 +41,7 @@ def scan(
         yes: Do it without asking.
         refresh: Read every file header again, also of files that did not change.
         update: Write the registry (--no-update only shows what would change).
-        models_dir: Look here instead of in LM Studio's models directory.
+        models_dir: Look here instead of in LM Studio's models directory; each model found is remembered with it.
     """
     from lmstrix.reports.models import show_scan
 

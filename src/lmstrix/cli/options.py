@@ -37,6 +37,7 @@ class CommonOptions:
         timeout: Limit of one whole answer, connecting and loading included, such as 90 or 10m.
         config: A config file instead of lmstrix/config.toml in the LMStrix home.
         profile: A [profiles.NAME] table of the config file.
+        home: Another LMStrix home for this command, as LMSTRIX_HOME names one.
         help: Show help.
     """
 
@@ -51,6 +52,7 @@ class CommonOptions:
     timeout: Seconds | None = None
     config: str | None = None
     profile: str | None = None
+    home: str | None = None
     help: bool = False
 
 

@@ -195,6 +195,10 @@ def _assign(command: Command, taken: list[str], options: dict[str, Any]) -> tupl
     missing = [p for p in command.parameters if p.required and p.name not in options and not p.positional]
     if missing:
         raise UsageError(f"{command.name} needs --{missing[0].flag}")
+    if rest:
+        # What takes the remaining words is called in order, and so is what stands before it.
+        before = [p.name for p in command.parameters if p.positional and not p.variadic]
+        rest = (*(options.pop(name) for name in before), *rest)
     return rest
 
 

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
     from lmstrix.ground.types import GenerationResult
 
-ProblemKind = Literal["corrupt", "empty", "incomplete", "unreadable", "not a model"]
+ProblemKind = Literal["corrupt", "empty", "incomplete", "unreadable", "not a model", "path taken"]
 """What a scan says of a file or folder that is no usable model."""
 
 

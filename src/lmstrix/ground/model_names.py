@@ -12,7 +12,7 @@ from collections import defaultdict
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from lmstrix.ground.types import ModelKind
 
@@ -125,6 +125,19 @@ def match_names(query: str, names: Iterable[tuple[str, str]]) -> list[str]:
     the file name; the beginning of any of these. One path found is an answer, several ask back.
     """
     pairs = list(names)
+    exact = exact_names(query, pairs)
+    if exact or not query:
+        return exact
+    wanted = query.lower()
+    return [
+        path
+        for path, low, key in ((path, path.lower(), key.lower()) for path, key in pairs)
+        if key.startswith(wanted) or low.startswith(wanted) or low.rpartition("/")[2].startswith(wanted)
+    ]
+
+
+def exact_names(query: str, pairs: Sequence[tuple[str, str]]) -> list[str]:
+    """The paths, of (path, key) pairs, that `query` names as a whole: all rules of `match_names` but the last."""
     exact = [path for path, key in pairs if query == path] or [path for path, key in pairs if query == key]
     if exact or not query:
         return exact
@@ -133,18 +146,20 @@ def match_names(query: str, names: Iterable[tuple[str, str]]) -> list[str]:
     same = [path for path, low, key in folded if wanted in (low, key)]
     if same:
         return same
-    short = [
+    return [
         path
         for path, low, key in folded
         if wanted in (key.partition("@")[0], low.removesuffix(".gguf"), file_stem(low), low.rpartition("/")[2])
     ]
-    if short:
-        return short
-    return [
-        path
-        for path, low, key in folded
-        if key.startswith(wanted) or low.startswith(wanted) or low.rpartition("/")[2].startswith(wanted)
-    ]
+
+
+def names_with_part(query: str, names: Iterable[tuple[str, str]]) -> list[str]:
+    """The paths, of (path, key) pairs, that have `query` in their path or key, from the beginning of a word on.
+
+    Inside a word it says little: llama-3 is no name for codellama-34b.
+    """
+    part = re.compile(rf"(?:^|[^a-z0-9]){re.escape(query.lower())}")
+    return [path for path, key in names if query and (part.search(path.lower()) or part.search(key.lower()))]
 
 
 def _stem_without_shard(path: str) -> str:

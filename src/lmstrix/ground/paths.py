@@ -29,11 +29,14 @@ _LMSTUDIO_DEFAULTS = (".cache/lm-studio", ".lmstudio")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Paths:
-    """The folders one run works with. `lmstudio_home` is None when LM Studio has none here, or we may not look."""
+    """The folders one run works with. `lmstudio_home` is None when LM Studio has none here, or we may not look: that is
+    where the home was named (`home_is_named`).
+    """
 
     home: Path
     models_dir: Path
     lmstudio_home: Path | None
+    home_is_named: bool = False
 
     @property
     def own(self) -> Path:
@@ -68,7 +71,12 @@ def resolve_paths(
     if lmstudio_home is None and not chosen:
         lmstudio_home = find_lmstudio_home(user_home or Path.home())
     home = Path(chosen).expanduser().absolute() if chosen else lmstudio_home or _platform_data_dir()
-    return Paths(home=home, models_dir=find_models_dir(lmstudio_home or home), lmstudio_home=lmstudio_home)
+    return Paths(
+        home=home,
+        models_dir=find_models_dir(lmstudio_home or home),
+        lmstudio_home=lmstudio_home,
+        home_is_named=bool(chosen),
+    )
 
 
 def find_lmstudio_home(user_home: Path) -> Path | None:

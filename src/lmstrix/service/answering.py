@@ -23,6 +23,7 @@ from lmstrix.ground.types import Deadlines, Finished, GenerationRequest, TextDel
 from lmstrix.ground.wording import call, parameter
 from lmstrix.loaders.images import check_image_file
 from lmstrix.service.finding import chosen_model
+from lmstrix.service.model_folders import check_served, folder_to_serve
 from lmstrix.service.workspace import new_run_id
 
 if TYPE_CHECKING:
@@ -65,7 +66,8 @@ async def answer(
         yield TextDelta(text=known.text)
         yield Finished(result=known)
         return
-    connection = await workspace.connect(planned.deadline)
+    connection = await workspace.connect(planned.deadline, models_dir=folder_to_serve(workspace, [planned.record]))
+    check_served(workspace, connection, planned.record)
     manager = InferenceManager(connection.backend, loads=connection.loads)
     keep = planned.options.ttl_s != 0  # then the server unloads it in time, and the next answer finds it loaded
     prepared = await manager.prepare(

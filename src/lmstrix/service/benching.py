@@ -12,6 +12,7 @@ from lmstrix.core.benchmark.power import LEAST_PERIOD_S, MOST_PERIOD_S, PERIOD_S
 from lmstrix.core.benchmark.records import BenchReport, BenchRequest, BenchTarget
 from lmstrix.core.benchmark.runner import Bench
 from lmstrix.core.benchmark.saved import find_unfinished
+from lmstrix.core.registry.naming import CURRENT
 from lmstrix.core.registry.places import place_of
 from lmstrix.ground.addresses import host_of, is_local
 from lmstrix.ground.awake import keep_awake
@@ -23,9 +24,10 @@ from lmstrix.loaders.model_header import read_model_header
 from lmstrix.reports.bench.files import write_report
 from lmstrix.reports.bench.power_csv import write_power
 from lmstrix.service.bench_reports import new_folder, ready_folder
-from lmstrix.service.finding import known_models
+from lmstrix.service.finding import find_model, known_models
 from lmstrix.service.making_room import room_to_measure
 from lmstrix.service.measured_runs import failures, or_so_far, with_time_limit
+from lmstrix.service.model_folders import check_served, folder_to_serve, model_file, why_not_served
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Sequence
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
     from lmstrix.core.benchmark.events import BenchEvent
     from lmstrix.core.history import History
     from lmstrix.core.registry.records import ModelRecord
+    from lmstrix.core.registry.registry import ModelRegistry
     from lmstrix.ground.backend import ModelBackend
     from lmstrix.service.workspace import Workspace
 
@@ -176,7 +179,8 @@ async def find_server(
         raise UsageError("leave_out is for servers with openai: before their address; others are sent what they know")
     registry = await known_models(workspace)
     if models:
-        records = [registry.find(model) for model in dict.fromkeys(models)]
+        named = [record for model in models for record in await _named(workspace, registry, model)]
+        records = list({record.path: record for record in named}.values())
         embedding = next((record for record in records if record.kind == "embedding"), None)
         if embedding is not None:
             raise UsageError(f"{embedding.model_key} is an embedding model; it generates nothing to measure")
@@ -184,12 +188,25 @@ async def find_server(
         records = [r for r in registry if r.kind != "embedding" and not r.is_missing]
         if not records:
             raise ModelNotFoundError(f"there are no models to measure; {call('scan')} finds them", model_key="")
-    connection = await workspace.connect()
+    connection = await workspace.connect(models_dir=folder_to_serve(workspace, records))
+    for record in list(records):
+        # What was named is to be measured; of all models, those that this server has.
+        if models:
+            check_served(workspace, connection, record)
+        elif (reason := why_not_served(workspace, connection, record)) is not None:
+            workspace.notify(f"left out: {reason}")
+            records.remove(record)
     # Another machine's files cannot be looked at: what depends on them stays unknown.
-    models_dir = workspace.models_dir if is_local(connection.server.address) else None
-    place = place_of(connection.server)
-    targets = [_target(record.seen_from(place), models_dir) for record in records]
+    is_here, place = is_local(connection.server.address), place_of(connection.server)
+    targets = [
+        _target(record.seen_from(place), model_file(workspace, record) if is_here else None) for record in records
+    ]
     return FoundServer(BenchServer.of(connection.backend), targets, connection.backend)
+
+
+async def _named(workspace: Workspace, registry: ModelRegistry, name: str) -> list[ModelRecord]:
+    """The model of this name, or all that have it as a tag."""
+    return [await find_model(workspace, registry, name)] if name == CURRENT else registry.find_all(name)
 
 
 async def _openai(
@@ -220,9 +237,9 @@ def _offered(model: OfferedModel) -> BenchTarget:
     )
 
 
-def _target(record: ModelRecord, models_dir: Path | None) -> BenchTarget:
-    files = _files(models_dir, record) if models_dir is not None else []
-    dense = models_dir is not None and bool(files) and _is_dense(models_dir / record.file)
+def _target(record: ModelRecord, file: Path | None) -> BenchTarget:
+    files = _files(file) if file is not None else []
+    dense = file is not None and bool(files) and _is_dense(file)
     known = record.best_result
     return BenchTarget(
         model_key=record.model_key,
@@ -238,9 +255,8 @@ def _target(record: ModelRecord, models_dir: Path | None) -> BenchTarget:
     )
 
 
-def _files(models_dir: Path, record: ModelRecord) -> list[Path]:
-    """The model's files on this machine."""
-    first = models_dir / record.file
+def _files(first: Path) -> list[Path]:
+    """The files of a model on this machine, by its first one."""
     if first.is_dir():
         return sorted(file for pattern in _WEIGHTS for file in first.glob(pattern))
     if not first.is_file():

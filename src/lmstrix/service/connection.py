@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import threading
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lmstrix.core.answers.shared_loads import SharedLoads
@@ -18,6 +17,7 @@ from lmstrix.ground.errors import BackendUnavailableError, EngineError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from lmstrix.api.client import AsyncLMStudioBackend
     from lmstrix.engine import EmbeddedEngine
@@ -53,8 +53,11 @@ class Connection:
             await asyncio.to_thread(self.own_engine.stop)
 
 
-async def connect(paths: Paths, settings: Settings, *, notify: Callable[[str], None]) -> Connection:
-    """Connect as the settings say, starting an engine for this command if none runs. Raises BackendUnavailableError."""
+async def connect(paths: Paths, settings: Settings, *, notify: Callable[[str], None], models_dir: Path) -> Connection:
+    """Connect as the settings say, starting an engine for this command if none runs, which serves `models_dir`.
+
+    Raises BackendUnavailableError.
+    """
     from lmstrix.api.discovery import find_server
 
     try:
@@ -62,19 +65,18 @@ async def connect(paths: Paths, settings: Settings, *, notify: Callable[[str], N
     except BackendUnavailableError as exc:
         if settings.server not in ("auto", "embedded"):
             raise  # an address, or LM Studio, was asked for: another server must not answer in its place
-        directory = Path(settings.models_dir or paths.models_dir)
-        if not directory.is_dir():
+        if not models_dir.is_dir():
             raise
         try:
-            engine = await _own_engine(directory)
+            engine = await _own_engine(models_dir)
         except EngineError as problem:
             raise BackendUnavailableError(f"{exc}; and no engine could be started: {problem}") from exc
-    notify(f"no server is running; serving {directory} with an engine of our own for this command")
+    notify(f"no server is running; serving {models_dir} with an engine of our own for this command")
     server = await find_server(engine.address)
     backend = _backend(server, settings)
     # Nobody else knows of this server, so no lock is needed against others.
     return Connection(
-        backend=backend, server=server, loads=SharedLoads(backend), models_dir=directory, own_engine=engine
+        backend=backend, server=server, loads=SharedLoads(backend), models_dir=models_dir, own_engine=engine
     )
 
 

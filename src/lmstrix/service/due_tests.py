@@ -15,6 +15,7 @@ from lmstrix.ground.types import DEFAULT_LOAD, LoadConfig
 from lmstrix.ground.wording import call, parameter
 from lmstrix.loaders.model_header import read_model_header
 from lmstrix.service import continuing
+from lmstrix.service.model_folders import model_file, why_not_served
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from lmstrix.core.registry.records import ModelRecord
     from lmstrix.core.registry.registry import ModelRegistry
     from lmstrix.ground.choices import EndedBy, Precision, TestOrder
+    from lmstrix.service.connection import Connection
     from lmstrix.service.workspace import Workspace
 
 
@@ -77,9 +79,14 @@ def named_model(registry: ModelRegistry, model: str | None) -> ModelRecord | Non
 
 
 def due_models(
-    workspace: Workspace, registry: ModelRegistry, options: ContextTestRequest, order: TestOrder
+    workspace: Workspace,
+    registry: ModelRegistry,
+    options: ContextTestRequest,
+    order: TestOrder,
+    *,
+    connection: Connection | None = None,
 ) -> tuple[list[ModelRecord], list[ModelTest]]:
-    """The models to test, in order, and those passed over with the reason."""
+    """The models to test, in order, and those passed over with the reason, also what `connection` does not serve."""
     left = continuing.left_over(workspace, registry) if options.resume else None
     chosen, skipped = [], []
     for record in registry:
@@ -92,6 +99,8 @@ def due_models(
             reason = None if record.path in left else "not left over by the interrupted run"
         elif not is_due(record, ceiling_of(record, options)[0], options):
             reason = tested_already()
+        if reason is None and connection is not None:
+            reason = why_not_served(workspace, connection, record)
         if reason is None:
             chosen.append(record)
         else:
@@ -115,7 +124,7 @@ def is_due(record: ModelRecord, ceiling: int, options: ContextTestRequest) -> bo
 
 
 def model_shape(workspace: Workspace, record: ModelRecord) -> ModelShape:
-    return shape_of(workspace.models_dir / record.file, record, read_model_header)
+    return shape_of(model_file(workspace, record), record, read_model_header)
 
 
 def ceiling_of(record: ModelRecord, options: ContextTestRequest) -> tuple[int, EndedBy | None]:

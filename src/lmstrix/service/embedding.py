@@ -12,14 +12,14 @@ from lmstrix.ground.errors import LMStrixError, UsageError
 from lmstrix.ground.ranges import check_number
 from lmstrix.ground.tasks import CLEAN_UP_S, to_its_end, within
 from lmstrix.ground.types import DEFAULT_LOAD
-from lmstrix.service.finding import known_models
+from lmstrix.service.finding import find_model, known_models
+from lmstrix.service.model_folders import check_served, folder_to_serve
 from lmstrix.service.workspace import new_run_id
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from lmstrix.core.registry.records import ModelRecord
-    from lmstrix.core.registry.registry import ModelRegistry
     from lmstrix.ground.types import LoadedModel
     from lmstrix.service.workspace import Workspace
 
@@ -35,8 +35,9 @@ async def embed(
             raise UsageError(f"text {number} is empty; an empty text has no vector")
     deadline = workspace.deadline()
     async with deadline.step("reading the registry"):
-        record = _chosen(await known_models(workspace), model)
-    connection = await workspace.connect(deadline)
+        record = await _chosen(workspace, model)
+    connection = await workspace.connect(deadline, models_dir=folder_to_serve(workspace, [record]))
+    check_served(workspace, connection, record)
     backend, loads = connection.backend, connection.loads
     keep = ttl_s != 0
 
@@ -65,9 +66,10 @@ async def embed(
     return Embedded(vectors=tuple(tuple(vector) for vector in vectors), model_key=record.model_key)
 
 
-def _chosen(registry: ModelRegistry, model: str | None) -> ModelRecord:
+async def _chosen(workspace: Workspace, model: str | None) -> ModelRecord:
+    registry = await known_models(workspace)
     if model is not None:
-        record = registry.find(model)
+        record = await find_model(workspace, registry, model)
         if record.kind != "embedding":
             raise UsageError(f"{record.model_key} makes no embeddings; choose an embedding model")
         return record

@@ -14,7 +14,8 @@ from lmstrix.ground.ranges import check_numbers
 from lmstrix.ground.wording import parameter
 from lmstrix.loaders.model_header import read_model_header
 from lmstrix.service.budgets import assumed_runtime, host_budget, server_budget
-from lmstrix.service.finding import known_models
+from lmstrix.service.finding import find_model, known_models
+from lmstrix.service.model_folders import model_file
 
 if TYPE_CHECKING:
     from lmstrix.ground.types import LoadConfig
@@ -24,14 +25,14 @@ if TYPE_CHECKING:
 async def estimate(workspace: Workspace, model: str, load: LoadConfig) -> EstimateReport:
     """Bytes by part at `load.context_length` (default: declared), the limit that fits, the server's own estimate."""
     check_numbers(load)
-    record = (await known_models(workspace)).find(model)
+    record = await find_model(workspace, await known_models(workspace), model)
     declared = record.max_context_length or UNKNOWN_DECLARED_TOKENS
     length = load.context_length or declared
     if length > declared:
         raise UsageError(
             f"{record.model_key} declares {declared:,} tokens; {parameter('context_length')} {length:,} is beyond that"
         )
-    shape = shape_of(workspace.models_dir / record.file, record, read_model_header)
+    shape = shape_of(model_file(workspace, record), record, read_model_header)
     budget = host_budget(assumed_runtime(workspace.settings.server))
     server_name = server_estimate = None
     # The arithmetic stands without a server; what one says is only a second opinion.

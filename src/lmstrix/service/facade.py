@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from lmstrix.service.histories import ModelHistory
     from lmstrix.service.inferring import Inferring, InferWords
     from lmstrix.service.powering import PowerReport
+    from lmstrix.service.registry_files import RegistryFiles
     from lmstrix.service.scanning import Forget
     from lmstrix.service.testing import ContextTesting
     from lmstrix.service.traffic_testing import TrafficTesting, TrafficTestOptions
@@ -150,6 +151,13 @@ class LMStrixService(Workspace):
         from lmstrix.service.resetting import reset
 
         return reset(self, model)
+
+    @property
+    def registry_files(self) -> RegistryFiles:
+        """The registry itself: tags, copies, merging, models taken in and out."""
+        from lmstrix.service.registry_files import RegistryFiles
+
+        return RegistryFiles(self)
 
     # Answers
 

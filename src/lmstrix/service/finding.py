@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from lmstrix.ground.errors import UsageError
+from lmstrix.core.registry.naming import CURRENT
+from lmstrix.ground.errors import ModelNotFoundError, UsageError
 from lmstrix.ground.wording import call, parameter
 
 if TYPE_CHECKING:
@@ -32,6 +33,21 @@ async def known_models(workspace: Workspace) -> ModelRegistry:
         return await asyncio.to_thread(workspace.registry)
 
 
+async def find_model(workspace: Workspace, registry: ModelRegistry, name: str) -> ModelRecord:
+    """The model a name means; `current` is the one that is loaded on the server in use."""
+    if name != CURRENT or registry.get(name) is not None:
+        return registry.find(name)
+    connection = await workspace.connect_running(workspace.deadline())
+    loaded = await connection.backend.list_loaded()
+    keys = sorted({model.model_key for model in loaded})
+    if len(keys) != 1:
+        state = f"has {', '.join(keys)} loaded" if keys else "has nothing loaded"
+        raise ModelNotFoundError(
+            f"current is the model that is loaded, and {connection.name} {state}; name the model", model_key=name
+        )
+    return registry.find(keys[0])
+
+
 async def chosen_model(workspace: Workspace, named: str | None) -> ModelRecord:
     """The model that is named, else the one used last, else the only one there is. Raises where that leaves none."""
     import asyncio
@@ -39,7 +55,7 @@ async def chosen_model(workspace: Workspace, named: str | None) -> ModelRecord:
     name = named or await asyncio.to_thread(workspace.last_used.read)
     registry = await known_models(workspace)
     if name is not None:
-        return registry.find(name)
+        return await find_model(workspace, registry, name)
     only = only_model(registry)
     if only is None:
         raise UsageError(f"which model? give {parameter('model')} ({call('list_models')} shows them)")

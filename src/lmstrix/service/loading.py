@@ -13,8 +13,9 @@ from lmstrix.ground.errors import ModelNotFoundError, UsageError
 from lmstrix.ground.ranges import check_number, check_numbers
 from lmstrix.ground.types import Deadlines
 from lmstrix.ground.wording import parameter
-from lmstrix.service.finding import known_models
+from lmstrix.service.finding import find_model, known_models
 from lmstrix.service.mlx_models import check_settings
+from lmstrix.service.model_folders import check_served
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -38,7 +39,7 @@ async def load(
     check_number("ttl_s", ttl_s)
     deadline = workspace.deadline()
     async with deadline.step("reading the registry"):
-        record = (await known_models(workspace)).find(model)
+        record = await find_model(workspace, await known_models(workspace), model)
     check_settings(record, config)
     declared = record.max_context_length
     if declared and config.context_length and config.context_length > declared:
@@ -48,6 +49,7 @@ async def load(
         )
     # Only a server that runs already: an engine of our own would end, and the model with it, when this command does.
     connection = await workspace.connect_running(deadline)
+    check_served(workspace, connection, record)
     backend = connection.backend
     if config.context_length is None:
         known = record.seen_from(place_of(backend.server)).result_with(config)

@@ -12,6 +12,7 @@ from lmstrix.ground.types import DEFAULT_LOAD
 from lmstrix.loaders.model_header import read_model_header
 from lmstrix.service.budgets import assumed_runtime, host_budget
 from lmstrix.service.logs import call_statistics
+from lmstrix.service.model_folders import model_file
 
 if TYPE_CHECKING:
     from lmstrix.core.memory.budgets import Budget
@@ -36,7 +37,7 @@ def advise(workspace: Workspace, wish: Wish) -> Advice:
 def _candidate(workspace: Workspace, record: ModelRecord, wish: Wish, budget: Budget, speed: float | None) -> Candidate:
     declared = record.max_context_length or UNKNOWN_DECLARED_TOKENS
     needed = wish.min_context_length or record.tested_context_length or ASSUMED_CONTEXT_LENGTH
-    shape = shape_of(workspace.models_dir / record.file, record, read_model_header)
+    shape = shape_of(model_file(workspace, record), record, read_model_header)
     known = record.best_result
     return Candidate(
         model_key=record.model_key,

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 from lmstrix.core.registry.listing import ScanReport
-from lmstrix.core.registry.scanner import DiskScan, merge_listing, scan_models_dir
+from lmstrix.core.registry.scanner import DiskScan, ScanProblem, merge_listing, scan_models_dir
 from lmstrix.ground.errors import BackendUnavailableError, LMStrixError
 from lmstrix.ground.wording import parameter
 from lmstrix.loaders.gguf import read_header
 from lmstrix.loaders.mlx import read_model
+from lmstrix.service.model_folders import present_elsewhere
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from lmstrix.core.registry.records import ModelFacts
     from lmstrix.core.registry.registry import ModelRegistry, ScanChanges
@@ -88,7 +89,7 @@ def _merge(
         )
     store = workspace.store
     registry = store.load()
-    directory = models_dir or (listing.models_dir if listing else None) or _configured_dir(workspace)
+    directory = models_dir or (listing.models_dir if listing else None) or workspace.configured_models_dir
     disk = DiskScan(models=(), problems=(), headers_read=0)
     sources = [listing.name] if listing else []
     if directory.is_dir():
@@ -101,13 +102,18 @@ def _merge(
             f"there is no server and no models directory {directory}: start LM Studio, "
             f"or name the directory with {parameter('models_dir')}"
         )
-    found = merge_listing(disk.models, listing.models) if listing else list(disk.models)
+    home_folder = workspace.paths.models_dir
+    disk, taken = in_folder(disk, directory, registry, home_folder)
+    listed = [info for info in listing.models if info.path not in taken] if listing else []
+    found = merge_listing(disk.models, listed) if listing else list(disk.models)
+    looked_in = directory if directory.is_dir() else None
     # A file that is there but cannot be read now is not gone: its results stay.
     unreadable = [problem.path for problem in disk.problems if problem.kind != "not a model"]
 
     # On the registry as it is when it is locked: another process may have written since it was loaded above.
     def change(current: ModelRegistry) -> tuple[ScanChanges, list[str], tuple[str, ...]]:
-        changes = current.merge_scan(found, unreadable=unreadable)
+        elsewhere = present_elsewhere(current, home_folder, looked_in)
+        changes = current.merge_scan(found, unreadable=unreadable, elsewhere=elsewhere)
         to_forget = _to_forget(current, forget)
         return changes, to_forget, tuple(path for path in to_forget if current.reset(path))
 
@@ -125,9 +131,31 @@ def _merge(
     )
 
 
-def _configured_dir(workspace: Workspace) -> Path:
-    configured = workspace.settings.models_dir
-    return Path(configured) if configured else workspace.paths.models_dir
+def in_folder(
+    disk: DiskScan, directory: Path, registry: ModelRegistry, home_folder: Path
+) -> tuple[DiskScan, frozenset[str]]:
+    """The scan with the folder noted where it is not the home's own; and the paths that name a model elsewhere.
+
+    Such a model keeps its record: the one found here is a problem, unless it is a copy.
+    """
+    at_home = directory.resolve() == home_folder.resolve()
+    folder = None if at_home else str(directory.absolute())
+    elsewhere = present_elsewhere(registry, home_folder, directory)
+    models = tuple(replace(facts, models_dir=folder) for facts in disk.models if facts.path not in elsewhere)
+    problems = [
+        ScanProblem(
+            path=facts.path,
+            kind="path taken",
+            detail=f"another model of this path lies in {known.models_dir or home_folder}: rename one of them",
+        )
+        for facts in disk.models
+        if facts.path in elsewhere
+        and (known := registry.get(facts.path)) is not None
+        and known.content_hash != facts.content_hash
+    ]
+    problems = sorted([*disk.problems, *problems], key=lambda problem: problem.path)
+    taken = frozenset(facts.path for facts in disk.models if facts.path in elsewhere)
+    return replace(disk, models=models, problems=tuple(problems)), taken
 
 
 def _tell_history(workspace: Workspace, changes: ScanChanges, to_forget: Sequence[str]) -> None:

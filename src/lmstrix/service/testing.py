@@ -42,10 +42,11 @@ from lmstrix.service.due_tests import (
     named_model,
     tested_already,
 )
-from lmstrix.service.finding import known_models
+from lmstrix.service.finding import find_model, known_models
 from lmstrix.service.guardrails import explain, guardrail_limit, refused_outcome
 from lmstrix.service.making_room import make_room
 from lmstrix.service.mlx_models import check_settings, without_effect
+from lmstrix.service.model_folders import check_served, folder_to_serve
 from lmstrix.service.old_failures import announce_cap, present_conditions, refuse, settle_unfinished, standing_failure
 from lmstrix.service.told_costs import load_cost
 
@@ -104,16 +105,21 @@ class ContextTesting:
         """Test them one after the other, until one ends in a way that all others would. Cancelled, it cleans up."""
         workspace, options = self._workspace, self._options
         registry = await known_models(workspace)
-        named = named_model(registry, self._model)
+        path = (await find_model(workspace, registry, self._model)).path if self._model is not None else None
+        named = named_model(registry, path)
         if named is not None:
             check_settings(named, self._options.load)
         lock = f"lmstrix test of {self._model or 'all models'}"
         with workspace.open_history() as history, history.journal.tester_lock(lock), keep_awake():
-            backend = (await workspace.connect()).backend
+            connection = await workspace.connect(models_dir=folder_to_serve(workspace, [named] if named else registry))
+            if named is not None:
+                check_served(workspace, connection, named)
+            backend = connection.backend
             # Which models are due depends on the server: what was measured on another one says nothing here.
             registry.place = place_of(backend.server)
-            due = ([named], []) if named else due_models(workspace, registry, options, self._order)
-            chosen, self._skipped = due
+            chosen, self._skipped = (
+                ([named], []) if named else due_models(workspace, registry, options, self._order, connection=connection)
+            )
             settle_unfinished(history.journal, workspace.notify)
             alone = await _make_room(workspace, backend, all_models=options.unload_others)
             run_id = continuing.begin_run(history.journal, chosen, all_models=self._model is None)

@@ -108,14 +108,19 @@ class Workspace:
         """By when a call that begins now is to be done: within `limit_s`, else what the settings say."""
         return Deadline(limit_s or self.settings.timeout_s)
 
-    async def connect(self, deadline: Deadline | None = None) -> Connection:
-        """The server in use, with an engine of our own where none runs. Raises BackendUnavailableError."""
+    async def connect(self, deadline: Deadline | None = None, *, models_dir: Path | None = None) -> Connection:
+        """The server in use, with an engine of our own where none runs. Raises BackendUnavailableError.
+
+        An engine of our own serves `models_dir`, else what the settings say.
+        """
         from lmstrix.service.connection import connect
 
         self._stay_on_one_loop()
         async with (deadline or without_limit()).step("connecting to a server"), self.one_at_a_time("connect"):
             if self._connection is None:
-                self._connection = await connect(self.paths, self.settings, notify=self.notify)
+                self._connection = await connect(
+                    self.paths, self.settings, notify=self.notify, models_dir=models_dir or self.configured_models_dir
+                )
                 self._remember(self._connection)
             return self._connection
 
@@ -171,6 +176,11 @@ class Workspace:
         from lmstrix.engine.daemon import engine_status
 
         return engine_status(self.paths.home).models_dir or self.paths.models_dir
+
+    @property
+    def configured_models_dir(self) -> Path:
+        """The models folder that the settings name, else LM Studio's."""
+        return Path(self.settings.models_dir or self.paths.models_dir)
 
 
 def new_run_id() -> str:

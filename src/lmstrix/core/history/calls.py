@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from lmstrix.core.history.rows import record_of, row_of, time_text
+from lmstrix.core.history.usage import CallFigures
 from lmstrix.ground.text import storable
 
 if TYPE_CHECKING:
@@ -125,6 +126,15 @@ class CallLog:
                     (keep,),
                 )
         return removed
+
+    def figures(self, since: datetime) -> list[CallFigures]:
+        """What each call since then measured, oldest first, without its texts."""
+        rows = self._database.rows(
+            "SELECT model_path, model_key, called_at, outcome, ttft_s, total_s, decode_tokens_per_second"
+            " FROM calls WHERE called_at >= ? ORDER BY called_at, id",
+            (time_text(since),),
+        )
+        return [record_of(CallFigures, row) for row in rows]
 
     def statistics(self, *, model_path: str | None = None) -> list[CallStatistics]:
         """What the log says of each model, most used first."""

@@ -15,6 +15,7 @@ from datetime import date, datetime, timedelta
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
+from lmstrix.core.registry.tags import all_tags
 from lmstrix.ground.errors import UsageError
 from lmstrix.ground.units import parse_bytes, parse_tokens
 
@@ -91,6 +92,11 @@ def _text(read: Callable[[ModelRecord], Sequence[str | None]], *, anywhere: bool
         return lambda record: any(wanted == text.lower() for text in read(record) if text)
 
     return make
+
+
+def _tag(name: str, value: str) -> Test:
+    """A tag, own or derived; every model has derived ones, so without tags is who has none of its own."""
+    return _text(lambda record: record.tags if value == _UNKNOWN else all_tags(record))(name, value)
 
 
 def _choice(choices: Mapping[str, Callable[[ModelRecord], bool]]) -> Field:
@@ -229,6 +235,6 @@ FIELDS: dict[str, Field] = {
     "params": _text(lambda record: (record.params,)),
     "arch": _text(lambda record: (record.architecture,)),
     "publisher": _text(lambda record: (record.publisher,)),
-    "tag": _text(lambda record: record.tags),
+    "tag": _tag,
 }
 """What can be filtered by."""

@@ -49,7 +49,8 @@ class ModelFacts:
     """What a scan says about one model; None where the scan does not know. `path` is relative to the models directory.
 
     `bits_per_weight` is what a value takes with its scales, where the files say it. `content_hash` identifies the file
-    wherever it lies. `file` is the model's first file where that is not `path`.
+    wherever it lies. `file` is the model's first file where that is not `path`. `models_dir` is the models directory it
+    was found in, where that is not the home's own.
     """
 
     path: str
@@ -71,6 +72,7 @@ class ModelFacts:
     mtime_ns: int | None = None
     content_hash: str | None = None
     file: str | None = None
+    models_dir: str | None = None
 
 
 class _Stored(Generic[T]):
@@ -112,6 +114,7 @@ class ModelRecord:
     trained_for_tool_use = _Stored(_is_true)
     mtime_ns = _Stored(read_count)
     content_hash = _Stored(read_text)
+    models_dir = _Stored(read_text)
 
     def __init__(self, path: str, raw: dict[str, Json], place: Place | None = None) -> None:
         self.path = path
@@ -161,6 +164,11 @@ class ModelRecord:
     def tags(self) -> tuple[str, ...]:
         tags = self.raw.get("tags")
         return tuple(tag for tag in tags if isinstance(tag, str)) if isinstance(tags, list) else ()
+
+    @property
+    def note(self) -> str | None:
+        """What the user noted."""
+        return read_text(self.raw.get("note"))
 
     @property
     def missing_since(self) -> datetime | None:

@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, NamedTuple
 
+from lmstrix.core.registry.naming import found_all, found_one
 from lmstrix.core.registry.records import ModelFacts, ModelRecord, facts_of, facts_to_json
 from lmstrix.core.registry.results import RESULT_FIELDS, merge_results, result_to_json
 from lmstrix.ground.errors import ModelNotFoundError
-from lmstrix.ground.model_names import file_stem, match_names
 from lmstrix.ground.wording import call
 
 if TYPE_CHECKING:
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from lmstrix.core.registry.results import ContextResult
 
 SCHEMA_VERSION = 3
-_SUGGESTIONS = 3
-_LISTED_WHEN_AMBIGUOUS = 5
 
 
 class Move(NamedTuple):
@@ -50,11 +48,12 @@ class ScanChanges:
 class ModelRegistry:
     """All records, by path. `models` may hold values that are not objects: they are kept and never shown.
 
-    Records are seen from `place` (see `ModelRecord`).
+    Records are seen from `place` (see `ModelRecord`). `aliases` are the user's own names, each for a model's name.
     """
 
     models: dict[str, Json] = field(default_factory=dict)
     place: Place | None = None
+    aliases: Mapping[str, str] = field(default_factory=dict)
 
     def __iter__(self) -> Iterator[ModelRecord]:
         return (ModelRecord(path, raw, self.place) for path, raw in self.models.items() if isinstance(raw, dict))
@@ -68,36 +67,38 @@ class ModelRegistry:
         return ModelRecord(path, raw, self.place) if isinstance(raw, dict) else None
 
     def find(self, query: str) -> ModelRecord:
-        """The one record `query` means: a path, a key, or the unique beginning of one; present models before missing.
+        """The one record `query` means (`core.registry.naming`).
 
         Raises ModelNotFoundError naming what it could mean, or what comes closest.
         """
-        records = list(self)
-        # A model that is there must not become ambiguous through one that is gone.
-        for group in ([r for r in records if not r.is_missing], [r for r in records if r.is_missing]):
-            paths = match_names(query, ((record.path, record.model_key) for record in group))
-            if len(paths) == 1:
-                return ModelRecord(paths[0], self.models[paths[0]], self.place)
-            if paths:
-                raise _ambiguous(query, sorted(paths))
-        raise _not_found(query, records)
+        return found_one(query, list(self), self.aliases)
+
+    def find_all(self, query: str) -> list[ModelRecord]:
+        """The records `query` means where several are welcome: the one it names, else all that have it as a tag."""
+        return found_all(query, list(self), self.aliases)
 
     def known_facts(self) -> dict[str, ModelFacts]:
         """First file -> facts of the models whose file a scan has read, so that the next one need not read it again."""
         return {record.file: facts_of(record) for record in self if record.mtime_ns is not None}
 
     def merge_scan(
-        self, found: Iterable[ModelFacts], *, unreadable: Collection[str] = (), now: datetime | None = None
+        self,
+        found: Iterable[ModelFacts],
+        *,
+        unreadable: Collection[str] = (),
+        elsewhere: Collection[str] = (),
+        now: datetime | None = None,
     ) -> ScanChanges:
         """Take in what a scan found; nothing known is lost.
 
         A model no longer found is marked missing, one whose content turns up under a new path takes its record along,
         and one whose content was replaced keeps its old results aside. `unreadable` files and folders ("." for all) are
-        there but could not be read this time: the records of what lies there stay as they are.
+        there but could not be read this time: the records of what lies there stay as they are. `elsewhere` are paths of
+        models that lie in folders the scan did not look into, and are there.
         """
         by_path = {facts.path: facts for facts in found}
         # Moves first: afterwards a file that moved would look like one that vanished and one that is new.
-        moved = self._move_records(by_path)
+        moved = self._move_records(by_path, elsewhere)
         new_paths = {move.new_path for move in moved}
         added, changed, restored = [], [], []
         for path, facts in by_path.items():
@@ -116,14 +117,16 @@ class ModelRegistry:
                 restored.append(path)
             elif differs:
                 changed.append(path)
-        missing = self._mark_missing(by_path, set(unreadable), now or datetime.now(UTC))
+        restored += [path for path in elsewhere if path not in by_path and self._raw(path).pop("missing_since", None)]
+        present = by_path.keys() | set(elsewhere)
+        missing = self._mark_missing(present, set(unreadable), now or datetime.now(UTC))
         return ScanChanges(
             added=tuple(added),
             changed=tuple(changed),
             missing=tuple(missing),
             restored=tuple(restored),
             moved=tuple(moved),
-            unchanged=len(by_path) - len(added) - len(changed) - len(restored) - len(moved),
+            unchanged=len(by_path) - len(added) - len(changed) - len(by_path.keys() & set(restored)) - len(moved),
         )
 
     def mark_testing(self, path: str, *, now: datetime | None = None) -> None:
@@ -161,19 +164,38 @@ class ModelRegistry:
         removed = [raw.pop(name, None) for name in ("tests", "testing_since")]
         return removed != [None, None]
 
+    def remove(self, path: str) -> None:
+        """Take a model out, with all that is known of it."""
+        self._raw(path)
+        del self.models[path]
+
+    def set_tags(self, path: str, tags: Collection[str]) -> None:
+        """Give a model these tags of its own, in place of those it has."""
+        raw = self._raw(path)
+        raw["tags"] = list(tags)
+        if not tags:
+            del raw["tags"]
+
+    def set_note(self, path: str, note: str) -> None:
+        """Note something of a model; an empty note goes."""
+        raw = self._raw(path)
+        raw["note"] = note
+        if not note:
+            del raw["note"]
+
     def _raw(self, path: str) -> dict[str, Json]:
         raw = self.models.get(path)
         if not isinstance(raw, dict):
             raise ModelNotFoundError(f"No model {path!r} in the registry; run {call('scan')}", model_key=path)
         return raw
 
-    def _move_records(self, found: Mapping[str, ModelFacts]) -> list[Move]:
+    def _move_records(self, found: Mapping[str, ModelFacts], elsewhere: Collection[str]) -> list[Move]:
         """Give the records of vanished files to new files of the same content, those of the same key first."""
         if all(path in self.models for path in found):
             return []  # the usual scan, without looking at every record
         gone: dict[tuple[int | None, str], list[ModelRecord]] = {}
         for record in self:
-            if record.path not in found and record.content_hash is not None:
+            if record.path not in found and record.path not in elsewhere and record.content_hash is not None:
                 gone.setdefault((record.size_bytes, record.content_hash), []).append(record)
         moves = []
         for facts in found.values():
@@ -210,30 +232,6 @@ def _lies_within(path: str, places: Collection[str]) -> bool:
     return bool(places) and ("." in places or any("/".join(parts[:n]) in places for n in range(1, len(parts) + 1)))
 
 
-def _ambiguous(query: str, paths: list[str]) -> ModelNotFoundError:
-    shown = ", ".join(paths[:_LISTED_WHEN_AMBIGUOUS])
-    more = f" and {len(paths) - _LISTED_WHEN_AMBIGUOUS} more" if len(paths) > _LISTED_WHEN_AMBIGUOUS else ""
-    return ModelNotFoundError(
-        f"{query!r} may mean {len(paths)} models: {shown}{more}; give more of the name, or the path",
-        model_key=query,
-        suggestions=paths,
-    )
-
-
-def _not_found(query: str, records: list[ModelRecord]) -> ModelNotFoundError:
-    if not records:
-        return ModelNotFoundError(f"No model {query!r}: the registry is empty; run {call('scan')}", model_key=query)
-    from difflib import get_close_matches  # costs 2 ms, and only a typing error needs it
-
-    wanted = query.lower()
-    names = {name.lower(): r.model_key for r in records for name in (file_stem(r.path), r.model_key)}
-    close = get_close_matches(wanted, names, n=_SUGGESTIONS * 2, cutoff=0.5)
-    close += [name for name in names if wanted and wanted in name]
-    suggestions = list(dict.fromkeys(names[name] for name in close))[:_SUGGESTIONS]
-    remedy = f"did you mean {' or '.join(suggestions)}?" if suggestions else f"{call('list_models')} shows all"
-    return ModelNotFoundError(f"No model {query!r} in the registry; {remedy}", model_key=query, suggestions=suggestions)
-
-
 def _update_facts(raw: dict[str, Json], facts: ModelFacts) -> bool:
     """Write the facts that are known over the old ones; whether any differed."""
     new = {name: value for name, value in facts_to_json(facts).items() if raw.get(name) != value}
@@ -242,4 +240,6 @@ def _update_facts(raw: dict[str, Json], facts: ModelFacts) -> bool:
     if "content_hash" in new and old_hash is not None and "tests" in raw:
         raw["superseded_tests"] = raw.pop("tests")
     raw.update(new)
-    return bool(new)
+    # Where it lies is known from its file alone; a server's listing does not say.
+    came_home = facts.mtime_ns is not None and facts.models_dir is None and raw.pop("models_dir", None) is not None
+    return bool(new) or came_home

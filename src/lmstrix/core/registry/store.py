@@ -24,6 +24,7 @@ from lmstrix.ground.errors import RegistryError
 from lmstrix.ground.files import PRIVATE, make_private, write_whole
 from lmstrix.ground.held_files import read_whole, remove_file, replace_file, while_held
 from lmstrix.ground.machine import earlier_name, machine_id
+from lmstrix.ground.wording import call
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -83,8 +84,6 @@ class RegistryStore:
                 self._write(content, new, keep_original=document.schema_version == 1)
         return result
 
-    # `restore` has no command yet: `lmstrix registry` will list these copies and put one back.
-
     def backups(self) -> list[Path]:
         """The backups there are, newest first."""
         return [path for path in map(self._backup, range(1, _BACKUPS + 1)) if path.exists()]
@@ -96,6 +95,14 @@ class RegistryStore:
                 _parse(read_whole(path))
                 return path
         return None
+
+    def copy_to(self, file: Path) -> None:
+        """Copy the registry, which must be readable, into a file; it is replaced where it exists."""
+        content = self._read()
+        if content is None:
+            raise RegistryError(f"there is no {self.path} yet; run {call('scan')} to begin one")
+        self._parse(content)
+        write_registry(file, content)
 
     def restore(self, backup: Path | None = None) -> Path:
         """Put a backup (the newest good one by default) in the place of the file, which is copied aside first."""
@@ -222,6 +229,30 @@ class RegistryStore:
         except OSError:
             remove_file(copy)
             raise
+
+
+def read_registry(file: Path) -> ModelRegistry:
+    """The registry in any file, of whatever version; the file is left as it is. Raises RegistryError."""
+    try:
+        return _parse(read_whole(file)).registry
+    except OSError as exc:
+        raise RegistryError(f"{file} cannot be read ({exc.strerror or exc})") from exc
+    except _UnreadableError as exc:
+        raise RegistryError(f"{file} is no registry: {exc}") from exc
+
+
+def registry_bytes(registry: ModelRegistry) -> bytes:
+    """A registry as it stands in a file."""
+    return _serialise(_Document(registry, {}, {}, SCHEMA_VERSION))
+
+
+def write_registry(file: Path, content: bytes) -> None:
+    """Write a registry's content into a file of the user's choice. Raises RegistryError."""
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(file, content, mode=PRIVATE)
+    except OSError as exc:
+        raise RegistryError(f"{file} cannot be written ({exc.strerror or exc})") from exc
 
 
 def _copy(source: Path, copy: Path) -> None:

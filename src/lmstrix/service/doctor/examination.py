@@ -29,6 +29,7 @@ async def examine(workspace: Workspace, invalid: SettingsError | None = None) ->
             _checked("packages", installation.packages, workspace),
             _checked("home", storage.home, workspace),
             _checked("registry", storage.registry, workspace),
+            _checked("backups", storage.backups, workspace),
             _checked("history", storage.history, workspace),
             _checked("lm studio", storage.lmstudio, workspace),
             _checked("models", storage.models, workspace),

@@ -36,6 +36,20 @@ def registry(workspace: Workspace) -> Check:
     return Check(name="registry", state="ok", found=f"{counted(len(registry), 'model')}, {tested} tested{note}")
 
 
+def backups(workspace: Workspace) -> Check:
+    from lmstrix.service.registry_keeping import backups
+
+    copies = backups(workspace)
+    if not copies:
+        return Check(name="backups", state="note", found="none yet; the next change of the registry makes one")
+    newest = f"the newest of {copies[0].written_at.astimezone():%Y-%m-%d %H:%M}"
+    damaged = sum(1 for copy in copies if copy.models is None)
+    if damaged:
+        found = f"{counted(len(copies), 'backup')} of the registry, {damaged} not readable, {newest}"
+        return Check(name="backups", state="note", found=found, remedy="lmstrix registry backup makes a good one")
+    return Check(name="backups", state="ok", found=f"{counted(len(copies), 'backup')} of the registry, {newest}")
+
+
 def history(workspace: Workspace) -> Check:
     file = workspace.paths.history_file
     if not file.exists():  # opening would make it: an examination leaves nothing behind
@@ -58,8 +72,9 @@ def history(workspace: Workspace) -> Check:
 def lmstudio(workspace: Workspace) -> Check:
     if workspace.paths.lmstudio_home is not None:
         return Check(name="lm studio", state="ok", found=f"home {workspace.paths.lmstudio_home}")
-    if os.environ.get("LMSTRIX_HOME"):
-        return Check(name="lm studio", state="note", found="not looked for, since LMSTRIX_HOME is set")
+    if workspace.paths.home_is_named:
+        found = "not looked for, since another home is named"
+        return Check(name="lm studio", state="note", found=found)
     return Check(
         name="lm studio",
         state="note",
