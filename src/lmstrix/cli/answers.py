@@ -43,7 +43,7 @@ def infer(
     image: list[str] | None = None,
     context: ContextOptions,
     dry_run: bool = False,
-    format: Literal["text", "json"] = "text",  # noqa: A002 - the option is --format
+    format: Literal["text", "json", "yaml"] = "text",  # noqa: A002 - the option is --format
     save_response: str | None = None,
     schema: str | None = None,
     tools: list[str] | None = None,
@@ -66,7 +66,7 @@ def infer(
         file_prompt: A TOML file of prompts; PROMPT then names one, or several joined with commas.
         image: Show the model this image (may be repeated).
         dry_run: Show the prompt and its size; send nothing.
-        format: text, or json as --json does.
+        format: text, json as --json does, or yaml.
         save_response: Also write the answer to this file.
         schema: Shape of the answer: a JSON schema file, or pydantic:MODULE:CLASS. It is checked.
         tools: Python functions the model may call, MODULE:FUNCTION joined with commas (may be repeated).
@@ -82,7 +82,8 @@ def infer(
     from lmstrix.service.prompting import load_schema
 
     console = cli.console
-    console.json = console.json or format == "json"
+    console.yaml = format == "yaml"
+    console.json = console.json or format != "text"
     request = replace(
         answer_request(context, sampling, timeouts),
         model=model,
