@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 from typing import TYPE_CHECKING
 
@@ -212,3 +213,28 @@ def test_an_answer_as_yaml(cli: Callable[..., Ran], engine: EmbeddedEngine) -> N
     lines = cli("infer", "2+3=", "-m", "scripted", "--format", "yaml").ok().out.splitlines()
     assert lines[0] == 'schema: "lmstrix.infer/1"'
     assert 'text: "5"' in lines
+
+
+def test_the_list_of_the_earlier_version(cli: Callable[..., Ran], engine: EmbeddedEngine) -> None:
+    cli("scan", "-q").ok()
+    cli("test", "tiny", "--ctx", "512", "--fast", "-q").ok()
+    models = json.loads(cli("list", "--compat", "--sort", "id").ok().out)
+    assert [model["name"] for model in models if model["status"] == "tested"] == ["tiny"]
+    tiny = next(model for model in models if model["id"] == "tiny")
+    assert (tiny["tested_max_context"], tiny["ctx_in"], tiny["context_test_status"]) == (512, 4096, "completed")
+    assert tiny["short_id"] == "tiny-f16"
+
+
+def test_the_answer_of_the_earlier_version(cli: Callable[..., Ran], engine: EmbeddedEngine) -> None:
+    answer = cli("infer", "2+3=", "-m", "scripted", "--compat").ok().json
+    assert (answer["response"], answer["succeeded"], answer["model_id"]) == ("5", True, "scripted")
+    assert answer["tokens_used"] == answer["prompt_tokens"] + answer["response_tokens"]
+    assert cli("infer", "2+3=", "scripted", "--format", "json", "--compat").ok().json["response"] == "5"
+
+
+@pytest.mark.parametrize("row", [row for row in ROWS if row.kind == "output"], ids=lambda row: row.old)
+def test_the_help_tells_of_the_earlier_output(row: Migration, cli: Callable[..., Ran]) -> None:
+    command, option = (row.new or "").split()
+    text = cli(command, "--help").ok().out
+    assert option in text
+    assert "jq -r" in text

@@ -47,9 +47,13 @@ class Console:
         if self.yaml:
             self.text("\n".join(yaml_fields(_tagged(schema, value))) + "\n")
             return
+        self.bare_json(_tagged(schema, value))
+
+    def bare_json(self, value: dict[str, Any] | list[Any]) -> None:
+        """The same without a schema name: as the earlier LMStrix wrote it."""
         # A stdout of another encoding (Windows' code pages) would fail at, or garble, what ASCII escapes carry safely.
         ascii_only = (sys.stdout.encoding or "").lower().replace("-", "") != "utf8"
-        json_module.dump(_tagged(schema, value), sys.stdout, ensure_ascii=ascii_only, indent=2, default=jsonable)
+        json_module.dump(value, sys.stdout, ensure_ascii=ascii_only, indent=2, default=jsonable)
         sys.stdout.write("\n")
 
     def result_line(self, schema: str, value: dict[str, Any]) -> None:
