@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-Kind = Literal["command", "option", "words", "output", "module", "python"]
+Kind = Literal["command", "option", "words", "output", "python", "keyword", "method"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,5 +125,94 @@ _OUTPUT = (
     ),
 )
 
-ROWS: tuple[Migration, ...] = (*WORDS, *_COMMANDS, *_INFER, *_TEST, *_LIST, *_OTHER, *_OUTPUT)
+
+def _names(module: str, new: str, names: str, note: str = "") -> tuple[Migration, ...]:
+    """One row for each of the names of a module."""
+    return tuple(Migration(kind="python", old=f"lmstrix.{module}.{name}", new=new, note=note) for name in names.split())
+
+
+def _gone(old: str, note: str) -> Migration:
+    return Migration(kind="python", old=f"lmstrix.{old}", new=None, note=note)
+
+
+_LIST_MODELS = "LMStrix().list_models()"
+_PYTHON = (
+    *_names("loaders.model_loader", _LIST_MODELS, "load_model_registry"),
+    *_names("loaders.model_loader", _LIST_MODELS, "save_model_registry", "scans and tests write what they find"),
+    *_names("loaders.model_loader", "LMStrix().scan()", "scan_and_update_registry"),
+    *_names("loaders.model_loader", "LMStrix().reset(model)", "reset_test_data"),
+    *_names("loaders", _LIST_MODELS, "load_model_registry save_model_registry"),
+    *_names("core.models", _LIST_MODELS, "ModelRegistry"),
+    *_names("core.models", "lmstrix.ModelRecord", "Model"),
+    *_names("core.models", "ModelRecord.test_status", "ContextTestStatus"),
+    *_names("core.models", "lmstrix.RegistryError", "ModelRegistryError"),
+    *_names("core", _LIST_MODELS, "ModelRegistry"),
+    *_names("core", "lmstrix.ModelRecord", "Model"),
+    *_names("core", "ModelRecord.test_status", "ContextTestStatus"),
+    *_names("core.inference_manager", "LMStrix().infer(prompt, model)", "InferenceManager"),
+    *_names("core", "LMStrix().infer(prompt, model)", "InferenceManager"),
+    *_names("core.context_tester", "LMStrix().test_model(model)", "ContextTester"),
+    *_names("core", "LMStrix().test_model(model)", "ContextTester"),
+    *_names("core.scanner", "LMStrix().scan()", "ModelScanner"),
+    *_names("core.prompts", "LMStrix().prompts", "PromptResolver ResolvedPrompt"),
+    *_names("core", "LMStrix().prompts", "PromptResolver ResolvedPrompt"),
+    *_names("loaders.prompt_loader", "LMStrix().prompts.render(file, names)", "load_prompts load_single_prompt"),
+    *_names("loaders", "LMStrix().prompts.render(file, names)", "load_single_prompt"),
+    *_names("api", "lmstrix.LMStrix", "LMStudioClient"),
+    *_names(
+        "api.exceptions",
+        "lmstrix.BackendUnavailableError",
+        "APIConnectionError LMStudioConnectionError LMStudioInstallationNotFoundError",
+    ),
+    *_names("api.exceptions", "lmstrix.GenerationError", "InferenceError"),
+    *_names("api.exceptions", "lmstrix.StreamStalledError", "InferenceTimeoutError"),
+    *_names("api.exceptions", "lmstrix.ContextOverflowError", "ContextLimitExceededError"),
+    *_names("api.exceptions", "lmstrix.PromptError", "ConfigurationError"),
+    *_names("api.exceptions", "lmstrix.RegistryError", "ModelRegistryError RegistryValidationError"),
+    *_names("api.exceptions", "lmstrix.UsageError", "ValidationError"),
+    *_names("api.exceptions", "lmstrix.LMStrixError", "LMStrixError"),
+    *_names("api.exceptions", "lmstrix.ModelLoadError", "ModelLoadError"),
+    *_names("api.exceptions", "lmstrix.ModelNotFoundError", "ModelNotFoundError"),
+    *_names("utils.logging", "logging.getLogger('lmstrix')", "logger setup_logging"),
+    _gone("loaders.prompt_loader.save_prompts", "write the TOML file with a TOML library; prompts lint checks it"),
+    _gone("loaders.prompt_loader.PromptLoader", "LMStrix().prompts has templates, render and lint"),
+    _gone("core.context_tester.ContextTestResult", "LMStrix().test_history(model) has each step of a test"),
+    _gone("core.inference_manager.AsyncInferenceManager", "lmstrix.AsyncLMStrix asks without blocking"),
+    _gone("core.batch_processor.BatchProcessor", "LMStrix().batch asks every prompt of every model"),
+    _gone("core.scanner.Scanner", "LMStrix().scan() finds models, LMStrix().doctor() checks the server"),
+    _gone("api.main.LMStrixService", "lmstrix.LMStrix has these as scan, list_models, test_model, infer and save"),
+    _gone("utils.config.Config", "settings come from config.toml and LMSTRIX_ variables; LMStrix(…) takes the rest"),
+    _gone("utils.comparison.ModelComparator", "LMStrix().bench([model, model]) compares models"),
+)
+_KEYWORDS = (
+    *(
+        Migration(kind="keyword", old=f"infer({old}=)", new=f"infer({new}=)", note=note)
+        for old, new, note in (
+            ("model_id", "model", ""),
+            ("in_ctx", "context_length", "a percentage is a float: 0.25"),
+            ("out_ctx", "max_tokens", "a percentage is a float: 0.25; -1 is None"),
+            ("force_reload", "reload", ""),
+        )
+    ),
+    Migration(kind="keyword", old="test_model(fast_mode=)", new="test_model(fast=)"),
+    Migration(kind="keyword", old="test_model(ctx=)", new="test_model(context_length=)"),
+    Migration(kind="keyword", old="test_model(model_id=)", new="test_model(model=)"),
+)
+_METHODS = tuple(
+    Migration(kind="method", old=f"LMStrix().{old}()", new=f"LMStrix().{new}()")
+    for old, new in (("list", "list_models"), ("scan_models", "scan"), ("test", "test_model"))
+)
+
+ROWS: tuple[Migration, ...] = (
+    *WORDS,
+    *_COMMANDS,
+    *_INFER,
+    *_TEST,
+    *_LIST,
+    *_OTHER,
+    *_OUTPUT,
+    *_PYTHON,
+    *_KEYWORDS,
+    *_METHODS,
+)
 """Every row, in the order of the migration page."""
