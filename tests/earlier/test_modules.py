@@ -71,7 +71,7 @@ def test_a_method_is_told_by_its_new_name(row: Migration, home: Path) -> None:
 def test_a_keyword_is_told_by_its_new_name(row: Migration, home: Path) -> None:
     name, _, old = row.old.removesuffix("=)").partition("(")
     new = str(row.new).removesuffix("=)").partition("(")[2]
-    values = {"prompt": "hi", "model": "m"} if name == "infer" else {"model": "m"}
+    values: dict[str, str | int] = {"prompt": "hi", "model": "m"} if name == "infer" else {"model": "m"}
     values = {key: value for key, value in values.items() if key != new} | {old: "m" if new == "model" else 1024}
     told = pytest.warns(DeprecationWarning, match=f"{old}= is of the earlier LMStrix; now: {new}=")
     with lmstrix.LMStrix(server="127.0.0.1:1", home=home) as lms, told, pytest.raises(lmstrix.LMStrixError):
