@@ -96,7 +96,8 @@ def _named(model: str | None, options: dict[str, Any]) -> dict[str, Any]:
         now = _KEYWORDS.get(name, name)
         if now != name:
             warn(f"{name}=", f"{now}=")
-        named[now] = _size(value) if now in ("max_tokens", "context_length") else value
+        # By their names of today, sizes are read and refused as today.
+        named[now] = _size(value) if now != name and now in ("max_tokens", "context_length") else value
     return named
 
 

@@ -35,7 +35,7 @@ def _sorted(name: str) -> Migration:
 
 
 _NO_KEYWORDS = "no keywords are made up for models; lmstrix list FILTER knows tags, name, arch, quant and more"
-_NO_DESCRIPTIONS = "lmstrix writes no descriptions of models; lmstrix recommend says what each is good for"
+_NO_DESCRIPTIONS = "LMStrix writes no descriptions of models; lmstrix recommend says what each is good for"
 _NO_SPEED_SORT = "list sorts by no speed; list --columns model,prefill,decode shows it, recommend --prefer speed ranks"
 
 WORDS = (
