@@ -238,3 +238,27 @@ def test_the_help_tells_of_the_earlier_output(row: Migration, cli: Callable[...,
     text = cli(command, "--help").ok().out
     assert option in text
     assert "jq -r" in text
+
+
+def test_a_context_test_asks_a_prompt_of_a_file(
+    cli: Callable[..., Ran], engine: EmbeddedEngine, tmp_path: Path
+) -> None:
+    file = tmp_path / "p.toml"
+    file.write_text('[simple]\nprompt = "2+3="\n', encoding="utf-8")
+    cli("scan", "-q").ok()
+    words = ("test", "--model_id", "scripted", "-c", "512", "--file-prompt", str(file))
+    assert cli(*words, "--template", "simple", "--json").ok().json["models"][0]["tested_context_length"] == 512
+    cli("test", "scripted", "--file-prompt", str(file), "--template", "smple").failed(1, "simple")
+    cli("test", "scripted", "--template", "simple").failed(2, "--file-prompt FILE.toml")
+
+
+def test_to_continue_alone_is_to_continue_the_test_of_all_models(
+    cli: Callable[..., Ran], engine: EmbeddedEngine
+) -> None:
+    cli("scan", "-q").ok()
+    cli("test", "--all", "--fast", "-q").ok()
+    # Nothing is left over, and both say so.
+    alone, every_model = cli("test", "--continue", "--fast"), cli("test", "--all", "--continue", "--fast")
+    assert (
+        (alone.code, alone.out, alone.err) == (every_model.code, every_model.out, every_model.err) == (0, "", alone.err)
+    )
