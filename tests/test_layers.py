@@ -23,6 +23,7 @@ ROOT = SOURCE.name
 ROWS = (
     ("__main__",),
     ("cli",),
+    ("earlier",),
     ("python",),
     ("service",),
     ("engine", "gateway", "fleet", "reports"),

@@ -134,7 +134,7 @@ _HOMES = {
     "lmstrix.ground.version": "__version__",
     "lmstrix.python.aio": "AsyncLMStrix",
     "lmstrix.python.chat": "AsyncChat Chat",
-    "lmstrix.python.client": "LMStrix",
+    "lmstrix.earlier.client": "LMStrix",  # the one of lmstrix.python.client, which also knows what it was called once
     "lmstrix.python.results": "ActResult InferenceResult",
     "lmstrix.service.due_tests": "ContextTestRequest",
     "lmstrix.service.histories": "ModelHistory",
@@ -276,3 +276,24 @@ def __getattr__(name: str) -> object:
 
 def __dir__() -> list[str]:
     return __all__
+
+
+class _EarlierModules:
+    """Modules of LMStrix 1 that are no longer there; asked only for what was found nowhere else."""
+
+    @staticmethod
+    def find_spec(name: str, _path: object = None, _target: object = None) -> object:
+        if not name.startswith("lmstrix."):
+            return None
+        from lmstrix.earlier.modules import find_spec
+
+        return find_spec(name)
+
+
+def _know_earlier_modules() -> None:
+    import sys
+
+    sys.meta_path.append(_EarlierModules)  # type: ignore[arg-type]  # importing the types would slow every start
+
+
+_know_earlier_modules()

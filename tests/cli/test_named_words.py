@@ -38,6 +38,8 @@ def texts() -> list[tuple[str, str]]:
     for file in sorted(SOURCE.rglob("*.py")):
         if "engine/__main__" in file.as_posix():
             continue  # has options of its own, which its parser knows
+        if "earlier/migration" in file.as_posix():
+            continue  # names what is no more; each of its rows has a test of its own
         tree = ast.parse(file.read_text(encoding="utf-8"))
         found += [
             (f"{file.relative_to(SOURCE)}:{node.lineno}", node.value)

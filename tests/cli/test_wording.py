@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from tests.cli.conftest import Ran
 
 SOURCE = Path(lmstrix.__file__).parent
-SPEAK_TO_THE_TERMINAL = ("cli", "reports", "engine", "__main__.py")
+SPEAK_TO_THE_TERMINAL = ("cli", "reports", "engine", "earlier", "__main__.py")
 OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]+")
 SYSTEM_COMMANDS = {"core/benchmark/power_apple.py", "core/benchmark/environment.py", "core/memory/cards.py"}
 """What they pass to other programs."""

@@ -26,6 +26,7 @@ from lmstrix.ground.ranges import COUNT, IDLE, RANGES
 if TYPE_CHECKING:
     from lmstrix.core.answers.inference import Prepared
     from lmstrix.ground.types import GenerationResult
+    from lmstrix.reports.console import Console
 
 
 def infer(
@@ -43,7 +44,8 @@ def infer(
     image: list[str] | None = None,
     context: ContextOptions,
     dry_run: bool = False,
-    format: Literal["text", "json"] = "text",  # noqa: A002 - the option is --format
+    format: Literal["text", "json", "yaml"] = "text",  # noqa: A002 - the option is --format
+    compat: bool = False,
     save_response: str | None = None,
     schema: str | None = None,
     tools: list[str] | None = None,
@@ -66,7 +68,9 @@ def infer(
         file_prompt: A TOML file of prompts; PROMPT then names one, or several joined with commas.
         image: Show the model this image (may be repeated).
         dry_run: Show the prompt and its size; send nothing.
-        format: text, or json as --json does.
+        format: text, json as --json does, or yaml.
+        compat: Print JSON as LMStrix 1 did, with response, tokens_used, inference_time (lmstrix infer … --compat |
+            jq -r .response).
         save_response: Also write the answer to this file.
         schema: Shape of the answer: a JSON schema file, or pydantic:MODULE:CLASS. It is checked.
         tools: Python functions the model may call, MODULE:FUNCTION joined with commas (may be repeated).
@@ -82,7 +86,8 @@ def infer(
     from lmstrix.service.prompting import load_schema
 
     console = cli.console
-    console.json = console.json or format == "json"
+    console.yaml = format == "yaml"
+    console.json = console.json or format != "text" or compat
     request = replace(
         answer_request(context, sampling, timeouts),
         model=model,
@@ -118,7 +123,10 @@ def infer(
         # Shown first: what then goes wrong, a file that cannot be written or a schema not met, fails the command, and
         # must not cost the answer. Kept all the same where stdout is what fails.
         try:
-            show_answer(console, result, streamed=live)
+            if compat:
+                _show_as_earlier(console, result)
+            else:
+                show_answer(console, result, streamed=live)
         finally:
             inferring.keep(result)
 
@@ -130,6 +138,14 @@ def infer(
 
         events = inferring.events(on_prepared=prepared, on_progress=line.load)
         show_stream(console, cli.portal.iterate(events), live=live, ended=ended, line=line)
+
+
+def _show_as_earlier(console: Console, result: GenerationResult) -> None:
+    from lmstrix.earlier.answers import answer_object
+    from lmstrix.reports.answers import show_truncation
+
+    console.bare_json(answer_object(text=result.text, model_key=result.model_key, stats=result.stats))
+    show_truncation(console, result)
 
 
 def chat(

@@ -21,6 +21,7 @@ from lmstrix.cli.options import CommonOptions
 from lmstrix.cli.signatures import options_of
 from lmstrix.cli.wording import OptionWording
 from lmstrix.cli.words import parse
+from lmstrix.ground.errors import UsageError
 from lmstrix.ground.wording import WORDING
 
 if TYPE_CHECKING:
@@ -88,18 +89,35 @@ def common_parameters() -> tuple[Parameter, ...]:
 
 def run(words: list[str]) -> int:
     """Read the words, then let Fire dispatch to a command that needs no further words."""
-    invocation = parse(words, COMMANDS, common_parameters(), help_width=_help_width())
+    invocation, note = _read(words)
     if invocation.command is None:
         sys.stdout.write(invocation.help_text)
         return 0
     common = CommonOptions(**invocation.common)
     cli = CommandLine(common)
+    if note:
+        cli.console.note(note)
     said_before = WORDING.set(OptionWording(invocation.command))
     try:
         _run(invocation, cli)
     finally:
         WORDING.reset(said_before)
     return 0
+
+
+def _read(words: list[str]) -> tuple[Invocation, str]:
+    """What the words ask for, and what to remark on them: those of the earlier LMStrix are understood too."""
+    common, width = common_parameters(), _help_width()
+    try:
+        return parse(words, COMMANDS, common, help_width=width), ""
+    except UsageError:
+        # Imported only here: it has no cost where the words are today's.
+        from lmstrix.cli.earlier_words import rewritten
+
+        found = rewritten(words, COMMANDS, common)
+        if found is None:
+            raise
+        return parse(found.words, COMMANDS, common, help_width=width), found.note
 
 
 def _run(invocation: Invocation, cli: CommandLine) -> None:

@@ -65,6 +65,7 @@ def list_(
     columns: ListColumns = (),
     header: bool = True,
     max_width: Annotated[int | None, COUNT] = None,
+    compat: bool = False,
 ) -> None:
     """List the models of the registry, with the results of the server in use. Reads only; never touches a server.
 
@@ -83,10 +84,17 @@ def list_(
             path, type, quant, params, arch, publisher, can, eff, prefill, decode, where, tags.
         header: The head line of the table (--no-header leaves it out).
         max_width: Width of the table instead of the terminal's.
+        compat: Print JSON as LMStrix 1 did: a list of models with id, name, status (lmstrix list --compat | jq -r
+            '.[] | select(.status=="tested") | .name').
     """
     from lmstrix.reports.listing import show_listing
 
     listing = cli.service.list_models(wanted=filter, sort=sort, reverse=reverse)
+    if compat:
+        from lmstrix.earlier.models import Model
+
+        cli.console.bare_json([Model.of(record).to_dict() for record in listing.records])
+        return
     show_listing(cli.console, listing, show=show, columns=columns, header=header, max_width=max_width)
 
 

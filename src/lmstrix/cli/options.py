@@ -267,12 +267,18 @@ def answer_request(context: ContextOptions, sampling: SamplingOptions, timeouts:
     )
 
 
-def prompt_text(prompt: str | None, file_prompt: str | None) -> str | None:
-    """The prompt given as a word or in a file, if any."""
+def prompt_text(prompt: str | None, file_prompt: str | None, template: str | None = None) -> str | None:
+    """The prompt given as a word or in a file, or as one of a prompt file, if any."""
     if file_prompt is None:
+        if template is not None:
+            raise UsageError("--template names a prompt of a file: give --file-prompt FILE.toml too")
         return prompt
     if prompt is not None:
         raise UsageError("give --prompt or --file-prompt, not both")
+    if template is not None:
+        from lmstrix.service.prompting import fill_from_file
+
+        return fill_from_file(file_prompt, [template], {}).text
     try:
         # UTF-8 always: by the locale the same file would be another prompt on another machine.
         return decoded(Path(file_prompt).read_bytes())

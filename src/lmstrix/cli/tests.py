@@ -28,6 +28,7 @@ def run(
     dry_run: bool = False,
     prompt: str | None = None,
     file_prompt: str | None = None,
+    template: str | None = None,
     sort: TestOrder = "risk",
     load_timeout: Seconds | None = None,
     budget: Seconds | None = None,
@@ -46,10 +47,11 @@ def run(
         fast: Skip the recall questions; a filled context that answers anything passes.
         force: Try sizes at or above one that failed before; with --all, test again what has a result.
         reset: Start afresh; the old result is replaced only when the new one exists.
-        resume: With --all, go on with the models that an interrupted test of all models left over (also --resume).
+        resume: Go on with the models that an interrupted test of all models left over (also --resume).
         dry_run: Show what would be tried, with predicted memory and risk; touch nothing.
         prompt: Ask this instead of the recall questions; any answer passes.
         file_prompt: The same, read from a file.
+        template: With --file-prompt FILE.toml: the prompt of this name in it.
         sort: Order of --all.
         load_timeout: Limit of one load.
         budget: Time for one model's test (for each, with --all); what was filled by then is kept.
@@ -60,7 +62,9 @@ def run(
     from lmstrix.reports.tests import ContextTestProgressLine, show_test_plan, show_test_report
     from lmstrix.service.due_tests import ContextTestRequest
 
-    if (model is None) == (not all_models):
+    # What is to be continued alone is the test of all models.
+    every_model = all_models or (resume and model is None)
+    if (model is None) == (not every_model):
         raise UsageError("test needs a MODEL or --all (lmstrix list shows the models)")
     options = ContextTestRequest(
         threshold=threshold,
@@ -69,7 +73,7 @@ def run(
         fast=fast,
         force=force,
         reset=reset,
-        prompt=prompt_text(prompt, file_prompt),
+        prompt=prompt_text(prompt, file_prompt, template),
         load_timeout_s=load_timeout,
         budget_s=budget,
         load=load.config(),

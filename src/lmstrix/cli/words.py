@@ -53,7 +53,7 @@ def parse(
     found: dict[str, Any] = {}
     # Options of every command may also stand before the command: lmstrix --json list.
     while words and words[0].startswith("-") and words[0] not in ("-", "--"):
-        words = _take_option(words, common, found, where="")
+        words = take_option(words, common, found, where="")
     if found.pop("help", False) or not words:
         return Invocation(command=None, help_text=overview(commands, common, help_width), common=found)
     if words[0] == "help":
@@ -94,13 +94,13 @@ def _parse_command(
             options["stdin"] = True
             words.pop(0)
             continue
-        if _looks_like_option(words[0]):
+        if looks_like_option(words[0]):
             # Looked up in one list with the options of every command, so that a typo is told the nearest of all;
             # what was found is then parted by whose it is.
             both = {**found, **options}
             # *names takes what is left over and has no flag: --names would replace all of them by one.
             known = [p for p in command.parameters if not p.variadic]
-            words = _take_option(words, [*known, *common], both, where=command.name)
+            words = take_option(words, [*known, *common], both, where=command.name)
             own = {p.name for p in known}
             options = {name: value for name, value in both.items() if name in own}
             found = {name: value for name, value in both.items() if name not in own}
@@ -113,12 +113,13 @@ def _parse_command(
     return Invocation(command=command, positionals=positionals, options=options, common=found)
 
 
-def _looks_like_option(word: str) -> bool:
+def looks_like_option(word: str) -> bool:
     """-x and --word are options; "-", "- item", "-5" and "-a b" are text."""
     return re.fullmatch(r"-[A-Za-z]|--[A-Za-z][\w-]*(=.*)?|-[A-Za-z]{2,}", word, re.DOTALL) is not None
 
 
-def _take_option(words: list[str], known: Sequence[Parameter], found: dict[str, Any], *, where: str) -> list[str]:
+def take_option(words: list[str], known: Sequence[Parameter], found: dict[str, Any], *, where: str) -> list[str]:
+    """Read the option at the front into `found`; returns the words after it."""
     word, *rest = words
     name, has_value, value = word.lstrip("-").partition("=")
     key = name.replace("_", "-")
@@ -143,7 +144,7 @@ def _take_option(words: list[str], known: Sequence[Parameter], found: dict[str, 
         return rest
     if not has_value:
         # A known option is no value (--model --stream forgot one); any other word is, however odd: -m -x.
-        if not rest or (_looks_like_option(rest[0]) and _is_known(rest[0], known)):
+        if not rest or (looks_like_option(rest[0]) and _is_known(rest[0], known)):
             raise UsageError(f"--{parameter.flag} needs a value ({parameter.kind.shown})")
         value, *rest = rest
     # The option as it was written, where that is its other name; a positional one given as --name has its own words.

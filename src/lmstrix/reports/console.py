@@ -12,7 +12,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from lmstrix.ground.stdio import shows_colors
-from lmstrix.reports.json_form import jsonable
+from lmstrix.reports.json_form import jsonable, yaml_fields
 from lmstrix.reports.table import clean, harmless, render
 
 if TYPE_CHECKING:
@@ -22,10 +22,11 @@ if TYPE_CHECKING:
 
 
 class Console:
-    """Where results go. `json` prints every result as one JSON object with a schema name."""
+    """Where results go. `json` prints every result as one JSON object with a schema name, `yaml` that as YAML."""
 
     def __init__(self, *, json: bool = False, verbose: bool = False, quiet: bool = False, color: bool = True) -> None:
         self.json = json
+        self.yaml = False
         self.verbose = verbose
         self.quiet = quiet
         self.color = color and "NO_COLOR" not in os.environ and shows_colors()
@@ -43,9 +44,16 @@ class Console:
 
     def result(self, schema: str, value: dict[str, Any]) -> None:
         """A result as JSON: {"schema": "lmstrix.<command>/1", …}."""
+        if self.yaml:
+            self.text("\n".join(yaml_fields(_tagged(schema, value))) + "\n")
+            return
+        self.bare_json(_tagged(schema, value))
+
+    def bare_json(self, value: dict[str, Any] | list[Any]) -> None:
+        """The same without a schema name: as the earlier LMStrix wrote it."""
         # A stdout of another encoding (Windows' code pages) would fail at, or garble, what ASCII escapes carry safely.
         ascii_only = (sys.stdout.encoding or "").lower().replace("-", "") != "utf8"
-        json_module.dump(_tagged(schema, value), sys.stdout, ensure_ascii=ascii_only, indent=2, default=jsonable)
+        json_module.dump(value, sys.stdout, ensure_ascii=ascii_only, indent=2, default=jsonable)
         sys.stdout.write("\n")
 
     def result_line(self, schema: str, value: dict[str, Any]) -> None:

@@ -31,3 +31,8 @@ def jsonable(value: object) -> object:
     if isinstance(value, datetime):
         return value.isoformat()
     raise TypeError(f"{type(value).__name__} in a result")
+
+
+def yaml_fields(row: dict[str, Any]) -> list[str]:
+    """A mapping as lines of YAML; values are JSON, which is YAML, so that no text can be read as a number or a date."""
+    return [f"{name}: {json.dumps(value, ensure_ascii=False, default=jsonable)}" for name, value in row.items()]

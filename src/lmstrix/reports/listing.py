@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 
 from lmstrix.ground.choices import ListColumn
 from lmstrix.ground.units import counted, format_bytes, format_tokens
+from lmstrix.reports.json_form import yaml_fields
 from lmstrix.reports.recalled import recalled_text
 from lmstrix.reports.results import ended_cell, note_others, result_json, show_results
 from lmstrix.reports.table import Column, clean
@@ -112,13 +113,10 @@ def _write_csv(console: Console, rows: Sequence[dict[str, Any]]) -> None:
 
 
 def _write_yaml(console: Console, rows: Sequence[dict[str, Any]]) -> None:
-    """A list of mappings; values are JSON, which is YAML, so that no name can be read as a number or a date."""
-    import json
-
+    """A list of mappings."""
     lines = []
     for row in rows:
-        fields = (f"{name}: {json.dumps(value, ensure_ascii=False)}" for name, value in row.items())
-        lines += [f"{'- ' if not place else '  '}{field}" for place, field in enumerate(fields)]
+        lines += [f"{'- ' if not place else '  '}{field}" for place, field in enumerate(yaml_fields(row))]
     console.text("\n".join(lines or ["[]"]) + "\n")
 
 
