@@ -60,7 +60,7 @@ def infer(
     Args:
         prompt: The prompt, which may have a place for {{text}} or for {{NAME}} of a --var; @FILE.toml:NAME takes it
             from a prompt file, - reads it from stdin. Text that begins with - goes after --.
-        model: The model (default: the one used last).
+        model: The model (default: that of lmstrix models default, else the one used last).
         auto_model: Let lmstrix recommend choose the model.
         stream: Print the answer as it comes.
         file_prompt: A TOML file of prompts; PROMPT then names one, or several joined with commas.
@@ -146,7 +146,7 @@ def chat(
     """Talk with a model. /help inside shows what else a line can do; over a pipe each line is a question.
 
     Args:
-        model: The model (default: the one used last, or that of the conversation).
+        model: The model (default: that of the conversation, of lmstrix models default, or the one used last).
         go_on: Continue the conversation of the last chat or infer.
         conversation: Continue the conversation kept under this name.
     """
@@ -171,7 +171,7 @@ def batch(
     /,
     *,
     prompts: list[str],
-    models: list[str],
+    models: list[str] | None = None,
     out: str,
     inputs: list[str] | None = None,
     fill: VariableOptions,
@@ -186,7 +186,7 @@ def batch(
 
     Args:
         prompts: A prompt file, F.toml or F.toml:NAME,NAME, or a text file (may be repeated).
-        models: Models joined with commas (may be repeated), or all.
+        models: Models joined with commas (may be repeated), or all (default: that of lmstrix models default).
         out: Folder for the answers, and for index.jsonl, the record of what was asked. One batch at a time.
         inputs: A text file, a folder or a pattern such as 'notes/*.md' (may be repeated); fills {{text}}. A file
             that cannot be asked about fails alone.
@@ -203,7 +203,7 @@ def batch(
 
     request = BatchRequest(
         prompts=prompts,
-        models=models,
+        models=models or [],
         out=Path(out).expanduser(),
         inputs=inputs or [],
         variables=fill.values(),

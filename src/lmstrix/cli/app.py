@@ -13,7 +13,7 @@ import sys
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from lmstrix.cli import answers, bench, engine, machine, models, prompts, tests, trust
+from lmstrix.cli import answers, bench, default_model, engine, machine, models, prompts, tests, trust
 from lmstrix.cli.command_line import CommandLine
 from lmstrix.cli.help_text import HELP_WIDTH
 from lmstrix.cli.logged import logged
@@ -39,6 +39,7 @@ COMMANDS: Commands = {
     ("batch",): answers.batch,
     ("embed",): answers.embed,
     ("recommend",): answers.recommend,
+    ("models", "default"): default_model.default,
     ("prompts", "list"): prompts.list_,
     ("prompts", "render"): prompts.render,
     ("prompts", "lint"): prompts.lint,

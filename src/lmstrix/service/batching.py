@@ -59,6 +59,9 @@ async def run_batch(
 ) -> BatchReport:
     """Ask all; a failing question or model never stops the rest, a server that is gone or a full disk does."""
     registry = await known_models(workspace)
+    if not asked.models:
+        default = await asyncio.to_thread(workspace.default_model.read)
+        asked = replace(asked, models=[default] if default is not None else [])
     planned = await asyncio.to_thread(plan_batch, registry, asked)
     for name in unused_variables(asked, planned[0][1]):
         workspace.notify(f"{name} is given, but no prompt asks for it")

@@ -151,6 +151,12 @@ class LMStrixService(Workspace):
 
         return reset(self, model)
 
+    def choose_default_model(self, model: str | None) -> str | None:
+        """Let this model be asked where none is named, or with None no model by choice; returns its key."""
+        from lmstrix.service.choosing_default import choose_default_model
+
+        return choose_default_model(self, model)
+
     # Answers
 
     def stream(
