@@ -18,14 +18,17 @@ from lmstrix.cli.options import (
     answer_request,
 )
 from lmstrix.cli.prompt_input import PromptOptions, prompt_words, read_stdin
+from lmstrix.cli.shown import ShownOptions
 from lmstrix.cli.signatures import Only
 from lmstrix.ground.choices import Preference, WorkKind
 from lmstrix.ground.errors import ContextOverflowError, LMStrixError, UsageError
 from lmstrix.ground.ranges import COUNT, IDLE, RANGES
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from lmstrix.core.answers.inference import Prepared
-    from lmstrix.ground.types import GenerationResult
+    from lmstrix.ground.types import GenerationResult, StreamEvent
 
 
 def infer(
@@ -35,7 +38,6 @@ def infer(
     *,
     model: str | None = None,
     auto_model: bool = False,
-    stream: bool = False,
     file_prompt: str | None = None,
     fill: VariableOptions,
     texts: PromptOptions,
@@ -44,6 +46,7 @@ def infer(
     context: ContextOptions,
     dry_run: bool = False,
     format: Literal["text", "json"] = "text",  # noqa: A002 - the option is --format
+    shown: ShownOptions,
     save_response: str | None = None,
     schema: str | None = None,
     tools: list[str] | None = None,
@@ -52,17 +55,19 @@ def infer(
     cache: bool = False,
     reload: bool = False,
     raw: bool = False,
+    no_log: bool = False,
     ttl: Annotated[Seconds, IDLE] = 300.0,
     timeouts: TimeoutOptions,
 ) -> None:
     """Ask a model. The prompt is counted against the real context before anything is sent.
+
+    -o NAME VALUE sets any of these options, as -o temperature 0.2 does.
 
     Args:
         prompt: The prompt, which may have a place for {{text}} or for {{NAME}} of a --var; @FILE.toml:NAME takes it
             from a prompt file, - reads it from stdin. Text that begins with - goes after --.
         model: The model (default: that of lmstrix models default, else the one used last).
         auto_model: Let lmstrix recommend choose the model.
-        stream: Print the answer as it comes.
         file_prompt: A TOML file of prompts; PROMPT then names one, or several joined with commas.
         image: Show the model this image (may be repeated).
         dry_run: Show the prompt and its size; send nothing.
@@ -74,6 +79,7 @@ def infer(
         cache: Take the answer from an earlier call that was exactly the same, and keep this one.
         reload: Load a fresh instance even if a loaded one would do.
         raw: Plain completion without the chat template.
+        no_log: Keep nothing of this, neither in the log of calls nor as a conversation.
         ttl: Keep an instance loaded here this long after its last use; 0 unloads it at once.
     """
     from lmstrix.reports.answer_progress import AnswerProgressLine
@@ -83,6 +89,8 @@ def infer(
 
     console = cli.console
     console.json = console.json or format == "json"
+    if no_log:
+        cli.log_nothing()
     request = replace(
         answer_request(context, sampling, timeouts),
         model=model,
@@ -111,14 +119,13 @@ def infer(
         if found.fits is False:
             raise ContextOverflowError("the prompt and its answer do not fit the context; shorten it, or see --in-ctx")
         return
-    # JSON is one object, which must not be mixed with the text as it comes.
-    live = stream and not console.json
+    live, markdown = shown.live(console), shown.rendered()
 
     def ended(result: GenerationResult) -> None:
         # Shown first: what then goes wrong, a file that cannot be written or a schema not met, fails the command, and
         # must not cost the answer. Kept all the same where stdout is what fails.
         try:
-            show_answer(console, result, streamed=live)
+            show_answer(console, result, streamed=live, markdown=markdown, code_block=shown.code_block)
         finally:
             inferring.keep(result)
 
@@ -129,7 +136,7 @@ def infer(
             line.read()
 
         events = inferring.events(on_prepared=prepared, on_progress=line.load)
-        show_stream(console, cli.portal.iterate(events), live=live, ended=ended, line=line)
+        show_stream(console, cli.portal.iterate(events), live=live, ended=ended, line=line, markdown=markdown)
 
 
 def chat(
@@ -139,6 +146,8 @@ def chat(
     model: str | None = None,
     opening: ConversationOptions,
     conversation: str | None = None,
+    shown: Annotated[ShownOptions, Only("markdown")],
+    no_log: bool = False,
     context: ContextOptions,
     sampling: Annotated[SamplingOptions, Only("temperature", "seed")],
     timeouts: Annotated[TimeoutOptions, Only("stream_timeout")],
@@ -149,11 +158,14 @@ def chat(
         model: The model (default: that of the conversation, of lmstrix models default, or the one used last).
         go_on: Continue the conversation of the last chat or infer.
         conversation: Continue the conversation kept under this name.
+        no_log: Keep nothing of this chat: no log of calls, no conversation, no history of questions.
     """
     from lmstrix.reports.chat import run_chat
 
     if opening.go_on and conversation is not None:
         raise UsageError("give --continue or --conversation NAME, not both")
+    if no_log:
+        cli.log_nothing()
     session = cli.run(
         cli.service.chat(
             answer_request(context, sampling, timeouts),
@@ -163,7 +175,11 @@ def chat(
             latest=opening.go_on,
         )
     )
-    run_chat(session, cli.console, say=lambda text: cli.portal.iterate(session.say(text)))
+
+    def say(text: str) -> Iterator[StreamEvent]:
+        return cli.portal.iterate(session.say(text))
+
+    run_chat(session, cli.console, say=say, markdown=shown.rendered())
 
 
 def batch(
