@@ -105,7 +105,7 @@ def infer(
     )
     inferring = cli.service.infer(
         InferWords(
-            prompt=prompt_words(prompt, file_prompt, fill, texts, console),
+            prompt=prompt_words(cli, prompt, file_prompt, fill, texts),
             request=request,
             auto_model=auto_model,
             go_on=opening.go_on,

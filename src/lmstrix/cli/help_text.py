@@ -14,6 +14,7 @@ SHORT_FLAGS = {
     "s": "system-prompt",
     "c": "continue",
     "f": "context-file",
+    "t": "template",
     "x": "extract",
     "n": "no-log",
     "v": "verbose",
