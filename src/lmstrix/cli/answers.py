@@ -301,19 +301,26 @@ def logs(
     search: str | None = None,
     model: str | None = None,
     last: Annotated[int, COUNT] = 20,
+    full: Annotated[int | None, COUNT] = None,
     stats: bool = False,
 ) -> None:
     """Show the calls made so far, newest first, or what they say of each model.
 
     Args:
-        search: Only calls whose prompt or answer holds all these words, best match first.
+        search: Only calls whose prompt or answer holds all these words, or words that begin so, best match first.
         model: Only calls to this model.
         last: How many calls to show.
+        full: Show the whole texts of this call, by the number that stands before it.
         stats: Show calls, tokens and mean speed of each model instead.
     """
-    from lmstrix.reports.logs import show_call_statistics, show_calls
+    from lmstrix.reports.logs import show_call_statistics, show_calls, show_whole_call
 
-    if stats:
+    if full is not None:
+        if search is not None or stats or model is not None:
+            raise UsageError("--full shows one call; leave out --search, --model and --stats")
+        logged = cli.service.logged_call(full)
+        show_whole_call(cli.console, logged)
+    elif stats:
         statistics = cli.service.call_statistics(model=model)
         show_call_statistics(cli.console, statistics)
     else:

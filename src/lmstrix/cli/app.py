@@ -13,7 +13,7 @@ import sys
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from lmstrix.cli import answers, bench, default_model, engine, machine, models, prompts, tests, trust
+from lmstrix.cli import answers, bench, conversations, default_model, engine, machine, models, prompts, tests, trust
 from lmstrix.cli.command_line import CommandLine
 from lmstrix.cli.help_text import HELP_WIDTH
 from lmstrix.cli.logged import logged
@@ -44,6 +44,11 @@ COMMANDS: Commands = {
     ("prompts", "render"): prompts.render,
     ("prompts", "lint"): prompts.lint,
     ("logs",): answers.logs,
+    ("conversations", "list"): conversations.list_,
+    ("conversations", "search"): conversations.search,
+    ("conversations", "show"): conversations.show,
+    ("conversations", "export"): conversations.export,
+    ("conversations", "delete"): conversations.delete,
     ("bench",): bench.bench,
     ("bench", "compare"): bench.compare,
     ("bench", "report"): bench.report,

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from lmstrix.core.answers.acting import Transcript
     from lmstrix.core.answers.batch import BatchProgress, BatchReport
     from lmstrix.core.answers.chat import ChatSession
+    from lmstrix.core.answers.conversations import ConversationSummary
     from lmstrix.core.answers.inference import Prepared
     from lmstrix.core.answers.recommend import Advice, Wish
     from lmstrix.core.answers.request import DryRun, Embedded, InferRequest
@@ -223,11 +224,23 @@ class LMStrixService(Workspace):
 
         return logged_calls(self, search=search, model=model, last=last)
 
+    def logged_call(self, call_id: int) -> LoggedCall:
+        """One call of the log, by its number."""
+        from lmstrix.service.logs import logged_call
+
+        return logged_call(self, call_id)
+
     def call_statistics(self, *, model: str | None = None) -> list[CallStatistics]:
         """What the log says of each model: calls, failures, tokens, mean speed."""
         from lmstrix.service.logs import call_statistics
 
         return call_statistics(self, model=model)
+
+    def list_conversations(self, *, search: str | None = None, last: int | None = None) -> list[ConversationSummary]:
+        """The conversations kept here, the one written last first; with `search` those that hold all its words."""
+        from lmstrix.service.conversations import list_conversations
+
+        return list_conversations(self, search=search, last=last)
 
     # Context limits
 
