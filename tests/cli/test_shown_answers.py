@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from tests.support.faulty_server import FaultyServer
 
 MODEL = "acme/tiny"
+THOUGHT = "Two plus three"
 CODE = "Here:\n\n```python\nprint(1)\n```\n\nor\n\n```sh\necho 2\n```\n"
 
 
@@ -79,6 +80,46 @@ def test_no_log_keeps_nothing(cli: Callable[..., Ran], engine: EmbeddedEngine, h
     assert cli("chat", "-m", SCRIPTED, "-n", stdin=b"2+3=\n").ok().out == "5\n"
     assert cli("logs", "--json").ok().json["calls"] == []
     assert not (own_folder(home) / "conversations").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "is_shown"),
+    [
+        ((), False),
+        (("--stream",), True),
+        (("--stream", "--reasoning", "hide"), False),
+        (("-R", "show"), True),
+        (("-R", "show", "--json"), True),
+        (("--json",), False),
+    ],
+)
+def test_reasoning_is_shown_or_hidden_and_never_part_of_the_answer(
+    cli: Callable[..., Ran], engine: EmbeddedEngine, words: tuple[str, ...], is_shown: bool
+) -> None:
+    ran = cli("infer", "think", "-m", SCRIPTED, *words).ok()
+    assert (THOUGHT in ran.err) == is_shown
+    if "--json" in words:
+        assert THOUGHT in ran.json["reasoning"]
+    else:
+        assert ran.out.strip() == "The answer: five."
+
+
+@pytest.mark.parametrize(("words", "is_shown"), [((), True), (("-R", "hide"), False), (("--json",), False)])
+def test_reasoning_in_a_chat(
+    cli: Callable[..., Ran], engine: EmbeddedEngine, words: tuple[str, ...], is_shown: bool
+) -> None:
+    ran = cli("chat", "-m", SCRIPTED, *words, stdin=b"think\n").ok()
+    assert (THOUGHT in ran.err) == is_shown
+
+
+def test_penalties_and_thinking_reach_the_server(cli: Callable[..., Ran], faulty: FaultyServer) -> None:
+    cli("infer", "hi", "-m", MODEL, "--presence-penalty", "0.5", "--frequency-penalty=-0.25", "--no-think").ok()
+    asked = str(faulty.seen)
+    for name, value in (("presencePenalty", 0.5), ("frequencyPenalty", -0.25)):
+        setting = {"key": f"llm.prediction.llama.{name}", "value": {"checked": True, "value": value}}
+        assert str(setting) in asked
+    assert str({"key": "llm.prediction.reasoning.enableThinking", "value": False}) in asked
+    cli("infer", "hi", "-m", MODEL, "--presence-penalty", "1000").failed(2, "--presence-penalty")
 
 
 @pytest.mark.needs_posix("no pseudo-terminals")

@@ -83,7 +83,7 @@ def infer(
         ttl: Keep an instance loaded here this long after its last use; 0 unloads it at once.
     """
     from lmstrix.reports.answer_progress import AnswerProgressLine
-    from lmstrix.reports.answers import show_answer, show_dry_run, show_fit, show_stream
+    from lmstrix.reports.answers import AnswerForm, show_answer, show_dry_run, show_fit, show_stream
     from lmstrix.service.inferring import InferWords, tools_of_words
     from lmstrix.service.prompting import load_schema
 
@@ -119,13 +119,14 @@ def infer(
         if found.fits is False:
             raise ContextOverflowError("the prompt and its answer do not fit the context; shorten it, or see --in-ctx")
         return
-    live, markdown = shown.live(console), shown.rendered()
+    live = shown.live(console)
+    form = AnswerForm(markdown=shown.rendered(), reasoning=shown.thoughts(live=live))
 
     def ended(result: GenerationResult) -> None:
         # Shown first: what then goes wrong, a file that cannot be written or a schema not met, fails the command, and
         # must not cost the answer. Kept all the same where stdout is what fails.
         try:
-            show_answer(console, result, streamed=live, markdown=markdown, code_block=shown.code_block)
+            show_answer(console, result, streamed=live, markdown=form.markdown, code_block=shown.code_block)
         finally:
             inferring.keep(result)
 
@@ -136,7 +137,7 @@ def infer(
             line.read()
 
         events = inferring.events(on_prepared=prepared, on_progress=line.load)
-        show_stream(console, cli.portal.iterate(events), live=live, ended=ended, line=line, markdown=markdown)
+        show_stream(console, cli.portal.iterate(events), live=live, ended=ended, line=line, form=form)
 
 
 def chat(
@@ -146,7 +147,7 @@ def chat(
     model: str | None = None,
     opening: ConversationOptions,
     conversation: str | None = None,
-    shown: Annotated[ShownOptions, Only("markdown")],
+    shown: Annotated[ShownOptions, Only("markdown", "reasoning")],
     no_log: bool = False,
     context: ContextOptions,
     sampling: Annotated[SamplingOptions, Only("temperature", "seed")],
@@ -160,6 +161,7 @@ def chat(
         conversation: Continue the conversation kept under this name.
         no_log: Keep nothing of this chat: no log of calls, no conversation, no history of questions.
     """
+    from lmstrix.reports.answers import AnswerForm
     from lmstrix.reports.chat import run_chat
 
     if opening.go_on and conversation is not None:
@@ -179,7 +181,8 @@ def chat(
     def say(text: str) -> Iterator[StreamEvent]:
         return cli.portal.iterate(session.say(text))
 
-    run_chat(session, cli.console, say=say, markdown=shown.rendered())
+    form = AnswerForm(markdown=shown.rendered(), reasoning=shown.thoughts(live=not cli.console.json))
+    run_chat(session, cli.console, say=say, form=form)
 
 
 def batch(

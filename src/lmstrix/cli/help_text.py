@@ -16,6 +16,7 @@ SHORT_FLAGS = {
     "f": "context-file",
     "t": "template",
     "x": "extract",
+    "R": "reasoning",
     "n": "no-log",
     "v": "verbose",
     "q": "quiet",

@@ -6,6 +6,7 @@ import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from lmstrix.ground.choices import ShowOrHide  # noqa: TC001 - describe() evaluates the annotations
 from lmstrix.ground.errors import UsageError
 
 if TYPE_CHECKING:
@@ -22,12 +23,15 @@ class ShownOptions:
         markdown: On a terminal, show headings, lists and code as such, each block when it is whole.
         extract: Print only the first code block of the answer; fail where it has none.
         extract_last: Print only the last code block.
+        reasoning: show or hide what the model thinks before it answers, on stderr (default: shown where the answer is
+            printed as it comes).
     """
 
     stream: bool | None = None
     markdown: bool = False
     extract: bool = False
     extract_last: bool = False
+    reasoning: ShowOrHide | None = None
 
     @property
     def code_block(self) -> CodeBlock | None:
@@ -42,6 +46,10 @@ class ShownOptions:
         if console.json or self.code_block is not None:
             return False
         return sys.stdout.isatty() if self.stream is None else self.stream
+
+    def thoughts(self, *, live: bool) -> bool:
+        """Whether to show the model's reasoning, where the answer is printed as it comes or not."""
+        return live if self.reasoning is None else self.reasoning == "show"
 
     def rendered(self) -> bool:
         """Whether to render Markdown: through a pipe the text stays what the model wrote."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Generator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from lmstrix.core.answers.code_blocks import code_blocks
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from lmstrix.core.answers.recommend import Advice, Recommendation
     from lmstrix.core.answers.request import DryRun, Embedded
     from lmstrix.ground.choices import CodeBlock
-    from lmstrix.ground.types import GenerationResult, StreamEvent, ToolAnswered
+    from lmstrix.ground.types import GenerationResult, StreamEvent, TextDelta, ToolAnswered
     from lmstrix.reports.answer_progress import AnswerProgressLine
     from lmstrix.reports.console import Console
     from lmstrix.reports.markdown import MarkdownText
@@ -49,6 +50,14 @@ _ADVICE_COLUMNS = (
 )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AnswerForm:
+    """How the text of an answer is shown: its `markdown` rendered or as it is, its `reasoning` or not."""
+
+    markdown: bool = False
+    reasoning: bool = True
+
+
 def show_stream(
     console: Console,
     events: Iterable[StreamEvent],
@@ -56,9 +65,9 @@ def show_stream(
     live: bool,
     ended: Callable[[GenerationResult], None],
     line: AnswerProgressLine | None = None,
-    markdown: bool = False,
+    form: AnswerForm | None = None,
 ) -> GenerationResult:
-    """Consume a stream; with `live`, print the text as it comes, as it is or rendered (reasoning dimmed, on stderr).
+    """Consume a stream; with `live`, print the text as it comes. Reasoning goes to stderr, dimmed.
 
     `line` tells what is done until there is text to show.
 
@@ -67,7 +76,8 @@ def show_stream(
     """
     from lmstrix.ground.types import Finished, TextDelta, ToolAnswered
 
-    text = _LiveText(console, markdown=markdown)
+    form = form or AnswerForm(reasoning=live)
+    text = _LiveText(console, markdown=form.markdown and live)
     try:
         for event in events:
             if isinstance(event, Finished):
@@ -78,10 +88,10 @@ def show_stream(
                 return event.result
             if isinstance(event, ToolAnswered):
                 _show_tool_answer(console, event)
-            elif live and isinstance(event, TextDelta):
+            elif isinstance(event, TextDelta) and (form.reasoning if _is_thought(event) else live):
                 if line is not None:
                     line.end()
-                text.write(event.text, reasoning=event.reasoning or event.structural)
+                text.write(event.text, reasoning=_is_thought(event))
             elif line is not None:
                 line.show(event)
     finally:
@@ -90,6 +100,10 @@ def show_stream(
         text.end()
     # Reached only if a backend breaks its promise; a result made up here would hide that.
     raise AssertionError("a stream ends with Finished or raises")
+
+
+def _is_thought(delta: TextDelta) -> bool:
+    return delta.reasoning or delta.structural
 
 
 class _LiveText:

@@ -141,8 +141,11 @@ def generation_request(asked: InferRequest) -> GenerationRequest:
         top_p=asked.top_p,
         min_p=asked.min_p,
         repeat_penalty=asked.repeat_penalty,
+        presence_penalty=asked.presence_penalty,
+        frequency_penalty=asked.frequency_penalty,
         seed=asked.seed,
         stop=asked.stop,
+        enable_thinking=asked.enable_thinking,
         json_schema=asked.json_schema,
         tools=tuple(tool.definition for tool in asked.tools),
     )

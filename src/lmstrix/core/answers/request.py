@@ -25,6 +25,7 @@ class InferRequest:
     `context_length` and `max_tokens` are tokens, or a share as a float: of the tested context, of the loaded one.
     A `context_length` of 0 is the server's default. `timeout_s` covers the whole call, connecting and loading included.
     `images` are files shown with the prompt. `tools` are called as the model asks, for at most `max_rounds` rounds.
+    `enable_thinking` is for models that can answer with and without; others do as they always do.
     `cache` takes the answer from an earlier call that was exactly the same, and keeps this one.
     """
 
@@ -39,8 +40,11 @@ class InferRequest:
     top_p: float | None = None
     min_p: float | None = None
     repeat_penalty: float | None = None
+    presence_penalty: float | None = None
+    frequency_penalty: float | None = None
     seed: int | None = None
     stop: tuple[str, ...] = ()
+    enable_thinking: bool | None = None
     images: tuple[str, ...] = ()
     json_schema: Mapping[str, Any] | None = None
     tools: tuple[Tool, ...] = ()
