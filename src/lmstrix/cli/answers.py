@@ -12,6 +12,7 @@ from lmstrix.cli.kinds import ByteCount, Seconds, Tokens
 from lmstrix.cli.options import (
     ContextOptions,
     ConversationOptions,
+    LoadOptions,
     SamplingOptions,
     TimeoutOptions,
     VariableOptions,
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 
     from lmstrix.core.answers.inference import Prepared
     from lmstrix.ground.types import GenerationResult, StreamEvent
+
+AnswerLoadOptions = Annotated[LoadOptions, Only("gpu", "k_cache_type", "v_cache_type", "flash_attention")]
 
 
 def infer(
@@ -52,6 +55,7 @@ def infer(
     tools: list[str] | None = None,
     max_rounds: Annotated[int, RANGES["max_rounds"]] = 10,
     sampling: SamplingOptions,
+    load: AnswerLoadOptions,
     cache: bool = False,
     reload: bool = False,
     raw: bool = False,
@@ -61,7 +65,8 @@ def infer(
 ) -> None:
     """Ask a model. The prompt is counted against the real context before anything is sent.
 
-    -o NAME VALUE sets any of these options, as -o temperature 0.2 does.
+    -o NAME VALUE sets any of these options, as -o temperature 0.2 does. With --gpu, a cache type or flash attention
+    the model is loaded anew, as no server tells how what is there was loaded.
 
     Args:
         prompt: The prompt, which may have a place for {{text}} or for {{NAME}} of a --var; @FILE.toml:NAME takes it
@@ -96,6 +101,7 @@ def infer(
         model=model,
         system_prompt=opening.system_prompt,
         images=tuple(image or ()),
+        load=load.config(),
         tools=tools_of_words(tools or ()),
         max_rounds=max_rounds,
         cache=cache,
@@ -196,6 +202,7 @@ def batch(
     fill: VariableOptions,
     skip_existing: bool = True,
     parallel: Annotated[int, RANGES["parallel"]] = 1,
+    load: AnswerLoadOptions,
     system_prompt: str | None = None,
     context: ContextOptions,
     sampling: Annotated[SamplingOptions, Only("temperature", "seed")],
@@ -228,7 +235,7 @@ def batch(
         variables=fill.values(),
         parallel=parallel,
         skip_existing=skip_existing,
-        request=replace(answer_request(context, sampling, timeouts), system_prompt=system_prompt),
+        request=replace(answer_request(context, sampling, timeouts), system_prompt=system_prompt, load=load.config()),
     )
     # The line ends before the counts are printed, or both would stand in one row of the terminal.
     with BatchProgressLine(cli.console) as progress:

@@ -57,6 +57,7 @@ class AnswerKeywords(ChatKeywords, total=False):
 
     messages: Sequence[Message]
     system_prompt: str | None
+    load: LoadConfig  # how an instance is loaded; its context length is that of `context_length`
 
 
 class PromptKeywords(AnswerKeywords, total=False):

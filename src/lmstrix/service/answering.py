@@ -14,7 +14,7 @@ from lmstrix.core.answers.inference import (
     Prepared,
     user_message,
 )
-from lmstrix.core.answers.load_policy import ONCE_PREFIX, OWN_PREFIX
+from lmstrix.core.answers.load_policy import ONCE_PREFIX, OWN_PREFIX, known_as
 from lmstrix.core.answers.overlong import refuse_by_size
 from lmstrix.ground.deadline import without_limit
 from lmstrix.ground.errors import LMStrixError, UsageError
@@ -118,6 +118,7 @@ def plan_answer(
             max_tokens=asked.max_tokens,
             reload=asked.reload,
             ttl_s=asked.ttl_s,
+            load=asked.load,
             deadlines=Deadlines(
                 first_token_s=asked.first_token_s,
                 between_tokens_s=asked.between_tokens_s or Deadlines().between_tokens_s,
@@ -217,6 +218,6 @@ def _cache(workspace: Workspace, planned: PlannedAnswer) -> tuple[ResponseCache,
 
     record = planned.record
     # The path alone is not enough: it may hold another file by now.
-    model = f"{record.path} {record.content_hash or record.mtime_ns}"
+    model = known_as(f"{record.path} {record.content_hash or record.mtime_ns}", planned.options.load)
     key = request_key(planned.request, model=model, limit=planned.options.max_tokens)
     return ResponseCache(workspace.paths.own / "cache" / "answers"), key
