@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from lmstrix.ground.backend import LoadProgress
     from lmstrix.ground.choices import SortKey, TestOrder
     from lmstrix.ground.errors import SettingsError
-    from lmstrix.ground.types import LoadConfig, LoadedModel, StreamEvent
+    from lmstrix.ground.types import InstanceMemory, LoadConfig, LoadedModel, StreamEvent
     from lmstrix.service.batch_words import BatchRequest
     from lmstrix.service.bench_targets import BenchTargetsOptions, TargetsBenching
     from lmstrix.service.benching import Benchmarking, BenchOptions
@@ -104,6 +104,12 @@ class LMStrixService(Workspace):
         from lmstrix.service.loading import ps
 
         return await ps(self)
+
+    async def memory_of(self, loaded: Sequence[LoadedModel]) -> dict[str, InstanceMemory]:
+        """What loaded models take, by their instances' names, where the server tells."""
+        from lmstrix.service.loading import memory_of
+
+        return await memory_of(self, loaded)
 
     async def estimate(self, model: str, load: LoadConfig) -> EstimateReport:
         """What a load takes and which context fits, by arithmetic; nothing is loaded."""
