@@ -12,21 +12,27 @@ from lmstrix.cli.kinds import ByteCount, Seconds, Tokens
 from lmstrix.cli.options import (
     ContextOptions,
     ConversationOptions,
+    LoadOptions,
     SamplingOptions,
     TimeoutOptions,
     VariableOptions,
     answer_request,
 )
 from lmstrix.cli.prompt_input import PromptOptions, prompt_words, read_stdin
+from lmstrix.cli.shown import ShownOptions
 from lmstrix.cli.signatures import Only
 from lmstrix.ground.choices import Preference, WorkKind
 from lmstrix.ground.errors import ContextOverflowError, LMStrixError, UsageError
 from lmstrix.ground.ranges import COUNT, IDLE, RANGES
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from lmstrix.core.answers.inference import Prepared
-    from lmstrix.ground.types import GenerationResult
+    from lmstrix.ground.types import GenerationResult, StreamEvent
     from lmstrix.reports.console import Console
+
+AnswerLoadOptions = Annotated[LoadOptions, Only("gpu", "k_cache_type", "v_cache_type", "flash_attention")]
 
 
 def infer(
@@ -36,7 +42,6 @@ def infer(
     *,
     model: str | None = None,
     auto_model: bool = False,
-    stream: bool = False,
     file_prompt: str | None = None,
     fill: VariableOptions,
     texts: PromptOptions,
@@ -46,25 +51,30 @@ def infer(
     dry_run: bool = False,
     format: Literal["text", "json", "yaml"] = "text",  # noqa: A002 - the option is --format
     compat: bool = False,
+    shown: ShownOptions,
     save_response: str | None = None,
     schema: str | None = None,
     tools: list[str] | None = None,
     max_rounds: Annotated[int, RANGES["max_rounds"]] = 10,
     sampling: SamplingOptions,
+    load: AnswerLoadOptions,
     cache: bool = False,
     reload: bool = False,
     raw: bool = False,
+    no_log: bool = False,
     ttl: Annotated[Seconds, IDLE] = 300.0,
     timeouts: TimeoutOptions,
 ) -> None:
     """Ask a model. The prompt is counted against the real context before anything is sent.
 
+    -o NAME VALUE sets any of these options, as -o temperature 0.2 does. With --gpu, a cache type or flash attention
+    the model is loaded anew, as no server tells how what is there was loaded.
+
     Args:
         prompt: The prompt, which may have a place for {{text}} or for {{NAME}} of a --var; @FILE.toml:NAME takes it
             from a prompt file, - reads it from stdin. Text that begins with - goes after --.
-        model: The model (default: the one used last).
+        model: The model (default: that of lmstrix models default, else the one used last).
         auto_model: Let lmstrix recommend choose the model.
-        stream: Print the answer as it comes.
         file_prompt: A TOML file of prompts; PROMPT then names one, or several joined with commas.
         image: Show the model this image (may be repeated).
         dry_run: Show the prompt and its size; send nothing.
@@ -78,21 +88,25 @@ def infer(
         cache: Take the answer from an earlier call that was exactly the same, and keep this one.
         reload: Load a fresh instance even if a loaded one would do.
         raw: Plain completion without the chat template.
+        no_log: Keep nothing of this, neither in the log of calls nor as a conversation.
         ttl: Keep an instance loaded here this long after its last use; 0 unloads it at once.
     """
     from lmstrix.reports.answer_progress import AnswerProgressLine
-    from lmstrix.reports.answers import show_answer, show_dry_run, show_fit, show_stream
+    from lmstrix.reports.answers import AnswerForm, show_answer, show_dry_run, show_fit, show_stream
     from lmstrix.service.inferring import InferWords, tools_of_words
     from lmstrix.service.prompting import load_schema
 
     console = cli.console
     console.yaml = format == "yaml"
     console.json = console.json or format != "text" or compat
+    if no_log:
+        cli.log_nothing()
     request = replace(
         answer_request(context, sampling, timeouts),
         model=model,
         system_prompt=opening.system_prompt,
         images=tuple(image or ()),
+        load=load.config(),
         tools=tools_of_words(tools or ()),
         max_rounds=max_rounds,
         cache=cache,
@@ -102,7 +116,7 @@ def infer(
     )
     inferring = cli.service.infer(
         InferWords(
-            prompt=prompt_words(prompt, file_prompt, fill, texts, console),
+            prompt=prompt_words(cli, prompt, file_prompt, fill, texts),
             request=request,
             auto_model=auto_model,
             go_on=opening.go_on,
@@ -116,8 +130,8 @@ def infer(
         if found.fits is False:
             raise ContextOverflowError("the prompt and its answer do not fit the context; shorten it, or see --in-ctx")
         return
-    # JSON is one object, which must not be mixed with the text as it comes.
-    live = stream and not console.json
+    live = shown.live(console)
+    form = AnswerForm(markdown=shown.rendered(), reasoning=shown.thoughts(live=live))
 
     def ended(result: GenerationResult) -> None:
         # Shown first: what then goes wrong, a file that cannot be written or a schema not met, fails the command, and
@@ -126,7 +140,7 @@ def infer(
             if compat:
                 _show_as_earlier(console, result)
             else:
-                show_answer(console, result, streamed=live)
+                show_answer(console, result, streamed=live, markdown=form.markdown, code_block=shown.code_block)
         finally:
             inferring.keep(result)
 
@@ -137,7 +151,7 @@ def infer(
             line.read()
 
         events = inferring.events(on_prepared=prepared, on_progress=line.load)
-        show_stream(console, cli.portal.iterate(events), live=live, ended=ended, line=line)
+        show_stream(console, cli.portal.iterate(events), live=live, ended=ended, line=line, form=form)
 
 
 def _show_as_earlier(console: Console, result: GenerationResult) -> None:
@@ -155,6 +169,8 @@ def chat(
     model: str | None = None,
     opening: ConversationOptions,
     conversation: str | None = None,
+    shown: Annotated[ShownOptions, Only("markdown", "reasoning")],
+    no_log: bool = False,
     context: ContextOptions,
     sampling: Annotated[SamplingOptions, Only("temperature", "seed")],
     timeouts: Annotated[TimeoutOptions, Only("stream_timeout")],
@@ -162,14 +178,18 @@ def chat(
     """Talk with a model. /help inside shows what else a line can do; over a pipe each line is a question.
 
     Args:
-        model: The model (default: the one used last, or that of the conversation).
+        model: The model (default: that of the conversation, of lmstrix models default, or the one used last).
         go_on: Continue the conversation of the last chat or infer.
         conversation: Continue the conversation kept under this name.
+        no_log: Keep nothing of this chat: no log of calls, no conversation, no history of questions.
     """
+    from lmstrix.reports.answers import AnswerForm
     from lmstrix.reports.chat import run_chat
 
     if opening.go_on and conversation is not None:
         raise UsageError("give --continue or --conversation NAME, not both")
+    if no_log:
+        cli.log_nothing()
     session = cli.run(
         cli.service.chat(
             answer_request(context, sampling, timeouts),
@@ -179,7 +199,12 @@ def chat(
             latest=opening.go_on,
         )
     )
-    run_chat(session, cli.console, say=lambda text: cli.portal.iterate(session.say(text)))
+
+    def say(text: str) -> Iterator[StreamEvent]:
+        return cli.portal.iterate(session.say(text))
+
+    form = AnswerForm(markdown=shown.rendered(), reasoning=shown.thoughts(live=not cli.console.json))
+    run_chat(session, cli.console, say=say, form=form)
 
 
 def batch(
@@ -187,12 +212,13 @@ def batch(
     /,
     *,
     prompts: list[str],
-    models: list[str],
+    models: list[str] | None = None,
     out: str,
     inputs: list[str] | None = None,
     fill: VariableOptions,
     skip_existing: bool = True,
     parallel: Annotated[int, RANGES["parallel"]] = 1,
+    load: AnswerLoadOptions,
     system_prompt: str | None = None,
     context: ContextOptions,
     sampling: Annotated[SamplingOptions, Only("temperature", "seed")],
@@ -202,7 +228,7 @@ def batch(
 
     Args:
         prompts: A prompt file, F.toml or F.toml:NAME,NAME, or a text file (may be repeated).
-        models: Models joined with commas (may be repeated), or all.
+        models: Models joined with commas (may be repeated), or all (default: that of lmstrix models default).
         out: Folder for the answers, and for index.jsonl, the record of what was asked. One batch at a time.
         inputs: A text file, a folder or a pattern such as 'notes/*.md' (may be repeated); fills {{text}}. A file
             that cannot be asked about fails alone.
@@ -219,13 +245,13 @@ def batch(
 
     request = BatchRequest(
         prompts=prompts,
-        models=models,
+        models=models or [],
         out=Path(out).expanduser(),
         inputs=inputs or [],
         variables=fill.values(),
         parallel=parallel,
         skip_existing=skip_existing,
-        request=replace(answer_request(context, sampling, timeouts), system_prompt=system_prompt),
+        request=replace(answer_request(context, sampling, timeouts), system_prompt=system_prompt, load=load.config()),
     )
     # The line ends before the counts are printed, or both would stand in one row of the terminal.
     with BatchProgressLine(cli.console) as progress:
@@ -301,19 +327,26 @@ def logs(
     search: str | None = None,
     model: str | None = None,
     last: Annotated[int, COUNT] = 20,
+    full: Annotated[int | None, COUNT] = None,
     stats: bool = False,
 ) -> None:
     """Show the calls made so far, newest first, or what they say of each model.
 
     Args:
-        search: Only calls whose prompt or answer holds all these words, best match first.
+        search: Only calls whose prompt or answer holds all these words, or words that begin so, best match first.
         model: Only calls to this model.
         last: How many calls to show.
+        full: Show the whole texts of this call, by the number that stands before it.
         stats: Show calls, tokens and mean speed of each model instead.
     """
-    from lmstrix.reports.logs import show_call_statistics, show_calls
+    from lmstrix.reports.logs import show_call_statistics, show_calls, show_whole_call
 
-    if stats:
+    if full is not None:
+        if search is not None or stats or model is not None:
+            raise UsageError("--full shows one call; leave out --search, --model and --stats")
+        logged = cli.service.logged_call(full)
+        show_whole_call(cli.console, logged)
+    elif stats:
         statistics = cli.service.call_statistics(model=model)
         show_call_statistics(cli.console, statistics)
     else:

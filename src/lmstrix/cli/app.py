@@ -13,7 +13,19 @@ import sys
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from lmstrix.cli import answers, bench, engine, machine, models, prompts, registry, tests, trust
+from lmstrix.cli import (
+    answers,
+    bench,
+    conversations,
+    default_model,
+    engine,
+    machine,
+    models,
+    prompts,
+    registry,
+    tests,
+    trust,
+)
 from lmstrix.cli.command_line import CommandLine
 from lmstrix.cli.help_text import HELP_WIDTH
 from lmstrix.cli.logged import logged
@@ -40,10 +52,16 @@ COMMANDS: Commands = {
     ("batch",): answers.batch,
     ("embed",): answers.embed,
     ("recommend",): answers.recommend,
+    ("models", "default"): default_model.default,
     ("prompts", "list"): prompts.list_,
     ("prompts", "render"): prompts.render,
     ("prompts", "lint"): prompts.lint,
     ("logs",): answers.logs,
+    ("conversations", "list"): conversations.list_,
+    ("conversations", "search"): conversations.search,
+    ("conversations", "show"): conversations.show,
+    ("conversations", "export"): conversations.export,
+    ("conversations", "delete"): conversations.delete,
     ("bench",): bench.bench,
     ("bench", "compare"): bench.compare,
     ("bench", "report"): bench.report,

@@ -83,6 +83,12 @@ class CommandLine:
             return exc
         return None
 
+    def log_nothing(self) -> None:
+        """Let this command keep no call and no conversation. Before the service is first used."""
+        from dataclasses import replace
+
+        self.settings = replace(self.settings, log_inference=False)
+
     @functools.cached_property
     def service(self) -> LMStrixService:
         from lmstrix.service import LMStrixService

@@ -9,7 +9,20 @@ if TYPE_CHECKING:
 
     from lmstrix.cli.signatures import Command, CommandFunction, Commands, Parameter
 
-SHORT_FLAGS = {"m": "model", "v": "verbose", "q": "quiet", "h": "help"}
+SHORT_FLAGS = {
+    "m": "model",
+    "s": "system-prompt",
+    "c": "continue",
+    "f": "context-file",
+    "t": "template",
+    "x": "extract",
+    "R": "reasoning",
+    "n": "no-log",
+    "v": "verbose",
+    "q": "quiet",
+    "h": "help",
+}
+"""By the letter; those about prompts mean what they mean to users of `llm`."""
 HELP_WIDTH = 80
 _MAX_LEFT_WIDTH = 24
 _LEAST_TEXT_WIDTH = 20

@@ -151,11 +151,12 @@ def unload(cli: CommandLine, /, instance: str | None = None, *, all_models: AllM
 
 
 def ps(cli: CommandLine, /) -> None:
-    """Show the loaded models with their effective context lengths."""
+    """Show the loaded models with their effective context lengths, and what they take where the server tells."""
     from lmstrix.reports.models import show_loaded
 
     loaded = cli.run(cli.service.ps())
-    show_loaded(cli.console, loaded, command="ps")
+    memory = cli.run(cli.service.memory_of(loaded)) if loaded else {}
+    show_loaded(cli.console, loaded, command="ps", memory=memory)
 
 
 def estimate(

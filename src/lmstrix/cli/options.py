@@ -139,9 +139,12 @@ class SamplingOptions:
         top_k: Sample among the K likeliest tokens.
         top_p: Sample among tokens of this cumulative probability.
         min_p: Drop tokens less likely than this share of the likeliest.
-        repeat_penalty: Penalty for repetition.
+        repeat_penalty: Penalty for repetition; 1 is none.
+        presence_penalty: Penalty for tokens that were used, taken off once; 0 is none.
+        frequency_penalty: The same, taken off as often as they were used.
         seed: Seed of the sampler.
         stop: Stop at this text (may be repeated).
+        think: Let the model reason before it answers, or not (--no-think); for models that can do both.
     """
 
     temperature: Annotated[float | None, RANGES["temperature"]] = None
@@ -149,8 +152,11 @@ class SamplingOptions:
     top_p: Annotated[float | None, RANGES["top_p"]] = None
     min_p: Annotated[float | None, RANGES["min_p"]] = None
     repeat_penalty: Annotated[float | None, RANGES["repeat_penalty"]] = None
+    presence_penalty: Annotated[float | None, RANGES["presence_penalty"]] = None
+    frequency_penalty: Annotated[float | None, RANGES["frequency_penalty"]] = None
     seed: Annotated[int | None, RANGES["seed"]] = None
     stop: list[SomeText] | None = None
+    think: bool | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -260,8 +266,11 @@ def answer_request(context: ContextOptions, sampling: SamplingOptions, timeouts:
         top_p=sampling.top_p,
         min_p=sampling.min_p,
         repeat_penalty=sampling.repeat_penalty,
+        presence_penalty=sampling.presence_penalty,
+        frequency_penalty=sampling.frequency_penalty,
         seed=sampling.seed,
         stop=tuple(sampling.stop or ()),
+        enable_thinking=sampling.think,
         first_token_s=timeouts.first_token_timeout,
         between_tokens_s=timeouts.stream_timeout,
     )

@@ -7,9 +7,10 @@ import contextlib
 import os
 import stat
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from lmstrix.cli.command_line import CommandLine
 from lmstrix.cli.options import VariableOptions
 from lmstrix.ground.errors import UsageError
 from lmstrix.ground.text import decoded
@@ -30,6 +31,8 @@ class PromptOptions:
         text: Fills {{text}} of the prompt or prompt file, else follows the prompt after a blank line; alone, it is the
             prompt.
         text_file: The same, read from a file.
+        template: Use a stored prompt: a .toml file in lmstrix/prompts of the home, FILE:NAME, or NAME. PROMPT is then
+            its {{text}}.
         context_file: A text file that goes before the prompt (may be repeated).
         stdin: Read stdin as the text, or with no prompt as the prompt; a pipe or a file there is read anyway
             (--no-stdin leaves it alone).
@@ -37,21 +40,25 @@ class PromptOptions:
 
     text: str | None = None
     text_file: str | None = None
+    template: str | None = None
     context_file: list[str] | None = None
     stdin: bool | None = None
 
 
 def prompt_words(
-    prompt: str | None, file_prompt: str | None, fill: VariableOptions, texts: PromptOptions, console: Console
+    cli: CommandLine, prompt: str | None, file_prompt: str | None, fill: VariableOptions, texts: PromptOptions
 ) -> PromptWords:
     """What the words say of the prompt, with what comes through a pipe."""
     from lmstrix.service.prompting import PromptWords
+
+    if texts.template is not None:
+        return _template_words(cli, texts.template, prompt, file_prompt, fill, texts)
 
     # Before the pipe is waited for, so that a slip in the words is told at once.
     variables = fill.values()
     piped = read_stdin() if texts.stdin else None
     if texts.stdin is None:
-        piped = _read_pipe(console)
+        piped = _read_pipe(cli.console)
     elif texts.stdin and prompt is not None and not piped:
         raise UsageError("stdin is empty: nothing came through the pipe that was asked for")
     return PromptWords(
@@ -63,6 +70,27 @@ def prompt_words(
         piped=piped,
         context_files=tuple(texts.context_file or ()),
     )
+
+
+def _template_words(
+    cli: CommandLine,
+    template: str,
+    prompt: str | None,
+    file_prompt: str | None,
+    fill: VariableOptions,
+    texts: PromptOptions,
+) -> PromptWords:
+    """A stored prompt, of which the word PROMPT is the text."""
+    from lmstrix.service.templates import find_template
+
+    if file_prompt is not None:
+        raise UsageError("give --template or --file-prompt, not both")
+    if prompt is not None and texts.text is not None:
+        raise UsageError("with --template, PROMPT is the text; leave out --text or PROMPT")
+    found = find_template(cli.service, template)
+    names = ",".join(found.names) or None
+    texts = replace(texts, template=None, text=texts.text if prompt is None else prompt)
+    return prompt_words(cli, names, str(found.path), fill, texts)
 
 
 def read_stdin() -> str:

@@ -8,16 +8,30 @@ from lmstrix.cli.options import VariableOptions
 from lmstrix.ground.errors import LMStrixError
 
 
-def list_(cli: CommandLine, /, file: str) -> None:
-    """Show the prompts of a file, with what each needs.
+def list_(cli: CommandLine, /, file: str | None = None) -> None:
+    """Show the prompts of a file, or the stored templates, with what each needs.
 
     Args:
-        file: The prompt file.
+        file: The prompt file (default: those in lmstrix/prompts of the home, which infer -t uses by name).
     """
-    from lmstrix.reports.prompts import show_prompts
-    from lmstrix.service.prompting import open_library
+    if file is not None:
+        from lmstrix.reports.prompts import show_prompts
+        from lmstrix.service.prompting import open_library
 
-    show_prompts(cli.console, open_library(file))
+        show_prompts(cli.console, open_library(file))
+        return
+    from lmstrix.reports.templates import StoredPrompt, show_templates
+    from lmstrix.service.templates import template_files, templates_folder
+
+    files = template_files(cli.service)
+    stored = [
+        StoredPrompt(each.name_of(template.name), each.file, template)
+        for each in files
+        if each.library is not None
+        for template in each.library.templates.values()
+    ]
+    problems = [each.problem for each in files if each.problem is not None]
+    show_templates(cli.console, templates_folder(cli.service), stored, problems=problems)
 
 
 def render(cli: CommandLine, /, file: str, names: str | None = None, *, fill: VariableOptions) -> None:

@@ -4,7 +4,8 @@ Fire reads words as Python literals, runs a command before it notices an unknown
 words are read here: a prompt stays the exact string it was, every flag is known and its value converted before anything
 runs, and help is text for stdout. Fire is then handed a command that needs no more words.
 
-A bare - is the switch `stdin` where a command has it; the text "-" goes after --.
+-o NAME VALUE is --NAME=VALUE, which users of other tools write so. A bare - is the switch `stdin` where a command has
+it; the text "-" goes after --.
 """
 
 from __future__ import annotations
@@ -121,6 +122,8 @@ def looks_like_option(word: str) -> bool:
 def take_option(words: list[str], known: Sequence[Parameter], found: dict[str, Any], *, where: str) -> list[str]:
     """Read the option at the front into `found`; returns the words after it."""
     word, *rest = words
+    if word == "-o":
+        return take_option(_written_out(rest), known, found, where=where)
     name, has_value, value = word.lstrip("-").partition("=")
     key = name.replace("_", "-")
     if not word.startswith("--"):
@@ -157,6 +160,17 @@ def take_option(words: list[str], known: Sequence[Parameter], found: dict[str, A
     else:
         found[parameter.name] = converted
     return rest
+
+
+def _written_out(words: list[str]) -> list[str]:
+    """-o NAME VALUE, or -o NAME=VALUE, as --NAME=VALUE."""
+    name, has_value, value = words[0].partition("=") if words else ("", "", "")
+    rest = words[1:]
+    if not has_value and rest:
+        value, *rest = rest
+    elif not has_value:
+        raise UsageError("-o needs the name of an option and its value, such as -o temperature 0.7")
+    return [f"--{name}={value}", *rest]
 
 
 def _is_known(word: str, known: Sequence[Parameter]) -> bool:

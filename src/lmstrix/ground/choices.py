@@ -57,5 +57,9 @@ ReportFormat = Literal["html", "md", "csv", "json", "junit"]
 """What a benchmark's report is written as."""
 WorkKind = Literal["chat", "code", "vision", "tools", "embedding"]
 """What a recommended model is for."""
+ShowOrHide = Literal["show", "hide"]
+"""Whether something is shown that is no part of the answer."""
+CodeBlock = Literal["first", "last"]
+"""Which code block of an answer is wanted."""
 Preference = Literal["speed", "balanced", "quality"]
 """What models that all serve are ranked by."""

@@ -71,6 +71,8 @@ TEMPERATURE = NumberRange(least=0, most=100)
 """Below 0 the likeliest tokens would become the rarest. Above: servers take any, and at 100 all tokens are alike."""
 PENALTY = NumberRange(least=0, most=100, above=True)
 """llama.cpp divides by it."""
+ADDED_PENALTY = NumberRange(least=-100, most=100)
+"""Taken off a token's logit; OpenAI allows 2 either way, llama.cpp any number. Beyond 100 nothing changes any more."""
 SEED = NumberRange(least=0, most=2**32 - 2, whole=True)
 """llama.cpp's 32 bits, less the one value (all bits set) that it takes for "draw a seed"."""
 SLOTS = NumberRange(least=1, most=256, whole=True)
@@ -85,6 +87,8 @@ RANGES: Mapping[str, NumberRange] = {
     "top_p": FROM_0_TO_1,
     "min_p": FROM_0_TO_1,
     "repeat_penalty": PENALTY,
+    "presence_penalty": ADDED_PENALTY,
+    "frequency_penalty": ADDED_PENALTY,
     "seed": SEED,
     "max_tokens": TOKENS,
     "max_rounds": COUNT,

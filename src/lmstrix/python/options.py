@@ -25,8 +25,11 @@ class SamplingKeywords(TypedDict, total=False):
     top_p: float | None
     min_p: float | None
     repeat_penalty: float | None
+    presence_penalty: float | None
+    frequency_penalty: float | None
     seed: int | None
     stop: str | Sequence[str] | None  # one text or several; the record holds a tuple
+    enable_thinking: bool | None  # for models that can answer with and without
     json_schema: Mapping[str, Any] | type[Any] | None  # a JSON schema, or a class that pydantic can describe
 
 
@@ -54,6 +57,7 @@ class AnswerKeywords(ChatKeywords, total=False):
 
     messages: Sequence[Message]
     system_prompt: str | None
+    load: LoadConfig  # how an instance is loaded; its context length is that of `context_length`
 
 
 class PromptKeywords(AnswerKeywords, total=False):

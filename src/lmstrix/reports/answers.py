@@ -5,8 +5,11 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Generator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from lmstrix.core.answers.code_blocks import code_blocks
+from lmstrix.ground.errors import LMStrixError
 from lmstrix.ground.units import counted, format_bytes, format_seconds, format_tokens
 from lmstrix.reports.json_form import json_form, value_text
 from lmstrix.reports.progress import ProgressLine
@@ -19,9 +22,11 @@ if TYPE_CHECKING:
     from lmstrix.core.answers.inference import Prepared
     from lmstrix.core.answers.recommend import Advice, Recommendation
     from lmstrix.core.answers.request import DryRun, Embedded
-    from lmstrix.ground.types import GenerationResult, StreamEvent, ToolAnswered
+    from lmstrix.ground.choices import CodeBlock
+    from lmstrix.ground.types import GenerationResult, StreamEvent, TextDelta, ToolAnswered
     from lmstrix.reports.answer_progress import AnswerProgressLine
     from lmstrix.reports.console import Console
+    from lmstrix.reports.markdown import MarkdownText
 
 _COUNTED_BY = {
     "model": "the loaded model",
@@ -45,6 +50,14 @@ _ADVICE_COLUMNS = (
 )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AnswerForm:
+    """How the text of an answer is shown: its `markdown` rendered or as it is, its `reasoning` or not."""
+
+    markdown: bool = False
+    reasoning: bool = True
+
+
 def show_stream(
     console: Console,
     events: Iterable[StreamEvent],
@@ -52,8 +65,9 @@ def show_stream(
     live: bool,
     ended: Callable[[GenerationResult], None],
     line: AnswerProgressLine | None = None,
+    form: AnswerForm | None = None,
 ) -> GenerationResult:
-    """Consume a stream; with `live`, print the text as it comes (reasoning dimmed, on stderr).
+    """Consume a stream; with `live`, print the text as it comes. Reasoning goes to stderr, dimmed.
 
     `line` tells what is done until there is text to show.
 
@@ -62,7 +76,8 @@ def show_stream(
     """
     from lmstrix.ground.types import Finished, TextDelta, ToolAnswered
 
-    text = _LiveText(console)
+    form = form or AnswerForm(reasoning=live)
+    text = _LiveText(console, markdown=form.markdown and live)
     try:
         for event in events:
             if isinstance(event, Finished):
@@ -73,10 +88,10 @@ def show_stream(
                 return event.result
             if isinstance(event, ToolAnswered):
                 _show_tool_answer(console, event)
-            elif live and isinstance(event, TextDelta):
+            elif isinstance(event, TextDelta) and (form.reasoning if _is_thought(event) else live):
                 if line is not None:
                     line.end()
-                text.write(event.text, reasoning=event.reasoning or event.structural)
+                text.write(event.text, reasoning=_is_thought(event))
             elif line is not None:
                 line.show(event)
     finally:
@@ -87,11 +102,16 @@ def show_stream(
     raise AssertionError("a stream ends with Finished or raises")
 
 
+def _is_thought(delta: TextDelta) -> bool:
+    return delta.reasoning or delta.structural
+
+
 class _LiveText:
     """An answer being printed: text to stdout, reasoning to stderr, each begun on a line of its own."""
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: Console, *, markdown: bool) -> None:
         self._console = console
+        self._markdown = _markdown_text(console) if markdown else None
         self._dim = console.color and sys.stderr.isatty()
         self._thinking = False
         self._last = ""
@@ -99,6 +119,9 @@ class _LiveText:
     def write(self, text: str, *, reasoning: bool) -> None:
         if not reasoning:
             self._end_thinking()
+            if self._markdown is not None:
+                self._markdown.write(text)
+                return
             self._console.text(text)
             self._last = text or self._last
         elif not self._console.quiet:
@@ -108,6 +131,8 @@ class _LiveText:
 
     def end(self) -> None:
         self._end_thinking()
+        if self._markdown is not None:
+            self._markdown.end()
         # A model seldom ends with a line break; without one the shell's prompt would stand in the answer's last line.
         if self._last and not self._last.endswith("\n"):
             self._last = "\n"
@@ -117,6 +142,12 @@ class _LiveText:
         if self._thinking:
             sys.stderr.write("\x1b[0m\n" if self._dim else "\n")
             self._thinking = False
+
+
+def _markdown_text(console: Console) -> MarkdownText:
+    from lmstrix.reports.markdown import MarkdownText  # and with it Rich, only where it is asked for
+
+    return MarkdownText(console)
 
 
 def _show_tool_answer(console: Console, event: ToolAnswered) -> None:
@@ -166,15 +197,41 @@ def _without_images(count: int) -> str:
     return f", without the tokens of {counted(count, 'image')}" if count else ""
 
 
-def show_answer(console: Console, result: GenerationResult, *, streamed: bool) -> None:
-    """The answer (unless streamed already), what cut it short, and its statistics with --verbose."""
+def show_answer(
+    console: Console,
+    result: GenerationResult,
+    *,
+    streamed: bool,
+    markdown: bool = False,
+    code_block: CodeBlock | None = None,
+) -> None:
+    """The answer (unless streamed already), what cut it short, and its statistics with --verbose.
+
+    With `code_block` only that of its code blocks. Raises LMStrixError where it has none.
+    """
+    code = None if code_block is None else _code(console, result.text, code_block)
     if console.json:
-        console.result("infer", answer_json(result))
+        console.result("infer", answer_json(result) | ({} if code is None else {"code": code}))
+    elif code is not None:
+        console.text(code)
+    elif markdown and not streamed:
+        text = _markdown_text(console)
+        text.write(result.text)
+        text.end()
     elif not streamed:
         console.text(result.text if result.text.endswith("\n") else result.text + "\n")
     show_truncation(console, result)
     if console.verbose:
         _show_statistics(console, result)
+
+
+def _code(console: Console, text: str, which: CodeBlock) -> str:
+    blocks = code_blocks(text)
+    if not blocks:
+        raise LMStrixError("the answer has no code block; without --extract it is shown as it is")
+    if len(blocks) > 1:
+        console.note(f"the answer has {len(blocks)} code blocks; this is the {which}")
+    return blocks[0 if which == "first" else -1]
 
 
 def show_truncation(console: Console, result: GenerationResult) -> None:

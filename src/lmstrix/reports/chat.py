@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from lmstrix.core.answers.chat import ChatSession
     from lmstrix.ground.types import GenerationResult, StreamEvent
+    from lmstrix.reports.answers import AnswerForm
     from lmstrix.reports.chat_input import Told
     from lmstrix.reports.console import Console
 
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 _RECALLED_LINES, _RECALLED_CHARACTERS = 6, 400  # of each message of the last exchange: enough to know it again
 
 
-def run_chat(session: ChatSession, console: Console, *, say: Say) -> None:
+def run_chat(session: ChatSession, console: Console, *, say: Say, form: AnswerForm) -> None:
     """Read and answer until the end of input or /exit."""
     interactive = sys.stdin.isatty()
     source = TerminalInput(session.history) if interactive else PipedInput()
@@ -42,7 +43,7 @@ def run_chat(session: ChatSession, console: Console, *, say: Say) -> None:
                 break
             if told.text.strip():
                 source.keep(told.text)
-                _take(session, console, told, say)
+                _take(session, console, told, say, form)
         except KeyboardInterrupt as interrupt:
             if not interactive or isinstance(interrupt, Stopped):
                 raise
@@ -72,7 +73,7 @@ def _show_header(session: ChatSession, console: Console) -> None:
     console.note(f"/help shows the commands; {END_KEYS} leaves")
 
 
-def _take(session: ChatSession, console: Console, told: Told, say: Say) -> None:
+def _take(session: ChatSession, console: Console, told: Told, say: Say, form: AnswerForm) -> None:
     # Spaces before a command are a slip; before a question they may be the indentation of code, and stay.
     first = told.text.lstrip()
     if told.may_command and first.startswith("/") and not first.startswith("//"):
@@ -88,5 +89,5 @@ def _take(session: ChatSession, console: Console, told: Told, say: Say) -> None:
             console.result_line("chat", answer_json(result))
         show_truncation(console, result)
 
-    show_stream(console, say(question), live=not console.json, ended=ended)
+    show_stream(console, say(question), live=not console.json, ended=ended, form=form)
     console.note(session.meter)

@@ -36,10 +36,7 @@ def show_calls(console: Console, entries: Sequence[LoggedCall]) -> None:
         console.note("no calls in the log")
     for entry in entries:
         call = entry.call
-        when = entry.called_at.astimezone().strftime("%Y-%m-%d %H:%M:%S")
-        tokens = f"{format_tokens(call.prompt_tokens)} + {format_tokens(call.completion_tokens)} tokens"
-        state = tokens if call.outcome == "ok" else call.outcome
-        sys.stdout.write(f"{when}  {clean(call.model_key)}  {state}\n")
+        sys.stdout.write(f"{entry.call_id:>4}  {_head(entry)}\n")
         for mark, text in ((">", call.prompt), ("<", call.answer)):
             if text:
                 # On one line: a log is skimmed, and the prompts in it may be whole books.
@@ -47,8 +44,41 @@ def show_calls(console: Console, entries: Sequence[LoggedCall]) -> None:
                 sys.stdout.write(f"  {mark} {harmless(first)}\n")
 
 
+def show_whole_call(console: Console, entry: LoggedCall) -> None:
+    """One call with its whole texts, and what was measured of it."""
+    call = entry.call
+    if console.json:
+        console.result("logs", {"calls": [_call_json(entry)]})
+        return
+    sys.stdout.write(f"{entry.call_id}  {_head(entry)}\n")
+    if call.outcome == "ok":
+        speed = call.decode_tokens_per_second
+        measured = [f"first token {format_seconds(call.ttft_s)}", f"total {format_seconds(call.total_s)}"]
+        measured += [] if speed is None else [f"{speed:.1f} tokens/s"]
+        sys.stdout.write(f"{', '.join(measured)}, stop reason {clean(call.stop_reason or '-')}\n")
+    error = call.details.get("error")
+    for title, text in (("PROMPT", call.prompt), ("ANSWER", call.answer), ("ERROR", str(error or ""))):
+        if text:
+            sys.stdout.write(f"\n{title}\n")
+            console.text(text if text.endswith("\n") else text + "\n")
+    if not call.prompt and not call.answer:
+        console.note("its texts were not kept (log_texts = false)")
+
+
+def _head(entry: LoggedCall) -> str:
+    """When, which model, how much of what."""
+    call = entry.call
+    when = entry.called_at.astimezone().strftime("%Y-%m-%d %H:%M:%S")
+    tokens = f"{format_tokens(call.prompt_tokens)} + {format_tokens(call.completion_tokens)} tokens"
+    return f"{when}  {clean(call.model_key)}  {tokens if call.outcome == 'ok' else call.outcome}"
+
+
 def _call_json(entry: LoggedCall) -> dict[str, Any]:
-    return {"called_at": entry.called_at, **json_form(entry.call, without=("model_path", "details"))}
+    return {
+        "call_id": entry.call_id,
+        "called_at": entry.called_at,
+        **json_form(entry.call, without=("model_path", "details")),
+    }
 
 
 def show_call_statistics(console: Console, statistics: Sequence[CallStatistics]) -> None:

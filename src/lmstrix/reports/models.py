@@ -13,13 +13,13 @@ from lmstrix.reports.results import up_to_words
 from lmstrix.reports.table import Column, clean
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from lmstrix.core.memory.estimate import EstimateReport
     from lmstrix.core.registry.defaults import DefaultsChange, LoadedAsSaved, SavedDefaults
     from lmstrix.core.registry.listing import ScanReport
     from lmstrix.core.registry.records import ModelRecord
-    from lmstrix.ground.types import LoadedModel
+    from lmstrix.ground.types import InstanceMemory, LoadedModel
     from lmstrix.reports.console import Console
 
 _LOADED_COLUMNS = (
@@ -28,6 +28,7 @@ _LOADED_COLUMNS = (
     Column(title="CONTEXT", right=True),
     Column(title="DECLARED", right=True, drop=4),
     Column(title="SIZE", right=True, drop=3),
+    Column(title="MEMORY", right=True, drop=5),
     Column(title="STATUS", drop=1),
     Column(title="TTL", right=True, drop=2),
 )
@@ -77,10 +78,18 @@ def _scan_json(report: ScanReport) -> dict[str, Any]:
     }
 
 
-def show_loaded(console: Console, models: Sequence[LoadedModel], *, command: str) -> None:
-    """The loaded models, for `load` and `ps`."""
+def show_loaded(
+    console: Console,
+    models: Sequence[LoadedModel],
+    *,
+    command: str,
+    memory: Mapping[str, InstanceMemory] | None = None,
+) -> None:
+    """The loaded models, for `load` and `ps`; `memory` is what they take, by the names of the instances."""
+    taken = memory or {}
     if console.json:
-        console.result(command, {"models": [_loaded_json(model) for model in models]})
+        found = [_loaded_json(model) | _memory_json(taken.get(model.instance_id)) for model in models]
+        console.result(command, {"models": found})
         return
     if not models:
         console.note("nothing is loaded")
@@ -92,6 +101,7 @@ def show_loaded(console: Console, models: Sequence[LoadedModel], *, command: str
             format_tokens(model.context_length),
             format_tokens(model.max_context_length),
             format_bytes(model.size_bytes),
+            _memory_text(taken.get(model.instance_id)),
             model.status or "",
             format_seconds(model.ttl_s) if model.ttl_s else "-",
         )
@@ -108,6 +118,14 @@ def show_unloaded(console: Console, models: Sequence[LoadedModel]) -> None:
         console.note(f"unloaded {model.instance_id}")
     if not models:
         console.note("nothing was loaded")
+
+
+def _memory_text(memory: InstanceMemory | None) -> str:
+    return "-" if memory is None else format_bytes(memory.memory_bytes)
+
+
+def _memory_json(memory: InstanceMemory | None) -> dict[str, Any]:
+    return {} if memory is None else {"memory": json_form(memory)}
 
 
 def _loaded_json(model: LoadedModel) -> dict[str, Any]:

@@ -22,7 +22,7 @@ def show_prompts(console: Console, library: PromptLibrary) -> None:
     """The prompts of a file, with what each takes."""
     templates = library.templates.values()
     if console.json:
-        prompts = [_template_json(template) for template in templates]
+        prompts = [template_json(template) for template in templates]
         console.result("prompts", {"file": library.source, "prompts": prompts})
         return
     rows = [(t.name, ", ".join(t.placeholders), t.description) for t in templates]
@@ -32,7 +32,8 @@ def show_prompts(console: Console, library: PromptLibrary) -> None:
         console.note(f"{library.source} has no prompts")
 
 
-def _template_json(template: PromptTemplate) -> dict[str, Any]:
+def template_json(template: PromptTemplate) -> dict[str, Any]:
+    """What a prompt is, without its text."""
     return {
         "name": template.name,
         "description": template.description,

@@ -14,7 +14,7 @@ from lmstrix.core.answers.inference import (
     Prepared,
     user_message,
 )
-from lmstrix.core.answers.load_policy import ONCE_PREFIX, OWN_PREFIX
+from lmstrix.core.answers.load_policy import ONCE_PREFIX, OWN_PREFIX, known_as
 from lmstrix.core.answers.overlong import refuse_by_size
 from lmstrix.ground.deadline import without_limit
 from lmstrix.ground.errors import LMStrixError, UsageError
@@ -120,6 +120,7 @@ def plan_answer(
             max_tokens=asked.max_tokens,
             reload=asked.reload,
             ttl_s=asked.ttl_s,
+            load=asked.load,
             deadlines=Deadlines(
                 first_token_s=asked.first_token_s,
                 between_tokens_s=asked.between_tokens_s or Deadlines().between_tokens_s,
@@ -143,8 +144,11 @@ def generation_request(asked: InferRequest) -> GenerationRequest:
         top_p=asked.top_p,
         min_p=asked.min_p,
         repeat_penalty=asked.repeat_penalty,
+        presence_penalty=asked.presence_penalty,
+        frequency_penalty=asked.frequency_penalty,
         seed=asked.seed,
         stop=asked.stop,
+        enable_thinking=asked.enable_thinking,
         json_schema=asked.json_schema,
         tools=tuple(tool.definition for tool in asked.tools),
     )
@@ -216,6 +220,6 @@ def _cache(workspace: Workspace, planned: PlannedAnswer) -> tuple[ResponseCache,
 
     record = planned.record
     # The path alone is not enough: it may hold another file by now.
-    model = f"{record.path} {record.content_hash or record.mtime_ns}"
+    model = known_as(f"{record.path} {record.content_hash or record.mtime_ns}", planned.options.load)
     key = request_key(planned.request, model=model, limit=planned.options.max_tokens)
     return ResponseCache(workspace.paths.own / "cache" / "answers"), key

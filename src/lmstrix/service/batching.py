@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, TypeVar
 from lmstrix.core.answers.answer_folder import AnswerFolder
 from lmstrix.core.answers.batch import BatchItem, BatchOutcome, BatchProgress, BatchReport, request_hash
 from lmstrix.core.answers.inference import InferenceManager
-from lmstrix.core.answers.load_policy import ONCE_PREFIX
+from lmstrix.core.answers.load_policy import ONCE_PREFIX, known_as
 from lmstrix.ground.context_lengths import UNKNOWN_DECLARED_TOKENS
 from lmstrix.ground.errors import (
     BackendTimeoutError,
@@ -29,7 +29,6 @@ from lmstrix.ground.errors import (
 )
 from lmstrix.ground.tasks import to_its_end
 from lmstrix.ground.text import one_line
-from lmstrix.ground.types import LoadConfig
 from lmstrix.service.answering import announce, plan_answer
 from lmstrix.service.batch_words import BatchRequest, plan_batch, unused_variables
 from lmstrix.service.finding import known_models
@@ -60,6 +59,9 @@ async def run_batch(
 ) -> BatchReport:
     """Ask all; a failing question or model never stops the rest, a server that is gone or a full disk does."""
     registry = await known_models(workspace)
+    if not asked.models:
+        default = await asyncio.to_thread(workspace.default_model.read)
+        asked = replace(asked, models=[default] if default is not None else [])
     planned = await asyncio.to_thread(plan_batch, registry, asked)
     for name in unused_variables(asked, planned[0][1]):
         workspace.notify(f"{name} is given, but no prompt asks for it")
@@ -151,9 +153,9 @@ class _BatchRun:
         )
         planned = plan_answer(self._workspace.settings, asked, record)
         # As many slots as requests: with fewer, the server would queue what is meant to run side by side.
-        load = LoadConfig(context_length=None, parallel_slots=self._asked.parallel)
+        load = replace(self._asked.request.load, parallel_slots=self._asked.parallel)
         planned = replace(planned, options=replace(planned.options, load=load))
-        known_by = request_hash(planned.request, model_key=record.model_key, limit=asked.max_tokens)
+        known_by = request_hash(planned.request, model_key=known_as(record.model_key, load), limit=asked.max_tokens)
         if self._asked.skip_existing and self._answers.has(item.file, known_by):
             self._ended(BatchOutcome(item=item, outcome="skipped"))
             return None

@@ -55,7 +55,7 @@ async def chat(
 
 def _describe(workspace: Workspace, request: InferRequest, model: str | None) -> ChatModel | None:
     """What will be asked, and at which context; None where no model was ever chosen."""
-    named = model or workspace.last_used.read()
+    named = model or workspace.usual_model()
     try:
         record = workspace.find(named) if named is not None else only_model(workspace.registry())
     except ModelNotFoundError:

@@ -84,7 +84,7 @@ async def _record(workspace: Workspace, model: str | None) -> tuple[ModelRecord 
     except LMStrixError:
         if model is not None:
             raise
-        return None, "the model used last is gone"
+        return None, f"{workspace.usual_model()}, the model asked where none is named, is gone"
 
 
 async def _count_loaded(workspace: Workspace, record: ModelRecord, request: GenerationRequest) -> TokenCount:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from lmstrix.core.answers.acting import Transcript
     from lmstrix.core.answers.batch import BatchProgress, BatchReport
     from lmstrix.core.answers.chat import ChatSession
+    from lmstrix.core.answers.conversations import ConversationSummary
     from lmstrix.core.answers.inference import Prepared
     from lmstrix.core.answers.recommend import Advice, Wish
     from lmstrix.core.answers.request import DryRun, Embedded, InferRequest
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
     from lmstrix.ground.backend import LoadProgress
     from lmstrix.ground.choices import SortKey, TestOrder
     from lmstrix.ground.errors import SettingsError
-    from lmstrix.ground.types import LoadConfig, LoadedModel, StreamEvent
+    from lmstrix.ground.types import InstanceMemory, LoadConfig, LoadedModel, StreamEvent
     from lmstrix.service.batch_words import BatchRequest
     from lmstrix.service.bench_targets import BenchTargetsOptions, TargetsBenching
     from lmstrix.service.benching import Benchmarking, BenchOptions
@@ -105,6 +106,12 @@ class LMStrixService(Workspace):
 
         return await ps(self)
 
+    async def memory_of(self, loaded: Sequence[LoadedModel]) -> dict[str, InstanceMemory]:
+        """What loaded models take, by their instances' names, where the server tells."""
+        from lmstrix.service.loading import memory_of
+
+        return await memory_of(self, loaded)
+
     async def estimate(self, model: str, load: LoadConfig) -> EstimateReport:
         """What a load takes and which context fits, by arithmetic; nothing is loaded."""
         from lmstrix.service.estimating import estimate
@@ -158,6 +165,12 @@ class LMStrixService(Workspace):
         from lmstrix.service.registry_files import RegistryFiles
 
         return RegistryFiles(self)
+
+    def choose_default_model(self, model: str | None) -> str | None:
+        """Let this model be asked where none is named, or with None no model by choice; returns its key."""
+        from lmstrix.service.choosing_default import choose_default_model
+
+        return choose_default_model(self, model)
 
     # Answers
 
@@ -225,11 +238,23 @@ class LMStrixService(Workspace):
 
         return logged_calls(self, search=search, model=model, last=last)
 
+    def logged_call(self, call_id: int) -> LoggedCall:
+        """One call of the log, by its number."""
+        from lmstrix.service.logs import logged_call
+
+        return logged_call(self, call_id)
+
     def call_statistics(self, *, model: str | None = None) -> list[CallStatistics]:
         """What the log says of each model: calls, failures, tokens, mean speed."""
         from lmstrix.service.logs import call_statistics
 
         return call_statistics(self, model=model)
+
+    def list_conversations(self, *, search: str | None = None, last: int | None = None) -> list[ConversationSummary]:
+        """The conversations kept here, the one written last first; with `search` those that hold all its words."""
+        from lmstrix.service.conversations import list_conversations
+
+        return list_conversations(self, search=search, last=last)
 
     # Context limits
 

@@ -49,10 +49,10 @@ async def find_model(workspace: Workspace, registry: ModelRegistry, name: str) -
 
 
 async def chosen_model(workspace: Workspace, named: str | None) -> ModelRecord:
-    """The model that is named, else the one used last, else the only one there is. Raises where that leaves none."""
+    """The model that is named, else the default, the one used last, or the only one. Raises where that leaves none."""
     import asyncio
 
-    name = named or await asyncio.to_thread(workspace.last_used.read)
+    name = named or await asyncio.to_thread(workspace.usual_model)
     registry = await known_models(workspace)
     if name is not None:
         return await find_model(workspace, registry, name)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from lmstrix.ground.backend import LoadProgress
-    from lmstrix.ground.types import LoadConfig, LoadedModel
+    from lmstrix.ground.types import InstanceMemory, LoadConfig, LoadedModel
     from lmstrix.service.workspace import Workspace
 
 
@@ -111,6 +111,17 @@ async def ps(workspace: Workspace) -> list[LoadedModel]:
     connection = await workspace.connect_running(deadline)
     async with deadline.step("asking what is loaded"):
         return await connection.backend.list_loaded()
+
+
+async def memory_of(workspace: Workspace, loaded: Sequence[LoadedModel]) -> dict[str, InstanceMemory]:
+    """What these instances take, by their names; those of which the server tells nothing are left out."""
+    import asyncio
+
+    deadline = workspace.deadline()
+    backend = (await workspace.connect_running(deadline)).backend
+    async with deadline.step("asking what the models take"):
+        told = await asyncio.gather(*(backend.instance_memory(model.instance_id) for model in loaded))
+    return {model.instance_id: memory for model, memory in zip(loaded, told, strict=True) if memory is not None}
 
 
 def _free_name(model_key: str, loaded: Sequence[LoadedModel]) -> str:

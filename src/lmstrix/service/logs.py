@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from lmstrix.ground.errors import UsageError
+from lmstrix.ground.wording import call
+
 if TYPE_CHECKING:
     from lmstrix.core.history.calls import CallStatistics, LoggedCall
     from lmstrix.service.workspace import Workspace
@@ -20,9 +23,19 @@ def logged_calls(
     with history:
         if search is None:
             return history.calls.latest(model_path=path, limit=last)
-        # The text index does not know models: more is asked for than is wanted, and this model's calls are kept.
-        found = history.calls.search(search, limit=last if path is None else 10 * last)
-        return [entry for entry in found if path is None or entry.call.model_path == path][:last]
+        return history.calls.search(search, model_path=path, limit=last)
+
+
+def logged_call(workspace: Workspace, call_id: int) -> LoggedCall:
+    """One call by its number. Raises UsageError where the log has none."""
+    history = workspace.history()
+    found = None
+    if history is not None:
+        with history:
+            found = history.calls.find(call_id)
+    if found is None:
+        raise UsageError(f"there is no call {call_id} in the log ({call('logs')} shows the numbers)")
+    return found
 
 
 def call_statistics(workspace: Workspace, *, model: str | None = None) -> list[CallStatistics]:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from lmstrix.core.answers.conversations import ConversationStore
+    from lmstrix.core.answers.default_model import DefaultModel
     from lmstrix.core.answers.last_used import LastUsed
     from lmstrix.core.history import History
     from lmstrix.core.registry.places import Place
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
     from lmstrix.ground.paths import Paths
     from lmstrix.ground.settings import Settings
     from lmstrix.service.connection import Connection
+
+_STATE = "state.json"
 
 
 class Workspace:
@@ -95,7 +98,18 @@ class Workspace:
         """The model of the last answer, and the servers that answered."""
         from lmstrix.core.answers.last_used import LastUsed
 
-        return LastUsed(self.paths.own / "state.json")
+        return LastUsed(self.paths.own / _STATE)
+
+    @property
+    def default_model(self) -> DefaultModel:
+        """The model the user chose to be asked where none is named."""
+        from lmstrix.core.answers.default_model import DefaultModel
+
+        return DefaultModel(self.paths.own / _STATE)
+
+    def usual_model(self) -> str | None:
+        """The key of the model to ask where none is named: the default one, else the one used last."""
+        return self.default_model.read() or self.last_used.read()
 
     @property
     def keeps_texts(self) -> bool:

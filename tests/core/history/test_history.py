@@ -429,6 +429,54 @@ def test_calls_are_found_by_their_words(history: History) -> None:
     assert latest[1].called_at > datetime.now(UTC) - timedelta(minutes=5)
 
 
+def test_words_are_found_by_their_beginnings(history: History) -> None:
+    history.calls.add(call("the quick brown fox", "jumps over"))
+    history.calls.add(call("quarantine", "well-known facts"), called_at=datetime(2026, 1, 1, tzinfo=UTC))
+
+    def found(words: str) -> list[str]:
+        return sorted(logged.call.prompt for logged in history.calls.search(words))
+
+    assert found("qu") == ["quarantine", "the quick brown fox"]
+    assert found("bro jum") == ["the quick brown fox"]
+    assert found("well-kno") == ["quarantine"]
+    assert found("uick") == []
+    assert found("foxes") == []
+
+
+def test_texts_without_spaces_are_found_by_any_part(history: History) -> None:
+    history.calls.add(call("日本の首都はどこですか", "東京です。Tokyo"))
+    history.calls.add(call("今日の天気", "晴れです"), called_at=datetime(2026, 1, 1, tzinfo=UTC))
+    history.calls.add(call("ประเทศไทยอยู่ที่ไหน", "เอเชีย", model=OTHER))
+    history.calls.add(call("日本 secret"), keep_texts=False)
+
+    def found(words: str, model: str | None = None) -> list[str]:
+        return [logged.call.prompt for logged in history.calls.search(words, model_path=model)]
+
+    assert found("首都") == ["日本の首都はどこですか"]
+    assert found("です") == ["日本の首都はどこですか", "今日の天気"]
+    assert found("首都 TOKYO") == ["日本の首都はどこですか"]
+    assert found("首都 天気") == []
+    assert found("ไทย") == ["ประเทศไทยอยู่ที่ไหน"]
+    assert found("ไทย", MODEL) == []
+    assert found("%本_") == []
+
+
+def test_a_search_may_be_of_one_model(history: History) -> None:
+    for model in (MODEL, OTHER):
+        history.calls.add(call("the same words", model=model))
+    (logged,) = history.calls.search("same", model_path=OTHER)
+    assert logged.call.model_path == OTHER
+
+
+def test_a_call_is_found_by_its_number(history: History) -> None:
+    number = history.calls.add(call("first"))
+    history.calls.add(call("second"))
+    found = history.calls.find(number)
+    assert found is not None
+    assert found.call.prompt == "first"
+    assert history.calls.find(99) is None
+
+
 def test_a_call_survives_the_round_trip(history: History) -> None:
     full = call(
         "p\x00q",
@@ -454,6 +502,7 @@ def test_any_text_can_be_logged_and_searched(history: History, prompt: str, word
     history.calls.add(call(prompt + "\ud800", words))
     history.calls.search(words + "\ud800")
     history.calls.search(prompt + ' " * ( NEAR')
+    history.calls.search(words + "漢 % _ \\")
     assert len(history.calls.latest(limit=1000)) == before + 1
 
 

@@ -152,7 +152,7 @@ class ChatSession:
     def _model(self, name: str) -> str:
         if name:
             self.conversation = replace(self.conversation, model_key=self._tools.find_model(name))
-        return f"the model is {self.conversation.model_key or 'the one used last'}"
+        return f"the model is {self.conversation.model_key or 'the default one, or else the one used last'}"
 
     def _system(self, text: str) -> str:
         if text:
@@ -174,7 +174,8 @@ class ChatSession:
         model_key = found.model_key or self.conversation.model_key
         # The last answer belongs to the conversation that is left: its token count must not be shown for this one.
         self.conversation, self.last = replace(found, model_key=model_key), None
-        return f"{name}: {counted(found.exchanges, 'exchange')} with {model_key or 'the model used last'}"
+        who = model_key or "the default model, or else the one used last"
+        return f"{name}: {counted(found.exchanges, 'exchange')} with {who}"
 
     def _context(self, _: str) -> str:
         return self.meter

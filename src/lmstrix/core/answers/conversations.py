@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from lmstrix.ground.errors import LMStrixError, UsageError
 from lmstrix.ground.files import PRIVATE, make_private_folder, write_whole
-from lmstrix.ground.held_files import read_whole
+from lmstrix.ground.held_files import read_whole, remove_file
 from lmstrix.ground.types import Message, ToolCall
 
 if TYPE_CHECKING:
@@ -74,6 +74,18 @@ class Conversation:
         start = questions[count] if count < len(questions) else len(self.messages)
         head = self.messages[:1] if self.system_prompt is not None else ()
         return replace(self, messages=(*head, *self.messages[start:])) if questions and count > 0 else self
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConversationSummary:
+    """One conversation in a list. A damaged one has a `problem` and nothing else to tell."""
+
+    name: str
+    written_at: datetime
+    model_key: str | None = None
+    exchanges: int = 0
+    first_question: str = ""
+    problem: str | None = None
 
 
 def is_conversation(file: Path) -> bool:
@@ -135,6 +147,25 @@ class ConversationStore:
         content = json.dumps(written, ensure_ascii=True, indent=1) + "\n"
         write_whole(file, content, mode=PRIVATE, durable=False)
         return file
+
+    def written(self, name: str) -> str:
+        """The file of one conversation as it is. Raises what `load` raises."""
+        self.load(name)
+        return read_whole(self._file(name)).decode("utf-8")
+
+    def written_at(self, name: str) -> datetime:
+        """When a conversation was written last."""
+        return datetime.fromtimestamp(self._file(name).stat().st_mtime, tz=UTC)
+
+    def delete(self, name: str) -> None:
+        """Delete one conversation, also a damaged one. Raises UsageError when none has this name."""
+        file = self._file(name)
+        if not is_conversation(file):
+            self.load(name)  # which says what is the matter
+        try:
+            remove_file(file)
+        except OSError as exc:
+            raise LMStrixError(f"{file} cannot be deleted: {exc.strerror or exc}") from exc
 
     def new_name(self) -> str:
         """A name no conversation has: the time, and a number when two begin in the same second."""

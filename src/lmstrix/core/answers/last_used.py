@@ -5,12 +5,10 @@ never an error.
 from __future__ import annotations
 
 import contextlib
-import json
 from typing import TYPE_CHECKING, Any
 
+from lmstrix.core.answers.state_file import read_state, write_state
 from lmstrix.core.registry.places import Place, place_here
-from lmstrix.ground.files import PRIVATE, make_private_folder, write_whole
-from lmstrix.ground.held_files import read_whole
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -27,7 +25,7 @@ class LastUsed:
 
     def read(self) -> str | None:
         """The key, or None when there is none or the file cannot be read."""
-        key = self._read().get(_MODEL)
+        key = read_state(self._file).get(_MODEL)
         return key if isinstance(key, str) else None
 
     def write(self, model_key: str) -> None:
@@ -49,22 +47,9 @@ class LastUsed:
         self._write({_SERVERS: dict(list(servers.items())[-_MOST_SERVERS:])})
 
     def _servers(self) -> dict[str, Any]:
-        servers = self._read().get(_SERVERS)
+        servers = read_state(self._file).get(_SERVERS)
         return servers if isinstance(servers, dict) else {}
 
-    def _read(self) -> dict[str, Any]:
-        try:
-            found = json.loads(read_whole(self._file))
-        except (OSError, ValueError):
-            return {}
-        return found if isinstance(found, dict) else {}
-
     def _write(self, changes: dict[str, Any]) -> None:
-        old = self._read()
-        new = old | changes
-        # The file is written only when it changes: most answers come from the same model, and reading costs less.
-        if new == old:
-            return
         with contextlib.suppress(OSError):
-            make_private_folder(self._file.parent)
-            write_whole(self._file, json.dumps(new) + "\n", mode=PRIVATE, durable=False)
+            write_state(self._file, changes)

@@ -6,12 +6,12 @@ model, whatever its context: that is how an answer runs at 4,096 tokens without 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 from lmstrix.ground.context_lengths import UNTESTED_CONTEXT_LENGTH, aligned_up
 from lmstrix.ground.errors import ContextOverflowError
-from lmstrix.ground.types import LoadConfig, LoadedModel
+from lmstrix.ground.types import DEFAULT_LOAD, LoadConfig, LoadedModel
 from lmstrix.ground.wording import parameter
 
 if TYPE_CHECKING:
@@ -116,6 +116,13 @@ def decide(
             # The smallest that serves: larger ones stay free for calls that need them.
             return Reuse(instance=min(fitting, key=lambda instance: instance.context_length))
     return Load(config=wanted, replaces=ours)
+
+
+def known_as(model: str, load: LoadConfig) -> str:
+    """The name under which a model's answers are kept: with how it is loaded, where that changes what it answers."""
+    # Room and slots change no answer; a quantised cache does.
+    how = replace(load, context_length=None, parallel_slots=1)
+    return model if how == DEFAULT_LOAD else f"{model} {how}"
 
 
 def embedding_instance(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from lmstrix.ground.errors import UsageError
 from lmstrix.ground.ranges import CONTEXT_OR_SHARE, TOKENS_OR_SHARE, check_numbers, in_range
+from lmstrix.ground.types import DEFAULT_LOAD
 from lmstrix.ground.wording import parameter
 
 if TYPE_CHECKING:
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from lmstrix.core.answers.acting import Tool
     from lmstrix.core.answers.tokens import TokenCount
     from lmstrix.core.registry.records import ModelRecord
-    from lmstrix.ground.types import Message
+    from lmstrix.ground.types import LoadConfig, Message
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,6 +26,8 @@ class InferRequest:
     `context_length` and `max_tokens` are tokens, or a share as a float: of the tested context, of the loaded one.
     A `context_length` of 0 is the server's default. `timeout_s` covers the whole call, connecting and loading included.
     `images` are files shown with the prompt. `tools` are called as the model asks, for at most `max_rounds` rounds.
+    `enable_thinking` is for models that can answer with and without; others do as they always do.
+    `load` is how an instance is loaded, its context length aside; one that is not as usual is loaded for this call.
     `cache` takes the answer from an earlier call that was exactly the same, and keeps this one.
     """
 
@@ -39,12 +42,16 @@ class InferRequest:
     top_p: float | None = None
     min_p: float | None = None
     repeat_penalty: float | None = None
+    presence_penalty: float | None = None
+    frequency_penalty: float | None = None
     seed: int | None = None
     stop: tuple[str, ...] = ()
+    enable_thinking: bool | None = None
     images: tuple[str, ...] = ()
     json_schema: Mapping[str, Any] | None = None
     tools: tuple[Tool, ...] = ()
     max_rounds: int = 10
+    load: LoadConfig = DEFAULT_LOAD
     cache: bool = False
     reload: bool = False
     raw: bool = False

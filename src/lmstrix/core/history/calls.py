@@ -6,11 +6,13 @@ and teach how many tokens each model's prompts take.
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from lmstrix.core.history.rows import record_of, row_of, time_text
+from lmstrix.core.history.text_search import index_query, is_unspaced, words_of
 from lmstrix.core.history.usage import CallFigures
 from lmstrix.ground.text import storable
 
@@ -90,17 +92,37 @@ class CallLog:
         )
         return [_logged(row) for row in rows]
 
-    def search(self, words: str, *, limit: int = 20) -> list[LoggedCall]:
-        """The calls whose prompt or answer holds all the words, best first. Any text is a valid search."""
-        # Quoted word by word, so that AND, NEAR, * and the like are only words.
-        plain = storable(words).replace('"', " ").replace("\x00", " ")  # neither can stand inside a quoted term
-        terms = " ".join(f'"{word}"' for word in plain.split())
-        if not terms:
+    def find(self, call_id: int) -> LoggedCall | None:
+        """One call by its number."""
+        rows = self._database.rows("SELECT * FROM calls WHERE id = ?", (call_id,))
+        return _logged(rows[0]) if rows else None
+
+    def search(self, text: str, *, model_path: str | None = None, limit: int = 20) -> list[LoggedCall]:
+        """The calls whose prompt or answer holds all the words, or words that begin so, best first.
+
+        Any text is a valid search. One with a word of a script without spaces finds it anywhere, newest first.
+        """
+        words = words_of(storable(text))
+        if not words:
             return []
+        if is_unspaced(words):
+            return self._search_inside(words, model_path, limit)
         rows = self._database.rows(
-            "SELECT calls.* FROM calls_text JOIN calls ON calls.id = calls_text.rowid WHERE calls_text MATCH ?"
-            " ORDER BY bm25(calls_text, 2.0, 1.0), calls.id DESC LIMIT ?",
-            (terms, limit),
+            "SELECT calls.* FROM calls_text JOIN calls ON calls.id = calls_text.rowid WHERE calls_text MATCH :query"
+            " AND (:model IS NULL OR model_path = :model)"
+            " ORDER BY bm25(calls_text, 2.0, 1.0), calls.id DESC LIMIT :limit",
+            {"query": index_query(words), "model": model_path, "limit": limit},
+        )
+        return [_logged(row) for row in rows]
+
+    def _search_inside(self, words: list[str], model_path: str | None, limit: int) -> list[LoggedCall]:
+        # A word that is in neither text rules a call out. Without LIKE, whose patterns may not be long.
+        rows = self._database.rows(
+            "SELECT * FROM calls WHERE (:model IS NULL OR model_path = :model) AND NOT EXISTS (SELECT 1 FROM"
+            " json_each(:words) AS word WHERE instr(lower(coalesce(prompt, '')), lower(word.value)) = 0"
+            " AND instr(lower(coalesce(answer, '')), lower(word.value)) = 0)"
+            " ORDER BY called_at DESC, id DESC LIMIT :limit",
+            {"words": json.dumps(words), "model": model_path, "limit": limit},
         )
         return [_logged(row) for row in rows]
 
