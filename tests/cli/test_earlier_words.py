@@ -60,7 +60,7 @@ SCRIPTS = {
     "infer greet llama --file_prompt F --dict 'n=B' --in_ctx 4096 --out_ctx 150 --temperature 0.8": (
         "infer greet -m llama --file-prompt F --dict 'n=B' --in-ctx 4096 --max-tokens 150 --temperature 0.8"
     ),
-    "infer phi --prompt-file prompts.toml --template code --variable 'request=calculate it'": (
+    "infer code phi --prompt-file prompts.toml --variable 'request=calculate it'": (
         "infer code -m phi --file-prompt prompts.toml --var 'request=calculate it'"
     ),
 }

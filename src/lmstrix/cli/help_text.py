@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 SHORT_FLAGS = {
     "m": "model",
     "s": "system-prompt",
-    "c": "continue",
+    "c": "go-on",
     "f": "context-file",
     "t": "template",
     "x": "extract",
@@ -22,7 +22,8 @@ SHORT_FLAGS = {
     "q": "quiet",
     "h": "help",
 }
-"""By the letter; those about prompts mean what they mean to users of `llm`."""
+"""Options by the letter: by their flag, or by their parameter's name where another command has a flag of that name too.
+Those about prompts mean what they mean to users of `llm`."""
 HELP_WIDTH = 80
 _MAX_LEFT_WIDTH = 24
 _LEAST_TEXT_WIDTH = 20
@@ -74,8 +75,9 @@ def _summary(function: CommandFunction) -> str:
 def _option_rows(parameters: Iterable[Parameter]) -> list[tuple[str, str]]:
     rows = []
     for parameter in parameters:
-        # The short form is known by the flag alone, so -m works in each command that has a --model.
-        short = next((f"-{letter}, " for letter, name in SHORT_FLAGS.items() if name == parameter.flag), "")
+        # The short form goes by the name alone, so -m works in each command that has a --model.
+        names = (parameter.flag, parameter.name.replace("_", "-"))
+        short = next((f"-{letter}, " for letter, name in SHORT_FLAGS.items() if name in names), "")
         value = "" if parameter.switch else f" {parameter.kind.shown}"
         rows.append((f"{short}--{parameter.flag}{value}", parameter.help))
     return rows

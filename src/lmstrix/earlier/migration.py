@@ -84,7 +84,6 @@ _INFER = (
     _option("infer --continue-conv", "infer --continue"),
     _option("infer --no-wrap", "infer", "answers are never wrapped"),
     _option("infer --prompt-file FILE", "infer --file-prompt FILE"),
-    _option("infer --template NAME", "infer --prompt NAME", "with --file-prompt the prompt is a name of that file"),
     _option("infer --variable NAME=VALUE", "infer --var NAME=VALUE"),
 )
 
