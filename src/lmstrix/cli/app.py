@@ -21,6 +21,7 @@ from lmstrix.cli.options import CommonOptions
 from lmstrix.cli.signatures import options_of
 from lmstrix.cli.wording import OptionWording
 from lmstrix.cli.words import parse
+from lmstrix.ground.environment import unknown_variables
 from lmstrix.ground.wording import WORDING
 
 if TYPE_CHECKING:
@@ -90,6 +91,9 @@ def run(words: list[str]) -> int:
 
 def _run(invocation: Invocation, cli: CommandLine) -> None:
     with logged(invocation, cli):
+        unknown = unknown_variables(os.environ)
+        if unknown is not None:
+            cli.console.note(unknown)
         try:
             _dispatch(invocation, cli)
         finally:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lmstrix.ground.documents import DocumentError, parse_json, parse_toml
+from lmstrix.ground.environment import PROFILE_VARIABLE, SETTING_VARIABLES, chosen_config
 from lmstrix.ground.errors import SettingsError, UsageError
 from lmstrix.ground.held_files import while_held
 from lmstrix.ground.paths import PROJECT_FILE
@@ -27,15 +28,6 @@ if TYPE_CHECKING:
 _MAX_FILE_BYTES = 2**20
 CONFIG_FILES = ("config.toml", "config.json")
 _TEXTS = ("server", "api_token", "models_dir")
-_VARIABLES = {
-    "LMSTRIX_SERVER": "server",
-    "LMSTUDIO_BASE_URL": "server",
-    "LMSTRIX_API_TOKEN": "api_token",
-    "LM_API_TOKEN": "api_token",
-    "LMSTRIX_TIMEOUT": "timeout_s",
-    "LMSTRIX_MODELS_DIR": "models_dir",
-    "LMSTRIX_LOG": "log_inference",
-}
 _HARMLESS = ("timeout_s",)
 _HARMLESS_IF_OFF = ("log_inference", "log_texts")
 
@@ -85,6 +77,10 @@ def load_settings(
             values[key] = value
             origins[key] = origin
 
+    environ = os.environ if environ is None else environ
+    profile = profile or environ.get(PROFILE_VARIABLE) or None
+    if config_file is None and (chosen := chosen_config(environ)):
+        config_file = Path(chosen).expanduser()
     file = config_file or next((own / name for name in CONFIG_FILES if (own / name).is_file()), None)
     table = _read(file) if file else {}
     profiles = table.pop("profiles", {})
@@ -97,9 +93,8 @@ def load_settings(
     project_file = (project_dir or Path.cwd()) / PROJECT_FILE
     if project_file.is_file():
         layer(_of_project(project_file, own, notify), str(project_file))
-    environ = os.environ if environ is None else environ
     # From last to first, so that of two variables for one setting the first in the table wins.
-    for variable, key in reversed(_VARIABLES.items()):
+    for variable, key in reversed(SETTING_VARIABLES.items()):
         if environ.get(variable):
             layer({key: environ[variable]}, f"${variable}")
     layer({key: value for key, value in (flags or {}).items() if value is not None}, "the command line")
