@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING
 import pytest
 
 from lmstrix.ground.paths import own_folder
+from tests.cli.conftest import SCRIPTED, TINY
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from lmstrix.engine import EmbeddedEngine
     from tests.cli.conftest import Ran
 
 
@@ -42,3 +44,81 @@ def test_the_environment_chooses_file_and_profile(
     cli("ps").failed(3, "127.0.0.1:9")
     monkeypatch.setenv("LMSTRIX_PROFILE", "home")
     cli("ps").failed(2, "profile 'home' is not in", "there are: away")
+
+
+def write(own: Path, text: str) -> None:
+    (own / "config.toml").write_text(text)
+
+
+def test_a_name_of_the_users_stands_for_words(cli: Callable[..., Ran], own: Path) -> None:
+    write(own, '[aliases]\nh = "bench history --last 3"\nj = "--json logs"\nodd = "list \'"\n')
+    assert cli("h", "--json").ok().json["schema"] == "lmstrix.bench-history/1"
+    assert cli("j").ok().json["schema"] == "lmstrix.logs/1"
+    cli("odd").failed(2, "aliases.odd", "are no words")
+    cli("hh").failed(2, "unknown command 'hh'")
+
+
+def test_options_have_the_defaults_of_the_settings(cli: Callable[..., Ran], own: Path) -> None:
+    write(own, "[defaults.list]\nshow = 'json'\n[defaults.logs]\njson = true\n")
+    assert cli("list").ok().json["schema"] == "lmstrix.list/1"
+    assert cli("list", "--show", "id").ok().out == ""
+    assert cli("logs").ok().json["schema"] == "lmstrix.logs/1"
+    assert not cli("logs", "--no-json").ok().out.startswith("{")
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("[defaults.lsit]\nshow = 'id'", "defaults: there is no command 'lsit'; did you mean 'list'?"),
+        ("[defaults.list]\nshwo = 'id'", "defaults.list: list has no option 'shwo'; did you mean 'show'?"),
+        ("[defaults.list]\nshow = 'no'", "defaults.list.show: --show: 'no' is not one of table"),
+        ("[defaults.list]\nreverse = 1", "defaults.list.reverse: expected true or false, received 1"),
+    ],
+)
+def test_a_default_that_no_command_has_is_told(cli: Callable[..., Ran], own: Path, text: str, told: str) -> None:
+    write(own, text)
+    cli("list").failed(2, told)
+    cli("version").ok()
+
+
+def test_output_and_log_go_by_the_settings(cli: Callable[..., Ran], own: Path, tmp_path: Path) -> None:
+    log = tmp_path / "a.log"
+    write(own, f"[output]\nquiet = true\n[logging]\nfile = {str(log)!r}\n")
+    assert cli("list").ok().err == ""
+    assert "command list with" in log.read_text()
+    assert "done in" in cli("list", "--debug").ok().err
+    log.unlink()
+    write(own, f"[output]\ndebug = true\n[logging]\nfile = {str(log)!r}\nlevel = 'error'\n")
+    assert "done in" in cli("list").ok().err
+    assert log.read_text() == ""
+    assert "done in" not in cli("list", "--quiet").ok().err
+
+
+def test_the_threshold_of_the_settings_bounds_every_test(
+    cli: Callable[..., Ran], engine: EmbeddedEngine, own: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert engine.port
+    cli("scan").ok()
+
+    def ceiling(*words: str) -> int:
+        planned = cli("test", TINY, "--dry-run", "--json", *words).ok().json
+        found: int = planned["models"][0]["ceiling"]
+        return found
+
+    assert ceiling() == 4096
+    write(own, "[safety]\nthreshold = 1024\n")
+    assert ceiling() == 1024
+    assert ceiling("--threshold", "2048") == 2048
+    monkeypatch.setenv("LMSTRIX_SAFETY_THRESHOLD", "512")
+    assert ceiling() == 512
+    write(own, "[defaults.test]\nthreshold = 1024\n")
+    assert ceiling() == 512
+
+
+def test_a_model_is_asked_as_the_settings_say(cli: Callable[..., Ran], engine: EmbeddedEngine, own: Path) -> None:
+    assert engine.port
+    write(own, f"[models.{SCRIPTED}]\ncontext_length = 512\nmax_tokens = 3\n")
+    answer = cli("infer", "hello", "-m", SCRIPTED, "--json").ok().json
+    assert (answer["context_length"], answer["completion_tokens"]) == (512, 3)
+    answer = cli("infer", "hello", "-m", SCRIPTED, "--json", "--max-tokens", "2").ok().json
+    assert answer["completion_tokens"] == 2

@@ -10,12 +10,31 @@ import pytest
 import lmstrix
 from lmstrix.ground.environment import EARLIER_VARIABLES, OTHER_VARIABLES, SETTING_VARIABLES, unknown_variables
 
-DOCUMENTED = """
-LMSTUDIO_BASE_URL LMSTUDIO_API_KEY LMSTRIX_TIMEOUT LMSTRIX_CONNECT_TIMEOUT LMSTRIX_REGISTRY_PATH LMSTRIX_CONFIG_PATH
-LMSTRIX_CACHE_DIR LMSTRIX_SAFETY_THRESHOLD LMSTRIX_MAX_RETRIES LMSTRIX_RETRY_DELAY LMSTRIX_DEBUG LMSTRIX_LOG_LEVEL
-LMSTRIX_LOG_FILE LMSTRIX_NO_COLOR LMSTRIX_NO_EMOJI LMSTRIX_COMPACT_OUTPUT LMSTRIX_PROFILE LMSTRIX_MAX_TEST_ITERATIONS
-LMSTRIX_MEMORY_MONITORING LMSTRIX_AGGRESSIVE_GC LMSTRIX_TEST_TIMEOUT LMSTRIX_ENABLE_MONITORING LM_API_TOKEN
-""".split()
+DOCUMENTED = [
+    "LMSTUDIO_BASE_URL",
+    "LMSTUDIO_API_KEY",
+    "LMSTRIX_TIMEOUT",
+    "LMSTRIX_CONNECT_TIMEOUT",
+    "LMSTRIX_REGISTRY_PATH",
+    "LMSTRIX_CONFIG_PATH",
+    "LMSTRIX_CACHE_DIR",
+    "LMSTRIX_SAFETY_THRESHOLD",
+    "LMSTRIX_MAX_RETRIES",
+    "LMSTRIX_RETRY_DELAY",
+    "LMSTRIX_DEBUG",
+    "LMSTRIX_LOG_LEVEL",
+    "LMSTRIX_LOG_FILE",
+    "LMSTRIX_NO_COLOR",
+    "LMSTRIX_NO_EMOJI",
+    "LMSTRIX_COMPACT_OUTPUT",
+    "LMSTRIX_PROFILE",
+    "LMSTRIX_MAX_TEST_ITERATIONS",
+    "LMSTRIX_MEMORY_MONITORING",
+    "LMSTRIX_AGGRESSIVE_GC",
+    "LMSTRIX_TEST_TIMEOUT",
+    "LMSTRIX_ENABLE_MONITORING",
+    "LM_API_TOKEN",
+]
 """All that the documentation of the earlier LMStrix names."""
 
 
@@ -32,8 +51,8 @@ def test_a_slip_is_told_with_what_was_meant() -> None:
 def test_all_are_told_in_one_line_each_with_its_reason() -> None:
     told = unknown_variables({"LMSTRIX_QQ": "1", "LMSTRIX_CACHE_DIR": "/c"})
     assert told == (
-        "environment variables have no effect: LMSTRIX_CACHE_DIR (the cache lies in the LMStrix home: set LMSTRIX_HOME);"
-        " LMSTRIX_QQ (unknown)"
+        "environment variables have no effect: "
+        "LMSTRIX_CACHE_DIR (the cache lies in the LMStrix home: set LMSTRIX_HOME); LMSTRIX_QQ (unknown)"
     )
 
 

@@ -14,7 +14,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from lmstrix.cli import answers, bench, engine, machine, models, prompts, tests, trust
-from lmstrix.cli.command_line import CommandLine
+from lmstrix.cli.configured import configured, words_of_alias
 from lmstrix.cli.help_text import HELP_WIDTH
 from lmstrix.cli.logged import logged
 from lmstrix.cli.options import CommonOptions
@@ -25,6 +25,7 @@ from lmstrix.ground.environment import unknown_variables
 from lmstrix.ground.wording import WORDING
 
 if TYPE_CHECKING:
+    from lmstrix.cli.command_line import CommandLine
     from lmstrix.cli.signatures import Commands, Parameter
     from lmstrix.cli.words import Invocation
 
@@ -75,15 +76,13 @@ def common_parameters() -> tuple[Parameter, ...]:
 
 def run(words: list[str]) -> int:
     """Read the words, then let Fire dispatch to a command that needs no further words."""
-    invocation = parse(words, COMMANDS, common_parameters(), help_width=_help_width())
+    invocation = parse(words, COMMANDS, common_parameters(), help_width=_help_width(), alias=words_of_alias)
     if invocation.command is None:
         sys.stdout.write(invocation.help_text)
         return 0
-    common = CommonOptions(**invocation.common)
-    cli = CommandLine(common)
     said_before = WORDING.set(OptionWording(invocation.command))
     try:
-        _run(invocation, cli)
+        _run(*configured(invocation, COMMANDS, common_parameters()))
     finally:
         WORDING.reset(said_before)
     return 0

@@ -20,8 +20,18 @@ SETTING_VARIABLES: Mapping[str, str] = {
     "LMSTRIX_TIMEOUT": "timeout_s",
     "LMSTRIX_MODELS_DIR": "models_dir",
     "LMSTRIX_LOG": "log_inference",
+    "LMSTRIX_CONNECT_TIMEOUT": "connect_timeout_s",
+    "LMSTRIX_MAX_RETRIES": "retries",
+    "LMSTRIX_SAFETY_THRESHOLD": "threshold",
+    "LMSTRIX_DEBUG": "debug",
+    "LMSTRIX_NO_COLOR": "color",
+    "LMSTRIX_LOG_FILE": "log_file",
+    "LMSTRIX_LOG_LEVEL": "log_level",
 }
 """The setting that each variable gives. Of two for one setting the first wins."""
+
+_OFF_SWITCHES = ("LMSTRIX_NO_COLOR",)
+"""Variables that turn their setting off."""
 
 CONFIG_VARIABLES = ("LMSTRIX_CONFIG", "LMSTRIX_CONFIG_PATH")
 """The configuration file, as with --config; the first wins."""
@@ -36,19 +46,12 @@ EARLIER_VARIABLES: Mapping[str, str] = {
     "LMSTRIX_AGGRESSIVE_GC": "each model runs in a process of its own, and its end frees all memory",
     "LMSTRIX_CACHE_DIR": "the cache lies in the LMStrix home: set LMSTRIX_HOME",
     "LMSTRIX_COMPACT_OUTPUT": "tables are as wide as the terminal; choose columns with list --columns",
-    "LMSTRIX_CONNECT_TIMEOUT": "limit the whole answer with LMSTRIX_TIMEOUT",
-    "LMSTRIX_DEBUG": "give --debug",
     "LMSTRIX_ENABLE_MONITORING": "memory is always watched while a test runs",
-    "LMSTRIX_LOG_FILE": "give --log-file",
-    "LMSTRIX_LOG_LEVEL": "give --verbose or --debug",
-    "LMSTRIX_MAX_RETRIES": "what is safe to ask again is asked three times",
     "LMSTRIX_MAX_TEST_ITERATIONS": "a test ends once its answer is exact enough; limit it with test --budget",
     "LMSTRIX_MEMORY_MONITORING": "memory is always watched while a test runs",
-    "LMSTRIX_NO_COLOR": "give --no-color, or set NO_COLOR",
     "LMSTRIX_NO_EMOJI": "nothing here prints emoji",
     "LMSTRIX_REGISTRY_PATH": "the registry is lmstrix.json in the LMStrix home: set LMSTRIX_HOME",
     "LMSTRIX_RETRY_DELAY": "waits between attempts are random and double each time",
-    "LMSTRIX_SAFETY_THRESHOLD": "give test --threshold",
     "LMSTRIX_TEST_TIMEOUT": "limit each load with test --load-timeout",
 }
 """Variables of the earlier LMStrix's documentation that have no effect, and why."""
@@ -61,6 +64,13 @@ def unknown_variables(environ: Mapping[str, str]) -> str | None:
         return None
     many = "variables have" if len(unknown) > 1 else "variable has"
     return f"environment {many} no effect: {'; '.join(map(_told, unknown))}"
+
+
+def setting_value(variable: str, word: str) -> str | bool | None:
+    """What a variable says of its setting; None where it says nothing."""
+    if variable not in _OFF_SWITCHES:
+        return word
+    return False if word.strip().lower() in ("1", "true", "yes", "on") else None
 
 
 def chosen_config(environ: Mapping[str, str]) -> str | None:
