@@ -122,3 +122,58 @@ def test_a_model_is_asked_as_the_settings_say(cli: Callable[..., Ran], engine: E
     assert (answer["context_length"], answer["completion_tokens"]) == (512, 3)
     answer = cli("infer", "hello", "-m", SCRIPTED, "--json", "--max-tokens", "2").ok().json
     assert answer["completion_tokens"] == 2
+
+
+def test_a_setting_is_set_shown_and_taken_out(cli: Callable[..., Ran], own: Path) -> None:
+    file = own / "config.toml"
+    assert cli("config", "path").ok().out == f"{file}\n"
+    assert "no file sets anything" in cli("config", "show").ok().err
+    cli("config", "set", "server.retries", "5").ok()
+    cli("config", "set", "server.api_token", "sk-lm-12345678:secret").ok()
+    cli("config", "set", "models.'acme/tiny'.temperature", "0.5").ok()
+    assert file.stat().st_mode & 0o077 == 0
+    assert cli("config", "show", "--json").ok().json["settings"] == [
+        {"key": "server.retries", "value": 5, "from": f"{file}:2:11"},
+        {"key": "server.api_token", "value": "(not shown)", "from": f"{file}:3:13"},
+        {"key": "models.acme/tiny.temperature", "value": 0.5, "from": f"{file}:6:15"},
+    ]
+    assert cli("config", "validate", "--json").ok().json["settings"] == 3
+    cli("config", "unset", "server.api_token").ok()
+    assert "api_token" not in file.read_text()
+    cli("config", "unset", "server.api_token").failed(2, "does not set server.api_token")
+
+
+def test_what_would_not_be_valid_is_not_written(cli: Callable[..., Ran], own: Path) -> None:
+    file = own / "config.toml"
+    file.write_text("timeout_s = 5 # as ever\n")
+    cli("config", "set", "server.retries", "many").failed(2, "expected a whole number, received 'many'")
+    cli("config", "set", "server.retrys", "1").failed(2, "did you mean 'server.retries'?")
+    cli("config", "set", "models", "1").failed(2, "there is no setting 'models'")
+    assert file.read_text() == "timeout_s = 5 # as ever\n"
+    cli("config", "set", "server.timeout_s", "7").ok()
+    assert file.read_text() == "timeout_s = 7 # as ever\n"
+
+
+def test_every_value_that_holds_is_shown_with_its_layer(
+    cli: Callable[..., Ran], own: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(own, "[server]\nretries = 2\ntimeout_s = 9\n[servers.far]\napi_token = 'hidden'\nverify_tls = false\n")
+    monkeypatch.setenv("LMSTRIX_MAX_RETRIES", "4")
+    ran = cli("config", "effective", "--timeout", "3", "--json").ok()
+    rows = {row["key"]: (row["value"], row["from"]) for row in ran.json["settings"]}
+    assert rows["server.retries"] == (4, "$LMSTRIX_MAX_RETRIES")
+    assert rows["server.timeout_s"] == (3, "the command line")
+    assert rows["server.verify_tls"] == (True, "default")
+    assert rows["servers.far.api_token"] == ("(not shown)", f"{own}/config.toml:5:13")
+    assert rows["servers.far.verify_tls"][0] is False
+    assert "hidden" not in ran.out
+
+
+def test_a_file_is_validated_wherever_it_lies(cli: Callable[..., Ran], tmp_path: Path) -> None:
+    file = tmp_path / "other.toml"
+    file.write_text("[defaults.list]\nshwo = 'id'\n")
+    cli("config", "validate", str(file)).failed(2, str(file), "list has no option 'shwo'")
+    file.write_text("[profiles.p.server]\nretries = 'x'\n")
+    cli("config", "validate", str(file)).failed(2, f"{file}:2:11", "expected a whole number")
+    file.write_text("server = [")
+    cli("config", "validate", str(file)).failed(2, "is not valid TOML")

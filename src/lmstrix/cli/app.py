@@ -13,7 +13,7 @@ import sys
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from lmstrix.cli import answers, bench, engine, machine, models, prompts, tests, trust
+from lmstrix.cli import answers, bench, config, engine, machine, models, prompts, tests, trust
 from lmstrix.cli.configured import configured, words_of_alias
 from lmstrix.cli.help_text import HELP_WIDTH
 from lmstrix.cli.logged import logged
@@ -57,6 +57,12 @@ COMMANDS: Commands = {
     ("save",): models.save,
     ("reset",): models.reset,
     ("doctor",): machine.doctor,
+    ("config", "show"): config.show,
+    ("config", "effective"): config.effective,
+    ("config", "validate"): config.validate,
+    ("config", "path"): config.path,
+    ("config", "set"): config.set_,
+    ("config", "unset"): config.unset,
     ("trust",): trust.trust,
     ("engine", "run"): engine.run,
     ("engine", "start"): engine.start,

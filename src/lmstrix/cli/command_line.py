@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from lmstrix.ground import log
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
+    from collections.abc import Callable, Coroutine, Iterable
 
     from lmstrix.api.portal import Portal
     from lmstrix.cli.options import CommonOptions
@@ -28,8 +28,12 @@ T = TypeVar("T")
 class CommandLine:
     """One run of `lmstrix`."""
 
-    def __init__(self, common: CommonOptions) -> None:
+    def __init__(
+        self, common: CommonOptions, *, check_defaults: Callable[[Settings], Iterable[str]] | None = None
+    ) -> None:
         self.common = common
+        self.check_defaults = check_defaults or _find_nothing
+        """What is wrong with the default options that settings give to commands, one line each."""
 
     @functools.cached_property
     def console(self) -> Console:
@@ -132,3 +136,7 @@ class CommandLine:
         # Asking for the property here would make a portal only to close it.
         if "portal" in vars(self):
             self.portal.close(last=self.service.close())
+
+
+def _find_nothing(_settings: Settings) -> Iterable[str]:
+    return ()

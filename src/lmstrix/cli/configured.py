@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from lmstrix.cli.command_line import CommandLine
@@ -39,7 +40,10 @@ def configured(
     invocation: Invocation, commands: Commands, common: Sequence[Parameter]
 ) -> tuple[Invocation, CommandLine]:
     """The command line with what the settings add where the words say nothing. Raises SettingsError."""
-    cli = CommandLine(CommonOptions(**invocation.common))
+    cli = CommandLine(
+        CommonOptions(**invocation.common),
+        check_defaults=partial(check_command_defaults, commands=commands, common=common),
+    )
     assert invocation.command is not None
     if invocation.command.path[0] in UNCONFIGURED:
         return invocation, cli

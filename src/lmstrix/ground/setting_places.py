@@ -55,7 +55,7 @@ def key_in(line: str) -> tuple[tuple[str, ...], int] | None:
 
 def _place_in_toml(text: str, path: tuple[str, ...]) -> Place | None:
     table: tuple[str, ...] = ()
-    for number, line in enumerate(text.splitlines(), start=1):
+    for number, line in enumerate(text.split("\n"), start=1):
         opened = table_header(line)
         if opened is not None:
             table = opened
