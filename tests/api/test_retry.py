@@ -16,6 +16,7 @@ from lmstrix.api.openai import AsyncOpenAIBackend
 from lmstrix.api.rest import fetch_capabilities
 from lmstrix.api.retry import RetryLimits, with_retries
 from lmstrix.core.answers.streaming import StreamingManager
+from lmstrix.ground.access import ServerAccess
 from lmstrix.ground.errors import BackendUnavailableError
 from lmstrix.ground.paths import Paths
 from lmstrix.ground.types import Deadlines, GenerationRequest, LoadConfig, ServerInfo
@@ -120,6 +121,16 @@ async def test_a_rest_page_whose_connection_breaks_is_asked_again(server: Faulty
     with pytest.raises(BackendUnavailableError):
         await fetch_capabilities(server.info)
     assert server.paths["/api/v1/models"] == 2 * ATTEMPTS
+
+
+async def test_how_often_is_the_users_to_say(server: FaultyServer) -> None:
+    server.faults.pages["/api/v1/models"] = (200, MODELS)
+    server.faults.cuts["/api/v1/models"] = 1
+    with pytest.raises(BackendUnavailableError):
+        await fetch_capabilities(server.info, access=ServerAccess(retries=0))
+    assert server.paths["/api/v1/models"] == 1
+    server.faults.cuts["/api/v1/models"] = ATTEMPTS + 1
+    assert list(await fetch_capabilities(server.info, access=ServerAccess(retries=ATTEMPTS + 1))) == ["acme/tiny"]
 
 
 async def test_so_is_the_listing_of_an_openai_server(server: FaultyServer) -> None:

@@ -45,14 +45,14 @@ OTHER_VARIABLES = frozenset(
 EARLIER_VARIABLES: Mapping[str, str] = {
     "LMSTRIX_AGGRESSIVE_GC": "each model runs in a process of its own, and its end frees all memory",
     "LMSTRIX_CACHE_DIR": "the cache lies in the LMStrix home: set LMSTRIX_HOME",
-    "LMSTRIX_COMPACT_OUTPUT": "tables are as wide as the terminal; choose columns with list --columns",
+    "LMSTRIX_COMPACT_OUTPUT": "tables are as wide as the terminal; choose columns in [defaults.list] of the settings",
     "LMSTRIX_ENABLE_MONITORING": "memory is always watched while a test runs",
-    "LMSTRIX_MAX_TEST_ITERATIONS": "a test ends once its answer is exact enough; limit it with test --budget",
+    "LMSTRIX_MAX_TEST_ITERATIONS": "a test ends once its answer is exact enough; give it a budget in [defaults.test] of the settings",
     "LMSTRIX_MEMORY_MONITORING": "memory is always watched while a test runs",
     "LMSTRIX_NO_EMOJI": "nothing here prints emoji",
     "LMSTRIX_REGISTRY_PATH": "the registry is lmstrix.json in the LMStrix home: set LMSTRIX_HOME",
     "LMSTRIX_RETRY_DELAY": "waits between attempts are random and double each time",
-    "LMSTRIX_TEST_TIMEOUT": "limit each load with test --load-timeout",
+    "LMSTRIX_TEST_TIMEOUT": "set load_timeout in [defaults.test] of the settings",
 }
 """Variables of the earlier LMStrix's documentation that have no effect, and why."""
 
