@@ -47,7 +47,7 @@ EARLIER_VARIABLES: Mapping[str, str] = {
     "LMSTRIX_CACHE_DIR": "the cache lies in the LMStrix home: set LMSTRIX_HOME",
     "LMSTRIX_COMPACT_OUTPUT": "tables are as wide as the terminal; choose columns in [defaults.list] of the settings",
     "LMSTRIX_ENABLE_MONITORING": "memory is always watched while a test runs",
-    "LMSTRIX_MAX_TEST_ITERATIONS": "a test ends once its answer is exact enough; give it a budget in [defaults.test] of the settings",
+    "LMSTRIX_MAX_TEST_ITERATIONS": "a test ends once it is exact enough; set budget in [defaults.test] of the settings",
     "LMSTRIX_MEMORY_MONITORING": "memory is always watched while a test runs",
     "LMSTRIX_NO_EMOJI": "nothing here prints emoji",
     "LMSTRIX_REGISTRY_PATH": "the registry is lmstrix.json in the LMStrix home: set LMSTRIX_HOME",
