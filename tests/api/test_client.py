@@ -12,6 +12,7 @@ from lmstudio.async_api import _AsyncSession
 from lmstrix.api.client import AsyncLMStudioBackend
 from lmstrix.core.answers.streaming import StreamingManager
 from lmstrix.ground import errors
+from lmstrix.ground.access import ServerAccess
 from lmstrix.ground.types import (
     Deadlines,
     Finished,
@@ -601,12 +602,12 @@ async def test_only_what_is_needed_is_connected(backend: AsyncLMStudioBackend, s
 
 
 async def test_a_token_goes_into_the_greeting(server: FaultyServer) -> None:
-    async with AsyncLMStudioBackend(server.info, api_token="sk-lm-abcdefgh:0123456789abcdefghij"):
+    async with AsyncLMStudioBackend(server.info, access=ServerAccess(api_token="sk-lm-abcdefgh:0123456789abcdefghij")):
         frames = [frame for name, frame in server.seen if name == "auth"]
     expected = {"authVersion": 1, "clientIdentifier": "abcdefgh", "clientPasskey": "0123456789abcdefghij"}
     assert frames == [expected, expected]
     with pytest.raises(errors.SettingsError, match="sk-lm-"):
-        await AsyncLMStudioBackend(server.info, api_token="hunter2").connect()
+        await AsyncLMStudioBackend(server.info, access=ServerAccess(api_token="hunter2")).connect()
 
 
 @pytest.mark.parametrize("auth", ["refused", "refused with object"])

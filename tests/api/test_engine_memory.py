@@ -12,6 +12,7 @@ import pytest
 from lmstrix.api.client import AsyncLMStudioBackend
 from lmstrix.api.discovery import find_server
 from lmstrix.engine import EmbeddedEngine
+from lmstrix.ground.access import ServerAccess
 from lmstrix.ground.types import LoadConfig, ServerInfo
 from tests.engine.pools import SCRIPTED, scripted_models
 from tests.support.faulty_server import closed_port, listening
@@ -41,7 +42,7 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedEngine]
 async def test_the_engine_tells_what_models_may_take_and_what_one_takes(engine: EmbeddedEngine) -> None:
     async with (
         asyncio.timeout(60),
-        AsyncLMStudioBackend(await find_server(engine.address), api_token=TOKEN) as backend,
+        AsyncLMStudioBackend(await find_server(engine.address), access=ServerAccess(api_token=TOKEN)) as backend,
     ):
         before = await backend.memory()
         assert before is not None

@@ -9,6 +9,8 @@ import pytest
 
 from lmstrix.api.rest import ModelCapabilities, fetch_capabilities
 from lmstrix.ground import errors
+from lmstrix.ground.access import ServerAccess
+from lmstrix.ground.types import ServerInfo
 from tests.support.faulty_server import closed_port, listening
 
 if TYPE_CHECKING:
@@ -73,7 +75,7 @@ async def test_the_present_listing(backend: AsyncLMStudioBackend, server: Faulty
 @pytest.mark.parametrize("status", [200, 404])
 async def test_the_older_listing(server: FaultyServer, status: int) -> None:
     server.faults.pages |= {"/api/v1/models": (status, UNKNOWN), "/api/v0/models": (200, json.dumps(V0))}
-    models = await fetch_capabilities(server.address)
+    models = await fetch_capabilities(server.info)
     assert models["acme/tiny"] == ModelCapabilities(
         model_key="acme/tiny",
         max_context_length=32768,
@@ -101,13 +103,13 @@ async def test_bodies_are_judged_and_only_passing_states_tried_again(
 ) -> None:
     server.faults.pages |= dict.fromkeys(("/api/v1/models", "/api/v0/models"), (status, body))
     with pytest.raises(expected) as caught:
-        await fetch_capabilities(server.address, api_token="sk-lm-abcdefgh:x")
+        await fetch_capabilities(server.info, access=ServerAccess(api_token="sk-lm-abcdefgh:x"))
     assert type(caught.value) is expected
     assert server.paths["/api/v1/models"] == asked
 
 
 async def test_nobody_there_and_nobody_answering() -> None:
     with pytest.raises(errors.BackendUnavailableError):
-        await fetch_capabilities(f"127.0.0.1:{closed_port()}")
+        await fetch_capabilities(ServerInfo(address=f"127.0.0.1:{closed_port()}", engine="lmstudio"))
     with listening(None) as silent, pytest.raises(errors.BackendTimeoutError):
-        await fetch_capabilities(silent, timeout_s=0.05)
+        await fetch_capabilities(ServerInfo(address=silent, engine="lmstudio"), timeout_s=0.05)

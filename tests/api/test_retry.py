@@ -16,6 +16,7 @@ from lmstrix.api.openai import AsyncOpenAIBackend
 from lmstrix.api.rest import fetch_capabilities
 from lmstrix.api.retry import RetryLimits, with_retries
 from lmstrix.core.answers.streaming import StreamingManager
+from lmstrix.ground.access import ServerAccess
 from lmstrix.ground.errors import BackendUnavailableError
 from lmstrix.ground.paths import Paths
 from lmstrix.ground.types import Deadlines, GenerationRequest, LoadConfig, ServerInfo
@@ -115,11 +116,21 @@ async def test_what_may_have_happened_is_asked_once(backend: AsyncLMStudioBacken
 async def test_a_rest_page_whose_connection_breaks_is_asked_again(server: FaultyServer) -> None:
     server.faults.pages["/api/v1/models"] = (200, MODELS)
     server.faults.cuts["/api/v1/models"] = ATTEMPTS - 1
-    assert list(await fetch_capabilities(server.address)) == ["acme/tiny"]
+    assert list(await fetch_capabilities(server.info)) == ["acme/tiny"]
     server.faults.cuts["/api/v1/models"] = inf
     with pytest.raises(BackendUnavailableError):
-        await fetch_capabilities(server.address)
+        await fetch_capabilities(server.info)
     assert server.paths["/api/v1/models"] == 2 * ATTEMPTS
+
+
+async def test_how_often_is_the_users_to_say(server: FaultyServer) -> None:
+    server.faults.pages["/api/v1/models"] = (200, MODELS)
+    server.faults.cuts["/api/v1/models"] = 1
+    with pytest.raises(BackendUnavailableError):
+        await fetch_capabilities(server.info, access=ServerAccess(retries=0))
+    assert server.paths["/api/v1/models"] == 1
+    server.faults.cuts["/api/v1/models"] = ATTEMPTS + 1
+    assert list(await fetch_capabilities(server.info, access=ServerAccess(retries=ATTEMPTS + 1))) == ["acme/tiny"]
 
 
 async def test_so_is_the_listing_of_an_openai_server(server: FaultyServer) -> None:
@@ -153,7 +164,7 @@ async def test_where_nobody_listens_nobody_is_asked_twice(paths: Paths) -> None:
     asked: list[Callable[[], Coroutine[Any, Any, object]]] = [
         backend.connect,
         openai.list_models,
-        lambda: fetch_capabilities(address, timeout_s=None),
+        lambda: fetch_capabilities(ServerInfo(address=address, engine="lmstudio"), timeout_s=None),
         lambda: find_server(address, paths=paths, environ={}, timeout_s=1e6),
     ]
     for ask in asked:

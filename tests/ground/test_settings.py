@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
 from lmstrix.ground.errors import SettingsError
-from lmstrix.ground.settings import Settings, load_settings
+from lmstrix.ground.settings import ModelDefaults, ServerSettings, Settings, load_layers, load_settings
 
-if TYPE_CHECKING:
-    from pathlib import Path
+EARLIER = Path(__file__).parent.parent / "data" / "settings" / "earlier.json"
 
 
 def load(home: Path, **changes: object) -> Settings:
@@ -83,3 +82,152 @@ def test_an_unknown_profile_names_those_there_are(tmp_path: Path) -> None:
         load(tmp_path, profile="slow")
     with pytest.raises(SettingsError, match="cannot read"):
         load(tmp_path, config_file=tmp_path / "absent.toml")
+
+
+SECTIONS = """
+[server]
+address = "http://far:1"
+connect_timeout_s = 2
+retries = 5
+headers = { X-Custom-Auth = "key" }
+[servers."http://far:1"]
+api_token = "t"
+[safety]
+threshold = 8192
+[output]
+color = false
+[logging]
+file = "a.log"
+level = "INFO"
+calls = false
+[paths]
+models_dir = "m"
+[defaults.infer]
+temperature = 0.2
+[aliases]
+q = "infer --max-tokens 50"
+[models."acme/tiny"]
+temperature = 0.1
+"""
+
+
+def test_settings_stand_in_sections(tmp_path: Path) -> None:
+    (tmp_path / "config.toml").write_text(SECTIONS)
+    assert load(tmp_path) == Settings(
+        server="http://far:1",
+        connect_timeout_s=2,
+        retries=5,
+        headers={"X-Custom-Auth": "key"},
+        servers={"http://far:1": ServerSettings(api_token="t")},
+        threshold=8192,
+        color=False,
+        log_file="a.log",
+        log_level="info",
+        log_inference=False,
+        models_dir="m",
+        command_defaults={"infer": {"temperature": 0.2}},
+        aliases={"q": "infer --max-tokens 50"},
+        model_defaults={"acme/tiny": ModelDefaults(temperature=0.1)},
+    )
+
+
+def test_tables_of_later_layers_add_to_those_of_earlier_ones(tmp_path: Path) -> None:
+    (tmp_path / "config.toml").write_text(
+        f"{SECTIONS}\n[profiles.p.aliases]\nz = 'list'\n[profiles.p.server]\nretries = 1"
+    )
+    found = load(tmp_path, profile="p")
+    assert found.aliases == {"q": "infer --max-tokens 50", "z": "list"}
+    assert (found.retries, found.connect_timeout_s) == (1, 2)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"), [("dev.toml", "[safety]\nthreshold = 4096"), ("dev.json", '{"safety": {"threshold": 4096}}')]
+)
+def test_a_profile_may_be_a_file_of_its_own(tmp_path: Path, name: str, text: str) -> None:
+    (tmp_path / "profiles").mkdir()
+    (tmp_path / "profiles" / name).write_text(text)
+    assert load(tmp_path, profile="dev").threshold == 4096
+    with pytest.raises(SettingsError, match="there are: dev"):
+        load(tmp_path, profile="prod")
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "told"),
+    [
+        (
+            "config.toml",
+            '[server]\nretries = "many"\n',
+            "config.toml:2:11: server.retries: expected a whole number, received 'many'",
+        ),
+        ("config.toml", "[safety]\n# how far\n  threshold = 0\n", "config.toml:3:15: threshold: 0 is out of range"),
+        (
+            "config.toml",
+            "[server]\nretrys = 1\n",
+            "config.toml:2:10: unknown setting 'server.retrys'; did you mean 'server.retries'?",
+        ),
+        (
+            "config.toml",
+            "[output]\ncolor = 'blue'\n",
+            "config.toml:2:9: output.color: expected true or false, received 'blue'",
+        ),
+        ("config.toml", '[models."a.b"]\nheat = 1\n', "config.toml:2:8: models.a.b.heat: Unexpected keyword argument"),
+        (
+            "config.toml",
+            "[models.a]\ntemperature = 500\n",
+            "config.toml:2:15: models.a: temperature: 500 is out of range",
+        ),
+        (
+            "config.json",
+            '{"server":\n  {"address": "x",\n   "retries": []}}',
+            "config.json:3:15: server.retries: expected a whole number, received []",
+        ),
+        (
+            "config.toml",
+            "[profiles.p.server]\nretries = 'x'\n",
+            "config.toml:2:11: server.retries: expected a whole number",
+        ),
+    ],
+)
+def test_a_fault_is_told_with_its_place(tmp_path: Path, name: str, text: str, told: str) -> None:
+    (tmp_path / name).write_text(text)
+    with pytest.raises(SettingsError) as caught:
+        load(tmp_path, profile="p" if "profiles" in text else None)
+    assert f"{tmp_path}/{told}" in str(caught.value)
+
+
+def test_a_file_of_the_earlier_lmstrix_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "user" / ".lmstrix"
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_bytes(EARLIER.read_bytes())
+    monkeypatch.setenv("HOME", str(tmp_path / "user"))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path / "user"))
+    said: list[str] = []
+    assert load(tmp_path / "own", notify=said.append) == Settings(
+        server="http://localhost:1234",
+        timeout_s=300,
+        connect_timeout_s=30,
+        headers={"User-Agent": "LMStrix/1.0", "X-Custom-Auth": "key"},
+        threshold=65536,
+        retries=3,
+        verbose=False,
+        color=True,
+        log_level="info",
+        log_max_bytes=10 * 2**20,
+        command_defaults={"test": {"threshold": 32768}, "list": {"sort": "name"}},
+        aliases={"q": "infer --out_ctx 50"},
+    )
+    (line,) = said
+    assert "no effect here: lmstudio.endpoints, safety.enable_safety_checks," in line
+    assert "paths.registry_file" in line
+    assert load(tmp_path / "own", environ={"LMSTRIX_HOME": "elsewhere"}) == Settings()
+
+
+def test_each_value_knows_its_layer(tmp_path: Path) -> None:
+    (tmp_path / "config.toml").write_text(SECTIONS)
+    given = load_layers(
+        tmp_path, environ={"LMSTRIX_NO_COLOR": "1", "LMSTRIX_DEBUG": "true"}, project_dir=tmp_path
+    ).given
+    places = {each.name: each.where for each in given}
+    assert places["server.retries"] == f"{tmp_path}/config.toml:5:11"
+    assert places["servers.http://far:1.api_token"] == f"{tmp_path}/config.toml:8:13"
+    assert (places["color"], places["debug"]) == ("$LMSTRIX_NO_COLOR", "$LMSTRIX_DEBUG")

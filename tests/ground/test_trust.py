@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from lmstrix.ground.errors import SettingsError
+from lmstrix.ground.setting_keys import KEYS
 from lmstrix.ground.settings import Settings, load_settings, needs_trust, project_settings
+from lmstrix.ground.settings_file import GivenSetting
 from lmstrix.ground.trust import TrustedFolders
 
 if TYPE_CHECKING:
@@ -64,7 +66,11 @@ def test_what_is_harmless_counts_anywhere(home: Path, project: Path) -> None:
 
 
 def test_every_setting_is_judged() -> None:
-    assert set(needs_trust(dict.fromkeys(Settings.__slots__, True))) == {*HARMFUL}
+    given = [GivenSetting(setting=key, name=key.key, value=True, origin="") for key in KEYS]
+    judged = {each.setting.field for each in given}
+    assert judged == set(Settings.__slots__)
+    harmless = {"timeout_s", "connect_timeout_s", "retries", "threshold", "color", "verbose", "debug", "log_level"}
+    assert {each.setting.field for each in needs_trust(given)} == judged - harmless
 
 
 def test_a_file_that_changes_is_trusted_no_longer(home: Path, project: Path) -> None:

@@ -17,14 +17,16 @@ from lmstrix.service.workspace import Workspace
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from lmstrix.ground.access import ServerAccess
+
 
 async def test_the_token_of_the_settings_goes_to_no_target(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sent: dict[str, str | None] = {}
 
     class Offering(openai.AsyncOpenAIBackend):
-        def __init__(self, url: str, *, api_key: str | None = None, leave_out: tuple[str, ...] = ()) -> None:
-            super().__init__(url, api_key=api_key, leave_out=leave_out)
-            sent[self.address] = api_key
+        def __init__(self, url: str, *, access: ServerAccess, leave_out: tuple[str, ...] = ()) -> None:
+            super().__init__(url, access=access, leave_out=leave_out)
+            sent[self.address] = access.api_token
 
         async def offered_models(self) -> list[openai.OfferedModel]:
             return [openai.OfferedModel("m")] if self.address == "127.0.0.1:9" else []

@@ -23,6 +23,7 @@ from lmstrix.api.faults import ServerRequest
 from lmstrix.api.loading import Loading
 from lmstrix.api.prediction import PredictionReader
 from lmstrix.api.retry import with_retries
+from lmstrix.ground.access import ANY_SERVER, ServerAccess
 from lmstrix.ground.errors import (
     LMStrixError,
     ModelNotFoundError,
@@ -81,10 +82,12 @@ class _Known:
 class AsyncLMStudioBackend:
     """See `lmstrix.ground.backend.ModelBackend`. Connects when first used, and stays on the event loop of that use."""
 
-    def __init__(self, server: ServerInfo, *, api_token: str | None = None, deadlines: Deadlines | None = None) -> None:
+    def __init__(
+        self, server: ServerInfo, *, access: ServerAccess = ANY_SERVER, deadlines: Deadlines | None = None
+    ) -> None:
         self._server = server
-        self._api_token = api_token
-        self._deadlines = deadlines or Deadlines()
+        self._access = access
+        self._deadlines = deadlines or Deadlines(connect_s=access.connect_s or Deadlines().connect_s)
         self._opened: WireConnection | None = None
         self._known: dict[str, _Known] = {}
         self._kinds: dict[str, ModelKind] = {}
@@ -128,7 +131,7 @@ class AsyncLMStudioBackend:
 
         limit_s = self._deadlines.connect_s
         if self._opened is None:
-            self._opened = WireConnection(self._server.address, api_token=self._api_token, connect_s=limit_s)
+            self._opened = WireConnection(self._server, access=self._access, connect_s=limit_s)
         with translated(
             ServerRequest(operation="connect", address=self._server.address, what="connect", limit_s=limit_s)
         ):
@@ -161,7 +164,9 @@ class AsyncLMStudioBackend:
         # `read` runs inside too: an answer of an unexpected shape is a failure of the server, not of the caller.
         with translated(asked):
             if again:
-                return read(await with_retries(call, passes=is_broken_connection, limit_s=limit_s))
+                return read(
+                    await with_retries(call, passes=is_broken_connection, limit_s=limit_s, retries=self._access.retries)
+                )
             async with asyncio.timeout(limit_s):
                 return read(await call())
 
@@ -191,9 +196,7 @@ class AsyncLMStudioBackend:
         """What the REST listing alone tells, by model key: reasoning choices, above all."""
         from lmstrix.api.rest import fetch_capabilities
 
-        return await fetch_capabilities(
-            self._server.address, api_token=self._api_token, timeout_s=self._deadlines.request_s
-        )
+        return await fetch_capabilities(self._server, access=self._access, timeout_s=self._deadlines.request_s)
 
     async def list_loaded(self) -> list[LoadedModel]:
         """Every loaded instance, of both kinds, with what it is doing where the server tells."""
@@ -459,7 +462,7 @@ class AsyncLMStudioBackend:
         """What one more model may take now, where the server says it."""
         from lmstrix.api.engine_memory import server_memory
 
-        return await server_memory(self._server, api_token=self._api_token)
+        return await server_memory(self._server, access=self._access)
 
     async def survey(self) -> HardwareSurvey | None:
         """What the server's runtime has found to compute on, where the server says it."""
@@ -476,7 +479,7 @@ class AsyncLMStudioBackend:
         """What a loaded instance takes, where the server says it."""
         from lmstrix.api.engine_memory import instance_memory
 
-        return await instance_memory(self._server, instance_id, api_token=self._api_token)
+        return await instance_memory(self._server, instance_id, access=self._access)
 
 
 def _by_reference(reference: str) -> Json:

@@ -18,11 +18,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 import lmstudio
+from httpx_ws import aconnect_ws
 from lmstudio._ws_impl import AsyncWebsocketHandler
 from lmstudio.async_api import (
     AsyncChannel,
@@ -36,7 +38,9 @@ from lmstudio.async_api import (
 from lmstudio.json_api import ChannelEndpoint, ChannelFinishedEvent, ChannelRxEvent
 
 from lmstrix.api.failures import is_broken_connection
+from lmstrix.api.http_client import open_http
 from lmstrix.api.retry import with_retries
+from lmstrix.ground.access import ANY_SERVER, ServerAccess
 from lmstrix.ground.errors import SettingsError
 from lmstrix.ground.tasks import within
 
@@ -46,6 +50,7 @@ if TYPE_CHECKING:
     from lmstudio.schemas import AnyLMStudioStruct
 
     from lmstrix.api.convert import Json, JsonView
+    from lmstrix.ground.types import ServerInfo
 
 WireNamespace = Literal["llm", "embedding", "system", "files", "runtime"]
 
@@ -107,7 +112,34 @@ class RawEndpoint(ChannelEndpoint[dict[str, Any], ChannelRxEvent[Any], dict[str,
 
 
 class _Handler(AsyncWebsocketHandler):
-    """Reads one socket. The SDK's own takes a `null` for the end, and then reads nothing from nowhere for ever."""
+    """Reads one socket. The SDK's own takes a `null` for the end, and then reads nothing from nowhere for ever.
+
+    And it opens the socket without headers of ours, and trusts the system's certificates alone.
+    """
+
+    access: ServerAccess = ANY_SERVER
+
+    async def _handle_ws(self) -> None:
+        secure = self._ws_url.startswith("wss:")
+        if not (secure or self.access.headers):
+            await super()._handle_ws()
+            return
+        # What the SDK does, but for the client that the socket is opened with.
+        async with AsyncExitStack() as stack:
+            try:
+                http = open_http(self._ws_url.replace("ws", "http", 1), access=replace(self.access, api_token=None))
+                await stack.enter_async_context(http)
+                self._ws = await stack.enter_async_context(aconnect_ws(self._ws_url, http))
+            except Exception as exc:
+                self._connection_failure = exc
+                raise
+            try:
+                if await self._authenticate():
+                    self._connection_attempted.set()
+                    await self._receive_messages()
+            finally:
+                await self.notify_client_termination()
+                self._ws = None
 
     async def _enqueue_message(self, message: Any) -> bool:
         if not isinstance(message, dict):
@@ -119,9 +151,10 @@ class _Handler(AsyncWebsocketHandler):
 class _Websocket(_AsyncLMStudioWebsocket):
     """The SDK's socket of one session, read by our handler."""
 
-    def __init__(self, client: lmstudio.AsyncClient, url: str) -> None:
+    def __init__(self, client: lmstudio.AsyncClient, url: str, access: ServerAccess) -> None:
         super().__init__(client._task_manager, url, client._auth_details)
         self._ws_handler = _Handler(client._task_manager, url, client._auth_details)
+        self._ws_handler.access = access
 
 
 class ClientChannel:
@@ -174,12 +207,13 @@ class ClientChannel:
 class WireConnection:
     """The sessions to one server. Everything runs on the loop of the first call."""
 
-    def __init__(self, address: str, *, api_token: str | None = None, connect_s: float | None = 5.0) -> None:
-        self.address = address
+    def __init__(self, server: ServerInfo, *, access: ServerAccess = ANY_SERVER, connect_s: float | None = 5.0) -> None:
+        self._url = server.websocket_url
+        self._access = access
         self._connect_s = connect_s
-        self._client = lmstudio.AsyncClient(address)
-        if api_token:  # before the first connection: the SDK reads it when it connects
-            self._client._auth_details = self._client._format_auth_message(*_split_token(api_token))
+        self._client = lmstudio.AsyncClient(server.address)
+        if access.api_token:  # before the first connection: the SDK reads it when it connects
+            self._client._auth_details = self._client._format_auth_message(*_split_token(access.api_token))
         self._sessions: dict[WireNamespace, _AsyncSession] = {}
         self._locks: dict[WireNamespace, asyncio.Lock] = {}
         for name in _SDK_LOGGERS:
@@ -193,7 +227,9 @@ class WireConnection:
         if session is not None and _stands(session):
             return session
         connect = partial(self._connect, namespace)
-        return await with_retries(connect, passes=is_broken_connection, limit_s=self._connect_s)
+        return await with_retries(
+            connect, passes=is_broken_connection, limit_s=self._connect_s, retries=self._access.retries
+        )
 
     async def _connect(self, namespace: WireNamespace) -> _AsyncSession:
         async with self._locks.setdefault(namespace, asyncio.Lock()):
@@ -207,7 +243,7 @@ class WireConnection:
                 await self._client._task_manager.__aenter__()
             session = _SESSION_TYPES[namespace](self._client)
             # What its `connect` does, but for the handler.
-            websocket = _Websocket(self._client, f"ws://{self.address}/{namespace}")
+            websocket = _Websocket(self._client, f"{self._url}/{namespace}", self._access)
             session._lmsws = await session._resource_manager.enter_async_context(websocket)
             self._sessions[namespace] = session
             return session

@@ -13,10 +13,12 @@ import asyncio
 import json
 import os
 import re
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final, Literal
 from urllib.parse import urlsplit
 
 from lmstrix.ground import log
+from lmstrix.ground.access import ANY_SERVER, ServerAccess
 from lmstrix.ground.addresses import is_local
 from lmstrix.ground.errors import BackendUnavailableError, UsageError
 from lmstrix.ground.held_files import read_whole
@@ -40,6 +42,7 @@ _SERVER_FILE_VARIABLE = "LMS_API_SERVER_INFO_PATH"
 _VARIABLES = ("LMSTRIX_SERVER", "LMSTUDIO_BASE_URL")
 _MOST_BYTES = 64 * 1024  # any program may answer at these ports, and send without end
 _REFUSED = "refused"
+_SECURE = "https://"
 _CONNECT_S: Final = 0.25
 """On one's own machine the system itself accepts a connection, in less than a millisecond, however busy the listener.
 Windows tries a port where nobody listens for 2 s before it says so."""
@@ -52,6 +55,7 @@ async def find_server(
     paths: Paths | None = None,
     environ: Mapping[str, str] | None = None,
     timeout_s: float = 1.0,
+    access: ServerAccess = ANY_SERVER,
 ) -> ServerInfo:
     """The server `choice` means: "auto", "lmstudio", "embedded" or an address; None asks the environment, then "auto".
 
@@ -62,7 +66,9 @@ async def find_server(
     candidates = _candidates(choice, ports, paths or resolve_paths(environ), environ)
     # "auto" prefers LM Studio, however the addresses were ordered.
     wanted = {"lmstudio": ("lmstudio",), "embedded": ("embedded",)}.get(choice, ("lmstudio", "embedded"))
-    found = await _answers(candidates, wanted[0], timeout_s)
+    if len(candidates) == 1 and access.connect_s is not None:
+        timeout_s = access.connect_s
+    found = await _answers(candidates, wanted[0], timeout_s, access)
     servers = [answer for answer in found if isinstance(answer, ServerInfo)]
     for engine in wanted:
         for server in servers:
@@ -76,11 +82,13 @@ async def find_server(
     )
 
 
-async def _answers(candidates: Sequence[str], best: str, timeout_s: float) -> list[ServerInfo | str]:
+async def _answers(
+    candidates: Sequence[str], best: str, timeout_s: float, access: ServerAccess
+) -> list[ServerInfo | str]:
     """What is at the candidates, in their order, up to the first server with the engine `best`."""
     # Of several, a port without a listener must not hold up the others. An address asked for has all the time.
     connect_s = _CONNECT_S if len(candidates) > 1 else timeout_s
-    probes = [asyncio.create_task(_probe(address, timeout_s, connect_s)) for address in candidates]
+    probes = [asyncio.create_task(_probe(address, timeout_s, connect_s, access)) for address in candidates]
     answers: list[ServerInfo | str] = []
     try:
         for address, probe in zip(candidates, probes, strict=True):
@@ -98,7 +106,10 @@ async def _answers(candidates: Sequence[str], best: str, timeout_s: float) -> li
 
 
 def parse_address(text: str) -> str:
-    """`host:port` out of an address or URL as people write them; port 1234 when they leave it out."""
+    """`host:port` out of an address or URL as people write them, with https:// before it where they wrote that.
+
+    The port is 1234 when they leave it out, with https 443.
+    """
     address = text.strip()
     if "://" not in address:
         address = f"http://{address}"
@@ -109,9 +120,11 @@ def parse_address(text: str) -> str:
         host, port = None, None
     if not host or parts.username is not None or not re.fullmatch(r"[A-Za-z0-9_.:%-]+", host):
         raise UsageError(f"{text!r} is no server; write auto, lmstudio, embedded, or an address such as 127.0.0.1:1234")
-    if parts.scheme not in ("http", "ws"):
-        raise UsageError(f"{text!r}: LM Studio's SDK speaks plain http only; use an http address, or a tunnel to one")
-    return f"[{host}]:{port or REST_PORT}" if ":" in host else f"{host}:{port or REST_PORT}"
+    if parts.scheme not in ("http", "ws", "https", "wss"):
+        raise UsageError(f"{text!r}: a server is reached over http or https")
+    secure = parts.scheme in ("https", "wss")
+    port = port or (443 if secure else REST_PORT)
+    return f"{_SECURE if secure else ''}{f'[{host}]' if ':' in host else host}:{port}"
 
 
 def _candidates(choice: str, ports: Sequence[int], paths: Paths, environ: Mapping[str, str]) -> list[str]:
@@ -162,12 +175,15 @@ def _reason(answer: ServerInfo | str) -> str:
     return answer if isinstance(answer, str) else f"is {answer.package or answer.engine}"
 
 
-async def _probe(address: str, timeout_s: float, connect_s: float) -> ServerInfo | str:
-    """The server at `address`, or why there is none."""
+async def _probe(candidate: str, timeout_s: float, connect_s: float, access: ServerAccess) -> ServerInfo | str:
+    """The server at an address, or why there is none."""
     import httpx
 
-    from lmstrix.api.http_client import is_passing, is_refused, open_http
+    from lmstrix.api.http_client import certificate_fault, is_passing, is_refused, open_http
     from lmstrix.api.retry import with_retries
+
+    address = candidate.removeprefix(_SECURE)
+    secure = address != candidate
 
     async def greet() -> tuple[object, object]:
         greeting = await _json_at(client, "/lmstudio-greeting")
@@ -179,13 +195,17 @@ async def _probe(address: str, timeout_s: float, connect_s: float) -> ServerInfo
         return is_passing(failure) and not isinstance(failure, httpx.ConnectTimeout)
 
     try:
-        async with open_http(f"http://{address}", connect_s=connect_s if is_local(address) else None) as client:
-            ours, status = await with_retries(greet, passes=passes, limit_s=timeout_s)
+        # The token is for a server that has said what it is.
+        asking = replace(access, api_token=None, connect_s=connect_s if is_local(address) else None)
+        async with open_http(f"{'https' if secure else 'http'}://{address}", access=asking) as client:
+            ours, status = await with_retries(greet, passes=passes, limit_s=timeout_s, retries=access.retries)
     except (TimeoutError, httpx.ConnectTimeout):
         return "did not answer"
     except httpx.ProtocolError:
         return "is another program"
     except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as exc:
+        if fault := certificate_fault(exc):
+            return f"has a certificate that is not trusted ({fault}; server.ca_file names one to trust)"
         return _REFUSED if is_refused(exc) else "cannot be reached"
     if not ours:
         return "is another program"
@@ -195,7 +215,7 @@ async def _probe(address: str, timeout_s: float, connect_s: float) -> ServerInfo
     )
     embedded = package == EMBEDDED_PACKAGE
     engine: Literal["embedded", "lmstudio"] = "embedded" if embedded else "lmstudio"
-    return ServerInfo(address=address, engine=engine, version=version, package=package, runtime=runtime)
+    return ServerInfo(address=address, engine=engine, version=version, package=package, runtime=runtime, secure=secure)
 
 
 async def _json_at(client: httpx.AsyncClient, path: str) -> object:

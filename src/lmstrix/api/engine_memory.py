@@ -12,25 +12,27 @@ from lmstrix.ground.types import InstanceMemory, MemoryLimit, ServerInfo, Server
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from lmstrix.ground.access import ServerAccess
+
 _LIMIT_S = 10.0  # the first answer starts a process on the server, which on a busy machine may take seconds
 _LIMITS: tuple[MemoryLimit, ...] = get_args(MemoryLimit)
 
 _T = TypeVar("_T")
 
 
-async def server_memory(server: ServerInfo, *, api_token: str | None) -> ServerMemory | None:
+async def server_memory(server: ServerInfo, *, access: ServerAccess) -> ServerMemory | None:
     """What one more model may take on this server; None unless it is an engine that tells."""
-    return await _told(server, api_token, "/api/lmstrix/memory", _server_memory)
+    return await _told(server, access, "/api/lmstrix/memory", _server_memory)
 
 
-async def instance_memory(server: ServerInfo, instance_id: str, *, api_token: str | None) -> InstanceMemory | None:
+async def instance_memory(server: ServerInfo, instance_id: str, *, access: ServerAccess) -> InstanceMemory | None:
     """What this instance takes; None unless the server is an engine that tells."""
     path = f"/api/lmstrix/memory/instance?instance_id={quote(instance_id, safe='')}"
-    return await _told(server, api_token, path, _instance_memory)
+    return await _told(server, access, path, _instance_memory)
 
 
 async def _told(
-    server: ServerInfo, api_token: str | None, path: str, convert: Callable[[JsonView], _T | None]
+    server: ServerInfo, access: ServerAccess, path: str, convert: Callable[[JsonView], _T | None]
 ) -> _T | None:
     # LM Studio has no such path, and answers unknown ones with a warning in its log.
     if server.engine != "embedded":
@@ -38,8 +40,8 @@ async def _told(
     import httpx
 
     try:
-        async with open_http(f"http://{server.address}", token=api_token) as client:
-            response = await read(client, path, limit_s=_LIMIT_S)
+        async with open_http(server.http_url, access=access) as client:
+            response = await read(client, path, limit_s=_LIMIT_S, retries=access.retries)
         body = response.json() if response.status_code == 200 else None  # an engine of an earlier version: 404
     except (httpx.HTTPError, TimeoutError, ValueError):
         return None

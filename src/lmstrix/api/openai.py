@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 from lmstrix.api.convert import Json, count_of, list_of, mapping_or_none, object_of, text_of
 from lmstrix.api.http_client import open_http, read
 from lmstrix.api.openai_stream import OpenAIReader, error_message, openai_failure, server_sent_events
+from lmstrix.ground.access import ANY_SERVER, ServerAccess
 from lmstrix.ground.errors import (
     AuthenticationError,
     BackendTimeoutError,
@@ -52,7 +53,7 @@ class AsyncOpenAIBackend:
         self,
         url: str,
         *,
-        api_key: str | None = None,
+        access: ServerAccess = ANY_SERVER,
         deadlines: Deadlines | None = None,
         leave_out: Collection[str] = (),
     ) -> None:
@@ -69,7 +70,7 @@ class AsyncOpenAIBackend:
             self._url += "/v1"
         self._host = parts.hostname
         self._port = parts.port or (443 if parts.scheme == "https" else 80)
-        self._api_key = api_key
+        self._access = access
         self._deadlines = deadlines or Deadlines()
         self._opened: httpx.AsyncClient | None = None
 
@@ -141,7 +142,7 @@ class AsyncOpenAIBackend:
     def _client(self) -> httpx.AsyncClient:
         if self._opened is None:
             connect_s = self._deadlines.connect_s
-            self._opened = open_http(self._url, token=self._api_key, connect_s=connect_s, proxies=True)
+            self._opened = open_http(self._url, access=self._access, connect_s=connect_s, proxies=True)
         return self._opened
 
     @asynccontextmanager

@@ -8,18 +8,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING
 
 from lmstrix.api.convert import JsonView, count_of, list_of, object_of, text_of
 from lmstrix.api.fault_rules import classify
 from lmstrix.api.faults import ServerRequest, read_fault
 from lmstrix.api.http_client import open_http, read
+from lmstrix.ground.access import ANY_SERVER, ServerAccess
 from lmstrix.ground.errors import AuthenticationError, BackendTimeoutError, BackendUnavailableError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     import httpx
+
+    from lmstrix.ground.types import ServerInfo
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,27 +43,31 @@ class ModelCapabilities:
 
 
 async def fetch_capabilities(
-    address: str, *, api_token: str | None = None, timeout_s: float | None = 5.0
+    server: ServerInfo, *, access: ServerAccess = ANY_SERVER, timeout_s: float | None = 5.0
 ) -> dict[str, ModelCapabilities]:
     """What the server's REST side says of every model it has, by model key."""
-    async with open_http(f"http://{address}", token=api_token) as client:
-        body = await _get(client, "/api/v1/models", address, timeout_s)
+    address = server.address
+    async with open_http(server.http_url, access=access) as client:
+        get = partial(_get, client, address=address, timeout_s=timeout_s, retries=access.retries)
+        body = await get("/api/v1/models")
         # Not by status: LM Studio answers 200 with an error in the body to paths it does not know.
         if isinstance(body.get("models"), list):
             return _by_key(_from_v1(entry) for entry in body["models"] if isinstance(entry, Mapping))
-        body = await _get(client, "/api/v0/models", address, timeout_s)
+        body = await get("/api/v0/models")
     if isinstance(body.get("data"), list):
         return _by_key(_from_v0(entry) for entry in body["data"] if isinstance(entry, Mapping))
     asked = ServerRequest(operation="ask", address=address, what="list its models over REST")
     raise classify(read_fault(body.get("error")), asked)
 
 
-async def _get(client: httpx.AsyncClient, path: str, address: str, timeout_s: float | None) -> JsonView:
+async def _get(
+    client: httpx.AsyncClient, path: str, *, address: str, timeout_s: float | None, retries: int | None
+) -> JsonView:
     """The JSON object at `path`; an empty one when the server does not know the path."""
     import httpx
 
     try:
-        response = await read(client, path, limit_s=timeout_s)
+        response = await read(client, path, limit_s=timeout_s, retries=retries)
     except TimeoutError as exc:
         raise BackendTimeoutError(
             f"{address} did not answer {path} in time; is it busy, or is another program on that port?", address=address

@@ -29,10 +29,15 @@ LIMITS = RetryLimits()
 
 
 async def with_retries(
-    attempt: Callable[[], Awaitable[T]], *, passes: Callable[[BaseException], bool], limit_s: float | None
+    attempt: Callable[[], Awaitable[T]],
+    *,
+    passes: Callable[[BaseException], bool],
+    limit_s: float | None,
+    retries: int | None = None,
 ) -> T:
     """What the first attempt that works returns. `passes` says which failures may be over in a moment.
 
+    `retries` is how many attempts may follow the first; None leaves the usual number.
     All attempts together take at most `limit_s`. Raises the last failure, or TimeoutError where none came before it.
     """
     from tenacity import AsyncRetrying, retry_if_exception, stop_after_attempt, wait_random_exponential
@@ -46,7 +51,7 @@ async def with_retries(
         return passing
 
     retrying = AsyncRetrying(
-        stop=stop_after_attempt(LIMITS.attempts),
+        stop=stop_after_attempt(LIMITS.attempts if retries is None else retries + 1),
         wait=wait_random_exponential(multiplier=LIMITS.first_wait_s, max=LIMITS.longest_wait_s),
         retry=retry_if_exception(noted),
         reraise=True,

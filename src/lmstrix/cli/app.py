@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from lmstrix.cli import (
     answers,
     bench,
+    config,
     conversations,
     default_model,
     engine,
@@ -26,17 +27,19 @@ from lmstrix.cli import (
     tests,
     trust,
 )
-from lmstrix.cli.command_line import CommandLine
+from lmstrix.cli.configured import configured, words_of_alias
 from lmstrix.cli.help_text import HELP_WIDTH
 from lmstrix.cli.logged import logged
 from lmstrix.cli.options import CommonOptions
 from lmstrix.cli.signatures import options_of
 from lmstrix.cli.wording import OptionWording
 from lmstrix.cli.words import parse
+from lmstrix.ground.environment import unknown_variables
 from lmstrix.ground.errors import UsageError
 from lmstrix.ground.wording import WORDING
 
 if TYPE_CHECKING:
+    from lmstrix.cli.command_line import CommandLine
     from lmstrix.cli.signatures import Commands, Parameter
     from lmstrix.cli.words import Invocation
 
@@ -88,6 +91,12 @@ COMMANDS: Commands = {
     ("registry", "backup"): registry.backup,
     ("registry", "restore"): registry.restore,
     ("doctor",): machine.doctor,
+    ("config", "show"): config.show,
+    ("config", "effective"): config.effective,
+    ("config", "validate"): config.validate,
+    ("config", "path"): config.path,
+    ("config", "set"): config.set_,
+    ("config", "unset"): config.unset,
     ("trust",): trust.trust,
     ("engine", "run"): engine.run,
     ("engine", "start"): engine.start,
@@ -111,12 +120,11 @@ def run(words: list[str]) -> int:
     if invocation.command is None:
         sys.stdout.write(invocation.help_text)
         return 0
-    common = CommonOptions(**invocation.common)
-    cli = CommandLine(common)
-    if note:
-        cli.console.note(note)
     said_before = WORDING.set(OptionWording(invocation.command))
     try:
+        invocation, cli = configured(invocation, COMMANDS, common_parameters())
+        if note:
+            cli.console.note(note)
         _run(invocation, cli)
     finally:
         WORDING.reset(said_before)
@@ -127,7 +135,7 @@ def _read(words: list[str]) -> tuple[Invocation, str]:
     """What the words ask for, and what to remark on them: those of the earlier LMStrix are understood too."""
     common, width = common_parameters(), _help_width()
     try:
-        return parse(words, COMMANDS, common, help_width=width), ""
+        return parse(words, COMMANDS, common, help_width=width, alias=words_of_alias), ""
     except UsageError:
         # Imported only here: it has no cost where the words are today's.
         from lmstrix.cli.earlier_words import rewritten
@@ -140,6 +148,9 @@ def _read(words: list[str]) -> tuple[Invocation, str]:
 
 def _run(invocation: Invocation, cli: CommandLine) -> None:
     with logged(invocation, cli):
+        unknown = unknown_variables(os.environ)
+        if unknown is not None:
+            cli.console.note(unknown)
         try:
             _dispatch(invocation, cli)
         finally:

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from lmstrix.ground import log
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
+    from collections.abc import Callable, Coroutine, Iterable
 
     from lmstrix.api.portal import Portal
     from lmstrix.cli.options import CommonOptions
     from lmstrix.ground.errors import SettingsError
     from lmstrix.ground.paths import Paths
-    from lmstrix.ground.settings import Settings
+    from lmstrix.ground.settings import LogLevel, Settings
     from lmstrix.reports.console import Console
     from lmstrix.service import LMStrixService
 
@@ -28,8 +28,12 @@ T = TypeVar("T")
 class CommandLine:
     """One run of `lmstrix`."""
 
-    def __init__(self, common: CommonOptions) -> None:
+    def __init__(
+        self, common: CommonOptions, *, check_defaults: Callable[[Settings], Iterable[str]] | None = None
+    ) -> None:
         self.common = common
+        self.check_defaults = check_defaults or _find_nothing
+        """What is wrong with the default options that settings give to commands, one line each."""
 
     @functools.cached_property
     def console(self) -> Console:
@@ -67,9 +71,32 @@ class CommandLine:
             notify=self.console.note,
         )
         log.keep_secret(settings.api_token)
+        self.log_settings(settings)
+        return settings
+
+    def log_settings(self, settings: Settings | None = None) -> None:
+        """Tell the log what was chosen; what is read before there is a log is told once there is one."""
+        if settings is None and "settings" not in vars(self):
+            return
+        settings = settings or self.settings
         limit = "no time limit" if settings.timeout_s is None else f"a time limit of {settings.timeout_s:g} s"
         log.debug("settings: server {}, {}", settings.server, limit)
-        return settings
+
+    def with_options(self, common: CommonOptions) -> CommandLine:
+        """The same folders and settings under other options."""
+        other = CommandLine(common)
+        other.paths, other.settings = self.paths, self.settings
+        return other
+
+    @property
+    def log_level(self) -> LogLevel:
+        """The least that the log's file takes; all, for commands that go without settings."""
+        return self.settings.log_level if "settings" in vars(self) else "debug"
+
+    @property
+    def log_max_bytes(self) -> int | None:
+        """At which size that file is begun anew."""
+        return self.settings.log_max_bytes if "settings" in vars(self) else None
 
     def excuse_settings(self) -> SettingsError | None:
         """Go on with the default settings where the configuration is invalid; returns what is wrong with it."""
@@ -116,3 +143,7 @@ class CommandLine:
         # Asking for the property here would make a portal only to close it.
         if "portal" in vars(self):
             self.portal.close(last=self.service.close())
+
+
+def _find_nothing(_settings: Settings) -> Iterable[str]:
+    return ()

@@ -29,7 +29,7 @@ def logged(invocation: Invocation, cli: CommandLine) -> Iterator[None]:
         if common.verbose or common.debug:
             log.to_stderr("debug" if common.debug else "info")
         if file is not None:
-            log.to_file(file, "debug")
+            log.to_file(file, cli.log_level, max_bytes=cli.log_max_bytes)
         with _heard_libraries(), _timed(invocation, cli):
             yield
     finally:
@@ -47,6 +47,7 @@ def _timed(invocation: Invocation, cli: CommandLine) -> Iterator[None]:
     log.debug("lmstrix {}, Python {}, {}", __version__, sys.version.split()[0], sys.platform)
     log.debug("command {} with {}", command.name, options or "no options")
     log.debug("home {}, models in {}", cli.paths.home, cli.paths.models_dir)
+    cli.log_settings()
     began_s = time.perf_counter()
     try:
         yield

@@ -33,10 +33,10 @@ class CommonOptions:
         log_file: Write that log to a file.
         color: Colours (switch off with --no-color, or NO_COLOR in the environment).
         emoji: No effect, for scripts of the earlier LMStrix: nothing here prints emoji.
-        server: auto, lmstudio, embedded, or an address such as 127.0.0.1:1234.
+        server: auto, lmstudio, embedded, or an address such as 127.0.0.1:1234 or https://host.
         timeout: Limit of one whole answer, connecting and loading included, such as 90 or 10m.
         config: A config file instead of lmstrix/config.toml in the LMStrix home.
-        profile: A [profiles.NAME] table of the config file.
+        profile: A [profiles.NAME] table of the config file, or profiles/NAME.toml beside it.
         home: Another LMStrix home for this command, as LMSTRIX_HOME names one.
         help: Show help.
     """

@@ -10,8 +10,6 @@ from lmstrix.cli.command_line import CommandLine
 from lmstrix.cli.kinds import Flag
 from lmstrix.ground.errors import UsageError
 
-_SECRETS = ("api_token",)
-
 
 def trust(
     cli: CommandLine,
@@ -50,5 +48,5 @@ def trust(
         return
     content, settings = project_settings(place)
     trusted.add(place, content)
-    given = {key: "(not shown)" if key in _SECRETS else settings[key] for key in needs_trust(settings)}
+    given = {each.name: "(not shown)" if each.setting.secret else each.value for each in needs_trust(settings)}
     show_trusted(cli.console, place, given)

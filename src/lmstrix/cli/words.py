@@ -19,7 +19,7 @@ from lmstrix.cli.signatures import describe
 from lmstrix.ground.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from lmstrix.cli.signatures import Command, Commands, Parameter
 
@@ -44,17 +44,24 @@ def suggestion(word: str, known: Iterable[str]) -> str:
 
 
 def parse(
-    words: Sequence[str], commands: Commands, common: Sequence[Parameter], *, help_width: int = HELP_WIDTH
+    words: Sequence[str],
+    commands: Commands,
+    common: Sequence[Parameter],
+    *,
+    help_width: int = HELP_WIDTH,
+    alias: Callable[[str, Mapping[str, Any]], list[str] | None] | None = None,
 ) -> Invocation:
     """Check and convert all words. Raises UsageError naming the word that is wrong and what to do.
 
-    Help texts are at most `help_width` columns wide.
+    Help texts are at most `help_width` columns wide. `alias` gives the words that a name of the user's stands for,
+    with the options of every command that were given before it.
     """
-    words = list(words)
     found: dict[str, Any] = {}
-    # Options of every command may also stand before the command: lmstrix --json list.
-    while words and words[0].startswith("-") and words[0] not in ("-", "--"):
-        words = take_option(words, common, found, where="")
+    words = _take_leading(list(words), common, found)
+    if alias is not None and words and words[0] not in {"help", "-", "--", *(path[0] for path in commands)}:
+        meant = alias(words[0], found)
+        if meant is not None:
+            words = _take_leading([*meant, *words[1:]], common, found)
     if found.pop("help", False) or not words:
         return Invocation(command=None, help_text=overview(commands, common, help_width), common=found)
     if words[0] == "help":
@@ -63,6 +70,13 @@ def parse(
     if path is None:
         return Invocation(command=None, help_text=_help_for(words[:1], commands, common, help_width), common=found)
     return _parse_command(describe(path, commands[path]), words[len(path) :], common, found, help_width)
+
+
+def _take_leading(words: list[str], common: Sequence[Parameter], found: dict[str, Any]) -> list[str]:
+    """Take the options of every command that stand before the command: lmstrix --json list."""
+    while words and words[0].startswith("-") and words[0] not in ("-", "--"):
+        words = take_option(words, common, found, where="")
+    return words
 
 
 def _find(words: Sequence[str], commands: Commands) -> tuple[str, ...] | None:

@@ -34,12 +34,15 @@ def to_stderr(level: Level, *, threaded: bool = False) -> None:
         _add(DescriptorTarget() if threaded else StreamTarget(), level, threaded=threaded)
 
 
-def to_file(path: Path, level: Level, *, threaded: bool = False) -> None:
-    """Send lines of `level` and above to the file at `path`. Raises UsageError where it cannot be written."""
-    from lmstrix.ground.log_target import FileTarget
+def to_file(path: Path, level: Level, *, threaded: bool = False, max_bytes: int | None = None) -> None:
+    """Send lines of `level` and above to the file at `path`, which is begun anew at `max_bytes`.
+
+    Raises UsageError where it cannot be written.
+    """
+    from lmstrix.ground.log_target import MAX_FILE_BYTES, FileTarget
 
     try:
-        target = FileTarget(path)
+        target = FileTarget(path, max_bytes=max_bytes or MAX_FILE_BYTES)
     except OSError as exc:
         raise UsageError(
             f"cannot write the log file {path} ({exc.strerror or exc}): name another one with {parameter('log_file')}"

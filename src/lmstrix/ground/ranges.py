@@ -133,6 +133,9 @@ RANGES: Mapping[str, NumberRange] = {
     "min_context_length": TOKENS,
     "max_memory_bytes": BYTES,
     "log_keep_days": DAYS,
+    "connect_timeout_s": DURATION,
+    "retries": NumberRange(least=0, most=100, whole=True),
+    "log_max_bytes": BYTES,
 }
 
 

@@ -1,7 +1,8 @@
 """Settings: defaults < our config.toml < its profile < .lmstrix.toml of the project < environment < flags.
 
-Read once, by an entry point; below it, values are arguments. A file that does not validate is one SettingsError naming
-file, key, what was expected and what was found. Pydantic is imported only when there is something to validate.
+Read once, by an entry point; below it, values are arguments. A value that does not validate is one SettingsError naming
+file, line and column, key, what was expected and what was found. Pydantic is imported only when there is something to
+validate.
 
 A project's folder may come from anybody. So its file may say how long to wait and what not to write down; everything
 else in it counts only once the user trusts the folder: where prompts and tokens go, which model files are run (by
@@ -11,33 +12,54 @@ native code), what is written down, and when it is deleted.
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, fields
+from collections.abc import Mapping  # noqa: TC003 - pydantic evaluates the annotations
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from lmstrix.ground.documents import DocumentError, parse_json, parse_toml
+from lmstrix.ground.environment import PROFILE_VARIABLE, SETTING_VARIABLES, chosen_config, setting_value
 from lmstrix.ground.errors import SettingsError, UsageError
-from lmstrix.ground.held_files import while_held
-from lmstrix.ground.paths import PROJECT_FILE
-from lmstrix.ground.text import decoded
+from lmstrix.ground.paths import HOME_VARIABLE, PROJECT_FILE
+from lmstrix.ground.setting_keys import BY_FIELD, KEYS
+from lmstrix.ground.settings_file import PROFILES, GivenSetting, SettingsFile, read_settings_file, settings_in
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Sequence
 
-_MAX_FILE_BYTES = 2**20
 CONFIG_FILES = ("config.toml", "config.json")
-_TEXTS = ("server", "api_token", "models_dir")
-_VARIABLES = {
-    "LMSTRIX_SERVER": "server",
-    "LMSTUDIO_BASE_URL": "server",
-    "LMSTRIX_API_TOKEN": "api_token",
-    "LM_API_TOKEN": "api_token",
-    "LMSTRIX_TIMEOUT": "timeout_s",
-    "LMSTRIX_MODELS_DIR": "models_dir",
-    "LMSTRIX_LOG": "log_inference",
-}
-_HARMLESS = ("timeout_s",)
-_HARMLESS_IF_OFF = ("log_inference", "log_texts")
+PROFILES_FOLDER = "profiles"
+EARLIER_CONFIG = Path(".lmstrix", "config.json")
+"""Below the user's home: where the documentation of the earlier LMStrix put its settings."""
+_SUFFIXES = (".toml", ".json")
+_TEXTS = ("server", "api_token", "models_dir", "ca_file", "log_file")
+LogLevel = Literal["debug", "info", "warn", "error"]
+_FORBID_OTHERS: Mapping[str, str] = {"extra": "forbid"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerSettings:
+    """What one server alone is given, over what all are."""
+
+    __pydantic_config__: ClassVar[Mapping[str, str]] = _FORBID_OTHERS
+    api_token: str | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+    verify_tls: bool | None = None
+    ca_file: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelDefaults:
+    """How one model is asked, where the request does not say."""
+
+    __pydantic_config__: ClassVar[Mapping[str, str]] = _FORBID_OTHERS
+    context_length: int | None = None
+    max_tokens: int | None = None
+    temperature: float | None = None
+    top_k: int | None = None
+    top_p: float | None = None
+    min_p: float | None = None
+    repeat_penalty: float | None = None
+    seed: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,19 +70,58 @@ class Settings:
         server: "auto", "lmstudio", "embedded", or an address such as 127.0.0.1:1234.
         api_token: token of the server (sk-lm-…), if it asks for one.
         timeout_s: limit of one whole answer, connecting and loading included, in seconds; None means none.
-        models_dir: models directory, where it is not LM Studio's own.
+        connect_timeout_s: limit of connecting to a server.
+        retries: how often what is safe to ask again is asked again.
+        verify_tls: whether an https server has to prove who it is.
+        ca_file: certificates to trust instead of the system's.
+        headers: sent with every request to a server.
+        servers: what single servers are given, by address.
+        threshold: tests of a context length never try more tokens than this.
+        color, verbose, quiet, debug: what --no-color, --verbose, --quiet and --debug say.
+        log_file: where the log of commands is written.
+        log_level: the least that is written there.
+        log_max_bytes: at which size that file is begun anew.
         log_inference: whether calls are written to lmstrix.db.
         log_texts: whether their prompts and answers are, too.
         log_keep_days: calls older than this are dropped; None keeps all.
+        models_dir: models directory, where it is not LM Studio's own.
+        command_defaults: options that commands have where they are not given, by command.
+        aliases: words of a command line by a name of the user's.
+        model_defaults: how single models are asked, by their names.
     """
 
     server: str = "auto"
     api_token: str | None = None
     timeout_s: float | None = None
-    models_dir: str | None = None
+    connect_timeout_s: float | None = None
+    retries: int | None = None
+    verify_tls: bool = True
+    ca_file: str | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+    servers: Mapping[str, ServerSettings] = field(default_factory=dict)
+    threshold: int | None = None
+    color: bool | None = None
+    verbose: bool | None = None
+    quiet: bool | None = None
+    debug: bool | None = None
+    log_file: str | None = None
+    log_level: LogLevel = "debug"
+    log_max_bytes: int | None = None
     log_inference: bool = True
     log_texts: bool = True
     log_keep_days: float | None = None
+    models_dir: str | None = None
+    command_defaults: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    aliases: Mapping[str, str] = field(default_factory=dict)
+    model_defaults: Mapping[str, ModelDefaults] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Layers:
+    """The settings that hold, and every value that a layer gave, from the weakest layer to the strongest."""
+
+    settings: Settings
+    given: tuple[GivenSetting, ...]
 
 
 def load_settings(
@@ -77,144 +138,211 @@ def load_settings(
 
     Raises SettingsError.
     """
-    values: dict[str, Any] = {}
-    origins: dict[str, str] = {}
+    return load_layers(
+        own,
+        flags=flags,
+        environ=environ,
+        project_dir=project_dir,
+        config_file=config_file,
+        profile=profile,
+        notify=notify,
+    ).settings
 
-    def layer(found: Mapping[str, Any], origin: str) -> None:
-        for key, value in found.items():
-            values[key] = value
-            origins[key] = origin
 
-    file = config_file or next((own / name for name in CONFIG_FILES if (own / name).is_file()), None)
-    table = _read(file) if file else {}
-    profiles = table.pop("profiles", {})
-    layer(table, str(file))
+def load_layers(
+    own: Path,
+    *,
+    flags: Mapping[str, Any] | None = None,
+    environ: Mapping[str, str] | None = None,
+    project_dir: Path | None = None,
+    config_file: Path | None = None,
+    profile: str | None = None,
+    notify: Callable[[str], None] | None = None,
+) -> Layers:
+    """The same, with where each value comes from."""
+    environ = os.environ if environ is None else environ
+    tell = notify or _say_nothing
+    file = config_file or find_config_file(own, environ)
+    given: list[GivenSetting] = []
+    main = read_settings_file(file) if file is not None else None
+    if main is not None:
+        given += _counting(main, None, tell)
+    profile = profile or environ.get(PROFILE_VARIABLE) or None
     if profile is not None:
-        if not isinstance(profiles, dict) or profile not in profiles:
-            known = ", ".join(sorted(profiles)) if isinstance(profiles, dict) and profiles else "none"
-            raise SettingsError(f"profile {profile!r} is not in {file or own / CONFIG_FILES[0]} (there are: {known})")
-        layer(profiles[profile], f"{file} [profiles.{profile}]")
+        given += _of_profile(main, (file or own / CONFIG_FILES[0]).parent, profile, tell)
     project_file = (project_dir or Path.cwd()) / PROJECT_FILE
     if project_file.is_file():
-        layer(_of_project(project_file, own, notify), str(project_file))
-    environ = os.environ if environ is None else environ
-    # From last to first, so that of two variables for one setting the first in the table wins.
-    for variable, key in reversed(_VARIABLES.items()):
-        if environ.get(variable):
-            layer({key: environ[variable]}, f"${variable}")
-    layer({key: value for key, value in (flags or {}).items() if value is not None}, "the command line")
-    return _validated(values, origins) if values else Settings()
+        given += _of_project(project_file, own, notify)
+    given += _of_environment(environ)
+    given += [_plain(key, value, "the command line") for key, value in (flags or {}).items() if value is not None]
+    return Layers(settings=validated(given), given=tuple(given))
+
+
+def find_config_file(own: Path, environ: Mapping[str, str]) -> Path | None:
+    """The file of settings: the one the environment names, ours, or that of the earlier LMStrix."""
+    chosen = chosen_config(environ)
+    if chosen is not None:
+        return Path(chosen).expanduser()
+    places = [own / name for name in CONFIG_FILES]
+    # Where LMSTRIX_HOME is set, the user's home directory is not looked at.
+    if not environ.get(HOME_VARIABLE):
+        places.append(Path.home() / EARLIER_CONFIG)
+    return next((place for place in places if place.is_file()), None)
+
+
+def validated(given: Sequence[GivenSetting]) -> Settings:
+    """The settings of all layers, the later one winning. Raises SettingsError."""
+    values: dict[str, Any] = {}
+    for each in given:
+        _put(values, (each.setting.field, *each.entry), each.value)
+    if all(isinstance(value, str) and key in _TEXTS for key, value in values.items()):
+        return Settings(**values)  # what the environment usually holds needs no validation, nor 80 ms for its import
+    from pydantic import TypeAdapter, ValidationError
+
+    from lmstrix.ground.ranges import check_number, check_numbers
+
+    if isinstance(values.get("log_level"), str):
+        level = values["log_level"].lower()
+        values["log_level"] = {"warning": "warn", "critical": "error"}.get(level, level)
+    try:
+        settings = TypeAdapter(Settings).validate_python(values)
+    except ValidationError as exc:
+        error = exc.errors(include_url=False)[0]
+        place = tuple(map(str, error["loc"]))
+        raise SettingsError(_refused(_giver(given, place), place, error["msg"], error["input"])) from exc
+    for key in values:
+        try:
+            check_number(key, getattr(settings, key))
+        except UsageError as exc:
+            raise SettingsError(f"{_giver(given, (key,)).where}: {exc}") from exc
+    for name, defaults in settings.model_defaults.items():
+        try:
+            check_numbers(defaults)
+        except UsageError as exc:
+            raise SettingsError(f"{_giver(given, ('model_defaults', name)).where}: models.{name}: {exc}") from exc
+    return settings
 
 
 def holds_settings(file: Path) -> bool:
     """Whether a file is surely one of ours: settings that we know, and nothing else."""
     try:
-        table = _read(file)
+        table = read_settings_file(file).table
     except SettingsError:
         return False
-    profiles = table.pop("profiles", {})
+    profiles = table.pop(PROFILES, {})
     if not isinstance(profiles, dict) or not (table or profiles):
         return False
-    return all(isinstance(values, dict) and _are_settings(values) for values in (table, *profiles.values()))
+    return all(isinstance(values, dict) and _are_flat(values) for values in (table, *profiles.values()))
 
 
-def _are_settings(values: Mapping[str, Any]) -> bool:
-    return all(key in Settings.__slots__ and not isinstance(value, dict | list) for key, value in values.items())
+def _are_flat(values: Mapping[str, Any]) -> bool:
+    # Sections came after the files that are looked at here.
+    flat = [each.flat for each in KEYS if each.flat is not None]
+    return all(key in flat and not isinstance(value, dict | list) for key, value in values.items())
 
 
-def project_settings(folder: Path) -> tuple[bytes, dict[str, Any]]:
-    """What a folder's settings file holds, and its settings as they are written. Raises SettingsError."""
-    file = folder / PROJECT_FILE
-    if not file.is_file():
+def project_settings(folder: Path) -> tuple[bytes, tuple[GivenSetting, ...]]:
+    """What a folder's settings file holds, and the settings in it. Raises SettingsError."""
+    path = folder / PROJECT_FILE
+    if not path.is_file():
         raise SettingsError(f"there is no {PROJECT_FILE} in {folder}")
-    content = _bytes_of(file)
-    # The user chooses a profile, and a project must not redefine what that means.
-    return content, {key: value for key, value in _parsed(file, content).items() if key != "profiles"}
+    file = read_settings_file(path)
+    # Without its profiles: the user chooses one, and a project must not redefine what that means.
+    return file.content, settings_in(file).given
 
 
-def needs_trust(settings: Mapping[str, Any]) -> list[str]:
-    """The keys of a project's settings that count only in a folder the user trusts."""
+def needs_trust(given: Sequence[GivenSetting]) -> list[GivenSetting]:
+    """The settings of a project that count only in a folder the user trusts."""
     return [
-        key
-        for key, value in settings.items()
-        if key not in _HARMLESS and not (key in _HARMLESS_IF_OFF and value is False)
+        each
+        for each in given
+        if each.setting.harmless != "always" and not (each.setting.harmless == "if_off" and each.value is False)
     ]
 
 
-def _of_project(file: Path, own: Path, notify: Callable[[str], None] | None) -> dict[str, Any]:
+def _of_project(file: Path, own: Path, notify: Callable[[str], None] | None) -> Sequence[GivenSetting]:
     """The settings of a project's file that count."""
-    content, settings = project_settings(file.parent)
-    # An unknown key is no matter of trust: it is refused as in every other file.
-    left_out = [key for key in needs_trust(settings) if key in Settings.__slots__]
+    content, given = project_settings(file.parent)
+    left_out = needs_trust(given)
     if not left_out:
-        return settings
+        return given
     import shlex
 
     from lmstrix.ground.trust import TrustedFolders
 
     if TrustedFolders(own).holds(file.parent, content):
-        return settings
+        return given
     if notify is not None:
         notify(
-            f"{file}: {', '.join(left_out)} left out, as this folder is not trusted (or its file has changed); look at "
-            f"it, then: lmstrix trust {shlex.quote(str(file.parent))}"
+            f"{file}: {', '.join(each.name for each in left_out)} left out, as this folder is not trusted (or its file "
+            f"has changed); look at it, then: lmstrix trust {shlex.quote(str(file.parent))}"
         )
-    return {key: value for key, value in settings.items() if key not in left_out}
+    return [each for each in given if each not in left_out]
 
 
-def _read(file: Path) -> dict[str, Any]:
-    return _parsed(file, _bytes_of(file))
+def _of_profile(
+    main: SettingsFile | None, folder: Path, profile: str, tell: Callable[[str], None]
+) -> Sequence[GivenSetting]:
+    """A profile of the file, or one that is a file of its own beside it."""
+    inside = main.table.get(PROFILES, {}) if main is not None else {}
+    if main is not None and isinstance(inside, dict) and isinstance(inside.get(profile), dict):
+        return _counting(main, profile, tell)
+    beside = {file.stem: file for file in sorted((folder / PROFILES_FOLDER).glob("*")) if file.suffix in _SUFFIXES}
+    if profile in beside:
+        return _counting(read_settings_file(beside[profile]), None, tell)
+    known = ", ".join(sorted({*beside, *(inside if isinstance(inside, dict) else ())})) or "none"
+    where = main.path if main is not None else folder / CONFIG_FILES[0]
+    raise SettingsError(
+        f"profile {profile!r} is not in {where}, nor in {folder / PROFILES_FOLDER} (there are: {known})"
+    )
 
 
-def _bytes_of(file: Path) -> bytes:
-    try:
-        content = while_held(lambda: _beginning_of(file))
-    except OSError as exc:
-        raise SettingsError(f"cannot read {file}: {exc}") from exc
-    if len(content) > _MAX_FILE_BYTES:
-        raise SettingsError(f"{file} is larger than 1 MiB, which no file of settings is")
-    return content
+def _counting(file: SettingsFile, profile: str | None, tell: Callable[[str], None]) -> Sequence[GivenSetting]:
+    found = settings_in(file, profile=profile)
+    if found.without_effect:
+        tell(f"{file.path}: no effect here: {', '.join(found.without_effect)} (settings of the earlier LMStrix)")
+    return found.given
 
 
-def _beginning_of(file: Path) -> bytes:
-    with file.open("rb") as stream:
-        return stream.read(_MAX_FILE_BYTES + 1)
+def _of_environment(environ: Mapping[str, str]) -> list[GivenSetting]:
+    # From last to first, so that of two variables for one setting the first in the table wins.
+    return [
+        _plain(key, value, f"${variable}")
+        for variable, key in reversed([*SETTING_VARIABLES.items()])
+        if environ.get(variable) and (value := setting_value(variable, environ[variable])) is not None
+    ]
 
 
-def _parsed(file: Path, content: bytes) -> dict[str, Any]:
-    try:
-        text = decoded(content)
-        found = parse_json(text) if file.suffix == ".json" else parse_toml(text)
-    except UnicodeDecodeError as exc:
-        raise SettingsError(f"cannot read {file}: {exc}") from exc
-    except DocumentError as exc:
-        raise SettingsError(f"{file} {exc}") from exc
-    if not isinstance(found, dict):
-        raise SettingsError(f"{file}: expected a table of settings, found {type(found).__name__}")
-    return found
+def _plain(key: str, value: object, origin: str) -> GivenSetting:
+    return GivenSetting(setting=BY_FIELD[key], name=key, value=value, origin=origin)
 
 
-def _validated(values: dict[str, Any], origins: Mapping[str, str]) -> Settings:
-    known = [item.name for item in fields(Settings)]
-    # Before pydantic, which would name the key but not the file it stands in.
-    for key in values:
-        if key not in known:
-            raise SettingsError(f"{origins[key]}: unknown setting {key!r} (known: {', '.join(known)})")
-    if all(isinstance(value, str) and key in _TEXTS for key, value in values.items()):
-        return Settings(**values)  # what the environment usually holds needs no validation, nor 80 ms for its import
-    from pydantic import TypeAdapter, ValidationError
+def _put(values: dict[str, Any], place: tuple[str, ...], value: object) -> None:
+    for name in place[:-1]:
+        inner = values.setdefault(name, {})
+        # A layer below gave something that is no table: what stands above it counts.
+        if not isinstance(inner, dict):
+            inner = values[name] = {}
+        values = inner
+    values[place[-1]] = value
 
-    from lmstrix.ground.ranges import check_number
 
-    try:
-        settings = TypeAdapter(Settings).validate_python(values)
-    except ValidationError as exc:
-        error = exc.errors(include_url=False)[0]
-        key = str(error["loc"][0])
-        raise SettingsError(f"{origins[key]}: {key}: {error['msg']} (found {values[key]!r})") from exc
-    for key in values:
-        try:
-            check_number(key, getattr(settings, key))
-        except UsageError as exc:
-            raise SettingsError(f"{origins[key]}: {exc}") from exc
-    return settings
+def _giver(given: Sequence[GivenSetting], place: tuple[str, ...]) -> GivenSetting:
+    """The last that gave the value at `place`, or what leads to it or stands in it."""
+
+    def common(each: GivenSetting) -> int:
+        own = (each.setting.field, *each.entry)
+        return next((n for n, (a, b) in enumerate(zip(own, place, strict=False)) if a != b), min(len(own), len(place)))
+
+    return max(reversed(given), key=common)
+
+
+def _refused(giver: GivenSetting, place: tuple[str, ...], message: str, found: object) -> str:
+    if len(place) > 1:
+        # What stands in a table is described by pydantic, which knows its record.
+        return f"{giver.where}: {giver.name}: {message} (received {found!r})"
+    return f"{giver.where}: {giver.name}: expected {giver.setting.expects}, received {found!r}"
+
+
+def _say_nothing(line: str) -> None:
+    """For callers that want no remarks."""

@@ -37,7 +37,7 @@ TruncatedBy = Literal["max tokens", "context full", "server limit", "stopped"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerInfo:
-    """Which server answers. `engine` is "lmstudio" or "embedded"; `address` is host:port.
+    """Which server answers. `engine` is "lmstudio" or "embedded"; `address` is host:port, `secure` whether over TLS.
 
     `runtime` is what runs its models, where it says so: "llama.cpp of xllamacpp 2026.9.1".
     """
@@ -47,6 +47,17 @@ class ServerInfo:
     version: str | None = None
     package: str | None = None
     runtime: str | None = None
+    secure: bool = False
+
+    @property
+    def http_url(self) -> str:
+        """Where its REST paths begin."""
+        return f"{'https' if self.secure else 'http'}://{self.address}"
+
+    @property
+    def websocket_url(self) -> str:
+        """Where its websockets begin."""
+        return f"{'wss' if self.secure else 'ws'}://{self.address}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

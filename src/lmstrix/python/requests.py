@@ -33,21 +33,28 @@ def open_service(
     notify: Callable[[str], None] | None,
 ) -> LMStrixService:
     """The use cases, with the settings of the caller over those of files and environment."""
+    import os
+
     from lmstrix.core.moving_in import move_in
+    from lmstrix.ground.environment import unknown_variables
     from lmstrix.ground.paths import HOME_VARIABLE, resolve_paths
     from lmstrix.ground.settings import load_settings
     from lmstrix.service import LMStrixService
 
     # A home that the caller names counts as LMSTRIX_HOME does: LM Studio's own folder is then not looked for.
     paths = resolve_paths({HOME_VARIABLE: str(home)} if home is not None else None)
-    move_in(paths.home, notify or warnings.warn)
+    tell = notify or warnings.warn
+    unknown = unknown_variables(os.environ)
+    if unknown is not None:
+        tell(unknown)
+    move_in(paths.home, tell)
     flags = {
         "server": server,
         "models_dir": str(models_dir) if models_dir is not None else None,
         "api_token": api_token,
         "timeout_s": timeout_s,
     }
-    settings = load_settings(paths.own, flags=flags, notify=notify or warnings.warn)
+    settings = load_settings(paths.own, flags=flags, notify=tell)
     return LMStrixService(paths=paths, settings=settings, notify=notify)
 
 

@@ -23,6 +23,7 @@ from lmstrix.ground.types import Deadlines, Finished, GenerationRequest, TextDel
 from lmstrix.ground.wording import call, parameter
 from lmstrix.loaders.images import check_image_file
 from lmstrix.service.finding import chosen_model
+from lmstrix.service.model_defaults import with_model_defaults
 from lmstrix.service.model_folders import check_served, folder_to_serve
 from lmstrix.service.workspace import new_run_id
 
@@ -112,6 +113,7 @@ def plan_answer(
     if asked.raw and asked.tools:
         raise UsageError(f"a raw prompt cannot call tools; leave out {parameter('raw')} or {parameter('tools')}")
     check_images(asked, record)
+    asked = with_model_defaults(asked, settings, record)
     return PlannedAnswer(
         record=record,
         request=generation_request(asked),

@@ -14,6 +14,7 @@ from lmstrix.core.benchmark.runner import Bench
 from lmstrix.core.benchmark.saved import find_unfinished
 from lmstrix.core.registry.naming import CURRENT
 from lmstrix.core.registry.places import place_of
+from lmstrix.ground.access import access_to
 from lmstrix.ground.addresses import host_of, is_local
 from lmstrix.ground.awake import keep_awake
 from lmstrix.ground.errors import GgufError, MlxError, ModelNotFoundError, UsageError
@@ -216,7 +217,9 @@ async def _openai(
     from lmstrix.api.openai import AsyncOpenAIBackend
 
     settings = workspace.settings
-    backend = AsyncOpenAIBackend(settings.server, api_key=settings.api_token, leave_out=leave_out)
+    backend = AsyncOpenAIBackend(
+        settings.server, access=access_to(settings, settings.server.removeprefix(OPENAI)), leave_out=leave_out
+    )
     stack.push_async_callback(backend.close)
     offered = {model.name: model for model in await backend.offered_models()}
     unknown = [model for model in models if model not in offered]

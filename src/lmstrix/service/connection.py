@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from lmstrix.core.answers.shared_loads import SharedLoads
+from lmstrix.ground.access import access_to
 from lmstrix.ground.addresses import host_of
 from lmstrix.ground.errors import BackendUnavailableError, EngineError
 
@@ -86,7 +87,7 @@ async def connect_running(
     """Connect to a server that runs already. Raises BackendUnavailableError naming what was tried."""
     from lmstrix.api.discovery import find_server
 
-    server = await find_server(settings.server, paths=paths)
+    server = await find_server(settings.server, paths=paths, access=access_to(settings, settings.server))
     models_dir = None
     if server.engine == "embedded":
         from lmstrix.engine.daemon import engine_status
@@ -104,7 +105,7 @@ async def connect_running(
 def _backend(server: ServerInfo, settings: Settings) -> AsyncLMStudioBackend:
     from lmstrix.api.client import AsyncLMStudioBackend
 
-    return AsyncLMStudioBackend(server, api_token=settings.api_token)
+    return AsyncLMStudioBackend(server, access=access_to(settings, server.address))
 
 
 async def _own_engine(directory: Path) -> EmbeddedEngine:

@@ -18,6 +18,7 @@ from lmstrix.ground.text import one_line
 from lmstrix.ground.wording import parameter
 from lmstrix.service.answering import check_images, generation_request
 from lmstrix.service.finding import chosen_model
+from lmstrix.service.model_defaults import with_model_defaults
 
 if TYPE_CHECKING:
     from lmstrix.core.answers.request import InferRequest
@@ -38,6 +39,8 @@ class _UncountedError(Exception):
 async def dry_run(workspace: Workspace, asked: InferRequest) -> DryRun:
     """Work out and count what `asked` would send."""
     record, why = await _record(workspace, asked.model)
+    if record is not None:
+        asked = with_model_defaults(asked, workspace.settings, record)
     check_images(asked, record)
     request = generation_request(asked)
     count = overflows = None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from lmstrix.core.context.ended import leaves_more
@@ -59,6 +59,12 @@ class ContextTestRequest:
                 f"{parameter('threshold')} {self.threshold:,} leaves no context to test; "
                 f"give {ALIGNMENT_TOKENS} tokens or more"
             )
+
+    def within(self, threshold: int | None) -> ContextTestRequest:
+        """The same, below the threshold of the settings where nothing else was asked for."""
+        if threshold is None or self.threshold is not None or self.context_length is not None:
+            return self
+        return replace(self, threshold=threshold)
 
     def check_for(self, model: str | None) -> None:
         """Refuse what makes no sense for one model (None stands for all of them), before anything is looked for."""

@@ -88,7 +88,7 @@ class ContextTesting:
         options.check_for(model)
         self._workspace = workspace
         self._model = model
-        self._options = options
+        self._options = options.within(workspace.settings.threshold)
         self._order = order
         self._on_step = on_step
         self._on_model = on_model
@@ -198,6 +198,7 @@ def plan(
 ) -> list[PlannedTest]:
     """What `test` would try, by arithmetic alone: no server is asked and nothing is loaded."""
     options.check_for(model)
+    options = options.within(workspace.settings.threshold)
     registry = workspace.registry()
     named = named_model(registry, model)
     chosen = [named] if named else due_models(workspace, registry, options, order)[0]

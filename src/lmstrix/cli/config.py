@@ -1,0 +1,121 @@
+# ruff: noqa: TC001 - describe() evaluates the annotations, so their names must exist at run time
+"""Commands about the settings themselves. They need no server, and work where the settings are invalid."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lmstrix.cli.command_line import CommandLine
+from lmstrix.ground.errors import SettingsError
+from lmstrix.ground.units import counted
+
+if TYPE_CHECKING:
+    from lmstrix.ground.settings import Layers
+
+
+def show(cli: CommandLine, /) -> None:
+    """Show what the files give: the config file, its profile, and this folder's .lmstrix.toml where it counts.
+
+    Tokens and headers are not shown.
+    """
+    from lmstrix.reports.config import show_settings
+    from lmstrix.service.configuring import shown
+
+    given = [each for each in _layers(cli).given if each.file is not None]
+    show_settings(cli.console, shown(given), nothing=f"no file sets anything; {_file(cli)} would")
+
+
+def effective(cli: CommandLine, /) -> None:
+    """Show every setting as it holds, with where its value comes from.
+
+    From the weakest to the strongest: the default, the config file, its profile, this folder's .lmstrix.toml, the
+    environment, the command line. Tokens and headers are not shown.
+    """
+    from lmstrix.reports.config import show_settings
+    from lmstrix.service.configuring import effective
+
+    show_settings(cli.console, effective(_layers(cli)))
+
+
+def validate(cli: CommandLine, /, file: str | None = None) -> None:
+    """Check a file of settings, its profiles and the default options of commands included.
+
+    Args:
+        file: The file (default: the config file).
+    """
+    from lmstrix.service.configuring import check_file
+
+    path = Path(file).expanduser() if file is not None else _file(cli)
+    settings, count = check_file(path)
+    faults = list(cli.check_defaults(settings))
+    if faults:
+        raise SettingsError(f"{path}: {'; '.join(faults)}")
+    if cli.console.json:
+        cli.console.result("config", {"file": str(path), "valid": True, "settings": count})
+    else:
+        cli.console.note(f"{path} is valid: {counted(count, 'setting')}")
+
+
+def path(cli: CommandLine, /) -> None:
+    """Print where the config file is, or would be."""
+    file = _file(cli)
+    if cli.console.json:
+        cli.console.result("config", {"file": str(file), "exists": file.is_file()})
+    else:
+        cli.console.text(f"{file}\n")
+
+
+def set_(cli: CommandLine, /, key: str, value: str) -> None:
+    """Write one setting into the config file; comments and everything else stay as they are.
+
+    Args:
+        key: Section and name, such as server.retries or models."acme/tiny".temperature.
+        value: The value: a text, a number, true or false.
+    """
+    from lmstrix.service.configuring import set_value
+
+    done = set_value(_file(cli), key, value)
+    if cli.console.json:
+        cli.console.result("config", {"key": done.key, "value": done.value, "from": done.origin})
+    else:
+        cli.console.note(f"{done.origin}: {done.key} = {done.value}")
+
+
+def unset(cli: CommandLine, /, key: str) -> None:
+    """Take one setting out of the config file.
+
+    Args:
+        key: Section and name, such as server.retries.
+    """
+    from lmstrix.service.configuring import unset_value
+
+    file = _file(cli)
+    unset_value(file, key)
+    if cli.console.json:
+        cli.console.result("config", {"key": key, "value": None, "from": str(file)})
+    else:
+        cli.console.note(f"{file}: {key} is no longer set")
+
+
+def _file(cli: CommandLine) -> Path:
+    """The config file that commands read, or that they would read."""
+    from lmstrix.ground.settings import CONFIG_FILES, find_config_file
+
+    if cli.common.config:
+        return Path(cli.common.config).expanduser()
+    return find_config_file(cli.paths.own, os.environ) or cli.paths.own / CONFIG_FILES[0]
+
+
+def _layers(cli: CommandLine) -> Layers:
+    from lmstrix.ground.settings import load_layers
+
+    common = cli.common
+    return load_layers(
+        cli.paths.own,
+        flags={"server": common.server, "timeout_s": common.timeout},
+        config_file=Path(common.config).expanduser() if common.config else None,
+        profile=common.profile,
+        notify=cli.console.note,
+    )

@@ -1,0 +1,155 @@
+"""The settings themselves: what a file gives, what holds and why, whether a file is valid, and changing one value."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from lmstrix.ground.documents import DocumentError, parse_toml
+from lmstrix.ground.errors import SettingsError, UsageError
+from lmstrix.ground.files import PRIVATE, make_private_folder, write_whole
+from lmstrix.ground.setting_keys import BY_KEY, KEYS, SettingKey
+from lmstrix.ground.setting_places import key_path
+from lmstrix.ground.settings import Settings, validated
+from lmstrix.ground.settings_edit import with_value, without_value
+from lmstrix.ground.settings_file import PROFILES, parsed_settings, read_settings_file, settings_in
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from lmstrix.ground.settings import Layers
+    from lmstrix.ground.settings_file import GivenSetting
+
+HIDDEN = "(not shown)"
+_OPEN = ("verify_tls", "ca_file")
+"""What is no secret among the settings of a single server."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShownSetting:
+    """A setting, with its value unless that is a secret, and where the value comes from."""
+
+    key: str
+    value: Any
+    origin: str
+
+
+def shown(given: Sequence[GivenSetting]) -> list[ShownSetting]:
+    """What layers give, as it is written there."""
+    return [ShownSetting(key=each.name, value=_masked(each), origin=each.where) for each in given]
+
+
+def effective(layers: Layers) -> list[ShownSetting]:
+    """Every setting as it holds, and the layer that gave it."""
+    rows: list[ShownSetting] = []
+    for key in KEYS:
+        given = {each.entry: each for each in layers.given if each.setting is key}
+        if key.table:
+            rows += [
+                ShownSetting(key=_dotted(key.key, each.entry), value=_masked(each), origin=each.where)
+                for each in given.values()
+            ]
+            continue
+        last = given.get(())
+        value = getattr(layers.settings, key.field)
+        rows.append(
+            ShownSetting(
+                key=key.key,
+                value=HIDDEN if key.secret and value is not None else value,
+                origin=last.where if last is not None else "default",
+            )
+        )
+    return rows
+
+
+def check_file(path: Path) -> tuple[Settings, int]:
+    """The settings of a file and how many there are, its profiles looked at too. Raises SettingsError."""
+    file = read_settings_file(path)
+    given = settings_in(file).given
+    for name in file.table.get(PROFILES, {}):
+        inside = settings_in(file, profile=name).given
+        validated([*given, *inside])
+    return validated(given), len(given)
+
+
+def set_value(path: Path, key: str, word: str) -> ShownSetting:
+    """Write one setting into a file, made where there is none. Raises SettingsError, and then changes nothing."""
+    setting, place = _place(key)
+    file = (
+        read_settings_file(path) if path.exists() else parsed_settings(path, b"{}" if path.suffix == ".json" else b"")
+    )
+    # The name that the file has for it already, so that it is not there twice.
+    if setting.flat in file.table and not isinstance(file.table[setting.flat], dict):
+        place = (setting.flat,)
+    fault: SettingsError | None = None
+    for value in _readings(setting, word):
+        text = with_value(file, place, value)
+        changed = parsed_settings(path, text.encode())
+        try:
+            validated(settings_in(changed).given)
+        except SettingsError as exc:
+            fault = fault or exc
+            continue
+        _write(path, text)
+        given = next(each for each in settings_in(changed).given if each.place == place)
+        return ShownSetting(key=given.name, value=_masked(given), origin=given.where)
+    assert fault is not None
+    raise fault
+
+
+def unset_value(path: Path, key: str) -> None:
+    """Take one setting out of a file. Raises SettingsError where it is not in it."""
+    setting, place = _place(key)
+    file = read_settings_file(path)
+    if setting.flat in file.table and not isinstance(file.table[setting.flat], dict):
+        place = (setting.flat,)
+    _write(path, without_value(file, place))
+
+
+def _place(key: str) -> tuple[SettingKey, tuple[str, ...]]:
+    """The setting that a key names, and where it stands. Raises UsageError."""
+    path = key_path(key)
+    if path is None:
+        raise UsageError(f'{key!r} is no key; put names with other signs in quotes, as in models."acme/tiny".seed')
+    for length in (2, 1):
+        setting = BY_KEY.get(".".join(path[:length]))
+        if setting is None:
+            continue
+        if not setting.table and len(path) == length:
+            return setting, path if "." in setting.key and length == 2 else tuple(setting.key.split("."))
+        if setting.table and len(path) > length:
+            return setting, path
+    from lmstrix.ground.environment import near
+
+    known = [each.key for each in KEYS]
+    meant = near(key, known)
+    told = f"did you mean {meant!r}?" if meant else f"there are: {', '.join(known)}"
+    raise UsageError(f"there is no setting {key!r}; {told}")
+
+
+def _readings(setting: SettingKey, word: str) -> list[object]:
+    """What a word may stand for: a number, true, false or a list as TOML writes it, and the text itself."""
+    if setting.expects.startswith(("a text", "texts", "the name", "auto", "words")):
+        return [word]
+    try:
+        return [parse_toml(f"x = {word}")["x"], word]
+    except (DocumentError, LookupError):
+        return [word]
+
+
+def _write(path: Path, text: str) -> None:
+    if not path.parent.exists():
+        make_private_folder(path.parent)
+    # A token may stand in it.
+    write_whole(path, text, mode=None if path.exists() else PRIVATE)
+
+
+def _masked(given: GivenSetting) -> Any:
+    open_entry = bool(given.entry) and given.entry[-1] in _OPEN
+    return HIDDEN if given.setting.secret and not open_entry else given.value
+
+
+def _dotted(key: str, entry: tuple[str, ...]) -> str:
+    return ".".join((key, *(name if name.replace("_", "").isalnum() else json.dumps(name) for name in entry)))
