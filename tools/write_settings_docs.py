@@ -16,8 +16,8 @@ _BEGINNING = """# Settings
 Written by `tools/write_settings_docs.py`; do not edit.
 
 Each layer overrides the ones before it: defaults, `lmstrix/config.toml` (or `config.json`) in the LMStrix home, its
-profile (`--profile NAME`), `.lmstrix.toml` of the folder you work in, the environment, options of the command line. A file that
-is not valid is one message that names file and key.
+profile (`--profile NAME`), `.lmstrix.toml` of the folder you work in, the environment, options of the command line. A
+file that is not valid is one message that names file and key.
 """
 
 

@@ -13,7 +13,7 @@ import sys
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from lmstrix.cli import answers, bench, engine, machine, models, prompts, tests, trust
+from lmstrix.cli import answers, bench, completion, engine, machine, models, prompts, tests, trust
 from lmstrix.cli.command_line import CommandLine
 from lmstrix.cli.help_text import HELP_WIDTH
 from lmstrix.cli.logged import logged
@@ -61,6 +61,7 @@ COMMANDS: Commands = {
     ("engine", "stop"): engine.stop,
     ("engine", "status"): engine.status,
     ("engine", "logs"): engine.logs,
+    ("completion",): completion.completion,
     ("demo",): machine.demo,
     ("version",): machine.version,
 }
@@ -74,6 +75,9 @@ def common_parameters() -> tuple[Parameter, ...]:
 
 def run(words: list[str]) -> int:
     """Read the words, then let Fire dispatch to a command that needs no further words."""
+    if words[:1] == [completion.ASKED]:
+        completion.answer(words[1:], COMMANDS, common_parameters())
+        return 0
     invocation = parse(words, COMMANDS, common_parameters(), help_width=_help_width())
     if invocation.command is None:
         sys.stdout.write(invocation.help_text)
