@@ -125,8 +125,14 @@ def test_the_wheel_holds_the_package_whole(wheel_names: set[str]) -> None:
     assert any("/templates/" in name and name.endswith(".html") for name in wheel_names)
 
 
-def test_the_wheel_holds_nothing_else(wheel_names: set[str]) -> None:
-    assert sorted(n for n in wheel_names if not re.match(r"lmstrix(-[^/]+\.dist-info)?/", n)) == []
+def test_beside_the_package_the_wheel_holds_what_shells_and_man_look_for(wheel_names: set[str]) -> None:
+    beside = sorted(n for n in wheel_names if not re.match(r"lmstrix(-[^/]+\.dist-info)?/", n))
+    assert [name.partition(".data/data/share/")[2] for name in beside] == [
+        "bash-completion/completions/lmstrix",
+        "fish/vendor_completions.d/lmstrix.fish",
+        "man/man1/lmstrix.1",
+        "zsh/site-functions/_lmstrix",
+    ]
 
 
 def test_ci_installs_versions_that_the_project_allows() -> None:
