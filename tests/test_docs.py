@@ -101,7 +101,7 @@ def test_every_place_a_document_names_is_there(name: str) -> None:
 
 
 def test_every_example_is_run() -> None:
-    assert {path.name for path in (ROOT / "examples").glob("*.py")} == set(PROGRAMS)
+    assert {path.name for path in (ROOT / "examples" / "python").glob("*.py")} == set(PROGRAMS)
 
 
 @pytest.mark.parametrize("name", PROGRAMS)
@@ -109,7 +109,7 @@ def test_an_example_runs(name: str, engine: EmbeddedEngine, home: Path, tmp_path
     words, expected = PROGRAMS[name]
     environment = os.environ | {"LMSTRIX_SERVER": engine.address, "LMSTRIX_HOME": str(home)}
     done = subprocess.run(
-        [sys.executable, str(ROOT / "examples" / name), *words],
+        [sys.executable, str(ROOT / "examples" / "python" / name), *words],
         cwd=tmp_path,
         env=environment,
         capture_output=True,
@@ -123,7 +123,7 @@ def test_an_example_runs(name: str, engine: EmbeddedEngine, home: Path, tmp_path
 
 def test_examples_type_check() -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "mypy", "--strict", *map(str, (ROOT / "examples").glob("*.py"))],
+        [sys.executable, "-m", "mypy", "--strict", *map(str, (ROOT / "examples" / "python").glob("*.py"))],
         cwd=ROOT,
         capture_output=True,
         text=True,
