@@ -41,7 +41,7 @@ EXAMPLES: Mapping[tuple[str, ...], tuple[str, ...]] = {
         "lmstrix bench qwen3-8b --sweep --goodput ttft=1s,itl=50ms",
     ),
     ("bench", "compare"): ("lmstrix bench compare monday tuesday",),
-    ("power",): ("lmstrix power",),
+    ("power",): ("lmstrix power", "lmstrix power --watch 10s"),
     ("load",): ("lmstrix load qwen3-8b", "lmstrix load qwen3-8b --ctx 16k"),
     ("unload",): ("lmstrix unload qwen3-8b", "lmstrix unload --all"),
     ("estimate",): ("lmstrix estimate qwen3-8b", "lmstrix estimate qwen3-8b --ctx 32k"),
