@@ -4,7 +4,7 @@ PYTHON ?= python3
 # A file of exact versions, for runs that must be repeatable: `make check CONSTRAINTS=constraints.txt`.
 CONSTRAINTS ?=
 
-.PHONY: demo install test check check-lowest format bench dist clean
+.PHONY: demo install test check check-lowest format docs bench dist clean
 
-demo install test check check-lowest format bench dist clean:
+demo install test check check-lowest format docs bench dist clean:
 	@$(PYTHON) tools/make.py $@ CONSTRAINTS=$(CONSTRAINTS)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -11,17 +12,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from tools import write_command_docs
+from tools import write_command_docs, write_man_page
 
 from lmstrix import EmbeddedEngine
-from lmstrix.cli.app import COMMANDS
+from lmstrix.cli.app import COMMANDS, common_parameters
+from lmstrix.cli.command_groups import REST, grouped
+from lmstrix.cli.examples import EXAMPLES
+from lmstrix.cli.words import parse
 from tests.support.tiny_gguf_scripted import scripted_model
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 ROOT = Path(__file__).parent.parent
-EXAMPLES = {
+PROGRAMS = {
     "find_limits.py": ([], "echo: 4,096 tokens"),
     "stream_answer.py": (["echo", "2+3="], "5"),
     "many_at_once.py": (["echo", "2+3=", "think"], "2+3= -> 5"),
@@ -41,6 +45,30 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedEngine]
 def test_the_command_page_is_current() -> None:
     page = write_command_docs.PAGE.read_text(encoding="utf-8")
     assert page == write_command_docs.page(), "run: python -m tools.write_command_docs"
+
+
+def test_the_manual_page_is_current_and_whole() -> None:
+    page = write_man_page.PAGE.read_text(encoding="utf-8")
+    assert page == write_man_page.page(), "run: python -m tools.write_man_page"
+    assert page.count(".SS ") == len(COMMANDS)
+
+
+@pytest.mark.skipif(shutil.which("groff") is None, reason="groff is not installed")
+def test_the_manual_page_is_understood() -> None:
+    command = ["groff", "-man", "-Tutf8", "-ww", "-z", str(write_man_page.PAGE)]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stderr == ""
+
+
+def test_every_command_stands_in_a_group_of_the_overview() -> None:
+    assert REST not in dict(grouped(COMMANDS))
+
+
+@pytest.mark.parametrize(("path", "lines"), EXAMPLES.items())
+def test_the_examples_of_a_help_page_are_commands(path: tuple[str, ...], lines: tuple[str, ...]) -> None:
+    for line in lines:
+        program, *words = shlex.split(line)
+        found = parse(words, COMMANDS, common_parameters()).command
+        assert (program, found and found.path) == ("lmstrix", path), line
 
 
 def test_every_command_has_a_summary_and_every_option_a_text() -> None:
@@ -73,15 +101,15 @@ def test_every_place_a_document_names_is_there(name: str) -> None:
 
 
 def test_every_example_is_run() -> None:
-    assert {path.name for path in (ROOT / "examples").glob("*.py")} == set(EXAMPLES)
+    assert {path.name for path in (ROOT / "examples" / "python").glob("*.py")} == set(PROGRAMS)
 
 
-@pytest.mark.parametrize("name", EXAMPLES)
+@pytest.mark.parametrize("name", PROGRAMS)
 def test_an_example_runs(name: str, engine: EmbeddedEngine, home: Path, tmp_path: Path) -> None:
-    words, expected = EXAMPLES[name]
+    words, expected = PROGRAMS[name]
     environment = os.environ | {"LMSTRIX_SERVER": engine.address, "LMSTRIX_HOME": str(home)}
     done = subprocess.run(
-        [sys.executable, str(ROOT / "examples" / name), *words],
+        [sys.executable, str(ROOT / "examples" / "python" / name), *words],
         cwd=tmp_path,
         env=environment,
         capture_output=True,
@@ -95,7 +123,7 @@ def test_an_example_runs(name: str, engine: EmbeddedEngine, home: Path, tmp_path
 
 def test_examples_type_check() -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "mypy", "--strict", *map(str, (ROOT / "examples").glob("*.py"))],
+        [sys.executable, "-m", "mypy", "--strict", *map(str, (ROOT / "examples" / "python").glob("*.py"))],
         cwd=ROOT,
         capture_output=True,
         text=True,

@@ -6,6 +6,7 @@ import ast
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -17,9 +18,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 from packaging.requirements import Requirement
-from tools import make
+from tools import make, try_extras
 
-from lmstrix.cli.app import COMMANDS
+from lmstrix.cli.app import COMMANDS, common_parameters
+from lmstrix.cli.words import parse
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -125,8 +127,42 @@ def test_the_wheel_holds_the_package_whole(wheel_names: set[str]) -> None:
     assert any("/templates/" in name and name.endswith(".html") for name in wheel_names)
 
 
-def test_the_wheel_holds_nothing_else(wheel_names: set[str]) -> None:
-    assert sorted(n for n in wheel_names if not re.match(r"lmstrix(-[^/]+\.dist-info)?/", n)) == []
+def test_beside_the_package_the_wheel_holds_what_shells_and_man_look_for(wheel_names: set[str]) -> None:
+    beside = sorted(n for n in wheel_names if not re.match(r"lmstrix(-[^/]+\.dist-info)?/", n))
+    assert [name.partition(".data/data/share/")[2] for name in beside] == [
+        "bash-completion/completions/lmstrix",
+        "fish/vendor_completions.d/lmstrix.fish",
+        "man/man1/lmstrix.1",
+        "zsh/site-functions/_lmstrix",
+    ]
+
+
+def test_the_container_is_built_from_enough(tmp_path: Path) -> None:
+    lines = (ROOT / "Containerfile").read_text(encoding="utf-8").splitlines()
+    copied = [line.split()[1:] for line in lines if line.startswith("COPY ") and "--from" not in line]
+    for *names, folder in copied:
+        for name in names:
+            target = tmp_path / folder / (Path(name).name if folder.endswith("/") else "")
+            target.parent.mkdir(parents=True, exist_ok=True)
+            if (ROOT / name).is_dir():
+                shutil.copytree(ROOT / name, target, ignore=shutil.ignore_patterns("__pycache__"))
+            else:
+                shutil.copy(ROOT / name, target)
+    kept = {
+        line[1:] for line in (ROOT / ".containerignore").read_text(encoding="utf-8").splitlines() if line[:1] == "!"
+    }
+    assert kept == {name for *names, _ in copied for name in names}
+    command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "--directory", str(tmp_path / "dist")]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_every_extra_for_users_is_tried_before_a_release() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert {try_extras.PLAIN, *project["optional-dependencies"]} - {"dev", "docs"} == set(try_extras.USES)
+    for uses in try_extras.USES.values():
+        for words in uses:
+            assert parse(words, COMMANDS, common_parameters()).command is not None
 
 
 def test_ci_installs_versions_that_the_project_allows() -> None:

@@ -27,6 +27,7 @@ WINDOWS = os.name == "nt"
 OLDEST = (3, 11)
 VENV = ROOT / ".venv"
 VENV_LOWEST = ROOT / ".venv-lowest"
+VENV_DOCS = ROOT / ".venv-docs"
 READY = VENV / ".ready"
 """Written after each installation: older than pyproject.toml, or missing, and it is time for the next."""
 CODE = ("src", "tests", "bench", "tools", "examples")
@@ -39,7 +40,18 @@ CHECKS = (
     ("mypy", "--platform", "win32", "--cache-dir", ".mypy_cache/win32", "src"),
     ("mypy", "--platform", "darwin", "--cache-dir", ".mypy_cache/darwin", "src"),
 )
-LEFTOVERS = (".venv", ".venv-lowest", "build", "dist", ".pytest_cache", ".mypy_cache", ".ruff_cache", ".hypothesis")
+LEFTOVERS = (
+    ".venv",
+    ".venv-lowest",
+    ".venv-docs",
+    "build",
+    "dist",
+    "site",
+    ".pytest_cache",
+    ".mypy_cache",
+    ".ruff_cache",
+    ".hypothesis",
+)
 WINDOWS_ON_ARM = (
     "This is a Python for Windows on ARM, for which minijinja, which LMStrix needs, and xllamacpp, which its engine "
     "needs, are not published: pip has to build them.\nInstall the 64-bit Python for x64 processors, which Windows on "
@@ -180,6 +192,15 @@ def layout(settings: Settings) -> None:
     run(program(VENV, "ruff"), "check", "--fix", *CODE, shown=True)
 
 
+def docs(settings: Settings) -> None:
+    """The user's site, into site/, with warnings as errors."""
+    make_environment(settings, VENV_DOCS)
+    pip = [program(VENV_DOCS, "python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    run(*pip, "-e", ".[docs]")
+    os.environ["NO_MKDOCS_2_WARNING"] = "1"  # a notice of the theme's makers, which is no warning about these pages
+    run(program(VENV_DOCS, "mkdocs"), "build", "--strict", shown=True)
+
+
 def bench(settings: Settings) -> None:
     """The benchmarks behind the documented figures."""
     install(settings)
@@ -211,6 +232,7 @@ TARGETS: dict[str, Callable[[Settings], None]] = {
     "check": check,
     "check-lowest": check_lowest,
     "format": layout,
+    "docs": docs,
     "bench": bench,
     "dist": dist,
     "clean": clean,

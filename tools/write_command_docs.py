@@ -1,4 +1,4 @@
-"""Write docs/commands.md from the commands' signatures and docstrings; `--check` says whether it is current."""
+"""Write src_docs/reference/commands.md from signatures and docstrings; `--check` says whether it is current."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from lmstrix.cli.app import COMMANDS, common_parameters
 from lmstrix.cli.help_text import command_help, overview
 from lmstrix.cli.signatures import describe
 
-PAGE = Path(__file__).parent.parent / "docs" / "commands.md"
+PAGE = Path(__file__).parent.parent / "src_docs" / "reference" / "commands.md"
 
 
 def page() -> str:

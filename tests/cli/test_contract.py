@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import TYPE_CHECKING
 
 import pytest
@@ -232,8 +233,8 @@ def test_help_and_version_go_to_stdout(cli: Callable[..., Ran], home: Path) -> N
     overview = cli("--help").ok()
     assert overview.err == ""
     assert {cli("help").out, cli("-h").out, cli().out} == {overview.out}
-    listed = overview.out.partition("Commands:\n")[2].partition("\n\n")[0].splitlines()
-    names = {line.split()[0] for line in listed if not line.startswith("   ")}
+    listed = overview.out.partition("Begin:\n")[2].partition("Options of every command:")[0].splitlines()
+    names = {line.split()[0] for line in listed if re.match(r"  \S", line)}
     for name in names:
         text = cli(name, "--help").ok()
         assert text.out.startswith(f"Usage: lmstrix {name} ")

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from lmstrix.cli import (
     answers,
     bench,
+    completion,
     config,
     conversations,
     default_model,
@@ -103,6 +104,7 @@ COMMANDS: Commands = {
     ("engine", "stop"): engine.stop,
     ("engine", "status"): engine.status,
     ("engine", "logs"): engine.logs,
+    ("completion",): completion.completion,
     ("demo",): machine.demo,
     ("version",): machine.version,
 }
@@ -116,6 +118,9 @@ def common_parameters() -> tuple[Parameter, ...]:
 
 def run(words: list[str]) -> int:
     """Read the words, then let Fire dispatch to a command that needs no further words."""
+    if words[:1] == [completion.ASKED]:
+        completion.answer(words[1:], COMMANDS, common_parameters())
+        return 0
     invocation, note = _read(words)
     if invocation.command is None:
         sys.stdout.write(invocation.help_text)

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from lmstrix.cli.command_groups import grouped
+from lmstrix.cli.examples import EXAMPLES
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
@@ -31,10 +34,15 @@ _LEAST_TEXT_WIDTH = 20
 
 def overview(commands: Commands, common: Sequence[Parameter], width: int = HELP_WIDTH) -> str:
     """The text of `lmstrix --help`."""
-    rows = [(" ".join(path), _summary(function)) for path, function in commands.items()]
+    left_width = max(len(" ".join(path)) for path in commands)
+    groups = "\n\n".join(
+        f"{title}:\n"
+        + _columns([(" ".join(path), _summary(commands[path])) for path in paths], width, left_width=left_width)
+        for title, paths in grouped(commands)
+    )
     return (
         "LMStrix finds the real context limit of every local model, remembers it, and uses it.\n\n"
-        f"Usage: lmstrix COMMAND [WORDS] [OPTIONS]\n\nCommands:\n{_columns(rows, width)}\n\n"
+        f"Usage: lmstrix COMMAND [ARGUMENTS] [OPTIONS]\n\n{groups}\n\n"
         f"Options of every command:\n{_columns(_option_rows(common), width)}\n\n"
         "lmstrix COMMAND --help tells more. Exit codes: 0 done, 1 failed, 2 usage, 3 no server, 130 interrupted.\n"
     )
@@ -58,10 +66,13 @@ def command_help(command: Command, common: Sequence[Parameter], width: int = HEL
         parts.append(command.details)
     positional = [(p.flag.upper(), p.help) for p in command.parameters if p.positional]
     if positional:
-        parts.append("Words:\n" + _columns(positional, width))
+        parts.append("Arguments:\n" + _columns(positional, width))
     options = _option_rows([p for p in command.parameters if not p.positional])
     if options:
         parts.append("Options:\n" + _columns(options, width))
+    if examples := EXAMPLES.get(command.path):
+        # Not wrapped: a line that is copied has to be whole.
+        parts.append("Examples:\n" + "\n".join(f"  {example}" for example in examples))
     # By name only: their texts stand in the overview, and would make up half of every page.
     parts.append("Also: " + " ".join(f"--{p.flag}" for p in common))
     return "\n\n".join(parts) + "\n"
@@ -83,9 +94,9 @@ def _option_rows(parameters: Iterable[Parameter]) -> list[tuple[str, str]]:
     return rows
 
 
-def _columns(rows: Sequence[tuple[str, str]], width: int) -> str:
-    """Two columns in `width`; a left side that is too long has a line of its own."""
-    left_width = min(_MAX_LEFT_WIDTH, max((len(left) for left, _ in rows), default=0))
+def _columns(rows: Sequence[tuple[str, str]], width: int, left_width: int | None = None) -> str:
+    """Two columns in `width`, the left one as wide as told; a left side that is too long has a line of its own."""
+    left_width = min(_MAX_LEFT_WIDTH, left_width or max((len(left) for left, _ in rows), default=0))
     if width - left_width - 4 < _LEAST_TEXT_WIDTH:  # a narrow terminal: the text goes below what it is about
         left_width = 0
     indent = " " * (left_width + 4)

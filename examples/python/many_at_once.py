@@ -1,4 +1,4 @@
-"""Ask many questions at once, on one event loop: python examples/many_at_once.py MODEL QUESTION…"""
+"""Ask many questions at once, on one event loop: python examples/python/many_at_once.py MODEL QUESTION…"""
 
 from __future__ import annotations
 

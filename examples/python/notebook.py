@@ -1,4 +1,4 @@
-"""A notebook in cells: open it in Jupyter (jupytext), VS Code or Spyder, or run it: python examples/notebook.py
+"""A notebook in cells: open it in Jupyter (jupytext), VS Code or Spyder, or run it: python examples/python/notebook.py
 
 A notebook runs on an event loop, and these blocking calls work there all the same: LMStrix has a loop of its own.
 """

@@ -1,4 +1,4 @@
-"""Print an answer as it comes, then how fast it came: python examples/stream_answer.py MODEL PROMPT"""
+"""Print an answer as it comes, then how fast it came: python examples/python/stream_answer.py MODEL PROMPT"""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Find the real context limit of every model that has no result yet, and print what to use.
 
-Run it with a server of models running (LM Studio, or `lmstrix engine start`): python examples/find_limits.py
+Run it with a server of models running (LM Studio, or `lmstrix engine start`): python examples/python/find_limits.py
 """
 
 from __future__ import annotations
