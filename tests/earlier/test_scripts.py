@@ -194,7 +194,8 @@ told = tester.test_model_context("scripted", threshold=1024)
 """)
     assert found["model"].tested_max_context == 2048
     assert found["registry"].get_model("scripted").tested_max_context == 2048
-    assert found["model"].tps > 0
+    speed = found["model"].tps  # none where an answer came too fast for one
+    assert speed is None or speed > 0
     assert (found["told"]["test_successful"], found["told"]["optimal_context"]) == (True, 1024)
 
 
