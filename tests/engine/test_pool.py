@@ -14,6 +14,7 @@ from lmstrix.engine.catalog import Catalog
 from lmstrix.engine.faults import EngineFault
 from lmstrix.engine.instance import Instance
 from lmstrix.engine.llama.client import LlamaClient
+from lmstrix.engine.llama.slots import Slots
 from lmstrix.engine.pool import InstancePool
 from lmstrix.engine.records import CatalogEntry, LoadSettings, LogEvent, PredictionSettings
 from lmstrix.engine.run_folder import RunFolder
@@ -258,6 +259,30 @@ async def test_a_model_handed_out_again_while_room_is_made_is_kept(models: Path)
         with kept.slots.request():
             await wanting
             assert not kept.slots.unloaded
+
+
+async def test_what_makes_room_ends_though_nobody_could_be_told(models: Path) -> None:
+    put(models, tiny_model(), "acme/other-GGUF/other-f16.gguf")
+    async with running_pool(models) as pool:
+        going, _ = await pool.get_or_load(SCRIPTED, SMALL, kind="llm")
+
+        async def telling(_going: Instance) -> None:
+            raise ConnectionError("the client is gone")
+
+        with pytest.raises(ConnectionError):
+            await pool.get_or_load("other", SMALL, kind="llm", on_evict=telling)
+        async with asyncio.timeout(10):
+            await asyncio.shield(going.process.exited)
+
+
+async def test_nobody_waits_for_promises_about_a_model_that_is_unloaded() -> None:
+    slots = Slots(1, on_idle=lambda: None)
+    slots.promise(within_s=3600)
+    waiting = asyncio.create_task(slots.promises_kept())
+    await asyncio.sleep(0)
+    slots.close()
+    async with asyncio.timeout(10):
+        await waiting
 
 
 async def test_a_slow_load_delays_no_other_model(models: Path) -> None:

@@ -250,9 +250,12 @@ class InstancePool:
                 continue
             # Off the list before anything is awaited: nobody may be handed what is about to go.
             self._take_off(other)
-            if on_evict:
-                await on_evict(other)
-            await other.process.stop()
+            try:
+                if on_evict:
+                    await on_evict(other)
+            finally:
+                # Also where nobody could be told: off the list, it would never be ended.
+                await other.process.stop()
 
     async def _load_proven(
         self, load: Callable[..., Awaitable[Instance]], entry: CatalogEntry, settings: LoadSettings, proven: int

@@ -103,6 +103,7 @@ class Slots:
     def close(self) -> None:
         """Turn newcomers away, and end what runs as unloaded."""
         self.unloaded = True
+        self._promised = 0
         self._all_asked.set()
         for turn in self._running:
             turn.on_unload()
