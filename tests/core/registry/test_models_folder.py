@@ -190,3 +190,43 @@ def test_a_walk_ends(tmp_path: Path) -> None:
     assert len(paths(found)) <= 12
     (problem,) = found.problems
     assert "more than 12 files and folders" in problem.detail
+
+
+class NumberlessEntry:
+    """An entry of a drive that numbers no files: sshfs and some others on Windows say 0 of each."""
+
+    def __init__(self, entry: os.DirEntry[str]) -> None:
+        self._entry = entry
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._entry, name)
+
+    def inode(self) -> int:
+        return 0
+
+    def stat(self, *, follow_symlinks: bool = True) -> os.stat_result:
+        return numberless(self._entry.stat(follow_symlinks=follow_symlinks))
+
+
+def numberless(found: os.stat_result) -> os.stat_result:
+    mode, _number, _drive, *rest = found
+    nanoseconds = {"st_mtime_ns": found.st_mtime_ns, "st_ctime_ns": found.st_ctime_ns, "st_atime_ns": found.st_atime_ns}
+    return os.stat_result((mode, 0, 0, *rest), nanoseconds)
+
+
+def test_every_model_of_a_drive_without_file_numbers_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("a/b/one.gguf", "a/c/two.gguf", "d/e/three.gguf"):
+        put(tmp_path / name)
+    real_scandir, real_stat = os.scandir, os.stat
+
+    @contextmanager
+    def scandir(folder: str) -> Iterator[list[NumberlessEntry]]:
+        with real_scandir(folder) as entries:
+            yield [NumberlessEntry(entry) for entry in entries]
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    monkeypatch.setattr(os, "stat", lambda place, **options: numberless(real_stat(place, **options)))
+    found = walk_models_folder(tmp_path)
+    monkeypatch.undo()
+    assert paths(found) == ["a/b/one.gguf", "a/c/two.gguf", "d/e/three.gguf"]
+    assert not found.problems
