@@ -15,7 +15,6 @@ from tools import make
 ROOT = Path(__file__).parent.parent
 SCRIPT = ROOT / "tools" / "make.py"
 ANSWER_OF = make.answer_of
-SETTINGS = make.Settings({"PYTHON": "python-to-begin-with"})
 
 
 @pytest.fixture
@@ -29,6 +28,12 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(make, "answer_of", lambda _python, _question: "3 11 0")
     monkeypatch.delenv("CONSTRAINTS", raising=False)
     return tmp_path
+
+
+@pytest.fixture
+def settings(project: Path) -> make.Settings:
+    """Made where no CONSTRAINTS is left over from a `make CONSTRAINTS=...` that runs these tests."""
+    return make.Settings({"PYTHON": "python-to-begin-with"})
 
 
 @pytest.fixture
@@ -84,16 +89,16 @@ def test_a_python_that_is_not_there_is_one_line(
 
 
 def test_the_environment_is_made_once_and_again_when_the_project_changed(
-    project: Path, commands: list[tuple[str, ...]]
+    project: Path, commands: list[tuple[str, ...]], settings: make.Settings
 ) -> None:
-    make.install(SETTINGS)
+    make.install(settings)
     python = make.program(make.VENV, "python")
     assert commands == [
         ("python-to-begin-with", "-m", "venv", "--clear", str(make.VENV)),
         (python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-e", ".[engine,dev]"),
     ]
     commands.clear()
-    make.install(SETTINGS)
+    make.install(settings)
     assert commands == []
     later = make.READY.stat().st_mtime + 10
     os.utime(project / "pyproject.toml", (later, later))
@@ -104,24 +109,26 @@ def test_the_environment_is_made_once_and_again_when_the_project_changed(
 
 
 def test_an_environment_of_too_old_a_python_is_made_anew(
-    project: Path, commands: list[tuple[str, ...]], monkeypatch: pytest.MonkeyPatch
+    project: Path, commands: list[tuple[str, ...]], monkeypatch: pytest.MonkeyPatch, settings: make.Settings
 ) -> None:
     python = Path(make.program(make.VENV, "python"))
     python.parent.mkdir(parents=True)
     python.touch()
     monkeypatch.setattr(make, "answer_of", lambda asked, _question: "3 9 6" if asked == str(python) else "3 12 1")
-    make.make_environment(SETTINGS, make.VENV)
+    make.make_environment(settings, make.VENV)
     assert commands == [("python-to-begin-with", "-m", "venv", "--clear", str(make.VENV))]
 
 
-def test_half_an_environment_is_not_left(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_half_an_environment_is_not_left(
+    project: Path, monkeypatch: pytest.MonkeyPatch, settings: make.Settings
+) -> None:
     def without_pip(*command: str, shown: bool = False) -> None:
         Path(make.program(make.VENV, "python")).parent.mkdir(parents=True)
         raise make.Failed(status=1)
 
     monkeypatch.setattr(make, "run", without_pip)
     with pytest.raises(make.Failed):
-        make.install(SETTINGS)
+        make.install(settings)
     assert not make.VENV.exists()
 
 
@@ -150,8 +157,8 @@ def test_windows_on_arm_is_told_what_is_not_published_for_it(
     assert "64-bit Python for x64" in said
 
 
-def test_check_looks_at_each_system(commands: list[tuple[str, ...]]) -> None:
-    make.check(SETTINGS)
+def test_check_looks_at_each_system(commands: list[tuple[str, ...]], settings: make.Settings) -> None:
+    make.check(settings)
     shown = [" ".join([Path(command[0]).stem, *command[1:]]) for command in commands[2:]]
     assert shown[0].startswith("ruff format --check ")
     assert [line for line in shown if line.startswith("mypy")] == [
@@ -162,8 +169,10 @@ def test_check_looks_at_each_system(commands: list[tuple[str, ...]]) -> None:
     assert shown[-1] == "python -m pytest -q -n 2 --dist loadfile"
 
 
-def test_the_oldest_packages_have_an_environment_of_their_own(commands: list[tuple[str, ...]]) -> None:
-    make.check_lowest(SETTINGS)
+def test_the_oldest_packages_have_an_environment_of_their_own(
+    commands: list[tuple[str, ...]], settings: make.Settings
+) -> None:
+    make.check_lowest(settings)
     assert all(".venv-lowest" in " ".join(command) for command in commands)
     assert commands[2][-4:-2] == ("--resolution", "lowest-direct")
     assert commands[-1][1:3] == ("-m", "pytest")
@@ -198,9 +207,9 @@ def test_what_is_not_known_is_named(words: list[str], capsys: pytest.CaptureFixt
     assert capsys.readouterr().err.startswith(f"not known here: {words[-1].partition('=')[0]}\n")
 
 
-def test_clean_removes_what_was_made_and_nothing_else(project: Path) -> None:
+def test_clean_removes_what_was_made_and_nothing_else(project: Path, settings: make.Settings) -> None:
     for name in (*make.LEFTOVERS, "src"):
         (project / name).mkdir()
-    make.clean(SETTINGS)
-    make.clean(SETTINGS)
+    make.clean(settings)
+    make.clean(settings)
     assert {path.name for path in project.iterdir()} == {"pyproject.toml", "src", "user-home"}
