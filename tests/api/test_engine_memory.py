@@ -60,6 +60,7 @@ async def test_the_engine_tells_what_models_may_take_and_what_one_takes(engine: 
         assert taken.peak_resident_bytes >= taken.resident_bytes > taken.kv_cache_bytes
         await backend.unload(name)
         assert await backend.instance_memory(name) is None
+        assert await backend.memory_shortage(name) is None  # it ended, and memory had nothing to do with it
         emptied = await backend.memory()
         assert emptied is not None
         assert emptied.available_bytes == before.available_bytes
@@ -78,6 +79,7 @@ async def test_lm_studio_is_not_even_asked() -> None:
         async with asyncio.timeout(2):
             assert await backend.memory() is None
             assert await backend.instance_memory("any") is None
+            assert await backend.memory_shortage("any") is None
 
 
 @pytest.mark.parametrize(
@@ -97,6 +99,7 @@ async def test_an_engine_that_says_it_otherwise_has_said_nothing(status: int, bo
         backend = AsyncLMStudioBackend(ServerInfo(address=address, engine="embedded"))
         assert await backend.memory() is None
         assert await backend.instance_memory("any") is None
+        assert await backend.memory_shortage("any") is None
 
 
 async def test_an_engine_that_is_gone_has_said_nothing() -> None:

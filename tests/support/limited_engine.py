@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
     from lmstrix.ground.types import AttemptKind
     from tests.support.limited_models import LimitedModel
-    from tests.support.memory_limits import MemoryLimit
+    from tests.support.memory_limits import LimitKind, MemoryLimit
 
 _ENGINE = """
 import sys
@@ -77,6 +77,10 @@ class LimitedEngine:
         """What the models loaded from now on may take; none may be loaded now."""
         self._limit.set(limit_bytes)
         self._write_interpreter(self._limit.entry)
+
+    @property
+    def limit_kind(self) -> LimitKind:
+        return self._limit.kind
 
     def model_process(self) -> int:
         """The process of the one loaded model."""
@@ -251,7 +255,7 @@ class RealLoads:
                 load = replace(LOAD, context_length=length)
                 await self._backend.load(self._model.model_key, load, instance_id=instance_id)
                 loaded_at = time.perf_counter()
-                await self._fill(instance_id, length)
+                await _fill(self._backend, instance_id, length)
         except LMStrixError as exc:
             failed_at: AttemptKind = "load" if loaded_at is None else "prefill"
             outcome = outcome_of(exc, failed_at)
@@ -281,13 +285,19 @@ class RealLoads:
         await self._backend.unload(instance_id)
         return found
 
-    async def _fill(self, instance_id: str, length: int) -> None:
-        """Read a prompt as long as the context."""
-        request = GenerationRequest(
-            raw_prompt=_WORD * (length - _ROOM_TOKENS), max_tokens=_ROOM_TOKENS // 2, temperature=0.0
-        )
-        async for _ in self._backend.stream(instance_id, request):
-            pass
+
+async def load_and_fill(backend: AsyncLMStudioBackend, model: LimitedModel, length: int, *, instance_id: str) -> None:
+    """Load with that context, and read a prompt as long as it."""
+    await backend.load(model.model_key, replace(LOAD, context_length=length), instance_id=instance_id)
+    await _fill(backend, instance_id, length)
+
+
+async def _fill(backend: AsyncLMStudioBackend, instance_id: str, length: int) -> None:
+    request = GenerationRequest(
+        raw_prompt=_WORD * (length - _ROOM_TOKENS), max_tokens=_ROOM_TOKENS // 2, temperature=0.0
+    )
+    async for _ in backend.stream(instance_id, request):
+        pass
 
 
 class SilentBackend(AsyncLMStudioBackend):
@@ -300,6 +310,9 @@ class SilentBackend(AsyncLMStudioBackend):
         return None
 
     async def instance_memory(self, instance_id: str) -> None:
+        return None
+
+    async def memory_shortage(self, instance_id: str) -> None:
         return None
 
 

@@ -39,6 +39,7 @@ from lmstrix.ground.types import (
     InstanceMemory,
     LoadConfig,
     LoadedModel,
+    MemoryShortage,
     Message,
     ModelInfo,
     ModelKind,
@@ -480,6 +481,12 @@ class AsyncLMStudioBackend:
         from lmstrix.api.engine_memory import instance_memory
 
         return await instance_memory(self._server, instance_id, access=self._access)
+
+    async def memory_shortage(self, instance_id: str) -> MemoryShortage | None:
+        """How an instance was ended for lack of memory, where the server says it."""
+        from lmstrix.api.engine_memory import memory_shortage
+
+        return await memory_shortage(self._server, instance_id, access=self._access)
 
 
 def _by_reference(reference: str) -> Json:

@@ -7,7 +7,7 @@ from urllib.parse import quote
 
 from lmstrix.api.convert import JsonView, count_of, text_of
 from lmstrix.api.http_client import open_http, read
-from lmstrix.ground.types import InstanceMemory, MemoryLimit, ServerInfo, ServerMemory
+from lmstrix.ground.types import InstanceMemory, MemoryLimit, MemoryShortage, ServerInfo, ServerMemory
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,8 +27,16 @@ async def server_memory(server: ServerInfo, *, access: ServerAccess) -> ServerMe
 
 async def instance_memory(server: ServerInfo, instance_id: str, *, access: ServerAccess) -> InstanceMemory | None:
     """What this instance takes; None unless the server is an engine that tells."""
-    path = f"/api/lmstrix/memory/instance?instance_id={quote(instance_id, safe='')}"
-    return await _told(server, access, path, _instance_memory)
+    return await _told(server, access, f"/api/lmstrix/memory/instance?{_query(instance_id)}", _instance_memory)
+
+
+async def memory_shortage(server: ServerInfo, instance_id: str, *, access: ServerAccess) -> MemoryShortage | None:
+    """How this instance was ended for lack of memory; None unless the server is an engine that tells."""
+    return await _told(server, access, f"/api/lmstrix/memory/shortage?{_query(instance_id)}", _memory_shortage)
+
+
+def _query(instance_id: str) -> str:
+    return f"instance_id={quote(instance_id, safe='')}"
 
 
 async def _told(
@@ -78,6 +86,11 @@ def _instance_memory(body: JsonView) -> InstanceMemory | None:
         resident_bytes=count_of(body, "resident_bytes") or 0,
         peak_resident_bytes=count_of(body, "peak_resident_bytes") or 0,
     )
+
+
+def _memory_shortage(body: JsonView) -> MemoryShortage | None:
+    held, grew = count_of(body, "held_bytes"), count_of(body, "grew_bytes")
+    return None if not held or grew is None else MemoryShortage(held_bytes=held, grew_bytes=grew)
 
 
 def _limit_of(body: JsonView, name: str) -> MemoryLimit | None:

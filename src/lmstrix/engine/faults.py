@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from lmstrix.ground.types import MemoryShortage
+
 FaultKind: TypeAlias = Literal[
     "not_found",
     "refused",
@@ -29,6 +31,7 @@ class EngineFault(Exception):  # noqa: N818 - a failure to be shown, not one of 
     """A failure in the shape LM Studio shows it; the websocket and REST turn it into their own error bodies.
 
     `kind` is ours: REST chooses the status code by it. `title` alone makes the message, `cause` is llama.cpp's text.
+    `shortage` is there where the system ended a model for lack of memory.
     """
 
     def __init__(
@@ -40,6 +43,7 @@ class EngineFault(Exception):  # noqa: N818 - a failure to be shown, not one of 
         suggestion: str | None = None,
         error_data: Mapping[str, Any] | None = None,
         display_data: Mapping[str, Any] | None = None,
+        shortage: MemoryShortage | None = None,
     ) -> None:
         super().__init__(title)
         self.title = title
@@ -48,6 +52,7 @@ class EngineFault(Exception):  # noqa: N818 - a failure to be shown, not one of 
         self.suggestion = suggestion
         self.error_data = error_data
         self.display_data = display_data
+        self.shortage = shortage
 
 
 def unloaded_fault() -> EngineFault:

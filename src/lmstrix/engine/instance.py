@@ -54,7 +54,7 @@ class Instance:
         self.identifier = identifier
         # An identifier may be given to another instance later; a reference always means this one.
         self.reference = f"i-{secrets.token_hex(12)}"
-        self.slots = Slots(settings.parallel_slots, on_idle=lambda: on_idle(self))
+        self.slots = Slots(settings.parallel_slots, on_idle=lambda: on_idle(self), at_work=process.last_look.at_work)
         self.model = LlamaModel(entry, settings, process, self.slots)
         self.entry = entry
         self.settings = settings

@@ -12,11 +12,34 @@ from typing import TYPE_CHECKING
 from lmstrix.core.memory.host import address_space_limit
 from lmstrix.engine.estimate import host_room_bytes
 from lmstrix.engine.llama.process_memory import process_memory
-from lmstrix.ground.types import InstanceMemory, MemoryLimit, ServerMemory
+from lmstrix.ground.types import InstanceMemory, MemoryLimit, MemoryShortage, ServerMemory
 
 if TYPE_CHECKING:
     from lmstrix.engine.instance import Instance
     from lmstrix.engine.llama.idle import IdleChild
+
+
+_REMEMBERED_SHORTAGES = 32
+"""Instances that were ended for lack of memory: whoever loaded one asks at once."""
+
+
+class Shortages:
+    """How instances ended that the system ended for lack of memory, by name; the latest of a name counts."""
+
+    def __init__(self) -> None:
+        self._of: dict[str, MemoryShortage] = {}
+
+    def add(self, identifier: str, shortage: MemoryShortage | None) -> None:
+        """None: it did not end so, and what was remembered under its name is of another."""
+        self._of.pop(identifier, None)
+        if shortage is not None:
+            self._of[identifier] = shortage
+        if len(self._of) > _REMEMBERED_SHORTAGES:
+            del self._of[next(iter(self._of))]
+
+    def get(self, identifier: str) -> MemoryShortage | None:
+        """None where no instance of that name ended so."""
+        return self._of.get(identifier)
 
 
 def server_memory(idle: IdleChild | None, *, limit_bytes: int | None, in_use_bytes: int) -> ServerMemory:

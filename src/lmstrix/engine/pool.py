@@ -27,7 +27,7 @@ from lmstrix.engine.instance import Instance
 from lmstrix.engine.llama.client import LlamaGoneError
 from lmstrix.engine.llama.idle import IdleChild, ask_idle_child
 from lmstrix.engine.llama.process import Launch, LlamaProcess, exit_code
-from lmstrix.engine.memory import instance_memory, server_memory
+from lmstrix.engine.memory import Shortages, instance_memory, server_memory
 from lmstrix.engine.records import CatalogEntry, LoadEstimate, LoadSettings, LogEvent
 from lmstrix.ground.context_lengths import SERVER_DEFAULT_CONTEXT_LENGTH
 
@@ -64,6 +64,7 @@ class InstancePool:
         self._on_log = on_log
         self._instances: dict[str, Instance] = {}
         self._loading: dict[str, int] = {}
+        self.shortages = Shortages()
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._timers: dict[Instance, asyncio.TimerHandle] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -190,6 +191,9 @@ class InstancePool:
                 on_log=self._on_log,
             )
             self._instances[name] = instance
+        except EngineFault as fault:
+            self.shortages.add(name, fault.shortage)
+            raise
         finally:
             del self._loading[name]
         self._watch(instance)
@@ -372,6 +376,7 @@ class InstancePool:
                 status = exit_code(instance.process.exited.result())
                 text = f"the model's process has ended (exit code {status})"
                 self._on_log(LogEvent(type="server.log", text=text, level="error", identifier=instance.identifier))
+                self.shortages.add(instance.identifier, instance.process.shortage)
                 await self._remove(instance, crashed=True)
 
         self._keep(asyncio.create_task(watch()))

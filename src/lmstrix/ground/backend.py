@@ -17,6 +17,7 @@ if TYPE_CHECKING:
         InstanceMemory,
         LoadConfig,
         LoadedModel,
+        MemoryShortage,
         Message,
         ModelInfo,
         ModelKind,
@@ -86,5 +87,8 @@ class ModelBackend(Protocol):
 
     async def instance_memory(self, instance_id: str) -> InstanceMemory | None:
         """What a loaded instance takes; None where the server does not say. Never an error."""
+
+    async def memory_shortage(self, instance_id: str) -> MemoryShortage | None:
+        """How an instance was ended for lack of memory; None where it was not or nobody knows. Never an error."""
 
     async def close(self) -> None: ...

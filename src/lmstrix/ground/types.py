@@ -215,6 +215,18 @@ class InstanceMemory:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class MemoryShortage:
+    """How an instance ended that its server's system ended for lack of memory.
+
+    It held `held_bytes` when it was last seen, `grew_bytes` more than when it was seen before: as much may have come
+    after.
+    """
+
+    held_bytes: int
+    grew_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ToolCall:
     """A call the model asks for. `arguments` is None when the model garbled them (`error` then says how)."""
 

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from lmstrix.core.memory.host import read_host_memory
-from tests.support.limited_engine import LimitedEngine, RealLoads, Truth, backend_of
-from tests.support.limited_models import LimitedModel, put_models
+from lmstrix.ground.errors import OutOfMemoryError
+from tests.support.limited_engine import LimitedEngine, RealLoads, Truth, backend_of, load_and_fill
+from tests.support.limited_models import DECLARED, LimitedModel, put_models
 from tests.support.limited_tests import find_limit
 from tests.support.memory_limits import NoLimitError, best_limit
 
@@ -64,3 +65,18 @@ async def test_a_length_is_found_and_it_holds(narrow: Narrow, tmp_path: Path, re
         )
         assert await backend.list_loaded() == []
     assert 0 < (tested.result.loadable_context_length or 0) <= narrow.truth.length
+
+
+@pytest.mark.needs_linux("control groups")
+@pytest.mark.slow
+async def test_what_a_model_held_when_memory_ran_out_is_told(narrow: Narrow) -> None:
+    if narrow.engine.limit_kind != "cgroup":
+        pytest.skip("no control group may be made here, and nothing else ends a process for what it holds")
+    async with backend_of(narrow.engine) as backend:
+        with pytest.raises(OutOfMemoryError, match="held"):
+            await load_and_fill(backend, narrow.model, DECLARED, instance_id="too much")
+        shortage = await backend.memory_shortage("too much")
+    assert shortage is not None
+    # It may have taken more after it was last seen: on a busy machine by much.
+    most = narrow.truth.budget_bytes * 1.05
+    assert 0.3 * narrow.truth.budget_bytes < shortage.held_bytes < most

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from lmstrix.core.context.report import ContextTestOptions, Subject
     from lmstrix.core.history.conditions import Conditions
     from lmstrix.ground.backend import ModelBackend
-    from lmstrix.ground.types import InstanceMemory, LoadedModel, ServerMemory
+    from lmstrix.ground.types import InstanceMemory, LoadedModel, MemoryShortage, ServerMemory
 
 WatchLog = Callable[[], Callable[[], str]]
 """Called before a load; what it returns is called after it, and tells what the server has logged in between."""
@@ -96,6 +96,7 @@ class LoadAttempts:
         self.latest: HeldLoad | None = None
         self.loads = 0
         self.failing = 0
+        self._instance_id = ""
         self._free_before: int | None = None
         self._least_free: int | None = None
 
@@ -118,7 +119,7 @@ class LoadAttempts:
         """Load `length` in an instance of our own. Returns OK, or why a shorter one may do; all else ends the test."""
         await self.release()  # two of ours at once would measure neither
         self.loads += 1
-        instance_id = self._new_instance_id()
+        self._instance_id = instance_id = self._new_instance_id()
         self._logbook.step("load", length)
         # Asking a driver for its cards' memory may take longer than a small load.
         telling = self._subject.cost(length) >= LEAST_READABLE_BYTES
@@ -173,6 +174,10 @@ class LoadAttempts:
         After a prefill that is what the prefill has shown: figures are of the most that was held so far.
         """
         return None if self.instance is None else await self._backend.instance_memory(self.instance.instance_id)
+
+    async def shortage(self) -> MemoryShortage | None:
+        """How the latest instance was ended for lack of memory, where its server says it."""
+        return await self._backend.memory_shortage(self._instance_id)
 
     def watch_fill(self) -> None:
         """Look at what is free while a prompt is read: much of what a lazy runtime takes then is given back after."""

@@ -120,6 +120,9 @@ class Belief:
         if not prior.budget_known:  # then the prior's budget is our invention, and there is nothing to compare with
             return learnt
         learnt = replace(learnt, budgets=BudgetHistory.after(machine.budgets, prior.budget_bytes))
+        if prior.budget_seen:
+            is_misread = abs(budget_ratio.mean - 1.0) > BELIEF.off_budget[0]
+            return replace(learnt, budget_ratio=budget_ratio, is_misread=is_misread)
         if self.is_misread:
             return replace(learnt, budget_ratio=self._found_ratio(), is_misread=True)
         shared_ratio = machine.budget_ratio or BELIEF.budget_ratio

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from lmstrix.core.context.constants import BELIEF
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from lmstrix.core.context.curve import CostCurve
     from lmstrix.core.context.machine_belief import BudgetHistory, MachineBelief
+    from lmstrix.ground.types import MemoryShortage
 
 __all__ = ["BudgetReading", "Evidence", "LoadReading", "Prior", "WeightedBudget", "WeightedSlope"]
 
@@ -71,7 +72,7 @@ class WeightedBudget(NamedTuple):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prior:
     """Where a belief starts. `curve` is what the formula predicts; `scale` shrinks what a machine adds beside it, 1.0
-    for budgets of full size.
+    for budgets of full size. `budget_seen` says that memory ran out while somebody looked, so that what fits is known.
     """
 
     architecture: str
@@ -87,6 +88,7 @@ class Prior:
     scale: float
     told: bool = False
     budget_known: bool = True
+    budget_seen: bool = False
 
     @classmethod
     def of(
@@ -132,6 +134,18 @@ class Prior:
             scale=scale,
             told=told,
             budget_known=budget_known,
+        )
+
+    def after_shortage(self, shortage: MemoryShortage) -> Prior:
+        """The same once a model was seen to run out of memory: what it held then is the budget, not what was read."""
+        held, late = float(shortage.held_bytes), shortage.grew_bytes / 2
+        budget = Normal(held + late, math.hypot(BELIEF.shortage_share * held, late))
+        return replace(
+            self,
+            budget=Normal(self.budget_bytes, 0.0),
+            budget_ratio=budget.scaled(1 / self.budget_bytes),
+            budget_known=True,
+            budget_seen=True,
         )
 
     def slopes(self, *, fine: bool) -> Iterator[WeightedSlope]:

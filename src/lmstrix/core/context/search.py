@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from lmstrix.ground.choices import Precision
+    from lmstrix.ground.types import MemoryShortage
 
 __all__ = ["ContextSearch"]
 
@@ -98,6 +99,7 @@ class ContextSearch:
         self._strategy = LazyStrategy(self._seen) if lazy else EagerStrategy(self._seen)
         self._loading = True
         self._was_refused = False
+        self._explained_failures = 0
         self._load_s = 0.0
         self._belief: Belief | None = None
 
@@ -147,8 +149,12 @@ class ContextSearch:
 
         Who wants the limit at any price fails all the time, and weighs on while the budget explains that.
         """
+        if self._believe().is_misread:
+            return True
+        if self._prior.budget_seen and self._seen.failures == self._explained_failures:
+            return False
         surprised = self._seen.failures > 0 and not self._appetite.climbs_back
-        return surprised or self._prior.machine.is_misread or self._believe().is_misread
+        return surprised or self._prior.machine.is_misread
 
     def _choose(self, above: int) -> int | None:
         """The length over `above` and under every failure that is worth most, or None when none is worth its effort."""
@@ -235,17 +241,19 @@ class ContextSearch:
         growth = self._curve.growth(actual)
         if not self._is_blind(growth, memory_bytes):
             self._seen.readings.append(LoadReading(growth, float(memory_bytes), exact=exact))
-            if free_bytes is not None:
+            # Once memory was seen to run out, what is said to be left of it says nothing.
+            if free_bytes is not None and not self._prior.budget_seen:
                 self._seen.budgets.append(BudgetReading(float(memory_bytes), float(free_bytes), exact=exact))
         elif self._is_judged(growth):
             # Loads prove nothing here: a longer one would hold too, and fall only when it is filled. Stay with this.
             self._strategy = LazyStrategy(self._seen)
             self._loading, self._span.top = False, self._seen.longest_loaded
 
-    def observe_failed(self, n: int) -> None:
-        """Loading `n` failed for lack of memory."""
+    def observe_failed(self, n: int, *, shortage: MemoryShortage | None = None) -> None:
+        """Loading `n` failed for lack of memory; `shortage` is what the model was seen to hold when it ran out."""
         self._belief = None
         self._seen.load_failed(n)
+        self._observe_shortage(shortage)
 
     def observe_refused(self, n: int) -> None:
         """A guardrail refused to load `n`: it was not tried, which says nothing about memory."""
@@ -265,16 +273,19 @@ class ContextSearch:
         prompt_tokens: int | None = None,
         memory_bytes: int | None = None,
         exact: bool = False,
+        shortage: MemoryShortage | None = None,
         seconds: float = 0.0,
     ) -> None:
         """A prompt that fills `n` passed, the model then taking `memory_bytes`; or it failed for lack of memory.
 
-        It leaves room for an answer: `prompt_tokens` of `n` are the prompt's own.
+        It leaves room for an answer: `prompt_tokens` of `n` are the prompt's own. `shortage` is what the model was
+        seen to hold when memory ran out.
         """
         self._seen.fill_s = max(self._seen.fill_s, seconds)
         self._belief = None
         if not ok:
             self._strategy.prefill_failed(n)
+            self._observe_shortage(shortage)
             return
         self._seen.prefill_held(n)
         # A lazy backend takes memory for the prompt and not for the context around it.
@@ -287,10 +298,20 @@ class ContextSearch:
         if exact or not self.lazy or memory_bytes >= self._curve.total(held):
             self._seen.readings.append(LoadReading(growth, float(memory_bytes), filled=True, exact=exact))
 
+    def _observe_shortage(self, shortage: MemoryShortage | None) -> None:
+        """Believe what was seen instead of what was read; a failure that this explains is no surprise any more."""
+        # Less than a filled context has held was not the end of memory: it was seen too late, on a busy machine.
+        held = max((reading.memory_bytes for reading in self._seen.readings if reading.filled), default=0.0)
+        if shortage is None or shortage.held_bytes < held:
+            return
+        self._prior = self._prior.after_shortage(shortage)
+        self._seen.budgets.clear()
+        self._explained_failures = self._seen.failures
+
     def learned(self) -> MachineBelief:
         """What this model and those before it taught about the machine: for the next search, and to be kept."""
         # Without a reading the posterior is the prior bent by the odds of a few yes and no: that teaches noise.
-        taught = self._seen.readings or self._believe().is_misread
+        taught = self._seen.readings or self._prior.budget_seen or self._believe().is_misread
         return self._believe().taught() if taught else self._prior.machine
 
     # Inside
@@ -308,6 +329,7 @@ class ContextSearch:
 
     def _believe(self) -> Belief:
         if self._belief is None:  # weighing the hypotheses costs milliseconds: once per observation, not per question
-            evidence = self._seen.evidence(self._strategy.proving_loads)
-            self._belief = Belief(self._prior, evidence)
+            # Loads that held beyond what memory was seen to be have not touched it: they prove nothing.
+            loads = () if self._prior.budget_seen else self._strategy.proving_loads
+            self._belief = Belief(self._prior, self._seen.evidence(loads))
         return self._belief

@@ -198,7 +198,7 @@ class _ModelTest:
                 wanted = self.search.load_for(length)
                 ending = await self._load(wanted)
                 if ending.outcome is not Outcome.OK:
-                    self._observe_failed_load(wanted, ending)
+                    await self._observe_failed_load(wanted, ending)
                     last = ending
                     continue
             began_at_s = time.perf_counter()
@@ -213,6 +213,7 @@ class _ModelTest:
                 prompt_tokens=verified.prompt_tokens,
                 memory_bytes=taken.memory_bytes if taken else None,
                 exact=taken is not None and taken.exact,
+                shortage=None if verified.filled else await self.attempts.shortage(),
                 seconds=seconds,
             )
             if verified.filled:
@@ -240,15 +241,15 @@ class _ModelTest:
                     seconds=held.seconds,
                 )
             else:
-                self._observe_failed_load(length, last)
+                await self._observe_failed_load(length, last)
         return last
 
-    def _observe_failed_load(self, length: int, ending: Ending) -> None:
+    async def _observe_failed_load(self, length: int, ending: Ending) -> None:
         if ending.outcome is Outcome.REFUSED:
             self._was_refused = True
             self.search.observe_refused(length)
         else:
-            self.search.observe_failed(length)
+            self.search.observe_failed(length, shortage=await self.attempts.shortage())
 
     def learned(self) -> MachineBelief:
         """What the search taught about the machine's memory; nothing where a guardrail answered in its place."""

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from lmstrix.engine.faults import EngineFault
 from lmstrix.engine.llama.buffers import BufferLog
 from lmstrix.engine.llama.client import LlamaClient
+from lmstrix.engine.llama.last_look import LastLook
 from lmstrix.engine.llama.process_memory import GONE, ProcessMemory, process_memory
 from lmstrix.engine.llama.starting import send_options, start_child, told_pid
 from lmstrix.engine.llama.templates import RunawayTemplateError, runaway_fault, within_limits
@@ -33,6 +34,7 @@ from lmstrix.ground.units import format_bytes
 if TYPE_CHECKING:
     from lmstrix.engine.records import LoadSettings
     from lmstrix.ground.child_processes import ChildProcess
+    from lmstrix.ground.types import MemoryShortage
 
 _TAIL_LINES = 200
 """Of stderr, kept to explain a failure."""
@@ -100,7 +102,8 @@ class Launch:
 class LlamaProcess:
     """A running child. Made by `launch`; ended by `stop`, or on its own, which `exited` tells.
 
-    `buffers` are those it announced, `memory_when_loaded` what it took before its first request.
+    `buffers` are those it announced, `memory_when_loaded` what it took before its first request; `last_look` is taken
+    while it is `at_work`. `shortage` is None unless the system ended it for lack of memory.
     """
 
     def __init__(self, child: ChildProcess, on_line: OnLine, *, expected_bytes: int) -> None:
@@ -108,6 +111,7 @@ class LlamaProcess:
         self._pid: int | None = None
         self._watch: asyncio.Task[None] | None = None
         self._over_limit: str | None = None
+        self.last_look = LastLook(child.process.pid)
         self._expected_bytes = expected_bytes
         self._slots_ready = asyncio.Event()
         self._tail: deque[tuple[LogLevel | None, str]] = deque(maxlen=_TAIL_LINES)
@@ -116,7 +120,8 @@ class LlamaProcess:
         self._socket: Path | None = None
         self.buffers = BufferLog()
         self.memory_when_loaded: ProcessMemory = GONE
-        self.exited: asyncio.Task[int] = asyncio.create_task(child.process.wait())
+        self.shortage: MemoryShortage | None = None
+        self.exited: asyncio.Task[int] = asyncio.create_task(self._ended())
 
     @property
     def pid(self) -> int:
@@ -154,6 +159,7 @@ class LlamaProcess:
         self._pid = await told_pid(self._child.stdout)
         if self._pid is None:
             raise await self.load_fault()
+        self.last_look = LastLook(self._pid)
         if launch.guard == "watched" and launch.process_limit_bytes is not None:
             self._watch = asyncio.create_task(self._end_beyond(launch.process_limit_bytes))
 
@@ -166,7 +172,8 @@ class LlamaProcess:
         send_options(self._child, options)
         reporter = asyncio.create_task(_report_progress(self.pid, expected_bytes, on_progress)) if on_progress else None
         try:
-            line = await self._report(self._child.stdout)
+            with self.last_look.at_work():
+                line = await self._report(self._child.stdout)
         except RunawayTemplateError as exc:
             raise runaway_fault(Path(options["model"]).name, exc, kind="load_failed") from exc
         finally:
@@ -206,8 +213,8 @@ class LlamaProcess:
             await self.stop()
             status = exit_code(self.exited.result())
         await self._stderr_reader
-        if self._over_limit is not None:
-            return EngineFault("Failed to load model", kind="load_failed", cause=self._over_limit)
+        if (cause := self._lack_of_memory()) is not None:
+            return EngineFault("Failed to load model", kind="load_failed", cause=cause, shortage=self.shortage)
         if reason is None:
             return EngineFault(
                 "Error loading model.",
@@ -236,13 +243,24 @@ class LlamaProcess:
         except TimeoutError:
             await self._end()
         status = exit_code(self.exited.result())
-        if self._over_limit is not None:
-            return EngineFault("The model was ended.", kind="crashed", cause=self._over_limit)
+        if (cause := self._lack_of_memory()) is not None:
+            return EngineFault("The model was ended.", kind="crashed", cause=cause)
         return EngineFault(
             f"The model has crashed without additional information. (Exit code: {status})",
             kind="crashed",
             error_data={"exitCode": status},
         )
+
+    async def _ended(self) -> int:
+        return_code = await self._child.process.wait()
+        self.shortage = self.last_look.shortage(return_code)
+        return return_code
+
+    def _lack_of_memory(self) -> str | None:
+        """In what way memory ended it; None where something else did."""
+        if self.shortage is not None:
+            return f"insufficient memory: the system ended it when it held {format_bytes(self.shortage.held_bytes)}"
+        return self._over_limit
 
     def error_text(self) -> str:
         """The first lines of stderr that say what went wrong: the cause; those after it are consequences."""

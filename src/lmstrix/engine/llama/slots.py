@@ -13,6 +13,7 @@ from lmstrix.engine.records import now_ms
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
+    from contextlib import AbstractContextManager
 
 Status = Literal["idle", "processingPrompt", "generating", "computingEmbedding"]
 
@@ -28,12 +29,21 @@ class Turn:
 
 
 class Slots:
-    """The `count` slots of one model. `on_idle` is called whenever its last request has been answered."""
+    """The `count` slots of one model. `on_idle` is called whenever its last request has been answered; `at_work` is
+    entered while one is in a slot.
+    """
 
-    def __init__(self, count: int, *, on_idle: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        count: int,
+        *,
+        on_idle: Callable[[], None],
+        at_work: Callable[[], AbstractContextManager[None]] = contextlib.nullcontext,
+    ) -> None:
         self.unloaded = False
         self.last_used_ms: int | None = None
         self._on_idle = on_idle
+        self._at_work = at_work
         # llama.cpp would queue as well, but nobody could tell then who waits and who runs.
         self._free = asyncio.Semaphore(count)
         self._running: set[Turn] = set()
@@ -96,7 +106,8 @@ class Slots:
             turn.status = status
             self._running.add(turn)
             try:
-                yield
+                with self._at_work():
+                    yield
             finally:
                 self._running.discard(turn)
 

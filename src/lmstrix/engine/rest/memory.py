@@ -25,6 +25,7 @@ class MemoryRoutes:
         rows = [
             ("GET", "/memory", self.server_memory),
             ("GET", "/memory/instance", self.instance_memory),
+            ("GET", "/memory/shortage", self.shortage),
             ("GET", "/loop", self.loop_lag),
         ]
         return [(method, f"/api/lmstrix{path}", answering("v1", handler)) for method, path, handler in rows]
@@ -39,7 +40,17 @@ class MemoryRoutes:
 
     async def instance_memory(self, request: web.Request) -> web.StreamResponse:
         """`InstanceMemory` of the instance in the query; its name may hold slashes, so it is no part of the path."""
-        identifier = request.query.get("instance_id")
-        if not identifier:
-            raise EngineFault("instance_id is missing: name the instance in the query.", kind="invalid")
-        return web.json_response(dataclasses.asdict(self._state.pool.instance_memory(identifier)))
+        return web.json_response(dataclasses.asdict(self._state.pool.instance_memory(_asked(request))))
+
+    async def shortage(self, request: web.Request) -> web.StreamResponse:
+        """`MemoryShortage` of the instance in the query, which has ended; null where it did not end so."""
+        shortage = self._state.pool.shortages.get(_asked(request))
+        return web.json_response(None if shortage is None else dataclasses.asdict(shortage))
+
+
+def _asked(request: web.Request) -> str:
+    """The instance that is asked about."""
+    identifier = request.query.get("instance_id")
+    if not identifier:
+        raise EngineFault("instance_id is missing: name the instance in the query.", kind="invalid")
+    return identifier
