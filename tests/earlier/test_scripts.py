@@ -190,8 +190,11 @@ client = LMStudioClient()
 registry = ModelScanner().scan()
 tester = ContextTester(client=client, verbose=False, fast_mode=True)
 model = tester.test_model(registry.get_model("scripted"), max_context=2048, registry=registry)
+lines = [f"Max working context: {model.tested_max_context}", f"TTFT: {model.ttft_seconds:.2f}s"]
 told = tester.test_model_context("scripted", threshold=1024)
 """)
+    assert found["lines"][0] == "Max working context: 2048"
+    assert found["model"].ttft_seconds > 0
     assert found["model"].tested_max_context == 2048
     assert found["registry"].get_model("scripted").tested_max_context == 2048
     speed = found["model"].tps  # none where an answer came too fast for one

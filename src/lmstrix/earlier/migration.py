@@ -68,6 +68,7 @@ _COMMANDS = (
     _command("models scan", "scan"),
     _command("desc", None, _NO_DESCRIPTIONS),
     _command("describe", None, _NO_DESCRIPTIONS),
+    _command("service", None, "it was there by accident; scan, list, test, infer and save do what it did"),
 )
 
 _INFER = (
