@@ -34,6 +34,7 @@ SECTIONS: dict[str, tuple[Kind, ...]] = {
     "Commands and words": ("command", "words"),
     "Options": ("option",),
     "Output": ("output",),
+    "What they do": ("behaviour",),
     "Python: modules": ("python",),
     "Python: keywords and methods": ("keyword", "method"),
 }
@@ -49,6 +50,8 @@ def page() -> str:
 
 
 def _line(row: Migration) -> str:
+    if row.kind == "behaviour":  # sentences, and no code
+        return f"| {row.old} | {row.new or 'none'} | {row.note} |"
     new = "none" if row.new is None else f"`{row.new}`"
     return f"| `{row.old}` | {new} | {row.note.replace('|', chr(92) + '|')} |"
 

@@ -101,16 +101,3 @@ def test_failed_forgets_the_results_of_failed_models_alone(cli: Callable[..., Ra
     found = records(cli)
     assert found["heavy"]["status"] == "untested"
     assert found["embedded-coder-7b"]["status"] == "tested"
-
-
-def test_a_change_of_contents_of_the_registry_is_never_silent_about_what_it_does_not_know(
-    cli: Callable[..., Ran], server: FaultyServer, home: Path
-) -> None:
-    """A status of no known name and a context that is missing, as in a file that another version wrote."""
-    home.mkdir()
-    odd = {"id": "odd", "path": "o/odd/odd.gguf", "size_bytes": 1, "context_test_status": "paused"}
-    (home / "lmstrix.json").write_text(json.dumps({"llms": {odd["path"]: odd}, "theirs": 1}))
-    cli("scan", "-q").ok()
-    kept = json.loads((home / "lmstrix.json").read_text())
-    assert kept["theirs"] == 1
-    assert "odd" in records(cli)

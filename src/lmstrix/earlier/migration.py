@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-Kind = Literal["command", "option", "words", "output", "python", "keyword", "method"]
+Kind = Literal["command", "option", "words", "output", "behaviour", "python", "keyword", "method"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,6 +126,84 @@ _OUTPUT = (
 )
 
 
+def _behaviour(old: str, new: str | None, note: str) -> Migration:
+    return Migration(kind="behaviour", old=old, new=new, note=note)
+
+
+_BEHAVIOUR = (
+    _behaviour(
+        "test stopped at 31,744 tokens unless told otherwise",
+        "test goes as far as the model declares and memory holds",
+        "--threshold N, or safety.threshold of the settings, is a ceiling",
+    ),
+    _behaviour(
+        "test asked two sums of a dozen tokens",
+        "test fills the context and asks for codes hidden in it",
+        "an empty context proves a load, and no use; --fast asks for an answer only, --prompt asks a question of yours",
+    ),
+    _behaviour(
+        "test --all slept three seconds between models",
+        None,
+        "each model is unloaded before the next, and what memory is free is read each time",
+    ),
+    _behaviour(
+        "infer loaded an untested model at all it declares",
+        "infer loads an untested model at 4,096 tokens, or what the prompt needs",
+        "what it declares often does not fit; lmstrix test finds what does, --in-ctx N asks for a length",
+    ),
+    _behaviour(
+        "infer left its model loaded for good",
+        "infer keeps its model for five minutes after its last use",
+        "--ttl SECONDS, or lmstrix load MODEL, keeps it longer",
+    ),
+    _behaviour(
+        "infer completed the prompt without the chat template",
+        "infer asks through the model's chat template",
+        "models that chat answer worse without it; --raw completes as before",
+    ),
+    _behaviour(
+        "infer --out_ctx 0, -5 or 0% meant no limit",
+        "infer --max-tokens auto",
+        "only -1 and auto are no limit; other sizes that cannot be are refused",
+    ),
+    _behaviour(
+        "infer tried again at 80 % of the tested context after a lack of memory",
+        None,
+        "a lack of memory is told, with what would fit; less context than asked for is asked for by you",
+    ),
+    _behaviour(
+        "unload_all_models=True unloaded every model of the server",
+        "lmstrix unload --all",
+        "what others have loaded is theirs; LMStrix ends what it loaded itself",
+    ),
+    _behaviour(
+        "prompts were read as Python values",
+        "prompts are text",
+        '"123", "[x]" and "# Title" arrive as they were written; what begins with - goes after --',
+    ),
+    _behaviour(
+        "values with placeholders were filled again",
+        "values stay what they are",
+        "a text may hold braces; prompts of a file may name each other",
+    ),
+    _behaviour(
+        "a prompt file's own values beat those of --dict",
+        "what the caller gives beats the file",
+        "the file's values are defaults",
+    ),
+    _behaviour(
+        ".lmstrix_state.json",
+        None,
+        "the last used model is learnt anew with the first answer; config set model NAME keeps one",
+    ),
+    _behaviour(
+        "context_cache.json",
+        None,
+        "results are in the registry, not in the folder a script happens to run in",
+    ),
+)
+
+
 def _names(module: str, new: str, names: str, note: str = "") -> tuple[Migration, ...]:
     """One row for each of the names of a module."""
     return tuple(Migration(kind="python", old=f"lmstrix.{module}.{name}", new=new, note=note) for name in names.split())
@@ -211,6 +289,7 @@ ROWS: tuple[Migration, ...] = (
     *_LIST,
     *_OTHER,
     *_OUTPUT,
+    *_BEHAVIOUR,
     *_PYTHON,
     *_KEYWORDS,
     *_METHODS,
