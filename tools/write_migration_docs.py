@@ -25,6 +25,8 @@ Some things are the same word and mean something else today, because what they d
 
 - `lmstrix infer MODEL PROMPT`, the order of the oldest versions, asks the model of the second word; so does
   `LMStrix().infer(model_id, prompt)` without keywords. Write the prompt first.
+- `lmstrix list size`, a sort order without `--sort`, is a filter; `test True` and the like name a model.
+- An option that is given twice is refused; of two, the last one was taken without a word.
 - `lmstrix scan --reset` and `reset --all` forget every result, and want `--yes` with it.
 - `lmstrix list` reads the registry and never asks the server; `lmstrix scan` does.
 - A placeholder that nothing fills is an error and not sent; `core.prompts.PromptResolver` alone still leaves it.

@@ -38,27 +38,36 @@ _NO_KEYWORDS = "no keywords are made up for models; lmstrix list FILTER knows ta
 _NO_DESCRIPTIONS = "LMStrix writes no descriptions of models; lmstrix recommend says what each is good for"
 _NO_SPEED_SORT = "list sorts by no speed; list --columns model,prefill,decode shows it, recommend --prefer speed ranks"
 
-WORDS = (
-    Migration(
-        kind="words",
-        old="infer PROMPT MODEL",
-        new="infer PROMPT -m MODEL",
-        note="the model as second word",
+
+def _words(old: str, new: str, note: str) -> Migration:
+    return Migration(kind="words", old=old, new=new, note=note)
+
+
+BY_COUNT = {
+    2: _words("infer PROMPT MODEL", "infer PROMPT -m MODEL", "the model as second word"),
+    3: _words(
+        "infer PROMPT MODEL N", "infer PROMPT -m MODEL --max-tokens N", "the third word was --out_ctx; -1 is auto"
     ),
-    Migration(
-        kind="words",
-        old="infer PROMPT MODEL N",
-        new="infer PROMPT -m MODEL --max-tokens N",
-        note="the third word was --out_ctx; -1 is auto",
+    4: _words(
+        "infer PROMPT MODEL N N", "infer PROMPT -m MODEL --max-tokens N --in-ctx N", "the fourth word was --in_ctx"
     ),
-    Migration(
-        kind="words",
-        old="infer MODEL --prompt TEXT",
-        new="infer --prompt TEXT -m MODEL",
-        note="the model as the only word, beside a --prompt or a --template",
-    ),
+}
+"""Which word of `infer` is meant depends on how many there are."""
+MODEL_ALONE = _words(
+    "infer MODEL --prompt TEXT",
+    "infer --prompt TEXT -m MODEL",
+    "the model as the only word, beside a --prompt or a --template",
 )
-"""Rows about words without an option: which word is meant depends on how many there are."""
+SWITCH_WITH_WORD = _words(
+    "infer PROMPT --stream True", "infer PROMPT --stream=True", "and so with every switch, and with False"
+)
+NO_WITHOUT_DASH = _words("infer PROMPT --nostream", "infer PROMPT --no-stream", "and so with every switch")
+LETTER_WITH_EQUALS = _words(
+    "infer PROMPT -m=qwen3-8b", "infer PROMPT -m qwen3-8b", "and so with every option of one letter"
+)
+ONE_DASH = _words("infer PROMPT -temperature X", "infer PROMPT --temperature X", "and so with every option")
+
+_FORMS = (*BY_COUNT.values(), MODEL_ALONE, SWITCH_WITH_WORD, NO_WITHOUT_DASH, LETTER_WITH_EQUALS, ONE_DASH)
 
 _COMMANDS = (
     _command("health", "doctor"),
@@ -83,6 +92,10 @@ _INFER = (
     _option("infer --param_repeat X", "infer --repeat-penalty X"),
     _option("infer --force-reload", "infer --reload"),
     _option("infer --continue-conv", "infer --continue"),
+    _option("infer -o N", "infer --max-tokens N"),
+    _option("infer -i N", "infer --in-ctx N"),
+    _option("infer -r", "infer --reload"),
+    _option("infer -d NAME=VALUE", "infer --dict NAME=VALUE"),
     _option("infer --no-wrap", "infer", "answers are never wrapped"),
     _option("infer --prompt-file FILE", "infer --file-prompt FILE"),
     _option("infer --variable NAME=VALUE", "infer --var NAME=VALUE"),
@@ -93,6 +106,8 @@ _TEST = (
     _option("test -a", "test --all"),
     _option("test -c N", "test --ctx N"),
     _option("test -c", "test --continue"),
+    _option("test -p TEXT", "test --prompt TEXT"),
+    _option("test -r", "test --reset"),
     _option("test --failed", "test", "test --all takes up failed models where more memory is free; --force all"),
     _option("test --parallel N", "test", "models are tested one after the other, or each would see less memory"),
     _option("test --sort X", "test", "the order had no effect; --all takes the smallest risk first"),
@@ -107,6 +122,7 @@ _LIST = (
     _option("list --sort arch", None, "list arch:NAME shows the models of an architecture"),
     _option("list --sort archd", None, "list arch:NAME shows the models of an architecture"),
     *(_option(f"list --sort {name}", None, _NO_KEYWORDS) for name in ("inp", "inpd", "outp", "outpd", "proc", "procd")),
+    _option("list --columns ctx", "list --columns tested", "among other columns too"),
     _option("list --show md", None, "list writes no Markdown; --show csv, yaml or json are for programs"),
     _option("list --key X", None, _NO_KEYWORDS),
 )
@@ -114,6 +130,13 @@ _LIST = (
 _OTHER = (
     _option("scan -r", "scan --refresh"),
     _option("scan --all", "scan --refresh"),
+    _option("scan -f", "scan --failed"),
+    _option("registry export --full-metadata FILE", "registry export FILE", "all that is known is always exported"),
+    _option(
+        "--models-file FILE", None, "the registry is lmstrix.json in the LMStrix home; --home FOLDER names another"
+    ),
+    _option("save -f", "save --flash"),
+    _option("save -l X", "save --limit X"),
     _option("save --threshold 0", "save", "0 was the default, and had no effect"),
     _option("save --threshold N", None, "save MODEL --limit N% caps the models it is given for, one by one"),
 )
@@ -169,7 +192,7 @@ _BEHAVIOUR = (
     _behaviour(
         "infer tried again at 80 % of the tested context after a lack of memory",
         None,
-        "a lack of memory is told, with what would fit; less context than asked for is asked for by you",
+        "a lack of memory is told, with what would fit; no answer comes from less context than was asked for",
     ),
     _behaviour(
         "unload_all_models=True unloaded every model of the server",
@@ -282,7 +305,7 @@ _METHODS = tuple(
 )
 
 ROWS: tuple[Migration, ...] = (
-    *WORDS,
+    *_FORMS,
     *_COMMANDS,
     *_INFER,
     *_TEST,
