@@ -38,7 +38,7 @@ SECTIONS: dict[str, tuple[Kind, ...]] = {
     "Output": ("output",),
     "What they do": ("behaviour",),
     "Python: modules": ("python",),
-    "Python: keywords and methods": ("keyword", "method"),
+    "Python: keywords and methods": ("keyword", "method", "member"),
 }
 
 

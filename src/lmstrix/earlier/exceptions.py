@@ -20,6 +20,6 @@ InferenceError = GenerationError
 InferenceTimeoutError = StreamStalledError
 ContextLimitExceededError = ContextOverflowError
 ConfigurationError = PromptError
-ModelRegistryError = RegistryValidationError = RegistryError
-ValidationError = UsageError
+ModelRegistryError = RegistryValidationError = InvalidModelError = InvalidModelCountError = RegistryError
+ValidationError = InvalidContextLimitError = InvalidModelSizeError = UsageError
 __all__ = ["LMStrixError", "ModelLoadError", "ModelNotFoundError"]

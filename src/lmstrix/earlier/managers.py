@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from lmstrix.earlier.answers import failed_answer
 from lmstrix.earlier.client import LMStrix
+from lmstrix.earlier.gone_names import WithoutEquivalents
 from lmstrix.earlier.models import Model
 from lmstrix.ground.errors import LMStrixError, ModelNotFoundError
 
@@ -27,7 +28,7 @@ def _options(given: dict[str, Any]) -> dict[str, Any]:
     return options
 
 
-class InferenceManager:
+class InferenceManager(WithoutEquivalents):
     """Asks models; a failure is part of the answer, not an exception."""
 
     def __init__(
@@ -66,7 +67,7 @@ class InferenceManager:
             yield text
 
 
-class ContextTester:
+class ContextTester(WithoutEquivalents):
     """Finds the context limits of models."""
 
     def __init__(

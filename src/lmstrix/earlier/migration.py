@@ -9,7 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-Kind = Literal["command", "option", "words", "output", "behaviour", "python", "keyword", "method"]
+from lmstrix.earlier.gone_names import MEMBERS, MODULE_NAMES
+
+Kind = Literal["command", "option", "words", "output", "behaviour", "python", "keyword", "method", "member"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -237,6 +239,19 @@ def _gone(old: str, note: str) -> Migration:
 
 
 _LIST_MODELS = "LMStrix().list_models()"
+_EXCEPTIONS = {
+    "BackendUnavailableError": "APIConnectionError LMStudioConnectionError LMStudioInstallationNotFoundError",
+    "GenerationError": "InferenceError",
+    "StreamStalledError": "InferenceTimeoutError",
+    "ContextOverflowError": "ContextLimitExceededError",
+    "PromptError": "ConfigurationError",
+    "RegistryError": "ModelRegistryError RegistryValidationError InvalidModelError InvalidModelCountError",
+    "UsageError": "ValidationError InvalidContextLimitError InvalidModelSizeError",
+    "LMStrixError": "LMStrixError",
+    "ModelLoadError": "ModelLoadError",
+    "ModelNotFoundError": "ModelNotFoundError",
+}
+"""What is raised today, and what was raised in its place."""
 _PYTHON = (
     *_names("loaders.model_loader", _LIST_MODELS, "load_model_registry"),
     *_names("loaders.model_loader", _LIST_MODELS, "save_model_registry", "scans and tests write what they find"),
@@ -260,30 +275,19 @@ _PYTHON = (
     *_names("loaders.prompt_loader", "LMStrix().prompts.render(file, names)", "load_prompts load_single_prompt"),
     *_names("loaders", "LMStrix().prompts.render(file, names)", "load_single_prompt"),
     *_names("api", "lmstrix.LMStrix", "LMStudioClient"),
-    *_names(
-        "api.exceptions",
-        "lmstrix.BackendUnavailableError",
-        "APIConnectionError LMStudioConnectionError LMStudioInstallationNotFoundError",
+    *_names("api.client", "lmstrix.LMStrix", "LMStudioClient"),
+    *_names("core.inference", "LMStrix().infer(prompt, model)", "InferenceManager"),
+    Migration(kind="python", old="lmstrix.Model", new="lmstrix.ModelRecord"),
+    *_names("loaders", "LMStrix().prompts.render(file, names)", "load_prompts"),
+    *_names("utils", "logging.getLogger('lmstrix')", "logger setup_logging"),
+    *(
+        row
+        for module in ("api.exceptions", "api")
+        for new, names in _EXCEPTIONS.items()
+        for row in _names(module, f"lmstrix.{new}", names)
     ),
-    *_names("api.exceptions", "lmstrix.GenerationError", "InferenceError"),
-    *_names("api.exceptions", "lmstrix.StreamStalledError", "InferenceTimeoutError"),
-    *_names("api.exceptions", "lmstrix.ContextOverflowError", "ContextLimitExceededError"),
-    *_names("api.exceptions", "lmstrix.PromptError", "ConfigurationError"),
-    *_names("api.exceptions", "lmstrix.RegistryError", "ModelRegistryError RegistryValidationError"),
-    *_names("api.exceptions", "lmstrix.UsageError", "ValidationError"),
-    *_names("api.exceptions", "lmstrix.LMStrixError", "LMStrixError"),
-    *_names("api.exceptions", "lmstrix.ModelLoadError", "ModelLoadError"),
-    *_names("api.exceptions", "lmstrix.ModelNotFoundError", "ModelNotFoundError"),
     *_names("utils.logging", "logging.getLogger('lmstrix')", "logger setup_logging"),
-    _gone("loaders.prompt_loader.save_prompts", "write the TOML file with a TOML library; prompts lint checks it"),
-    _gone("loaders.prompt_loader.PromptLoader", "LMStrix().prompts has templates, render and lint"),
-    _gone("core.context_tester.ContextTestResult", "LMStrix().test_history(model) has each step of a test"),
-    _gone("core.inference_manager.AsyncInferenceManager", "lmstrix.AsyncLMStrix asks without blocking"),
-    _gone("core.batch_processor.BatchProcessor", "LMStrix().batch asks every prompt of every model"),
-    _gone("core.scanner.Scanner", "LMStrix().scan() finds models, LMStrix().doctor() checks the server"),
-    _gone("api.main.LMStrixService", "lmstrix.LMStrix has these as scan, list_models, test_model, infer and save"),
-    _gone("utils.config.Config", "settings come from config.toml and LMSTRIX_ variables; LMStrix(…) takes the rest"),
-    _gone("utils.comparison.ModelComparator", "LMStrix().bench([model, model]) compares models"),
+    *(_gone(name, instead) for instead, names in MODULE_NAMES.items() for name in names.split()),
 )
 _KEYWORDS = (
     *(
@@ -304,6 +308,12 @@ _METHODS = tuple(
     for old, new in (("list", "list_models"), ("scan_models", "scan"), ("test", "test_model"))
 )
 
+_MEMBERS = tuple(
+    Migration(kind="member", old=f"{kind}.{name}", new=None, note=instead)
+    for kind, names in MEMBERS.items()
+    for name, instead in names.items()
+)
+
 ROWS: tuple[Migration, ...] = (
     *_FORMS,
     *_COMMANDS,
@@ -316,5 +326,6 @@ ROWS: tuple[Migration, ...] = (
     *_PYTHON,
     *_KEYWORDS,
     *_METHODS,
+    *_MEMBERS,
 )
 """Every row, in the order of the migration page."""

@@ -7,6 +7,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 from lmstrix.core.registry.records import ModelRecord
+from lmstrix.earlier.gone_names import WithoutEquivalents
 from lmstrix.earlier.warning import warn
 from lmstrix.ground.model_names import file_stem
 
@@ -42,7 +43,7 @@ class _Earlier:
         return self._read(model)
 
 
-class Model(ModelRecord):
+class Model(WithoutEquivalents, ModelRecord):
     """A ModelRecord that also answers to the earlier names; its other attributes are those of the record."""
 
     __slots__ = ()
@@ -143,3 +144,5 @@ class Model(ModelRecord):
             "failed": self.test_status == "failed",
             "error_msg": self.error,
         }
+
+    to_registry_dict = to_dict
