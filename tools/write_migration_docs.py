@@ -8,6 +8,9 @@ import sys
 from pathlib import Path
 
 from lmstrix.earlier.migration import ROWS, Kind, Migration
+from lmstrix.ground.earlier_settings import KEYS_GONE, RENAMED, SECTIONS_GONE
+from lmstrix.ground.environment import EARLIER_VARIABLES, SETTING_VARIABLES
+from lmstrix.ground.setting_keys import BY_FIELD
 
 PAGE = Path(__file__).parent.parent / "docs" / "migration.md"
 
@@ -47,8 +50,24 @@ def page() -> str:
     parts = [INTRODUCTION]
     for title, kinds in SECTIONS.items():
         rows = "\n".join(_line(row) for row in ROWS if row.kind in kinds)
-        parts.append(f"## {title}\n\n| LMStrix 1 | Today | |\n|---|---|---|\n{rows}\n")
+        parts.append(_table(title, rows))
+    parts += [_table("Settings", "\n".join(_settings())), _table("Environment", "\n".join(_variables()))]
     return "\n".join(parts)
+
+
+def _table(title: str, rows: str) -> str:
+    return f"## {title}\n\n| LMStrix 1 | Today | |\n|---|---|---|\n{rows}\n"
+
+
+def _settings() -> list[str]:
+    renamed = [f"| `{old}` | `{new}` | |" for old, new in RENAMED.items()]
+    gone = [f"| {', '.join(f'`{key}`' for key in keys.split())} | none | {why} |" for keys, why in KEYS_GONE.items()]
+    return [*renamed, *gone, *(f"| all else in `{name}` | none | {why} |" for name, why in SECTIONS_GONE.items())]
+
+
+def _variables() -> list[str]:
+    read = [f"| `{name}` | `{BY_FIELD[field].key}` | |" for name, field in SETTING_VARIABLES.items()]
+    return [*read, *(f"| `{name}` | none | {why} |" for name, why in EARLIER_VARIABLES.items())]
 
 
 def _line(row: Migration) -> str:

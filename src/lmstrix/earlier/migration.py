@@ -222,6 +222,16 @@ _BEHAVIOUR = (
         "the last used model is learnt anew with the first answer; config set model NAME keeps one",
     ),
     _behaviour(
+        ".lmstrix.json of a project's folder",
+        ".lmstrix.toml",
+        "with the sections of today; lmstrix config validate FILE checks it",
+    ),
+    _behaviour(
+        "desc --search, with POE_API_KEY",
+        None,
+        "LMStrix looks nothing up on the web",
+    ),
+    _behaviour(
         "context_cache.json",
         None,
         "results are in the registry, not in the folder a script happens to run in",
