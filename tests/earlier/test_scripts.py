@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -178,6 +179,46 @@ scan_and_update_registry()
 result = InferenceManager().infer_with_template("sum", "scripted", file, {"left": "2"}, max_tokens=5)
 """, file=str(file))  # fmt: skip
     assert found["result"]["response"] == "5"
+
+
+def test_what_the_documentation_of_the_classes_promises(tmp_path: Path) -> None:
+    found = run("""
+import logging
+
+from lmstrix.core.context_tester import ContextTester
+from lmstrix.core.inference_manager import InferenceManager
+from lmstrix.core.scanner import ModelScanner
+from lmstrix.utils.logging import setup_logging
+
+setup_logging(level=logging.INFO, file_path=file, include_performance_metrics=True)
+registry = ModelScanner().update_registry()
+manager = InferenceManager(verbose=False, base_url=None, timeout=300, max_retries=3)
+answer = manager.infer(model_id="scripted", prompt="2+3=", out_ctx="auto", temperature=0.7, top_p=1.0, top_k=-1)
+tester = ContextTester(timeout=300, max_iterations=20, safety_threshold=65536)
+(told,) = tester.test_multiple_models(["scripted"], threshold=1024, parallel=False, max_workers=2)
+""", file=str(tmp_path / "app.log"))  # fmt: skip
+    assert found["answer"]["response"] == "5"
+    assert found["answer"]["model_info"]["id"] == "scripted"
+    keys = "succeeded response tokens_used prompt_tokens response_tokens inference_time time_to_first_token"
+    assert found["answer"].keys() >= {*keys.split(), "tokens_per_second", "stop_reason", "error", "model_info"}
+    assert found["told"]["test_points"] == [{"context": 1024, "success": True}]
+    assert (found["told"]["iterations"], found["told"]["failure_point"]) == (1, None)
+    with pytest.raises(lmstrix.UsageError, match="variables="):
+        found["manager"].infer("scripted", "2+3=", context_data={"text": "x"})
+
+
+@pytest.mark.parametrize(
+    ("line", "instead"),
+    [
+        ("from lmstrix.api.client import LmsClient", "lmstrix.LMStrix is the client"),
+        ("from lmstrix.core.context_tester import TestPattern", "test_model"),
+        ("import lmstrix.core.inference as i\ni.InferenceManager().load_model('m')", "LMStrix().load"),
+        ("import lmstrix.core.models as m\nm.ModelRegistry().add_model({})", "registry add"),
+    ],
+)
+def test_scripts_of_the_oldest_versions_are_told_what_to_use(line: str, instead: str) -> None:
+    with pytest.raises((ImportError, AttributeError), match=re.escape(instead)):
+        run(line)
 
 
 def test_the_readme_of_the_last_version() -> None:

@@ -136,7 +136,6 @@ MEMBERS: Mapping[str, Mapping[str, str]] = {
         "run_inference": "LMStrix().infer(prompt, model)",
     },
     "ContextTester": {
-        "test_multiple_models": "LMStrix().test_all()",
         "test_specific_context": "LMStrix().test_model(model, context_length=N)",
         "quick_health_check": "LMStrix().doctor()",
     },
