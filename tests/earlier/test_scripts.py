@@ -43,6 +43,11 @@ try:
     lms.infer(prompt="2+3=", model_id="nowhere")
 except ModelNotFoundError as missing:
     available = missing.available_models
+    told = (missing.model_id, missing.details, missing.reason == missing.message == str(missing))
+try:
+    lms.infer(prompt="word " * 9000, model_id=first.id, in_ctx=4096)
+except InferenceError as too_long:
+    sizes = (too_long.input_tokens > 9000, too_long.context_limit, too_long.model_id)
 lms.close()
 """)
     assert found["count"] == 1
@@ -52,6 +57,8 @@ lms.close()
     assert found["one"].inference_time > 0
     assert found["two"].context_length == 4096
     assert found["available"] == ["scripted"]
+    assert found["told"] == ("nowhere", {}, True)
+    assert found["sizes"] == (True, 4096, "scripted")
 
 
 def test_advanced_testing() -> None:

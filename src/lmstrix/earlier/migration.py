@@ -227,6 +227,11 @@ _BEHAVIOUR = (
         "with the sections of today; lmstrix config validate FILE checks it",
     ),
     _behaviour(
+        "list --filter type:chat, type:code",
+        "list type:llm",
+        "what a model is good for is not told by its file; lmstrix registry tag MODEL code, and list tag:code",
+    ),
+    _behaviour(
         "desc --search, with POE_API_KEY",
         None,
         "LMStrix looks nothing up on the web",
