@@ -141,13 +141,13 @@ def _options_as_now(
 def _in_todays_form(words: list[str], known: Sequence[Parameter], used: list[Migration]) -> list[str]:
     """The option at the front as it is written today: Fire took more forms of each, and of none these."""
     word, *rest = words
-    switches = {f"--{parameter.flag}" for parameter in known if parameter.switch}
-    flag = word.replace("_", "-")
+    switches = {parameter.flag for parameter in known if parameter.switch}
+    name = word.removeprefix("--").replace("_", "-") if word.startswith("--") else ""
     form, now = None, [word]
-    if flag in switches and rest and rest[0] in ("True", "False"):
+    if name in switches and rest and rest[0] in ("True", "False"):
         form, now, rest = SWITCH_WITH_WORD, [f"{word}={rest[0]}"], rest[1:]
-    elif flag.startswith("--no") and f"--{flag[4:]}" in switches:
-        form, now = NO_WITHOUT_DASH, [f"--no-{flag[4:]}"]
+    elif name.startswith("no") and name[2:] in switches:
+        form, now = NO_WITHOUT_DASH, [f"--{name[:2]}-{name[2:]}"]
     elif re.match(r"-[A-Za-z]=", word) and _as_now([word[:2], word[3:]], known) == 2:
         form, now = LETTER_WITH_EQUALS, [word[:2], word[3:]]
     elif re.match(r"-[A-Za-z]{2}", word) and _as_now([f"-{word}", *rest], known) is not None:

@@ -36,10 +36,10 @@ RENAMED: Mapping[str, str] = {
 
 SECTIONS_GONE: Mapping[str, str] = {
     "lmstudio": "the address says host, port and https; which pages a server is asked for is LMStrix's affair",
-    "performance": "waits between attempts double by themselves; models stay for their --ttl; --cache keeps answers",
+    "performance": "waits double by themselves; ttl and cache in [defaults.infer] say what is kept",
     "cli": "what a command has when nothing is said is in [defaults.COMMAND], names for words are in [aliases]",
     "workspace": "a project's settings are in its .lmstrix.toml",
-    "context_testing": "a test finds its own steps; --precision says how near to the edge, --budget how long",
+    "context_testing": "a test finds its own steps; set precision and budget in [defaults.test]",
     "monitoring": "lmstrix logs has every call with its times; memory is always watched while a test runs",
 }
 """Whatever else stands in these has no effect, and why."""

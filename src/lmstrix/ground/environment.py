@@ -48,7 +48,7 @@ EARLIER_VARIABLES: Mapping[str, str] = {
     "LMSTRIX_CACHE_DIR": "the cache lies in the LMStrix home: set LMSTRIX_HOME",
     "LMSTRIX_COMPACT_OUTPUT": "tables are as wide as the terminal; choose columns in [defaults.list] of the settings",
     "LMSTRIX_CONVERGENCE_THRESHOLD": "set precision in [defaults.test] of the settings",
-    "LMSTRIX_DEBUG_COMPONENTS": "--debug logs all of it",
+    "LMSTRIX_DEBUG_COMPONENTS": "LMSTRIX_DEBUG logs all of it",
     "LMSTRIX_ENABLE_MONITORING": "memory is always watched while a test runs",
     "LMSTRIX_MAX_TEST_ITERATIONS": "a test ends once it is exact enough; set budget in [defaults.test] of the settings",
     "LMSTRIX_MEMORY_MONITORING": "memory is always watched while a test runs",
