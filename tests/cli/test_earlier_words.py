@@ -83,6 +83,10 @@ README = {
     "about": "list --show summary",
 }
 DOCUMENTATION = {
+    "list --columns name,size,ctx": "list --columns name,size,tested",
+    "registry export --full-metadata models.json": "registry export models.json",
+    "--debug --no-color test m": "--debug --no-color test m",
+    "--verbose scan": "scan --verbose",
     "scan -r": "scan --refresh",
     "scan --no-update --verbose": "scan --no-update --verbose",
     "scan --server http://192.168.1.100:1234 --timeout 60": "scan --server http://192.168.1.100:1234 --timeout 60",
@@ -112,6 +116,37 @@ DOCUMENTATION = {
     "-q health": "doctor --quiet",
 }
 
+# What Fire took beside: booleans as words, negations without a dash, options of one dash, letters with =.
+FORMS = {
+    "infer hi m --stream True": "infer hi -m m --stream",
+    "infer hi m --stream=False": "infer hi -m m --no-stream",
+    "infer hi m --stream False --out_ctx 5": "infer hi -m m --no-stream --max-tokens 5",
+    "infer hi m --nostream": "infer hi -m m --no-stream",
+    "infer hi m --noreload --verbose True": "infer hi -m m --no-reload --verbose",
+    "infer hi m --reload=True": "infer hi -m m --reload",
+    "infer --reload True hi m": "infer hi -m m --reload",
+    "infer hi -m=m": "infer hi -m m",
+    "infer hi -model m": "infer hi -m m",
+    "infer hi m -temperature 0.5": "infer hi -m m --temperature 0.5",
+    "infer hi m --in_ctx=50%": "infer hi -m m --in-ctx 50%",
+    "infer hi m 100 4096": "infer hi -m m --max-tokens 100 --in-ctx 4096",
+    "infer hi m -1 50%": "infer hi -m m --max-tokens auto --in-ctx 50%",
+    "infer hi m 25%": "infer hi -m m --max-tokens 25%",
+    "infer hi m -o 100 -i 4096 -r": "infer hi -m m --max-tokens 100 --in-ctx 4096 --reload",
+    "infer hi m -": "infer hi -m m -",
+    "infer --model_id=m hi": "infer hi -m m",
+    "infer -5 m": "infer -5 -m m",
+    "infer '- item' m": "infer '- item' -m m",
+    "infer True m": "infer True -m m",
+    "infer '{a}' m": "infer '{a}' -m m",
+    "infer 'hello, world' m": "infer 'hello, world' -m m",
+    "test m --fast True --force=True": "test m --fast --force",
+    "test m --noforce": "test m --no-force",
+    "scan --failed True": "scan --failed",
+    "save m --flash True --limit=50%": "save m --flash --limit 50%",
+    "save -f": "save --flash",
+}
+
 
 def read(line: str) -> Invocation:
     """What `lmstrix` runs for these words."""
@@ -125,7 +160,7 @@ def read(line: str) -> Invocation:
         return parse(found.words, COMMANDS, COMMON)
 
 
-@pytest.mark.parametrize(("old", "new"), (SCRIPTS | README | DOCUMENTATION).items())
+@pytest.mark.parametrize(("old", "new"), (SCRIPTS | README | DOCUMENTATION | FORMS).items())
 def test_a_call_of_the_earlier_version_runs_what_it_asked_for(old: str, new: str) -> None:
     assert read(old) == parse(shlex.split(new), COMMANDS, COMMON)
 
@@ -169,6 +204,9 @@ def test_every_row_of_the_table_is_true(row: Migration) -> None:
         "infer hi --system-prompt --no-wrap",
         "list health",
         "list --sort id",
+        "infer --stream True -m m",
+        "infer True -m m --stream",
+        "list -- --nothing",
     ],
 )
 def test_what_is_understood_today_is_read_as_before(line: str) -> None:
@@ -177,7 +215,18 @@ def test_what_is_understood_today_is_read_as_before(line: str) -> None:
 
 @pytest.mark.parametrize(
     "line",
-    ["infer -- a b", "infer a -- b c", "infer one two three four", "infer hi --temprature 1", "list a b", "nothing"],
+    [
+        "infer -- a b",
+        "infer a -- b c",
+        "infer one two three",
+        "infer one two three four",
+        "infer hi --temprature 1",
+        "infer hi -m a -m b",
+        "infer hi m --nostreams",
+        "list a b",
+        "scan True",
+        "nothing",
+    ],
 )
 def test_what_was_never_understood_is_refused_as_before(line: str) -> None:
     assert rewritten(shlex.split(line), COMMANDS, COMMON) is None

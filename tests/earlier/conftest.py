@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from lmstrix import EmbeddedEngine
+from tests.cli.conftest import cli, faulty  # noqa: F401 - fixtures of the tests beside
 from tests.support.tiny_gguf_scripted import scripted_model
 
 if TYPE_CHECKING:

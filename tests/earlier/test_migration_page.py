@@ -15,7 +15,8 @@ def test_the_migration_page_is_current() -> None:
 def test_every_row_is_on_the_page_once() -> None:
     page = write_migration_docs.page()
     for row in ROWS:
-        assert page.count(f"| `{row.old}` |") == 1, row.old
+        told = row.old if row.kind == "behaviour" else f"`{row.old}`"
+        assert page.count(f"| {told} |") == 1, row.old
 
 
 def test_a_row_without_an_equivalent_says_what_to_use() -> None:

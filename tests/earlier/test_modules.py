@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,8 +15,6 @@ from lmstrix.earlier.migration import ROWS
 from lmstrix.earlier.models import Model
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from lmstrix.earlier.migration import Migration
 
 PYTHON = [row for row in ROWS if row.kind == "python"]
@@ -45,6 +45,12 @@ def test_a_name_of_an_earlier_module(row: Migration) -> None:
     assert warned[0].filename == "<string>"
 
 
+def test_every_public_name_of_the_last_version_has_a_row() -> None:
+    names = json.loads((Path(__file__).parents[1] / "data" / "earlier_names.json").read_text(encoding="utf-8"))
+    known = {row.old for row in PYTHON} | {"lmstrix.LMStrix", "lmstrix.__version__"}
+    assert [name for name in names if name not in known] == []
+
+
 PUBLIC = sorted({str(row.new).removeprefix("lmstrix.") for row in PYTHON if str(row.new).startswith("lmstrix.")})
 
 
@@ -65,6 +71,21 @@ def test_a_method_is_told_by_its_new_name(row: Migration, home: Path) -> None:
         with pytest.warns(DeprecationWarning, match=str(row.new)[:-2].replace("()", "")):
             method = getattr(lms, row.old.removeprefix("LMStrix().").removesuffix("()"))
         assert method == getattr(lms, str(row.new).removeprefix("LMStrix().").removesuffix("()"))
+
+
+@pytest.mark.parametrize("row", [row for row in ROWS if row.kind == "member"], ids=lambda row: row.old)
+def test_a_method_that_is_gone_is_told(row: Migration) -> None:
+    kind, _, name = row.old.partition(".")
+    home = next(home for home in ("registry", "models", "managers", "prompts") if hasattr(earlier(home), kind))
+    found = getattr(earlier(home), kind)
+    with pytest.raises(AttributeError) as refused:
+        getattr(found.__new__(found), name)
+    assert f"instead: {row.note}" in str(refused.value)
+
+
+def earlier(name: str) -> object:
+    """A module of the layer."""
+    return import_module(f"lmstrix.earlier.{name}")
 
 
 @pytest.mark.parametrize("row", [row for row in ROWS if row.kind == "keyword"], ids=lambda row: row.old)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -42,6 +43,11 @@ try:
     lms.infer(prompt="2+3=", model_id="nowhere")
 except ModelNotFoundError as missing:
     available = missing.available_models
+    told = (missing.model_id, missing.details, missing.reason == missing.message == str(missing))
+try:
+    lms.infer(prompt="word " * 9000, model_id=first.id, in_ctx=4096)
+except InferenceError as too_long:
+    sizes = (too_long.input_tokens > 9000, too_long.context_limit, too_long.model_id)
 lms.close()
 """)
     assert found["count"] == 1
@@ -51,6 +57,8 @@ lms.close()
     assert found["one"].inference_time > 0
     assert found["two"].context_length == 4096
     assert found["available"] == ["scripted"]
+    assert found["told"] == ("nowhere", {}, True)
+    assert found["sizes"] == (True, 4096, "scripted")
 
 
 def test_advanced_testing() -> None:
@@ -180,6 +188,46 @@ result = InferenceManager().infer_with_template("sum", "scripted", file, {"left"
     assert found["result"]["response"] == "5"
 
 
+def test_what_the_documentation_of_the_classes_promises(tmp_path: Path) -> None:
+    found = run("""
+import logging
+
+from lmstrix.core.context_tester import ContextTester
+from lmstrix.core.inference_manager import InferenceManager
+from lmstrix.core.scanner import ModelScanner
+from lmstrix.utils.logging import setup_logging
+
+setup_logging(level=logging.INFO, file_path=file, include_performance_metrics=True)
+registry = ModelScanner().update_registry()
+manager = InferenceManager(verbose=False, base_url=None, timeout=300, max_retries=3)
+answer = manager.infer(model_id="scripted", prompt="2+3=", out_ctx="auto", temperature=0.7, top_p=1.0, top_k=-1)
+tester = ContextTester(timeout=300, max_iterations=20, safety_threshold=65536)
+(told,) = tester.test_multiple_models(["scripted"], threshold=1024, parallel=False, max_workers=2)
+""", file=str(tmp_path / "app.log"))  # fmt: skip
+    assert found["answer"]["response"] == "5"
+    assert found["answer"]["model_info"]["id"] == "scripted"
+    keys = "succeeded response tokens_used prompt_tokens response_tokens inference_time time_to_first_token"
+    assert found["answer"].keys() >= {*keys.split(), "tokens_per_second", "stop_reason", "error", "model_info"}
+    assert found["told"]["test_points"] == [{"context": 1024, "success": True}]
+    assert (found["told"]["iterations"], found["told"]["failure_point"]) == (1, None)
+    with pytest.raises(lmstrix.UsageError, match="variables="):
+        found["manager"].infer("scripted", "2+3=", context_data={"text": "x"})
+
+
+@pytest.mark.parametrize(
+    ("line", "instead"),
+    [
+        ("from lmstrix.api.client import LmsClient", "lmstrix.LMStrix is the client"),
+        ("from lmstrix.core.context_tester import TestPattern", "test_model"),
+        ("import lmstrix.core.inference as i\ni.InferenceManager().load_model('m')", "LMStrix().load"),
+        ("import lmstrix.core.models as m\nm.ModelRegistry().add_model({})", "registry add"),
+    ],
+)
+def test_scripts_of_the_oldest_versions_are_told_what_to_use(line: str, instead: str) -> None:
+    with pytest.raises((ImportError, AttributeError), match=re.escape(instead)):
+        run(line)
+
+
 def test_the_readme_of_the_last_version() -> None:
     found = run("""
 from lmstrix.api import LMStudioClient
@@ -190,8 +238,11 @@ client = LMStudioClient()
 registry = ModelScanner().scan()
 tester = ContextTester(client=client, verbose=False, fast_mode=True)
 model = tester.test_model(registry.get_model("scripted"), max_context=2048, registry=registry)
+lines = [f"Max working context: {model.tested_max_context}", f"TTFT: {model.ttft_seconds:.2f}s"]
 told = tester.test_model_context("scripted", threshold=1024)
 """)
+    assert found["lines"][0] == "Max working context: 2048"
+    assert found["model"].ttft_seconds > 0
     assert found["model"].tested_max_context == 2048
     assert found["registry"].get_model("scripted").tested_max_context == 2048
     speed = found["model"].tps  # none where an answer came too fast for one

@@ -33,6 +33,11 @@ DOCUMENTED = [
     "LMSTRIX_AGGRESSIVE_GC",
     "LMSTRIX_TEST_TIMEOUT",
     "LMSTRIX_ENABLE_MONITORING",
+    "LMSTRIX_CONVERGENCE_THRESHOLD",
+    "LMSTRIX_DEBUG_COMPONENTS",
+    "LMSTUDIO_MODELS_PATH",
+    "LMSTUDIO_HOST",
+    "LMSTUDIO_PORT",
     "LM_API_TOKEN",
 ]
 """All that the documentation of the earlier LMStrix names."""
@@ -53,6 +58,12 @@ def test_all_are_told_in_one_line_each_with_its_reason() -> None:
     assert told == (
         "environment variables have no effect: "
         "LMSTRIX_CACHE_DIR (the cache lies in the LMStrix home: set LMSTRIX_HOME); LMSTRIX_QQ (unknown)"
+    )
+
+
+def test_where_lm_studio_was_is_told_though_the_name_is_not_ours() -> None:
+    assert unknown_variables({"LMSTUDIO_PORT": "4321"}) == (
+        "environment variable has no effect: LMSTUDIO_PORT (set LMSTRIX_SERVER to HOST:PORT)"
     )
 
 

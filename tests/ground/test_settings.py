@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from lmstrix.ground.earlier_settings import RENAMED, has_no_effect
 from lmstrix.ground.errors import SettingsError
+from lmstrix.ground.setting_keys import BY_KEY
 from lmstrix.ground.settings import ModelDefaults, ServerSettings, Settings, load_layers, load_settings
 
 EARLIER = Path(__file__).parent.parent / "data" / "settings" / "earlier.json"
@@ -220,6 +222,39 @@ def test_a_file_of_the_earlier_lmstrix_is_read(tmp_path: Path, monkeypatch: pyte
     assert "no effect here: lmstudio.endpoints, safety.enable_safety_checks," in line
     assert "paths.registry_file" in line
     assert load(tmp_path / "own", environ={"LMSTRIX_HOME": "elsewhere"}) == Settings()
+
+
+EARLIER_KEYS = {
+    "": "lmstudio_base_url default_timeout max_retries debug registry_path safety_threshold",
+    "lmstudio": "base_url api_key timeout connect_timeout read_timeout verify_ssl follow_redirects endpoints headers "
+    "auth_type port use_https custom_endpoints max_retries retry_delay connection_pool_size",
+    "safety": "max_context_threshold default_test_threshold emergency_stop_threshold enable_safety_checks "
+    "safety_margin_tokens max_test_iterations min_test_context max_memory_usage_mb max_concurrent_tests "
+    "test_timeout_seconds enable_resource_monitoring memory_check_interval max_consecutive_failures "
+    "failure_cooldown_seconds auto_reduce_context_on_failure context_reduction_factor enable_automatic_recovery "
+    "memory_usage_limit enable_graceful_degradation fallback_models circuit_breaker_threshold",
+    "performance": "max_retries retry_delay retry_backoff retry_on_errors exponential_backoff jitter cache_results "
+    "cache_ttl_hours cache_size_mb cache_compression cache_cleanup_interval keep_models_loaded model_load_timeout "
+    "model_unload_delay auto_unload_inactive memory_threshold_unload enable_caching cache_ttl batch_size "
+    "batch_timeout max_concurrent_requests request_queue_size",
+    "output": "verbose_by_default use_color use_emoji compact_tables show_progress table_style date_format "
+    "number_format verbosity_levels default_verbosity show_timestamps show_model_info show_performance_stats",
+    "logging": "level file format rotate max_size_mb date_format handlers loggers",
+    "paths": "registry_file cache_dir prompts_dir logs_dir config_dir",
+    "cli": "defaults aliases",
+    "workspace": "name prompts_dir cache_dir preferred_models",
+    "context_testing": "binary_search performance failure_handling",
+    "monitoring": "enable_metrics metrics_interval enable_alerts alert_cooldown log_level",
+}
+"""All that the documentation of the earlier LMStrix names."""
+
+
+@pytest.mark.parametrize(
+    ("section", "name"), [(section, name) for section, names in EARLIER_KEYS.items() for name in names.split()]
+)
+def test_every_documented_key_has_its_equivalent_or_its_reason(section: str, name: str) -> None:
+    key = f"{section}.{name}" if section else name
+    assert (key in RENAMED or key in BY_KEY) or has_no_effect(section, name)
 
 
 def test_each_value_knows_its_layer(tmp_path: Path) -> None:

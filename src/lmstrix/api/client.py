@@ -51,6 +51,8 @@ from lmstrix.ground.types import (
     ToolDefinition,
 )
 
+__path__: list[str] = []  # Python asks for names that a package lacks, and so those of LMStrix 1 are told here too
+
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Sequence
     from types import TracebackType

@@ -13,7 +13,15 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from lmstrix.cli.signatures import describe
 from lmstrix.cli.words import looks_like_option, take_option
-from lmstrix.earlier.migration import ROWS, WORDS
+from lmstrix.earlier.migration import (
+    BY_COUNT,
+    LETTER_WITH_EQUALS,
+    MODEL_ALONE,
+    NO_WITHOUT_DASH,
+    ONE_DASH,
+    ROWS,
+    SWITCH_WITH_WORD,
+)
 from lmstrix.ground.errors import UsageError
 
 if TYPE_CHECKING:
@@ -45,11 +53,14 @@ class _Rule:
         if value is None or self.value is None:
             return value is None and self.value is None
         if not self.value[0].isupper():
-            return value == self.value
+            return self.value in (value.split(",") if len(self.new) == len((self.name, self.value)) else (value,))
         return self.value != "N" or value.isdecimal()
 
     def words(self, value: str | None) -> list[str]:
         """What is to stand in its place."""
+        if value is not None and "," in value and self.value is not None and not self.value[0].isupper():
+            option, now = self.new
+            return [option, ",".join(now if part == self.value else part for part in value.split(","))]
         return [value if value is not None and word == self.value else word for word in self.new]
 
 
@@ -62,6 +73,9 @@ def rewritten(words: Sequence[str], commands: Commands, common: Sequence[Paramet
     while rest and rest[0].startswith("-"):
         taken = _as_now(rest, common)
         if taken is None:
+            rule, _, _ = _rule_for(rest, ())
+            if rule is not None:
+                _possible(rule.row)
             return None
         before, rest = [*before, *rest[:taken]], rest[taken:]
     used: list[Migration] = []
@@ -104,6 +118,7 @@ def _options_as_now(
     plain: list[str] = []
     unknown = False
     while words and words[0] != "--":
+        words = _in_todays_form(words, known, used)
         if not looks_like_option(words[0]):
             # A bare - is an option too (stdin), but its place among the words does not matter.
             plain.append(words.pop(0))
@@ -123,6 +138,25 @@ def _options_as_now(
     return _Parts(options, plain, words, unknown)
 
 
+def _in_todays_form(words: list[str], known: Sequence[Parameter], used: list[Migration]) -> list[str]:
+    """The option at the front as it is written today: Fire took more forms of each, and of none these."""
+    word, *rest = words
+    switches = {parameter.flag for parameter in known if parameter.switch}
+    name = word.removeprefix("--").replace("_", "-") if word.startswith("--") else ""
+    form, now = None, [word]
+    if name in switches and rest and rest[0] in ("True", "False"):
+        form, now, rest = SWITCH_WITH_WORD, [f"{word}={rest[0]}"], rest[1:]
+    elif name.startswith("no") and name[2:] in switches:
+        form, now = NO_WITHOUT_DASH, [f"--{name[:2]}-{name[2:]}"]
+    elif re.match(r"-[A-Za-z]=", word) and _as_now([word[:2], word[3:]], known) == 2:
+        form, now = LETTER_WITH_EQUALS, [word[:2], word[3:]]
+    elif re.match(r"-[A-Za-z]{2}", word) and _as_now([f"-{word}", *rest], known) is not None:
+        form, now = ONE_DASH, [f"-{word}"]
+    if form is not None:
+        used.append(form)
+    return [*now, *rest]
+
+
 def _as_now(words: Sequence[str], known: Sequence[Parameter]) -> int | None:
     """How many words the option at the front takes as it is read today; None where it is refused."""
     try:
@@ -134,7 +168,7 @@ def _as_now(words: Sequence[str], known: Sequence[Parameter]) -> int | None:
 def _rule_for(words: Sequence[str], path: tuple[str, ...]) -> tuple[_Rule | None, str | None, int]:
     """The first rule for the option at the front, its value, and how many words it takes."""
     name, has_value, joined = words[0].partition("=")
-    rules = [rule for rule in _rules(" ".join(path)) if rule.name == name.replace("_", "-")]
+    rules = [rule for rule in (*_rules(" ".join(path)), *_rules("")) if rule.name == name.replace("_", "-")]
     following = joined if has_value else words[1] if len(words) > 1 else None
     for rule in rules:
         if rule.value is None and (not has_value or joined.lower() == "true"):
@@ -150,29 +184,32 @@ def _rules(command: str) -> tuple[_Rule, ...]:
 
 
 def _read(command: str) -> Iterator[_Rule]:
+    before = f"{command} " if command else ""
     for row in ROWS:
-        if row.kind == "option" and row.old.startswith(f"{command} -"):
-            name, _, value = row.old.removeprefix(f"{command} ").partition(" ")
+        if row.kind == "option" and row.old.startswith(f"{before}-"):
+            name, _, value = row.old.removeprefix(before).partition(" ")
             new = (row.new or "").removeprefix(command).split()
             yield _Rule(row=row, name=name.replace("_", "-"), value=value or None, new=tuple(new))
 
 
 def _model_as_option(found: _Parts, used: list[Migration]) -> _Parts:
-    """`infer`: the second word was the model, the third the size of the answer."""
+    """`infer`: the second word was the model, the third the size of the answer, the fourth that of the context."""
     options, plain, after, _ = found
     has = {word.partition("=")[0] for word in options if word.startswith("-")}
     if has & {"-m", "--model", "--auto-model"} or len(after) > 1:
         return found
-    by_count = {len(row.old.split()) - 1: row for row in WORDS[:2]}
-    if len(plain) == 1 and "--prompt" in has:
-        used.append(WORDS[2])
-        return _Parts([*options, "--model", plain[0]], [], after)
-    if len(plain) not in by_count or not all(re.fullmatch(r"-1|\d+%?", word) for word in plain[2:]):
+    words = [word for word in plain if word != "-"]
+    stdin = [word for word in plain if word == "-"]
+    if len(words) == 1 and "--prompt" in has:
+        used.append(MODEL_ALONE)
+        return _Parts([*options, "--model", words[0]], stdin, after)
+    if len(words) not in BY_COUNT or not all(re.fullmatch(r"-1|\d+%?", word) for word in words[2:]):
         return found
-    used.append(by_count[len(plain)])
-    prompt, model, *size = plain
-    limit = ["--max-tokens", "auto" if size == ["-1"] else size[0]] if size else []
-    return _Parts([*options, "--model", model, *limit], [prompt], after)
+    used.append(BY_COUNT[len(words)])
+    prompt, model, *sizes = words
+    limits = [["--max-tokens", "auto" if size == "-1" else size] for size in sizes[:1]]
+    limits += [["--in-ctx", size] for size in sizes[1:]]
+    return _Parts([*options, "--model", model, *(word for limit in limits for word in limit)], [prompt, *stdin], after)
 
 
 def _possible(row: Migration) -> Migration:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import wraps
 from typing import TYPE_CHECKING, Any
 
+from lmstrix.earlier.exceptions import telling
 from lmstrix.earlier.warning import warn
 from lmstrix.ground.errors import ModelNotFoundError
 from lmstrix.ground.units import parse_tokens_or_ratio
@@ -61,7 +62,8 @@ class LMStrix(client.LMStrix):
 
         named = _named(model, options)
         try:
-            return InferenceResult.asked(super().infer(prompt, **named), prompt)
+            with telling(named.get("model")):
+                return InferenceResult.asked(super().infer(prompt, **named), prompt)
         except ModelNotFoundError as exc:
             vars(exc)["available_models"] = [record.model_key for record in super().list_models()]
             raise
@@ -76,7 +78,8 @@ class LMStrix(client.LMStrix):
 
         changes = _named(model or None, changes)
         name = str(changes.pop("model", ""))
-        outcome = super().test_model(name, *requests, **changes)
+        with telling(name):
+            outcome = super().test_model(name, *requests, **changes)
         known = (record for record in super().list_models() if name in (record.model_key, record.path))
         declared = (record.max_context_length for record in known)
         return Outcome.of(outcome, next(declared, None))

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from lmstrix.earlier.answers import failed_answer
 from lmstrix.earlier.client import LMStrix
+from lmstrix.earlier.gone_names import WithoutEquivalents
 from lmstrix.earlier.models import Model
-from lmstrix.ground.errors import LMStrixError, ModelNotFoundError
+from lmstrix.ground.errors import LMStrixError, ModelNotFoundError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -21,13 +22,17 @@ _NOT_OURS = ("stream_timeout", "context_data", "unload_all_models")
 
 def _options(given: dict[str, Any]) -> dict[str, Any]:
     """Fields of a request; the names are translated further on."""
+    if given.get("context_data") is not None:
+        raise UsageError("context_data= is of the earlier LMStrix; now: variables=, for a prompt that names them")
     options = {name: value for name, value in given.items() if name not in _NOT_OURS}
     if given.get("stream_timeout") is not None:
         options["between_tokens_s"] = float(given["stream_timeout"])
+    if options.get("top_k") == -1:  # it meant that the number of candidates has no limit
+        options["top_k"] = 0
     return options
 
 
-class InferenceManager:
+class InferenceManager(WithoutEquivalents):
     """Asks models; a failure is part of the answer, not an exception."""
 
     def __init__(
@@ -43,8 +48,11 @@ class InferenceManager:
 
     def infer(self, model_id: str, prompt: str, **options: Any) -> dict[str, Any]:
         """One answer, or with `succeeded` False what went wrong. Raises ModelNotFoundError."""
+        request = _options(options)
         try:
-            return dict(self._lms.infer(prompt, model_id, **_options(options)))
+            answer = self._lms.infer(prompt, model_id, **request)
+            about = {"id": answer.model_key, "context_length": answer.context_length}
+            return dict(answer) | {"model_info": about}
         except ModelNotFoundError:
             raise
         except LMStrixError as exc:
@@ -66,7 +74,7 @@ class InferenceManager:
             yield text
 
 
-class ContextTester:
+class ContextTester(WithoutEquivalents):
     """Finds the context limits of models."""
 
     def __init__(
@@ -120,12 +128,21 @@ class ContextTester:
         how = self._how | ({"prompt": prompt} if prompt is not None else {})
         found = self._lms.test_model(model_id, threshold=threshold or self._threshold, reset=reset, **how)
         length = found.result.tested_context_length or None
+        loads = [event for event in self._lms.test_history(model_id).events if event.kind == "load"]
         return {
             "model_id": model_id,
             "optimal_context": length,
             "final_working_size": length,
             "test_successful": length is not None,
             "iterations": found.loads,
+            "test_points": [{"context": load.tokens, "success": load.outcome == "ok"} for load in loads],
+            "failure_point": found.result.last_known_bad,
             "total_time": found.elapsed_s,
             "error": found.refused or found.result.error,
         }
+
+    def test_multiple_models(
+        self, model_ids: Iterable[str], threshold: int | None = None, parallel: bool = False, max_workers: int = 2
+    ) -> list[dict[str, Any]]:
+        """The same for several, one after the other: at once, each would see less memory."""
+        return [self.test_model_context(model_id, threshold) for model_id in model_ids]

@@ -9,7 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-Kind = Literal["command", "option", "words", "output", "python", "keyword", "method"]
+from lmstrix.earlier.gone_names import MEMBERS, MODULE_NAMES
+
+Kind = Literal["command", "option", "words", "output", "behaviour", "python", "keyword", "method", "member"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,27 +40,36 @@ _NO_KEYWORDS = "no keywords are made up for models; lmstrix list FILTER knows ta
 _NO_DESCRIPTIONS = "LMStrix writes no descriptions of models; lmstrix recommend says what each is good for"
 _NO_SPEED_SORT = "list sorts by no speed; list --columns model,prefill,decode shows it, recommend --prefer speed ranks"
 
-WORDS = (
-    Migration(
-        kind="words",
-        old="infer PROMPT MODEL",
-        new="infer PROMPT -m MODEL",
-        note="the model as second word",
+
+def _words(old: str, new: str, note: str) -> Migration:
+    return Migration(kind="words", old=old, new=new, note=note)
+
+
+BY_COUNT = {
+    2: _words("infer PROMPT MODEL", "infer PROMPT -m MODEL", "the model as second word"),
+    3: _words(
+        "infer PROMPT MODEL N", "infer PROMPT -m MODEL --max-tokens N", "the third word was --out_ctx; -1 is auto"
     ),
-    Migration(
-        kind="words",
-        old="infer PROMPT MODEL N",
-        new="infer PROMPT -m MODEL --max-tokens N",
-        note="the third word was --out_ctx; -1 is auto",
+    4: _words(
+        "infer PROMPT MODEL N N", "infer PROMPT -m MODEL --max-tokens N --in-ctx N", "the fourth word was --in_ctx"
     ),
-    Migration(
-        kind="words",
-        old="infer MODEL --prompt TEXT",
-        new="infer --prompt TEXT -m MODEL",
-        note="the model as the only word, beside a --prompt or a --template",
-    ),
+}
+"""Which word of `infer` is meant depends on how many there are."""
+MODEL_ALONE = _words(
+    "infer MODEL --prompt TEXT",
+    "infer --prompt TEXT -m MODEL",
+    "the model as the only word, beside a --prompt or a --template",
 )
-"""Rows about words without an option: which word is meant depends on how many there are."""
+SWITCH_WITH_WORD = _words(
+    "infer PROMPT --stream True", "infer PROMPT --stream=True", "and so with every switch, and with False"
+)
+NO_WITHOUT_DASH = _words("infer PROMPT --nostream", "infer PROMPT --no-stream", "and so with every switch")
+LETTER_WITH_EQUALS = _words(
+    "infer PROMPT -m=qwen3-8b", "infer PROMPT -m qwen3-8b", "and so with every option of one letter"
+)
+ONE_DASH = _words("infer PROMPT -temperature X", "infer PROMPT --temperature X", "and so with every option")
+
+_FORMS = (*BY_COUNT.values(), MODEL_ALONE, SWITCH_WITH_WORD, NO_WITHOUT_DASH, LETTER_WITH_EQUALS, ONE_DASH)
 
 _COMMANDS = (
     _command("health", "doctor"),
@@ -68,6 +79,7 @@ _COMMANDS = (
     _command("models scan", "scan"),
     _command("desc", None, _NO_DESCRIPTIONS),
     _command("describe", None, _NO_DESCRIPTIONS),
+    _command("service", None, "it was there by accident; scan, list, test, infer and save do what it did"),
 )
 
 _INFER = (
@@ -82,6 +94,10 @@ _INFER = (
     _option("infer --param_repeat X", "infer --repeat-penalty X"),
     _option("infer --force-reload", "infer --reload"),
     _option("infer --continue-conv", "infer --continue"),
+    _option("infer -o N", "infer --max-tokens N"),
+    _option("infer -i N", "infer --in-ctx N"),
+    _option("infer -r", "infer --reload"),
+    _option("infer -d NAME=VALUE", "infer --dict NAME=VALUE"),
     _option("infer --no-wrap", "infer", "answers are never wrapped"),
     _option("infer --prompt-file FILE", "infer --file-prompt FILE"),
     _option("infer --variable NAME=VALUE", "infer --var NAME=VALUE"),
@@ -92,6 +108,8 @@ _TEST = (
     _option("test -a", "test --all"),
     _option("test -c N", "test --ctx N"),
     _option("test -c", "test --continue"),
+    _option("test -p TEXT", "test --prompt TEXT"),
+    _option("test -r", "test --reset"),
     _option("test --failed", "test", "test --all takes up failed models where more memory is free; --force all"),
     _option("test --parallel N", "test", "models are tested one after the other, or each would see less memory"),
     _option("test --sort X", "test", "the order had no effect; --all takes the smallest risk first"),
@@ -106,6 +124,7 @@ _LIST = (
     _option("list --sort arch", None, "list arch:NAME shows the models of an architecture"),
     _option("list --sort archd", None, "list arch:NAME shows the models of an architecture"),
     *(_option(f"list --sort {name}", None, _NO_KEYWORDS) for name in ("inp", "inpd", "outp", "outpd", "proc", "procd")),
+    _option("list --columns ctx", "list --columns tested", "among other columns too"),
     _option("list --show md", None, "list writes no Markdown; --show csv, yaml or json are for programs"),
     _option("list --key X", None, _NO_KEYWORDS),
 )
@@ -113,6 +132,13 @@ _LIST = (
 _OTHER = (
     _option("scan -r", "scan --refresh"),
     _option("scan --all", "scan --refresh"),
+    _option("scan -f", "scan --failed"),
+    _option("registry export --full-metadata FILE", "registry export FILE", "all that is known is always exported"),
+    _option(
+        "--models-file FILE", None, "the registry is lmstrix.json in the LMStrix home; --home FOLDER names another"
+    ),
+    _option("save -f", "save --flash"),
+    _option("save -l X", "save --limit X"),
     _option("save --threshold 0", "save", "0 was the default, and had no effect"),
     _option("save --threshold N", None, "save MODEL --limit N% caps the models it is given for, one by one"),
 )
@@ -121,6 +147,99 @@ _OUTPUT = (
     Migration(kind="output", old="list --show json", new="list --compat", note="a list, with id, name, status and all"),
     Migration(
         kind="output", old="infer --format json", new="infer --compat", note="with response, tokens_used and all"
+    ),
+)
+
+
+def _behaviour(old: str, new: str | None, note: str) -> Migration:
+    return Migration(kind="behaviour", old=old, new=new, note=note)
+
+
+_BEHAVIOUR = (
+    _behaviour(
+        "test stopped at 31,744 tokens unless told otherwise",
+        "test goes as far as the model declares and memory holds",
+        "--threshold N, or safety.threshold of the settings, is a ceiling",
+    ),
+    _behaviour(
+        "test asked two sums of a dozen tokens",
+        "test fills the context and asks for codes hidden in it",
+        "an empty context proves a load, and no use; --fast asks for an answer only, --prompt asks a question of yours",
+    ),
+    _behaviour(
+        "test --all slept three seconds between models",
+        None,
+        "each model is unloaded before the next, and what memory is free is read each time",
+    ),
+    _behaviour(
+        "infer loaded an untested model at all it declares",
+        "infer loads an untested model at 4,096 tokens, or what the prompt needs",
+        "what it declares often does not fit; lmstrix test finds what does, --in-ctx N asks for a length",
+    ),
+    _behaviour(
+        "infer left its model loaded for good",
+        "infer keeps its model for five minutes after its last use",
+        "--ttl SECONDS, or lmstrix load MODEL, keeps it longer",
+    ),
+    _behaviour(
+        "infer completed the prompt without the chat template",
+        "infer asks through the model's chat template",
+        "models that chat answer worse without it; --raw completes as before",
+    ),
+    _behaviour(
+        "infer --out_ctx 0, -5 or 0% meant no limit",
+        "infer --max-tokens auto",
+        "only -1 and auto are no limit; other sizes that cannot be are refused",
+    ),
+    _behaviour(
+        "infer tried again at 80 % of the tested context after a lack of memory",
+        None,
+        "a lack of memory is told, with what would fit; no answer comes from less context than was asked for",
+    ),
+    _behaviour(
+        "unload_all_models=True unloaded every model of the server",
+        "lmstrix unload --all",
+        "what others have loaded is theirs; LMStrix ends what it loaded itself",
+    ),
+    _behaviour(
+        "prompts were read as Python values",
+        "prompts are text",
+        '"123", "[x]" and "# Title" arrive as they were written; what begins with - goes after --',
+    ),
+    _behaviour(
+        "values with placeholders were filled again",
+        "values stay what they are",
+        "a text may hold braces; prompts of a file may name each other",
+    ),
+    _behaviour(
+        "a prompt file's own values beat those of --dict",
+        "what the caller gives beats the file",
+        "the file's values are defaults",
+    ),
+    _behaviour(
+        ".lmstrix_state.json",
+        None,
+        "the last used model is learnt anew with the first answer; config set model NAME keeps one",
+    ),
+    _behaviour(
+        ".lmstrix.json of a project's folder",
+        ".lmstrix.toml",
+        "with the sections of today; lmstrix config validate FILE checks it",
+    ),
+    _behaviour(
+        "list --filter type:chat, type:code",
+        "list type:llm",
+        "what a model is good for is not told by its file; lmstrix registry tag MODEL code, and list tag:code",
+    ),
+    _behaviour(
+        "desc --search, with POE_API_KEY",
+        None,
+        "LMStrix looks nothing up on the web",
+    ),
+    _behaviour(
+        "context_cache.json",
+        None,
+        "results are in the registry, not in the folder a script happens to run in",
     ),
 )
 
@@ -135,6 +254,19 @@ def _gone(old: str, note: str) -> Migration:
 
 
 _LIST_MODELS = "LMStrix().list_models()"
+_EXCEPTIONS = {
+    "BackendUnavailableError": "APIConnectionError LMStudioConnectionError LMStudioInstallationNotFoundError",
+    "GenerationError": "InferenceError",
+    "StreamStalledError": "InferenceTimeoutError",
+    "ContextOverflowError": "ContextLimitExceededError",
+    "PromptError": "ConfigurationError",
+    "RegistryError": "ModelRegistryError RegistryValidationError InvalidModelError InvalidModelCountError",
+    "UsageError": "ValidationError InvalidContextLimitError InvalidModelSizeError",
+    "LMStrixError": "LMStrixError",
+    "ModelLoadError": "ModelLoadError",
+    "ModelNotFoundError": "ModelNotFoundError",
+}
+"""What is raised today, and what was raised in its place."""
 _PYTHON = (
     *_names("loaders.model_loader", _LIST_MODELS, "load_model_registry"),
     *_names("loaders.model_loader", _LIST_MODELS, "save_model_registry", "scans and tests write what they find"),
@@ -158,30 +290,19 @@ _PYTHON = (
     *_names("loaders.prompt_loader", "LMStrix().prompts.render(file, names)", "load_prompts load_single_prompt"),
     *_names("loaders", "LMStrix().prompts.render(file, names)", "load_single_prompt"),
     *_names("api", "lmstrix.LMStrix", "LMStudioClient"),
-    *_names(
-        "api.exceptions",
-        "lmstrix.BackendUnavailableError",
-        "APIConnectionError LMStudioConnectionError LMStudioInstallationNotFoundError",
+    *_names("api.client", "lmstrix.LMStrix", "LMStudioClient"),
+    *_names("core.inference", "LMStrix().infer(prompt, model)", "InferenceManager"),
+    Migration(kind="python", old="lmstrix.Model", new="lmstrix.ModelRecord"),
+    *_names("loaders", "LMStrix().prompts.render(file, names)", "load_prompts"),
+    *_names("utils", "logging.getLogger('lmstrix')", "logger setup_logging"),
+    *(
+        row
+        for module in ("api.exceptions", "api")
+        for new, names in _EXCEPTIONS.items()
+        for row in _names(module, f"lmstrix.{new}", names)
     ),
-    *_names("api.exceptions", "lmstrix.GenerationError", "InferenceError"),
-    *_names("api.exceptions", "lmstrix.StreamStalledError", "InferenceTimeoutError"),
-    *_names("api.exceptions", "lmstrix.ContextOverflowError", "ContextLimitExceededError"),
-    *_names("api.exceptions", "lmstrix.PromptError", "ConfigurationError"),
-    *_names("api.exceptions", "lmstrix.RegistryError", "ModelRegistryError RegistryValidationError"),
-    *_names("api.exceptions", "lmstrix.UsageError", "ValidationError"),
-    *_names("api.exceptions", "lmstrix.LMStrixError", "LMStrixError"),
-    *_names("api.exceptions", "lmstrix.ModelLoadError", "ModelLoadError"),
-    *_names("api.exceptions", "lmstrix.ModelNotFoundError", "ModelNotFoundError"),
     *_names("utils.logging", "logging.getLogger('lmstrix')", "logger setup_logging"),
-    _gone("loaders.prompt_loader.save_prompts", "write the TOML file with a TOML library; prompts lint checks it"),
-    _gone("loaders.prompt_loader.PromptLoader", "LMStrix().prompts has templates, render and lint"),
-    _gone("core.context_tester.ContextTestResult", "LMStrix().test_history(model) has each step of a test"),
-    _gone("core.inference_manager.AsyncInferenceManager", "lmstrix.AsyncLMStrix asks without blocking"),
-    _gone("core.batch_processor.BatchProcessor", "LMStrix().batch asks every prompt of every model"),
-    _gone("core.scanner.Scanner", "LMStrix().scan() finds models, LMStrix().doctor() checks the server"),
-    _gone("api.main.LMStrixService", "lmstrix.LMStrix has these as scan, list_models, test_model, infer and save"),
-    _gone("utils.config.Config", "settings come from config.toml and LMSTRIX_ variables; LMStrix(…) takes the rest"),
-    _gone("utils.comparison.ModelComparator", "LMStrix().bench([model, model]) compares models"),
+    *(_gone(name, instead) for instead, names in MODULE_NAMES.items() for name in names.split()),
 )
 _KEYWORDS = (
     *(
@@ -202,16 +323,24 @@ _METHODS = tuple(
     for old, new in (("list", "list_models"), ("scan_models", "scan"), ("test", "test_model"))
 )
 
+_MEMBERS = tuple(
+    Migration(kind="member", old=f"{kind}.{name}", new=None, note=instead)
+    for kind, names in MEMBERS.items()
+    for name, instead in names.items()
+)
+
 ROWS: tuple[Migration, ...] = (
-    *WORDS,
+    *_FORMS,
     *_COMMANDS,
     *_INFER,
     *_TEST,
     *_LIST,
     *_OTHER,
     *_OUTPUT,
+    *_BEHAVIOUR,
     *_PYTHON,
     *_KEYWORDS,
     *_METHODS,
+    *_MEMBERS,
 )
 """Every row, in the order of the migration page."""

@@ -7,6 +7,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 from lmstrix.core.registry.records import ModelRecord
+from lmstrix.earlier.gone_names import WithoutEquivalents
 from lmstrix.earlier.warning import warn
 from lmstrix.ground.model_names import file_stem
 
@@ -42,7 +43,7 @@ class _Earlier:
         return self._read(model)
 
 
-class Model(ModelRecord):
+class Model(WithoutEquivalents, ModelRecord):
     """A ModelRecord that also answers to the earlier names; its other attributes are those of the record."""
 
     __slots__ = ()
@@ -63,7 +64,10 @@ class Model(ModelRecord):
     loadable_max_context = _Earlier("best_result.loadable_context_length", lambda model: model.loadable)
     context_test_status = _Earlier("test_status", lambda model: ContextTestStatus(model.test_status))
     context_test_date = _Earlier("tested_at", lambda model: model.tested_at)
+    last_known_bad_context = _Earlier("best_result.last_known_bad", lambda model: model.shortest_bad)
+    ttft_seconds = _Earlier("best_result.ttft_s", lambda model: model.first_token_s)
     tps = _Earlier("best_result.decode_tokens_per_second", lambda model: model.speed)
+    description = _Earlier("note", lambda model: model.note)
     efficiency = _Earlier("effectiveness_ratio", lambda model: model.effectiveness_ratio)
     failed = _Earlier("test_status", lambda model: model.test_status == "failed")
     error_msg = _Earlier("best_result.error", lambda model: model.error)
@@ -83,6 +87,16 @@ class Model(ModelRecord):
     def loadable(self) -> int | None:
         """The longest context that was loaded."""
         return self.best_result.loadable_context_length if self.best_result else None
+
+    @property
+    def shortest_bad(self) -> int | None:
+        """The shortest context that is known to fail."""
+        return self.best_result.last_known_bad if self.best_result else None
+
+    @property
+    def first_token_s(self) -> float | None:
+        """Seconds until the first token of the test that filled the context."""
+        return self.best_result.ttft_s if self.best_result else None
 
     @property
     def speed(self) -> float | None:
@@ -119,14 +133,16 @@ class Model(ModelRecord):
             "context_test_status": self.test_status,
             "status": "tested" if self.test_status == "completed" else self.test_status,
             "context_test_date": tested_at.isoformat() if tested_at else None,
-            "ttft_seconds": None,
+            "ttft_seconds": self.first_token_s,
             "tps": self.speed,
-            "description": None,
+            "description": self.note,
             "keywords": list(self.tags),
             "last_known_good_context": self.tested_context_length,
-            "last_known_bad_context": None,
+            "last_known_bad_context": self.shortest_bad,
             "loadable_max_context": self.loadable,
             "context_test_log": None,
             "failed": self.test_status == "failed",
             "error_msg": self.error,
         }
+
+    to_registry_dict = to_dict

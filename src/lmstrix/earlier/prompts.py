@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from lmstrix.core.answers.tokens import estimate_tokens
+from lmstrix.earlier.gone_names import WithoutEquivalents
 from lmstrix.ground.errors import PromptError
 from lmstrix.loaders.prompts import load_document
 
@@ -73,7 +74,7 @@ class _Filling:
         return text
 
 
-class PromptResolver:
+class PromptResolver(WithoutEquivalents):
     """Fills prompts that are there as tables."""
 
     def __init__(self, verbose: bool = False) -> None:

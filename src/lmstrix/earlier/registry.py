@@ -6,6 +6,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from lmstrix.earlier.client import LMStrix
+from lmstrix.earlier.gone_names import WithoutEquivalents
 from lmstrix.earlier.models import Model
 from lmstrix.ground.errors import RegistryError, UsageError
 from lmstrix.ground.paths import resolve_paths
@@ -23,7 +24,7 @@ class _Loading:
         return owner if registry is None else registry.reload
 
 
-class ModelRegistry:
+class ModelRegistry(WithoutEquivalents):
     """All models that are known."""
 
     load = _Loading()
@@ -72,19 +73,26 @@ class ModelRegistry:
         return self.has_model(name)
 
 
-class ModelScanner:
+class ModelScanner(WithoutEquivalents):
     """Finds models."""
 
     def scan(self) -> ModelRegistry:
         """Find models; returns all that are known then."""
         return scan_and_update_registry()
 
+    def update_registry(self, registry: ModelRegistry | None = None) -> ModelRegistry:
+        """Find models; the registry given has them too."""
+        found = self.scan()
+        if registry is not None:
+            registry.reload()
+        return registry or found
+
     def scan_models(self) -> dict[str, dict[str, Any]]:
         """The same, as JSON objects by path."""
         return {model.path: model.to_dict() for model in self.scan().list_models()}
 
 
-class LMStudioClient:
+class LMStudioClient(WithoutEquivalents):
     """What other objects were made with; they find the server by themselves now."""
 
     def __init__(self, verbose: bool = False) -> None:

@@ -19,6 +19,7 @@ RENAMED: Mapping[str, str] = {
     "lmstudio.base_url": "server.address",
     "lmstudio.api_key": "server.api_token",
     "lmstudio.timeout": "server.timeout_s",
+    "lmstudio.max_retries": "server.retries",
     "lmstudio.connect_timeout": "server.connect_timeout_s",
     "lmstudio.verify_ssl": "server.verify_tls",
     "lmstudio.headers": "server.headers",
@@ -33,25 +34,50 @@ RENAMED: Mapping[str, str] = {
 }
 """The present key of each that has one."""
 
-SECTIONS_GONE = frozenset({"lmstudio", "performance", "cli", "workspace", "context_testing"})
-"""Whatever else stands in these has no effect."""
-
-_GONE: Mapping[str, str] = {
-    "": "registry_path",
-    "safety": "enable_safety_checks max_memory_usage_mb max_concurrent_tests emergency_stop_threshold "
-    "safety_margin_tokens max_test_iterations min_test_context test_timeout_seconds enable_resource_monitoring "
-    "memory_check_interval max_consecutive_failures failure_cooldown_seconds auto_reduce_context_on_failure "
-    "context_reduction_factor enable_automatic_recovery",
-    "output": "use_emoji compact_tables show_progress table_style date_format number_format verbosity_levels "
-    "default_verbosity show_timestamps show_model_info show_performance_stats",
-    "logging": "format rotate date_format handlers loggers",
-    "paths": "registry_file cache_dir prompts_dir logs_dir config_dir",
+SECTIONS_GONE: Mapping[str, str] = {
+    "lmstudio": "the address says host, port and https; which pages a server is asked for is LMStrix's affair",
+    "performance": "waits double by themselves; ttl and cache in [defaults.infer] say what is kept",
+    "cli": "what a command has when nothing is said is in [defaults.COMMAND], names for words are in [aliases]",
+    "workspace": "a project's settings are in its .lmstrix.toml",
+    "context_testing": "a test finds its own steps; set precision and budget in [defaults.test]",
+    "monitoring": "lmstrix logs has every call with its times; memory is always watched while a test runs",
 }
+"""Whatever else stands in these has no effect, and why."""
+
+KEYS_GONE: Mapping[str, str] = {
+    "registry_path paths.registry_file paths.cache_dir paths.logs_dir paths.config_dir": (
+        "all of it lies in the LMStrix home: set LMSTRIX_HOME"
+    ),
+    "paths.prompts_dir": "prompt files are named where they are; stored ones are in the LMStrix home",
+    "safety.enable_safety_checks safety.safety_margin_tokens safety.emergency_stop_threshold "
+    "safety.max_memory_usage_mb safety.memory_usage_limit safety.enable_resource_monitoring "
+    "safety.memory_check_interval": "what memory is free is read before every load, and never all of it is asked for",
+    "safety.max_test_iterations safety.min_test_context safety.test_timeout_seconds": (
+        "set precision, budget and load_timeout in [defaults.test]"
+    ),
+    "safety.max_concurrent_tests": "models are tested one after the other, or each would see less memory",
+    "safety.max_consecutive_failures safety.failure_cooldown_seconds safety.auto_reduce_context_on_failure "
+    "safety.context_reduction_factor safety.enable_automatic_recovery safety.enable_graceful_degradation "
+    "safety.fallback_models safety.circuit_breaker_threshold": (
+        "a failure is told with what to do; nothing else is asked in its place"
+    ),
+    "output.use_emoji": "nothing here prints emoji",
+    "output.show_progress output.show_timestamps output.show_model_info output.show_performance_stats "
+    "output.verbosity_levels output.default_verbosity": "set output.verbose, output.quiet or output.debug",
+    "output.compact_tables output.table_style output.date_format output.number_format": (
+        "tables are as wide as the terminal; choose columns in [defaults.list]"
+    ),
+    "logging.format logging.date_format logging.rotate logging.handlers logging.loggers": (
+        "the log has one form; logging.max_bytes begins it anew"
+    ),
+}
+"""Keys that have no effect, and why."""
 
 
 def has_no_effect(section: str, name: str) -> bool:
     """Whether the earlier LMStrix's documentation had this key, and nothing here corresponds to it."""
-    return section in SECTIONS_GONE or name in _GONE.get(section, "").split()
+    key = f"{section}.{name}" if section else name
+    return section in SECTIONS_GONE or any(key in keys.split() for keys in KEYS_GONE)
 
 
 def converted(key: str, value: object) -> object:

@@ -19,6 +19,7 @@ SETTING_VARIABLES: Mapping[str, str] = {
     "LMSTUDIO_API_KEY": "api_token",
     "LMSTRIX_TIMEOUT": "timeout_s",
     "LMSTRIX_MODELS_DIR": "models_dir",
+    "LMSTUDIO_MODELS_PATH": "models_dir",
     "LMSTRIX_LOG": "log_inference",
     "LMSTRIX_CONNECT_TIMEOUT": "connect_timeout_s",
     "LMSTRIX_MAX_RETRIES": "retries",
@@ -46,6 +47,8 @@ EARLIER_VARIABLES: Mapping[str, str] = {
     "LMSTRIX_AGGRESSIVE_GC": "each model runs in a process of its own, and its end frees all memory",
     "LMSTRIX_CACHE_DIR": "the cache lies in the LMStrix home: set LMSTRIX_HOME",
     "LMSTRIX_COMPACT_OUTPUT": "tables are as wide as the terminal; choose columns in [defaults.list] of the settings",
+    "LMSTRIX_CONVERGENCE_THRESHOLD": "set precision in [defaults.test] of the settings",
+    "LMSTRIX_DEBUG_COMPONENTS": "LMSTRIX_DEBUG logs all of it",
     "LMSTRIX_ENABLE_MONITORING": "memory is always watched while a test runs",
     "LMSTRIX_MAX_TEST_ITERATIONS": "a test ends once it is exact enough; set budget in [defaults.test] of the settings",
     "LMSTRIX_MEMORY_MONITORING": "memory is always watched while a test runs",
@@ -53,13 +56,16 @@ EARLIER_VARIABLES: Mapping[str, str] = {
     "LMSTRIX_REGISTRY_PATH": "the registry is lmstrix.json in the LMStrix home: set LMSTRIX_HOME",
     "LMSTRIX_RETRY_DELAY": "waits between attempts are random and double each time",
     "LMSTRIX_TEST_TIMEOUT": "set load_timeout in [defaults.test] of the settings",
+    "LMSTUDIO_HOST": "set LMSTRIX_SERVER to HOST:PORT",
+    "LMSTUDIO_PORT": "set LMSTRIX_SERVER to HOST:PORT",
 }
 """Variables of the earlier LMStrix's documentation that have no effect, and why."""
 
 
 def unknown_variables(environ: Mapping[str, str]) -> str | None:
-    """One line about the LMSTRIX_ variables that have no effect; None where every one has."""
-    unknown = sorted(name for name in environ if name.startswith(PREFIX) and not _is_known(name))
+    """One line about the variables of ours, or once of ours, that have no effect; None where every one has."""
+    ours = (name for name in environ if name.startswith(PREFIX) or name in EARLIER_VARIABLES)
+    unknown = sorted(name for name in ours if not _is_known(name))
     if not unknown:
         return None
     many = "variables have" if len(unknown) > 1 else "variable has"

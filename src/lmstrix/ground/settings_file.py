@@ -134,7 +134,7 @@ def _keys(table: Mapping[str, Any]) -> Iterator[tuple[tuple[str, ...], Any]]:
     for name, value in table.items():
         if name == PROFILES:
             continue
-        if isinstance(value, dict) and name not in _TABLES and name in SECTIONS | SECTIONS_GONE:
+        if isinstance(value, dict) and name not in _TABLES and name in SECTIONS | SECTIONS_GONE.keys():
             yield from (((name, inner), each) for inner, each in value.items())
         else:
             yield (name,), value
