@@ -28,6 +28,7 @@ from lmstrix.ground.ranges import COUNT, IDLE, RANGES
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from lmstrix.core.answers.answer_schema import AnswerSchema
     from lmstrix.core.answers.inference import Prepared
     from lmstrix.ground.types import GenerationResult, StreamEvent
     from lmstrix.reports.console import Console
@@ -54,6 +55,7 @@ def infer(
     shown: ShownOptions,
     save_response: str | None = None,
     schema: str | None = None,
+    schema_multi: str | None = None,
     tools: list[str] | None = None,
     max_rounds: Annotated[int, RANGES["max_rounds"]] = 10,
     sampling: SamplingOptions,
@@ -82,7 +84,9 @@ def infer(
         compat: Print JSON as LMStrix 1 did, with response, tokens_used, inference_time (lmstrix infer … --compat |
             jq -r .response).
         save_response: Also write the answer to this file.
-        schema: Shape of the answer: a JSON schema file, or pydantic:MODULE:CLASS. It is checked.
+        schema: Shape of the answer, which is checked: fields such as 'name, age int, bio: one sentence' (str, int,
+            float or bool; by commas, or one on a line), a JSON schema or a file of one, or pydantic:MODULE:CLASS.
+        schema_multi: The same, for an answer with any number of such items, {"items": [...]}.
         tools: Python functions the model may call, MODULE:FUNCTION joined with commas (may be repeated).
         max_rounds: With --tools: give up when the model calls tools for more rounds than this.
         cache: Take the answer from an earlier call that was exactly the same, and keep this one.
@@ -94,8 +98,8 @@ def infer(
     from lmstrix.reports.answer_progress import AnswerProgressLine
     from lmstrix.reports.answers import AnswerForm, show_answer, show_dry_run, show_fit, show_stream
     from lmstrix.service.inferring import InferWords, tools_of_words
-    from lmstrix.service.prompting import load_schema
 
+    shape = _shape(schema, schema_multi)
     console = cli.console
     console.yaml = format == "yaml"
     console.json = console.json or format != "text" or compat
@@ -120,7 +124,7 @@ def infer(
             request=request,
             auto_model=auto_model,
             go_on=opening.go_on,
-            schema=load_schema(schema) if schema is not None else None,
+            schema=shape,
             save_response=Path(save_response).expanduser() if save_response is not None else None,
         ),
     )
@@ -152,6 +156,17 @@ def infer(
 
         events = inferring.events(on_prepared=prepared, on_progress=line.load)
         show_stream(console, cli.portal.iterate(events), live=live, ended=ended, line=line, form=form)
+
+
+def _shape(schema: str | None, schema_multi: str | None) -> AnswerSchema | None:
+    if schema is not None and schema_multi is not None:
+        raise UsageError("give --schema or --schema-multi, not both")
+    written = schema if schema is not None else schema_multi
+    if written is None:
+        return None
+    from lmstrix.service.answer_shapes import load_schema
+
+    return load_schema(written, many=schema is None)
 
 
 def _show_as_earlier(console: Console, result: GenerationResult) -> None:

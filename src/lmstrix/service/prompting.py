@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 from lmstrix.core.prompts import rendering
 from lmstrix.core.prompts.parsing import parse
-from lmstrix.ground.documents import DocumentError, parse_json
 from lmstrix.ground.errors import UsageError
 from lmstrix.ground.wording import parameter
 from lmstrix.loaders.contexts import load_text
@@ -18,7 +17,6 @@ from lmstrix.loaders.prompts import PromptReference, load_document, load_part, p
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from lmstrix.core.answers.answer_schema import AnswerSchema
     from lmstrix.core.prompts.library import PromptLibrary, RenderedPrompt
     from lmstrix.core.prompts.lint import LintFinding
     from lmstrix.ground.documents import Value
@@ -137,23 +135,3 @@ def lint(path: Path | str) -> list[LintFinding]:
     from lmstrix.core.prompts.lint import lint as lint_library
 
     return lint_library(open_library(path))
-
-
-def load_schema(reference: str) -> AnswerSchema:
-    """The schema that `file.json` or `pydantic:module:Class` names."""
-    # Imported here, because few commands ask for a schema.
-    from lmstrix.core.answers.answer_schema import schema_of_class, schema_of_mapping
-
-    prefix, _, rest = reference.partition(":")
-    if prefix == "pydantic":
-        from lmstrix.loaders.user_code import load_object
-
-        found = load_object(rest)
-        if not isinstance(found, type):
-            raise UsageError(f"{rest} is no class")
-        return schema_of_class(found, name=rest)
-    try:
-        schema = parse_json(load_text(reference))
-    except DocumentError as exc:
-        raise UsageError(f"{reference} {exc}") from exc
-    return schema_of_mapping(schema, name=Path(reference).name)
