@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
+from lmstrix.cli.attachments import attached
 from lmstrix.cli.command_line import CommandLine
 from lmstrix.cli.kinds import ByteCount, Seconds, Tokens
 from lmstrix.cli.options import (
@@ -18,7 +19,8 @@ from lmstrix.cli.options import (
     VariableOptions,
     answer_request,
 )
-from lmstrix.cli.prompt_input import PromptOptions, prompt_words, read_stdin
+from lmstrix.cli.piped import read_stdin
+from lmstrix.cli.prompt_input import PromptOptions, prompt_words
 from lmstrix.cli.shown import ShownOptions
 from lmstrix.cli.signatures import Only
 from lmstrix.ground.choices import Preference, WorkKind
@@ -78,7 +80,7 @@ def infer(
         model: The model (default: that of lmstrix models default, else the one used last).
         auto_model: Let lmstrix recommend choose the model.
         file_prompt: A TOML file of prompts; PROMPT then names one, or several joined with commas.
-        image: Show the model this image (may be repeated).
+        image: Show the model this image: a file, - for stdin or a web address (may be repeated).
         dry_run: Show the prompt and its size; send nothing.
         format: text, json as --json does, or yaml.
         compat: Print JSON as LMStrix 1 did, with response, tokens_used, inference_time (lmstrix infer … --compat |
@@ -105,11 +107,18 @@ def infer(
     console.json = console.json or format != "text" or compat
     if no_log:
         cli.log_nothing()
+    attachments = attached(
+        cli,
+        images=image or (),
+        text_file=texts.text_file,
+        context_files=texts.context_file or (),
+        stdin=texts.stdin,
+    )
     request = replace(
         answer_request(context, sampling, timeouts),
         model=model,
         system_prompt=opening.system_prompt,
-        images=tuple(image or ()),
+        images=attachments.images,
         load=load.config(),
         tools=tools_of_words(tools or ()),
         max_rounds=max_rounds,
@@ -120,7 +129,7 @@ def infer(
     )
     inferring = cli.service.infer(
         InferWords(
-            prompt=prompt_words(cli, prompt, file_prompt, fill, texts),
+            prompt=prompt_words(cli, prompt, file_prompt, fill, texts, attachments),
             request=request,
             auto_model=auto_model,
             go_on=opening.go_on,

@@ -30,7 +30,7 @@ class PromptWords:
     """What the user gave. `prompt` is the prompt itself, or with `file` the names of prompts in it.
 
     The text that goes with it is `text`, `text_file` or what was `piped` in; without a prompt it is the prompt.
-    `context_files` go before everything.
+    `context_files` go before everything. `fetched` has the texts of those among them that are no files.
     """
 
     prompt: str | None
@@ -40,6 +40,7 @@ class PromptWords:
     text_file: str | None = None
     piped: str | None = None
     context_files: Sequence[str] = ()
+    fetched: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,7 +61,7 @@ def compose(words: PromptWords) -> ComposedPrompt:
     if words.text is not None and words.text_file is not None:
         raise UsageError(f"give {parameter('text')} or {parameter('text_file')}, not both")
     reference = _reference(words)
-    prompt, text = words.prompt, load_text(words.text_file) if words.text_file is not None else words.text
+    prompt, text = words.prompt, words.text if words.text_file is None else _text_of(words, words.text_file)
     if reference is None and prompt is None:
         prompt, text = (text, None) if words.piped is None else (words.piped, text)
     elif words.piped is not None:
@@ -77,8 +78,12 @@ def compose(words: PromptWords) -> ComposedPrompt:
         raise UsageError(f"infer needs a PROMPT, or a text with {parameter('text_file')} or through a pipe")
     else:
         composed = fill(prompt, words.variables, text)
-    contexts = [load_text(file) for file in words.context_files]
+    contexts = [_text_of(words, file) for file in words.context_files]
     return replace(composed, text=PARAGRAPH.join([*contexts, composed.text]))
+
+
+def _text_of(words: PromptWords, name: str) -> str:
+    return words.fetched[name] if name in words.fetched else load_text(name)
 
 
 def fill(prompt: str, variables: Mapping[str, Value], text: str | None = None) -> ComposedPrompt:
