@@ -60,6 +60,7 @@ def infer(
     schema_multi: str | None = None,
     tools: list[str] | None = None,
     max_rounds: Annotated[int, RANGES["max_rounds"]] = 10,
+    approve: bool = False,
     sampling: SamplingOptions,
     load: AnswerLoadOptions,
     cache: bool = False,
@@ -91,6 +92,7 @@ def infer(
         schema_multi: The same, for an answer with any number of such items, {"items": [...]}.
         tools: Python functions the model may call, MODULE:FUNCTION joined with commas (may be repeated).
         max_rounds: With --tools: give up when the model calls tools for more rounds than this.
+        approve: With --tools: ask on the terminal before each call, which shows its arguments.
         cache: Take the answer from an earlier call that was exactly the same, and keep this one.
         reload: Load a fresh instance even if a loaded one would do.
         raw: Plain completion without the chat template.
@@ -99,8 +101,13 @@ def infer(
     """
     from lmstrix.reports.answer_progress import AnswerProgressLine
     from lmstrix.reports.answers import AnswerForm, show_answer, show_dry_run, show_fit, show_stream
+    from lmstrix.reports.tool_approval import ToolApproval, refuse_without_terminal
     from lmstrix.service.inferring import InferWords, tools_of_words
 
+    if approve and not tools:
+        raise UsageError("--approve asks before each call of a tool; give --tools too")
+    if approve and not dry_run:
+        refuse_without_terminal()
     shape = _shape(schema, schema_multi)
     console = cli.console
     console.yaml = format == "yaml"
@@ -158,12 +165,13 @@ def infer(
             inferring.keep(result)
 
     with AnswerProgressLine(console) as line:
+        approval = ToolApproval(line.end) if approve else None
 
         def prepared(found: Prepared) -> None:
             show_fit(console, found)
             line.read()
 
-        events = inferring.events(on_prepared=prepared, on_progress=line.load)
+        events = inferring.events(on_prepared=prepared, on_progress=line.load, approve=approval)
         show_stream(console, cli.portal.iterate(events), live=live, ended=ended, line=line, form=form)
 
 
