@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from lmstrix.cli.command_line import CommandLine
 from lmstrix.cli.options import VariableOptions
 from lmstrix.cli.piped import read_pipe, read_stdin
-from lmstrix.ground.errors import UsageError
+from lmstrix.ground.errors import LMStrixError, UsageError
 
 if TYPE_CHECKING:
     from lmstrix.cli.attachments import Attachments
@@ -29,6 +29,8 @@ class PromptOptions:
         context_file: A text that goes before the prompt: a file, - for stdin or a web address (may be repeated).
         stdin: Read stdin as the text, or with no prompt as the prompt; a pipe or a file there is read anyway
             (--no-stdin leaves it alone).
+        editor: Write the prompt in the editor that VISUAL or EDITOR names, which opens with PROMPT, or with the prompt
+            of a file or template, filled.
     """
 
     text: str | None = None
@@ -36,6 +38,7 @@ class PromptOptions:
     template: str | None = None
     context_file: list[str] | None = None
     stdin: bool | None = None
+    editor: bool = False
 
 
 def prompt_words(
@@ -68,7 +71,17 @@ def prompt_words(
         piped=piped,
         context_files=tuple(texts.context_file or ()),
         fetched=attachments.texts,
+        edit=_edited if texts.editor else None,
     )
+
+
+def _edited(text: str) -> str:
+    from lmstrix.reports.editor import edited
+
+    written = edited(text)
+    if not written.strip():
+        raise LMStrixError("the prompt was left empty in the editor; nothing was sent")
+    return written
 
 
 def _template_words(

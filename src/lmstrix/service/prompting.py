@@ -15,7 +15,7 @@ from lmstrix.loaders.contexts import load_text
 from lmstrix.loaders.prompts import PromptReference, load_document, load_part, parse_names, parse_reference
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from lmstrix.core.prompts.library import PromptLibrary, RenderedPrompt
     from lmstrix.core.prompts.lint import LintFinding
@@ -31,6 +31,7 @@ class PromptWords:
 
     The text that goes with it is `text`, `text_file` or what was `piped` in; without a prompt it is the prompt.
     `context_files` go before everything. `fetched` has the texts of those among them that are no files.
+    `edit` lets the user change a prompt: one in words before it is filled, one of a file when it is.
     """
 
     prompt: str | None
@@ -41,6 +42,7 @@ class PromptWords:
     piped: str | None = None
     context_files: Sequence[str] = ()
     fetched: Mapping[str, str] = field(default_factory=dict)
+    edit: Callable[[str], str] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,6 +76,10 @@ def compose(words: PromptWords) -> ComposedPrompt:
     if reference is not None:
         variables = {**words.variables, **({} if text is None else {"text": text})}
         composed = fill_from_file(reference.path, reference.names, variables)
+        if words.edit is not None:
+            composed = replace(composed, text=words.edit(composed.text))
+    elif words.edit is not None:
+        composed = fill(words.edit(prompt or ""), words.variables, text)
     elif prompt is None:
         raise UsageError(f"infer needs a PROMPT, or a text with {parameter('text_file')} or through a pipe")
     else:
