@@ -80,7 +80,7 @@ def infer(
             from a prompt file, - reads it from stdin. Text that begins with - goes after --.
         model: The model (default: that of lmstrix models default, else the one used last).
         auto_model: Let lmstrix recommend choose the model.
-        file_prompt: A TOML file of prompts; PROMPT then names one, or several joined with commas.
+        file_prompt: A TOML file of prompts; PROMPT then names one, or several joined with commas (or --template does).
         image: Show the model this image: a file, - for stdin or a web address (may be repeated).
         dry_run: Show the prompt and its size; send nothing.
         format: text, json as --json does, or yaml.

@@ -164,8 +164,9 @@ def _model_as_option(found: _Parts, used: list[Migration]) -> _Parts:
     if has & {"-m", "--model", "--auto-model"} or len(after) > 1:
         return found
     by_count = {len(row.old.split()) - 1: row for row in WORDS[:2]}
-    if len(plain) == 1 and "--prompt" in has:
-        used.append(WORDS[2])
+    beside = WORDS[2] if "--prompt" in has else WORDS[3] if {"--file-prompt", "--template"} <= has else None
+    if len(plain) == 1 and beside is not None:
+        used.append(beside)
         return _Parts([*options, "--model", plain[0]], [], after)
     if len(plain) not in by_count or not all(re.fullmatch(r"-1|\d+%?", word) for word in plain[2:]):
         return found

@@ -24,8 +24,8 @@ class PromptOptions:
         text: Fills {{text}} of the prompt or prompt file, else follows the prompt after a blank line; alone, it is the
             prompt.
         text_file: The same, from a file, stdin (-) or a web address.
-        template: Use a stored prompt: a .toml file in lmstrix/prompts of the home, FILE:NAME, or NAME. PROMPT is then
-            its {{text}}.
+        template: Use a stored prompt: a .toml file in lmstrix/prompts of the home, FILE:NAME, or NAME; with
+            --file-prompt the prompt NAME of that file. PROMPT is then its {{text}}.
         context_file: A text that goes before the prompt: a file, - for stdin or a web address (may be repeated).
         stdin: Read stdin as the text, or with no prompt as the prompt; a pipe or a file there is read anyway
             (--no-stdin leaves it alone).
@@ -93,14 +93,14 @@ def _template_words(
     texts: PromptOptions,
     attachments: Attachments,
 ) -> PromptWords:
-    """A stored prompt, of which the word PROMPT is the text."""
-    from lmstrix.service.templates import find_template
-
-    if file_prompt is not None:
-        raise UsageError("give --template or --file-prompt, not both")
+    """A stored prompt, or one of a file, of which the word PROMPT is the text."""
     if prompt is not None and texts.text is not None:
         raise UsageError("with --template, PROMPT is the text; leave out --text or PROMPT")
-    found = find_template(cli.service, template)
-    names = ",".join(found.names) or None
+    names: str | None = template
+    if file_prompt is None:
+        from lmstrix.service.templates import find_template
+
+        found = find_template(cli.service, template)
+        names, file_prompt = ",".join(found.names) or None, str(found.path)
     texts = replace(texts, template=None, text=texts.text if prompt is None else prompt)
-    return prompt_words(cli, names, str(found.path), fill, texts, attachments)
+    return prompt_words(cli, names, file_prompt, fill, texts, attachments)

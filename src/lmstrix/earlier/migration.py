@@ -55,7 +55,13 @@ WORDS = (
         kind="words",
         old="infer MODEL --prompt TEXT",
         new="infer --prompt TEXT -m MODEL",
-        note="the model as the only word, beside a --prompt or a --template",
+        note="the model as the only word, beside a --prompt",
+    ),
+    Migration(
+        kind="words",
+        old="infer MODEL --prompt-file FILE --template NAME",
+        new="infer --file-prompt FILE --template NAME -m MODEL",
+        note="NAME is a prompt of FILE; without --file-prompt it is a stored one",
     ),
 )
 """Rows about words without an option: which word is meant depends on how many there are."""
