@@ -204,7 +204,7 @@ def chat(
     shown: Annotated[ShownOptions, Only("markdown", "reasoning")],
     no_log: bool = False,
     context: ContextOptions,
-    sampling: Annotated[SamplingOptions, Only("temperature", "seed")],
+    sampling: SamplingOptions,
     timeouts: Annotated[TimeoutOptions, Only("stream_timeout")],
 ) -> None:
     """Talk with a model. /help inside shows what else a line can do; over a pipe each line is a question.
@@ -253,7 +253,7 @@ def batch(
     load: AnswerLoadOptions,
     system_prompt: str | None = None,
     context: ContextOptions,
-    sampling: Annotated[SamplingOptions, Only("temperature", "seed")],
+    sampling: SamplingOptions,
     timeouts: TimeoutOptions,
 ) -> None:
     """Ask every prompt of every model about every input; one file per answer. Run again, it goes on where it was.
