@@ -132,3 +132,21 @@ async def test_https_and_its_certificates(web: Web) -> None:
         assert await download(f"{front.address}/a", max_bytes=ROOM, ca_file=str(CERTIFICATE)) == b"x"
         with pytest.raises(LMStrixError, match="its certificate does not hold"):
             await download(f"{front.address}/a", max_bytes=ROOM)
+
+
+async def test_a_certificate_is_checked_for_the_name_and_not_for_the_address(
+    web: Web, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def checked(*_: object) -> str:
+        return "127.0.0.1"
+
+    monkeypatch.setattr(downloads, "_public_address", checked)
+    web.pages["/b"] = Page(body=b"x", headers={"Connection": "close"})
+    with TlsFront(f"127.0.0.1:{web.port}") as front:
+        # The certificate is for 127.0.0.1, where this connects, and for localhost.
+        web.pages["/a"] = _redirect(front.address.replace("127.0.0.1", "elsewhere.example") + "/b")
+        with pytest.raises(LMStrixError, match="its certificate does not hold"):
+            await download(f"{web.address}/a", max_bytes=ROOM, ca_file=str(CERTIFICATE))
+        web.pages["/a"] = _redirect(front.address.replace("127.0.0.1", "localhost") + "/b")
+        assert await download(f"{web.address}/a", max_bytes=ROOM, ca_file=str(CERTIFICATE)) == b"x"
+    assert [path for path, _ in web.asked] == ["/a", "/a", "/b"]
