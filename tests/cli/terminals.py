@@ -56,12 +56,19 @@ class Screen:
 @contextmanager
 def chat_on_terminal(address: str, home: Path, *words: str, **environment: str) -> Iterator[Screen]:
     """`lmstrix chat` on a terminal; the block must make it end."""
+    with on_terminal(address, home, "chat", *words, exit_code=0, **environment) as screen:
+        yield screen
+
+
+@contextmanager
+def on_terminal(address: str, home: Path, *words: str, exit_code: int = 0, **environment: str) -> Iterator[Screen]:
+    """`lmstrix` with these words on a terminal; the block must make it end, with this exit code."""
     import pty
 
     terminal, other_side = pty.openpty()
     surroundings = {"LMSTRIX_SERVER": address, "LMSTRIX_HOME": str(home), "TERM": "dumb", **environment}
-    chat = subprocess.Popen(
-        [sys.executable, "-c", TAKE_TERMINAL, "-m", "lmstrix", "chat", *words],
+    command = subprocess.Popen(
+        [sys.executable, "-c", TAKE_TERMINAL, "-m", "lmstrix", *words],
         env=os.environ | surroundings,
         stdin=other_side,
         stdout=other_side,
@@ -73,7 +80,7 @@ def chat_on_terminal(address: str, home: Path, *words: str, **environment: str) 
     try:
         yield screen
         screen.wait_for_end()
-        assert chat.wait(PATIENCE_S) == 0
+        assert command.wait(PATIENCE_S) == exit_code
     finally:
-        chat.kill()
-        chat.wait()
+        command.kill()
+        command.wait()

@@ -99,6 +99,10 @@ DOCUMENTATION = {
     "test --all --parallel 2 --sort size": "test --all --sort size",
     "test --all --sort dtxd": "test --all",
     "test m --file-prompt p.toml --template simple": "test m --file-prompt p.toml --template simple",
+    "infer -m m --prompt-file p.toml --template simple --variable a=b": (
+        "infer -m m --file-prompt p.toml --template simple --var a=b"
+    ),
+    "infer m --prompt-file p.toml --template simple": "infer -m m --file-prompt p.toml --template simple",
     "infer hi m -1": "infer hi -m m --max-tokens auto",
     "infer hi m --out_ctx -1": "infer hi -m m --max-tokens auto",
     "infer hi m --out_ctx=-1": "infer hi -m m --max-tokens auto",

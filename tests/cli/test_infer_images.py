@@ -98,7 +98,6 @@ def test_the_fit_is_told_without_what_images_take(
     ("image", "told"),
     [
         ("none.png", "no image at none.png; check the path"),
-        ("http://a.org/b.png", "http://a.org/b.png is an address; download the image and give the file"),
         (".", "the image . cannot be read (Is a directory); check the path"),
         ("notes.png", "notes.png is no image file; give a PNG or JPEG"),
         ("empty.png", "empty.png is empty; give a PNG or JPEG"),
@@ -168,3 +167,5 @@ def test_the_python_api_shows_images(seeing_engine: EmbeddedEngine, tmp_path: Pa
         assert answer.text == SIGHTS["red"]
         with pytest.raises(UsageError, match="no image at"):
             lms.infer(COLOUR_QUESTION, model=SEEING, images=(str(tmp_path / "none.png"),))
+        with pytest.raises(UsageError, match="is an address; download the image and give the file"):
+            lms.infer(COLOUR_QUESTION, model=SEEING, images=("https://a.org/b.png",))

@@ -96,6 +96,9 @@ def test_stdin_and_files_as_text_and_context(cli: Callable[..., Ran], here: Path
         (["hi", "--text", "x", "--text-file", "y"], 2, "not both"),
         (["hi", "--schema", "prompts.toml"], 2, "is not valid JSON"),
         (["hi", "--schema", "pydantic:nosuch:X"], 2, "cannot be imported"),
+        (["hi", "--schema", "name, age number"], 2, "there are str, int, float, bool"),
+        (["hi", "--schema", "name", "--schema-multi", "name"], 2, "not both"),
+        (["hi", "--schema-multi", "name, name"], 2, "'name' twice"),
         (["hi", "--tools", "os"], 2, "no module:name"),
         (["hi", "--tools", "os:nosuch"], 2, "has no 'nosuch'"),
         (["hi", "--continue"], 2, "no conversation to continue"),
@@ -128,6 +131,14 @@ def test_an_answer_of_a_shape(cli: Callable[..., Ran], engine: EmbeddedEngine, h
     question = ("infer", "JSON, please", "-m", SCRIPTED, "--out-ctx", "40", "--schema")
     assert json.loads(cli(*question, "mood.json").ok().out) == "cheerful"
     assert json.loads(cli(*question, "pydantic:moods_of_test.py:Mood").ok().out) in ("dull", "grim")
+    assert json.loads(cli(*question, '{"enum": ["inline"]}').ok().out) == "inline"
+
+
+def test_an_answer_of_these_fields(cli: Callable[..., Ran], engine: EmbeddedEngine) -> None:
+    question = ("infer", "JSON, please", "-m", SCRIPTED, "--seed", "1", "--out-ctx", "400")
+    answer = json.loads(cli(*question, "--schema", "sunny bool: whether it shines, dry bool").ok().out)
+    assert set(answer) == {"sunny", "dry"}
+    assert isinstance(answer["sunny"], bool)
 
 
 def test_an_answer_of_another_shape_fails(cli: Callable[..., Ran], engine: EmbeddedEngine, here: Path) -> None:

@@ -8,6 +8,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from lmstrix.cli.app import COMMANDS
+from lmstrix.cli.model_options import ELSEWHERE
+from lmstrix.cli.options import SamplingOptions
+from lmstrix.cli.signatures import describe, options_of
 from lmstrix.ground.paths import own_folder
 from tests.cli.conftest import SCRIPTED
 from tests.cli.processes import finish, start
@@ -70,9 +74,34 @@ def test_short_options_mean_what_they_mean_to_users_of_llm(
     assert before > cli("infer", "again", "-m", SCRIPTED, "--dry-run", "--json").ok().json["prompt_tokens"]
     for words in (("-o", "max_tokens", "3"), ("-o", "max-tokens=3")):
         assert cli("infer", "a story", "-m", SCRIPTED, *words, "--json").ok().json["completion_tokens"] == 3
-    cli("infer", "hi", "-o", "nosuch", "3").failed(2, "unknown option --nosuch")
     cli("infer", "hi", "-o", "temperature").failed(2, "-o temperature 0.7")
+    cli("infer", "hi", "-o", "--dry-run").failed(2, "-o needs the name of an option")
+    cli("infer", "hi", "-o", "seed", "--dry-run").failed(2, "-o seed needs a value")
     cli("infer", "hi", "-o", "temperature", "hot").failed(2, "--temperature")
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("temprature", "did you mean 'temperature'?"),
+        ("temp", "did you mean 'temperature'?"),
+        ("topk", "did you mean 'top-k'?"),
+        ("num_ctx", "did you mean 'in-ctx'?"),
+        ("num_predict", "did you mean 'max-tokens'?"),
+        ("json_object", "did you mean 'schema'?"),
+        ("zzz", "infer: -o sets no option 'zzz' (--help lists them)"),
+    ],
+)
+def test_an_unknown_model_option_is_told_the_nearest(cli: Callable[..., Ran], name: str, told: str) -> None:
+    for words in ((name, "3"), (f"{name}=3",)):
+        cli("infer", "hi", "-o", *words).failed(2, f"-o sets no option '{name}'", told)
+
+
+def test_every_model_option_can_be_set_in_all_that_asks() -> None:
+    sampling = {each.flag for each in options_of(SamplingOptions)}
+    for path in (("infer",), ("chat",), ("batch",)):
+        assert sampling <= {each.flag for each in describe(path, COMMANDS[path]).parameters}
+    assert set(ELSEWHERE.values()) <= {each.flag for each in describe(("infer",), COMMANDS["infer",]).parameters}
 
 
 def test_no_log_keeps_nothing(cli: Callable[..., Ran], engine: EmbeddedEngine, home: Path) -> None:

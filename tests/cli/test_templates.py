@@ -54,6 +54,17 @@ def test_a_template_is_named_by_file_by_both_or_by_prompt(cli: Callable[..., Ran
     cli("infer", "-t", "../code", "x").failed(2, "no template")
 
 
+def test_with_a_prompt_file_it_names_a_prompt_of_that_file(
+    cli: Callable[..., Ran], templates: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "own.toml"
+    file.write_text('explain = "Here: {{text}}"\nend = "The end."\n', encoding="utf-8")
+    assert sent(cli, "--file-prompt", str(file), "-t", "explain", "x") == "Here: x"
+    assert sent(cli, "--file-prompt", str(file), "-t", "explain,end", stdin=b"x") == "Here: x\n\nThe end."
+    assert sent(cli, "--prompt-file", str(file), "--template", "explain", "--text", "x") == "Here: x"
+    cli("infer", "--file-prompt", str(file), "-t", "review", "x").failed(1, "has no prompt 'review'")
+
+
 def test_texts_reach_it_in_every_way(cli: Callable[..., Ran], templates: Path) -> None:
     assert sent(cli, "-t", "summarize", stdin=b"piped") == "Sum this up: piped"
     assert sent(cli, "-t", "summarize", "--text", "given") == "Sum this up: given"
@@ -61,7 +72,7 @@ def test_texts_reach_it_in_every_way(cli: Callable[..., Ran], templates: Path) -
     cli("infer", "-t", "code:review", "x = 1", "--var", "language=Python").failed(1, "would be lost")
     cli("infer", "-t", "summarize").failed(1, "text")
     cli("infer", "a", "-t", "summarize", "--text", "b").failed(2, "--text")
-    cli("infer", "a", "-t", "summarize", "--file-prompt", "b.toml").failed(2, "not both")
+    cli("infer", "a", "-t", "summarize", "--file-prompt", "b.toml").failed(1, "no file at b.toml")
     cli("infer", "a", "-t", "summarize", stdin=b"piped").failed(2, "not from two")
 
 

@@ -30,7 +30,8 @@ def blocking(lms: LMStrix) -> None:
     lms.benches.text("last", "pdf")  # error: arg-type
     lms.prompts.render("p.toml", ["a", "b"], variables={"a": 1})
     lms.infer("hi", "m", json_schema=dict)
-    lms.infer("hi", "m", json_schema="person.json")  # error: arg-type
+    lms.infer("hi", "m", json_schema="name, age int")
+    lms.infer("hi", "m", json_schema=3)  # error: arg-type
     lms.list_models(sort="age")  # error: arg-type
     print(lms.infer("hi").texts)  # error: attr-defined
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +33,14 @@ def test_an_answer_of_the_shape(python_engine: EmbeddedEngine) -> None:
     with LMStrix(server=python_engine.address) as lms:
         assert lms.infer("JSON, please", "scripted", json_schema={"enum": ["cheerful"]}).text == '"cheerful"'
         assert lms.infer("JSON, please", "scripted", json_schema=Mood).text in ('"dull"', '"grim"')
+
+
+def test_the_shape_as_the_command_line_takes_it(python_engine: EmbeddedEngine) -> None:
+    with LMStrix(server=python_engine.address) as lms:
+        answer = lms.infer("JSON, please", "scripted", json_schema="dry bool", max_tokens=100).text
+        assert list(json.loads(answer)) == ["dry"]
+        with pytest.raises(UsageError, match="there are str, int, float, bool"):
+            lms.infer("JSON, please", "scripted", json_schema="dry boolean")
 
 
 def test_a_cut_off_answer_is_refused_and_kept(python_engine: EmbeddedEngine, tmp_path: Path) -> None:
@@ -79,7 +88,7 @@ async def test_the_same_on_a_loop(python_engine: EmbeddedEngine) -> None:
             await lms.infer("JSON, please", "scripted", json_schema=PERSON, max_tokens=2)
 
 
-@pytest.mark.parametrize("wrong", [[], "object", {"type": "nonsense"}, 5])
+@pytest.mark.parametrize("wrong", [[], {"type": "nonsense"}, 5])
 def test_what_is_no_schema_is_refused_before_anything_runs(wrong: Any) -> None:
     with LMStrix(server="127.0.0.1:1") as lms, pytest.raises(UsageError, match="json_schema"):
         lms.infer("hi", "m", json_schema=wrong)

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
+from lmstrix.cli.attachments import attached
 from lmstrix.cli.command_line import CommandLine
 from lmstrix.cli.kinds import ByteCount, Seconds, Tokens
 from lmstrix.cli.options import (
@@ -18,7 +19,8 @@ from lmstrix.cli.options import (
     VariableOptions,
     answer_request,
 )
-from lmstrix.cli.prompt_input import PromptOptions, prompt_words, read_stdin
+from lmstrix.cli.piped import read_stdin
+from lmstrix.cli.prompt_input import PromptOptions, prompt_words
 from lmstrix.cli.shown import ShownOptions
 from lmstrix.cli.signatures import Only
 from lmstrix.ground.choices import Preference, WorkKind
@@ -28,6 +30,7 @@ from lmstrix.ground.ranges import COUNT, IDLE, RANGES
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from lmstrix.core.answers.answer_schema import AnswerSchema
     from lmstrix.core.answers.inference import Prepared
     from lmstrix.ground.types import GenerationResult, StreamEvent
     from lmstrix.reports.console import Console
@@ -54,8 +57,10 @@ def infer(
     shown: ShownOptions,
     save_response: str | None = None,
     schema: str | None = None,
+    schema_multi: str | None = None,
     tools: list[str] | None = None,
     max_rounds: Annotated[int, RANGES["max_rounds"]] = 10,
+    approve: bool = False,
     sampling: SamplingOptions,
     load: AnswerLoadOptions,
     cache: bool = False,
@@ -75,16 +80,19 @@ def infer(
             from a prompt file, - reads it from stdin. Text that begins with - goes after --.
         model: The model (default: that of lmstrix models default, else the one used last).
         auto_model: Let lmstrix recommend choose the model.
-        file_prompt: A TOML file of prompts; PROMPT then names one, or several joined with commas.
-        image: Show the model this image (may be repeated).
+        file_prompt: A TOML file of prompts; PROMPT then names one, or several joined with commas (or --template does).
+        image: Show the model this image: a file, - for stdin or a web address (may be repeated).
         dry_run: Show the prompt and its size; send nothing.
         format: text, json as --json does, or yaml.
         compat: Print JSON as LMStrix 1 did, with response, tokens_used, inference_time (lmstrix infer … --compat |
             jq -r .response).
         save_response: Also write the answer to this file.
-        schema: Shape of the answer: a JSON schema file, or pydantic:MODULE:CLASS. It is checked.
+        schema: Shape of the answer, which is checked: fields such as 'name, age int, bio: one sentence' (str, int,
+            float or bool; by commas, or one on a line), a JSON schema or a file of one, or pydantic:MODULE:CLASS.
+        schema_multi: The same, for an answer with any number of such items, {"items": [...]}.
         tools: Python functions the model may call, MODULE:FUNCTION joined with commas (may be repeated).
         max_rounds: With --tools: give up when the model calls tools for more rounds than this.
+        approve: With --tools: ask on the terminal before each call, which shows its arguments.
         cache: Take the answer from an earlier call that was exactly the same, and keep this one.
         reload: Load a fresh instance even if a loaded one would do.
         raw: Plain completion without the chat template.
@@ -93,19 +101,31 @@ def infer(
     """
     from lmstrix.reports.answer_progress import AnswerProgressLine
     from lmstrix.reports.answers import AnswerForm, show_answer, show_dry_run, show_fit, show_stream
+    from lmstrix.reports.tool_approval import ToolApproval, refuse_without_terminal
     from lmstrix.service.inferring import InferWords, tools_of_words
-    from lmstrix.service.prompting import load_schema
 
+    if approve and not tools:
+        raise UsageError("--approve asks before each call of a tool; give --tools too")
+    if approve and not dry_run:
+        refuse_without_terminal()
+    shape = _shape(schema, schema_multi)
     console = cli.console
     console.yaml = format == "yaml"
     console.json = console.json or format != "text" or compat
     if no_log:
         cli.log_nothing()
+    attachments = attached(
+        cli,
+        images=image or (),
+        text_file=texts.text_file,
+        context_files=texts.context_file or (),
+        stdin=texts.stdin,
+    )
     request = replace(
         answer_request(context, sampling, timeouts),
         model=model,
         system_prompt=opening.system_prompt,
-        images=tuple(image or ()),
+        images=attachments.images,
         load=load.config(),
         tools=tools_of_words(tools or ()),
         max_rounds=max_rounds,
@@ -116,11 +136,11 @@ def infer(
     )
     inferring = cli.service.infer(
         InferWords(
-            prompt=prompt_words(cli, prompt, file_prompt, fill, texts),
+            prompt=prompt_words(cli, prompt, file_prompt, fill, texts, attachments),
             request=request,
             auto_model=auto_model,
             go_on=opening.go_on,
-            schema=load_schema(schema) if schema is not None else None,
+            schema=shape,
             save_response=Path(save_response).expanduser() if save_response is not None else None,
         ),
     )
@@ -145,13 +165,25 @@ def infer(
             inferring.keep(result)
 
     with AnswerProgressLine(console) as line:
+        approval = ToolApproval(line.end) if approve else None
 
         def prepared(found: Prepared) -> None:
             show_fit(console, found)
             line.read()
 
-        events = inferring.events(on_prepared=prepared, on_progress=line.load)
+        events = inferring.events(on_prepared=prepared, on_progress=line.load, approve=approval)
         show_stream(console, cli.portal.iterate(events), live=live, ended=ended, line=line, form=form)
+
+
+def _shape(schema: str | None, schema_multi: str | None) -> AnswerSchema | None:
+    if schema is not None and schema_multi is not None:
+        raise UsageError("give --schema or --schema-multi, not both")
+    written = schema if schema is not None else schema_multi
+    if written is None:
+        return None
+    from lmstrix.service.answer_shapes import load_schema
+
+    return load_schema(written, many=schema is None)
 
 
 def _show_as_earlier(console: Console, result: GenerationResult) -> None:
@@ -172,7 +204,7 @@ def chat(
     shown: Annotated[ShownOptions, Only("markdown", "reasoning")],
     no_log: bool = False,
     context: ContextOptions,
-    sampling: Annotated[SamplingOptions, Only("temperature", "seed")],
+    sampling: SamplingOptions,
     timeouts: Annotated[TimeoutOptions, Only("stream_timeout")],
 ) -> None:
     """Talk with a model. /help inside shows what else a line can do; over a pipe each line is a question.
@@ -221,7 +253,7 @@ def batch(
     load: AnswerLoadOptions,
     system_prompt: str | None = None,
     context: ContextOptions,
-    sampling: Annotated[SamplingOptions, Only("temperature", "seed")],
+    sampling: SamplingOptions,
     timeouts: TimeoutOptions,
 ) -> None:
     """Ask every prompt of every model about every input; one file per answer. Run again, it goes on where it was.

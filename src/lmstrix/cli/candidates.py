@@ -24,7 +24,19 @@ FILES = ":files"
 SERVERS = ("auto", "lmstudio", "embedded")
 MODEL_NAMES = frozenset({"model", "models", "against"})
 FILE_NAMES = frozenset(
-    {"file", "file_prompt", "image", "schema", "save_response", "prompts", "inputs", "out", "config", "targets"}
+    {
+        "file",
+        "file_prompt",
+        "image",
+        "schema",
+        "schema_multi",
+        "save_response",
+        "prompts",
+        "inputs",
+        "out",
+        "config",
+        "targets",
+    }
     | {"first", "second", "folder"}
 )
 _FILE_ENDINGS = ("_file", "_dir")

@@ -138,8 +138,19 @@ class CommandLine:
         if not len(self.service.registry()):
             self.run(self.service.known_models())
 
+    @functools.cached_property
+    def temporary_folder(self) -> Path:
+        """A folder that is deleted when the command ends."""
+        import tempfile
+
+        return Path(tempfile.mkdtemp(prefix="lmstrix-"))
+
     def close(self) -> None:
-        """Let go of the server, if a command needed one."""
+        """Let go of the server, if a command needed one, and of what is kept for as long as the command runs."""
+        if "temporary_folder" in vars(self):
+            import shutil
+
+            shutil.rmtree(self.temporary_folder, ignore_errors=True)
         # Asking for the property here would make a portal only to close it.
         if "portal" in vars(self):
             self.portal.close(last=self.service.close())

@@ -17,6 +17,7 @@ from lmstrix.earlier.migration import (
     BY_COUNT,
     LETTER_WITH_EQUALS,
     MODEL_ALONE,
+    MODEL_BESIDE_FILE,
     NO_WITHOUT_DASH,
     ONE_DASH,
     ROWS,
@@ -200,8 +201,9 @@ def _model_as_option(found: _Parts, used: list[Migration]) -> _Parts:
         return found
     words = [word for word in plain if word != "-"]
     stdin = [word for word in plain if word == "-"]
-    if len(words) == 1 and "--prompt" in has:
-        used.append(MODEL_ALONE)
+    beside = MODEL_ALONE if "--prompt" in has else MODEL_BESIDE_FILE if {"--file-prompt", "--template"} <= has else None
+    if len(words) == 1 and beside is not None:
+        used.append(beside)
         return _Parts([*options, "--model", words[0]], stdin, after)
     if len(words) not in BY_COUNT or not all(re.fullmatch(r"-1|\d+%?", word) for word in words[2:]):
         return found

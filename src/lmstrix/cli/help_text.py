@@ -18,6 +18,7 @@ SHORT_FLAGS = {
     "c": "go-on",
     "f": "context-file",
     "t": "template",
+    "e": "editor",
     "x": "extract",
     "R": "reasoning",
     "n": "no-log",

@@ -137,7 +137,7 @@ def take_option(words: list[str], known: Sequence[Parameter], found: dict[str, A
     """Read the option at the front into `found`; returns the words after it."""
     word, *rest = words
     if word == "-o":
-        return take_option(_written_out(rest), known, found, where=where)
+        return take_option(_written_out(rest, known, where), known, found, where=where)
     name, has_value, value = word.lstrip("-").partition("=")
     key = name.replace("_", "-")
     if not word.startswith("--"):
@@ -176,14 +176,23 @@ def take_option(words: list[str], known: Sequence[Parameter], found: dict[str, A
     return rest
 
 
-def _written_out(words: list[str]) -> list[str]:
+def _written_out(words: list[str], known: Sequence[Parameter], where: str) -> list[str]:
     """-o NAME VALUE, or -o NAME=VALUE, as --NAME=VALUE."""
     name, has_value, value = words[0].partition("=") if words else ("", "", "")
     rest = words[1:]
-    if not has_value and rest:
-        value, *rest = rest
-    elif not has_value:
+    if not name or looks_like_option(name):
         raise UsageError("-o needs the name of an option and its value, such as -o temperature 0.7")
+    if not _is_known(f"--{name}", known):
+        # Only a typing error needs it.
+        from lmstrix.cli.model_options import meant
+
+        near = meant(name, known)
+        hint = f"; did you mean {near!r}?" if near else ""
+        raise UsageError(f"{where + ': ' if where else ''}-o sets no option {name!r}{hint} (--help lists them)")
+    if not has_value:
+        if not rest or (looks_like_option(rest[0]) and _is_known(rest[0], known)):
+            raise UsageError(f"-o {name} needs a value, such as -o temperature 0.7")
+        value, *rest = rest
     return [f"--{name}={value}", *rest]
 
 

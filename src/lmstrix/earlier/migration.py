@@ -58,7 +58,12 @@ BY_COUNT = {
 MODEL_ALONE = _words(
     "infer MODEL --prompt TEXT",
     "infer --prompt TEXT -m MODEL",
-    "the model as the only word, beside a --prompt or a --template",
+    "the model as the only word, beside a --prompt",
+)
+MODEL_BESIDE_FILE = _words(
+    "infer MODEL --prompt-file FILE --template NAME",
+    "infer --file-prompt FILE --template NAME -m MODEL",
+    "NAME is a prompt of FILE; without --file-prompt it is a stored one",
 )
 SWITCH_WITH_WORD = _words(
     "infer PROMPT --stream True", "infer PROMPT --stream=True", "and so with every switch, and with False"
@@ -69,7 +74,15 @@ LETTER_WITH_EQUALS = _words(
 )
 ONE_DASH = _words("infer PROMPT -temperature X", "infer PROMPT --temperature X", "and so with every option")
 
-_FORMS = (*BY_COUNT.values(), MODEL_ALONE, SWITCH_WITH_WORD, NO_WITHOUT_DASH, LETTER_WITH_EQUALS, ONE_DASH)
+_FORMS = (
+    *BY_COUNT.values(),
+    MODEL_ALONE,
+    MODEL_BESIDE_FILE,
+    SWITCH_WITH_WORD,
+    NO_WITHOUT_DASH,
+    LETTER_WITH_EQUALS,
+    ONE_DASH,
+)
 
 _COMMANDS = (
     _command("health", "doctor"),

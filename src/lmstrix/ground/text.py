@@ -25,3 +25,8 @@ def decoded(data: bytes) -> str:
 def storable(text: str) -> str:
     """Text as files and SQLite take it: half surrogate pairs, which no UTF-8 can hold, become question marks."""
     return text.encode("utf-8", "replace").decode("utf-8")
+
+
+def is_web_address(text: str) -> bool:
+    """Whether a text that may be the path of a file is an http or https address."""
+    return text[:8].lower().startswith(("http://", "https://"))

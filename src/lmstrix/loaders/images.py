@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from lmstrix.ground.errors import UsageError
+from lmstrix.ground.text import is_web_address
 from lmstrix.ground.units import format_bytes
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ class ImageSize(NamedTuple):
 
 def check_image_file(path: str) -> None:
     """Raise UsageError for a file that no server could show a model. Which formats it reads is the server's to say."""
-    if path.startswith(("http://", "https://")):
+    if is_web_address(path):
         raise UsageError(f"{path} is an address; download the image and give the file")
     file = Path(path)
     try:

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from lmstrix.core.registry.listing import ScanReport
     from lmstrix.core.registry.records import ModelRecord
     from lmstrix.ground.documents import Value
-    from lmstrix.ground.types import LoadedModel, Message, StreamEvent
+    from lmstrix.ground.types import LoadedModel, Message, StreamEvent, ToolCall
     from lmstrix.python.benches import AsyncBenches
     from lmstrix.python.logs import AsyncLogs
     from lmstrix.python.options import (
@@ -315,20 +315,22 @@ class AsyncLMStrix:
         *,
         tools: Iterable[Callable[..., object]],
         max_rounds: int = 10,
+        approve: Callable[[ToolCall], bool] | None = None,
         **options: Unpack[PromptKeywords],
     ) -> ActResult:
         """An answer for which the model may call these Python functions, as often as `max_rounds` allows.
 
         Their annotations and docstrings tell the model what they take and do. Coroutine functions are awaited, others
-        run in a worker thread. What a call fails with is told to the model. Raises GenerationError when it still calls
-        tools after the last round.
+        run in a worker thread. `approve` is asked before each call; what it denies is not run, and the model is told.
+        What a call fails with is told to the model. Raises GenerationError when it still calls tools after the last
+        round.
         """
         from lmstrix.core.answers.acting import Transcript, tools_of
 
         transcript, schema = Transcript(), requests.schema_of(options)
         asked = requests.filled_request(prompt, model, options, schema)
         answer = self._service.stream(
-            replace(asked, tools=tools_of(tools), max_rounds=max_rounds), transcript=transcript
+            replace(asked, tools=tools_of(tools), max_rounds=max_rounds), transcript=transcript, approve=approve
         )
         result = await result_of(answer if schema is None else checked(answer, schema))
         return ActResult.acted(result, transcript)

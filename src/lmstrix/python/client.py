@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from lmstrix.core.registry.records import ModelRecord
     from lmstrix.ground.choices import SortKey, TestOrder
     from lmstrix.ground.documents import Value
-    from lmstrix.ground.types import LoadedModel, StreamEvent
+    from lmstrix.ground.types import LoadedModel, StreamEvent, ToolCall
     from lmstrix.python.benches import Benches
     from lmstrix.python.logs import Logs
     from lmstrix.python.options import (
@@ -279,19 +279,22 @@ class LMStrix:
         *,
         tools: Iterable[Callable[..., object]],
         max_rounds: int = 10,
+        approve: Callable[[ToolCall], bool] | None = None,
         **options: Unpack[PromptKeywords],
     ) -> ActResult:
         """An answer for which the model may call these Python functions, as often as `max_rounds` allows.
 
         Their annotations and docstrings tell the model what they take and do; they run in the thread that waits here.
-        What a call fails with is told to the model. Raises GenerationError when it still calls tools after the last
-        round.
+        `approve` is asked before each call; what it denies is not run, and the model is told. What a call fails with is
+        told to the model. Raises GenerationError when it still calls tools after the last round.
         """
         from lmstrix.core.answers.acting import refuse_coroutines
 
         # Refused here, because AsyncLMStrix below takes them.
         functions = refuse_coroutines(tools)
-        return self._portal.run(self._lms.act(prompt, model, tools=functions, max_rounds=max_rounds, **options))
+        return self._portal.run(
+            self._lms.act(prompt, model, tools=functions, max_rounds=max_rounds, approve=approve, **options)
+        )
 
     def chat(
         self, model: str | None = None, *, system_prompt: str | None = None, **options: Unpack[ChatKeywords]

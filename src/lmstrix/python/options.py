@@ -30,7 +30,7 @@ class SamplingKeywords(TypedDict, total=False):
     seed: int | None
     stop: str | Sequence[str] | None  # one text or several; the record holds a tuple
     enable_thinking: bool | None  # for models that can answer with and without
-    json_schema: Mapping[str, Any] | type[Any] | None  # a JSON schema, or a class that pydantic can describe
+    json_schema: Mapping[str, Any] | type[Any] | str | None  # a class, or a JSON schema, also as the text of --schema
 
 
 class ChatKeywords(SamplingKeywords, total=False):

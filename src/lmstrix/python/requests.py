@@ -66,6 +66,10 @@ def schema_of(options: AnswerKeywords) -> AnswerSchema | None:
     # Imported here, because few answers have a shape.
     from lmstrix.core.answers.answer_schema import schema_of_class, schema_of_mapping
 
+    if isinstance(shape, str):
+        from lmstrix.service.answer_shapes import load_schema
+
+        return load_schema(shape)
     if isinstance(shape, type):
         return schema_of_class(shape, name=shape.__name__)
     return schema_of_mapping(shape, name="json_schema")

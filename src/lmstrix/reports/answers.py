@@ -74,7 +74,7 @@ def show_stream(
     `ended` is called with the result while the stream is still open: leaving it may unload a model, and neither a
     server that hangs then nor an interrupt may cost an answer that is there.
     """
-    from lmstrix.ground.types import Finished, TextDelta, ToolAnswered
+    from lmstrix.ground.types import Finished, TextDelta, ToolAnswered, ToolCallEvent
 
     form = form or AnswerForm(reasoning=live)
     text = _LiveText(console, markdown=form.markdown and live)
@@ -86,7 +86,9 @@ def show_stream(
                 text.end()
                 ended(event.result)
                 return event.result
-            if isinstance(event, ToolAnswered):
+            if isinstance(event, ToolCallEvent) and sys.stdout.isatty():
+                text.end()  # what is then said of the call, or asked, begins a line of its own
+            elif isinstance(event, ToolAnswered):
                 _show_tool_answer(console, event)
             elif isinstance(event, TextDelta) and (form.reasoning if _is_thought(event) else live):
                 if line is not None:

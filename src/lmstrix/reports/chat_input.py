@@ -7,16 +7,12 @@ what it pastes says so itself, and from another one the lines come faster than a
 from __future__ import annotations
 
 import io
-import os
-import shlex
 import sys
-import tempfile
-from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple, Protocol
 
 from lmstrix.ground.errors import UsageError
-from lmstrix.ground.processes import Command, run_on_terminal
 from lmstrix.ground.text import decoded, encoding_of
+from lmstrix.reports.editor import edited
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -103,7 +99,7 @@ class TerminalInput:
             # As it is: a pasted text may hold a slash, a backslash or three quotes at any place.
             return Told(text.strip("\n"), may_command=False)
         if line.strip() in EDIT:
-            return Told(_edited(), may_command=False)
+            return Told(edited(), may_command=False)
         return _whole(line, self._line)
 
     def keep(self, question: str) -> None:
@@ -171,26 +167,6 @@ def _until_end(read: _ReadLine) -> str:
     while (line := read(MORE)) is not None and line.strip() not in END:
         lines.append(line)
     return "\n".join(lines).strip("\n")
-
-
-def _edited() -> str:
-    """What somebody writes in their editor; nothing when they leave it empty."""
-    editor = os.environ.get("VISUAL") or os.environ.get("EDITOR") or ("notepad" if os.name == "nt" else "vi")
-    # Made by mkstemp, which lets nobody else read it; closed before the editor opens it, as Windows wants.
-    descriptor, name = tempfile.mkstemp(prefix="lmstrix-", suffix=".md")
-    os.close(descriptor)
-    file = Path(name)
-    try:
-        # On Windows backslashes separate folders, and must not be taken for quotes.
-        words = shlex.split(editor, posix=os.name != "nt")
-        status = run_on_terminal(Command(words=(*words, name))).exit_code
-        if status:
-            raise UsageError(f"the editor {editor} ended with {status}; nothing was sent")
-        return file.read_text(encoding="utf-8").strip("\n")
-    except (OSError, ValueError) as exc:
-        raise UsageError(f"the editor {editor} cannot be used ({exc}); set EDITOR; nothing was sent") from exc
-    finally:
-        file.unlink(missing_ok=True)
 
 
 def _more_waits() -> bool:

@@ -30,7 +30,7 @@ from lmstrix.service.workspace import new_run_id
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable
 
-    from lmstrix.core.answers.acting import Transcript
+    from lmstrix.core.answers.acting import Approve, Transcript
     from lmstrix.core.answers.cache import ResponseCache
     from lmstrix.core.answers.load_policy import ContextChoice
     from lmstrix.core.answers.request import InferRequest
@@ -49,6 +49,7 @@ class Watch:
     on_prepared: Callable[[Prepared], None] | None = None
     on_progress: LoadProgress | None = None
     transcript: Transcript | None = None
+    approve: Approve | None = None
 
 
 async def answer(
@@ -185,7 +186,15 @@ def _events(
     # Imported here, because few answers call tools.
     from lmstrix.core.answers.acting import act
 
-    return act(manager, prepared, planned, tools=asked.tools, max_rounds=asked.max_rounds, transcript=watch.transcript)
+    return act(
+        manager,
+        prepared,
+        planned,
+        tools=asked.tools,
+        max_rounds=asked.max_rounds,
+        transcript=watch.transcript,
+        approve=watch.approve,
+    )
 
 
 def check_images(asked: InferRequest, record: ModelRecord | None) -> None:

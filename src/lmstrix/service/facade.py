@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Sequence
     from pathlib import Path
 
-    from lmstrix.core.answers.acting import Transcript
+    from lmstrix.core.answers.acting import Approve, Transcript
     from lmstrix.core.answers.batch import BatchProgress, BatchReport
     from lmstrix.core.answers.chat import ChatSession
     from lmstrix.core.answers.conversations import ConversationSummary
@@ -181,14 +181,18 @@ class LMStrixService(Workspace):
         on_prepared: Callable[[Prepared], None] | None = None,
         on_progress: LoadProgress | None = None,
         transcript: Transcript | None = None,
+        approve: Approve | None = None,
     ) -> AsyncGenerator[StreamEvent]:
-        """The events of one answer; the last is Finished. `transcript` takes the turns of a call with tools."""
+        """The events of one answer; the last is Finished. `transcript` takes the turns of a call with tools, of which
+        `approve` is asked.
+        """
         from lmstrix.service.answering import Watch, answer
 
         watch = Watch(
             on_prepared=on_prepared and in_caller(on_prepared),
             on_progress=on_progress and in_caller(on_progress),
             transcript=transcript,
+            approve=approve,
         )
         return answer(self, request, watch)
 

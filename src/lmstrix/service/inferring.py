@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Sequence
     from pathlib import Path
 
+    from lmstrix.core.answers.acting import Approve
     from lmstrix.core.answers.answer_schema import AnswerSchema
     from lmstrix.core.answers.inference import Prepared
     from lmstrix.core.answers.request import DryRun, InferRequest
@@ -88,14 +89,16 @@ class Inferring:
         *,
         on_prepared: Callable[[Prepared], None] | None = None,
         on_progress: LoadProgress | None = None,
+        approve: Approve | None = None,
     ) -> AsyncGenerator[StreamEvent]:
-        """The events of the answer."""
+        """The events of the answer. `approve` is asked before each call of a tool."""
         deadline = self._workspace.deadline(self._request.timeout_s)
         await self._choose_model(deadline)
         watch = Watch(
             on_prepared=on_prepared and in_caller(on_prepared),
             on_progress=on_progress and in_caller(on_progress),
             transcript=self._transcript,
+            approve=approve,
         )
         async with aclosing(answer(self._workspace, self._request, watch, deadline=deadline)) as events:
             async for event in events:

@@ -9,16 +9,14 @@ from typing import TYPE_CHECKING
 
 from lmstrix.core.prompts import rendering
 from lmstrix.core.prompts.parsing import parse
-from lmstrix.ground.documents import DocumentError, parse_json
 from lmstrix.ground.errors import UsageError
 from lmstrix.ground.wording import parameter
 from lmstrix.loaders.contexts import load_text
 from lmstrix.loaders.prompts import PromptReference, load_document, load_part, parse_names, parse_reference
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
-    from lmstrix.core.answers.answer_schema import AnswerSchema
     from lmstrix.core.prompts.library import PromptLibrary, RenderedPrompt
     from lmstrix.core.prompts.lint import LintFinding
     from lmstrix.ground.documents import Value
@@ -32,7 +30,8 @@ class PromptWords:
     """What the user gave. `prompt` is the prompt itself, or with `file` the names of prompts in it.
 
     The text that goes with it is `text`, `text_file` or what was `piped` in; without a prompt it is the prompt.
-    `context_files` go before everything.
+    `context_files` go before everything. `fetched` has the texts of those among them that are no files.
+    `edit` lets the user change a prompt: one in words before it is filled, one of a file when it is.
     """
 
     prompt: str | None
@@ -42,6 +41,8 @@ class PromptWords:
     text_file: str | None = None
     piped: str | None = None
     context_files: Sequence[str] = ()
+    fetched: Mapping[str, str] = field(default_factory=dict)
+    edit: Callable[[str], str] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,7 +63,7 @@ def compose(words: PromptWords) -> ComposedPrompt:
     if words.text is not None and words.text_file is not None:
         raise UsageError(f"give {parameter('text')} or {parameter('text_file')}, not both")
     reference = _reference(words)
-    prompt, text = words.prompt, load_text(words.text_file) if words.text_file is not None else words.text
+    prompt, text = words.prompt, words.text if words.text_file is None else _text_of(words, words.text_file)
     if reference is None and prompt is None:
         prompt, text = (text, None) if words.piped is None else (words.piped, text)
     elif words.piped is not None:
@@ -75,12 +76,20 @@ def compose(words: PromptWords) -> ComposedPrompt:
     if reference is not None:
         variables = {**words.variables, **({} if text is None else {"text": text})}
         composed = fill_from_file(reference.path, reference.names, variables)
+        if words.edit is not None:
+            composed = replace(composed, text=words.edit(composed.text))
+    elif words.edit is not None:
+        composed = fill(words.edit(prompt or ""), words.variables, text)
     elif prompt is None:
         raise UsageError(f"infer needs a PROMPT, or a text with {parameter('text_file')} or through a pipe")
     else:
         composed = fill(prompt, words.variables, text)
-    contexts = [load_text(file) for file in words.context_files]
+    contexts = [_text_of(words, file) for file in words.context_files]
     return replace(composed, text=PARAGRAPH.join([*contexts, composed.text]))
+
+
+def _text_of(words: PromptWords, name: str) -> str:
+    return words.fetched[name] if name in words.fetched else load_text(name)
 
 
 def fill(prompt: str, variables: Mapping[str, Value], text: str | None = None) -> ComposedPrompt:
@@ -137,23 +146,3 @@ def lint(path: Path | str) -> list[LintFinding]:
     from lmstrix.core.prompts.lint import lint as lint_library
 
     return lint_library(open_library(path))
-
-
-def load_schema(reference: str) -> AnswerSchema:
-    """The schema that `file.json` or `pydantic:module:Class` names."""
-    # Imported here, because few commands ask for a schema.
-    from lmstrix.core.answers.answer_schema import schema_of_class, schema_of_mapping
-
-    prefix, _, rest = reference.partition(":")
-    if prefix == "pydantic":
-        from lmstrix.loaders.user_code import load_object
-
-        found = load_object(rest)
-        if not isinstance(found, type):
-            raise UsageError(f"{rest} is no class")
-        return schema_of_class(found, name=rest)
-    try:
-        schema = parse_json(load_text(reference))
-    except DocumentError as exc:
-        raise UsageError(f"{reference} {exc}") from exc
-    return schema_of_mapping(schema, name=Path(reference).name)

@@ -12,12 +12,12 @@ import pytest
 from pydantic import BaseModel, Field
 
 from lmstrix import AsyncLMStrix, ContextOverflowError, EmbeddedEngine, GenerationError, LMStrix, UsageError
-from lmstrix.core.answers.acting import Transcript, act, tool_of, tools_of
+from lmstrix.core.answers.acting import DENIED, Transcript, act, tool_of, tools_of
 from lmstrix.core.answers.inference import Acquired, InferenceManager, InferenceOptions, PlannedAnswer, Prepared
 from lmstrix.core.answers.load_policy import ContextChoice
 from lmstrix.core.registry.records import ModelRecord
 from lmstrix.ground.deadline import Deadline, without_limit
-from lmstrix.ground.errors import TimeLimitError
+from lmstrix.ground.errors import LMStrixError, TimeLimitError
 from lmstrix.ground.types import (
     Finished,
     GenerationRequest,
@@ -143,7 +143,11 @@ async def sleep_long() -> None:
 
 
 async def play(
-    backend: Playing, *, max_rounds: int = 10, deadline: Deadline | None = None
+    backend: Playing,
+    *,
+    max_rounds: int = 10,
+    deadline: Deadline | None = None,
+    approve: Callable[[ToolCall], bool] | None = None,
 ) -> tuple[list[ToolAnswered], Transcript]:
     instance = LoadedModel(
         instance_id="i",
@@ -168,6 +172,7 @@ async def play(
         tools=tools_of([add, divide, describe, sleep_long]),
         max_rounds=max_rounds,
         transcript=transcript,
+        approve=approve,
     )
     return [event async for event in events if isinstance(event, ToolAnswered)], transcript
 
@@ -211,6 +216,30 @@ async def test_the_model_is_told_what_went_wrong(wrong: ToolCall, told: str) -> 
     assert answered.text.startswith(told)
     assert transcript.messages[1].text == answered.text
     assert transcript.messages[2].text == "sorry"
+
+
+async def test_what_is_not_approved_is_not_run_and_the_model_is_told() -> None:
+    asked: list[str] = []
+
+    def approve(call: ToolCall) -> bool:
+        asked.append(call.name)
+        return call.name == "add"
+
+    calls = (call("divide", "1", a=1, b=0), call("add", "2", a=1, b=2), call("nosuch", "3"))
+    answered, transcript = await play(Playing([("", calls), ("done", ())]), approve=approve)
+    assert [(event.text, event.failed) for event in answered[:2]] == [(DENIED, True), ("3", False)]
+    assert transcript.messages[1].text == DENIED
+    assert asked == ["divide", "add"], "what cannot be run is asked about by nobody"
+
+
+async def test_who_approves_may_end_it() -> None:
+    def approve(_: ToolCall) -> bool:
+        raise LMStrixError("enough")
+
+    backend = Playing([("", (call("add", a=1, b=2),)), ("never", ())])
+    with pytest.raises(LMStrixError, match="enough"):
+        await play(backend, approve=approve)
+    assert len(backend.results) == 1
 
 
 async def test_the_time_of_the_call_ends_its_tools_too_and_is_no_failure_of_theirs() -> None:
@@ -269,6 +298,25 @@ def test_a_model_calls_a_function(engine: EmbeddedEngine) -> None:
         ("assistant", result.text),
     ]
     assert result.rounds == 2
+
+
+def test_a_call_is_approved_in_the_thread_that_waits(engine: EmbeddedEngine) -> None:
+    import threading
+
+    threads = []
+
+    def approve(call: ToolCall) -> bool:
+        threads.append(threading.current_thread())
+        return False
+
+    def get_weather(city: str) -> str:
+        """The weather now."""
+        raise AssertionError(city)
+
+    with LMStrix(server=engine.address) as lms:
+        result = lms.act("the weather?", "scripted", tools=[get_weather], approve=approve, max_rounds=3)
+    assert threads[0] is threading.main_thread()
+    assert result.messages[1].text == DENIED
 
 
 async def test_a_model_calls_a_coroutine(engine: EmbeddedEngine) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+import tomllib
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,6 +13,7 @@ import topl
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lmstrix.core.prompts.lint import lint
 from lmstrix.core.prompts.parsing import parse
 from lmstrix.core.prompts.rendering import render
 from lmstrix.ground.errors import PromptError
@@ -26,8 +28,6 @@ if TYPE_CHECKING:
 @pytest.mark.parametrize(
     ("toml", "circle"),
     [
-        ('a = "{{a}}"', "a → a"),
-        ('a = "x{{a}}"', "a → a"),
         ('a = "{{b}}"\nb = "{{a}}"', "a → b → a"),
         ('a = "{{b}}"\nb = "{{c}}"\nc = "{{b}}"', "b → c → b"),
         ('a = "{% if 1 %}{{b}}{% endif %}"\nb = "{{a}}"', "a → b → a"),
@@ -36,6 +36,42 @@ if TYPE_CHECKING:
 )
 def test_cycles_are_named_by_their_path(toml: str, circle: str) -> None:
     assert circle in refusal(toml, "a")
+
+
+OWN_NAME = """
+code = "Review: {{code}}"
+both = "{{code}} and {{both}}"
+[table]
+prompt = "A {{table}}"
+system_prompt = "Of {{table}}."
+[loud]
+prompt = "{{ loud | upper }}{% if loud %}!{% endif %}"
+[usual]
+prompt = "As {{usual}}"
+[usual.defaults]
+usual = "ever"
+"""
+
+
+def test_a_prompt_and_its_variable_may_share_a_name() -> None:
+    assert filled(OWN_NAME, "code", code="x") == "Review: x"
+    assert filled(OWN_NAME, "table", table="x") == "A x"
+    assert filled(OWN_NAME, "loud", loud="x") == "X!"
+    assert filled(OWN_NAME, "usual") == "As ever"
+    for name in ("code", "table", "loud"):
+        assert refusal(OWN_NAME, name) == f"p.toml: {name!r} needs {name}: give it in `variables`"
+    # Elsewhere the name still means the prompt, which then needs its variable.
+    assert refusal(OWN_NAME, "both", both="y").startswith("p.toml: 'both' needs code: ")
+
+
+def test_lint_sees_no_circle_where_a_prompt_and_its_variable_share_a_name() -> None:
+    found = {
+        (each.severity, each.prompt, each.message) for each in lint(parse(tomllib.loads(OWN_NAME), source="p.toml"))
+    }
+    assert {severity for severity, _, _ in found} == {"note"}
+    assert ("note", "code", "the caller has to give code") in found
+    assert ("note", "table", "the caller has to give table") in found
+    assert not any(prompt == "usual" for _, prompt, _ in found)
 
 
 def test_a_given_variable_breaks_a_cycle() -> None:

@@ -8,6 +8,7 @@ backend's failures and too many rounds end the answer. Each round is counted aga
 from __future__ import annotations
 
 import inspect
+from collections.abc import Callable
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, cast
@@ -18,12 +19,15 @@ from lmstrix.ground.types import Finished, Message, StreamEvent, ToolAnswered, T
 from lmstrix.ground.wording import parameter
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
+    from collections.abc import AsyncGenerator, AsyncIterator, Iterable
 
     from lmstrix.core.answers.inference import InferenceManager, PlannedAnswer, Prepared
     from lmstrix.ground.deadline import Deadline
 
 DEFAULT_ROUNDS = 10
+DENIED = "The user denied this call, and it was not run. Go on without it, or say why it is needed."
+Approve = Callable[[ToolCall], bool]
+"""Says whether a call may run; what it raises ends the answer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,8 +106,9 @@ async def act(
     tools: Iterable[Tool],
     max_rounds: int = DEFAULT_ROUNDS,
     transcript: Transcript | None = None,
+    approve: Approve | None = None,
 ) -> AsyncGenerator[StreamEvent]:
-    """The events of all rounds, with one Finished at the end.
+    """The events of all rounds, with one Finished at the end. `approve` is asked before each call that can be made.
 
     Plain functions run in the thread that waits for the answer, or in a worker thread where none waits.
     """
@@ -128,7 +133,7 @@ async def act(
         said = Message(role="assistant", text=result.text, tool_calls=result.tool_calls)
         new = [said]
         if result.tool_calls:
-            async for answered in _answers(known, result.tool_calls, planned.deadline):
+            async for answered in _answers(known, result.tool_calls, planned.deadline, approve):
                 yield answered
                 new.append(Message(role="tool", text=answered.text, tool_call_id=answered.call.call_id))
         # Together, once all tools have answered: a transcript must not hold a call without its answer.
@@ -145,9 +150,14 @@ async def act(
 
 
 async def _answers(
-    known: dict[str, Tool], calls: Iterable[ToolCall], deadline: Deadline
+    known: dict[str, Tool], calls: Iterable[ToolCall], deadline: Deadline, approve: Approve | None
 ) -> AsyncIterator[ToolAnswered]:
     for call in calls:
+        # What cannot be run is the model's slip, and nothing to ask anybody about.
+        can_run = call.arguments is not None and call.name in known
+        if approve is not None and can_run and not await run_in_caller(approve, call):
+            yield ToolAnswered(call=call, text=DENIED, failed=True)
+            continue
         try:
             async with deadline.step(f"running the tool {call.name}"):
                 text = _as_text(await _run(known, call))

@@ -121,6 +121,13 @@ def only_prompt(library: PromptLibrary) -> PromptTemplate:
     raise PromptError(f"{library.source} has {len(library.templates)} prompts: name one of {known or 'none'}")
 
 
+def is_own_name(name: str, path: str) -> bool:
+    """Whether a placeholder in the text at `path` names the prompt it stands in: no text holds itself, so that it can
+    only mean a value of the caller's.
+    """
+    return path == name or path in (f"{name}.{key}" for key in (*TEXT_KEYS, "system_prompt"))
+
+
 def joined(path: str, key: str) -> str:
     """The dotted path of a key inside the table at `path`; the document itself has the path ""."""
     return f"{path}.{key}" if path else key

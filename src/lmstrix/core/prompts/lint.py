@@ -7,6 +7,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from lmstrix.core.prompts.library import is_own_name
 from lmstrix.core.prompts.rendering import fixed_text
 from lmstrix.ground.errors import PromptError
 
@@ -62,6 +63,9 @@ def _undeclared(library: PromptLibrary, template: PromptTemplate, texts: list[Pr
     inputs = []
     for name in dict.fromkeys(name for text in texts for name in text.placeholders):
         root = name.partition(".")[0]
+        if name not in template.defaults and any(is_own_name(name, path) for path in template.paths):
+            inputs.append(name)
+            continue
         if name in known or root in template.defaults or _in_file(library, name):
             continue
         close = difflib.get_close_matches(name, known, n=1, cutoff=0.75)

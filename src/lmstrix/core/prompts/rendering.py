@@ -22,6 +22,7 @@ from lmstrix.core.prompts.library import (
     PromptText,
     RenderedPrompt,
     find,
+    is_own_name,
     joined,
     only_prompt,
 )
@@ -122,7 +123,7 @@ class _Rendering:
             if isinstance(value, str):
                 piece = value
             elif isinstance(value, Missing):
-                piece = self.entry(name)
+                piece = self.entry(name, text)
                 references += isinstance(piece, Reference)
             else:
                 piece = to_text(value)
@@ -135,8 +136,11 @@ class _Rendering:
         else:
             self.graph.add(text.path, "".join(pieces))  # type: ignore[arg-type]  # all of them are text
 
-    def entry(self, name: str) -> str | Reference:
+    def entry(self, name: str, text: PromptText) -> str | Reference:
         """A reference to what the file has under this name; where it has no value, the name is noted as missing."""
+        if is_own_name(name, text.path):
+            self.missing[name] = None
+            return ""
         if name in self.graph:
             return self.graph.reference(name)
         path = self.path_of(name)
@@ -169,7 +173,7 @@ class _Rendering:
             value = self.given(name, text)
             if not isinstance(value, Missing):
                 given[name] = value
-            elif isinstance(entry := self.own_value(name), Missing):
+            elif is_own_name(name, text.path) or isinstance(entry := self.own_value(name), Missing):
                 absent.append(name)
             else:
                 own[name] = entry
@@ -239,7 +243,8 @@ class _Rendering:
         known = [*(name for name in self.variables if name not in self.used), *self.library.texts]
         wanted = []
         for name in self.missing:
-            close = difflib.get_close_matches(name, known, n=1)
+            others = [each for each in known if not is_own_name(name, each)]
+            close = difflib.get_close_matches(name, others, n=1)
             wanted.append(f"{name} (did you mean {close[0]}?)" if close else name)
         raise PromptError(
             f"{self.library.source}: {names} needs {', '.join(wanted)}: {variables(tuple(self.missing))}",
