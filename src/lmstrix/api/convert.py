@@ -62,6 +62,8 @@ LOAD_FIELDS: Mapping[ModelKind, tuple[KvField, ...]] = {
         KvField("rope_frequency_base", "llm.load.llama.ropeFrequencyBase", _switched),
         KvField("rope_frequency_scale", "llm.load.llama.ropeFrequencyScale", _switched),
         KvField("mmap", "llm.load.llama.tryMmap", _plain),
+        KvField("keep_in_memory", "llm.load.llama.keepModelInMemory", _plain),
+        KvField("threads", "llm.load.llama.cpuThreadPoolSize", _plain),
         KvField("seed", "llm.load.seed", _switched),
     ),
     "embedding": (
@@ -71,6 +73,7 @@ LOAD_FIELDS: Mapping[ModelKind, tuple[KvField, ...]] = {
         KvField("rope_frequency_base", "embedding.load.llama.ropeFrequencyBase", _switched),
         KvField("rope_frequency_scale", "embedding.load.llama.ropeFrequencyScale", _switched),
         KvField("mmap", "embedding.load.llama.tryMmap", _plain),
+        KvField("keep_in_memory", "embedding.load.llama.keepModelInMemory", _plain),
         KvField("seed", "embedding.load.seed", _switched),
     ),
 }

@@ -106,7 +106,7 @@ def load(
     context_length: Annotated[Tokens | None, Flag("ctx")] = None,
     ttl: Annotated[Seconds | None, IDLE] = None,
     identifier: str | None = None,
-    load: Annotated[LoadOptions, Only("gpu", "k_cache_type", "v_cache_type", "flash_attention", "parallel_slots")],
+    load: LoadOptions,
 ) -> None:
     """Load a model at its tested context (or --ctx) and keep it loaded.
 
@@ -165,7 +165,9 @@ def estimate(
     model: str,
     *,
     context_length: Annotated[Tokens | None, Flag("ctx")] = None,
-    load: Annotated[LoadOptions, Only("k_cache_type", "v_cache_type", "flash_attention", "parallel_slots")],
+    load: Annotated[
+        LoadOptions, Only("k_cache_type", "v_cache_type", "flash_attention", "parallel_slots", "batch_size")
+    ],
 ) -> None:
     """Predict what a load takes and which context fits, by arithmetic. Loads nothing.
 

@@ -84,7 +84,9 @@ class ModelInfo:
 class LoadConfig:
     """How to load a model. `context_length` in tokens. None leaves a choice to the server, such as its default context.
 
-    `gpu_ratio` is the share of layers on the GPU, 0..1. Auto-fit is always switched off when this is sent.
+    `gpu_ratio` is the share of layers on the GPU, 0..1. `eval_batch_size` are the tokens of a prompt read at a time,
+    `threads` those of the processor, `keep_in_memory` locks the weights in memory, so that none are swapped out.
+    Auto-fit is always switched off when this is sent.
     """
 
     context_length: int | None
@@ -100,6 +102,8 @@ class LoadConfig:
     rope_frequency_base: float | None = None
     rope_frequency_scale: float | None = None
     mmap: bool | None = None
+    keep_in_memory: bool | None = None
+    threads: int | None = None
     seed: int | None = None
 
 

@@ -42,6 +42,7 @@ class ChatKeywords(SamplingKeywords, total=False):
 
     context_length: int | float | None
     max_tokens: int | float | None
+    load: LoadConfig  # how an instance is loaded; its context length is that of `context_length`
     images: Sequence[str | Path]
     cache: bool
     reload: bool
@@ -57,7 +58,6 @@ class AnswerKeywords(ChatKeywords, total=False):
 
     messages: Sequence[Message]
     system_prompt: str | None
-    load: LoadConfig  # how an instance is loaded; its context length is that of `context_length`
 
 
 class PromptKeywords(AnswerKeywords, total=False):
@@ -83,6 +83,8 @@ class LoadKeywords(TypedDict, total=False):
     rope_frequency_base: float | None
     rope_frequency_scale: float | None
     mmap: bool | None
+    keep_in_memory: bool | None  # the weights are locked in memory
+    threads: int | None
     seed: int | None
 
 

@@ -25,6 +25,7 @@ from lmstrix.loaders.images import check_image_file
 from lmstrix.service.finding import chosen_model
 from lmstrix.service.model_defaults import with_model_defaults
 from lmstrix.service.model_folders import check_served, folder_to_serve
+from lmstrix.service.unheeded import check_settings
 from lmstrix.service.workspace import new_run_id
 
 if TYPE_CHECKING:
@@ -113,6 +114,7 @@ def plan_answer(
     if asked.raw and asked.tools:
         raise UsageError(f"a raw prompt cannot call tools; leave out {parameter('raw')} or {parameter('tools')}")
     check_images(asked, record)
+    check_settings(record, asked.load)
     asked = with_model_defaults(asked, settings, record)
     return PlannedAnswer(
         record=record,

@@ -14,8 +14,8 @@ from lmstrix.ground.ranges import check_number, check_numbers
 from lmstrix.ground.types import Deadlines
 from lmstrix.ground.wording import parameter
 from lmstrix.service.finding import find_model, known_models
-from lmstrix.service.mlx_models import check_settings
 from lmstrix.service.model_folders import check_served
+from lmstrix.service.unheeded import check_settings
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
