@@ -22,6 +22,7 @@ from lmstrix.api.failures import is_broken_connection, timed_out, translated
 from lmstrix.api.faults import ServerRequest
 from lmstrix.api.loading import Loading
 from lmstrix.api.prediction import PredictionReader
+from lmstrix.api.reasoning import steerable
 from lmstrix.api.retry import with_retries
 from lmstrix.ground.access import ANY_SERVER, ServerAccess
 from lmstrix.ground.errors import (
@@ -198,6 +199,12 @@ class AsyncLMStudioBackend:
 
         return await fetch_capabilities(self._server, access=self._access, timeout_s=self._deadlines.request_s)
 
+    async def reasoning_options(self, model_key: str) -> tuple[str, ...] | None:
+        """How a model can be told to reason, where the server says it."""
+        with suppress(LMStrixError):
+            return steerable((await self.capabilities()).get(model_key), self._server)
+        return None
+
     async def list_loaded(self) -> list[LoadedModel]:
         """Every loaded instance, of both kinds, with what it is doing where the server tells."""
         entries = [entry for listing in await asyncio.gather(*map(self._listing, _KINDS)) for entry in listing]
@@ -339,7 +346,9 @@ class AsyncLMStudioBackend:
         )
         # Images go first: the request names them by the handles that the server gives for them.
         images = await self._upload_images(request.messages)
-        parameters = convert.prediction_parameters(self._specifier(instance_id), request, images)
+        parameters = convert.prediction_parameters(
+            self._specifier(instance_id), request, images, model_key=asked.model_key or ""
+        )
         connection = await self._connection("llm")
         reader = PredictionReader(asked, instance_id=instance_id, started_at=time.perf_counter())
         with translated(asked):

@@ -11,6 +11,7 @@ from lmstrix.cli.command_line import CommandLine
 from lmstrix.cli.kinds import ByteCount, Seconds, Tokens
 from lmstrix.cli.options import (
     LOAD_FLAGS,
+    SAMPLING_OF_MANY,
     ContextOptions,
     ConversationOptions,
     LoadOptions,
@@ -173,7 +174,7 @@ def chat(
     shown: Annotated[ShownOptions, Only("markdown", "reasoning")],
     no_log: bool = False,
     context: ContextOptions,
-    sampling: Annotated[SamplingOptions, Only("temperature", "seed")],
+    sampling: Annotated[SamplingOptions, SAMPLING_OF_MANY],
     load: AnswerLoadOptions,
     timeouts: Annotated[TimeoutOptions, Only("stream_timeout")],
 ) -> None:
@@ -226,7 +227,7 @@ def batch(
     load: AnswerLoadOptions,
     system_prompt: str | None = None,
     context: ContextOptions,
-    sampling: Annotated[SamplingOptions, Only("temperature", "seed")],
+    sampling: Annotated[SamplingOptions, SAMPLING_OF_MANY],
     timeouts: TimeoutOptions,
 ) -> None:
     """Ask every prompt of every model about every input; one file per answer. Run again, it goes on where it was.

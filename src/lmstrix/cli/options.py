@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from lmstrix.cli.kinds import ByteCount, Flag, LatencyLimits, Port, Rates, Seconds, SomeText, TokensOrAll, TokensOrRatio
 from lmstrix.cli.signatures import Only
-from lmstrix.ground.choices import CacheType  # noqa: TC001 - describe() evaluates the annotations
+from lmstrix.ground.choices import CacheType, ReasoningEffort  # noqa: TC001 - describe() evaluates the annotations
 from lmstrix.ground.errors import UsageError
 from lmstrix.ground.ranges import RANGES
 from lmstrix.ground.text import decoded
@@ -165,9 +165,13 @@ class SamplingOptions:
         repeat_penalty: Penalty for repetition; 1 is none.
         presence_penalty: Penalty for tokens that were used, taken off once; 0 is none.
         frequency_penalty: The same, taken off as often as they were used.
+        mirostat: Sample by mirostat 1 or 2, which only the embedded engine has; 0 is off.
+        mirostat_tau: With --mirostat: the surprise of a token it aims at (5).
+        mirostat_eta: With --mirostat: how fast it adapts (0.1).
         seed: Seed of the sampler.
         stop: Stop at this text (may be repeated).
         think: Let the model reason before it answers, or not (--no-think); for models that can do both.
+        reasoning_effort: How much the model reasons before it answers; refused where it does not take that.
     """
 
     temperature: Annotated[float | None, RANGES["temperature"]] = None
@@ -177,9 +181,13 @@ class SamplingOptions:
     repeat_penalty: Annotated[float | None, RANGES["repeat_penalty"]] = None
     presence_penalty: Annotated[float | None, RANGES["presence_penalty"]] = None
     frequency_penalty: Annotated[float | None, RANGES["frequency_penalty"]] = None
+    mirostat: Annotated[int | None, RANGES["mirostat"]] = None
+    mirostat_tau: Annotated[float | None, RANGES["mirostat_tau"]] = None
+    mirostat_eta: Annotated[float | None, RANGES["mirostat_eta"]] = None
     seed: Annotated[int | None, RANGES["seed"]] = None
     stop: list[SomeText] | None = None
     think: bool | None = None
+    reasoning_effort: ReasoningEffort | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -276,6 +284,10 @@ class ListenOptions:
     cors: bool = False
 
 
+SAMPLING_OF_MANY = Only("temperature", "seed", "reasoning_effort", "mirostat", "mirostat_tau", "mirostat_eta")
+"""What chats and batches offer of the sampling."""
+
+
 def answer_request(context: ContextOptions, sampling: SamplingOptions, timeouts: TimeoutOptions) -> InferRequest:
     """What these three groups say of a request; the command adds the prompt and the rest."""
     from lmstrix.core.answers.request import InferRequest
@@ -293,7 +305,11 @@ def answer_request(context: ContextOptions, sampling: SamplingOptions, timeouts:
         frequency_penalty=sampling.frequency_penalty,
         seed=sampling.seed,
         stop=tuple(sampling.stop or ()),
+        mirostat=sampling.mirostat,
+        mirostat_tau=sampling.mirostat_tau,
+        mirostat_eta=sampling.mirostat_eta,
         enable_thinking=sampling.think,
+        reasoning_effort=sampling.reasoning_effort,
         first_token_s=timeouts.first_token_timeout,
         between_tokens_s=timeouts.stream_timeout,
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
-from lmstrix.ground.choices import CacheType  # noqa: TC001 - pydantic resolves the annotations at run time
+from lmstrix.ground.choices import CacheType, ReasoningEffort  # noqa: TC001 - pydantic resolves the annotations at run time
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -270,7 +270,11 @@ class GenerationRequest:
     gbnf_grammar: str | None = None
     tools: tuple[ToolDefinition, ...] = ()
     tool_choice: ToolChoice | None = None
+    mirostat: int | None = None
+    mirostat_tau: float | None = None
+    mirostat_eta: float | None = None
     enable_thinking: bool | None = None
+    reasoning_effort: ReasoningEffort | None = None
     reasoning_budget_tokens: int | None = None
 
     @property

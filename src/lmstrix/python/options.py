@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from lmstrix.core.benchmark.records import Task as BenchTask
-    from lmstrix.ground.choices import CacheType, Precision, Preference, WorkKind
+    from lmstrix.ground.choices import CacheType, Precision, Preference, ReasoningEffort, WorkKind
     from lmstrix.ground.documents import Value
     from lmstrix.ground.types import Deadlines, LoadConfig, Message
 
@@ -29,6 +29,10 @@ class SamplingKeywords(TypedDict, total=False):
     frequency_penalty: float | None
     seed: int | None
     stop: str | Sequence[str] | None  # one text or several; the record holds a tuple
+    mirostat: int | None  # 1 or 2: mirostat sampling, on the embedded engine
+    mirostat_tau: float | None
+    mirostat_eta: float | None
+    reasoning_effort: ReasoningEffort | None  # refused where the model does not take it
     enable_thinking: bool | None  # for models that can answer with and without
     json_schema: Mapping[str, Any] | type[Any] | None  # a JSON schema, or a class that pydantic can describe
 
