@@ -25,12 +25,7 @@ from lmstrix.api.prediction import PredictionReader
 from lmstrix.api.reasoning import steerable
 from lmstrix.api.retry import with_retries
 from lmstrix.ground.access import ANY_SERVER, ServerAccess
-from lmstrix.ground.errors import (
-    LMStrixError,
-    ModelNotFoundError,
-    ModelUnloadedError,
-    UsageError,
-)
+from lmstrix.ground.errors import LMStrixError, ModelNotFoundError, ModelUnloadedError, UsageError
 from lmstrix.ground.tasks import CLEAN_UP_S, within
 from lmstrix.ground.types import (
     Deadlines,
@@ -57,7 +52,6 @@ if TYPE_CHECKING:
 
     from lmstrix.api.connection import WireConnection, WireNamespace
     from lmstrix.api.convert import Json, JsonView
-    from lmstrix.api.rest import ModelCapabilities
     from lmstrix.ground.backend import LoadProgress
 
 CANCEL_GRACE_S = 0.2  # how long a cancelled load or prediction may take to say it has ended
@@ -193,16 +187,14 @@ class AsyncLMStudioBackend:
         self._kinds = {model.model_key: model.kind for model in models}
         return models
 
-    async def capabilities(self) -> dict[str, ModelCapabilities]:
-        """What the REST listing alone tells, by model key: reasoning choices, above all."""
-        from lmstrix.api.rest import fetch_capabilities
-
-        return await fetch_capabilities(self._server, access=self._access, timeout_s=self._deadlines.request_s)
-
     async def reasoning_options(self, model_key: str) -> tuple[str, ...] | None:
         """How a model can be told to reason, where the server says it."""
+        from lmstrix.api.rest import fetch_capabilities
+
         with suppress(LMStrixError):
-            return steerable((await self.capabilities()).get(model_key), self._server)
+            told = await fetch_capabilities(self._server, access=self._access, timeout_s=self._deadlines.request_s)
+            if (found := told.get(model_key)) is not None:
+                return steerable(found.reasoning_options, model_key, self._server)
         return None
 
     async def list_loaded(self) -> list[LoadedModel]:
@@ -483,6 +475,15 @@ class AsyncLMStudioBackend:
                 found = await self._ask("runtime", "surveyHardware", None, hardware_survey, what=what, limit_s=SURVEY_S)
             self._survey = (found,)
         return self._survey[0]
+
+    async def loaded_with(self, instance_id: str, *, kind: ModelKind = "llm") -> LoadConfig | None:
+        """How a loaded instance was loaded, where the server says it."""
+        from lmstrix.api.load_settings import told_load
+
+        with suppress(LMStrixError):
+            asked, read = {"specifier": self._specifier(instance_id)}, partial(told_load, kind=kind)
+            return await self._ask(kind, "getLoadConfig", asked, read, what="tell how a model was loaded", again=True)
+        return None
 
     async def instance_memory(self, instance_id: str) -> InstanceMemory | None:
         """What a loaded instance takes, where the server says it."""

@@ -10,7 +10,8 @@ import re
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from lmstrix.api.rest import ModelCapabilities
+    from collections.abc import Sequence
+
     from lmstrix.ground.types import ServerInfo
 
 _SWITCH: Final = frozenset({"off", "on"})
@@ -23,12 +24,10 @@ def effort_key(model_key: str) -> str:
     return ".".join(("ext.virtualModel.customField", *map(_camel, filter(None, (owner, name))), "reasoningEffort"))
 
 
-def steerable(told: ModelCapabilities | None, server: ServerInfo) -> tuple[str, ...] | None:
-    """Those of a model's options that can be asked for over the SDK's wire; None where it was not told of."""
-    if told is None:
-        return None
-    levels = server.engine == "embedded" or _HAVE_LEVELS.fullmatch(told.model_key) is not None
-    return tuple(option for option in told.reasoning_options if levels or option in _SWITCH)
+def steerable(options: Sequence[str], model_key: str, server: ServerInfo) -> tuple[str, ...]:
+    """Those of a model's options that can be asked for over the SDK's wire."""
+    levels = server.engine == "embedded" or _HAVE_LEVELS.fullmatch(model_key) is not None
+    return tuple(option for option in options if levels or option in _SWITCH)
 
 
 def _camel(text: str) -> str:

@@ -151,12 +151,17 @@ def unload(cli: CommandLine, /, instance: str | None = None, *, all_models: AllM
 
 
 def ps(cli: CommandLine, /) -> None:
-    """Show the loaded models with their effective context lengths, and what they take where the server tells."""
+    """Show the loaded models with their effective context lengths, and what they take where the server tells.
+
+    ON GPU are the layers on graphics cards, the output being one, or their share where the server tells no more. With
+    --verbose, how each was loaded.
+    """
     from lmstrix.reports.models import show_loaded
 
     loaded = cli.run(cli.service.ps())
     memory = cli.run(cli.service.memory_of(loaded)) if loaded else {}
-    show_loaded(cli.console, loaded, command="ps", memory=memory)
+    loads = cli.run(cli.service.loads_of(loaded)) if loaded else {}
+    show_loaded(cli.console, loaded, command="ps", memory=memory, loads=loads)
 
 
 def estimate(

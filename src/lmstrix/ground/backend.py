@@ -87,6 +87,9 @@ class ModelBackend(Protocol):
     async def instance_memory(self, instance_id: str) -> InstanceMemory | None:
         """What a loaded instance takes; None where the server does not say. Never an error."""
 
+    async def loaded_with(self, instance_id: str, *, kind: ModelKind = "llm") -> LoadConfig | None:
+        """The settings a loaded instance has; None where the server does not say. Never an error."""
+
     async def reasoning_options(self, model_key: str) -> tuple[str, ...] | None:
         """What a model can be told of its reasoning ("off", "on", "low", …); None where the server does not say. Never
         an error.

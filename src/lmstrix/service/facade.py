@@ -112,6 +112,12 @@ class LMStrixService(Workspace):
 
         return await memory_of(self, loaded)
 
+    async def loads_of(self, loaded: Sequence[LoadedModel]) -> dict[str, LoadConfig]:
+        """How loaded models were loaded, by their instances' names, where the server tells."""
+        from lmstrix.service.loading import loads_of
+
+        return await loads_of(self, loaded)
+
     async def estimate(self, model: str, load: LoadConfig) -> EstimateReport:
         """What a load takes and which context fits, by arithmetic; nothing is loaded."""
         from lmstrix.service.estimating import estimate

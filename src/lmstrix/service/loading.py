@@ -124,6 +124,17 @@ async def memory_of(workspace: Workspace, loaded: Sequence[LoadedModel]) -> dict
     return {model.instance_id: memory for model, memory in zip(loaded, told, strict=True) if memory is not None}
 
 
+async def loads_of(workspace: Workspace, loaded: Sequence[LoadedModel]) -> dict[str, LoadConfig]:
+    """How these instances were loaded, by their names; those of which the server tells nothing are left out."""
+    import asyncio
+
+    deadline = workspace.deadline()
+    backend = (await workspace.connect_running(deadline)).backend
+    async with deadline.step("asking how the models were loaded"):
+        told = await asyncio.gather(*(backend.loaded_with(model.instance_id, kind=model.kind) for model in loaded))
+    return {model.instance_id: load for model, load in zip(loaded, told, strict=True) if load is not None}
+
+
 def _free_name(model_key: str, loaded: Sequence[LoadedModel]) -> str:
     """The model's key, or key:2, key:3 where it is loaded already."""
     taken = {model.instance_id for model in loaded}
