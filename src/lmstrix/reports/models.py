@@ -138,7 +138,7 @@ def _memory_text(memory: InstanceMemory | None) -> str:
 
 
 def _memory_json(memory: InstanceMemory | None) -> dict[str, Any]:
-    return {} if memory is None else {"memory": json_form(memory)}
+    return {} if memory is None else {"memory": json_form(memory, without=("gpu_layers", "all_layers"))}
 
 
 def _on_gpu(load: LoadConfig | None, memory: InstanceMemory | None) -> str:

@@ -31,5 +31,5 @@ async def check_heeded(backend: ModelBackend, record: ModelRecord, asked: InferR
     if options is None:
         raise UsageError(f"{wanted}: the server does not say what {record.model_key} takes; leave it out")
     if not options:
-        raise UsageError(f"{wanted} has no effect on {record.model_key}, which leaves no choice; leave it out")
+        raise UsageError(f"{wanted} has no effect on {record.model_key}, whose reasoning cannot be steered; leave it out")
     raise UsageError(f"{wanted} is nothing that {record.model_key} takes; it takes {', '.join(options)}")
