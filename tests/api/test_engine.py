@@ -13,6 +13,7 @@ import pytest
 
 from lmstrix.api.client import AsyncLMStudioBackend
 from lmstrix.api.discovery import find_server
+from lmstrix.api.rest import fetch_capabilities
 from lmstrix.core.answers.streaming import StreamingManager
 from lmstrix.engine import EmbeddedEngine
 from lmstrix.ground import errors
@@ -100,7 +101,7 @@ async def test_embeddings(backend: AsyncLMStudioBackend) -> None:
 
 async def test_capabilities_over_rest(backend: AsyncLMStudioBackend) -> None:
     (await backend.load(SCRIPTED, SMALL, instance_id="mine"))
-    assert (await backend.capabilities())[SCRIPTED].loaded == {"mine": 1024}
+    assert (await fetch_capabilities(backend.server))[SCRIPTED].loaded == {"mine": 1024}
 
 
 async def test_reasoning_and_tool_calls(backend: AsyncLMStudioBackend) -> None:

@@ -59,7 +59,7 @@ UNKNOWN = '{"error":"Unexpected endpoint or method. (GET /api/v1/models)"}'
 
 async def test_the_present_listing(backend: AsyncLMStudioBackend, server: FaultyServer) -> None:
     server.faults.pages["/api/v1/models"] = (200, json.dumps(V1))
-    models = await backend.capabilities()
+    models = await fetch_capabilities(backend.server)
     assert list(models) == ["acme/thinker", "acme/embed"]
     assert models["acme/thinker"] == ModelCapabilities(
         model_key="acme/thinker",

@@ -129,6 +129,12 @@ def test_settings_of_llama_cpp_are_refused_for_mlx(cli: Callable[..., Ran], test
     cli("save", MODEL, "--flash").failed(2, "--flash", MODEL, "MLX has its own attention; leave it out")
     cli("test", MODEL, "--k-cache-type", "q8_0", "--v-cache-type", "q8_0").failed(2, "--k-cache-type", "leave them out")
     cli("load", MODEL, "--gpu", "0.5").failed(2, "--gpu", "all of a model on the GPU")
+    cli("load", MODEL, "--threads", "2", "--mlock").failed(2, "--threads and --mlock", "llama.cpp alone")
+    cli("infer", "hi", "-m", MODEL, "--batch-size", "64").failed(2, "--batch-size", "leave it out")
+    cli("estimate", MODEL, "--batch-size", "64").failed(2, "--batch-size", "leave it out")
+    cli("bench", MODEL, "--gpu", "0.5").failed(2, "--gpu", MODEL, "all of a model on the GPU")
+    cli("bench", GGUF, "--against", MODEL, "--against-threads", "2").failed(2, "--threads", MODEL)
+    assert not loads(tested)
     assert not (home / FOLDER).exists()
     ran = cli("save", "--flash").ok()
     assert f"no effect on {MODEL}, an MLX model" in ran.err

@@ -135,6 +135,17 @@ def test_buffer_lines_add_up_but_a_new_plan_of_computing_replaces_the_old() -> N
     assert log.on_cards_bytes == (1000 + 128 + 20) * MIB
 
 
+def test_layers_on_cards_are_counted_with_the_output() -> None:
+    log = BufferLog()
+    assert (log.gpu_layers, log.all_layers) == (None, None)
+    log.read("print_info: n_layer               = 32")
+    log.read("print_info: n_layer_all           = 32")
+    assert (log.gpu_layers, log.all_layers) == (0, 33)
+    log.read("load_tensors: offloading 16 repeating layers to GPU")
+    log.read("load_tensors: offloaded 17/33 layers to GPU")
+    assert (log.gpu_layers, log.all_layers) == (17, 33)
+
+
 async def _filled(instance: Instance) -> None:
     tokens = [300 + i % 200 for i in range(instance.context_length - 8)]
     await instance.process.client.post("/completion", {"prompt": tokens, "n_predict": 1})

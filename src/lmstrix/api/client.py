@@ -22,14 +22,10 @@ from lmstrix.api.failures import is_broken_connection, timed_out, translated
 from lmstrix.api.faults import ServerRequest
 from lmstrix.api.loading import Loading
 from lmstrix.api.prediction import PredictionReader
+from lmstrix.api.reasoning import steerable
 from lmstrix.api.retry import with_retries
 from lmstrix.ground.access import ANY_SERVER, ServerAccess
-from lmstrix.ground.errors import (
-    LMStrixError,
-    ModelNotFoundError,
-    ModelUnloadedError,
-    UsageError,
-)
+from lmstrix.ground.errors import LMStrixError, ModelNotFoundError, ModelUnloadedError, UsageError
 from lmstrix.ground.tasks import CLEAN_UP_S, within
 from lmstrix.ground.types import (
     Deadlines,
@@ -59,7 +55,6 @@ if TYPE_CHECKING:
 
     from lmstrix.api.connection import WireConnection, WireNamespace
     from lmstrix.api.convert import Json, JsonView
-    from lmstrix.api.rest import ModelCapabilities
     from lmstrix.ground.backend import LoadProgress
 
 CANCEL_GRACE_S = 0.2  # how long a cancelled load or prediction may take to say it has ended
@@ -195,11 +190,15 @@ class AsyncLMStudioBackend:
         self._kinds = {model.model_key: model.kind for model in models}
         return models
 
-    async def capabilities(self) -> dict[str, ModelCapabilities]:
-        """What the REST listing alone tells, by model key: reasoning choices, above all."""
+    async def reasoning_options(self, model_key: str) -> tuple[str, ...] | None:
+        """How a model can be told to reason, where the server says it."""
         from lmstrix.api.rest import fetch_capabilities
 
-        return await fetch_capabilities(self._server, access=self._access, timeout_s=self._deadlines.request_s)
+        with suppress(LMStrixError):
+            told = await fetch_capabilities(self._server, access=self._access, timeout_s=self._deadlines.request_s)
+            if (found := told.get(model_key)) is not None:
+                return steerable(found.reasoning_options, model_key, self._server)
+        return None
 
     async def list_loaded(self) -> list[LoadedModel]:
         """Every loaded instance, of both kinds, with what it is doing where the server tells."""
@@ -342,7 +341,9 @@ class AsyncLMStudioBackend:
         )
         # Images go first: the request names them by the handles that the server gives for them.
         images = await self._upload_images(request.messages)
-        parameters = convert.prediction_parameters(self._specifier(instance_id), request, images)
+        parameters = convert.prediction_parameters(
+            self._specifier(instance_id), request, images, model_key=asked.model_key or ""
+        )
         connection = await self._connection("llm")
         reader = PredictionReader(asked, instance_id=instance_id, started_at=time.perf_counter())
         with translated(asked):
@@ -477,6 +478,15 @@ class AsyncLMStudioBackend:
                 found = await self._ask("runtime", "surveyHardware", None, hardware_survey, what=what, limit_s=SURVEY_S)
             self._survey = (found,)
         return self._survey[0]
+
+    async def loaded_with(self, instance_id: str, *, kind: ModelKind = "llm") -> LoadConfig | None:
+        """How a loaded instance was loaded, where the server says it."""
+        from lmstrix.api.load_settings import told_load
+
+        with suppress(LMStrixError):
+            asked, read = {"specifier": self._specifier(instance_id)}, partial(told_load, kind=kind)
+            return await self._ask(kind, "getLoadConfig", asked, read, what="tell how a model was loaded", again=True)
+        return None
 
     async def instance_memory(self, instance_id: str) -> InstanceMemory | None:
         """What a loaded instance takes, where the server says it."""

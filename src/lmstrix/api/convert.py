@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, NamedTuple, cast
 
+from lmstrix.api.reasoning import effort_key
 from lmstrix.ground.errors import UsageError
 from lmstrix.ground.types import (
     GenerationRequest,
@@ -62,6 +63,8 @@ LOAD_FIELDS: Mapping[ModelKind, tuple[KvField, ...]] = {
         KvField("rope_frequency_base", "llm.load.llama.ropeFrequencyBase", _switched),
         KvField("rope_frequency_scale", "llm.load.llama.ropeFrequencyScale", _switched),
         KvField("mmap", "llm.load.llama.tryMmap", _plain),
+        KvField("keep_in_memory", "llm.load.llama.keepModelInMemory", _plain),
+        KvField("threads", "llm.load.llama.cpuThreadPoolSize", _plain),
         KvField("seed", "llm.load.seed", _switched),
     ),
     "embedding": (
@@ -71,6 +74,7 @@ LOAD_FIELDS: Mapping[ModelKind, tuple[KvField, ...]] = {
         KvField("rope_frequency_base", "embedding.load.llama.ropeFrequencyBase", _switched),
         KvField("rope_frequency_scale", "embedding.load.llama.ropeFrequencyScale", _switched),
         KvField("mmap", "embedding.load.llama.tryMmap", _plain),
+        KvField("keep_in_memory", "embedding.load.llama.keepModelInMemory", _plain),
         KvField("seed", "embedding.load.seed", _switched),
     ),
 }
@@ -127,6 +131,19 @@ def _fields(table: Iterable[KvField], record: object) -> list[Json]:
     return [{"key": field.key, "value": field.encode(value)} for field, value in values if value not in (None, ())]
 
 
+def _prediction_fields(request: GenerationRequest, model_key: str) -> list[Json]:
+    fields = _fields(PREDICTION_FIELDS, request)
+    if request.reasoning_effort is not None:
+        fields.append({"key": effort_key(model_key), "value": request.reasoning_effort})
+    if request.mirostat is not None:
+        # The key has all three; what is left out is llama.cpp's own default.
+        entropy = 5.0 if request.mirostat_tau is None else request.mirostat_tau
+        rate = 0.1 if request.mirostat_eta is None else request.mirostat_eta
+        value = {"version": request.mirostat, "learningRate": rate, "targetEntropy": entropy}
+        fields.append({"key": "llm.prediction.llama.mirostatSampling", "value": value})
+    return fields
+
+
 def _stack(fields: list[Json], *further_layers: Json) -> Json:
     return {"layers": [{"layerName": "apiOverride", "config": {"fields": fields}}, *further_layers]}
 
@@ -156,8 +173,13 @@ def load_parameters(
     return parameters
 
 
-def prediction_parameters(specifier: Json, request: GenerationRequest, images: Mapping[str, Json]) -> Json:
-    """What `predict` is created with. `images` maps a path to the file part its upload gave."""
+def prediction_parameters(
+    specifier: Json, request: GenerationRequest, images: Mapping[str, Json], *, model_key: str = ""
+) -> Json:
+    """What `predict` is created with. `images` maps a path to the file part its upload gave.
+
+    The level of reasoning is told by a key of the model's own, for which `model_key` is needed.
+    """
     if request.json_schema is not None and request.gbnf_grammar is not None:
         raise UsageError("a JSON schema and a grammar were both given; choose one")
     raw = request.raw_prompt is not None
@@ -166,7 +188,7 @@ def prediction_parameters(specifier: Json, request: GenerationRequest, images: M
     return {
         "modelSpecifier": specifier,
         "history": history_json(messages, images),
-        "predictionConfigStack": _stack(_fields(PREDICTION_FIELDS, request), *layers),
+        "predictionConfigStack": _stack(_prediction_fields(request, model_key), *layers),
     }
 
 

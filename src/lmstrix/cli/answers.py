@@ -11,6 +11,7 @@ from lmstrix.cli.attachments import attached
 from lmstrix.cli.command_line import CommandLine
 from lmstrix.cli.kinds import ByteCount, Seconds, Tokens
 from lmstrix.cli.options import (
+    LOAD_FLAGS,
     ContextOptions,
     ConversationOptions,
     LoadOptions,
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
     from lmstrix.ground.types import GenerationResult, StreamEvent
     from lmstrix.reports.console import Console
 
-AnswerLoadOptions = Annotated[LoadOptions, Only("gpu", "k_cache_type", "v_cache_type", "flash_attention")]
+AnswerLoadOptions = Annotated[LoadOptions, LOAD_FLAGS]
 
 
 def infer(
@@ -72,8 +73,8 @@ def infer(
 ) -> None:
     """Ask a model. The prompt is counted against the real context before anything is sent.
 
-    -o NAME VALUE sets any of these options, as -o temperature 0.2 does. With --gpu, a cache type or flash attention
-    the model is loaded anew, as no server tells how what is there was loaded.
+    -o NAME VALUE sets any of these options, as -o temperature 0.2 does. With --gpu, --threads or another setting of a
+    load the model is loaded anew, as no server tells how what is there was loaded.
 
     Args:
         prompt: The prompt, which may have a place for {{text}} or for {{NAME}} of a --var; @FILE.toml:NAME takes it
@@ -205,9 +206,13 @@ def chat(
     no_log: bool = False,
     context: ContextOptions,
     sampling: SamplingOptions,
+    load: AnswerLoadOptions,
     timeouts: Annotated[TimeoutOptions, Only("stream_timeout")],
 ) -> None:
     """Talk with a model. /help inside shows what else a line can do; over a pipe each line is a question.
+
+    With --gpu, --threads or another setting of a load the model is loaded anew with the first question, and then kept
+    for those that follow.
 
     Args:
         model: The model (default: that of the conversation, of lmstrix models default, or the one used last).
@@ -224,7 +229,7 @@ def chat(
         cli.log_nothing()
     session = cli.run(
         cli.service.chat(
-            answer_request(context, sampling, timeouts),
+            replace(answer_request(context, sampling, timeouts), load=load.config()),
             model=model,
             system_prompt=opening.system_prompt,
             name=conversation,
@@ -303,6 +308,7 @@ def embed(
     *texts: str,
     stdin: bool = False,
     model: str | None = None,
+    load: Annotated[LoadOptions, Only("gpu", "batch_size", "mlock")],
     ttl: Annotated[Seconds, IDLE] = 300.0,
 ) -> None:
     """Turn texts into vectors, one JSON array a line.
@@ -311,6 +317,7 @@ def embed(
         texts: The texts.
         stdin: Read the texts from stdin, one a line.
         model: The embedding model (default: the only one there is).
+        batch_size: Tokens of a text read at a time; the embedded engine always reads a whole context at once.
         ttl: Keep a model loaded here this long after its last use; 0 unloads it at once.
     """
     from lmstrix.reports.answers import show_embedded
@@ -318,7 +325,7 @@ def embed(
     if bool(texts) == stdin:
         raise UsageError("embed needs TEXTS, or --stdin to read one a line")
     wanted = [line for line in read_stdin().splitlines() if line.strip()] if stdin else list(texts)
-    embedded = cli.run(cli.service.embed(wanted, model=model, ttl_s=ttl))
+    embedded = cli.run(cli.service.embed(wanted, model=model, load=load.config(), ttl_s=ttl))
     show_embedded(cli.console, embedded)
 
 

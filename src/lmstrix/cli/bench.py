@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from lmstrix.cli.command_line import CommandLine
 from lmstrix.cli.kinds import AllModels, Counts, Percent, Seconds, TokenCounts, Tokens
-from lmstrix.cli.options import AgainstLoadOptions, LoadOptions, TrafficOptions, prompt_text
-from lmstrix.cli.signatures import Only
+from lmstrix.cli.options import LOAD_FLAGS, AgainstLoadOptions, LoadOptions, TrafficOptions, prompt_text
 from lmstrix.ground.choices import BenchTask, ReportFormat
 from lmstrix.ground.errors import LMStrixError, UsageError
 from lmstrix.ground.ranges import COUNT, RANGES, SEED, TEMPERATURE
@@ -48,7 +47,7 @@ def bench(
     fail_on: Percent | None = None,
     targets: str | None = None,
     traffic: TrafficOptions,
-    load: Annotated[LoadOptions, Only("k_cache_type", "v_cache_type", "flash_attention", "gpu")],
+    load: Annotated[LoadOptions, LOAD_FLAGS],
     against_load: AgainstLoadOptions,
 ) -> None:
     """Measure models: load time, first token, speeds, memory, energy; writes a report with a page.

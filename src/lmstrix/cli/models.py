@@ -106,7 +106,7 @@ def load(
     context_length: Annotated[Tokens | None, Flag("ctx")] = None,
     ttl: Annotated[Seconds | None, IDLE] = None,
     identifier: str | None = None,
-    load: Annotated[LoadOptions, Only("gpu", "k_cache_type", "v_cache_type", "flash_attention", "parallel_slots")],
+    load: LoadOptions,
 ) -> None:
     """Load a model at its tested context (or --ctx) and keep it loaded.
 
@@ -151,12 +151,17 @@ def unload(cli: CommandLine, /, instance: str | None = None, *, all_models: AllM
 
 
 def ps(cli: CommandLine, /) -> None:
-    """Show the loaded models with their effective context lengths, and what they take where the server tells."""
+    """Show the loaded models with their effective context lengths, and what they take where the server tells.
+
+    ON GPU are the layers on graphics cards, the output being one, or their share where the server tells no more. With
+    --verbose, how each was loaded.
+    """
     from lmstrix.reports.models import show_loaded
 
     loaded = cli.run(cli.service.ps())
     memory = cli.run(cli.service.memory_of(loaded)) if loaded else {}
-    show_loaded(cli.console, loaded, command="ps", memory=memory)
+    loads = cli.run(cli.service.loads_of(loaded)) if loaded else {}
+    show_loaded(cli.console, loaded, command="ps", memory=memory, loads=loads)
 
 
 def estimate(
@@ -165,7 +170,9 @@ def estimate(
     model: str,
     *,
     context_length: Annotated[Tokens | None, Flag("ctx")] = None,
-    load: Annotated[LoadOptions, Only("k_cache_type", "v_cache_type", "flash_attention", "parallel_slots")],
+    load: Annotated[
+        LoadOptions, Only("k_cache_type", "v_cache_type", "flash_attention", "parallel_slots", "batch_size")
+    ],
 ) -> None:
     """Predict what a load takes and which context fits, by arithmetic. Loads nothing.
 

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from lmstrix.cli.kinds import ByteCount, Flag, LatencyLimits, Port, Rates, Seconds, SomeText, TokensOrAll, TokensOrRatio
-from lmstrix.ground.choices import CacheType  # noqa: TC001 - describe() evaluates the annotations
+from lmstrix.cli.signatures import Only
+from lmstrix.ground.choices import CacheType, ReasoningEffort  # noqa: TC001 - describe() evaluates the annotations
 from lmstrix.ground.errors import UsageError
 from lmstrix.ground.ranges import RANGES
 from lmstrix.ground.text import decoded
@@ -66,6 +67,9 @@ class LoadOptions:
         v_cache_type: Type of the V cache.
         flash_attention: Flash attention on, or off with --no-flash-attention.
         gpu: Share of layers on the GPU, 0 to 1.
+        batch_size: Tokens of a prompt read at a time; fewer than 512 need less memory.
+        threads: Threads of the processor that compute.
+        mlock: Lock the weights in memory, so that none are swapped out; or do not (--no-mlock).
     """
 
     parallel_slots: Annotated[int, RANGES["parallel_slots"]] = 1
@@ -73,6 +77,9 @@ class LoadOptions:
     v_cache_type: CacheType | None = None
     flash_attention: bool | None = None
     gpu: Annotated[float | None, RANGES["gpu_ratio"]] = None
+    batch_size: Annotated[int | None, RANGES["eval_batch_size"]] = None
+    threads: Annotated[int | None, RANGES["threads"]] = None
+    mlock: bool | None = None
 
     def config(self, context_length: int | None = None) -> LoadConfig:
         """The load these options ask for, of so long a context."""
@@ -85,7 +92,14 @@ class LoadOptions:
             v_cache_type=self.v_cache_type,
             flash_attention=self.flash_attention,
             parallel_slots=self.parallel_slots,
+            eval_batch_size=self.batch_size,
+            threads=self.threads,
+            keep_in_memory=self.mlock,
         )
+
+
+LOAD_FLAGS = Only("gpu", "k_cache_type", "v_cache_type", "flash_attention", "batch_size", "threads", "mlock")
+"""How a model is loaded, where the command itself says for how many requests at a time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,12 +111,18 @@ class AgainstLoadOptions:
         against_v_cache_type: Type of the V cache on side B.
         against_flash_attention: Flash attention on side B, or none with --no-against-flash-attention.
         against_gpu: Share of layers on the GPU on side B, 0 to 1.
+        against_batch_size: Tokens of a prompt read at a time on side B.
+        against_threads: Threads of the processor on side B.
+        against_mlock: Lock the weights in memory on side B, or not with --no-against-mlock.
     """
 
     against_k_cache_type: CacheType | None = None
     against_v_cache_type: CacheType | None = None
     against_flash_attention: bool | None = None
     against_gpu: Annotated[float | None, RANGES["gpu_ratio"]] = None
+    against_batch_size: Annotated[int | None, RANGES["eval_batch_size"]] = None
+    against_threads: Annotated[int | None, RANGES["threads"]] = None
+    against_mlock: bool | None = None
 
     def over(self, load: LoadConfig) -> LoadConfig | None:
         """`load` with these in place of its own; None where none is given."""
@@ -111,6 +131,9 @@ class AgainstLoadOptions:
             "v_cache_type": self.against_v_cache_type,
             "flash_attention": self.against_flash_attention,
             "gpu_ratio": self.against_gpu,
+            "eval_batch_size": self.against_batch_size,
+            "threads": self.against_threads,
+            "keep_in_memory": self.against_mlock,
         }
         given = {name: value for name, value in given.items() if value is not None}
         return replace(load, **given) if given else None  # type: ignore[arg-type]
@@ -142,9 +165,13 @@ class SamplingOptions:
         repeat_penalty: Penalty for repetition; 1 is none.
         presence_penalty: Penalty for tokens that were used, taken off once; 0 is none.
         frequency_penalty: The same, taken off as often as they were used.
+        mirostat: Sample by mirostat 1 or 2, which only the embedded engine has; 0 is off.
+        mirostat_tau: With --mirostat: the surprise of a token it aims at (5).
+        mirostat_eta: With --mirostat: how fast it adapts (0.1).
         seed: Seed of the sampler.
         stop: Stop at this text (may be repeated).
         think: Let the model reason before it answers, or not (--no-think); for models that can do both.
+        reasoning_effort: How much the model reasons before it answers; refused where it does not take that.
     """
 
     temperature: Annotated[float | None, RANGES["temperature"]] = None
@@ -154,9 +181,13 @@ class SamplingOptions:
     repeat_penalty: Annotated[float | None, RANGES["repeat_penalty"]] = None
     presence_penalty: Annotated[float | None, RANGES["presence_penalty"]] = None
     frequency_penalty: Annotated[float | None, RANGES["frequency_penalty"]] = None
+    mirostat: Annotated[int | None, RANGES["mirostat"]] = None
+    mirostat_tau: Annotated[float | None, RANGES["mirostat_tau"]] = None
+    mirostat_eta: Annotated[float | None, RANGES["mirostat_eta"]] = None
     seed: Annotated[int | None, RANGES["seed"]] = None
     stop: list[SomeText] | None = None
     think: bool | None = None
+    reasoning_effort: ReasoningEffort | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -270,7 +301,11 @@ def answer_request(context: ContextOptions, sampling: SamplingOptions, timeouts:
         frequency_penalty=sampling.frequency_penalty,
         seed=sampling.seed,
         stop=tuple(sampling.stop or ()),
+        mirostat=sampling.mirostat,
+        mirostat_tau=sampling.mirostat_tau,
+        mirostat_eta=sampling.mirostat_eta,
         enable_thinking=sampling.think,
+        reasoning_effort=sampling.reasoning_effort,
         first_token_s=timeouts.first_token_timeout,
         between_tokens_s=timeouts.stream_timeout,
     )

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
 _OPTIONS = {"model": "-m MODEL", "tiers": "--context-tiers", "images": "--image"}
 """What is not simply the parameter's name, without its unit, in the spelling of options."""
+_FLAGS = {"gpu_ratio": "gpu", "eval_batch_size": "batch-size", "keep_in_memory": "mlock", "enable_thinking": "think"}
 _COMMANDS = {"list_models": "list", "test_model": "test", "test_all": "test --all", "benches.history": "bench history"}
 _UNITS = ("_s", "_bytes")
 
@@ -43,4 +44,4 @@ class OptionWording:
 
     def _flag(self, name: str) -> str:
         plain = next((name.removesuffix(unit) for unit in _UNITS if name.endswith(unit)), name)
-        return self._flags.get(name) or self._flags.get(plain) or plain.replace("_", "-")
+        return _FLAGS.get(name) or self._flags.get(name) or self._flags.get(plain) or plain.replace("_", "-")

@@ -327,7 +327,14 @@ def _entry(
         vision=projector is not None,
         trained_for_tool_use=any(mark in template for mark in _TOOL_MARKS),
         has_chat_template=bool(template),
+        reasoning_options=_reasoning_options(template),
     )
+
+
+def _reasoning_options(template: str) -> tuple[str, ...]:
+    """What the template can be told of reasoning, by the variables it asks for, in LM Studio's words."""
+    switch = ("off", "on") if "enable_thinking" in template else ()
+    return (*switch, *("low", "medium", "high")) if "reasoning_effort" in template else switch
 
 
 def _params_text(count: int) -> str | None:

@@ -42,6 +42,7 @@ class CatalogEntry:
     vision: bool
     trained_for_tool_use: bool
     has_chat_template: bool
+    reasoning_options: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,6 +124,7 @@ class PredictionSettings:
     reasoning_start: str | None = "<think>"
     reasoning_end: str | None = "</think>"
     enable_thinking: bool | None = None
+    reasoning_effort: str | None = None
     reasoning_budget_tokens: int | None = None
     log_probs: int | None = None
     prompt_template: str | None = None

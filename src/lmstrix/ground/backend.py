@@ -91,4 +91,12 @@ class ModelBackend(Protocol):
     async def memory_shortage(self, instance_id: str) -> MemoryShortage | None:
         """How an instance was ended for lack of memory; None where it was not or nobody knows. Never an error."""
 
+    async def loaded_with(self, instance_id: str, *, kind: ModelKind = "llm") -> LoadConfig | None:
+        """The settings a loaded instance has; None where the server does not say. Never an error."""
+
+    async def reasoning_options(self, model_key: str) -> tuple[str, ...] | None:
+        """What a model can be told of its reasoning ("off", "on", "low", …); None where the server does not say. Never
+        an error.
+        """
+
     async def close(self) -> None: ...

@@ -57,6 +57,8 @@ ReportFormat = Literal["html", "md", "csv", "json", "junit"]
 """What a benchmark's report is written as."""
 WorkKind = Literal["chat", "code", "vision", "tools", "embedding"]
 """What a recommended model is for."""
+ReasoningEffort = Literal["off", "low", "medium", "high", "on"]
+"""How much a model reasons before it answers, in LM Studio's words: most models know off and on, some three levels."""
 ShowOrHide = Literal["show", "hide"]
 """Whether something is shown that is no part of the answer."""
 CodeBlock = Literal["first", "last"]

@@ -77,6 +77,8 @@ SEED = NumberRange(least=0, most=2**32 - 2, whole=True)
 """llama.cpp's 32 bits, less the one value (all bits set) that it takes for "draw a seed"."""
 SLOTS = NumberRange(least=1, most=256, whole=True)
 """llama.cpp's LLAMA_MAX_SEQ."""
+THREADS = NumberRange(least=1, most=512, whole=True)
+"""ggml's GGML_MAX_N_THREADS."""
 DAYS = NumberRange(least=0, most=100_000, above=True)
 """What can be taken off today's date."""
 
@@ -89,6 +91,9 @@ RANGES: Mapping[str, NumberRange] = {
     "repeat_penalty": PENALTY,
     "presence_penalty": ADDED_PENALTY,
     "frequency_penalty": ADDED_PENALTY,
+    "mirostat": NumberRange(least=0, most=2, whole=True),
+    "mirostat_tau": NumberRange(least=0, most=100),
+    "mirostat_eta": SHARE,
     "seed": SEED,
     "max_tokens": TOKENS,
     "max_rounds": COUNT,
@@ -111,6 +116,7 @@ RANGES: Mapping[str, NumberRange] = {
     "gpu_ratio": FROM_0_TO_1,
     "parallel_slots": SLOTS,
     "eval_batch_size": COUNT,
+    "threads": THREADS,
     "rope_frequency_base": NumberRange(least=0, most=1e12, above=True),
     "rope_frequency_scale": NumberRange(least=0, most=1e6, above=True),
     # tests and benchmarks

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
-from lmstrix.ground.choices import CacheType  # noqa: TC001 - pydantic resolves the annotations at run time
+from lmstrix.ground.choices import CacheType, ReasoningEffort  # noqa: TC001 - pydantic resolves the annotations at run time
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -84,7 +84,9 @@ class ModelInfo:
 class LoadConfig:
     """How to load a model. `context_length` in tokens. None leaves a choice to the server, such as its default context.
 
-    `gpu_ratio` is the share of layers on the GPU, 0..1. Auto-fit is always switched off when this is sent.
+    `gpu_ratio` is the share of layers on the GPU, 0..1. `eval_batch_size` are the tokens of a prompt read at a time,
+    `threads` those of the processor, `keep_in_memory` locks the weights in memory, so that none are swapped out.
+    Auto-fit is always switched off when this is sent.
     """
 
     context_length: int | None
@@ -100,6 +102,8 @@ class LoadConfig:
     rope_frequency_base: float | None = None
     rope_frequency_scale: float | None = None
     mmap: bool | None = None
+    keep_in_memory: bool | None = None
+    threads: int | None = None
     seed: int | None = None
 
 
@@ -202,6 +206,7 @@ class InstanceMemory:
     for computing and not touched yet: a full context takes no more. `limited_by` says which.
 
     The buffers are as llama.cpp announced them; `resident_bytes` is what the process holds now.
+    `gpu_layers` of `all_layers` are on graphics cards, the output being one; None where it is not known.
     """
 
     memory_bytes: int
@@ -212,6 +217,8 @@ class InstanceMemory:
     compute_buffer_bytes: int
     resident_bytes: int
     peak_resident_bytes: int
+    gpu_layers: int | None = None
+    all_layers: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -278,7 +285,11 @@ class GenerationRequest:
     gbnf_grammar: str | None = None
     tools: tuple[ToolDefinition, ...] = ()
     tool_choice: ToolChoice | None = None
+    mirostat: int | None = None
+    mirostat_tau: float | None = None
+    mirostat_eta: float | None = None
     enable_thinking: bool | None = None
+    reasoning_effort: ReasoningEffort | None = None
     reasoning_budget_tokens: int | None = None
 
     @property

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from lmstrix.core.registry.listing import ScanReport
     from lmstrix.core.registry.records import ModelRecord
     from lmstrix.ground.documents import Value
-    from lmstrix.ground.types import LoadedModel, Message, StreamEvent, ToolCall
+    from lmstrix.ground.types import LoadConfig, LoadedModel, Message, StreamEvent, ToolCall
     from lmstrix.python.benches import AsyncBenches
     from lmstrix.python.logs import AsyncLogs
     from lmstrix.python.options import (
@@ -383,11 +383,16 @@ class AsyncLMStrix:
         return await self._service.batch(request, on_progress=on_progress)
 
     async def embed(
-        self, texts: str | Sequence[str], model: str | None = None, *, ttl_s: float | None = 300.0
+        self,
+        texts: str | Sequence[str],
+        model: str | None = None,
+        *,
+        load: LoadConfig | None = None,
+        ttl_s: float | None = 300.0,
     ) -> tuple[tuple[float, ...], ...]:
         """One vector per text. Without a model, by the only embedding model there is."""
         wanted = several_texts("texts", texts)
-        return (await self._service.embed(wanted, model=model, ttl_s=ttl_s)).vectors
+        return (await self._service.embed(wanted, model=model, load=load, ttl_s=ttl_s)).vectors
 
     # Benchmarks
 

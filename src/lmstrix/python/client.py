@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from lmstrix.core.registry.records import ModelRecord
     from lmstrix.ground.choices import SortKey, TestOrder
     from lmstrix.ground.documents import Value
-    from lmstrix.ground.types import LoadedModel, StreamEvent, ToolCall
+    from lmstrix.ground.types import LoadConfig, LoadedModel, StreamEvent, ToolCall
     from lmstrix.python.benches import Benches
     from lmstrix.python.logs import Logs
     from lmstrix.python.options import (
@@ -336,10 +336,15 @@ class LMStrix:
         )
 
     def embed(
-        self, texts: str | Sequence[str], model: str | None = None, *, ttl_s: float | None = 300.0
+        self,
+        texts: str | Sequence[str],
+        model: str | None = None,
+        *,
+        load: LoadConfig | None = None,
+        ttl_s: float | None = 300.0,
     ) -> tuple[tuple[float, ...], ...]:
         """One vector per text. Without a model, by the only embedding model there is."""
-        return self._portal.run(self._lms.embed(texts, model, ttl_s=ttl_s))
+        return self._portal.run(self._lms.embed(texts, model, load=load, ttl_s=ttl_s))
 
     # Benchmarks
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from lmstrix.core.benchmark.records import Task as BenchTask
-    from lmstrix.ground.choices import CacheType, Precision, Preference, WorkKind
+    from lmstrix.ground.choices import CacheType, Precision, Preference, ReasoningEffort, WorkKind
     from lmstrix.ground.documents import Value
     from lmstrix.ground.types import Deadlines, LoadConfig, Message
 
@@ -29,6 +29,10 @@ class SamplingKeywords(TypedDict, total=False):
     frequency_penalty: float | None
     seed: int | None
     stop: str | Sequence[str] | None  # one text or several; the record holds a tuple
+    mirostat: int | None  # 1 or 2: mirostat sampling, on the embedded engine
+    mirostat_tau: float | None
+    mirostat_eta: float | None
+    reasoning_effort: ReasoningEffort | None  # refused where the model does not take it
     enable_thinking: bool | None  # for models that can answer with and without
     json_schema: Mapping[str, Any] | type[Any] | str | None  # a class, or a JSON schema, also as the text of --schema
 
@@ -42,6 +46,7 @@ class ChatKeywords(SamplingKeywords, total=False):
 
     context_length: int | float | None
     max_tokens: int | float | None
+    load: LoadConfig  # how an instance is loaded; its context length is that of `context_length`
     images: Sequence[str | Path]
     cache: bool
     reload: bool
@@ -57,7 +62,6 @@ class AnswerKeywords(ChatKeywords, total=False):
 
     messages: Sequence[Message]
     system_prompt: str | None
-    load: LoadConfig  # how an instance is loaded; its context length is that of `context_length`
 
 
 class PromptKeywords(AnswerKeywords, total=False):
@@ -83,6 +87,8 @@ class LoadKeywords(TypedDict, total=False):
     rope_frequency_base: float | None
     rope_frequency_scale: float | None
     mmap: bool | None
+    keep_in_memory: bool | None  # the weights are locked in memory
+    threads: int | None
     seed: int | None
 
 

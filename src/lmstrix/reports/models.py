@@ -19,9 +19,10 @@ if TYPE_CHECKING:
     from lmstrix.core.registry.defaults import DefaultsChange, LoadedAsSaved, SavedDefaults
     from lmstrix.core.registry.listing import ScanReport
     from lmstrix.core.registry.records import ModelRecord
-    from lmstrix.ground.types import InstanceMemory, LoadedModel
+    from lmstrix.ground.types import InstanceMemory, LoadConfig, LoadedModel
     from lmstrix.reports.console import Console
 
+_ON_GPU = Column(title="ON GPU", right=True, drop=6)
 _LOADED_COLUMNS = (
     Column(title="INSTANCE", shrink=True, keep=18),
     Column(title="MODEL", shrink=True, keep=12),
@@ -29,6 +30,7 @@ _LOADED_COLUMNS = (
     Column(title="DECLARED", right=True, drop=4),
     Column(title="SIZE", right=True, drop=3),
     Column(title="MEMORY", right=True, drop=5),
+    _ON_GPU,
     Column(title="STATUS", drop=1),
     Column(title="TTL", right=True, drop=2),
 )
@@ -84,11 +86,17 @@ def show_loaded(
     *,
     command: str,
     memory: Mapping[str, InstanceMemory] | None = None,
+    loads: Mapping[str, LoadConfig] | None = None,
 ) -> None:
-    """The loaded models, for `load` and `ps`; `memory` is what they take, by the names of the instances."""
-    taken = memory or {}
+    """The loaded models, for `load` and `ps`: with their memory and their loads, by the names of their instances."""
+    taken, how = memory or {}, loads or {}
     if console.json:
-        found = [_loaded_json(model) | _memory_json(taken.get(model.instance_id)) for model in models]
+        found = [
+            _loaded_json(model)
+            | _memory_json(taken.get(model.instance_id))
+            | _load_json(how.get(model.instance_id), taken.get(model.instance_id))
+            for model in models
+        ]
         console.result(command, {"models": found})
         return
     if not models:
@@ -102,12 +110,17 @@ def show_loaded(
             format_tokens(model.max_context_length),
             format_bytes(model.size_bytes),
             _memory_text(taken.get(model.instance_id)),
+            *([] if loads is None else [_on_gpu(how.get(model.instance_id), taken.get(model.instance_id))]),
             model.status or "",
             format_seconds(model.ttl_s) if model.ttl_s else "-",
         )
         for model in models
     ]
-    console.table(_LOADED_COLUMNS, rows)
+    told = [column for column in _LOADED_COLUMNS if loads is not None or column is not _ON_GPU]
+    console.table(told, rows)
+    if console.verbose:
+        for model in models:
+            console.note(f"{model.instance_id}: {_load_words(how.get(model.instance_id))}")
 
 
 def show_unloaded(console: Console, models: Sequence[LoadedModel]) -> None:
@@ -125,7 +138,39 @@ def _memory_text(memory: InstanceMemory | None) -> str:
 
 
 def _memory_json(memory: InstanceMemory | None) -> dict[str, Any]:
-    return {} if memory is None else {"memory": json_form(memory)}
+    return {} if memory is None else {"memory": json_form(memory, without=("gpu_layers", "all_layers"))}
+
+
+def _on_gpu(load: LoadConfig | None, memory: InstanceMemory | None) -> str:
+    """How much of a model is on graphics cards."""
+    if memory is not None and memory.gpu_layers is not None and memory.all_layers is not None:
+        return f"{memory.gpu_layers}/{memory.all_layers}"
+    return "not told" if load is None or load.gpu_ratio is None else f"{load.gpu_ratio:.0%}"
+
+
+def _load_json(load: LoadConfig | None, memory: InstanceMemory | None) -> dict[str, Any]:
+    settings = {} if load is None else json_form(load)
+    told = {"load": {name: value for name, value in settings.items() if value is not None}} if settings else {}
+    if memory is None or memory.gpu_layers is None:
+        return told
+    return told | {"gpu_layers": memory.gpu_layers, "all_layers": memory.all_layers}
+
+
+def _load_words(load: LoadConfig | None) -> str:
+    if load is None:
+        return "the server does not tell how it was loaded"
+    flash = {None: None, True: "flash attention", False: "no flash attention"}[load.flash_attention]
+    locked = {None: None, True: "weights locked in memory", False: None}[load.keep_in_memory]
+    caches = {f"{name} cache {kind}" for name, kind in (("K", load.k_cache_type), ("V", load.v_cache_type)) if kind}
+    words = [
+        counted(load.parallel_slots, "slot"),
+        None if load.eval_batch_size is None else f"batch of {load.eval_batch_size:,} tokens",
+        None if load.threads is None else counted(load.threads, "thread"),
+        *sorted(caches),
+        flash,
+        locked,
+    ]
+    return ", ".join(word for word in words if word)
 
 
 def _loaded_json(model: LoadedModel) -> dict[str, Any]:

@@ -23,8 +23,10 @@ from lmstrix.ground.types import Deadlines, Finished, GenerationRequest, TextDel
 from lmstrix.ground.wording import call, parameter
 from lmstrix.loaders.images import check_image_file
 from lmstrix.service.finding import chosen_model
+from lmstrix.service.heeded import check_heeded
 from lmstrix.service.model_defaults import with_model_defaults
 from lmstrix.service.model_folders import check_served, folder_to_serve
+from lmstrix.service.unheeded import check_settings
 from lmstrix.service.workspace import new_run_id
 
 if TYPE_CHECKING:
@@ -70,6 +72,7 @@ async def answer(
         return
     connection = await workspace.connect(planned.deadline, models_dir=folder_to_serve(workspace, [planned.record]))
     check_served(workspace, connection, planned.record)
+    await check_heeded(connection.backend, planned.record, asked, planned.deadline)
     manager = InferenceManager(connection.backend, loads=connection.loads)
     keep = planned.options.ttl_s != 0  # then the server unloads it in time, and the next answer finds it loaded
     prepared = await manager.prepare(
@@ -114,6 +117,7 @@ def plan_answer(
     if asked.raw and asked.tools:
         raise UsageError(f"a raw prompt cannot call tools; leave out {parameter('raw')} or {parameter('tools')}")
     check_images(asked, record)
+    check_settings(record, asked.load)
     asked = with_model_defaults(asked, settings, record)
     return PlannedAnswer(
         record=record,
@@ -136,6 +140,7 @@ def plan_answer(
 
 def generation_request(asked: InferRequest) -> GenerationRequest:
     """The request on the wire: chat by default, plain completion when raw."""
+    effort = asked.reasoning_effort
     messages = asked.messages or user_message(asked.prompt, system=asked.system_prompt)
     if asked.images:
         messages = (*messages[:-1], replace(messages[-1], images=(*messages[-1].images, *asked.images)))
@@ -151,7 +156,11 @@ def generation_request(asked: InferRequest) -> GenerationRequest:
         frequency_penalty=asked.frequency_penalty,
         seed=asked.seed,
         stop=asked.stop,
-        enable_thinking=asked.enable_thinking,
+        mirostat=asked.mirostat,
+        mirostat_tau=asked.mirostat_tau,
+        mirostat_eta=asked.mirostat_eta,
+        enable_thinking={"off": False, "on": True}.get(effort or "", asked.enable_thinking),
+        reasoning_effort=None if effort in ("off", "on") else effort,
         json_schema=asked.json_schema,
         tools=tuple(tool.definition for tool in asked.tools),
     )

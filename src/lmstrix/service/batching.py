@@ -32,6 +32,7 @@ from lmstrix.ground.text import one_line
 from lmstrix.service.answering import announce, plan_answer
 from lmstrix.service.batch_words import BatchRequest, plan_batch, unused_variables
 from lmstrix.service.finding import known_models
+from lmstrix.service.heeded import check_heeded
 from lmstrix.service.model_folders import check_served
 from lmstrix.service.workspace import new_run_id
 
@@ -164,7 +165,9 @@ class _BatchRun:
     async def _acquire(
         self, manager: InferenceManager, record: ModelRecord, questions: Sequence[_Question]
     ) -> Acquired:
-        check_served(self._workspace, await self._workspace.connect(), record)
+        connection = await self._workspace.connect()
+        check_served(self._workspace, connection, record)
+        await check_heeded(connection.backend, record, self._asked.request, self._workspace.deadline())
         # For the longest question that can fit: a load per question would take longer than the answers, and one file
         # that is far too long must not make the model load at a context that this machine may not have.
         most = _HOPELESS_RATIO * (record.max_context_length or UNKNOWN_DECLARED_TOKENS)

@@ -24,7 +24,7 @@ from lmstrix.ground.ranges import check_numbers
 from lmstrix.loaders.bench_targets import load_targets
 from lmstrix.reports.bench.files import write_report
 from lmstrix.service.bench_reports import new_folder
-from lmstrix.service.benching import BenchOutcome, find_server
+from lmstrix.service.benching import BenchOutcome, find_server, loads_of
 from lmstrix.service.making_room import room_to_measure
 from lmstrix.service.measured_runs import or_so_far, with_time_limit
 from lmstrix.service.workspace import Workspace
@@ -105,7 +105,9 @@ class TargetsBenching:
         )
         stack.push_async_callback(own.close)
         try:
-            server, models, backend = await find_server(own, target.models, stack, leave_out=target.leave_out)
+            server, models, backend = await find_server(
+                own, target.models, stack, loads=loads_of(self._options.request), leave_out=target.leave_out
+            )
         except LMStrixError as exc:
             raise LMStrixError(f"{target.name}: {exc}") from exc
         # Before anything is measured: a busy server's kernel answers late too.

@@ -20,6 +20,7 @@ from lmstrix.ground.awake import keep_awake
 from lmstrix.ground.errors import GgufError, MlxError, ModelNotFoundError, UsageError
 from lmstrix.ground.model_names import parse_shard
 from lmstrix.ground.ranges import check_numbers
+from lmstrix.ground.types import DEFAULT_LOAD
 from lmstrix.ground.wording import call, parameter
 from lmstrix.loaders.model_header import read_model_header
 from lmstrix.reports.bench.files import write_report
@@ -29,6 +30,7 @@ from lmstrix.service.finding import find_model, known_models
 from lmstrix.service.making_room import room_to_measure
 from lmstrix.service.measured_runs import failures, or_so_far, with_time_limit
 from lmstrix.service.model_folders import check_served, folder_to_serve, model_file, why_not_served
+from lmstrix.service.unheeded import check_settings, without_effect
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Sequence
@@ -40,6 +42,7 @@ if TYPE_CHECKING:
     from lmstrix.core.registry.records import ModelRecord
     from lmstrix.core.registry.registry import ModelRegistry
     from lmstrix.ground.backend import ModelBackend
+    from lmstrix.ground.types import LoadConfig
     from lmstrix.service.workspace import Workspace
 
 OPENAI = "openai:"
@@ -113,7 +116,9 @@ class Benchmarking:
             if against is not None and len(options.models) != 1:
                 raise UsageError(f"a comparison has one model on each side: one model, and {parameter('against')} one")
             sides = () if against is None else (against,)
-            server, targets, backend = await find_server(workspace, (*options.models, *sides), stack)
+            server, targets, backend = await find_server(
+                workspace, (*options.models, *sides), stack, loads=loads_of(request)
+            )
             if against is not None:
                 # The same model on both sides is found once.
                 targets = [replace(targets[0], side="A"), replace(targets[-1], side="B")]
@@ -168,13 +173,21 @@ class FoundServer(NamedTuple):
 
 
 async def find_server(
-    workspace: Workspace, models: Sequence[str], stack: AsyncExitStack, *, leave_out: Sequence[str] = ()
+    workspace: Workspace,
+    models: Sequence[str],
+    stack: AsyncExitStack,
+    *,
+    loads: Sequence[LoadConfig] = (),
+    leave_out: Sequence[str] = (),
 ) -> FoundServer:
     """The server in use, with the models named; the stack closes what was opened.
 
+    `loads` are how they will be loaded: a model that would ignore a part of that is refused, or left out of all.
     `leave_out` names parameters that requests to an OpenAI-compatible server are not to carry.
     """
     if workspace.settings.server.startswith(OPENAI):
+        if any(load != DEFAULT_LOAD for load in loads):
+            raise UsageError(f"{workspace.settings.server} loads its models by itself; leave the settings of loads out")
         return FoundServer(*await _openai(workspace, models, stack, leave_out), None)
     if leave_out:
         raise UsageError("leave_out is for servers with openai: before their address; others are sent what they know")
@@ -194,7 +207,9 @@ async def find_server(
         # What was named is to be measured; of all models, those that this server has.
         if models:
             check_served(workspace, connection, record)
-        elif (reason := why_not_served(workspace, connection, record)) is not None:
+            for load in loads:
+                check_settings(record, load)
+        elif (reason := why_not_served(workspace, connection, record) or _unheeded(record, loads)) is not None:
             workspace.notify(f"left out: {reason}")
             records.remove(record)
     # Another machine's files cannot be looked at: what depends on them stays unknown.
@@ -203,6 +218,15 @@ async def find_server(
         _target(record.seen_from(place), model_file(workspace, record) if is_here else None) for record in records
     ]
     return FoundServer(BenchServer.of(connection.backend), targets, connection.backend)
+
+
+def loads_of(request: BenchRequest) -> tuple[LoadConfig, ...]:
+    """How the models of a benchmark are loaded, on either side."""
+    return (request.load,) if request.against_load is None else (request.load, request.against_load)
+
+
+def _unheeded(record: ModelRecord, loads: Sequence[LoadConfig]) -> str | None:
+    return next((reason for load in loads if (reason := without_effect(record, load)) is not None), None)
 
 
 async def _named(workspace: Workspace, registry: ModelRegistry, name: str) -> list[ModelRecord]:

@@ -9,26 +9,34 @@ from lmstrix.core.answers.inference import FORGOTTEN_TTL_S
 from lmstrix.core.answers.load_policy import ONCE_PREFIX, OWN_PREFIX, embedding_instance
 from lmstrix.core.answers.request import Embedded
 from lmstrix.ground.errors import LMStrixError, UsageError
-from lmstrix.ground.ranges import check_number
+from lmstrix.ground.ranges import check_number, check_numbers
 from lmstrix.ground.tasks import CLEAN_UP_S, to_its_end, within
 from lmstrix.ground.types import DEFAULT_LOAD
 from lmstrix.service.finding import find_model, known_models
 from lmstrix.service.model_folders import check_served, folder_to_serve
+from lmstrix.service.unheeded import check_settings
 from lmstrix.service.workspace import new_run_id
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from lmstrix.core.registry.records import ModelRecord
-    from lmstrix.ground.types import LoadedModel
+    from lmstrix.ground.types import LoadConfig, LoadedModel
     from lmstrix.service.workspace import Workspace
 
 
 async def embed(
-    workspace: Workspace, texts: Sequence[str], *, model: str | None = None, ttl_s: float | None = 300.0
+    workspace: Workspace,
+    texts: Sequence[str],
+    *,
+    model: str | None = None,
+    load: LoadConfig | None = None,
+    ttl_s: float | None = 300.0,
 ) -> Embedded:
     """Embed texts. Without a model, the only embedding model there is. `ttl_s` 0 unloads what was loaded for it."""
     check_number("ttl_s", ttl_s)
+    config = load or DEFAULT_LOAD
+    check_numbers(config)
     # Before a model is loaded for it.
     for number, text in enumerate(texts, 1):
         if not text:
@@ -36,25 +44,28 @@ async def embed(
     deadline = workspace.deadline()
     async with deadline.step("reading the registry"):
         record = await _chosen(workspace, model)
+    check_settings(record, config)
     connection = await workspace.connect(deadline, models_dir=folder_to_serve(workspace, [record]))
     check_served(workspace, connection, record)
     backend, loads = connection.backend, connection.loads
     keep = ttl_s != 0
 
     async def find() -> LoadedModel | None:
-        return embedding_instance(await backend.list_loaded(), record.model_key, in_use=loads.in_use)
+        return embedding_instance(
+            config, await backend.list_loaded(), record.model_key, in_use=loads.in_use, loaded_as=loads.loaded_as
+        )
 
-    async def load() -> LoadedModel:
+    async def load_it() -> LoadedModel:
         workspace.notify(f"loading {record.model_key}")
         return await backend.load(
             record.model_key,
-            DEFAULT_LOAD,
+            config,
             instance_id=f"{OWN_PREFIX if keep else ONCE_PREFIX}{new_run_id()}-embed",
             kind="embedding",
             ttl_s=ttl_s if keep else FORGOTTEN_TTL_S,
         )
 
-    loaded, is_own = await loads.get(record.model_key, DEFAULT_LOAD, find=find, load=load, deadline=deadline)
+    loaded, is_own = await loads.get(record.model_key, config, find=find, load=load_it, deadline=deadline)
     try:
         async with deadline.step("embedding the texts"):
             vectors = await backend.embed(loaded.instance_id, texts)

@@ -16,6 +16,7 @@ from lmstrix.loaders.model_header import read_model_header
 from lmstrix.service.budgets import assumed_runtime, host_budget, server_budget
 from lmstrix.service.finding import find_model, known_models
 from lmstrix.service.model_folders import model_file
+from lmstrix.service.unheeded import check_settings
 
 if TYPE_CHECKING:
     from lmstrix.ground.types import LoadConfig
@@ -26,6 +27,7 @@ async def estimate(workspace: Workspace, model: str, load: LoadConfig) -> Estima
     """Bytes by part at `load.context_length` (default: declared), the limit that fits, the server's own estimate."""
     check_numbers(load)
     record = await find_model(workspace, await known_models(workspace), model)
+    check_settings(record, load)
     declared = record.max_context_length or UNKNOWN_DECLARED_TOKENS
     length = load.context_length or declared
     if length > declared:

@@ -112,6 +112,12 @@ class LMStrixService(Workspace):
 
         return await memory_of(self, loaded)
 
+    async def loads_of(self, loaded: Sequence[LoadedModel]) -> dict[str, LoadConfig]:
+        """How loaded models were loaded, by their instances' names, where the server tells."""
+        from lmstrix.service.loading import loads_of
+
+        return await loads_of(self, loaded)
+
     async def estimate(self, model: str, load: LoadConfig) -> EstimateReport:
         """What a load takes and which context fits, by arithmetic; nothing is loaded."""
         from lmstrix.service.estimating import estimate
@@ -230,11 +236,18 @@ class LMStrixService(Workspace):
 
         return await run_batch(self, request, on_progress=on_progress and in_caller(on_progress))
 
-    async def embed(self, texts: Sequence[str], *, model: str | None = None, ttl_s: float | None = 300.0) -> Embedded:
+    async def embed(
+        self,
+        texts: Sequence[str],
+        *,
+        model: str | None = None,
+        load: LoadConfig | None = None,
+        ttl_s: float | None = 300.0,
+    ) -> Embedded:
         """One vector per text."""
         from lmstrix.service.embedding import embed
 
-        return await embed(self, texts, model=model, ttl_s=ttl_s)
+        return await embed(self, texts, model=model, load=load, ttl_s=ttl_s)
 
     def logged_calls(self, *, search: str | None = None, model: str | None = None, last: int = 20) -> list[LoggedCall]:
         """The calls in the log, newest first, or the best matches of `search` first."""

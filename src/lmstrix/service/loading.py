@@ -14,8 +14,8 @@ from lmstrix.ground.ranges import check_number, check_numbers
 from lmstrix.ground.types import Deadlines
 from lmstrix.ground.wording import parameter
 from lmstrix.service.finding import find_model, known_models
-from lmstrix.service.mlx_models import check_settings
 from lmstrix.service.model_folders import check_served
+from lmstrix.service.unheeded import check_settings
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -122,6 +122,17 @@ async def memory_of(workspace: Workspace, loaded: Sequence[LoadedModel]) -> dict
     async with deadline.step("asking what the models take"):
         told = await asyncio.gather(*(backend.instance_memory(model.instance_id) for model in loaded))
     return {model.instance_id: memory for model, memory in zip(loaded, told, strict=True) if memory is not None}
+
+
+async def loads_of(workspace: Workspace, loaded: Sequence[LoadedModel]) -> dict[str, LoadConfig]:
+    """How these instances were loaded, by their names; those of which the server tells nothing are left out."""
+    import asyncio
+
+    deadline = workspace.deadline()
+    backend = (await workspace.connect_running(deadline)).backend
+    async with deadline.step("asking how the models were loaded"):
+        told = await asyncio.gather(*(backend.loaded_with(model.instance_id, kind=model.kind) for model in loaded))
+    return {model.instance_id: load for model, load in zip(loaded, told, strict=True) if load is not None}
 
 
 def _free_name(model_key: str, loaded: Sequence[LoadedModel]) -> str:

@@ -24,7 +24,7 @@ from lmstrix.ground.errors import LMStrixError, UsageError
 from lmstrix.ground.types import LoadConfig
 from lmstrix.ground.units import counted
 from lmstrix.ground.wording import call, parameter
-from lmstrix.service.mlx_models import check_settings, without_effect
+from lmstrix.service.unheeded import check_settings, without_effect
 
 if TYPE_CHECKING:
     from lmstrix.core.registry.records import ModelRecord

@@ -45,10 +45,10 @@ from lmstrix.service.due_tests import (
 from lmstrix.service.finding import find_model, known_models
 from lmstrix.service.guardrails import explain, guardrail_limit, refused_outcome
 from lmstrix.service.making_room import make_room
-from lmstrix.service.mlx_models import check_settings, without_effect
 from lmstrix.service.model_folders import check_served, folder_to_serve
 from lmstrix.service.old_failures import announce_cap, present_conditions, refuse, settle_unfinished, standing_failure
 from lmstrix.service.told_costs import load_cost
+from lmstrix.service.unheeded import check_settings, without_effect
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

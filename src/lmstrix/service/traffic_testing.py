@@ -12,7 +12,7 @@ from lmstrix.ground.awake import keep_awake
 from lmstrix.ground.ranges import check_numbers
 from lmstrix.reports.traffic.files import write_traffic
 from lmstrix.service.bench_reports import new_folder, ready_folder
-from lmstrix.service.benching import find_server
+from lmstrix.service.benching import find_server, loads_of
 from lmstrix.service.making_room import room_to_measure
 from lmstrix.service.measured_runs import failures, or_so_far, with_time_limit
 
@@ -74,7 +74,9 @@ class TrafficTesting:
             # Two measurements at once would measure each other.
             stack.enter_context(history.journal.tester_lock("lmstrix bench"))
             stack.enter_context(keep_awake())
-            server, targets, backend = await find_server(workspace, self._options.models, stack)
+            server, targets, backend = await find_server(
+                workspace, self._options.models, stack, loads=loads_of(self._options.request.bench)
+            )
             if self._options.out is not None:
                 ready_folder(self._options.out)
             test = self._test = TrafficTest(

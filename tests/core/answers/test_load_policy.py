@@ -97,3 +97,22 @@ def test_what_cannot_fit_is_refused_with_three_ways_out(asked: float | None, pro
     for way in ("`context_length`", "`max_tokens`", "shorten"):
         assert way in str(caught.value)
     assert (caught.value.prompt_tokens, caught.value.context_length) == (prompt, 1000)
+
+
+SPECIAL = LoadConfig(context_length=2048, threads=2)
+
+
+@pytest.mark.parametrize(
+    ("known", "serves"),
+    [
+        ({}, False),
+        ({"lmstrix-infer-1": SPECIAL}, True),
+        ({"lmstrix-infer-1": LoadConfig(context_length=4096, threads=2)}, True),
+        ({"lmstrix-infer-1": LoadConfig(context_length=4096, threads=3)}, False),
+        ({"another": SPECIAL}, False),
+    ],
+)
+def test_an_instance_known_to_be_loaded_so_serves(known: dict[str, LoadConfig], serves: bool) -> None:
+    instances = [loaded("lmstrix-infer-1", 4096)]
+    decision = decide(SPECIAL, instances, model_key="m", own_prefix="lmstrix-infer-", loaded_as=known)
+    assert isinstance(decision, Reuse) is serves

@@ -7,12 +7,13 @@ from typing import Any
 
 import pytest
 
-from lmstrix.core.registry.results import result_from_json, result_to_json
+from lmstrix.core.registry.results import Configuration, result_from_json, result_to_json
+from lmstrix.ground.types import LoadConfig
 
 FULL: dict[str, Any] = {
     "configuration": {
         "engine": "embedded", "host": "box", "k_cache_type": "q8_0", "v_cache_type": "q4_0", "flash_attention": False,
-        "gpu_ratio": 0.5, "parallel_slots": 4,
+        "gpu_ratio": 0.5, "parallel_slots": 4, "eval_batch_size": 128,
     },
     "outcome": "ok", "tested_at": "2026-01-02T01:04:05+00:00", "conclusive": False,
     "ended_by": "recall", "loadable_context_length": 30000,
@@ -52,9 +53,14 @@ def test_a_result_is_written_as_it_was_read() -> None:
 
 def test_a_configuration_is_named_by_what_its_load_asks_for() -> None:
     configuration = result_from_json(FULL).configuration
-    assert configuration.key == "embedded@box k=q8_0 v=q4_0 fa=off gpu=0.5 slots=4"
+    assert configuration.key == "embedded@box k=q8_0 v=q4_0 fa=off gpu=0.5 slots=4 batch=128"
     assert not configuration.is_default
     assert (configuration.load.parallel_slots, configuration.load.context_length) == (4, None)
+
+
+def test_threads_and_locked_weights_change_no_length() -> None:
+    load = LoadConfig(context_length=None, threads=3, keep_in_memory=True)
+    assert Configuration(load=load).is_default
 
 
 def test_a_cache_type_of_a_later_version_is_kept() -> None:

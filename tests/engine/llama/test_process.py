@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ctypes
 import os
 import signal
 import subprocess
@@ -233,6 +234,53 @@ asyncio.run(main())
         child = psutil.Process(int(parent.stdout.readline()))
         parent.kill()
     child.wait(timeout=10)
+
+
+LOCK_WEIGHTS = """
+import asyncio, resource, sys
+from pathlib import Path
+from lmstrix.engine.faults import EngineFault
+from lmstrix.engine.llama.process import Launch, LlamaProcess
+from lmstrix.engine.records import LoadSettings
+async def main():
+    launch = Launch(
+        model_file=sys.argv[1], mmproj_file=None, n_ctx=512, settings=LoadSettings(keep_in_memory=True),
+        embedding=False, threads=1, run_dir=Path(sys.argv[2]), expected_bytes=1,
+    )
+    try:
+        process = await LlamaProcess.launch(launch, on_line=lambda *_: None)
+    except EngineFault as fault:
+        print(fault)
+        return
+    (locked,) = [line.split()[1] for line in open(f"/proc/{process.pid}/status") if line.startswith("VmLck")]
+    print(locked)
+    await process.stop()
+resource.setrlimit(resource.RLIMIT_MEMLOCK, (int(sys.argv[3]), int(sys.argv[3])))
+asyncio.run(main())
+"""
+
+
+def without_the_right_to_lock_more() -> None:
+    """For a child that is to be started: root has that right otherwise, whatever the limit says."""
+    ctypes.CDLL(None).prctl(24, 14, 0, 0, 0)  # PR_CAPBSET_DROP, CAP_IPC_LOCK
+
+
+@pytest.mark.needs_linux("its /proc tells what is locked")
+@pytest.mark.parametrize("limit_bytes", [8 * MIB, 65_536])
+def test_weights_are_locked_in_memory_or_the_load_is_refused(tmp_path: Path, limit_bytes: int) -> None:
+    model = scripted_model()
+    done = subprocess.run(
+        [sys.executable, "-c", LOCK_WEIGHTS, str(model), str(tmp_path), str(limit_bytes)],
+        preexec_fn=without_the_right_to_lock_more,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    if limit_bytes > model.stat().st_size:
+        assert int(done.stdout) * 1024 > model.stat().st_size / 2
+    else:
+        assert "cannot honour llm.load.llama.keepModelInMemory" in done.stdout
+        assert "lock less than the weights" in done.stdout
 
 
 HOLD_EVERYTHING = """

@@ -175,6 +175,7 @@ class InferenceManager:
                 reload=options.reload,
                 needed_tokens=needed_tokens,
                 in_use=self._loads.in_use,
+                loaded_as=self._loads.loaded_as,
             )
             if isinstance(decision, Load):
                 return None

@@ -7,6 +7,7 @@ model, whatever its context: that is how an answer runs at 4,096 tokens without 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal
 
 from lmstrix.ground.context_lengths import UNTESTED_CONTEXT_LENGTH, aligned_up
@@ -15,7 +16,7 @@ from lmstrix.ground.types import DEFAULT_LOAD, LoadConfig, LoadedModel
 from lmstrix.ground.wording import parameter
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Sequence
+    from collections.abc import Container, Mapping, Sequence
 
 OWN_PREFIX = "lmstrix-infer-"  # what answers loaded for themselves, and may unload for each other
 ONCE_PREFIX = "lmstrix-once-"  # what answers loaded for themselves, and unload as soon as they are done
@@ -24,6 +25,7 @@ BENCH_PREFIX = "lmstrix-bench-"
 MEASURED_PREFIXES = (TESTED_PREFIX, BENCH_PREFIX)
 # An instance that is being measured must not answer others, and one that is unloaded soon would leave them half-way.
 PRIVATE_PREFIXES = (ONCE_PREFIX, *MEASURED_PREFIXES)
+NOTHING_KNOWN: Mapping[str, LoadConfig] = MappingProxyType({})
 ContextSource = Literal["asked", "tested", "tested so far", "untested", "server default"]
 
 
@@ -90,8 +92,10 @@ def decide(
     reload: bool = False,
     needed_tokens: int = 0,
     in_use: Container[str] = (),
+    loaded_as: Mapping[str, LoadConfig] = NOTHING_KNOWN,
 ) -> Reuse | Load:
-    """Reuse an instance whose context serves, else load. Special cache types or slots always get an own instance.
+    """Reuse an instance whose context serves, else load. Special cache types or slots get an own instance, unless one
+    of `loaded_as`, those whose settings the caller knows, was loaded just so.
 
     `in_use` are instances that the caller's own answers use now: they are not replaced, and may be shared even where
     they are to be unloaded afterwards, because the last of those answers does that.
@@ -107,31 +111,49 @@ def decide(
         for instance in same
         if instance.instance_id.startswith(own_prefix) and instance.instance_id not in in_use
     )
-    # A listing does not tell an instance's cache types or slots, so a special one is never recognised.
-    plain = wanted == LoadConfig(context_length=wanted.context_length)
-    if plain and not reload:
+    if not reload:
         floor = wanted.context_length or needed_tokens
-        fitting = [instance for instance in same if instance.context_length >= floor]
+        fitting = [
+            instance
+            for instance in same
+            if instance.context_length >= floor and is_loaded_as(wanted, loaded_as.get(instance.instance_id))
+        ]
         if fitting:
             # The smallest that serves: larger ones stay free for calls that need them.
             return Reuse(instance=min(fitting, key=lambda instance: instance.context_length))
     return Load(config=wanted, replaces=ours)
 
 
+def is_loaded_as(wanted: LoadConfig, known: LoadConfig | None) -> bool:
+    """Whether an instance will do, its context aside, that was loaded so; None where nobody here knows how.
+
+    A listing does not tell an instance's cache types or slots: one that others loaded does where nothing special is
+    wanted.
+    """
+    how = replace(wanted, context_length=None)
+    return how == DEFAULT_LOAD or (known is not None and how == replace(known, context_length=None))
+
+
 def known_as(model: str, load: LoadConfig) -> str:
     """The name under which a model's answers are kept: with how it is loaded, where that changes what it answers."""
-    # Room and slots change no answer; a quantised cache does.
-    how = replace(load, context_length=None, parallel_slots=1)
+    # Room, slots, threads and locked weights change no answer; a quantised cache does.
+    how = replace(load, context_length=None, parallel_slots=1, threads=None, keep_in_memory=None)
     return model if how == DEFAULT_LOAD else f"{model} {how}"
 
 
 def embedding_instance(
-    loaded: Sequence[LoadedModel], model_key: str, *, in_use: Container[str] = ()
+    wanted: LoadConfig,
+    loaded: Sequence[LoadedModel],
+    model_key: str,
+    *,
+    in_use: Container[str] = (),
+    loaded_as: Mapping[str, LoadConfig] = NOTHING_KNOWN,
 ) -> LoadedModel | None:
     """An instance to embed with; one that somebody else unloads soon is none."""
     for instance in loaded:
         private = instance.instance_id.startswith(PRIVATE_PREFIXES) and instance.instance_id not in in_use
-        if instance.model_key == model_key and instance.kind == "embedding" and not private:
+        serves = is_loaded_as(wanted, loaded_as.get(instance.instance_id))
+        if instance.model_key == model_key and instance.kind == "embedding" and serves and not private:
             return instance
     return None
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
+from lmstrix.ground.choices import ReasoningEffort
 from lmstrix.ground.errors import UsageError
 from lmstrix.ground.ranges import CONTEXT_OR_SHARE, TOKENS_OR_SHARE, check_numbers, in_range
 from lmstrix.ground.types import DEFAULT_LOAD
@@ -27,6 +28,8 @@ class InferRequest:
     A `context_length` of 0 is the server's default. `timeout_s` covers the whole call, connecting and loading included.
     `images` are files shown with the prompt. `tools` are called as the model asks, for at most `max_rounds` rounds.
     `enable_thinking` is for models that can answer with and without; others do as they always do.
+    `reasoning_effort` is refused where the model does not take it. `mirostat` 1 or 2 is another way of sampling, of the
+    embedded engine's alone, which `mirostat_tau` and `mirostat_eta` tune.
     `load` is how an instance is loaded, its context length aside; one that is not as usual is loaded for this call.
     `cache` takes the answer from an earlier call that was exactly the same, and keeps this one.
     """
@@ -46,7 +49,11 @@ class InferRequest:
     frequency_penalty: float | None = None
     seed: int | None = None
     stop: tuple[str, ...] = ()
+    mirostat: int | None = None
+    mirostat_tau: float | None = None
+    mirostat_eta: float | None = None
     enable_thinking: bool | None = None
+    reasoning_effort: ReasoningEffort | None = None
     images: tuple[str, ...] = ()
     json_schema: Mapping[str, Any] | None = None
     tools: tuple[Tool, ...] = ()
@@ -65,8 +72,22 @@ class InferRequest:
         check_numbers(self)
         if "" in self.stop:
             raise UsageError("stop: the text is empty, and every answer would end before it begins; leave it out")
+        if self.enable_thinking is not None and self.reasoning_effort is not None:
+            raise UsageError(f"give {parameter('enable_thinking')} or {parameter('reasoning_effort')}, not both")
+        if self.reasoning_effort is not None and self.reasoning_effort not in get_args(ReasoningEffort):
+            raise UsageError(
+                f"{parameter('reasoning_effort')}: {self.reasoning_effort!r} is not one of "
+                f"{', '.join(get_args(ReasoningEffort))}"
+            )
+        if not self.mirostat and (self.mirostat_tau is not None or self.mirostat_eta is not None):
+            raise UsageError(
+                f"{parameter('mirostat_tau')} and {parameter('mirostat_eta')} tune mirostat: switch it on with "
+                f"{parameter('mirostat', 2)}"
+            )
         if not self.raw:
             return
+        if self.reasoning_effort is not None:
+            raise UsageError(f"a raw prompt asks for no reasoning; leave out {parameter('reasoning_effort')}")
         if self.system_prompt is not None:
             raise UsageError(
                 f"a raw prompt has no system prompt; leave out {parameter('raw')} or {parameter('system_prompt')}"

@@ -76,6 +76,8 @@ class SharedLoads:
         self._failed: dict[str, _Failed] = {}
         self._users: Counter[str] = Counter()
         self._unkept: set[str] = set()
+        self.loaded_as: dict[str, LoadConfig] = {}
+        """How the instances loaded here were loaded, by their names: no listing tells."""
 
     async def get(
         self, model_key: str, config: LoadConfig, *, find: Find, load: Load, deadline: Deadline | None = None
@@ -159,6 +161,7 @@ class SharedLoads:
                     return found, False
                 async with whole.step(f"loading {model_key}"):
                     loaded = await load()
+                self.loaded_as[loaded.instance_id] = config
                 # For those who wait as well: they must find it still there.
                 self._users[loaded.instance_id] += 1 + flight.waiting
                 return loaded, True

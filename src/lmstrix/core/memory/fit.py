@@ -9,7 +9,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypedDict, Unpack
 
-from lmstrix.core.memory.kv_cache import cells, kv_cache_bytes, recurrent_state_bytes, sliding_cells
+from lmstrix.core.memory.kv_cache import (
+    PHYSICAL_BATCH_TOKENS,
+    cells,
+    kv_cache_bytes,
+    recurrent_state_bytes,
+    sliding_cells,
+)
 from lmstrix.core.memory.mlx import prefill_bytes
 from lmstrix.core.memory.runtime import LLAMA_CPP, Runtime
 from lmstrix.ground.context_lengths import longest_aligned_below
@@ -76,7 +82,7 @@ def compute_buffer_bytes(
     shape: ModelShape,
     context_length: int,
     *,
-    ubatch: int = 512,
+    ubatch: int = PHYSICAL_BATCH_TOKENS,
     slots: int = 1,
     flash_attention: bool = True,
     unified: bool = True,
@@ -158,7 +164,7 @@ def load_breakdown(
     v_type: CacheType = "f16",
     slots: int = 1,
     unified: bool = True,
-    ubatch: int = 512,
+    ubatch: int = PHYSICAL_BATCH_TOKENS,
     flash_attention: bool = True,
     draft: bool = False,
     runtime: Runtime = LLAMA_CPP,

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from lmstrix.core.memory.shape import CacheLayers, ModelShape
     from lmstrix.ground.choices import CacheType
 
-__all__ = ["cells", "kv_cache_bytes", "recurrent_state_bytes", "sliding_cells"]
+__all__ = ["PHYSICAL_BATCH_TOKENS", "cells", "kv_cache_bytes", "recurrent_state_bytes", "sliding_cells"]
 
 _BYTES_PER_32_ELEMENTS: dict[str, int] = {
     "f32": 128,
@@ -29,6 +29,9 @@ _BYTES_PER_32_ELEMENTS: dict[str, int] = {
     "iq4_nl": 18,
 }
 
+PHYSICAL_BATCH_TOKENS = 512
+"""Tokens computed at once: the default of llama.cpp and of LM Studio (`llm.load.llama.physicalBatchSize`)."""
+
 
 def cells(context_length: int, *, slots: int = 1, unified: bool = True) -> int:
     """Cells of one stream: all of them in one pool when `unified`, else each slot's share."""
@@ -38,7 +41,7 @@ def cells(context_length: int, *, slots: int = 1, unified: bool = True) -> int:
 
 
 def sliding_cells(
-    shape: ModelShape, context_length: int, *, slots: int = 1, unified: bool = True, ubatch: int = 512
+    shape: ModelShape, context_length: int, *, slots: int = 1, unified: bool = True, ubatch: int = PHYSICAL_BATCH_TOKENS
 ) -> int:
     """Cells of one stream in the sliding layers: window * (slots if unified else 1) + ubatch, no more than `cells`."""
     if shape.lazy:
@@ -56,7 +59,7 @@ def kv_cache_bytes(
     v_type: CacheType = "f16",
     slots: int = 1,
     unified: bool = True,
-    ubatch: int = 512,
+    ubatch: int = PHYSICAL_BATCH_TOKENS,
     flash_attention: bool = True,
     draft: bool = False,
 ) -> int:

@@ -6,7 +6,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Protocol
 
 from lmstrix.core.memory.fit import LoadBreakdown, LoadTerms, load_breakdown, longest_context
-from lmstrix.core.memory.kv_cache import kv_cache_bytes
+from lmstrix.core.memory.kv_cache import PHYSICAL_BATCH_TOKENS, kv_cache_bytes
 from lmstrix.core.memory.runtime import LM_STUDIO, Runtime
 from lmstrix.core.memory.shape import ModelShape, shape_from_listing, shape_from_metadata
 from lmstrix.ground.context_lengths import ALIGNMENT_TOKENS, UNKNOWN_DECLARED_TOKENS
@@ -91,6 +91,8 @@ def _options(load: LoadConfig, runtime: Runtime) -> LoadTerms:
         "v_type": load.v_cache_type or "f16",
         "slots": load.parallel_slots,
         "unified": load.unified_kv is not False,
+        # The buffer is for the tokens computed at once: a longer batch is read in pieces of that size.
+        "ubatch": min(load.eval_batch_size or PHYSICAL_BATCH_TOKENS, PHYSICAL_BATCH_TOKENS),
         "flash_attention": load.flash_attention is not False,
         "runtime": runtime,
     }

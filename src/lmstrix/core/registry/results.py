@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 NO_LIMITS: frozenset[str] = frozenset({"guardrail", "threshold", "asked_length", "time_budget"})
 """What ends a test and is no limit of the model: the length is proven, and a longer one may hold as well."""
 
-_LOAD_FIELDS = ("k_cache_type", "v_cache_type", "flash_attention", "gpu_ratio", "parallel_slots")
+_LOAD_FIELDS = ("k_cache_type", "v_cache_type", "flash_attention", "gpu_ratio", "parallel_slots", "eval_batch_size")
 """The load settings that a result keeps, in the order of its JSON."""
 _SHORT_RATIO = 0.95  # what is free moves by a few percent within minutes, and a reading errs by 1.5 %
 
@@ -54,7 +54,7 @@ class Configuration:
 
     @property
     def key(self) -> str:
-        """A stable name: "lmstudio@box", "embedded@box k=q8_0 v=q8_0 fa=on gpu=0.5 slots=4"."""
+        """A stable name: "lmstudio@box", "embedded@box k=q8_0 v=q8_0 fa=on gpu=0.5 slots=4 batch=128"."""
         return f"{self.server} {self.settings}".rstrip()
 
     @property
@@ -76,6 +76,9 @@ class Configuration:
             parts.append(f"gpu={load.gpu_ratio:g}")
         if load.parallel_slots != 1:
             parts.append(f"slots={load.parallel_slots}")
+        # Threads and locked weights change no length that fits; the size of a batch changes the compute buffer.
+        if load.eval_batch_size is not None:
+            parts.append(f"batch={load.eval_batch_size}")
         return " ".join(parts)
 
     @property
@@ -282,6 +285,7 @@ def _load_from_json(raw: dict[str, Json]) -> LoadConfig:
         flash_attention=read_flag(raw.get("flash_attention")),
         gpu_ratio=read_number(raw.get("gpu_ratio")),
         parallel_slots=read_count(raw.get("parallel_slots")) or 1,
+        eval_batch_size=read_count(raw.get("eval_batch_size")) or None,
     )
 
 

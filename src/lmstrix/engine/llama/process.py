@@ -29,6 +29,7 @@ from lmstrix.engine.llama.templates import RunawayTemplateError, runaway_fault, 
 from lmstrix.engine.memory_guard import GUARD, Guard, until_over
 from lmstrix.engine.records import LogLevel
 from lmstrix.engine.requirements import import_remedy
+from lmstrix.engine.values import unsupported
 from lmstrix.ground.units import format_bytes
 
 if TYPE_CHECKING:
@@ -51,6 +52,7 @@ _PROGRESS_STEP = 0.01
 _ALMOST_LOADED = 0.99
 _LOG_LINE = re.compile(r"^\d[\d.]*\.\d+ (?P<level>[DIWE]) (?P<text>.*)$")
 _SLOTS_READY = "load_model: initializing, n_slots"
+_NOT_LOCKED = re.compile(r"failed to (mlock|VirtualLock)")
 _LEVELS: dict[str, LogLevel] = {"D": "debug", "I": "info", "W": "warn", "E": "error"}
 _TELLING = re.compile(r"fail|error|insufficient|unable|terminate|corrupt|invalid|what\(\)", re.IGNORECASE)
 
@@ -114,6 +116,7 @@ class LlamaProcess:
         self.last_look = LastLook(child.process.pid)
         self._expected_bytes = expected_bytes
         self._slots_ready = asyncio.Event()
+        self._not_locked = False
         self._tail: deque[tuple[LogLevel | None, str]] = deque(maxlen=_TAIL_LINES)
         self._stderr_reader = asyncio.create_task(self._read_stderr(on_line))
         self._client: LlamaClient | None = None
@@ -148,6 +151,8 @@ class LlamaProcess:
         try:
             await self._begin(launch)
             address = await self._load(_child_options(launch, socket, api_key), launch.expected_bytes, on_progress)
+            if launch.settings.keep_in_memory:
+                await self._check_locked()
             self._client = LlamaClient(address, api_key=api_key)
         except BaseException:
             await self.stop()
@@ -187,6 +192,18 @@ class LlamaProcess:
         if on_progress:
             await on_progress(1.0)
         return str(report["ready"])
+
+    async def _check_locked(self) -> None:
+        """llama.cpp only warns where the system refuses, and goes on with weights that can be swapped out."""
+        # What it says of them comes before this, but by another pipe than its report.
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_EXIT_GRACE_S):
+                await self._slots_ready.wait()
+        if self._not_locked:
+            raise unsupported(
+                "llm.load.llama.keepModelInMemory",
+                "the system lets this process lock less than the weights (ulimit -l shows how much)",
+            )
 
     async def _report(self, stdout: asyncio.StreamReader) -> bytes:
         """The child's report. Once the slots are ready, all that is left is to try the chat template."""
@@ -310,6 +327,8 @@ class LlamaProcess:
             self.buffers.read(text)
             if _SLOTS_READY in text:
                 self._slots_ready.set()
+            if _NOT_LOCKED.search(text):
+                self._not_locked = True
             # A line without a level may be part of a request that llama.cpp repeats, such as its schema.
             on_line(level or "debug", text)
 

@@ -59,9 +59,9 @@ def sampling_fields(settings: PredictionSettings, *, default_seed: int | None = 
 
 def template_fields(settings: PredictionSettings) -> dict[str, Any]:
     """What the chat template gets beside the messages."""
-    if settings.enable_thinking is None:
-        return {}
-    return {"chat_template_kwargs": {"enable_thinking": settings.enable_thinking}}
+    told = {"enable_thinking": settings.enable_thinking, "reasoning_effort": settings.reasoning_effort}
+    given = {name: value for name, value in told.items() if value is not None}
+    return {"chat_template_kwargs": given} if given else {}
 
 
 def template_variables(

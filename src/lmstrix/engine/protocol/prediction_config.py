@@ -6,6 +6,7 @@ that is absent: that leaves llama.cpp's default.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, get_args
@@ -47,6 +48,8 @@ from lmstrix.ground.types import OverflowPolicy
 _PREFIX: Final = "llm.prediction."
 _MOST_LOG_PROBS: Final = 100
 """Candidates told with every token; a whole vocabulary would be megabytes for each."""
+_EFFORT_FIELD: Final = re.compile(r"ext\.virtualModel\.customField\..+\.reasoningEffort")
+"""The field by which LM Studio tells gpt-oss how much to reason, under the model's own name; any name will do here."""
 _RAW_LAYER: Final = "completeModeFormatting"
 
 
@@ -76,7 +79,10 @@ def prediction_request(stack: object) -> PredictionRequest:
             # This layer's template only glues the messages together, and text sent raw is not rendered at all.
             found.pop(f"{_PREFIX}promptTemplate", None)
         flat.update(found)
+    efforts = [flat.pop(key) for key in tuple(flat) if _EFFORT_FIELD.fullmatch(key)]
     changes, ignored = apply_rules(_RULES, flat)
+    if efforts:
+        changes["reasoning_effort"] = read_text("reasoningEffort", efforts[-1])
     # These three settle other fields and are no PredictionSettings of their own.
     system_prompt = changes.pop("system_prompt", "")
     naming = changes.pop("tool_naming", "passThrough")

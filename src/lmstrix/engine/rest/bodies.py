@@ -96,9 +96,12 @@ def prediction_settings(body: Body) -> PredictionSettings:
     )
     settings = _with_response_format(settings, body.get("response_format"))
     settings = _with_tools(settings, body)
-    # llama.cpp's templates know thinking on or off; every effort but none means on.
+    # Some templates know levels, most thinking on or off alone, for which every effort but none means on.
     effort = field(body, "reasoning_effort", read_text)
-    return settings if effort is None else replace(settings, enable_thinking=effort not in ("none", "off"))
+    if effort is None:
+        return settings
+    off = effort in ("none", "off")
+    return replace(settings, enable_thinking=not off, reasoning_effort=None if off or effort == "on" else effort)
 
 
 def _refuse_extras(body: Body) -> None:

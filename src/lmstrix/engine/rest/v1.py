@@ -274,6 +274,7 @@ def _chat_settings(body: bodies.Body) -> PredictionSettings:
         max_tokens=bodies.max_tokens(body, "max_output_tokens"),
         overflow_policy="stopAtLimit",
         enable_thinking=None if reasoning is None else reasoning != "off",
+        reasoning_effort=reasoning if reasoning in ("low", "medium", "high") else None,
     )
 
 
@@ -324,4 +325,9 @@ def _row(entry: CatalogEntry, loaded: list[Instance]) -> dict[str, Any]:
     if entry.kind == "llm":
         row["architecture"] = entry.architecture
         row["capabilities"] = {"vision": entry.vision, "trained_for_tool_use": entry.trained_for_tool_use}
+        if entry.reasoning_options:
+            # Templates reason unless they are told otherwise, those with levels at the middle one.
+            default = "medium" if "medium" in entry.reasoning_options else "on"
+            options = list(entry.reasoning_options)
+            row["capabilities"]["reasoning"] = {"allowed_options": options, "default": default}
     return row

@@ -180,6 +180,9 @@ def _environment(view: BenchView) -> list[tuple[str, str]]:
         ("Cache types", "/".join(t for t in (load.k_cache_type, load.v_cache_type) if t)),
         ("Flash attention", {None: "", True: "on", False: "off"}[load.flash_attention]),
         ("GPU share", f"{load.gpu_ratio:.0%}" if load.gpu_ratio is not None else ""),
+        ("Batch", f"{load.eval_batch_size:,} tokens" if load.eval_batch_size is not None else ""),
+        ("Threads", str(load.threads or "")),
+        ("Weights locked in memory", {None: "", True: "yes", False: "no"}[load.keep_in_memory]),
         ("Time budget", duration(request.budget_s) if request.budget_s is not None else ""),
     ]
     return [(name, value) for name, value in facts if value]

@@ -1,0 +1,35 @@
+"""What only some servers and models heed of a question, refused where it would do nothing: reasoning and mirostat."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from lmstrix.ground.errors import UsageError
+from lmstrix.ground.wording import parameter
+
+if TYPE_CHECKING:
+    from lmstrix.core.answers.request import InferRequest
+    from lmstrix.core.registry.records import ModelRecord
+    from lmstrix.ground.backend import ModelBackend
+    from lmstrix.ground.deadline import Deadline
+
+
+async def check_heeded(backend: ModelBackend, record: ModelRecord, asked: InferRequest, deadline: Deadline) -> None:
+    """Raise UsageError, before anything is loaded, where the server or the model would ignore a part of the request."""
+    if asked.mirostat and backend.server.engine != "embedded":
+        raise UsageError(
+            f"{parameter('mirostat', asked.mirostat)} has no effect on LM Studio, which offers no such sampling; leave "
+            f"it out, or ask the embedded engine ({parameter('server', 'embedded')})"
+        )
+    if asked.reasoning_effort is None:
+        return
+    async with deadline.step("asking how models can be told to reason"):
+        options = await backend.reasoning_options(record.model_key)
+    if options is not None and asked.reasoning_effort in options:
+        return
+    wanted = parameter("reasoning_effort", asked.reasoning_effort)
+    if options is None:
+        raise UsageError(f"{wanted}: the server does not say what {record.model_key} takes; leave it out")
+    if not options:
+        raise UsageError(f"{wanted} has no effect on {record.model_key}: its reasoning cannot be steered; leave it out")
+    raise UsageError(f"{wanted} is nothing that {record.model_key} takes; it takes {', '.join(options)}")
