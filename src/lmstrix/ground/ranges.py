@@ -77,6 +77,8 @@ SEED = NumberRange(least=0, most=2**32 - 2, whole=True)
 """llama.cpp's 32 bits, less the one value (all bits set) that it takes for "draw a seed"."""
 SLOTS = NumberRange(least=1, most=256, whole=True)
 """llama.cpp's LLAMA_MAX_SEQ."""
+WATCH_INTERVAL = NumberRange(least=0.2, most=86_400)
+"""Looks that follow each other faster would be felt by what they look at."""
 DAYS = NumberRange(least=0, most=100_000, above=True)
 """What can be taken off today's date."""
 
