@@ -183,7 +183,7 @@ def _dispatch(invocation: Invocation, cli: CommandLine) -> None:
 
     if command.path == ("doctor",):
         # It is asked where an installation is broken, and must not need the package that may be missing.
-        function(cli)
+        function(cli, *invocation.positionals, **arguments)
         return
 
     # Positionals and options were converted by `parse`, so Fire is handed a function that takes no words at all.

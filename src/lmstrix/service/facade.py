@@ -364,8 +364,15 @@ class LMStrixService(Workspace):
 
         return Monitoring(self, interval_s)
 
-    async def doctor(self, invalid: SettingsError | None = None) -> DoctorReport:
-        """What works here, with remedies for what does not. `invalid` says why the settings are the default ones."""
+    async def doctor(self, invalid: SettingsError | None = None, *, model: str | None = None) -> DoctorReport:
+        """What works here, with remedies for what does not. `invalid` says why the settings are the default ones.
+
+        With a `model` all about that one, as a ModelReport.
+        """
+        if model is not None:
+            from lmstrix.service.doctor.model import examine_model
+
+            return await examine_model(self, model)
         from lmstrix.service.doctor.examination import examine
 
         return await examine(self, invalid)
