@@ -45,6 +45,7 @@ def test_a_model_from_untested_to_loaded(cli: Callable[..., Ran], engine: Embedd
     assert "tested to 4,096 tokens" in checks["context"]["found"]
     assert "it holds all 4,096 tokens that it declares" in checks["context"]["found"]
     assert "measured" in checks["memory"]["found"]
+    assert checks["layers"]["found"] == "0 of 2 on graphics cards (measured, as loaded; the output is one)"
     assert figures["tested_context_length"] == figures["loaded_context_length"] == 4096
     assert figures["measured_bytes"] == pytest.approx(figures["predicted_bytes"], rel=0.2)
     assert "measured by its test" in checks["speed"]["found"]

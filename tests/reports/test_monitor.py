@@ -10,6 +10,7 @@ import pytest
 from lmstrix.core.memory.cards import GpuMemory
 from lmstrix.core.monitoring import MachineReading, MeanPower, MonitoredModel, MonitorSnapshot, ServerReading
 from lmstrix.ground.activity import RequestActivity
+from lmstrix.ground.types import InstanceMemory
 from lmstrix.reports.live_screen import fitting
 from lmstrix.reports.monitor import snapshot_lines
 
@@ -71,6 +72,25 @@ def test_all_that_is_told() -> None:
         "RAPL: package: not measured yet",
     ):
         assert part in text
+
+
+def test_layers_on_cards() -> None:
+    memory = InstanceMemory(
+        memory_bytes=GIB,
+        limited_by="graphics card",
+        weights_bytes=1,
+        kv_cache_bytes=1,
+        recurrent_state_bytes=0,
+        compute_buffer_bytes=1,
+        resident_bytes=1,
+        peak_resident_bytes=1,
+        gpu_layers=29,
+        all_layers=37,
+    )
+    reading = ServerReading(tells_work=True, models=(replace(MODEL, memory=memory),))
+    text = text_of(replace(SNAPSHOT, reading=reading))
+    assert "ON GPU" in text
+    assert "29/37" in text
 
 
 def test_no_power_source_is_no_power_of_zero() -> None:

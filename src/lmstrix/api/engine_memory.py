@@ -77,6 +77,8 @@ def read_instance_memory(body: JsonView) -> InstanceMemory | None:
         compute_buffer_bytes=count_of(body, "compute_buffer_bytes") or 0,
         resident_bytes=count_of(body, "resident_bytes") or 0,
         peak_resident_bytes=count_of(body, "peak_resident_bytes") or 0,
+        gpu_layers=count_of(body, "gpu_layers"),
+        all_layers=count_of(body, "all_layers"),
     )
 
 

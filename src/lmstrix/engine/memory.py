@@ -82,4 +82,6 @@ def instance_memory(instance: Instance, idle: IdleChild | None) -> InstanceMemor
         compute_buffer_bytes=compute_bytes,
         resident_bytes=now.resident_bytes,
         peak_resident_bytes=now.peak_resident_bytes,
+        gpu_layers=buffers.gpu_layers,
+        all_layers=buffers.all_layers,
     )

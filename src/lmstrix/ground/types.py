@@ -202,6 +202,7 @@ class InstanceMemory:
     for computing and not touched yet: a full context takes no more. `limited_by` says which.
 
     The buffers are as llama.cpp announced them; `resident_bytes` is what the process holds now.
+    `gpu_layers` of `all_layers` are on graphics cards, the output being one; None where it is not known.
     """
 
     memory_bytes: int
@@ -212,6 +213,8 @@ class InstanceMemory:
     compute_buffer_bytes: int
     resident_bytes: int
     peak_resident_bytes: int
+    gpu_layers: int | None = None
+    all_layers: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

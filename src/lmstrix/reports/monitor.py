@@ -25,6 +25,7 @@ _COLUMNS = (
     Column(title="PROMPT/S", right=True, drop=3),
     Column(title="TOKENS/S", right=True),
     Column(title="MEMORY", right=True, drop=2),
+    Column(title="ON GPU", right=True, drop=7),
     Column(title="ANSWERED", right=True, drop=6),
     Column(title="UNLOADS IN", right=True, drop=5),
 )
@@ -108,9 +109,18 @@ def _row(model: MonitoredModel) -> tuple[str, ...]:
         _rate(model.prompt_tokens_per_second),
         _rate(model.decode_tokens_per_second),
         "-" if model.memory is None else format_bytes(model.memory.memory_bytes),
+        _on_gpu(model),
         "-" if model.answered is None else f"{model.answered:,}",
         format_seconds(left_s),
     )
+
+
+def _on_gpu(model: MonitoredModel) -> str:
+    """How many of its layers are on graphics cards."""
+    memory = model.memory
+    if memory is None or memory.gpu_layers is None or memory.all_layers is None:
+        return "-"
+    return f"{memory.gpu_layers}/{memory.all_layers}"
 
 
 def _rate(value: float | None) -> str:

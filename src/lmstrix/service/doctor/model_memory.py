@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 _SMALLER_CACHE = LoadConfig(context_length=None, k_cache_type="q8_0", v_cache_type="q8_0", flash_attention=True)
 _WORTHWHILE = 1.05  # less more context than this nobody notices, and a prediction errs by as much
 
+_SPLIT = "each layer in main memory makes every token slower: a shorter context or a smaller quantisation"
+
 
 class MemoryFigures(NamedTuple):
     """The length that was looked at, what it is predicted to take, and the longest that is predicted to fit."""
@@ -66,9 +68,15 @@ def memory_check(subject: Subject, figures: MemoryFigures) -> Check:
 
 
 def layers_check(subject: Subject, figures: MemoryFigures) -> Check:
-    """On which processor its layers run; told apart by what the prediction rests on."""
+    """On which processor its layers run; measured where it is loaded and told, else predicted."""
     layers, available = subject.shape.n_layers, subject.budget.available_bytes
     name = "layers"
+    taken = subject.taken
+    if taken is not None and taken.gpu_layers is not None and taken.all_layers is not None:
+        found = f"{taken.gpu_layers} of {taken.all_layers} on graphics cards (measured, as loaded; the output is one)"
+        if 0 < taken.gpu_layers < taken.all_layers:
+            return Check(name=name, state="note", found=found, remedy=_SPLIT)
+        return Check(name=name, state="ok", found=found)
     if not layers or not subject.is_read:
         return Check(name=name, state="note", found="not known: its file cannot be read here")
     if not on_cards(subject):
@@ -82,7 +90,7 @@ def layers_check(subject: Subject, figures: MemoryFigures) -> Check:
         name=name,
         state="note",
         found=f"about {fitting} of {layers} on the card (predicted, as if all were of one size)",
-        remedy="each layer in main memory makes every token slower: a shorter context or a smaller quantisation",
+        remedy=_SPLIT,
     )
 
 
