@@ -75,7 +75,7 @@ def test_an_idle_model_makes_no_tokens_which_is_known() -> None:
 
 
 def test_requests_are_counted_and_the_furthest_gives_the_state() -> None:
-    found = tuple(map(request, ("processingPrompt", "generating", "waiting", "waiting")))
+    found = (request("processingPrompt"), request("generating"), request("waiting"), request("waiting"))
     reading = reading_of_engine(None, later(replace(MODEL, requests=found)))
     (model,) = reading.models
     assert (model.status, model.running, model.waiting) == ("generating", 2, 2)

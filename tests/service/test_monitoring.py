@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from lmstrix.api.client import AsyncLMStudioBackend
 from lmstrix.engine import EmbeddedEngine
 from lmstrix.ground.errors import BackendUnavailableError
 from lmstrix.ground.paths import resolve_paths
@@ -100,11 +101,11 @@ async def test_a_server_that_hangs_holds_nothing_up(watch: Callable[[str], Monit
         watched = watch(server.address)
         await watched.open()
         assert (await watched.read()).problem is None
-        server.faults.mute = frozenset({"listLoaded"})
+        server.faults.mute = {"listLoaded"}
         seen = await watched.read()
         assert seen.problem is not None
         assert "2 s" in seen.problem
-        server.faults.mute = frozenset()
+        server.faults.mute = set()
         back = await until(watched, lambda seen: seen.problem is None)
         assert back.reading is not None
         assert not back.reading.tells_work
@@ -136,20 +137,20 @@ async def test_without_a_server_there_is_nothing_to_watch(watch: Callable[[str],
 async def test_an_engine_is_asked_once_per_look(
     watch: Callable[[str], Monitoring], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from lmstrix.api import activity, client
+    import httpx
 
     asked: list[str] = []
-    read = activity.read
+    get = httpx.AsyncClient.get
 
-    async def counted(http: object, path: str, **options: object) -> object:
-        asked.append(path)
-        return await read(http, path, **options)  # type: ignore[arg-type]
+    async def counted(client: httpx.AsyncClient, url: str) -> httpx.Response:
+        asked.append(url)
+        return await get(client, url)
 
-    monkeypatch.setattr(activity, "read", counted)
-    monkeypatch.setattr(client.AsyncLMStudioBackend, "list_loaded", lambda _self: asked.append("list_loaded"))
+    monkeypatch.setattr(AsyncLMStudioBackend, "list_loaded", lambda _self: asked.append("list_loaded"))
     with EmbeddedEngine(scripted_models(tmp_path / "models")) as engine:
         watched = watch(engine.address)
         await watched.open()
+        monkeypatch.setattr(httpx.AsyncClient, "get", counted)
         for _ in range(3):
             await watched.read()
     assert asked == ["/api/lmstrix/activity"] * 3

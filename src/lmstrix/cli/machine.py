@@ -17,12 +17,18 @@ def doctor(cli: CommandLine, /, model: str | None = None) -> None:
     Args:
         model: The model to examine.
     """
+    from lmstrix.core.health import ModelReport
     from lmstrix.reports.machine import show_doctor
 
     # Of a model nothing true can be said under other settings than those meant.
     invalid = cli.excuse_settings() if model is None else None
     report = cli.run(cli.service.doctor(invalid, model=model))
-    show_doctor(cli.console, report)
+    if isinstance(report, ModelReport):
+        from lmstrix.reports.model_report import show_model_report
+
+        show_model_report(cli.console, report)
+    else:
+        show_doctor(cli.console, report)
     if not report.ok:
         raise LMStrixError(f"{counted(report.problems, 'problem')} found, named above")
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from lmstrix.core.health import ModelReport
 from lmstrix.reports.json_form import json_form
 from lmstrix.reports.table import Column, clean
 
@@ -31,32 +30,13 @@ def show_version(console: Console, version: str) -> None:
 def show_doctor(console: Console, report: DoctorReport) -> None:
     """All checks, each with its remedy where there is one."""
     if console.json:
-        console.result(
-            "doctor", {"ok": report.ok, "checks": [json_form(check) for check in report.checks], **_of(report)}
-        )
+        console.result("doctor", {"ok": report.ok, "checks": [json_form(check) for check in report.checks]})
         return
     width = max(len(check.name) for check in report.checks)
     for check in report.checks:
         sys.stdout.write(f"{check.state:<8}{check.name:<{width}}  {clean(check.found)}\n")
         if check.remedy:
             sys.stdout.write(f"{'':{8 + width}}  -> {clean(check.remedy)}\n")
-    if isinstance(report, ModelReport):
-        _show_improvements(report)
-
-
-def _show_improvements(report: ModelReport) -> None:
-    sys.stdout.write("\nwhat to change, the greatest gain first\n" if report.improvements else "\nnothing to change\n")
-    for number, each in enumerate(report.improvements, 1):
-        sys.stdout.write(f"{number:>2}. {clean(each.gain)}\n    -> {clean(each.how)}\n")
-
-
-def _of(report: DoctorReport) -> dict[str, Any]:
-    """What a report of one model has beside its checks."""
-    if not isinstance(report, ModelReport):
-        return {}
-    # The factor orders them, and may be infinite, which JSON cannot say.
-    found = [json_form(each, without=("factor",)) for each in report.improvements]
-    return {"model_key": report.model_key, "figures": json_form(report.figures), "improvements": found}
 
 
 _CONTEXT_WORDS = {
