@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from lmstrix.core.benchmark.stats import Summary
     from lmstrix.core.context.eta import TimeLeft
     from lmstrix.core.context.report import ContextOutcome, ContextReport, ModelTest, PlannedTest, Step
-    from lmstrix.core.health import Check, DoctorReport
+    from lmstrix.core.health import Check, DoctorReport, ModelReport
     from lmstrix.core.history import BenchRun
     from lmstrix.core.history.calls import CallRecord, CallStatistics, LoggedCall
     from lmstrix.core.history.timeline import HistoryEvent
@@ -118,7 +118,7 @@ _HOMES = {
     "lmstrix.core.benchmark.stats": "Summary",
     "lmstrix.core.context.eta": "TimeLeft",
     "lmstrix.core.context.report": "ContextOutcome ContextReport ModelTest PlannedTest Step",
-    "lmstrix.core.health": "Check DoctorReport",
+    "lmstrix.core.health": "Check DoctorReport ModelReport",
     "lmstrix.core.history": "BenchRun",
     "lmstrix.core.history.calls": "CallRecord CallStatistics LoggedCall",
     "lmstrix.core.history.timeline": "HistoryEvent",
@@ -223,6 +223,7 @@ __all__ = [
     "ModelLoadError",
     "ModelNotFoundError",
     "ModelRecord",
+    "ModelReport",
     "ModelTest",
     "ModelUnloadedError",
     "OutOfMemoryError",

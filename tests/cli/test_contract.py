@@ -34,6 +34,7 @@ def test_every_command_speaks_json(cli: Callable[..., Ran], engine: EmbeddedEngi
         (["estimate", TINY], "estimate", "total_bytes"),
         (["load", SCRIPTED], "load", "models"),
         (["ps"], "ps", "models"),
+        (["monitor", "--once", "--interval", "300ms"], "monitor", "models"),
         (["infer", "2+3=", "-m", SCRIPTED], "infer", "text"),
         (["infer", "2+3=", "-m", SCRIPTED, "--stream"], "infer", "text"),
         (["logs"], "logs", "calls"),

@@ -12,7 +12,16 @@ from typing import TYPE_CHECKING
 import pytest
 
 import lmstrix
-from lmstrix import AsyncLMStrix, BenchRequest, LMStrix, LMStrixError, PromptError, SettingsError, UsageError
+from lmstrix import (
+    AsyncLMStrix,
+    BenchRequest,
+    LMStrix,
+    LMStrixError,
+    ModelReport,
+    PromptError,
+    SettingsError,
+    UsageError,
+)
 from lmstrix.python import aio, client
 
 if TYPE_CHECKING:
@@ -130,6 +139,10 @@ def test_this_machine(python_engine: EmbeddedEngine) -> None:
         seen: list[float] = []
         loaded = lms.load("scripted", 1024, instance_id="mine", on_progress=seen.append)
         assert loaded.instance_id == "mine"
+        report = lms.doctor("scripted")
+        assert isinstance(report, ModelReport)
+        assert (report.model_key, report.figures.loaded_context_length) == ("scripted", 1024)
+        assert report.improvements[0].how == "`test_model('scripted')`"
         assert lms.unload("mine")[0].instance_id == "mine"
 
 

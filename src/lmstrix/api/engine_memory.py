@@ -27,7 +27,7 @@ async def server_memory(server: ServerInfo, *, access: ServerAccess) -> ServerMe
 
 async def instance_memory(server: ServerInfo, instance_id: str, *, access: ServerAccess) -> InstanceMemory | None:
     """What this instance takes; None unless the server is an engine that tells."""
-    return await _told(server, access, f"/api/lmstrix/memory/instance?{_query(instance_id)}", _instance_memory)
+    return await _told(server, access, f"/api/lmstrix/memory/instance?{_query(instance_id)}", read_instance_memory)
 
 
 async def memory_shortage(server: ServerInfo, instance_id: str, *, access: ServerAccess) -> MemoryShortage | None:
@@ -71,7 +71,7 @@ def _server_memory(body: JsonView) -> ServerMemory | None:
     )
 
 
-def _instance_memory(body: JsonView) -> InstanceMemory | None:
+def read_instance_memory(body: JsonView) -> InstanceMemory | None:
     memory, limited_by = count_of(body, "memory_bytes"), _limit_of(body, "limited_by")
     # A child that has just ended holds nothing, which is no reading of the model.
     if not memory or limited_by is None:

@@ -23,6 +23,7 @@ from lmstrix.cli import (
     engine,
     machine,
     models,
+    monitor,
     prompts,
     registry,
     tests,
@@ -74,6 +75,7 @@ COMMANDS: Commands = {
     ("load",): models.load,
     ("unload",): models.unload,
     ("ps",): models.ps,
+    ("monitor",): monitor.monitor,
     ("estimate",): models.estimate,
     ("save",): models.save,
     ("reset",): models.reset,
@@ -181,7 +183,7 @@ def _dispatch(invocation: Invocation, cli: CommandLine) -> None:
 
     if command.path == ("doctor",):
         # It is asked where an installation is broken, and must not need the package that may be missing.
-        function(cli)
+        function(cli, *invocation.positionals, **arguments)
         return
 
     # Positionals and options were converted by `parse`, so Fire is handed a function that takes no words at all.

@@ -8,13 +8,27 @@ from lmstrix.ground.errors import LMStrixError
 from lmstrix.ground.units import counted
 
 
-def doctor(cli: CommandLine, /) -> None:
-    """Check what works on this machine, with remedies. Needs nothing installed."""
+def doctor(cli: CommandLine, /, model: str | None = None) -> None:
+    """Check what works on this machine, with remedies. Needs nothing installed.
+
+    With a MODEL it examines that one instead: tested context, file, memory, layers, speed, defaults, and what to
+    change. Loads nothing.
+
+    Args:
+        model: The model to examine.
+    """
+    from lmstrix.core.health import ModelReport
     from lmstrix.reports.machine import show_doctor
 
-    invalid = cli.excuse_settings()
-    report = cli.run(cli.service.doctor(invalid))
-    show_doctor(cli.console, report)
+    # Of a model nothing true can be said under other settings than those meant.
+    invalid = cli.excuse_settings() if model is None else None
+    report = cli.run(cli.service.doctor(invalid, model=model))
+    if isinstance(report, ModelReport):
+        from lmstrix.reports.model_report import show_model_report
+
+        show_model_report(cli.console, report)
+    else:
+        show_doctor(cli.console, report)
     if not report.ok:
         raise LMStrixError(f"{counted(report.problems, 'problem')} found, named above")
 

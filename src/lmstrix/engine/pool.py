@@ -97,6 +97,11 @@ class InstancePool:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._run_folder.remove()
 
+    @property
+    def loading(self) -> tuple[str, ...]:
+        """The names of the instances that are being loaded."""
+        return tuple(self._loading)
+
     def list_loaded(self, kind: ModelKind | None = None) -> list[Instance]:
         """The loaded instances, oldest first."""
         return [instance for instance in self._instances.values() if kind is None or instance.entry.kind == kind]

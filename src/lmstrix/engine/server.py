@@ -29,6 +29,7 @@ from lmstrix.engine.protocol.session import serve_websocket
 from lmstrix.engine.proven_contexts import ProvenContexts
 from lmstrix.engine.rest import add_rest_routes
 from lmstrix.engine.rest.errors import LOGS, Handler, error_response
+from lmstrix.engine.rest.memory import ACTIVITY_PATH
 from lmstrix.engine.run_folder import RunFolder
 from lmstrix.engine.state import EngineState, LogHub
 from lmstrix.engine.stopping import STOP_PATH
@@ -259,7 +260,9 @@ class EngineServer:
             refusal = access.header_refusal(token, headers.get("Authorization"), headers.get("x-api-key"))
             if refusal is not None:
                 return error_response(401, "invalid_request", refusal, code="invalid_api_key")
-            await self._catalog_ready()
+            # Who watches asks every second, and of files that nobody has loaded it tells nothing.
+            if request.path != ACTIVITY_PATH:
+                await self._catalog_ready()
         connection = self._connections.of(request)
         if connection is not None:
             connection.expect_body(request)

@@ -67,6 +67,8 @@ BYTES = NumberRange(least=1, most=2**60, whole=True)
 DURATION = NumberRange(least=0, most=10 * 365 * 86_400, above=True)
 """Ten years: beyond, clocks and servers' milliseconds overflow. A limit of no time at all would refuse everything."""
 IDLE = NumberRange(least=0, most=10 * 365 * 86_400)
+WATCH_INTERVAL = NumberRange(least=0.2, most=86_400)
+"""Looks that follow each other faster would be felt by what they look at."""
 TEMPERATURE = NumberRange(least=0, most=100)
 """Below 0 the likeliest tokens would become the rarest. Above: servers take any, and at 100 all tokens are alike."""
 PENALTY = NumberRange(least=0, most=100, above=True)

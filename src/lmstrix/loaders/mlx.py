@@ -102,7 +102,7 @@ def read_model(folder: Path) -> MlxModel:
         kind=kind,
         context_length=length,
         vision=config.has_vision,
-        trained_for_tool_use=kind == "llm" and "tools" in _chat_template(folder),
+        trained_for_tool_use=kind == "llm" and "tools" in chat_template(folder),
         weights=count_weights(_headers(folder), config),
         metadata=metadata,
     )
@@ -155,7 +155,7 @@ def _announced(folder: Path, there: set[str]) -> set[str]:
     return announced
 
 
-def _chat_template(folder: Path) -> str:
+def chat_template(folder: Path) -> str:
     """The model's template, from any of the three places it may stand in; empty where there is none.
 
     A file that cannot be read costs the answer to what it says, not the model.

@@ -458,6 +458,6 @@ class AsyncLMStrix:
         check_number("watch_s", watch_s, DURATION)
         return await self._service.power(watch_s)
 
-    async def doctor(self) -> DoctorReport:
-        """What works here, with remedies for what does not."""
-        return await self._service.doctor()
+    async def doctor(self, model: str | None = None) -> DoctorReport:
+        """What works here, with remedies for what does not; with a model all about that one, a ModelReport."""
+        return await self._service.doctor(model=model)

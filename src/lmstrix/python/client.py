@@ -406,6 +406,6 @@ class LMStrix:
         """What this machine tells of its power, measured for so long."""
         return self._portal.run(self._lms.power(watch_s))
 
-    def doctor(self) -> DoctorReport:
-        """What works here, with remedies for what does not."""
-        return self._portal.run(self._lms.doctor())
+    def doctor(self, model: str | None = None) -> DoctorReport:
+        """What works here, with remedies for what does not; with a model all about that one, a ModelReport."""
+        return self._portal.run(self._lms.doctor(model))

@@ -51,33 +51,6 @@ def ended_cell(result: ContextResult | None) -> str:
     return _CELLS.get(result.ended_by, result.ended_by)
 
 
-def ended_line(result: ContextResult) -> str | None:
-    """What ended a test, in a line; None where its outcome says it."""
-    bad = result.last_known_bad
-    match result.ended_by:
-        case "declared":
-            return f"it holds all {format_tokens(result.loadable_context_length)} tokens that it declares"
-        case "memory_at_load":
-            return f"memory: {bad:,} tokens did not load" if bad else "memory: more would probably not load"
-        case "memory_at_prefill":
-            failed = f"{bad:,} tokens could not be filled" if bad else "more could probably not be filled"
-            return f"memory: {failed}"
-        case "memory_spilled":
-            return result.ended_detail or "memory spilled: more would be answered many times as slowly"
-        case "recall":
-            loadable, effective = result.loadable_context_length, result.effective_context_length
-            return f"recall: {format_tokens(loadable)} tokens load, {format_tokens(effective)} are recalled"
-        case "guardrail":
-            return "the server's guardrail lets no more through: the limit may be higher"
-        case "threshold":
-            return "no more was tried (--threshold): the limit may be higher"
-        case "asked_length":
-            return "only this length was tried (--ctx): the limit may be higher"
-        case "time_budget":
-            return "the time budget (--budget) was spent: the limit may be higher"
-    return None
-
-
 def up_to_words(result: ContextResult) -> str | None:
     """How far a model was tested where that is no limit of it."""
     if result.is_limit or not result.tested_context_length:

@@ -6,11 +6,12 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from lmstrix.core.context.verdict import Outcome
+from lmstrix.core.registry.ended_words import ended_line
 from lmstrix.ground.units import counted, format_about, format_bytes, format_seconds, format_tokens
 from lmstrix.reports.json_form import json_form
 from lmstrix.reports.progress import ProgressLine
 from lmstrix.reports.recalled import recalled_text
-from lmstrix.reports.results import ended_cell, ended_line
+from lmstrix.reports.results import ended_cell
 from lmstrix.reports.table import Column, shorten
 
 if TYPE_CHECKING:

@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from lmstrix.service.due_tests import ContextTestRequest
     from lmstrix.service.histories import ModelHistory
     from lmstrix.service.inferring import Inferring, InferWords
+    from lmstrix.service.monitoring import Monitoring
     from lmstrix.service.powering import PowerReport
     from lmstrix.service.registry_files import RegistryFiles
     from lmstrix.service.scanning import Forget
@@ -374,8 +375,21 @@ class LMStrixService(Workspace):
 
         return await measure_power(watch_s)
 
-    async def doctor(self, invalid: SettingsError | None = None) -> DoctorReport:
-        """What works here, with remedies for what does not. `invalid` says why the settings are the default ones."""
+    def monitor(self, interval_s: float = 1.0) -> Monitoring:
+        """The server in use, to be looked at every `interval_s`: what it holds, does and takes."""
+        from lmstrix.service.monitoring import Monitoring
+
+        return Monitoring(self, interval_s)
+
+    async def doctor(self, invalid: SettingsError | None = None, *, model: str | None = None) -> DoctorReport:
+        """What works here, with remedies for what does not. `invalid` says why the settings are the default ones.
+
+        With a `model` all about that one, as a ModelReport.
+        """
+        if model is not None:
+            from lmstrix.service.doctor.model import examine_model
+
+            return await examine_model(self, model)
         from lmstrix.service.doctor.examination import examine
 
         return await examine(self, invalid)

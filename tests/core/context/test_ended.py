@@ -11,9 +11,10 @@ import pytest
 from lmstrix.core.context.ended import FinishedTest, leaves_more, what_ended
 from lmstrix.core.context.report import Step, StepKind
 from lmstrix.core.context.verdict import Outcome
+from lmstrix.core.registry.ended_words import ended_line
 from lmstrix.core.registry.results import NO_LIMITS, Configuration, ContextResult
 from lmstrix.ground.choices import EndedBy
-from lmstrix.reports.results import ended_cell, ended_line
+from lmstrix.reports.results import ended_cell
 
 FOUND = FinishedTest(outcome=Outcome.OK, loadable=8192, effective=None, ceiling=16384, ceiling_by="declared", steps=())
 

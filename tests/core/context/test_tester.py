@@ -16,10 +16,10 @@ from lmstrix.core.context.report import ContextOutcome, ContextTestOptions, Step
 from lmstrix.core.context.tester import ContextTester
 from lmstrix.core.context.verdict import Outcome
 from lmstrix.core.history import Conditions, History
+from lmstrix.core.registry.ended_words import ended_line
 from lmstrix.core.registry.known_failure import KnownFailure
 from lmstrix.core.registry.results import Configuration, ContextResult
 from lmstrix.ground.types import Deadlines, Provenance
-from lmstrix.reports.results import ended_line
 from tests.support.faulty_server import FaultyModel, FaultyServer
 
 if TYPE_CHECKING:

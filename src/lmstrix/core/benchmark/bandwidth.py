@@ -20,10 +20,11 @@ _MOST_THREADS = 8
 
 def memory_bandwidth_bound() -> float:
     """Bytes per second that the fastest memory here cannot exceed."""
-    return max(_measured_bytes_per_s() * _MARGIN, *_cards_bytes_per_s(), 0.0)
+    return _MARGIN * max(measured_bytes_per_s(), *cards_bytes_per_s(), 0.0)
 
 
-def _measured_bytes_per_s() -> float:
+def measured_bytes_per_s() -> float:
+    """What copying a block in main memory moves, read and written, on several threads; a tenth of a second."""
     threads = max(1, min(_MOST_THREADS, os.cpu_count() or 1))
     # Larger than any processor's cache, and split, because one core alone cannot fill the bus.
     pairs = [
@@ -40,7 +41,7 @@ def _measured_bytes_per_s() -> float:
     return fastest
 
 
-def _cards_bytes_per_s() -> list[float]:
+def cards_bytes_per_s() -> list[float]:
     """The memory bandwidth of each NVIDIA card: bus width in bytes, twice the clock."""
     try:
         import pynvml
@@ -58,7 +59,6 @@ def _cards_bytes_per_s() -> list[float]:
             * 2
             * pynvml.nvmlDeviceGetMaxClockInfo(handle, pynvml.NVML_CLOCK_MEM)
             * 1e6
-            * _MARGIN
             for handle in handles
         ]
     except pynvml.NVMLError:

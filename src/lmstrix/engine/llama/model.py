@@ -133,6 +133,7 @@ class LlamaModel:
                 raise overflow_fault(len(tokens), self.context_length)
             async with self.slots.slot(turn, "computingEmbedding"):
                 answer = await self._ask(self.client.post("/embedding", {"content": tokens}))
+                turn.embed(len(tokens))
         return _pooled(answer[0]["embedding"])
 
     async def _ask(self, answer: Awaitable[T]) -> T:

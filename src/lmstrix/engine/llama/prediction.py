@@ -22,6 +22,7 @@ from lmstrix.engine.records import (
     PredictionEvent,
     PredictionStats,
     PromptProgressEvent,
+    ToolCallArgumentEvent,
     ToolCallFailedEvent,
 )
 
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 
     from lmstrix.engine.llama.events import CompletionReader, ToolStreamReader
     from lmstrix.engine.llama.model import LlamaModel
-    from lmstrix.engine.llama.slots import Turn
+    from lmstrix.engine.llama.tally import Turn
     from lmstrix.engine.records import LogType, PredictionInput
     from lmstrix.engine.uploads import FileStore
     from lmstrix.ground.types import StopReason
@@ -142,12 +143,16 @@ class Prediction:
         for event in events:
             if isinstance(event, PromptProgressEvent):
                 self._progress = event
+                if self._turn is not None:
+                    self._turn.process(event)
             elif self._first_at is None:
                 self._first_at = time.perf_counter()
                 if self._turn is not None:
                     self._turn.status = "generating"
             if isinstance(event, FragmentEvent):
                 self._output.append(event.text)
+            if self._turn is not None:
+                self._turn.generate(_tokens_of(event))
             last = self._events[-1] if self._events else None
             if isinstance(last, FragmentEvent) and isinstance(event, FragmentEvent) and _mergeable(last, event):
                 self._events[-1] = _merged(last, event)
@@ -182,6 +187,8 @@ class Prediction:
             stats = PredictionStats(stop_reason=ending.stop_reason, predicted_tokens=0, total_s=total_s)
         else:
             self._emit(reader.flush())
+            if self._turn is not None:
+                self._turn.settle(reader.predicted_tokens)
             stats = stats_of(
                 reader,
                 self._own_timings(reader) if ending.timings is None else ending.timings,
@@ -199,6 +206,13 @@ class Prediction:
             return {}
         count = reader.predicted_tokens
         return {"predicted_n": count, "predicted_per_second": (count - 1) / (self._last_at - self._first_at)}
+
+
+def _tokens_of(event: PredictionEvent) -> int:
+    """The tokens that an event brings; a piece of a tool call's arguments comes without a count, and mostly is one."""
+    if isinstance(event, ToolCallArgumentEvent):
+        return 1
+    return event.tokens_count if isinstance(event, FragmentEvent) else 0
 
 
 def _mergeable(last: FragmentEvent, event: FragmentEvent) -> bool:

@@ -5,27 +5,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from lmstrix.engine.faults import unloaded_fault
+from lmstrix.engine.llama.tally import Status, Tally, Turn
 from lmstrix.engine.records import now_ms
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
     from contextlib import AbstractContextManager
 
-Status = Literal["idle", "processingPrompt", "generating", "computingEmbedding"]
-
 _FURTHEST_FIRST: tuple[Status, ...] = ("generating", "processingPrompt", "computingEmbedding")
-
-
-@dataclass(slots=True, eq=False, kw_only=True)  # two requests are never the same one, whatever they do
-class Turn:
-    """One request on its way through a model: what it does now, and how to end it when the model goes."""
-
-    on_unload: Callable[[], None]
-    status: Status = "idle"
 
 
 class Slots:
@@ -42,12 +32,13 @@ class Slots:
     ) -> None:
         self.unloaded = False
         self.last_used_ms: int | None = None
+        self.tally = Tally()
+        self._turns: dict[Turn, None] = {}  # in the order of their coming
         self._on_idle = on_idle
         self._at_work = at_work
         # llama.cpp would queue as well, but nobody could tell then who waits and who runs.
         self._free = asyncio.Semaphore(count)
         self._running: set[Turn] = set()
-        self._unanswered = 0
         self._promised = 0
         self._promised_until = 0.0
         self._all_asked = asyncio.Event()
@@ -61,7 +52,12 @@ class Slots:
     @property
     def queued(self) -> int:
         """Requests not yet answered, the running ones included."""
-        return self._unanswered
+        return len(self._turns)
+
+    @property
+    def turns(self) -> tuple[Turn, ...]:
+        """The requests not yet answered, the oldest first."""
+        return tuple(self._turns)
 
     def promise(self, *, within_s: float) -> None:
         """The model was handed to somebody who is to ask it something within that time."""
@@ -84,17 +80,19 @@ class Slots:
         """A request's turn; it counts as queued until the context is left."""
         if self.unloaded:
             raise unloaded_fault()
-        self._unanswered += 1
         self._promised = max(0, self._promised - 1)
         if not self._promised:
             self._all_asked.set()
         self.last_used_ms = now_ms()
+        turn = Turn(on_unload=on_unload, tally=self.tally)
+        self._turns[turn] = None
         try:
-            yield Turn(on_unload=on_unload)
+            yield turn
+            self.tally.answered += 1
         finally:
-            self._unanswered -= 1
+            del self._turns[turn]
             self.last_used_ms = now_ms()
-            if not self._unanswered:
+            if not self._turns:
                 self._on_idle()
 
     @asynccontextmanager

@@ -1,21 +1,24 @@
-"""Beyond LM Studio: what one more model may take here, what a loaded one takes, and how late the loop is."""
+"""Beyond LM Studio: what one more model may take here, what a loaded one takes, what runs, and how late the loop is."""
 
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from aiohttp import web
 
+from lmstrix.engine.activity import server_activity
 from lmstrix.engine.faults import EngineFault
 from lmstrix.engine.rest.errors import Handler, answering
 
 if TYPE_CHECKING:
     from lmstrix.engine.state import EngineState
 
+ACTIVITY_PATH: Final = "/api/lmstrix/activity"
+
 
 class MemoryRoutes:
-    """Handlers under `/api/lmstrix`: each answers with the fields of a record of `ground.types`."""
+    """Handlers under `/api/lmstrix`: each answers with the fields of a record."""
 
     def __init__(self, state: EngineState) -> None:
         self._state = state
@@ -27,6 +30,7 @@ class MemoryRoutes:
             ("GET", "/memory/instance", self.instance_memory),
             ("GET", "/memory/shortage", self.shortage),
             ("GET", "/loop", self.loop_lag),
+            ("GET", "/activity", self.activity),
         ]
         return [(method, f"/api/lmstrix{path}", answering("v1", handler)) for method, path, handler in rows]
 
@@ -37,6 +41,10 @@ class MemoryRoutes:
     async def loop_lag(self, _request: web.Request) -> web.StreamResponse:
         """`LoopLag`."""
         return web.json_response(dataclasses.asdict(self._state.loop_watch.lag))
+
+    async def activity(self, _request: web.Request) -> web.StreamResponse:
+        """`ServerActivity`."""
+        return web.json_response(dataclasses.asdict(server_activity(self._state.pool)))
 
     async def instance_memory(self, request: web.Request) -> web.StreamResponse:
         """`InstanceMemory` of the instance in the query; its name may hold slashes, so it is no part of the path."""
