@@ -27,6 +27,14 @@ if TYPE_CHECKING:
     from lmstrix.core.registry.listing import ScanReport
     from lmstrix.core.registry.records import ModelRecord
     from lmstrix.core.registry.results import Configuration, ContextResult
+    from lmstrix.core.vectors.records import (
+        AddedTexts,
+        AddProgress,
+        CollectionInfo,
+        EmbeddedPart,
+        FailedEntry,
+        Match,
+    )
     from lmstrix.engine import EmbeddedEngine
     from lmstrix.ground.choices import (
         BenchTask,
@@ -88,6 +96,7 @@ if TYPE_CHECKING:
     from lmstrix.python.benches import AsyncBenches, Benches
     from lmstrix.python.chat import AsyncChat, Chat
     from lmstrix.python.client import LMStrix
+    from lmstrix.python.collections import AsyncCollections, Collections
     from lmstrix.python.logs import AsyncLogs, Logs
     from lmstrix.python.prompts import AsyncPrompts, Prompts
     from lmstrix.python.results import ActResult, InferenceResult
@@ -129,6 +138,7 @@ _HOMES = {
     "lmstrix.core.registry.listing": "ScanReport",
     "lmstrix.core.registry.records": "ModelRecord",
     "lmstrix.core.registry.results": "Configuration ContextResult",
+    "lmstrix.core.vectors.records": "AddedTexts AddProgress CollectionInfo EmbeddedPart FailedEntry Match",
     "lmstrix.engine": "EmbeddedEngine",
     "lmstrix.ground.trust": "TrustedFolder",
     "lmstrix.ground.version": "__version__",
@@ -142,6 +152,7 @@ _HOMES = {
     "lmstrix.ground.choices": "BenchTask CacheType Precision Preference ReportFormat SortKey TestOrder WorkKind",
     "lmstrix.service.scanning": "Forget",
     "lmstrix.python.benches": "AsyncBenches Benches",
+    "lmstrix.python.collections": "AsyncCollections Collections",
     "lmstrix.python.logs": "AsyncLogs Logs",
     "lmstrix.python.prompts": "AsyncPrompts Prompts",
     "lmstrix.python.trusted": "AsyncTrusted Trusted",
@@ -151,9 +162,12 @@ _HOMES = {
 
 __all__ = [
     "ActResult",
+    "AddProgress",
+    "AddedTexts",
     "Advice",
     "AsyncBenches",
     "AsyncChat",
+    "AsyncCollections",
     "AsyncLMStrix",
     "AsyncLogs",
     "AsyncPrompts",
@@ -181,6 +195,8 @@ __all__ = [
     "Chat",
     "ChatTemplateError",
     "Check",
+    "CollectionInfo",
+    "Collections",
     "Comparison",
     "Configuration",
     "ContextOutcome",
@@ -193,11 +209,13 @@ __all__ = [
     "DoctorReport",
     "DryRun",
     "EmbeddedEngine",
+    "EmbeddedPart",
     "EmptyAnswerError",
     "EngineCrashedError",
     "EngineDiedError",
     "EngineError",
     "EstimateReport",
+    "FailedEntry",
     "Finished",
     "Forget",
     "GenerationError",
@@ -218,6 +236,7 @@ __all__ = [
     "LoadedModel",
     "LoggedCall",
     "Logs",
+    "Match",
     "Message",
     "ModelHistory",
     "ModelLoadError",

@@ -25,7 +25,7 @@ SERVERS = ("auto", "lmstudio", "embedded")
 MODEL_NAMES = frozenset({"model", "models", "against"})
 FILE_NAMES = frozenset(
     {"file", "file_prompt", "image", "schema", "save_response", "prompts", "inputs", "out", "config", "targets"}
-    | {"first", "second", "folder"}
+    | {"first", "second", "folder", "files", "rows"}
 )
 _FILE_ENDINGS = ("_file", "_dir")
 

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 GROUPS: Mapping[str, tuple[str, ...]] = {
     "Begin": ("demo", "doctor", "scan", "list"),
     "Find limits": ("test", "history", "estimate", "recommend", "save", "reset"),
-    "Ask": ("infer", "chat", "batch", "embed", "prompts", "conversations", "logs"),
+    "Ask": ("infer", "chat", "batch", "embed", "collections", "prompts", "conversations", "logs"),
     "Measure": ("bench", "power"),
     "Models and servers": ("load", "unload", "ps", "engine"),
     "Registry and settings": ("models", "registry", "config", "trust"),

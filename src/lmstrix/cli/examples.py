@@ -30,6 +30,15 @@ EXAMPLES: Mapping[tuple[str, ...], tuple[str, ...]] = {
     ("chat",): ("lmstrix chat -m qwen3-8b", "lmstrix chat --continue"),
     ("batch",): ('lmstrix batch --prompts notes.toml --inputs "notes/*.txt" --models qwen3-8b --out answers',),
     ("embed",): ('lmstrix embed "the tide" "the moon"',),
+    ("collections", "add"): (
+        'lmstrix collections add notes "The tide was early." --id monday',
+        "lmstrix collections add docs --files 'docs/**/*.md' --chunk-tokens 400",
+        "lmstrix collections add faq --rows questions.csv --id-column number --text-column question",
+    ),
+    ("collections", "search"): (
+        'lmstrix collections search docs "How do I share results?"',
+        "lmstrix collections search docs --like docs/index.md --top 3",
+    ),
     ("recommend",): ("lmstrix recommend --task code --min-ctx 32k",),
     ("prompts", "list"): ("lmstrix prompts list prompts.toml",),
     ("prompts", "render"): ("lmstrix prompts render prompts.toml review --var language=Python",),

@@ -9,9 +9,16 @@ if TYPE_CHECKING:
 
     from lmstrix.cli.signatures import Command
 
-_OPTIONS = {"model": "-m MODEL", "tiers": "--context-tiers", "images": "--image"}
+_OPTIONS = {"model": "-m MODEL", "tiers": "--context-tiers", "images": "--image", "text_columns": "--text-column"}
 """What is not simply the parameter's name, without its unit, in the spelling of options."""
-_COMMANDS = {"list_models": "list", "test_model": "test", "test_all": "test --all", "benches.history": "bench history"}
+_COMMANDS = {
+    "list_models": "list",
+    "test_model": "test",
+    "test_all": "test --all",
+    "benches.history": "bench history",
+    "collections.add": "collections add",
+    "collections.parts": "collections show",
+}
 _UNITS = ("_s", "_bytes")
 
 

@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from lmstrix.ground.documents import Value
     from lmstrix.ground.types import LoadedModel, Message, StreamEvent
     from lmstrix.python.benches import AsyncBenches
+    from lmstrix.python.collections import AsyncCollections
     from lmstrix.python.logs import AsyncLogs
     from lmstrix.python.options import (
         AnswerKeywords,
@@ -424,6 +425,13 @@ class AsyncLMStrix:
         return AsyncBenches(self._service)
 
     # What was asked, prompt files, this machine
+
+    @cached_property
+    def collections(self) -> AsyncCollections:
+        """Texts kept as vectors: `infos`, `parts`, `add`, `search`, `delete`."""
+        from lmstrix.python.collections import AsyncCollections
+
+        return AsyncCollections(self._service)
 
     @cached_property
     def logs(self) -> AsyncLogs:

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from lmstrix.ground.documents import Value
     from lmstrix.ground.types import LoadedModel, StreamEvent
     from lmstrix.python.benches import Benches
+    from lmstrix.python.collections import Collections
     from lmstrix.python.logs import Logs
     from lmstrix.python.options import (
         AnswerKeywords,
@@ -372,6 +373,13 @@ class LMStrix:
         return Benches(self._portal, self._lms.benches)
 
     # What was asked, prompt files, this machine
+
+    @cached_property
+    def collections(self) -> Collections:
+        """Texts kept as vectors: `infos`, `parts`, `add`, `search`, `delete`."""
+        from lmstrix.python.collections import Collections
+
+        return Collections(self._portal, self._lms.collections)
 
     @cached_property
     def logs(self) -> Logs:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING
 
 from lmstrix.core.answers.inference import FORGOTTEN_TTL_S
@@ -17,11 +17,15 @@ from lmstrix.service.model_folders import check_served, folder_to_serve
 from lmstrix.service.workspace import new_run_id
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import AsyncIterator, Sequence
 
     from lmstrix.core.registry.records import ModelRecord
+    from lmstrix.ground.backend import ModelBackend
+    from lmstrix.ground.deadline import Deadline
     from lmstrix.ground.types import LoadedModel
     from lmstrix.service.workspace import Workspace
+
+EMBEDDING = "embedding the texts"
 
 
 async def embed(
@@ -35,7 +39,20 @@ async def embed(
             raise UsageError(f"text {number} is empty; an empty text has no vector")
     deadline = workspace.deadline()
     async with deadline.step("reading the registry"):
-        record = await _chosen(workspace, model)
+        record = await chosen_embedding_model(workspace, model)
+    async with (
+        embedding_model(workspace, record, deadline, ttl_s=ttl_s) as (backend, loaded),
+        deadline.step(EMBEDDING),
+    ):
+        vectors = await backend.embed(loaded.instance_id, texts)
+    return Embedded(vectors=tuple(tuple(vector) for vector in vectors), model_key=record.model_key)
+
+
+@asynccontextmanager
+async def embedding_model(
+    workspace: Workspace, record: ModelRecord, deadline: Deadline, *, ttl_s: float | None
+) -> AsyncIterator[tuple[ModelBackend, LoadedModel]]:
+    """An instance of the model, loaded unless it was, for as long as it is used here."""
     connection = await workspace.connect(deadline, models_dir=folder_to_serve(workspace, [record]))
     check_served(workspace, connection, record)
     backend, loads = connection.backend, connection.loads
@@ -56,17 +73,16 @@ async def embed(
 
     loaded, is_own = await loads.get(record.model_key, DEFAULT_LOAD, find=find, load=load, deadline=deadline)
     try:
-        async with deadline.step("embedding the texts"):
-            vectors = await backend.embed(loaded.instance_id, texts)
+        yield backend, loaded
     except BaseException:
         await within(CLEAN_UP_S, loads.leave(loaded, keep=keep or not is_own))
         raise
     with suppress(LMStrixError):  # a server that is gone has nothing loaded either
         await to_its_end(loads.leave(loaded, keep=keep or not is_own))
-    return Embedded(vectors=tuple(tuple(vector) for vector in vectors), model_key=record.model_key)
 
 
-async def _chosen(workspace: Workspace, model: str | None) -> ModelRecord:
+async def chosen_embedding_model(workspace: Workspace, model: str | None) -> ModelRecord:
+    """The model that is named, else the only one that makes embeddings."""
     registry = await known_models(workspace)
     if model is not None:
         record = await find_model(workspace, registry, model)

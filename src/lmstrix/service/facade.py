@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from lmstrix.service.batch_words import BatchRequest
     from lmstrix.service.bench_targets import BenchTargetsOptions, TargetsBenching
     from lmstrix.service.benching import Benchmarking, BenchOptions
+    from lmstrix.service.collecting import Collections
     from lmstrix.service.due_tests import ContextTestRequest
     from lmstrix.service.histories import ModelHistory
     from lmstrix.service.inferring import Inferring, InferWords
@@ -249,6 +250,13 @@ class LMStrixService(Workspace):
         from lmstrix.service.logs import call_statistics
 
         return call_statistics(self, model=model)
+
+    @property
+    def collections(self) -> Collections:
+        """Texts kept as vectors: added, searched, deleted."""
+        from lmstrix.service.collecting import Collections
+
+        return Collections(self)
 
     def list_conversations(self, *, search: str | None = None, last: int | None = None) -> list[ConversationSummary]:
         """The conversations kept here, the one written last first; with `search` those that hold all its words."""
