@@ -46,6 +46,7 @@ if TYPE_CHECKING:
         TestOrder,
         WorkKind,
     )
+    from lmstrix.ground.downloads import Download
     from lmstrix.ground.errors import (
         AuthenticationError,
         BackendTimeoutError,
@@ -102,6 +103,7 @@ if TYPE_CHECKING:
     from lmstrix.python.results import ActResult, InferenceResult
     from lmstrix.python.trusted import AsyncTrusted, Trusted
     from lmstrix.service.due_tests import ContextTestRequest
+    from lmstrix.service.getting import GotModel
     from lmstrix.service.histories import ModelHistory
     from lmstrix.service.powering import PowerReport
     from lmstrix.service.scanning import Forget
@@ -140,6 +142,7 @@ _HOMES = {
     "lmstrix.core.registry.results": "Configuration ContextResult",
     "lmstrix.core.vectors.records": "AddedTexts AddProgress CollectionInfo EmbeddedPart FailedEntry Match",
     "lmstrix.engine": "EmbeddedEngine",
+    "lmstrix.ground.downloads": "Download",
     "lmstrix.ground.trust": "TrustedFolder",
     "lmstrix.ground.version": "__version__",
     "lmstrix.python.aio": "AsyncLMStrix",
@@ -147,6 +150,7 @@ _HOMES = {
     "lmstrix.earlier.client": "LMStrix",  # the one of lmstrix.python.client, which also knows what it was called once
     "lmstrix.python.results": "ActResult InferenceResult",
     "lmstrix.service.due_tests": "ContextTestRequest",
+    "lmstrix.service.getting": "GotModel",
     "lmstrix.service.histories": "ModelHistory",
     "lmstrix.service.powering": "PowerReport",
     "lmstrix.ground.choices": "BenchTask CacheType Precision Preference ReportFormat SortKey TestOrder WorkKind",
@@ -207,6 +211,7 @@ __all__ = [
     "Deadlines",
     "DefaultsChange",
     "DoctorReport",
+    "Download",
     "DryRun",
     "EmbeddedEngine",
     "EmbeddedPart",
@@ -222,6 +227,7 @@ __all__ = [
     "GenerationResult",
     "GenerationStats",
     "GgufError",
+    "GotModel",
     "HistoryError",
     "HistoryEvent",
     "InferRequest",

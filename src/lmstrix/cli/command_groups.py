@@ -12,7 +12,7 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
     "Find limits": ("test", "history", "estimate", "recommend", "save", "reset"),
     "Ask": ("infer", "chat", "batch", "embed", "collections", "prompts", "conversations", "logs"),
     "Measure": ("bench", "power"),
-    "Models and servers": ("load", "unload", "ps", "engine"),
+    "Models and servers": ("get", "load", "unload", "ps", "engine"),
     "Registry and settings": ("models", "registry", "config", "trust"),
     "This program": ("completion", "version"),
 }

@@ -51,6 +51,10 @@ EXAMPLES: Mapping[tuple[str, ...], tuple[str, ...]] = {
     ),
     ("bench", "compare"): ("lmstrix bench compare monday tuesday",),
     ("power",): ("lmstrix power", "lmstrix power --watch 10s"),
+    ("get",): (
+        "lmstrix get openai/gpt-oss-20b",
+        "lmstrix get https://huggingface.co/lmstudio-community/gpt-oss-20b-GGUF --quant MXFP4",
+    ),
     ("load",): ("lmstrix load qwen3-8b", "lmstrix load qwen3-8b --ctx 16k"),
     ("unload",): ("lmstrix unload qwen3-8b", "lmstrix unload --all"),
     ("estimate",): ("lmstrix estimate qwen3-8b", "lmstrix estimate qwen3-8b --ctx 32k"),
