@@ -73,7 +73,8 @@ def add(
         text_column: Column or key that has the text (default: text; may be repeated, for a line each).
         model: The embedding model (default: the collection's, for a new one the only one there is).
         chunk_tokens: Cut texts into pieces of at most so many tokens; they are called ID#1, ID#2.
-        keep_texts: Keep the texts beside their vectors, for searches to show (default: as logging.texts says).
+        keep_texts: Keep the texts beside their vectors, for searches to show (default: as logging.texts says;
+            --no-keep-texts keeps vectors alone).
         ttl: Keep a model loaded here this long after its last use; 0 unloads it at once.
     """
     from lmstrix.reports.collections import AddProgressLine, show_added

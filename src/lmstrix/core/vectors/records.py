@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 class CollectionBounds:
     """How much may be kept."""
 
-    parts: int = 200_000  # a search reads them all: 4 s for 768 numbers each, by the measurement in similarity.py
+    parts: int = 200_000  # a search reads them all: 8 s for 768 numbers each, by the measurement in similarity.py
     name_characters: int = 100
     id_characters: int = 4_096  # Linux's longest path, as ids of files are their paths
 

@@ -2,7 +2,7 @@
 
 A vector is kept as little-endian 32-bit floats, divided by its length; the cosine of two is then their product. Models
 compute with no more than 32 bits, so that nothing is lost which was there. A search compares with every vector: 10,000
-of 768 numbers take 0.2 s with Python 3.12's `math.sumprod` and 0.7 s without it, which spares an index, and numpy.
+of 768 numbers take 0.4 s of one core, reading included (0.5 s before Python 3.12), which spares an index, and numpy.
 """
 
 from __future__ import annotations
