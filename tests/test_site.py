@@ -19,6 +19,7 @@ from lmstrix import EmbeddedEngine
 from lmstrix.cli.app import COMMANDS, common_parameters
 from lmstrix.cli.words import parse
 from tests.support.pages import blocks_of
+from tests.support.tiny_gguf import tiny_model
 from tests.support.tiny_gguf_scripted import scripted_model
 
 if TYPE_CHECKING:
@@ -36,12 +37,15 @@ MODELS = ("Qwen3-8B", "gemma-3-4b")
 
 @pytest.fixture(scope="module")
 def models_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The models that the pages talk of: they answer at once, with what a script says."""
+    """The models that the pages talk of: they answer at once, with what a script says; one makes embeddings."""
     folder = tmp_path_factory.mktemp("site") / "models"
     for name in MODELS:
         target = folder / "acme" / f"{name}-GGUF" / f"{name}-Q4_K_M.gguf"
         target.parent.mkdir(parents=True)
         shutil.copy(scripted_model(context_length=2048), target)
+    embedding = folder / "acme" / "nomic-embed-text-GGUF" / "nomic-embed-text-Q8_0.gguf"
+    embedding.parent.mkdir(parents=True)
+    shutil.copy(tiny_model("bert"), embedding)
     return folder
 
 

@@ -27,6 +27,14 @@ if TYPE_CHECKING:
     from lmstrix.core.registry.listing import ScanReport
     from lmstrix.core.registry.records import ModelRecord
     from lmstrix.core.registry.results import Configuration, ContextResult
+    from lmstrix.core.vectors.records import (
+        AddedTexts,
+        AddProgress,
+        CollectionInfo,
+        EmbeddedPart,
+        FailedEntry,
+        Match,
+    )
     from lmstrix.engine import EmbeddedEngine
     from lmstrix.ground.choices import (
         BenchTask,
@@ -38,6 +46,7 @@ if TYPE_CHECKING:
         TestOrder,
         WorkKind,
     )
+    from lmstrix.ground.downloads import Download
     from lmstrix.ground.errors import (
         AuthenticationError,
         BackendTimeoutError,
@@ -88,11 +97,13 @@ if TYPE_CHECKING:
     from lmstrix.python.benches import AsyncBenches, Benches
     from lmstrix.python.chat import AsyncChat, Chat
     from lmstrix.python.client import LMStrix
+    from lmstrix.python.collections import AsyncCollections, Collections
     from lmstrix.python.logs import AsyncLogs, Logs
     from lmstrix.python.prompts import AsyncPrompts, Prompts
     from lmstrix.python.results import ActResult, InferenceResult
     from lmstrix.python.trusted import AsyncTrusted, Trusted
     from lmstrix.service.due_tests import ContextTestRequest
+    from lmstrix.service.getting import GotModel
     from lmstrix.service.histories import ModelHistory
     from lmstrix.service.powering import PowerReport
     from lmstrix.service.scanning import Forget
@@ -129,7 +140,9 @@ _HOMES = {
     "lmstrix.core.registry.listing": "ScanReport",
     "lmstrix.core.registry.records": "ModelRecord",
     "lmstrix.core.registry.results": "Configuration ContextResult",
+    "lmstrix.core.vectors.records": "AddedTexts AddProgress CollectionInfo EmbeddedPart FailedEntry Match",
     "lmstrix.engine": "EmbeddedEngine",
+    "lmstrix.ground.downloads": "Download",
     "lmstrix.ground.trust": "TrustedFolder",
     "lmstrix.ground.version": "__version__",
     "lmstrix.python.aio": "AsyncLMStrix",
@@ -137,11 +150,13 @@ _HOMES = {
     "lmstrix.earlier.client": "LMStrix",  # the one of lmstrix.python.client, which also knows what it was called once
     "lmstrix.python.results": "ActResult InferenceResult",
     "lmstrix.service.due_tests": "ContextTestRequest",
+    "lmstrix.service.getting": "GotModel",
     "lmstrix.service.histories": "ModelHistory",
     "lmstrix.service.powering": "PowerReport",
     "lmstrix.ground.choices": "BenchTask CacheType Precision Preference ReportFormat SortKey TestOrder WorkKind",
     "lmstrix.service.scanning": "Forget",
     "lmstrix.python.benches": "AsyncBenches Benches",
+    "lmstrix.python.collections": "AsyncCollections Collections",
     "lmstrix.python.logs": "AsyncLogs Logs",
     "lmstrix.python.prompts": "AsyncPrompts Prompts",
     "lmstrix.python.trusted": "AsyncTrusted Trusted",
@@ -151,9 +166,12 @@ _HOMES = {
 
 __all__ = [
     "ActResult",
+    "AddProgress",
+    "AddedTexts",
     "Advice",
     "AsyncBenches",
     "AsyncChat",
+    "AsyncCollections",
     "AsyncLMStrix",
     "AsyncLogs",
     "AsyncPrompts",
@@ -181,6 +199,8 @@ __all__ = [
     "Chat",
     "ChatTemplateError",
     "Check",
+    "CollectionInfo",
+    "Collections",
     "Comparison",
     "Configuration",
     "ContextOutcome",
@@ -191,19 +211,23 @@ __all__ = [
     "Deadlines",
     "DefaultsChange",
     "DoctorReport",
+    "Download",
     "DryRun",
     "EmbeddedEngine",
+    "EmbeddedPart",
     "EmptyAnswerError",
     "EngineCrashedError",
     "EngineDiedError",
     "EngineError",
     "EstimateReport",
+    "FailedEntry",
     "Finished",
     "Forget",
     "GenerationError",
     "GenerationResult",
     "GenerationStats",
     "GgufError",
+    "GotModel",
     "HistoryError",
     "HistoryEvent",
     "InferRequest",
@@ -218,6 +242,7 @@ __all__ = [
     "LoadedModel",
     "LoggedCall",
     "Logs",
+    "Match",
     "Message",
     "ModelHistory",
     "ModelLoadError",

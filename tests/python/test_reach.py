@@ -160,6 +160,7 @@ def public(kind: type) -> dict[str, inspect.Signature | None]:
         ("client.LMStrix", "aio.AsyncLMStrix"),
         ("chat.Chat", "chat.AsyncChat"),
         ("benches.Benches", "benches.AsyncBenches"),
+        ("collections.Collections", "collections.AsyncCollections"),
     ],
 )
 def test_both_have_the_same_methods_and_parameters(blocking: str, asynchronous: str) -> None:

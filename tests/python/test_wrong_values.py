@@ -52,6 +52,13 @@ CALLS: list[Call] = [
     ("last", "out of range", lambda lms, _: lms.benches.history(last=0)),
     ("max_rounds", "out of range", lambda lms, _: lms.act("hi", "m", tools=[], max_rounds=0)),
     ("ttl_s", "not a number", lambda lms, _: lms.embed("a", ttl_s="soon")),
+    ("model", "no text", lambda lms, _: lms.get_model(5)),
+    ("quantization", "Hugging Face alone", lambda lms, _: lms.get_model("a/b", quantization="Q4_K_M")),
+    ("texts", "no text", lambda lms, _: lms.collections.add("notes", [5])),
+    ("chunk_tokens", "out of range", lambda lms, _: lms.collections.add("notes", "a", chunk_tokens=0)),
+    ("keep_texts", "True or False", lambda lms, _: lms.collections.add("notes", "a", keep_texts="yes")),
+    ("top", "out of range", lambda lms, _: lms.collections.search("notes", "a", top=0)),
+    ("name", "no text", lambda lms, _: lms.collections.delete(None)),
 ]
 
 

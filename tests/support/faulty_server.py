@@ -207,7 +207,8 @@ class FaultyServer:
     """See the module. `seen` holds every frame received as (namespace, frame); `cancelled` the endpoints cancelled.
 
     `script`, when set, are the packets of every answer, in place of the model's words. It has the
-    namespace of runtimes when `runtime` is set.
+    namespace of runtimes when `runtime` is set. `replies` are what paths answer, one after the other and then the last
+    again; `posted` is what was sent to them.
     """
 
     def __init__(self, *models: FaultyModel, word_delay_s: float = 0.0, load_delay_s: float = 0.0) -> None:
@@ -219,6 +220,8 @@ class FaultyServer:
         self.seen: list[tuple[str, dict[str, Any]]] = []
         self.cancelled: list[str] = []
         self.paths: Counter[str] = Counter()
+        self.replies: dict[str, list[tuple[int, str]]] = {}
+        self.posted: list[tuple[str, Any]] = []
         self.address = ""
         self._word_delay_s = word_delay_s
         self._load_delay_s = load_delay_s
@@ -273,6 +276,7 @@ class FaultyServer:
     async def _serve(self) -> None:
         app = web.Application(client_max_size=64 * 2**20)
         app.router.add_get("/{path:.*}", self._get)
+        app.router.add_post("/{path:.*}", self._post)
         runner = web.AppRunner(app, shutdown_timeout=0.1)
         await runner.setup()
         site = web.TCPSite(runner, "127.0.0.1", 0)
@@ -301,6 +305,8 @@ class FaultyServer:
             request.transport.abort()
         if request.headers.get("Upgrade", "").lower() == "websocket":
             return await self._websocket(request)
+        if path in self.replies:
+            return self._reply(path)
         if path in self.faults.pages:
             status, text = self.faults.pages[path]
             return web.Response(status=status, text=text, content_type="application/json")
@@ -313,6 +319,17 @@ class FaultyServer:
         if path == "/lms-status":
             return web.json_response({"package": "lmstudio", "version": "0.4.21"})
         return web.json_response({"error": f"Unexpected endpoint or method. (GET {path})"})
+
+    async def _post(self, request: web.Request) -> web.StreamResponse:
+        self.posted.append((request.path, await request.json()))
+        if request.path in self.replies:
+            return self._reply(request.path)
+        return web.json_response({"error": f"Unexpected endpoint or method. (POST {request.path})"})
+
+    def _reply(self, path: str) -> web.StreamResponse:
+        replies = self.replies[path]
+        status, text = replies.pop(0) if len(replies) > 1 else replies[0]
+        return web.Response(status=status, text=text, content_type="application/json")
 
     async def _drip(self, request: web.Request) -> web.StreamResponse:
         response = web.StreamResponse()

@@ -37,7 +37,7 @@ FILE_NAMES = frozenset(
         "config",
         "targets",
     }
-    | {"first", "second", "folder"}
+    | {"first", "second", "folder", "files", "rows"}
 )
 _FILE_ENDINGS = ("_file", "_dir")
 

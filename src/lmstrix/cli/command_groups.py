@@ -10,9 +10,9 @@ if TYPE_CHECKING:
 GROUPS: Mapping[str, tuple[str, ...]] = {
     "Begin": ("demo", "doctor", "scan", "list"),
     "Find limits": ("test", "history", "estimate", "recommend", "save", "reset"),
-    "Ask": ("infer", "chat", "batch", "embed", "prompts", "conversations", "logs"),
+    "Ask": ("infer", "chat", "batch", "embed", "collections", "prompts", "conversations", "logs"),
     "Measure": ("bench", "power"),
-    "Models and servers": ("load", "unload", "ps", "monitor", "engine"),
+    "Models and servers": ("get", "load", "unload", "ps", "monitor", "engine"),
     "Registry and settings": ("models", "registry", "config", "trust"),
     "This program": ("completion", "version"),
 }

@@ -30,6 +30,15 @@ EXAMPLES: Mapping[tuple[str, ...], tuple[str, ...]] = {
     ("chat",): ("lmstrix chat -m qwen3-8b", "lmstrix chat --continue"),
     ("batch",): ('lmstrix batch --prompts notes.toml --inputs "notes/*.txt" --models qwen3-8b --out answers',),
     ("embed",): ('lmstrix embed "the tide" "the moon"',),
+    ("collections", "add"): (
+        'lmstrix collections add notes "The tide was early." --id monday',
+        "lmstrix collections add docs --files 'docs/**/*.md' --chunk-tokens 400",
+        "lmstrix collections add faq --rows questions.csv --id-column number --text-column question",
+    ),
+    ("collections", "search"): (
+        'lmstrix collections search docs "How do I share results?"',
+        "lmstrix collections search docs --like docs/index.md --top 3",
+    ),
     ("recommend",): ("lmstrix recommend --task code --min-ctx 32k",),
     ("prompts", "list"): ("lmstrix prompts list prompts.toml",),
     ("prompts", "render"): ("lmstrix prompts render prompts.toml review --var language=Python",),
@@ -42,6 +51,10 @@ EXAMPLES: Mapping[tuple[str, ...], tuple[str, ...]] = {
     ),
     ("bench", "compare"): ("lmstrix bench compare monday tuesday",),
     ("power",): ("lmstrix power", "lmstrix power --watch 10s"),
+    ("get",): (
+        "lmstrix get openai/gpt-oss-20b",
+        "lmstrix get https://huggingface.co/lmstudio-community/gpt-oss-20b-GGUF --quant MXFP4",
+    ),
     ("load",): ("lmstrix load qwen3-8b", "lmstrix load qwen3-8b --ctx 16k"),
     ("unload",): ("lmstrix unload qwen3-8b", "lmstrix unload --all"),
     ("estimate",): ("lmstrix estimate qwen3-8b", "lmstrix estimate qwen3-8b --ctx 32k"),

@@ -9,10 +9,17 @@ if TYPE_CHECKING:
 
     from lmstrix.cli.signatures import Command
 
-_OPTIONS = {"model": "-m MODEL", "tiers": "--context-tiers", "images": "--image"}
+_OPTIONS = {"model": "-m MODEL", "tiers": "--context-tiers", "images": "--image", "text_columns": "--text-column"}
 """What is not simply the parameter's name, without its unit, in the spelling of options."""
 _FLAGS = {"gpu_ratio": "gpu", "eval_batch_size": "batch-size", "keep_in_memory": "mlock", "enable_thinking": "think"}
-_COMMANDS = {"list_models": "list", "test_model": "test", "test_all": "test --all", "benches.history": "bench history"}
+_COMMANDS = {
+    "list_models": "list",
+    "test_model": "test",
+    "test_all": "test --all",
+    "benches.history": "bench history",
+    "collections.add": "collections add",
+    "collections.parts": "collections show",
+}
 _UNITS = ("_s", "_bytes")
 
 

@@ -65,3 +65,5 @@ CodeBlock = Literal["first", "last"]
 """Which code block of an answer is wanted."""
 Preference = Literal["speed", "balanced", "quality"]
 """What models that all serve are ranked by."""
+RowForm = Literal["lines", "jsonl", "csv", "tsv"]
+"""How a file or stdin has a text per row."""

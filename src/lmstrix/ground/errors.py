@@ -22,7 +22,7 @@ LMStrixError
 │   └── ModelUnloadedError        the model was unloaded meanwhile
 ├── ChatTemplateError             the model's own chat template fails, when it loads or when it is asked
 ├── RegistryError                 lmstrix.json cannot be read or written
-├── HistoryError                  lmstrix.db cannot be read or written
+├── HistoryError                  lmstrix.db or collections.db cannot be read or written
 ├── GgufError                     a model file whose header is not valid GGUF
 ├── MlxError                      a folder that is no usable MLX model
 ├── PromptError                   a prompt file or a template that cannot be rendered
@@ -245,7 +245,7 @@ class RegistryError(LMStrixError):
 
 
 class HistoryError(LMStrixError):
-    """lmstrix.db cannot be read or written."""
+    """lmstrix.db or collections.db cannot be read or written."""
 
 
 class GgufError(LMStrixError):

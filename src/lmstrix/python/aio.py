@@ -43,8 +43,10 @@ if TYPE_CHECKING:
     from lmstrix.core.registry.listing import ScanReport
     from lmstrix.core.registry.records import ModelRecord
     from lmstrix.ground.documents import Value
+    from lmstrix.ground.downloads import Download
     from lmstrix.ground.types import LoadConfig, LoadedModel, Message, StreamEvent, ToolCall
     from lmstrix.python.benches import AsyncBenches
+    from lmstrix.python.collections import AsyncCollections
     from lmstrix.python.logs import AsyncLogs
     from lmstrix.python.options import (
         AnswerKeywords,
@@ -59,6 +61,7 @@ if TYPE_CHECKING:
     from lmstrix.python.results import InferenceResult
     from lmstrix.python.trusted import AsyncTrusted
     from lmstrix.service.due_tests import ContextTestRequest
+    from lmstrix.service.getting import GotModel
     from lmstrix.service.histories import ModelHistory
     from lmstrix.service.powering import PowerReport
     from lmstrix.service.scanning import Forget
@@ -128,6 +131,19 @@ class AsyncLMStrix:
         wanted = filter if filter is None else text("filter", filter)
         found = await asyncio.to_thread(self._service.list_models, wanted=wanted, sort=sort, reverse=reverse)
         return list(found.records)
+
+    async def get_model(
+        self,
+        model: str,
+        *,
+        quantization: str | None = None,
+        on_progress: Callable[[Download], None] | None = None,
+    ) -> GotModel:
+        """Have LM Studio download a model: a name of its catalogue, or a page of Hugging Face with a `quantization`.
+
+        Returns when the model is there and in the registry. LM Studio downloads by itself, also when nobody waits.
+        """
+        return await self._service.get_model(text("model", model), quantization=quantization, on_progress=on_progress)
 
     async def estimate(
         self, model: str, context_length: int | None = None, **load: Unpack[LoadKeywords]
@@ -431,6 +447,13 @@ class AsyncLMStrix:
         return AsyncBenches(self._service)
 
     # What was asked, prompt files, this machine
+
+    @cached_property
+    def collections(self) -> AsyncCollections:
+        """Texts kept as vectors: `infos`, `parts`, `add`, `search`, `delete`."""
+        from lmstrix.python.collections import AsyncCollections
+
+        return AsyncCollections(self._service)
 
     @cached_property
     def logs(self) -> AsyncLogs:

@@ -36,8 +36,10 @@ if TYPE_CHECKING:
     from lmstrix.core.registry.records import ModelRecord
     from lmstrix.ground.choices import SortKey, TestOrder
     from lmstrix.ground.documents import Value
+    from lmstrix.ground.downloads import Download
     from lmstrix.ground.types import LoadConfig, LoadedModel, StreamEvent, ToolCall
     from lmstrix.python.benches import Benches
+    from lmstrix.python.collections import Collections
     from lmstrix.python.logs import Logs
     from lmstrix.python.options import (
         AnswerKeywords,
@@ -52,6 +54,7 @@ if TYPE_CHECKING:
     from lmstrix.python.results import ActResult, InferenceResult
     from lmstrix.python.trusted import Trusted
     from lmstrix.service.due_tests import ContextTestRequest
+    from lmstrix.service.getting import GotModel
     from lmstrix.service.histories import ModelHistory
     from lmstrix.service.powering import PowerReport
     from lmstrix.service.scanning import Forget
@@ -118,6 +121,19 @@ class LMStrix:
     ) -> list[ModelRecord]:
         """The registry's models with `filter` in their name or that meet its conditions ("status:tested,size:>5GB")."""
         return self._portal.run(self._lms.list_models(filter, sort=sort, reverse=reverse))
+
+    def get_model(
+        self,
+        model: str,
+        *,
+        quantization: str | None = None,
+        on_progress: Callable[[Download], None] | None = None,
+    ) -> GotModel:
+        """Have LM Studio download a model: a name of its catalogue, or a page of Hugging Face with a `quantization`.
+
+        Returns when the model is there and in the registry. LM Studio downloads by itself, also when nobody waits.
+        """
+        return self._portal.run(self._lms.get_model(model, quantization=quantization, on_progress=on_progress))
 
     def estimate(self, model: str, context_length: int | None = None, **load: Unpack[LoadKeywords]) -> EstimateReport:
         """What a load takes and which context fits, by arithmetic."""
@@ -380,6 +396,13 @@ class LMStrix:
         return Benches(self._portal, self._lms.benches)
 
     # What was asked, prompt files, this machine
+
+    @cached_property
+    def collections(self) -> Collections:
+        """Texts kept as vectors: `infos`, `parts`, `add`, `search`, `delete`."""
+        from lmstrix.python.collections import Collections
+
+        return Collections(self._portal, self._lms.collections)
 
     @cached_property
     def logs(self) -> Logs:

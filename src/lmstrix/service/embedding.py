@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING
 
 from lmstrix.core.answers.inference import FORGOTTEN_TTL_S
@@ -18,11 +18,15 @@ from lmstrix.service.unheeded import check_settings
 from lmstrix.service.workspace import new_run_id
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import AsyncIterator, Sequence
 
     from lmstrix.core.registry.records import ModelRecord
+    from lmstrix.ground.backend import ModelBackend
+    from lmstrix.ground.deadline import Deadline
     from lmstrix.ground.types import LoadConfig, LoadedModel
     from lmstrix.service.workspace import Workspace
+
+EMBEDDING = "embedding the texts"
 
 
 async def embed(
@@ -43,8 +47,26 @@ async def embed(
             raise UsageError(f"text {number} is empty; an empty text has no vector")
     deadline = workspace.deadline()
     async with deadline.step("reading the registry"):
-        record = await _chosen(workspace, model)
+        record = await chosen_embedding_model(workspace, model)
     check_settings(record, config)
+    async with (
+        embedding_model(workspace, record, deadline, load=config, ttl_s=ttl_s) as (backend, loaded),
+        deadline.step(EMBEDDING),
+    ):
+        vectors = await backend.embed(loaded.instance_id, texts)
+    return Embedded(vectors=tuple(tuple(vector) for vector in vectors), model_key=record.model_key)
+
+
+@asynccontextmanager
+async def embedding_model(
+    workspace: Workspace,
+    record: ModelRecord,
+    deadline: Deadline,
+    *,
+    load: LoadConfig = DEFAULT_LOAD,
+    ttl_s: float | None,
+) -> AsyncIterator[tuple[ModelBackend, LoadedModel]]:
+    """An instance of the model, loaded so unless it was, for as long as it is used here."""
     connection = await workspace.connect(deadline, models_dir=folder_to_serve(workspace, [record]))
     check_served(workspace, connection, record)
     backend, loads = connection.backend, connection.loads
@@ -52,32 +74,31 @@ async def embed(
 
     async def find() -> LoadedModel | None:
         return embedding_instance(
-            config, await backend.list_loaded(), record.model_key, in_use=loads.in_use, loaded_as=loads.loaded_as
+            load, await backend.list_loaded(), record.model_key, in_use=loads.in_use, loaded_as=loads.loaded_as
         )
 
     async def load_it() -> LoadedModel:
         workspace.notify(f"loading {record.model_key}")
         return await backend.load(
             record.model_key,
-            config,
+            load,
             instance_id=f"{OWN_PREFIX if keep else ONCE_PREFIX}{new_run_id()}-embed",
             kind="embedding",
             ttl_s=ttl_s if keep else FORGOTTEN_TTL_S,
         )
 
-    loaded, is_own = await loads.get(record.model_key, config, find=find, load=load_it, deadline=deadline)
+    loaded, is_own = await loads.get(record.model_key, load, find=find, load=load_it, deadline=deadline)
     try:
-        async with deadline.step("embedding the texts"):
-            vectors = await backend.embed(loaded.instance_id, texts)
+        yield backend, loaded
     except BaseException:
         await within(CLEAN_UP_S, loads.leave(loaded, keep=keep or not is_own))
         raise
     with suppress(LMStrixError):  # a server that is gone has nothing loaded either
         await to_its_end(loads.leave(loaded, keep=keep or not is_own))
-    return Embedded(vectors=tuple(tuple(vector) for vector in vectors), model_key=record.model_key)
 
 
-async def _chosen(workspace: Workspace, model: str | None) -> ModelRecord:
+async def chosen_embedding_model(workspace: Workspace, model: str | None) -> ModelRecord:
+    """The model that is named, else the only one that makes embeddings."""
     registry = await known_models(workspace)
     if model is not None:
         record = await find_model(workspace, registry, model)

@@ -39,12 +39,15 @@ if TYPE_CHECKING:
     from lmstrix.core.registry.registry import ModelRegistry
     from lmstrix.ground.backend import LoadProgress
     from lmstrix.ground.choices import SortKey, TestOrder
+    from lmstrix.ground.downloads import Download
     from lmstrix.ground.errors import SettingsError
     from lmstrix.ground.types import InstanceMemory, LoadConfig, LoadedModel, StreamEvent
     from lmstrix.service.batch_words import BatchRequest
     from lmstrix.service.bench_targets import BenchTargetsOptions, TargetsBenching
     from lmstrix.service.benching import Benchmarking, BenchOptions
+    from lmstrix.service.collecting import Collections
     from lmstrix.service.due_tests import ContextTestRequest
+    from lmstrix.service.getting import GotModel
     from lmstrix.service.histories import ModelHistory
     from lmstrix.service.inferring import Inferring, InferWords
     from lmstrix.service.monitoring import Monitoring
@@ -79,6 +82,19 @@ class LMStrixService(Workspace):
         from lmstrix.service.finding import known_models
 
         return await known_models(self)
+
+    async def get_model(
+        self,
+        model: str | None,
+        *,
+        quantization: str | None = None,
+        job_id: str | None = None,
+        on_progress: Callable[[Download], None] | None = None,
+    ) -> GotModel:
+        """Have LM Studio download a model, or follow a download; returns when the model is in the registry."""
+        from lmstrix.service.getting import get_model
+
+        return await get_model(self, model, quantization=quantization, job_id=job_id, on_progress=on_progress)
 
     async def load(
         self,
@@ -267,6 +283,13 @@ class LMStrixService(Workspace):
         from lmstrix.service.logs import call_statistics
 
         return call_statistics(self, model=model)
+
+    @property
+    def collections(self) -> Collections:
+        """Texts kept as vectors: added, searched, deleted."""
+        from lmstrix.service.collecting import Collections
+
+        return Collections(self)
 
     def list_conversations(self, *, search: str | None = None, last: int | None = None) -> list[ConversationSummary]:
         """The conversations kept here, the one written last first; with `search` those that hold all its words."""

@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from lmstrix.core.history.schema import MIGRATIONS
+from lmstrix.core.history.schema import MIGRATIONS, Migrations
 from lmstrix.ground.drives import drive_of
 from lmstrix.ground.errors import HistoryError
 from lmstrix.ground.files import make_private, make_private_file
@@ -42,17 +42,19 @@ _REMEDIES = {
     sqlite3.SQLITE_NOTADB: "it is damaged; move it away to begin a new one",
 }
 
-Value = str | int | float | None
+Value = str | bytes | int | float | None
 
 
 class Database:
-    """One open lmstrix.db. Every failure is a HistoryError; what was written before it stays.
+    """One open lmstrix.db, or another file with `migrations` of its own. Every failure is a HistoryError; what was
+    written before it stays.
 
     Not `durable`, a statement returns before it is on the disk: a crash of the machine may lose it, never the file.
     """
 
-    def __init__(self, path: Path, *, durable: bool = True) -> None:
+    def __init__(self, path: Path, *, durable: bool = True, migrations: Migrations = MIGRATIONS) -> None:
         self.path = path
+        self._migrations = migrations
         self._durable = durable
         self.set_aside: Path | None = None
         self._lock = threading.RLock()  # reentrant: the statements inside a transaction take it again
@@ -149,17 +151,17 @@ class Database:
 
     def _migrate(self, connection: sqlite3.Connection) -> None:
         # The usual start only reads: taking the write lock would make it wait for every other process.
-        if _version(connection) == len(MIGRATIONS):
+        if _version(connection) == len(self._migrations):
             return
         connection.execute("BEGIN IMMEDIATE")
         try:
             version = _version(connection)  # again: another process may have been first
-            if version > len(MIGRATIONS):
+            if version > len(self._migrations):
                 raise HistoryError(
                     f"{self.path} has schema version {version}, written by a newer LMStrix; "
-                    f"this one knows {len(MIGRATIONS)}: upgrade it"
+                    f"this one knows {len(self._migrations)}: upgrade it"
                 )
-            for number, statements in enumerate(MIGRATIONS[version:], version + 1):
+            for number, statements in enumerate(self._migrations[version:], version + 1):
                 for statement in statements:
                     connection.execute(statement)
                 connection.execute(f"PRAGMA user_version = {number}")

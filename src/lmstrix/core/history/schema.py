@@ -6,7 +6,9 @@ path relative to the models directory, as in the registry, and a configuration b
 
 from __future__ import annotations
 
-MIGRATIONS: tuple[tuple[str, ...], ...] = (
+Migrations = tuple[tuple[str, ...], ...]
+
+MIGRATIONS: Migrations = (
     (
         """CREATE TABLE runs (
             id TEXT PRIMARY KEY,
