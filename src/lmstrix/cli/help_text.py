@@ -30,6 +30,8 @@ Those about prompts mean what they mean to users of `llm`."""
 HELP_WIDTH = 80
 _MAX_LEFT_WIDTH = 24
 _LEAST_TEXT_WIDTH = 20
+_BEGINNING = "LMStrix finds the real context limit of every local model, remembers it, and uses it."
+_ENDING = "lmstrix COMMAND --help tells more. Exit codes: 0 done, 1 failed, 2 usage, 3 no server, 130 interrupted."
 
 
 def overview(commands: Commands, common: Sequence[Parameter], width: int = HELP_WIDTH) -> str:
@@ -41,10 +43,11 @@ def overview(commands: Commands, common: Sequence[Parameter], width: int = HELP_
         for title, paths in grouped(commands)
     )
     return (
-        "LMStrix finds the real context limit of every local model, remembers it, and uses it.\n\n"
+        "\n".join(_wrapped(_BEGINNING, width)) + "\n\n"
         f"Usage: lmstrix COMMAND [ARGUMENTS] [OPTIONS]\n\n{groups}\n\n"
         f"Options of every command:\n{_columns(_option_rows(common), width)}\n\n"
-        "lmstrix COMMAND --help tells more. Exit codes: 0 done, 1 failed, 2 usage, 3 no server, 130 interrupted.\n"
+        + "\n".join(_wrapped(_ENDING, width))
+        + "\n"
     )
 
 
