@@ -157,12 +157,12 @@ def test_the_container_is_built_from_enough(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
-def test_every_extra_for_users_is_tried_before_a_release() -> None:
+def test_every_extra_is_tried_before_a_release() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    assert {try_extras.PLAIN, *project["optional-dependencies"]} - {"dev", "docs"} == set(try_extras.USES)
+    assert {try_extras.PLAIN, *project["optional-dependencies"]} == set(try_extras.USES)
     for uses in try_extras.USES.values():
-        for words in uses:
-            assert parse(words, COMMANDS, common_parameters()).command is not None
+        for program, *words in map(shlex.split, uses):
+            assert program != "lmstrix" or parse(words, COMMANDS, common_parameters()).command is not None
 
 
 def test_ci_installs_versions_that_the_project_allows() -> None:
