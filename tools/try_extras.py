@@ -24,7 +24,7 @@ USES = {
         "lmstrix version",
         f"mkdocs build --strict --config-file {ROOT / 'mkdocs.yml'} --site-dir {{folder}}/site",
     ],
-    "dev": ["lmstrix version", "pytest --version", "mypy --version", "ruff --version", "hatchling version"],
+    "dev": ["lmstrix version", "pytest --version", "mypy --version", "ruff --version", "hatchling build --help"],
 }
 """What each extra is used for: commands that must succeed, of lmstrix or of what the extra brings."""
 

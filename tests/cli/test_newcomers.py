@@ -1,10 +1,12 @@
-"""Where there is nothing yet, a command says what to do next, and what it says leads on."""
+"""What a newcomer sees first: where there is nothing yet a command says what to do next; lines break between words."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 import pytest
+
+from lmstrix.cli.app import COMMANDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -58,3 +60,12 @@ def test_the_overview_fits_a_narrow_terminal(cli: Callable[..., Ran], monkeypatc
     for columns in (60, 80):
         monkeypatch.setenv("COLUMNS", str(columns))
         assert [line for line in cli("--help").out.splitlines() if len(line) > columns] == []
+
+
+def test_help_breaks_its_sentences_between_words(cli: Callable[..., Ran], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    for path in COMMANDS:
+        text = cli(*path, "--help").out.partition("Examples:")[0]
+        # A name or a choice of values is one word, and may be longer.
+        assert [line for line in text.splitlines() if len(line) > 80 and " " in line.strip()] == [], path
+    assert "eval" in cli("completion", "--help").out
