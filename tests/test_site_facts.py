@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, get_args
 
 import pytest
 
+from lmstrix.core.benchmark.compare import Verdict
+from lmstrix.core.benchmark.stats import median_interval
 from lmstrix.core.context.verdict import Outcome
 from lmstrix.core.prompts.checks import TAGS
 from lmstrix.core.prompts.library import TEXT_KEYS
@@ -111,6 +113,15 @@ def test_what_can_end_a_test_is_explained() -> None:
         "memory (expected)",
     }
     assert told == {name.replace("_", " ") for name in get_args(EndedBy)}
+
+
+def test_verdicts_and_the_fewest_runs_of_a_benchmark() -> None:
+    table = section("explanation/benchmarks.md", "Is a difference real?")
+    told = {word.strip() for row in rows(table) for word in row[0].split(",")} - {"verdict"}
+    assert told == set(get_args(Verdict))
+    assert "Six runs" in section("explanation/benchmarks.md", "Medians and intervals")
+    assert median_interval([1.0, 2.0, 3.0, 4.0, 5.0]) is None
+    assert median_interval([1.0, 2.0, 3.0, 4.0, 5.0, 6.0]) is not None
 
 
 def test_the_exit_codes() -> None:
