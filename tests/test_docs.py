@@ -24,6 +24,7 @@ from tests.support.tiny_gguf_scripted import scripted_model
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+MAN = shutil.which("man")
 ROOT = Path(__file__).parent.parent
 PROGRAMS = {
     "find_limits.py": ([], "echo: 4,096 tokens"),
@@ -130,3 +131,21 @@ def test_examples_type_check() -> None:
         check=False,
     )
     assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.skipif(MAN is None, reason="man is not installed")
+@pytest.mark.parametrize("columns", ["60", "100"])
+def test_the_man_page_is_set_without_warnings(columns: str) -> None:
+    assert MAN is not None
+    done = subprocess.run(
+        [MAN, "--warnings", "-l", str(write_man_page.PAGE)],
+        env=os.environ | {"MANWIDTH": columns},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    if "unrecognized option" in done.stderr or "illegal option" in done.stderr:
+        pytest.skip("another man than man-db")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "lmstrix" in done.stdout

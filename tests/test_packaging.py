@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import os
 import re
 import shlex
@@ -22,6 +23,7 @@ from tools import make, try_extras
 
 from lmstrix.cli.app import COMMANDS, common_parameters
 from lmstrix.cli.words import parse
+from lmstrix.ground.environment import unknown_variables
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -157,12 +159,30 @@ def test_the_container_is_built_from_enough(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
-def test_every_extra_for_users_is_tried_before_a_release() -> None:
+def test_the_container_runs_lmstrix_without_rights_on_its_volumes() -> None:
+    stages = (ROOT / "Containerfile").read_text(encoding="utf-8").partition("FROM ")[2].split("FROM ")
+    build, final = ([line.split(" ", 1) for line in stage.splitlines() if " " in line] for stage in stages)
+    words = {name: value for name, value in final if name.isupper()}
+    environment = dict(pair.split("=", 1) for pair in words["ENV"].split())
+    programs = environment.pop("PATH").split(":")[0]
+    assert any(f"python -m venv {Path(programs).parent}" in value for name, value in build if name == "RUN")
+    assert f"--from=build {Path(programs).parent} {Path(programs).parent}" in words["COPY"]
+    assert unknown_variables(environment) is None
+    assert json.loads(words["VOLUME"]) == [environment["LMSTRIX_HOME"], environment["LMSTRIX_MODELS_DIR"]]
+    made = next(value for name, value in final if name == "RUN" and "useradd" in value)
+    assert all(folder in made.partition("mkdir ")[2] for folder in json.loads(words["VOLUME"]))
+    assert words["USER"] == "lmstrix"
+    assert final.index(["USER", "lmstrix"]) > final.index(["RUN", made])
+    assert json.loads(words["ENTRYPOINT"]) == ["lmstrix"]
+    assert parse(json.loads(words["CMD"]), COMMANDS, common_parameters()).help_text
+
+
+def test_every_extra_is_tried_before_a_release() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    assert {try_extras.PLAIN, *project["optional-dependencies"]} - {"dev", "docs"} == set(try_extras.USES)
+    assert {try_extras.PLAIN, *project["optional-dependencies"]} == set(try_extras.USES)
     for uses in try_extras.USES.values():
-        for words in uses:
-            assert parse(words, COMMANDS, common_parameters()).command is not None
+        for program, *words in map(shlex.split, uses):
+            assert program != "lmstrix" or parse(words, COMMANDS, common_parameters()).command is not None
 
 
 def test_ci_installs_versions_that_the_project_allows() -> None:

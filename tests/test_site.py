@@ -17,6 +17,8 @@ from tools import write_settings_docs
 
 from lmstrix import EmbeddedEngine
 from lmstrix.cli.app import COMMANDS, common_parameters
+from lmstrix.cli.earlier_words import rewritten
+from lmstrix.cli.signatures import describe
 from lmstrix.cli.words import parse
 from tests.support.pages import blocks_of
 from tests.support.tiny_gguf import tiny_model
@@ -32,6 +34,9 @@ GENERATED = {"reference/commands.md", "reference/settings.md"}
 RUN = [page for page in PAGES if page not in GENERATED]
 WITHOUT_SERVER = {"how-to/without-lm-studio.md", "how-to/in-ci.md", "tutorial/without-a-model.md"}
 """Pages about starting the engine; on all others a server runs already."""
+OF_EARLIER_WORDS = {"tutorial/from-lmstrix-1.md"}
+"""Pages that show words of the earlier LMStrix on purpose."""
+OF_OTHER_PROGRAMS = {"version", "help"}
 MODELS = ("Qwen3-8B", "gemma-3-4b")
 
 
@@ -97,6 +102,8 @@ def test_every_command_of_a_page_is_one_that_lmstrix_understands(page: str) -> N
                 words = words[words.index("|") + 1 :]
             if words[0] == "lmstrix":
                 given = words[1 : words.index(">")] if ">" in words else words[1:]
+                if page in OF_EARLIER_WORDS and (today := rewritten(given, COMMANDS, common_parameters())):
+                    given = today.words
                 assert parse(given, COMMANDS, common_parameters()).command is not None, line
 
 
@@ -105,6 +112,22 @@ def test_commands_in_a_text_begin_with_ones_there_are(page: str) -> None:
     known = {path[0] for path in COMMANDS} | {path[0] for path in COMMANDS if len(path) > 1}
     text = (SITE / page).read_text(encoding="utf-8")
     assert {name for name in re.findall(r"`lmstrix ([a-z]+)", text) if name not in known} == set()
+
+
+@pytest.mark.parametrize("page", RUN)
+def test_options_in_a_text_are_ones_there_are(page: str) -> None:
+    text = re.sub(r"^```.*?^```$", "", (SITE / page).read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    flags = {p.flag for path in COMMANDS for p in describe(path, COMMANDS[path]).parameters}
+    flags |= {p.flag for p in common_parameters()} | OF_OTHER_PROGRAMS
+    named = {
+        flag for code in re.findall(r"(?<!`)`([^`\n]+)`(?!`)", text) for flag in re.findall(r"--([a-z][\w-]+)", code)
+    }
+    if page not in OF_EARLIER_WORDS:
+        assert {flag for flag in named if flag not in flags and flag.removeprefix("no-") not in flags} == set()
+    for code in re.findall(r"(?<!`)`(lmstrix [^`\n…]+)`(?!`)", text):
+        words = shlex.split(re.sub(r"\bN\b", "4096", code))[1:]
+        if any(word.startswith("-") for word in words):
+            assert parse(words, COMMANDS, common_parameters()).command is not None, code
 
 
 @pytest.mark.slow

@@ -1,111 +1,119 @@
 """Make the pictures of src_docs/assets from real runs: python -m tools.make_screenshots
 
-The bundled model and some tiny ones are tested and measured on the embedded engine, in a temporary home. What the
-terminal shows becomes SVG by Rich; the report page is photographed by a headless Chromium, if there is one.
+The bundled model and some tiny ones are tested and measured on the embedded engine, in temporary homes. What the
+terminal shows becomes SVG by Rich; the report page is photographed by a headless Chromium, if there is one. Three of
+the homes are those of newcomers: one without models, one with LM Studio's folders, one with files of lmstrix 1.0.84.
 """
 
 from __future__ import annotations
 
-import fcntl
 import os
-import pty
-import re
+import shlex
 import shutil
-import struct
 import subprocess
 import sys
 import tempfile
-import termios
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from rich._export_format import CONSOLE_SVG_FORMAT
-from rich.console import Console
-from rich.terminal_theme import MONOKAI
-from rich.text import Text
+from tests.support import original_home
 from tests.support.tiny_gguf import tiny_model
 
 from lmstrix import EmbeddedEngine
+from tools.terminal_pictures import screens, write_picture
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 ROOT = Path(__file__).parent.parent
 ASSETS = ROOT / "src_docs" / "assets"
 COLUMNS = 110
+WALK_COLUMNS = 100
 TINY = ("gemma2", "qwen2")
-_PIECE = re.compile(
-    r"\x1b\[(?P<count>\d*)(?P<command>[A-Za-z])|\x1b\[\?\d+[hl]|(?P<move>[\r\n])|(?P<text>[^\x1b\r\n]+)"
+MEMORY_LIMIT = 90 * 2**20
+"""Too little for all that the bundled model declares."""
+WITHOUT_MODEL = ("lmstrix list", "lmstrix scan", "lmstrix infer Hello")
+WITH_LM_STUDIO = (
+    "lmstrix scan",
+    "lmstrix list",
+    "lmstrix test demo-needle --dry-run",
+    "lmstrix test demo-needle --threshold 2048 --quiet",
+    'lmstrix infer "Who are you?" -m demo-needle',
+    "lmstrix list",
+)
+FROM_THE_ORIGINAL = (
+    "lmstrix list",
+    "lmstrix scan --quiet",
+    "lmstrix models default",
+    "lmstrix list -r",
+    "lmstrix config validate",
 )
 
 
 def main() -> None:
     """All pictures."""
-    with tempfile.TemporaryDirectory() as folder:
-        home, models = Path(folder) / "home", Path(folder) / "models"
-        shutil.copytree(ROOT / "src" / "lmstrix" / "data" / "models", models)
-        for name in TINY:
-            target = models / "tiny" / f"tiny-{name}-GGUF" / f"tiny-{name}-f16.gguf"
-            target.parent.mkdir(parents=True)
-            shutil.copy(tiny_model(name, context_length=8192), target)
-        with EmbeddedEngine(models, memory_limit=90 * 2**20) as engine:
-            os.environ |= {"LMSTRIX_HOME": str(home), "LMSTRIX_SERVER": engine.address}
-            screens("scan")
-            running = screens("test", "demo-needle")
-            picture("test-running", "lmstrix test demo-needle", running[len(running) // 2])
-            picture("test", "lmstrix test demo-needle", running[-1])
-            screens("test", "--all", "--fast")
-            picture("list", "lmstrix list", screens("list")[-1])
-            report = Path(folder) / "report"
-            screens(
-                "bench", "demo-needle", "tiny-qwen2", "--context-tiers", "0,512", "--no-power", "--out", str(report)
-            )
-        photograph(report / "index.html", ASSETS / "report.png")
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        with _user(folder / "without"):
+            walk("without-a-model", WITHOUT_MODEL, may_fail=True)
+        with _user(folder / "studio") as user, _engine(user / ".lmstudio" / "models"):
+            walk("with-lm-studio", WITH_LM_STUDIO)
+        with _user(folder / "original") as user, _engine(user / ".lmstudio" / "models"):
+            original_home.leave(user, user / ".lmstudio")
+            walk("from-the-original", FROM_THE_ORIGINAL)
+        with _user(folder / "user") as user, _engine(user / ".lmstudio" / "models"):
+            _pictures_of_tests(folder / "report")
+        photograph(folder / "report" / "index.html", ASSETS / "report.png")
 
 
-def screens(*words: str) -> list[str]:
-    """What a terminal showed while `lmstrix` ran with these words, from moment to moment."""
-    child, terminal = pty.fork()
-    if child == 0:
-        os.execv(sys.executable, [sys.executable, "-m", "lmstrix", *words])
-    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 40, COLUMNS, 0, 0))
-    shown = b""
-    found = []
-    while True:
-        try:
-            read = os.read(terminal, 65536)
-        except OSError:
-            break  # how Linux says that the program has ended
-        if not read:
-            break
-        shown += read
-        found.append(_screen(shown.decode(errors="ignore")))
-    _, status = os.waitpid(child, 0)
-    if status:
-        raise SystemExit(f"lmstrix {' '.join(words)} failed:\n{found[-1]}")
-    return found
+@contextmanager
+def _user(user: Path) -> Iterator[Path]:
+    """Commands run as somebody whose folder is this; where it lies is not to be seen on a picture."""
+    user.mkdir()
+    before = dict(os.environ)
+    for name in ("LMSTRIX_HOME", "LMSTRIX_SERVER", "LMSTRIX_MODELS_DIR", "XDG_DATA_HOME"):
+        os.environ.pop(name, None)
+    os.environ["HOME"] = str(user)
+    try:
+        yield user
+    finally:
+        os.environ.clear()
+        os.environ |= before
 
 
-def _screen(shown: str) -> str:
-    """The lines as they stand after everything shown: what a progress display wrote over is gone."""
-    lines, row = [""], 0
-    for piece in _PIECE.finditer(shown):
-        if piece["move"] == "\n":
-            row += 1
-            lines += [""] * (row + 1 - len(lines))
-        elif piece["command"] == "A":
-            row = max(0, row - int(piece["count"] or 1))
-        elif piece["command"] == "K":
-            lines[row] = ""
-        elif piece["command"] == "m" or piece["text"]:
-            lines[row] += piece[0]
-    return "\n".join(lines).rstrip()
+@contextmanager
+def _engine(models: Path) -> Iterator[None]:
+    """A server for some models in this folder, which lies in what looks like a home of LM Studio's."""
+    shutil.copytree(ROOT / "src" / "lmstrix" / "data" / "models", models)
+    (models.parent / ".internal").mkdir()
+    for name in TINY:
+        target = models / "tiny" / f"tiny-{name}-GGUF" / f"tiny-{name}-f16.gguf"
+        target.parent.mkdir(parents=True)
+        shutil.copy(tiny_model(name, context_length=8192), target)
+    with EmbeddedEngine(models, memory_limit=MEMORY_LIMIT) as engine:
+        os.environ["LMSTRIX_SERVER"] = engine.address
+        yield
 
 
-def picture(name: str, command: str, screen: str) -> None:
-    """One SVG of a terminal. Without Rich's web font: the site asks nobody for anything."""
-    console = Console(record=True, width=COLUMNS, file=Path(os.devnull).open("w"), force_terminal=True)  # noqa: SIM115
-    console.print(Text(f"$ {command}"))
-    console.print(Text.from_ansi(screen))
-    form = re.sub(r"@font-face \{\{.*?\}\}\s*", "", CONSOLE_SVG_FORMAT, flags=re.DOTALL)
-    svg = console.export_svg(title="lmstrix", theme=MONOKAI, code_format=form, unique_id=name)
-    (ASSETS / f"{name}.svg").write_text(svg, encoding="utf-8")
+def walk(name: str, commands: tuple[str, ...], *, may_fail: bool = False) -> None:
+    """One picture of commands that a newcomer gives, one after the other."""
+    runs = []
+    for command in commands:
+        screen = screens(*shlex.split(command)[1:], columns=WALK_COLUMNS, may_fail=may_fail)[-1]
+        runs.append((command, screen.replace(os.environ["HOME"], "~")))
+    write_picture(ASSETS / f"{name}.svg", runs, WALK_COLUMNS)
+
+
+def _pictures_of_tests(report: Path) -> None:
+    screens("scan", columns=COLUMNS)
+    running = screens("test", "demo-needle", columns=COLUMNS)
+    write_picture(ASSETS / "test-running.svg", [("lmstrix test demo-needle", running[len(running) // 2])], COLUMNS)
+    write_picture(ASSETS / "test.svg", [("lmstrix test demo-needle", running[-1])], COLUMNS)
+    screens("test", "--all", "--fast", columns=COLUMNS)
+    write_picture(ASSETS / "list.svg", [("lmstrix list", screens("list", columns=COLUMNS)[-1])], COLUMNS)
+    bench = ("bench", "demo-needle", "tiny-qwen2", "--context-tiers", "0,512", "--no-power")
+    screens(*bench, "--out", str(report), columns=COLUMNS)
 
 
 def photograph(page: Path, target: Path) -> None:

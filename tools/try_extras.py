@@ -6,6 +6,7 @@ Not a test of the suite: it downloads every package, several times. For a releas
 from __future__ import annotations
 
 import os
+import shlex
 import subprocess
 import sys
 import tempfile
@@ -15,12 +16,17 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 PLAIN = "none"
 USES = {
-    PLAIN: [["version"], ["list"], ["prompts", "list", str(ROOT / "examples" / "prompts" / "qa.toml")]],
-    "engine": [["version"], ["demo"]],
-    "serve": [["version"], ["list"]],
-    "power": [["version"], ["power", "--watch", "1s"]],
+    PLAIN: ["lmstrix version", "lmstrix list", f"lmstrix prompts list {ROOT / 'examples' / 'prompts' / 'qa.toml'}"],
+    "engine": ["lmstrix version", "lmstrix demo"],
+    "serve": ["lmstrix version", "lmstrix list"],
+    "power": ["lmstrix version", "lmstrix power --watch 1s"],
+    "docs": [
+        "lmstrix version",
+        f"mkdocs build --strict --config-file {ROOT / 'mkdocs.yml'} --site-dir {{folder}}/site",
+    ],
+    "dev": ["lmstrix version", "pytest --version", "mypy --version", "ruff --version", "hatchling build --help"],
 }
-"""What each extra is used for: commands of lmstrix that must succeed."""
+"""What each extra is used for: commands that must succeed, of lmstrix or of what the extra brings."""
 
 
 def main(wanted: list[str]) -> int:
@@ -42,7 +48,8 @@ def _works(wheel: Path, extra: str, folder: Path) -> bool:
     programs = folder / "venv" / ("Scripts" if os.name == "nt" else "bin")
     what = str(wheel) if extra == PLAIN else f"{wheel}[{extra}]"
     environment = os.environ | {"LMSTRIX_HOME": str(folder / "home"), "LMSTRIX_SERVER": "embedded"}
-    for command in (["python", "-m", "pip", "install", "--quiet", what], *(["lmstrix", *use] for use in USES[extra])):
+    uses = [shlex.split(use.format(folder=folder), posix=os.name != "nt") for use in USES[extra]]
+    for command in (["python", "-m", "pip", "install", "--quiet", what], *uses):
         done = subprocess.run([str(programs / command[0]), *command[1:]], env=environment, cwd=folder, check=False)
         if done.returncode:
             print(f"{' '.join(command)}: exit code {done.returncode}", file=sys.stderr)

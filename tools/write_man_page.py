@@ -85,6 +85,8 @@ def _plain(text: str) -> str:
     text = text.replace("\\", "\\e").replace("-", "\\-")
     # By number, as groff and mandoc take a page for ASCII unless they are told.
     text = re.sub(r"[^\x00-\x7f]", lambda found: f"\\[u{ord(found[0]):04X}]", text)
+    # A long word of choices or conditions may end a line behind each of them; else a line could not be filled.
+    text = re.sub(r"(?<=\w)([|,])(?=\w)", r"\1\\:", text)
     return f"\\&{text}" if text.startswith((".", "'")) else text
 
 

@@ -219,8 +219,7 @@ def test_a_file_of_the_earlier_lmstrix_is_read(tmp_path: Path, monkeypatch: pyte
         aliases={"q": "infer --out_ctx 50"},
     )
     (line,) = said
-    assert "no effect here: lmstudio.endpoints, safety.enable_safety_checks," in line
-    assert "paths.registry_file" in line
+    assert line.endswith("no effect here: 11 settings of the earlier LMStrix (lmstrix config validate names what)")
     assert load(tmp_path / "own", environ={"LMSTRIX_HOME": "elsewhere"}) == Settings()
 
 

@@ -156,7 +156,7 @@ def _read(words: list[str]) -> tuple[Invocation, str]:
         # Imported only here: it has no cost where the words are today's.
         from lmstrix.cli.earlier_words import rewritten
 
-        found = rewritten(words, COMMANDS, common)
+        found = rewritten([*(words_of_alias(words[0], {}) or words[:1]), *words[1:]], COMMANDS, common)
         if found is None:
             raise
         return parse(found.words, COMMANDS, common, help_width=width), found.note

@@ -48,14 +48,17 @@ def validate(cli: CommandLine, /, file: str | None = None) -> None:
     from lmstrix.service.configuring import check_file
 
     path = Path(file).expanduser() if file is not None else _file(cli)
-    settings, count = check_file(path)
-    faults = list(cli.check_defaults(settings))
+    checked = check_file(path)
+    faults = list(cli.check_defaults(checked.settings))
     if faults:
         raise SettingsError(f"{path}: {'; '.join(faults)}")
     if cli.console.json:
-        cli.console.result("config", {"file": str(path), "valid": True, "settings": count})
+        told = {"valid": True, "settings": checked.count, "without_effect": checked.without_effect}
+        cli.console.result("config", {"file": str(path), **told})
     else:
-        cli.console.note(f"{path} is valid: {counted(count, 'setting')}")
+        cli.console.note(f"{path} is valid: {counted(checked.count, 'setting')}")
+        for name in checked.without_effect:
+            cli.console.note(f"no effect here: {name} (the earlier LMStrix knew it)")
 
 
 def path(cli: CommandLine, /) -> None:

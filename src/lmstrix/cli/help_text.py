@@ -31,6 +31,8 @@ Those about prompts mean what they mean to users of `llm`."""
 HELP_WIDTH = 80
 _MAX_LEFT_WIDTH = 24
 _LEAST_TEXT_WIDTH = 20
+_BEGINNING = "LMStrix finds the real context limit of every local model, remembers it, and uses it."
+_ENDING = "lmstrix COMMAND --help tells more. Exit codes: 0 done, 1 failed, 2 usage, 3 no server, 130 interrupted."
 
 
 def overview(commands: Commands, common: Sequence[Parameter], width: int = HELP_WIDTH) -> str:
@@ -42,10 +44,11 @@ def overview(commands: Commands, common: Sequence[Parameter], width: int = HELP_
         for title, paths in grouped(commands)
     )
     return (
-        "LMStrix finds the real context limit of every local model, remembers it, and uses it.\n\n"
+        "\n".join(_wrapped(_BEGINNING, width)) + "\n\n"
         f"Usage: lmstrix COMMAND [ARGUMENTS] [OPTIONS]\n\n{groups}\n\n"
         f"Options of every command:\n{_columns(_option_rows(common), width)}\n\n"
-        "lmstrix COMMAND --help tells more. Exit codes: 0 done, 1 failed, 2 usage, 3 no server, 130 interrupted.\n"
+        + "\n".join(_wrapped(_ENDING, width))
+        + "\n"
     )
 
 
@@ -62,9 +65,9 @@ def command_help(command: Command, common: Sequence[Parameter], width: int = HEL
         if parameter.positional:
             word = parameter.flag.upper() + ("…" if parameter.variadic else "")
             words.append(word if parameter.required else f"[{word}]")
-    parts = [f"Usage: lmstrix {' '.join([command.name, *words])} [OPTIONS]", command.summary]
+    parts = [f"Usage: lmstrix {' '.join([command.name, *words])} [OPTIONS]", _prose(command.summary, width)]
     if command.details:
-        parts.append(command.details)
+        parts.append(_prose(command.details, width))
     positional = [(p.flag.upper(), p.help) for p in command.parameters if p.positional]
     if positional:
         parts.append("Arguments:\n" + _columns(positional, width))
@@ -75,7 +78,7 @@ def command_help(command: Command, common: Sequence[Parameter], width: int = HEL
         # Not wrapped: a line that is copied has to be whole.
         parts.append("Examples:\n" + "\n".join(f"  {example}" for example in examples))
     # By name only: their texts stand in the overview, and would make up half of every page.
-    parts.append("Also: " + " ".join(f"--{p.flag}" for p in common))
+    parts.append(_prose("Also: " + " ".join(f"--{p.flag}" for p in common), width))
     return "\n\n".join(parts) + "\n"
 
 
@@ -107,6 +110,20 @@ def _columns(rows: Sequence[tuple[str, str]], width: int, left_width: int | None
         lines += [f"  {left:<{left_width}}  {first}"] if len(left) <= left_width else [f"  {left}", indent + first]
         lines += [indent + line for line in rest]
     return "\n".join(line.rstrip() for line in lines)
+
+
+def _prose(text: str, width: int) -> str:
+    """Paragraphs in `width`. A line that is far from full ends where it ends: it is one of a list, or a command."""
+    paragraphs = []
+    for paragraph in text.split("\n\n"):
+        lines, running = [], ""
+        for line in paragraph.splitlines():
+            running += f" {line}" if running else line
+            if len(line) <= HELP_WIDTH:
+                lines += [running] if len(running) <= width else _wrapped(running, width)
+                running = ""
+        paragraphs.append("\n".join([*lines, *_wrapped(running, width)]))
+    return "\n\n".join(paragraphs)
 
 
 def _wrapped(text: str, width: int) -> list[str]:

@@ -300,7 +300,11 @@ def _of_profile(
 def _counting(file: SettingsFile, profile: str | None, tell: Callable[[str], None]) -> Sequence[GivenSetting]:
     found = settings_in(file, profile=profile)
     if found.without_effect:
-        tell(f"{file.path}: no effect here: {', '.join(found.without_effect)} (settings of the earlier LMStrix)")
+        from lmstrix.ground.units import counted
+
+        # A line of each command, so short; `config validate` has the names.
+        which = f"{counted(len(found.without_effect), 'setting')} of the earlier LMStrix"
+        tell(f"{file.path}: no effect here: {which} (lmstrix config validate names what)")
     return found.given
 
 

@@ -62,6 +62,12 @@ class Console:
         sys.stdout.write(json_module.dumps(_tagged(schema, value), default=jsonable) + "\n")
         sys.stdout.flush()
 
+    def width(self) -> int | None:
+        """The columns of the terminal; None where a program reads the results."""
+        if sys.stdout.isatty() or "COLUMNS" in os.environ:
+            return shutil.get_terminal_size().columns
+        return None
+
     def table(
         self,
         columns: Sequence[Column],
@@ -72,14 +78,12 @@ class Console:
     ) -> None:
         """A table on stdout, as wide as the terminal, or as it wants to be when piped."""
         out = sys.stdout
-        if max_width is None and (out.isatty() or "COLUMNS" in os.environ):
-            max_width = shutil.get_terminal_size().columns
         unicode = "utf" in (out.encoding or "").lower()
         out.write(
             render(
                 columns,
                 rows,
-                max_width=max_width,
+                max_width=max_width or self.width(),
                 header=header,
                 ellipsis="…" if unicode else "..",
                 bold=self.color and out.isatty(),

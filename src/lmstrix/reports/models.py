@@ -34,6 +34,10 @@ _LOADED_COLUMNS = (
     Column(title="STATUS", drop=1),
     Column(title="TTL", right=True, drop=2),
 )
+_NO_MODEL = (
+    "no model yet: download one in LM Studio, or put a GGUF file into PUBLISHER/REPOSITORY of the models folder; "
+    "lmstrix demo brings one along"
+)
 _PATHS_SHOWN = 10  # of each kind of change; a first scan of a big folder would fill the screen
 
 
@@ -65,6 +69,8 @@ def show_scan(console: Console, report: ScanReport) -> None:
     state = "" if report.written else " (registry unchanged)"
     sources, changed = " and ".join(report.sources), ", ".join(counts) or "no change"
     sys.stdout.write(f"{counted(report.models, 'model')} from {sources}: {changed}{state}\n")
+    if not report.models:
+        console.note(_NO_MODEL)
 
 
 def _scan_json(report: ScanReport) -> dict[str, Any]:

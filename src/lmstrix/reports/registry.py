@@ -54,7 +54,7 @@ def show_tagged(console: Console, models: Sequence[TaggedModel]) -> None:
         for model in models
     ]
     if not rows:
-        console.note("no models yet; lmstrix scan finds them")
+        console.note("no models yet: lmstrix scan finds them; lmstrix demo needs none")
         return
     console.table(_TAGS, rows)
 

@@ -114,7 +114,7 @@ def show_test_report(console: Console, report: ContextReport) -> None:
         reasons = sorted({str(model.skipped) for model in skipped})
         console.note(f"{counted(len(skipped), 'model')} skipped: {', '.join(reasons)}")
     if not report.models:
-        console.note("no models to test: lmstrix scan finds them")
+        console.note("no models to test: lmstrix scan finds them; lmstrix demo needs none")
 
 
 def _explain(console: Console, model: ModelTest, *, told: bool, alone: bool) -> None:

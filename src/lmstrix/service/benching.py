@@ -21,7 +21,7 @@ from lmstrix.ground.errors import GgufError, MlxError, ModelNotFoundError, Usage
 from lmstrix.ground.model_names import parse_shard
 from lmstrix.ground.ranges import check_numbers
 from lmstrix.ground.types import DEFAULT_LOAD
-from lmstrix.ground.wording import call, parameter
+from lmstrix.ground.wording import parameter
 from lmstrix.loaders.model_header import read_model_header
 from lmstrix.reports.bench.files import write_report
 from lmstrix.reports.bench.power_csv import write_power
@@ -201,7 +201,7 @@ async def find_server(
     else:
         records = [r for r in registry if r.kind != "embedding" and not r.is_missing]
         if not records:
-            raise ModelNotFoundError(f"there are no models to measure; {call('scan')} finds them", model_key="")
+            raise ModelNotFoundError("there are no models to measure yet", model_key="")
     connection = await workspace.connect(models_dir=folder_to_serve(workspace, records))
     for record in list(records):
         # What was named is to be measured; of all models, those that this server has.

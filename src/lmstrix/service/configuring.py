@@ -64,14 +64,27 @@ def effective(layers: Layers) -> list[ShownSetting]:
     return rows
 
 
-def check_file(path: Path) -> tuple[Settings, int]:
-    """The settings of a file and how many there are, its profiles looked at too. Raises SettingsError."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckedFile:
+    """A file of settings that is valid: what it sets, how many settings, and those of the earlier LMStrix that do
+    nothing now.
+    """
+
+    settings: Settings
+    count: int
+    without_effect: tuple[str, ...]
+
+
+def check_file(path: Path) -> CheckedFile:
+    """Look at a file of settings, its profiles too. Raises SettingsError."""
     file = read_settings_file(path)
-    given = settings_in(file).given
+    found = settings_in(file)
     for name in file.table.get(PROFILES, {}):
         inside = settings_in(file, profile=name).given
-        validated([*given, *inside])
-    return validated(given), len(given)
+        validated([*found.given, *inside])
+    return CheckedFile(
+        settings=validated(found.given), count=len(found.given), without_effect=tuple(found.without_effect)
+    )
 
 
 def set_value(path: Path, key: str, word: str) -> ShownSetting:

@@ -29,7 +29,12 @@ async def known_models(workspace: Workspace) -> ModelRegistry:
         if len(registry):
             return registry  # filled by another call while this one waited
         workspace.notify("the registry is empty; scanning")
-        await scan(workspace)
+        report = await scan(workspace)
+        if not report.models:
+            workspace.notify(
+                f"no model was found in {' and '.join(report.sources)}: download one in LM Studio, "
+                "or put a GGUF file into PUBLISHER/REPOSITORY of the models folder"
+            )
         return await asyncio.to_thread(workspace.registry)
 
 
@@ -57,6 +62,8 @@ async def chosen_model(workspace: Workspace, named: str | None) -> ModelRecord:
     if name is not None:
         return await find_model(workspace, registry, name)
     only = only_model(registry)
+    if not len(registry):
+        raise ModelNotFoundError("there is no model to ask yet", model_key="")
     if only is None:
         raise UsageError(f"which model? give {parameter('model')} ({call('list_models')} shows them)")
     return only

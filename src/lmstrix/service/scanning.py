@@ -100,7 +100,7 @@ def _merge(
     elif listing is None:
         raise BackendUnavailableError(
             f"there is no server and no models directory {directory}: start LM Studio, "
-            f"or name the directory with {parameter('models_dir')}"
+            f"or name the directory with {parameter('models_dir')}; the command lmstrix demo needs neither"
         )
     home_folder = workspace.paths.models_dir
     disk, taken = in_folder(disk, directory, registry, home_folder)

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from lmstrix.service.connection import Connection
 
 _STATE = "state.json"
+_EARLIER_STATE = ".lmstrix_state.json"
 
 
 class Workspace:
@@ -98,7 +99,7 @@ class Workspace:
         """The model of the last answer, and the servers that answered."""
         from lmstrix.core.answers.last_used import LastUsed
 
-        return LastUsed(self.paths.own / _STATE)
+        return LastUsed(self.paths.own / _STATE, earlier=self.paths.home / _EARLIER_STATE)
 
     @property
     def default_model(self) -> DefaultModel:

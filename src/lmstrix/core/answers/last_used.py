@@ -18,14 +18,19 @@ _MOST_SERVERS = 16  # scripts may use another port each time
 
 
 class LastUsed:
-    """The model key of the last answer that succeeded, and where the servers in use were, in `file`."""
+    """The model key of the last answer that succeeded, and where the servers in use were, in `file`. What the `earlier`
+    LMStrix noted counts until there is an answer of ours.
+    """
 
-    def __init__(self, file: Path) -> None:
+    def __init__(self, file: Path, *, earlier: Path | None = None) -> None:
         self._file = file
+        self._earlier = earlier
 
     def read(self) -> str | None:
         """The key, or None when there is none or the file cannot be read."""
         key = read_state(self._file).get(_MODEL)
+        if key is None and self._earlier is not None:
+            key = read_state(self._earlier).get(_MODEL)
         return key if isinstance(key, str) else None
 
     def write(self, model_key: str) -> None:

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING
 
 from lmstrix.ground.ranges import check_numbers
 from lmstrix.ground.units import format_bytes
-from lmstrix.ground.wording import call
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -90,7 +89,7 @@ class Advice:
         """One line on why nothing serves."""
         told = "; ".join(f"{key} {why}" for key, why in self.ruled_out[:3])
         more = len(self.ruled_out) - 3
-        return (told or f"there are no models; {call('scan')} finds them") + (f"; and {more} more" if more > 0 else "")
+        return (told or "there are no models yet") + (f"; and {more} more" if more > 0 else "")
 
 
 def recommend(candidates: Iterable[Candidate], wish: Wish) -> Advice:

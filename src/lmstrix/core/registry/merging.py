@@ -136,4 +136,5 @@ def _when(result: dict[str, Json]) -> datetime:
 def _said(result: Json) -> str:
     if not is_result(result):
         return "not readable"
-    return f"{tested_length(result):,} tokens, {_when(result).date().isoformat()}"
+    moment = _when(result)
+    return f"{tested_length(result):,} tokens, {moment.date().isoformat() if moment > EPOCH else 'without a date'}"

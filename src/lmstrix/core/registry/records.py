@@ -219,9 +219,11 @@ class ModelRecord:
 
     @property
     def tested_at(self) -> datetime | None:
-        """When the latest test, in whatever configuration, ended."""
+        """When the latest test, in whatever configuration, ended; None for results of the earlier LMStrix without a
+        date, which have the epoch in its place.
+        """
         moments = (read_moment(raw.get("tested_at")) for raw in self._raw_results().values())
-        return max((moment for moment in moments if moment is not None), default=None)
+        return max((moment for moment in moments if moment is not None and moment > EPOCH), default=None)
 
     @property
     def test_status(self) -> TestStatus:
