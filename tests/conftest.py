@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from typing import TYPE_CHECKING
@@ -21,6 +22,12 @@ for _name in [name for name in os.environ if name.startswith(("LMSTRIX_", "LMSTU
 # By default Hypothesis fails an example that takes 200 ms, which says how busy the machine is, not what the code does.
 settings.register_profile("unhurried", settings(deadline=None))
 settings.load_profile("unhurried")
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Spare the garbage collector the walk through thousands of tests and modules that stay to the end."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.hookimpl(tryfirst=True)

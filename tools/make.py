@@ -31,7 +31,8 @@ VENV_DOCS = ROOT / ".venv-docs"
 READY = VENV / ".ready"
 """Written after each installation: older than pyproject.toml, or missing, and it is time for the next."""
 CODE = ("src", "tests", "bench", "tools", "examples")
-PYTEST = ("-m", "pytest", "-q", "-n", "2", "--dist", "loadfile")
+PYTEST = ("-m", "pytest", "-q", "-n", "3", "--dist", "loadfile")
+"""On two cores a third process works while the others wait: for models, deadlines and signals."""
 CHECKS = (
     ("ruff", "format", "--check", *CODE),
     ("ruff", "check", *CODE),

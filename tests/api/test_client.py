@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ssl
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -45,6 +46,27 @@ async def until(condition: Any) -> None:
     """Wait for something the server does on its own time."""
     while not condition():
         await asyncio.sleep(0.01)
+
+
+# --- connecting ---------------------------------------------------------------------------------------------------
+
+
+async def test_a_plain_socket_reads_no_certificates(
+    backend: AsyncLMStudioBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read(*_: object, **__: object) -> ssl.SSLContext:
+        raise AssertionError("the system's certificates take 30 ms to read, and nothing here is signed")
+
+    monkeypatch.setattr(ssl, "create_default_context", read)
+    assert await backend.list_downloaded()
+
+
+async def test_no_proxy_stands_between_this_machine_and_itself(
+    backend: AsyncLMStudioBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{closed_port()}")
+    monkeypatch.setenv("ALL_PROXY", f"http://127.0.0.1:{closed_port()}")
+    assert await backend.list_downloaded()
 
 
 # --- listing ------------------------------------------------------------------------------------------------------
