@@ -48,7 +48,7 @@ def validate(cli: CommandLine, /, *, fix: bool = False) -> None:
 def tags(cli: CommandLine, /, model: str | None = None) -> None:
     """Show models with their tags: those you gave, and those that follow from what a model is.
 
-    Models that share a tag are a group: list shows it with tag:NAME, and bench and batch take the tag for all of them.
+    Models that share a tag are a group: list, test, bench and batch --models take tag:NAME for all of them.
 
     Args:
         model: Only this model, or the models with this tag.

@@ -63,3 +63,5 @@ CodeBlock = Literal["first", "last"]
 """Which code block of an answer is wanted."""
 Preference = Literal["speed", "balanced", "quality"]
 """What models that all serve are ranked by."""
+TAG_PREFIX = "tag:"
+"""Before what is a tag and nothing else, in the place of a model's name and in filters."""

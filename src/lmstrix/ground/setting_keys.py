@@ -59,7 +59,7 @@ KEYS = (
     SettingKey(key="logging.keep_days", field="log_keep_days", expects="a number of days", flat="log_keep_days"),
     SettingKey(key="paths.models_dir", field="models_dir", expects="the name of a folder", flat="models_dir"),
     SettingKey(key="defaults", field="command_defaults", expects="a table of options per command", table=True),
-    SettingKey(key="aliases", field="aliases", expects="words of a command line by name", table=True),
+    SettingKey(key="aliases", field="command_aliases", expects="words of a command line by name", table=True),
     SettingKey(key="models", field="model_defaults", expects="a table per model", table=True),
 )
 BY_KEY: Mapping[str, SettingKey] = {

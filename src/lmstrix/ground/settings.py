@@ -86,7 +86,7 @@ class Settings:
         log_keep_days: calls older than this are dropped; None keeps all.
         models_dir: models directory, where it is not LM Studio's own.
         command_defaults: options that commands have where they are not given, by command.
-        aliases: words of a command line by a name of the user's.
+        command_aliases: words of a command line by a name of the user's.
         model_defaults: how single models are asked, by their names.
     """
 
@@ -112,7 +112,7 @@ class Settings:
     log_keep_days: float | None = None
     models_dir: str | None = None
     command_defaults: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    aliases: Mapping[str, str] = field(default_factory=dict)
+    command_aliases: Mapping[str, str] = field(default_factory=dict)
     model_defaults: Mapping[str, ModelDefaults] = field(default_factory=dict)
 
 

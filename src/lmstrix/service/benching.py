@@ -207,7 +207,7 @@ async def find_server(
 
 async def _named(workspace: Workspace, registry: ModelRegistry, name: str) -> list[ModelRecord]:
     """The model of this name, or all that have it as a tag."""
-    return [await find_model(workspace, registry, name)] if name == CURRENT else registry.find_all(name)
+    return [await find_model(workspace, registry, name)] if name == CURRENT else registry.find_answering(name)
 
 
 async def _openai(

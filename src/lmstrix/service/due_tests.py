@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from lmstrix.core.context.ended import leaves_more
 from lmstrix.core.context.report import ModelTest
 from lmstrix.core.memory.prediction import breakdown, shape_of
+from lmstrix.core.registry.naming import found_group
 from lmstrix.ground.context_lengths import ALIGNMENT_TOKENS, UNKNOWN_DECLARED_TOKENS
 from lmstrix.ground.errors import UsageError
 from lmstrix.ground.ranges import check_numbers
@@ -35,8 +36,9 @@ def tested_already() -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ContextTestRequest:
-    """What `lmstrix test` can be told; None leaves a default."""
+    """What `lmstrix test` can be told; None leaves a default. `tag`: of all models, only those that have it."""
 
+    tag: str | None = None
     threshold: int | None = None
     context_length: int | None = None
     precision: Precision = "balanced"
@@ -84,6 +86,11 @@ def named_model(registry: ModelRegistry, model: str | None) -> ModelRecord | Non
     return record
 
 
+def models_asked_for(registry: ModelRegistry, tag: str | None) -> list[ModelRecord]:
+    """All models, or those that have a tag. Raises ModelNotFoundError where none has it."""
+    return list(registry) if tag is None else found_group(tag, list(registry))
+
+
 def due_models(
     workspace: Workspace,
     registry: ModelRegistry,
@@ -95,7 +102,7 @@ def due_models(
     """The models to test, in order, and those passed over with the reason, also what `connection` does not serve."""
     left = continuing.left_over(workspace, registry) if options.resume else None
     chosen, skipped = [], []
-    for record in registry:
+    for record in models_asked_for(registry, options.tag):
         reason = None
         if record.kind == "embedding":
             reason = "embedding model"

@@ -39,6 +39,7 @@ from lmstrix.service.due_tests import (
     due_models,
     is_due,
     model_shape,
+    models_asked_for,
     named_model,
     tested_already,
 )
@@ -109,9 +110,10 @@ class ContextTesting:
         named = named_model(registry, path)
         if named is not None:
             check_settings(named, self._options.load)
-        lock = f"lmstrix test of {self._model or 'all models'}"
+        asked_for = models_asked_for(registry, options.tag)
+        lock = f"lmstrix test of {self._model or ('all models' if options.tag is None else options.tag)}"
         with workspace.open_history() as history, history.journal.tester_lock(lock), keep_awake():
-            connection = await workspace.connect(models_dir=folder_to_serve(workspace, [named] if named else registry))
+            connection = await workspace.connect(models_dir=folder_to_serve(workspace, [named] if named else asked_for))
             if named is not None:
                 check_served(workspace, connection, named)
             backend = connection.backend
