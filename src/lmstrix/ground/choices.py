@@ -46,6 +46,7 @@ EndedBy = Literal[
     "memory_spilled",
     "guardrail",
     "threshold",
+    "headroom",
     "asked_length",
     "recall",
     "time_budget",

@@ -44,6 +44,8 @@ KEYS = (
     SettingKey(key="server.headers", field="headers", expects="texts by name", table=True, secret=True),
     SettingKey(key="servers", field="servers", expects="a table per address", table=True, secret=True),
     SettingKey(key="safety.threshold", field="threshold", expects="a whole number of tokens", harmless="always"),
+    # A project could give away what its user wants free.
+    SettingKey(key="safety.headroom", field="headroom", expects="bytes such as 2GB, or a share such as 10%"),
     SettingKey(key="output.color", field="color", expects="true or false", harmless="always"),
     SettingKey(key="output.verbose", field="verbose", expects="true or false", harmless="always"),
     # It would also silence the remark about what was left out.

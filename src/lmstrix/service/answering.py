@@ -25,6 +25,7 @@ from lmstrix.loaders.images import check_image_file
 from lmstrix.service.finding import chosen_model
 from lmstrix.service.model_defaults import with_model_defaults
 from lmstrix.service.model_folders import check_served, folder_to_serve
+from lmstrix.service.room import room_on
 from lmstrix.service.workspace import new_run_id
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ async def answer(
         return
     connection = await workspace.connect(planned.deadline, models_dir=folder_to_serve(workspace, [planned.record]))
     check_served(workspace, connection, planned.record)
-    manager = InferenceManager(connection.backend, loads=connection.loads)
+    manager = InferenceManager(connection.backend, loads=connection.loads, room=room_on(workspace, connection.backend))
     keep = planned.options.ttl_s != 0  # then the server unloads it in time, and the next answer finds it loaded
     prepared = await manager.prepare(
         planned,

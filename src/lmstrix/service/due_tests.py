@@ -11,6 +11,7 @@ from lmstrix.core.memory.prediction import breakdown, shape_of
 from lmstrix.core.registry.naming import found_group
 from lmstrix.ground.context_lengths import ALIGNMENT_TOKENS, UNKNOWN_DECLARED_TOKENS
 from lmstrix.ground.errors import UsageError
+from lmstrix.ground.headroom import NAME
 from lmstrix.ground.ranges import check_numbers
 from lmstrix.ground.types import DEFAULT_LOAD, LoadConfig
 from lmstrix.ground.wording import call, parameter
@@ -21,10 +22,12 @@ from lmstrix.service.model_folders import model_file, why_not_served
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from lmstrix.core.memory.budgets import Budget
     from lmstrix.core.memory.shape import ModelShape
     from lmstrix.core.registry.records import ModelRecord
     from lmstrix.core.registry.registry import ModelRegistry
     from lmstrix.ground.choices import EndedBy, Precision, TestOrder
+    from lmstrix.ground.headroom import Headroom
     from lmstrix.service.connection import Connection
     from lmstrix.service.workspace import Workspace
 
@@ -134,6 +137,32 @@ def is_due(record: ModelRecord, ceiling: int, options: ContextTestRequest) -> bo
         return True
     result = record.result_with(options.load)
     return result is None or not result.tested_context_length or leaves_more(result, ceiling)
+
+
+def leaving_free(
+    ceiling: tuple[int, EndedBy | None],
+    shape: ModelShape,
+    budget: Budget,
+    options: ContextTestRequest,
+    headroom: Headroom,
+) -> tuple[int, EndedBy | None]:
+    """How far to try so that the headroom stays free in a budget, 0 where no context does that, and what set it.
+
+    A length that the user names is tried as it is.
+    """
+    kept = budget.keeping(headroom)
+    if kept.available_bytes is None or not kept.headroom_bytes or options.context_length is not None:
+        return ceiling
+    longest = kept.limit(shape, ceiling[0], options.load)
+    if longest >= ceiling[0]:
+        return ceiling
+    return longest if longest >= ALIGNMENT_TOKENS else 0, "headroom"
+
+
+def nothing_left_free(headroom: Headroom) -> str:
+    """Why a model is passed over that fits at no context then."""
+    remedy = f"{parameter('context_length')} tries one all the same"
+    return f"fits at no context while {NAME} keeps {headroom} free ({remedy})"
 
 
 def model_shape(workspace: Workspace, record: ModelRecord) -> ModelShape:
