@@ -338,7 +338,7 @@ def logs(
         model: Only calls to this model.
         last: How many calls to show.
         full: Show the whole texts of this call, by the number that stands before it.
-        stats: Show calls, tokens and mean speed of each model instead.
+        stats: Show calls, failures, tokens, waiting times and speeds of each model instead.
     """
     from lmstrix.reports.logs import show_call_statistics, show_calls, show_whole_call
 
