@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 from lmstrix.api import convert
 from lmstrix.api.failures import is_broken_connection, timed_out, translated
 from lmstrix.api.faults import ServerRequest
+from lmstrix.api.linked_device import loaded_elsewhere
 from lmstrix.api.loading import Loading
 from lmstrix.api.prediction import PredictionReader
 from lmstrix.api.retry import with_retries
@@ -271,6 +272,10 @@ class AsyncLMStudioBackend:
                     if on_progress is not None:
                         on_progress(ratio)
             loaded = await self._read_back(loading.result(), asked)
+            if loaded.device is not None:
+                device = {"identifier": instance_id, "deviceIdentifier": loaded.device}
+                await self._ask(kind, "unloadModel", device, _nothing, what="unload a model", model=instance_id)
+                raise loaded_elsewhere(loaded)
         except TimeoutError as exc:
             await self._abandon(loading)
             # Only our own deadline becomes LoadTimeoutError: `on_progress` may raise a TimeoutError too.

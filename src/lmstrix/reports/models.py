@@ -130,7 +130,7 @@ def _memory_json(memory: InstanceMemory | None) -> dict[str, Any]:
 
 def _loaded_json(model: LoadedModel) -> dict[str, Any]:
     # The reference is the server's own handle for one load: it means nothing in another process.
-    return json_form(model, without=("instance_reference",))
+    return json_form(model, without=("instance_reference", "device"))
 
 
 def show_estimate(console: Console, report: EstimateReport) -> None:
