@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ssl
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -70,6 +71,15 @@ async def test_no_proxy_stands_between_this_machine_and_itself(
 
 
 # --- listing ------------------------------------------------------------------------------------------------------
+
+
+async def test_a_load_on_a_linked_device_is_given_back(backend: AsyncLMStudioBackend, server: FaultyServer) -> None:
+    server.models[TINY] = replace(server.models[TINY], extra={"deviceIdentifier": "her-laptop"})
+    with pytest.raises(errors.ModelLoadError, match=r"on the linked device 'her-laptop' \(LM Link\)") as failed:
+        await load(backend)
+    assert not failed.value.memory_evidence
+    assert server.instances == {}
+    assert server.parameters("unloadModel") == {"identifier": "mine", "deviceIdentifier": "her-laptop"}
 
 
 async def test_downloaded_models_survive_what_the_sdk_does_not_know(

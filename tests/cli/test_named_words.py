@@ -18,7 +18,7 @@ FOREIGN_OPTIONS = {
     *("--help", "--version"),  # of every program
     *("--force-reinstall", "--user"),  # of pip and of systemd, which remedies name
     *("--samplers", "--query-gpu"),  # of the tools that read power and cards
-    *("--home", "--default-context", "--jit-ttl"),  # of python -m lmstrix.engine, which the daemon starts
+    *("--home", "--default-context", "--jit-ttl", "--headroom"),  # of python -m lmstrix.engine, which the daemon starts
     *("--x", "--no-x", "--no-", "--word"),  # what comments and code call an option, whichever it is
 }
 OPTION = re.compile(r"(?<![\w-])--[a-z][a-z0-9-]*")

@@ -159,7 +159,15 @@ def test_stats_count_what_is_there(cli: Callable[..., Ran], known: Path, home: P
     (usage,) = stats["usage"]
     assert (usage["model_key"], usage["calls"], usage["failures"], usage["calls_before"]) == (SCRIPTED, 1, 0, 0)
     assert usage["ttft_p95_s"] == usage["ttft_p50_s"] > 0
+    assert usage["decode_trend"] | {"calls": 1} == {
+        "direction": "too few",
+        "calls": 1,
+        "calls_before": 0,
+        "change_ratio": None,
+    }
     table = cli("registry", "stats", "--span", "7d").ok().out
+    assert "TREND" in table
+    assert "too few (" in table
     assert ("2, " in table, "in the last 7 days" in table) == (True, True)
 
 

@@ -14,6 +14,7 @@ from lmstrix.core.memory.runtime import EMBEDDED
 from lmstrix.core.memory.shape import ModelShape, shape_from_metadata
 from lmstrix.engine.estimate import default_threads, estimate_load, guardrail_fault
 from lmstrix.engine.records import LoadSettings
+from lmstrix.ground.headroom import Headroom
 from lmstrix.loaders.gguf import read_header
 from tests.support.tiny_gguf import tiny_model
 
@@ -85,3 +86,14 @@ def test_the_refusal_names_the_memory_needed(shape: ModelShape) -> None:
 def test_tiny_models_get_one_thread() -> None:
     assert default_threads(1 * MIB) == 1
     assert default_threads(10**10) >= 1
+
+
+def test_what_is_to_stay_free_passes_not(shape: ModelShape) -> None:
+    def passes_beside(headroom: Headroom) -> bool:
+        settings = LoadSettings(context_length=4096)
+        needed = estimate_load(shape, settings, limit_bytes=None, in_use_bytes=0).total_bytes
+        estimate = estimate_load(shape, settings, limit_bytes=2 * needed, in_use_bytes=0, headroom=headroom)
+        return estimate.passes_guardrails
+
+    assert passes_beside(Headroom(free_ratio=0.5))
+    assert not passes_beside(Headroom(free_ratio=0.51))

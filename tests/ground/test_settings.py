@@ -128,7 +128,7 @@ def test_settings_stand_in_sections(tmp_path: Path) -> None:
         log_inference=False,
         models_dir="m",
         command_defaults={"infer": {"temperature": 0.2}},
-        aliases={"q": "infer --max-tokens 50"},
+        command_aliases={"q": "infer --max-tokens 50"},
         model_defaults={"acme/tiny": ModelDefaults(temperature=0.1)},
     )
 
@@ -138,7 +138,7 @@ def test_tables_of_later_layers_add_to_those_of_earlier_ones(tmp_path: Path) -> 
         f"{SECTIONS}\n[profiles.p.aliases]\nz = 'list'\n[profiles.p.server]\nretries = 1"
     )
     found = load(tmp_path, profile="p")
-    assert found.aliases == {"q": "infer --max-tokens 50", "z": "list"}
+    assert found.command_aliases == {"q": "infer --max-tokens 50", "z": "list"}
     assert (found.retries, found.connect_timeout_s) == (1, 2)
 
 
@@ -216,7 +216,7 @@ def test_a_file_of_the_earlier_lmstrix_is_read(tmp_path: Path, monkeypatch: pyte
         log_level="info",
         log_max_bytes=10 * 2**20,
         command_defaults={"test": {"threshold": 32768}, "list": {"sort": "name"}},
-        aliases={"q": "infer --out_ctx 50"},
+        command_aliases={"q": "infer --out_ctx 50"},
     )
     (line,) = said
     assert line.endswith("no effect here: 11 settings of the earlier LMStrix (lmstrix config validate names what)")

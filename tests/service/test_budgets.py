@@ -14,6 +14,7 @@ from lmstrix.core.memory.host import HostMemory
 from lmstrix.core.memory.kv_cache import recurrent_state_bytes
 from lmstrix.core.memory.runtime import EMBEDDED, EMBEDDED_ADDRESS_SPACE, LM_STUDIO
 from lmstrix.core.memory.shape import shape_from_listing
+from lmstrix.ground.headroom import NO_HEADROOM
 from lmstrix.ground.types import DEFAULT_LOAD, HardwareSurvey, LoadConfig, ResourceEstimate, ServerInfo, ServerMemory
 from lmstrix.service import budgets
 from lmstrix.service.budgets import server_budget
@@ -65,23 +66,23 @@ def host(monkeypatch: pytest.MonkeyPatch) -> HostMemory:
 
 
 async def test_an_engine_is_believed_wherever_it_runs() -> None:
-    told = await server_budget(engine("control group"))
+    told = await server_budget(engine("control group"), NO_HEADROOM)
     assert told == Budget(available_bytes=3 * GIB, runtime=EMBEDDED, limited_by="control group")
-    assert (await server_budget(engine("address space"))).runtime is EMBEDDED_ADDRESS_SPACE
-    estimated = await server_budget(engine("control group"), with_own_limit=True)
+    assert (await server_budget(engine("address space"), NO_HEADROOM)).runtime is EMBEDDED_ADDRESS_SPACE
+    estimated = await server_budget(engine("control group"), NO_HEADROOM, with_own_limit=True)
     assert (estimated.available_bytes, estimated.limited_by) == (GIB, "memory limit")
 
 
 async def test_this_machine_stands_for_a_server_on_it_and_for_no_other() -> None:
-    assert await server_budget(lm_studio()) == Budget(available_bytes=50 * GIB, runtime=LM_STUDIO)
-    assert (await server_budget(lm_studio("192.0.2.7:1234"))).available_bytes is None
+    assert await server_budget(lm_studio(), NO_HEADROOM) == Budget(available_bytes=50 * GIB, runtime=LM_STUDIO)
+    assert (await server_budget(lm_studio("192.0.2.7:1234"), NO_HEADROOM)).available_bytes is None
 
 
 async def test_a_card_that_does_not_tell_its_memory_leaves_the_budget_open(
     host: HostMemory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(budgets, "read_host_memory", lambda: replace(host, unreadable_gpus=("Intel card0",)))
-    assert (await server_budget(lm_studio())).available_bytes is None
+    assert (await server_budget(lm_studio(), NO_HEADROOM)).available_bytes is None
 
 
 async def test_checkpoints_keep_their_room_in_main_memory_but_not_on_a_card(
@@ -89,12 +90,12 @@ async def test_checkpoints_keep_their_room_in_main_memory_but_not_on_a_card(
 ) -> None:
     shape = fleet_shapes()["Qwen3.5 35B-A3B"]
     checkpoints = 32 * recurrent_state_bytes(shape)
-    beside = await server_budget(lm_studio())
+    beside = await server_budget(lm_studio(), NO_HEADROOM)
     assert beside.for_loading(shape, DEFAULT_LOAD) == 50 * GIB - checkpoints
     assert beside.use(shape, 8192, DEFAULT_LOAD) - beside.cost(shape, 8192, DEFAULT_LOAD) == checkpoints
     card = GpuMemory(name="card", total_bytes=48 * GIB, free_bytes=40 * GIB)
     monkeypatch.setattr(budgets, "read_host_memory", lambda: replace(host, gpus=(card,)))
-    on_card = await server_budget(lm_studio())
+    on_card = await server_budget(lm_studio(), NO_HEADROOM)
     assert on_card.for_loading(shape, DEFAULT_LOAD) == 40 * GIB
     assert on_card.limit(shape, 262_144, DEFAULT_LOAD) == 262_144
     assert beside.limit(shape, 262_144, DEFAULT_LOAD) == 262_144
@@ -129,7 +130,7 @@ class EstimatingBackend(TellingBackend):
 async def test_where_the_file_is_out_of_reach_an_engine_tells_what_loads_cost(ceiling: int) -> None:
     told = engine("host")
     far = EstimatingBackend(told.server, told.told)
-    budget = await server_budget(far)
+    budget = await server_budget(far, NO_HEADROOM)
     guess = shape_from_listing(size_bytes=GIB, max_context_length=ceiling)
     cost = await load_cost(far, budget, guess, model_key="m", load=DEFAULT_LOAD, ceiling=ceiling)
     assert not cost.approximate
@@ -139,7 +140,7 @@ async def test_where_the_file_is_out_of_reach_an_engine_tells_what_loads_cost(ce
 
 async def test_of_lm_studio_a_guess_stays_a_guess() -> None:
     server = EstimatingBackend(lm_studio().server)
-    budget = await server_budget(server)
+    budget = await server_budget(server, NO_HEADROOM)
     guess = shape_from_listing(size_bytes=GIB, max_context_length=8192)
     cost = await load_cost(server, budget, guess, model_key="m", load=DEFAULT_LOAD, ceiling=8192)
     assert cost.approximate

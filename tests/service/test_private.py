@@ -43,7 +43,7 @@ def open_to_others(home: Path) -> list[str]:
 def test_a_new_home_is_private(home: Path) -> None:
     assert use(home) == []
     assert {path.name for path in home.iterdir()} == {"lmstrix.json", "lmstrix.json.lock", "lmstrix.db", "lmstrix"}
-    assert {path.name for path in own_folder(home).iterdir()} == {"conversations", "state.json"}
+    assert {path.name for path in own_folder(home).iterdir()} == {"conversations", "state.json", "state.json.lock"}
 
 
 @pytest.mark.needs_posix("permission bits")
@@ -57,7 +57,7 @@ def test_an_old_home_becomes_private(home: Path) -> None:
     assert (home / "lmstrix.json").stat().st_mode & 0o777 == 0o600
     # What holds no texts is written, and closed, only when it changes. The home stays as it was made: whoever opened it
     # may share the models in it, and what is ours there is closed itself.
-    assert set(use(home)) <= {home.name, "state.json", "lmstrix.json.lock"}
+    assert set(use(home)) <= {home.name, "state.json", "state.json.lock", "lmstrix.json.lock"}
 
 
 def test_the_home_of_lm_studio_stays_as_it_is(tmp_path: Path) -> None:

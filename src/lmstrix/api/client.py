@@ -9,23 +9,23 @@ itself, with a context of its own choice, and that one must not be mistaken for 
 from __future__ import annotations
 
 import asyncio
-import base64
 import time
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from lmstrix.api import convert
 from lmstrix.api.failures import is_broken_connection, timed_out, translated
 from lmstrix.api.faults import ServerRequest
+from lmstrix.api.images import upload_images
+from lmstrix.api.linked_device import loaded_elsewhere
 from lmstrix.api.loading import Loading
 from lmstrix.api.prediction import PredictionReader
 from lmstrix.api.reasoning import steerable
 from lmstrix.api.retry import with_retries
 from lmstrix.ground.access import ANY_SERVER, ServerAccess
-from lmstrix.ground.errors import LMStrixError, ModelNotFoundError, ModelUnloadedError, UsageError
+from lmstrix.ground.errors import LMStrixError, ModelNotFoundError, ModelUnloadedError
 from lmstrix.ground.tasks import CLEAN_UP_S, within
 from lmstrix.ground.types import (
     Deadlines,
@@ -273,6 +273,10 @@ class AsyncLMStudioBackend:
                     if on_progress is not None:
                         on_progress(ratio)
             loaded = await self._read_back(loading.result(), asked)
+            if loaded.device is not None:
+                device = {"identifier": instance_id, "deviceIdentifier": loaded.device}
+                await self._ask(kind, "unloadModel", device, _nothing, what="unload a model", model=instance_id)
+                raise loaded_elsewhere(loaded)
         except TimeoutError as exc:
             await self._abandon(loading)
             # Only our own deadline becomes LoadTimeoutError: `on_progress` may raise a TimeoutError too.
@@ -340,7 +344,7 @@ class AsyncLMStudioBackend:
             context_length=known.context_length if known else None,
         )
         # Images go first: the request names them by the handles that the server gives for them.
-        images = await self._upload_images(request.messages)
+        images = await upload_images(request.messages, self._take_file)
         parameters = convert.prediction_parameters(
             self._specifier(instance_id), request, images, model_key=asked.model_key or ""
         )
@@ -360,19 +364,8 @@ class AsyncLMStudioBackend:
                 finally:
                     await channel.cancel(CANCEL_GRACE_S)
 
-    async def _upload_images(self, messages: Sequence[Message]) -> dict[str, Json]:
-        """The file part of every image the messages show, by its path."""
-        parts: dict[str, Json] = {}
-        for path in convert.image_paths(messages):
-            try:
-                content = await asyncio.to_thread(Path(path).read_bytes)
-            except OSError as exc:
-                raise UsageError(f"the image {path} cannot be read ({exc.strerror}); check the path") from exc
-            name = Path(path).name
-            parameters = {"name": name, "contentBase64": base64.b64encode(content).decode()}
-            handle = await self._ask("files", "uploadFileBase64", parameters, dict, what=f"take the image {name}")
-            parts[path] = {"type": "file", "name": name, **handle}
-        return parts
+    async def _take_file(self, name: str, parameters: Json) -> Json:
+        return await self._ask("files", "uploadFileBase64", parameters, dict, what=f"take the image {name}")
 
     # --- tokens, templates, embeddings, estimates -----------------------------------------------------------------
 

@@ -361,6 +361,7 @@ def loaded_model(entry: JsonView, state: JsonView | None = None) -> LoadedModel:
         last_used_at=_moment(number_of(entry, "lastUsedTime")),
         status=text_of(state, "status") if state else None,
         queued=count_of(state, "queued") if state else None,
+        device=text_of(entry, "deviceIdentifier"),
     )
 
 

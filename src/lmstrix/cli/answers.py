@@ -265,7 +265,8 @@ def batch(
 
     Args:
         prompts: A prompt file, F.toml or F.toml:NAME,NAME, or a text file (may be repeated).
-        models: Models joined with commas (may be repeated), or all (default: that of lmstrix models default).
+        models: Models joined with commas (may be repeated), tag:NAME for all that have this tag, or all (default: that
+            of lmstrix models default).
         out: Folder for the answers, and for index.jsonl, the record of what was asked. One batch at a time.
         inputs: A text file, a folder or a pattern such as 'notes/*.md' (may be repeated); fills {{text}}. A file
             that cannot be asked about fails alone.
@@ -376,7 +377,7 @@ def logs(
         model: Only calls to this model.
         last: How many calls to show.
         full: Show the whole texts of this call, by the number that stands before it.
-        stats: Show calls, tokens and mean speed of each model instead.
+        stats: Show calls, failures, tokens, waiting times and speeds of each model instead.
     """
     from lmstrix.reports.logs import show_call_statistics, show_calls, show_whole_call
 

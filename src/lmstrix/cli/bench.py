@@ -62,7 +62,7 @@ def bench(
     which the server no longer keeps up. Each model is then loaded once and asked one request at a time first.
 
     Args:
-        models: The models to measure.
+        models: The models to measure; tag:NAME for all that have this tag.
         all_models: Measure every model that generates text.
         runs: Most runs of a cell (a model at one context and concurrency); an interval needs six. With --against at
             least one per block.

@@ -65,11 +65,14 @@ def _names() -> Names:
 
 def _model_keys() -> Iterable[str]:
     """From the registry alone: nobody waits for a server at each press of a key."""
+    from lmstrix.core.registry.model_aliases import readable
     from lmstrix.core.registry.store import RegistryStore
     from lmstrix.ground.paths import resolve_paths
 
     registry = RegistryStore(resolve_paths().registry_file).load()
-    return sorted({record.model_key for record in registry if not record.is_missing})
+    present = [record for record in registry if not record.is_missing]
+    keys, paths = {record.model_key for record in present}, {record.path for record in present}
+    return sorted(keys | {alias for alias, path in readable(registry.aliases).items() if path in paths})
 
 
 def _prompt_names(file: str) -> Iterable[str]:

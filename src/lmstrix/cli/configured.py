@@ -27,7 +27,7 @@ _SAYING_MORE = ("verbose", "debug")
 
 def words_of_alias(name: str, common: Mapping[str, Any]) -> list[str] | None:
     """The words that a name of the user's stands for. Raises SettingsError where they cannot be read."""
-    words = CommandLine(CommonOptions(**{**common, "quiet": True})).settings.aliases.get(name)
+    words = CommandLine(CommonOptions(**{**common, "quiet": True})).settings.command_aliases.get(name)
     if words is None:
         return None
     try:

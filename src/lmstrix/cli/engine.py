@@ -94,6 +94,7 @@ def logs(cli: CommandLine, /, *, follow: bool = False, lines: Annotated[int, COU
 def _engine_options(cli: CommandLine, listen: ListenOptions) -> EngineOptions:
     from lmstrix.engine.options import EngineOptions
     from lmstrix.engine.token_source import engine_token
+    from lmstrix.ground.headroom import parse_headroom
 
     # Absolute: the state file tells it to later commands, which may run in another folder.
     folder = listen.models_dir or cli.settings.models_dir
@@ -104,6 +105,7 @@ def _engine_options(cli: CommandLine, listen: ListenOptions) -> EngineOptions:
         api_token=engine_token(Path(listen.api_token_file).expanduser() if listen.api_token_file else None),
         cors=listen.cors,
         memory_limit_bytes=listen.memory_limit,
+        headroom=parse_headroom(cli.settings.headroom),
     )
 
 

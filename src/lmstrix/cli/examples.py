@@ -19,6 +19,7 @@ EXAMPLES: Mapping[tuple[str, ...], tuple[str, ...]] = {
         "lmstrix test qwen3-8b --dry-run",
         "lmstrix test --all --threshold 65536",
         "lmstrix test --all --continue",
+        "lmstrix test tag:coding",
     ),
     ("history",): ("lmstrix history qwen3-8b",),
     ("infer",): (
@@ -40,6 +41,8 @@ EXAMPLES: Mapping[tuple[str, ...], tuple[str, ...]] = {
         "lmstrix collections search docs --like docs/index.md --top 3",
     ),
     ("recommend",): ("lmstrix recommend --task code --min-ctx 32k",),
+    ("models", "alias"): ("lmstrix models alias fast qwen3-8b",),
+    ("models", "unalias"): ("lmstrix models unalias fast",),
     ("prompts", "list"): ("lmstrix prompts list prompts.toml",),
     ("prompts", "render"): ("lmstrix prompts render prompts.toml review --var language=Python",),
     ("prompts", "lint"): ("lmstrix prompts lint prompts.toml",),

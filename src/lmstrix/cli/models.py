@@ -73,7 +73,7 @@ def list_(
 
     FILTER is a part of a name, or conditions separated by commas: "status:tested,size:>5GB,ctx:16k-64k,name:*coder*".
     There are name, status, size, ctx (tested), dtx (declared), loads, recalls, eff (ctx per dtx), date, ended, type,
-    format, quant, bits, params, arch, publisher and tag; "a|b" is either, "!a" is not, "-" is unknown.
+    format, quant, bits, params, arch, publisher, tag and alias; "a|b" is either, "!a" is not, "-" is unknown.
 
     Args:
         filter: Show only these models, such as qwen or "status:tested,size:>5GB,date:>2026-01-01".

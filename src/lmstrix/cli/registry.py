@@ -16,10 +16,11 @@ _SPAN_S = 30 * 86_400.0
 def stats(cli: CommandLine, /, *, span: Seconds = _SPAN_S) -> None:
     """Show what the registry holds, and how its models were used: calls, failures, waiting times and speed.
 
-    Usage is of the last 30 days, beside that of the 30 days before.
+    Usage is of the last 30 days, beside that of the 30 days before. TREND says where the median speed went, and how
+    many calls measured it in either span; "too few" where one of them has less than five.
 
     Args:
-        span: Another length of time, such as 7d.
+        span: Another length of time, such as 7d: this week against the one before.
     """
     from lmstrix.reports.registry_state import show_stats
 
@@ -48,7 +49,7 @@ def validate(cli: CommandLine, /, *, fix: bool = False) -> None:
 def tags(cli: CommandLine, /, model: str | None = None) -> None:
     """Show models with their tags: those you gave, and those that follow from what a model is.
 
-    Models that share a tag are a group: list shows it with tag:NAME, and bench and batch take the tag for all of them.
+    Models that share a tag are a group: list, test, bench and batch --models take tag:NAME for all of them.
 
     Args:
         model: Only this model, or the models with this tag.

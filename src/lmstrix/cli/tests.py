@@ -8,7 +8,7 @@ from typing import Annotated
 from lmstrix.cli.command_line import CommandLine
 from lmstrix.cli.kinds import AllModels, Flag, Seconds, Tokens
 from lmstrix.cli.options import LoadOptions, prompt_text
-from lmstrix.ground.choices import Precision, TestOrder
+from lmstrix.ground.choices import TAG_PREFIX, Precision, TestOrder
 from lmstrix.ground.errors import LMStrixError, UsageError
 
 
@@ -39,7 +39,8 @@ def run(
     """Find the real context limit of a model: load, fill for real, and ask what it remembers.
 
     Args:
-        model: The model to test (its key, path, or an unambiguous beginning).
+        model: The model to test (its key, path, or an unambiguous beginning), or tag:NAME for all with this tag whose
+            limit is not known yet.
         all_models: Test every model whose limit is not known yet, smallest risk first.
         threshold: Never try more than this many tokens.
         context_length: Test exactly this context length instead of searching.
@@ -66,7 +67,10 @@ def run(
     every_model = all_models or (resume and model is None)
     if (model is None) == (not every_model):
         raise UsageError("test needs a MODEL or --all (lmstrix list shows the models)")
+    tag = model.removeprefix(TAG_PREFIX) if model is not None and model.startswith(TAG_PREFIX) else None
+    model = model if tag is None else None
     options = ContextTestRequest(
+        tag=tag,
         threshold=threshold,
         context_length=context_length,
         precision=precision,

@@ -19,6 +19,7 @@ from lmstrix.engine.options import DEFAULT_JIT_TTL_S, EngineOptions
 from lmstrix.engine.token_source import TOKEN_VARIABLE, engine_token
 from lmstrix.ground.context_lengths import SERVER_DEFAULT_CONTEXT_LENGTH
 from lmstrix.ground.errors import LMStrixError
+from lmstrix.ground.headroom import parse_headroom
 from lmstrix.ground.paths import resolve_paths
 from lmstrix.ground.stdio import is_closed_pipe, prepare_output
 from lmstrix.ground.units import parse_bytes
@@ -74,6 +75,7 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("--models-dir", help="models, as publisher/repository/file.gguf")
         command.add_argument("--host", default="127.0.0.1", help="others than loopback need an API token")
         command.add_argument("--port", type=int, default=0, help="0 takes a free one")
+        command.add_argument("--headroom", help="what stays free beside models, such as 2GiB or 10%%")
         command.add_argument("--memory-limit", help="what all models together may take, such as 8GiB")
         command.add_argument(
             "--default-context",
@@ -112,6 +114,7 @@ def _options(arguments: argparse.Namespace) -> EngineOptions:
         api_token=engine_token(Path(arguments.api_token_file).expanduser() if arguments.api_token_file else None),
         cors=arguments.cors,
         memory_limit_bytes=None if limit is None else parse_bytes(limit, what="--memory-limit"),
+        headroom=parse_headroom(arguments.headroom),
         default_context_length=arguments.default_context,
         # On the command line 0 is the word for "never", which the options spell None.
         jit_ttl_s=arguments.jit_ttl or None,

@@ -28,6 +28,7 @@ from lmstrix.engine.token_source import TOKEN_VARIABLE
 from lmstrix.ground import log
 from lmstrix.ground.errors import EngineError, LMStrixError
 from lmstrix.ground.files import PRIVATE, make_private_folder, write_whole
+from lmstrix.ground.headroom import NO_HEADROOM
 from lmstrix.ground.held_files import read_whole, remove_file
 from lmstrix.ground.log_text import failure_text
 from lmstrix.ground.paths import REGISTRY_FILE, engine_files, own_folder
@@ -329,6 +330,8 @@ def _arguments(options: EngineOptions) -> list[str]:
     words += ["--default-context", str(options.default_context_length)]
     if options.memory_limit_bytes is not None:
         words += ["--memory-limit", str(options.memory_limit_bytes)]
+    if options.headroom != NO_HEADROOM:
+        words += ["--headroom", options.headroom.word]
     words += ["--jit-ttl", str(options.jit_ttl_s or 0)]
     return words + (["--cors"] if options.cors else [])
 

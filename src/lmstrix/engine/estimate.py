@@ -14,9 +14,11 @@ from lmstrix.core.memory.host import read_host_memory
 from lmstrix.core.memory.runtime import EMBEDDED, EMBEDDED_ADDRESS_SPACE, NODE_BYTES_TOUCHED_LATER, graph_nodes
 from lmstrix.engine.faults import EngineFault
 from lmstrix.engine.records import CatalogEntry, LoadEstimate, LoadSettings
+from lmstrix.ground.headroom import NO_HEADROOM
 
 if TYPE_CHECKING:
     from lmstrix.core.memory.shape import ModelShape
+    from lmstrix.ground.headroom import Headroom
     from lmstrix.ground.types import MemoryLimit
 
 _ONE_THREAD_BYTES = 64 * 2**20
@@ -111,9 +113,14 @@ def gpu_layers(shape: ModelShape, ratio: float | None) -> int | None:
 
 
 def estimate_load(
-    shape: ModelShape, settings: LoadSettings, *, limit_bytes: int | None, in_use_bytes: int
+    shape: ModelShape,
+    settings: LoadSettings,
+    *,
+    limit_bytes: int | None,
+    in_use_bytes: int,
+    headroom: Headroom = NO_HEADROOM,
 ) -> LoadEstimate:
-    """Bytes by part and the verdict. Without a limit, what the host has available is one."""
+    """Bytes by part and the verdict. Without a limit, what the host has available is one; the headroom stays free."""
     parts = load_parts(shape, settings)
     assert settings.context_length is not None
     # What loaded models take is already missing from what the host has available; from a limit it is not.
@@ -126,7 +133,7 @@ def estimate_load(
         model_bytes=parts.weights_bytes + parts.projector_bytes + parts.runtime_overhead_bytes,
         context_bytes=parts.context_bytes,
         total_bytes=parts.total_bytes,
-        passes_guardrails=parts.total_bytes <= room,
+        passes_guardrails=parts.total_bytes <= room - headroom.of(room),
         confidence="low" if parts.approximate else "high",
         context_length=settings.context_length,
         limit_bytes=limit_bytes,

@@ -9,6 +9,7 @@ from lmstrix.engine import access
 from lmstrix.ground.addresses import is_loopback
 from lmstrix.ground.context_lengths import SERVER_DEFAULT_CONTEXT_LENGTH
 from lmstrix.ground.errors import EngineError, UsageError
+from lmstrix.ground.headroom import NO_HEADROOM, Headroom
 from lmstrix.ground.ranges import check_numbers
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ class EngineOptions:
         api_token: a token (sk-lm-…) every client must send; None lets everyone on this machine in.
         cors: whether scripts of web pages from elsewhere may use the engine.
         memory_limit_bytes: what all models together may take; None leaves it to what the machine has free.
+        headroom: what stays free beside models, of that.
         default_context_length: context of a load that names none.
         jit_ttl_s: idle seconds after which a model that a REST request loaded is unloaded; None keeps it.
     """
@@ -39,6 +41,7 @@ class EngineOptions:
     api_token: str | None = None
     cors: bool = False
     memory_limit_bytes: int | None = None
+    headroom: Headroom = NO_HEADROOM
     default_context_length: int = SERVER_DEFAULT_CONTEXT_LENGTH
     jit_ttl_s: float | None = DEFAULT_JIT_TTL_S
 

@@ -30,6 +30,7 @@ from lmstrix.engine.llama.process import Launch, LlamaProcess, exit_code
 from lmstrix.engine.memory import Shortages, instance_memory, server_memory
 from lmstrix.engine.records import CatalogEntry, LoadEstimate, LoadSettings, LogEvent
 from lmstrix.ground.context_lengths import SERVER_DEFAULT_CONTEXT_LENGTH
+from lmstrix.ground.headroom import NO_HEADROOM, Headroom
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
@@ -53,12 +54,14 @@ class InstancePool:
         catalog: Catalog,
         *,
         memory_limit_bytes: int | None = None,
+        headroom: Headroom = NO_HEADROOM,
         default_context_length: int = SERVER_DEFAULT_CONTEXT_LENGTH,
         run_folder: RunFolder,
         on_log: Callable[[LogEvent], None],
     ) -> None:
         self.catalog = catalog
         self.memory_limit_bytes = memory_limit_bytes
+        self._headroom = headroom
         self.default_context_length = default_context_length
         self._run_folder = run_folder
         self._on_log = on_log
@@ -297,7 +300,13 @@ class InstancePool:
 
     def _estimate(self, entry: CatalogEntry, effective: LoadSettings) -> LoadEstimate:
         shape = self.catalog.shape(entry)
-        return estimate_load(shape, effective, limit_bytes=self.memory_limit_bytes, in_use_bytes=self._in_use_bytes())
+        return estimate_load(
+            shape,
+            effective,
+            limit_bytes=self.memory_limit_bytes,
+            in_use_bytes=self._in_use_bytes(),
+            headroom=self._headroom,
+        )
 
     def _in_use_bytes(self) -> int:
         return sum(instance.memory_bytes for instance in self._instances.values()) + sum(self._loading.values())

@@ -85,6 +85,7 @@ class EngineServer:
         pool = InstancePool(
             Catalog(options.models_dir, on_problem=self._tell_problem),
             memory_limit_bytes=options.memory_limit_bytes,
+            headroom=options.headroom,
             default_context_length=options.default_context_length,
             run_folder=RunFolder(),
             on_log=self._logs.publish,

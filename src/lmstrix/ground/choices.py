@@ -46,6 +46,7 @@ EndedBy = Literal[
     "memory_spilled",
     "guardrail",
     "threshold",
+    "headroom",
     "asked_length",
     "recall",
     "time_budget",
@@ -67,3 +68,5 @@ Preference = Literal["speed", "balanced", "quality"]
 """What models that all serve are ranked by."""
 RowForm = Literal["lines", "jsonl", "csv", "tsv"]
 """How a file or stdin has a text per row."""
+TAG_PREFIX = "tag:"
+"""Before what is a tag and nothing else, in the place of a model's name and in filters."""

@@ -24,6 +24,7 @@ SETTING_VARIABLES: Mapping[str, str] = {
     "LMSTRIX_CONNECT_TIMEOUT": "connect_timeout_s",
     "LMSTRIX_MAX_RETRIES": "retries",
     "LMSTRIX_SAFETY_THRESHOLD": "threshold",
+    "LMSTRIX_SAFETY_HEADROOM": "headroom",
     "LMSTRIX_DEBUG": "debug",
     "LMSTRIX_NO_COLOR": "color",
     "LMSTRIX_LOG_FILE": "log_file",

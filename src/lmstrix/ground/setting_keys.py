@@ -44,6 +44,8 @@ KEYS = (
     SettingKey(key="server.headers", field="headers", expects="texts by name", table=True, secret=True),
     SettingKey(key="servers", field="servers", expects="a table per address", table=True, secret=True),
     SettingKey(key="safety.threshold", field="threshold", expects="a whole number of tokens", harmless="always"),
+    # A project could give away what its user wants free.
+    SettingKey(key="safety.headroom", field="headroom", expects="bytes such as 2GB, or a share such as 10%"),
     SettingKey(key="output.color", field="color", expects="true or false", harmless="always"),
     SettingKey(key="output.verbose", field="verbose", expects="true or false", harmless="always"),
     # It would also silence the remark about what was left out.
@@ -59,7 +61,7 @@ KEYS = (
     SettingKey(key="logging.keep_days", field="log_keep_days", expects="a number of days", flat="log_keep_days"),
     SettingKey(key="paths.models_dir", field="models_dir", expects="the name of a folder", flat="models_dir"),
     SettingKey(key="defaults", field="command_defaults", expects="a table of options per command", table=True),
-    SettingKey(key="aliases", field="aliases", expects="words of a command line by name", table=True),
+    SettingKey(key="aliases", field="command_aliases", expects="words of a command line by name", table=True),
     SettingKey(key="models", field="model_defaults", expects="a table per model", table=True),
 )
 BY_KEY: Mapping[str, SettingKey] = {

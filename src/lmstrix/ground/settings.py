@@ -77,6 +77,7 @@ class Settings:
         headers: sent with every request to a server.
         servers: what single servers are given, by address.
         threshold: tests of a context length never try more tokens than this.
+        headroom: memory that stays free beside models, in bytes or as a share of what they might take ("2GB", "10%").
         color, verbose, quiet, debug: what --no-color, --verbose, --quiet and --debug say.
         log_file: where the log of commands is written.
         log_level: the least that is written there.
@@ -86,7 +87,7 @@ class Settings:
         log_keep_days: calls older than this are dropped; None keeps all.
         models_dir: models directory, where it is not LM Studio's own.
         command_defaults: options that commands have where they are not given, by command.
-        aliases: words of a command line by a name of the user's.
+        command_aliases: words of a command line by a name of the user's.
         model_defaults: how single models are asked, by their names.
     """
 
@@ -100,6 +101,7 @@ class Settings:
     headers: Mapping[str, str] = field(default_factory=dict)
     servers: Mapping[str, ServerSettings] = field(default_factory=dict)
     threshold: int | None = None
+    headroom: str | int | None = None
     color: bool | None = None
     verbose: bool | None = None
     quiet: bool | None = None
@@ -112,7 +114,7 @@ class Settings:
     log_keep_days: float | None = None
     models_dir: str | None = None
     command_defaults: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    aliases: Mapping[str, str] = field(default_factory=dict)
+    command_aliases: Mapping[str, str] = field(default_factory=dict)
     model_defaults: Mapping[str, ModelDefaults] = field(default_factory=dict)
 
 
@@ -199,11 +201,14 @@ def validated(given: Sequence[GivenSetting]) -> Settings:
         return Settings(**values)  # what the environment usually holds needs no validation, nor 80 ms for its import
     from pydantic import TypeAdapter, ValidationError
 
+    from lmstrix.ground.headroom import parse_headroom
     from lmstrix.ground.ranges import check_number, check_numbers
 
     if isinstance(values.get("log_level"), str):
         level = values["log_level"].lower()
         values["log_level"] = {"warning": "warn", "critical": "error"}.get(level, level)
+    if isinstance(values.get("headroom"), bool):  # pydantic would take it for the number 1
+        raise SettingsError(_refused(_giver(given, ("headroom",)), ("headroom",), "", values["headroom"]))
     try:
         settings = TypeAdapter(Settings).validate_python(values)
     except ValidationError as exc:
@@ -215,6 +220,10 @@ def validated(given: Sequence[GivenSetting]) -> Settings:
             check_number(key, getattr(settings, key))
         except UsageError as exc:
             raise SettingsError(f"{_giver(given, (key,)).where}: {exc}") from exc
+    try:
+        parse_headroom(settings.headroom)
+    except UsageError as exc:
+        raise SettingsError(f"{_giver(given, ('headroom',)).where}: {exc}") from exc
     for name, defaults in settings.model_defaults.items():
         try:
             check_numbers(defaults)

@@ -121,7 +121,10 @@ class RuntimeVersion:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoadedModel:
-    """A loaded instance. `context_length` is the effective one, read back from the server after loading."""
+    """A loaded instance. `context_length` is the effective one, read back from the server after loading.
+
+    `device` is the other machine that it is loaded on (LM Link), None on the server's own.
+    """
 
     instance_id: str
     instance_reference: str
@@ -135,6 +138,7 @@ class LoadedModel:
     last_used_at: datetime | None = None
     status: str | None = None
     queued: int | None = None
+    device: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

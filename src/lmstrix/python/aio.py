@@ -261,7 +261,7 @@ class AsyncLMStrix:
         on_time_left: Callable[[TimeLeft], None] | None = None,
         **changes: Unpack[ContextTestKeywords],
     ) -> ContextReport:
-        """Find the limits of all models that have no result yet, smallest risk first.
+        """Find the limits of all models that have no result yet (`tag="coding"`: of those), smallest risk first.
 
         `on_model` is told of each model before its test, with its number and how many there are.
         """

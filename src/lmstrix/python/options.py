@@ -95,6 +95,7 @@ class LoadKeywords(TypedDict, total=False):
 class ContextTestKeywords(TypedDict, total=False):
     """Fields of ContextTestRequest. Lengths in tokens, times in seconds."""
 
+    tag: str | None
     threshold: int | None
     context_length: int | None
     precision: Precision

@@ -21,8 +21,10 @@ _STATISTICS_COLUMNS = (
     Column(title="FAILED", right=True, drop=1),
     Column(title="PROMPT", right=True, drop=4),
     Column(title="ANSWERED", right=True, drop=3),
-    Column(title="FIRST TOKEN", right=True, drop=5),
-    Column(title="TOKENS/S", right=True),
+    Column(title="FIRST TOKEN p50", right=True, drop=5),
+    Column(title="p95", right=True, drop=6),
+    Column(title="TOKENS/S p50", right=True),
+    Column(title="p05", right=True, drop=7),
     Column(title="LAST", drop=2),
 )
 
@@ -82,7 +84,7 @@ def _call_json(entry: LoggedCall) -> dict[str, Any]:
 
 
 def show_call_statistics(console: Console, statistics: Sequence[CallStatistics]) -> None:
-    """Calls, tokens and mean speed of each model."""
+    """Calls, failures, tokens, waiting times and speeds of each model."""
     if console.json:
         console.result("logs", {"models": [_statistics_json(item) for item in statistics]})
         return
@@ -93,8 +95,10 @@ def show_call_statistics(console: Console, statistics: Sequence[CallStatistics])
             str(item.failures),
             format_tokens(item.prompt_tokens),
             format_tokens(item.completion_tokens),
-            format_seconds(item.mean_ttft_s),
-            "-" if item.mean_decode_tokens_per_second is None else f"{item.mean_decode_tokens_per_second:.1f}",
+            format_seconds(item.ttft_p50_s),
+            format_seconds(item.ttft_p95_s),
+            _rate(item.decode_p50_tokens_per_second),
+            _rate(item.decode_p05_tokens_per_second),
             item.last_called_at.date().isoformat(),
         )
         for item in statistics
@@ -103,6 +107,10 @@ def show_call_statistics(console: Console, statistics: Sequence[CallStatistics])
         console.table(_STATISTICS_COLUMNS, rows)
     else:
         console.note("no calls in the log")
+
+
+def _rate(tokens_per_second: float | None) -> str:
+    return "-" if tokens_per_second is None else f"{tokens_per_second:.1f}"
 
 
 def _statistics_json(item: CallStatistics) -> dict[str, Any]:

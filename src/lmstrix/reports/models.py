@@ -181,7 +181,7 @@ def _load_words(load: LoadConfig | None) -> str:
 
 def _loaded_json(model: LoadedModel) -> dict[str, Any]:
     # The reference is the server's own handle for one load: it means nothing in another process.
-    return json_form(model, without=("instance_reference",))
+    return json_form(model, without=("instance_reference", "device"))
 
 
 def show_estimate(console: Console, report: EstimateReport) -> None:
@@ -205,16 +205,18 @@ def show_estimate(console: Console, report: EstimateReport) -> None:
         ("runtime", format_bytes(parts.runtime_overhead_bytes)),
         ("total", format_bytes(parts.total_bytes) + guess),
         ("available", f"{format_bytes(report.budget_bytes)}  ({'fits' if report.fits else 'does not fit'})"),
+        ("kept free", format_bytes(report.headroom_bytes)),
         ("longest that fits", f"{format_tokens(report.predicted_limit)} tokens"),
     ]
     if parts.checkpoint_bytes:
         where = "in main memory, once prompts have been answered"
-        rows.insert(-3, ("checkpoints", f"{format_bytes(parts.checkpoint_bytes)}  ({where})"))
+        rows.insert(-4, ("checkpoints", f"{format_bytes(parts.checkpoint_bytes)}  ({where})"))
     if server is not None:
         verdict = "lets it through" if server.passes_guardrails else "would refuse it"
         rows.append(("server says", f"{format_bytes(server.total_bytes)}  ({report.server_name} {verdict})"))
     sys.stdout.write(f"{clean(report.record.model_key)} at {format_tokens(report.context_length)} tokens\n")
-    shown = [row for row in rows if row[1] != "0 B"]  # most models have no projector and no recurrent state
+    # Most models have no projector and no recurrent state, and most users keep nothing free.
+    shown = [row for row in rows if row[1] != "0 B"]
     width = max(len(name) for name, _ in shown)
     for name, value in shown:
         sys.stdout.write(f"  {name:<{width}}  {value}\n")
@@ -229,6 +231,7 @@ def _estimate_json(report: EstimateReport) -> dict[str, Any]:
         "total_bytes": parts.total_bytes,
         "kv_bytes_per_token": report.kv_bytes_per_token,
         "budget_bytes": report.budget_bytes,
+        "headroom_bytes": report.headroom_bytes,
         "fits": report.fits,
         "predicted_limit": report.predicted_limit,
         "approximate": parts.approximate,

@@ -148,5 +148,6 @@ def show_merged(console: Console, report: MergeReport, *, command: str, written:
     counts = (
         f"{len(report.added):,} new, {counted(report.results, 'result')} taken over, {report.unchanged:,} unchanged"
     )
+    counts += f", {len(report.aliases):,} of the aliases" if report.aliases else ""
     state = "" if written else " (nothing is written)"
     sys.stdout.write(f"{counts}, {counted(len(report.conflicts), 'conflict')}{state}\n")

@@ -12,6 +12,7 @@ from lmstrix.reports.table import Column, clean
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from lmstrix.core.history.trends import Trend
     from lmstrix.core.history.usage import ModelUsage
     from lmstrix.core.registry.checking import Finding
     from lmstrix.core.registry.keeping import RegistryStats
@@ -28,6 +29,7 @@ _USAGE = (
     Column(title="p95", right=True, drop=6),
     Column(title="DECODE p50", right=True),
     Column(title="BEFORE", right=True, drop=1),
+    Column(title="TREND"),
 )
 _FINDINGS = (
     Column(title="MODEL", shrink=True, keep=18),
@@ -39,7 +41,7 @@ _FINDINGS = (
 def show_stats(console: Console, stats: RegistryStats) -> None:
     """Counts first, then a table of the calls."""
     if console.json:
-        usage = [json_form(each) for each in stats.usage]
+        usage = [_usage_json(each) for each in stats.usage]
         console.result("registry-stats", {**json_form(stats), "usage": usage})
         return
     missing = f", and {stats.missing:,} missing" if stats.missing else ""
@@ -61,6 +63,11 @@ def show_stats(console: Console, stats: RegistryStats) -> None:
     console.table(_USAGE, [_usage_row(each) for each in stats.usage])
 
 
+def _usage_json(usage: ModelUsage) -> dict[str, object]:
+    trends = {"ttft_trend": json_form(usage.ttft_trend), "decode_trend": json_form(usage.decode_trend)}
+    return {**json_form(usage), **trends}
+
+
 def _usage_row(usage: ModelUsage) -> tuple[str, ...]:
     return (
         usage.model_key,
@@ -73,7 +80,16 @@ def _usage_row(usage: ModelUsage) -> tuple[str, ...]:
         format_seconds(usage.total_p95_s),
         _rate(usage.decode_p50_tokens_per_second),
         _rate(usage.decode_p50_before_tokens_per_second),
+        _trend(usage.decode_trend),
     )
+
+
+def _trend(trend: Trend) -> str:
+    """A direction, by how much, and how many calls stand behind each side."""
+    sides = f"({trend.calls:,} to {trend.calls_before:,})"
+    if trend.change_ratio is None:
+        return f"{trend.direction} {sides}"
+    return f"{trend.direction} {trend.change_ratio:+.0%} {sides}"
 
 
 def _rate(tokens_per_second: float | None) -> str:

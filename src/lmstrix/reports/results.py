@@ -24,6 +24,7 @@ _CELLS: Mapping[EndedBy, str] = {
     "memory_spilled": "memory spilled",
     "guardrail": "guardrail",
     "threshold": "threshold",
+    "headroom": "headroom",
     "asked_length": "asked length",
     "recall": "recall",
     "time_budget": "time budget",

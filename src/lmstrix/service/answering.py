@@ -26,6 +26,7 @@ from lmstrix.service.finding import chosen_model
 from lmstrix.service.heeded import check_heeded
 from lmstrix.service.model_defaults import with_model_defaults
 from lmstrix.service.model_folders import check_served, folder_to_serve
+from lmstrix.service.room import room_on
 from lmstrix.service.unheeded import check_settings
 from lmstrix.service.workspace import new_run_id
 
@@ -73,7 +74,7 @@ async def answer(
     connection = await workspace.connect(planned.deadline, models_dir=folder_to_serve(workspace, [planned.record]))
     check_served(workspace, connection, planned.record)
     await check_heeded(connection.backend, planned.record, asked, planned.deadline)
-    manager = InferenceManager(connection.backend, loads=connection.loads)
+    manager = InferenceManager(connection.backend, loads=connection.loads, room=room_on(workspace, connection.backend))
     keep = planned.options.ttl_s != 0  # then the server unloads it in time, and the next answer finds it loaded
     prepared = await manager.prepare(
         planned,

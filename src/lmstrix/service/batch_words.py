@@ -84,7 +84,7 @@ def _models(registry: ModelRegistry, words: Sequence[str]) -> list[ModelRecord]:
             if record.kind == "llm" and not record.is_missing and record.test_status != "failed"
         ]
     else:
-        chosen = [record for name in names for record in registry.find_all(name)]
+        chosen = [record for name in names for record in registry.find_answering(name)]
     for record in chosen:
         if record.kind == "embedding":
             raise UsageError(f"{record.model_key} is an embedding model and answers no prompts")

@@ -34,6 +34,7 @@ from lmstrix.service.batch_words import BatchRequest, plan_batch, unused_variabl
 from lmstrix.service.finding import known_models
 from lmstrix.service.heeded import check_heeded
 from lmstrix.service.model_folders import check_served
+from lmstrix.service.room import room_on
 from lmstrix.service.workspace import new_run_id
 
 if TYPE_CHECKING:
@@ -138,7 +139,9 @@ class _BatchRun:
         # With the first question: a batch that is answered already needs no server.
         if self._opened is None:
             connection = await self._workspace.connect(self._workspace.deadline(self._asked.request.timeout_s))
-            self._opened = InferenceManager(connection.backend, loads=connection.loads)
+            self._opened = InferenceManager(
+                connection.backend, loads=connection.loads, room=room_on(self._workspace, connection.backend)
+            )
         return self._opened
 
     def _question(self, record: ModelRecord, item: BatchItem) -> _Question | None:

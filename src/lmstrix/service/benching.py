@@ -231,7 +231,7 @@ def _unheeded(record: ModelRecord, loads: Sequence[LoadConfig]) -> str | None:
 
 async def _named(workspace: Workspace, registry: ModelRegistry, name: str) -> list[ModelRecord]:
     """The model of this name, or all that have it as a tag."""
-    return [await find_model(workspace, registry, name)] if name == CURRENT else registry.find_all(name)
+    return [await find_model(workspace, registry, name)] if name == CURRENT else registry.find_answering(name)
 
 
 async def _openai(

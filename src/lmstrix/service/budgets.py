@@ -12,11 +12,12 @@ from lmstrix.ground.addresses import is_local
 
 if TYPE_CHECKING:
     from lmstrix.ground.backend import ModelBackend
+    from lmstrix.ground.headroom import Headroom
 
 
-def host_budget(runtime: Runtime) -> Budget:
+def host_budget(runtime: Runtime, headroom: Headroom) -> Budget:
     """What this machine has for models now, as far as can be said before a server is asked."""
-    return assumed_budget(read_host_memory(), runtime, platform=sys.platform)
+    return assumed_budget(read_host_memory(), runtime, platform=sys.platform).keeping(headroom)
 
 
 def assumed_runtime(server: str) -> Runtime:
@@ -24,9 +25,9 @@ def assumed_runtime(server: str) -> Runtime:
     return EMBEDDED if server == "embedded" else LM_STUDIO
 
 
-async def server_budget(backend: ModelBackend, *, with_own_limit: bool = False) -> Budget:
+async def server_budget(backend: ModelBackend, headroom: Headroom, *, with_own_limit: bool = False) -> Budget:
     """What models may take on this server now; `with_own_limit` for those who do not ask its guardrail as well."""
-    return choose_budget(await _readings(backend), with_own_limit=with_own_limit)
+    return choose_budget(await _readings(backend), with_own_limit=with_own_limit).keeping(headroom)
 
 
 async def _readings(backend: ModelBackend) -> Readings:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from lmstrix.ground.documents import DocumentError, parse_toml
 from lmstrix.ground.errors import SettingsError, UsageError
 from lmstrix.ground.files import PRIVATE, make_private_folder, write_whole
+from lmstrix.ground.one_writer import one_writer
 from lmstrix.ground.setting_keys import BY_KEY, KEYS, SettingKey
 from lmstrix.ground.setting_places import key_path
 from lmstrix.ground.settings import Settings, validated
@@ -90,6 +91,11 @@ def check_file(path: Path) -> CheckedFile:
 def set_value(path: Path, key: str, word: str) -> ShownSetting:
     """Write one setting into a file, made where there is none. Raises SettingsError, and then changes nothing."""
     setting, place = _place(key)
+    with one_writer(path):
+        return _set(path, setting, place, word)
+
+
+def _set(path: Path, setting: SettingKey, place: tuple[str, ...], word: str) -> ShownSetting:
     file = (
         read_settings_file(path) if path.exists() else parsed_settings(path, b"{}" if path.suffix == ".json" else b"")
     )
@@ -115,10 +121,12 @@ def set_value(path: Path, key: str, word: str) -> ShownSetting:
 def unset_value(path: Path, key: str) -> None:
     """Take one setting out of a file. Raises SettingsError where it is not in it."""
     setting, place = _place(key)
-    file = read_settings_file(path)
-    if setting.flat in file.table and not isinstance(file.table[setting.flat], dict):
-        place = (setting.flat,)
-    _write(path, without_value(file, place))
+    read_settings_file(path)  # where there is no file to change, no lock is left beside it
+    with one_writer(path):
+        file = read_settings_file(path)
+        if setting.flat in file.table and not isinstance(file.table[setting.flat], dict):
+            place = (setting.flat,)
+        _write(path, without_value(file, place))
 
 
 def _place(key: str) -> tuple[SettingKey, tuple[str, ...]]:

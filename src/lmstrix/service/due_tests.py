@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 from lmstrix.core.context.ended import leaves_more
 from lmstrix.core.context.report import ModelTest
 from lmstrix.core.memory.prediction import breakdown, shape_of
+from lmstrix.core.registry.naming import found_group
 from lmstrix.ground.context_lengths import ALIGNMENT_TOKENS, UNKNOWN_DECLARED_TOKENS
 from lmstrix.ground.errors import UsageError
+from lmstrix.ground.headroom import NAME
 from lmstrix.ground.ranges import check_numbers
 from lmstrix.ground.types import DEFAULT_LOAD, LoadConfig
 from lmstrix.ground.wording import call, parameter
@@ -20,10 +22,12 @@ from lmstrix.service.model_folders import model_file, why_not_served
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from lmstrix.core.memory.budgets import Budget
     from lmstrix.core.memory.shape import ModelShape
     from lmstrix.core.registry.records import ModelRecord
     from lmstrix.core.registry.registry import ModelRegistry
     from lmstrix.ground.choices import EndedBy, Precision, TestOrder
+    from lmstrix.ground.headroom import Headroom
     from lmstrix.service.connection import Connection
     from lmstrix.service.workspace import Workspace
 
@@ -35,8 +39,9 @@ def tested_already() -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ContextTestRequest:
-    """What `lmstrix test` can be told; None leaves a default."""
+    """What `lmstrix test` can be told; None leaves a default. `tag`: of all models, only those that have it."""
 
+    tag: str | None = None
     threshold: int | None = None
     context_length: int | None = None
     precision: Precision = "balanced"
@@ -84,6 +89,11 @@ def named_model(registry: ModelRegistry, model: str | None) -> ModelRecord | Non
     return record
 
 
+def models_asked_for(registry: ModelRegistry, tag: str | None) -> list[ModelRecord]:
+    """All models, or those that have a tag. Raises ModelNotFoundError where none has it."""
+    return list(registry) if tag is None else found_group(tag, list(registry))
+
+
 def due_models(
     workspace: Workspace,
     registry: ModelRegistry,
@@ -95,7 +105,7 @@ def due_models(
     """The models to test, in order, and those passed over with the reason, also what `connection` does not serve."""
     left = continuing.left_over(workspace, registry) if options.resume else None
     chosen, skipped = [], []
-    for record in registry:
+    for record in models_asked_for(registry, options.tag):
         reason = None
         if record.kind == "embedding":
             reason = "embedding model"
@@ -127,6 +137,32 @@ def is_due(record: ModelRecord, ceiling: int, options: ContextTestRequest) -> bo
         return True
     result = record.result_with(options.load)
     return result is None or not result.tested_context_length or leaves_more(result, ceiling)
+
+
+def leaving_free(
+    ceiling: tuple[int, EndedBy | None],
+    shape: ModelShape,
+    budget: Budget,
+    options: ContextTestRequest,
+    headroom: Headroom,
+) -> tuple[int, EndedBy | None]:
+    """How far to try so that the headroom stays free in a budget, 0 where no context does that, and what set it.
+
+    A length that the user names is tried as it is.
+    """
+    kept = budget.keeping(headroom)
+    if kept.available_bytes is None or not kept.headroom_bytes or options.context_length is not None:
+        return ceiling
+    longest = kept.limit(shape, ceiling[0], options.load)
+    if longest >= ceiling[0]:
+        return ceiling
+    return longest if longest >= ALIGNMENT_TOKENS else 0, "headroom"
+
+
+def nothing_left_free(headroom: Headroom) -> str:
+    """Why a model is passed over that fits at no context then."""
+    remedy = f"{parameter('context_length')} tries one all the same"
+    return f"fits at no context while {NAME} keeps {headroom} free ({remedy})"
 
 
 def model_shape(workspace: Workspace, record: ModelRecord) -> ModelShape:

@@ -35,13 +35,13 @@ async def estimate(workspace: Workspace, model: str, load: LoadConfig) -> Estima
             f"{record.model_key} declares {declared:,} tokens; {parameter('context_length')} {length:,} is beyond that"
         )
     shape = shape_of(model_file(workspace, record), record, read_model_header)
-    budget = host_budget(assumed_runtime(workspace.settings.server))
+    budget = host_budget(assumed_runtime(workspace.settings.server), workspace.headroom)
     server_name = server_estimate = None
     # The arithmetic stands without a server; what one says is only a second opinion.
     with suppress(LMStrixError):
         connection = await workspace.connect_running()
         server_name = connection.name
-        told = await server_budget(connection.backend, with_own_limit=True)
+        told = await server_budget(connection.backend, workspace.headroom, with_own_limit=True)
         # Of another machine that does not tell, this one's memory is still the better guess for a table than nothing.
         budget = told if told.available_bytes is not None else replace(budget, runtime=told.runtime)
         server_estimate = await connection.backend.estimate(record.model_key, replace(load, context_length=length))
@@ -51,6 +51,7 @@ async def estimate(workspace: Workspace, model: str, load: LoadConfig) -> Estima
         context_length=length,
         breakdown=breakdown(shape, length, load, runtime=budget.runtime),
         budget_bytes=budget.available_bytes,
+        headroom_bytes=budget.headroom_bytes,
         used_bytes=budget.use(shape, length, load),
         predicted_limit=budget.limit(shape, declared, load),
         kv_bytes_per_token=kv_bytes_per_token(shape, length, load),

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 _REMEDIES: Mapping[str, str] = {
     "lmstudio": "lift it in LM Studio's settings under Hardware, Model loading guardrails",
-    "embedded": "start the engine with a larger memory limit, or free some memory",
+    "embedded": "start the engine with a larger memory limit or a smaller safety.headroom, or free some memory",
 }
 
 

@@ -37,7 +37,7 @@ def list_models(
     if wanted:
         from lmstrix.core.registry.filters import matches, parse_filter  # 5 ms that a plain list does not need
 
-        conditions = parse_filter(wanted)
+        conditions = parse_filter(wanted, registry.aliases)
         records = [record for record in records if matches(record, conditions)]
     records.sort(key=_SORTS[sort], reverse=reverse)
     return Listing(records=tuple(records), total=total, place=registry.place)

@@ -6,15 +6,17 @@ from dataclasses import replace
 from itertools import chain, count
 from typing import TYPE_CHECKING
 
-from lmstrix.core.answers.load_policy import choose_context
+from lmstrix.core.answers.load_policy import choose_context, leaving_free
 from lmstrix.core.registry.places import place_of
 from lmstrix.ground.context_lengths import UNKNOWN_DECLARED_TOKENS
-from lmstrix.ground.errors import ModelNotFoundError, UsageError
+from lmstrix.ground.errors import LoadRefusedError, ModelNotFoundError, UsageError
+from lmstrix.ground.headroom import NAME
 from lmstrix.ground.ranges import check_number, check_numbers
 from lmstrix.ground.types import Deadlines
 from lmstrix.ground.wording import parameter
 from lmstrix.service.finding import find_model, known_models
 from lmstrix.service.model_folders import check_served
+from lmstrix.service.room import room_on
 from lmstrix.service.unheeded import check_settings
 
 if TYPE_CHECKING:
@@ -59,6 +61,16 @@ async def load(
             tested=known.tested_context_length if known else None,
             tested_is_limit=known is None or known.is_limit,
         )
+        room = room_on(workspace, backend)
+        if room is not None:
+            tokens = await room(record, config)
+            choice = leaving_free(choice, tokens, needed_tokens=0)
+            if choice.source == "headroom" and not tokens:
+                raise LoadRefusedError(
+                    f"{record.model_key} fits at no context beside what {NAME} keeps free; make that less, or name a "
+                    f"context ({parameter('context_length')})",
+                    model_key=record.model_key,
+                )
         config = replace(config, context_length=choice.context_length)
         workspace.notify(f"{record.model_key}: loading {choice.context_length:,} tokens ({choice.source})")
 

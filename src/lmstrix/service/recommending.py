@@ -24,7 +24,7 @@ ASSUMED_CONTEXT_LENGTH = 8192  # for models without a tested one: a declared 128
 
 def advise(workspace: Workspace, wish: Wish) -> Advice:
     """Rank the models that are there for a wish; this machine's memory limits them unless the wish says otherwise."""
-    budget = host_budget(assumed_runtime(workspace.settings.server))
+    budget = host_budget(assumed_runtime(workspace.settings.server), workspace.headroom)
     # An address may be another machine, whose memory is not known here.
     if wish.budget_bytes is None and workspace.settings.server in ("auto", "lmstudio", "embedded"):
         wish = replace(wish, budget_bytes=budget.available_bytes)

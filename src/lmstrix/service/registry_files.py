@@ -17,6 +17,7 @@ if TYPE_CHECKING:
         TaggedModel,
     )
     from lmstrix.core.registry.merging import MergeReport
+    from lmstrix.core.registry.model_aliases import ModelAlias
     from lmstrix.service.workspace import Workspace
 
 
@@ -49,6 +50,24 @@ class RegistryFiles:
         from lmstrix.service.registry_keeping import note
 
         return note(self._workspace, model, text)
+
+    def aliases(self) -> list[ModelAlias]:
+        """The user's names for models."""
+        from lmstrix.service.aliasing import aliases
+
+        return aliases(self._workspace)
+
+    def choose_alias(self, alias: str, model: str) -> ModelAlias:
+        """Give a model a name of the user's."""
+        from lmstrix.service.aliasing import choose_alias
+
+        return choose_alias(self._workspace, alias, model)
+
+    def remove_alias(self, alias: str) -> ModelAlias:
+        """Take such a name away."""
+        from lmstrix.service.aliasing import remove_alias
+
+        return remove_alias(self._workspace, alias)
 
     def add(self, place: Path) -> AddedModels:
         """Take in models outside the models folder."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from lmstrix.core.registry.keeping import RegistryBackup, RemovedModel, TaggedModel
 from lmstrix.core.registry.merging import MergeReport, merge_registries
+from lmstrix.core.registry.model_aliases import readable
 from lmstrix.core.registry.registry import ModelRegistry
 from lmstrix.core.registry.store import read_registry, registry_bytes, write_registry
 from lmstrix.core.registry.tags import check_tag, derived_tags
@@ -103,12 +104,13 @@ def export(workspace: Workspace, file: Path, wanted: str | None = None) -> list[
     """Write the registry, or the models that `wanted` filters, into a file; returns their paths."""
     from lmstrix.core.registry.filters import matches, parse_filter
 
-    conditions = parse_filter(wanted or "")
     registry = workspace.registry()
+    conditions = parse_filter(wanted or "", registry.aliases)
     chosen = {record.path: record.raw for record in registry if matches(record, conditions)}
     if not chosen:
         raise UsageError(f"none of {len(registry)} models is to be written; {file} is left as it is")
-    write_registry(file, registry_bytes(ModelRegistry(chosen)))
+    aliases = {alias: path for alias, path in readable(registry.aliases).items() if path in chosen}
+    write_registry(file, registry_bytes(ModelRegistry(chosen, aliases=aliases)))
     return list(chosen)
 
 

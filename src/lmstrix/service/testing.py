@@ -27,6 +27,7 @@ from lmstrix.core.registry.results import Configuration, ContextResult
 from lmstrix.ground.awake import keep_awake
 from lmstrix.ground.context_lengths import UNKNOWN_DECLARED_TOKENS
 from lmstrix.ground.errors import LMStrixError
+from lmstrix.ground.headroom import NO_HEADROOM
 from lmstrix.ground.tasks import to_its_end
 from lmstrix.ground.types import Deadlines, LoadConfig, Provenance
 from lmstrix.ground.wording import parameter
@@ -38,8 +39,11 @@ from lmstrix.service.due_tests import (
     ceiling_of,
     due_models,
     is_due,
+    leaving_free,
     model_shape,
+    models_asked_for,
     named_model,
+    nothing_left_free,
     tested_already,
 )
 from lmstrix.service.finding import find_model, known_models
@@ -62,6 +66,7 @@ if TYPE_CHECKING:
     from lmstrix.core.registry.registry import ModelRegistry
     from lmstrix.ground.backend import ModelBackend
     from lmstrix.ground.choices import TestOrder
+    from lmstrix.ground.headroom import Headroom
     from lmstrix.service.workspace import Workspace
 
 SILENCE_S = 180.0  # without progress: a prefill of a long prompt may take many minutes, but it advances
@@ -109,9 +114,10 @@ class ContextTesting:
         named = named_model(registry, path)
         if named is not None:
             check_settings(named, self._options.load)
-        lock = f"lmstrix test of {self._model or 'all models'}"
+        asked_for = models_asked_for(registry, options.tag)
+        lock = f"lmstrix test of {self._model or ('all models' if options.tag is None else options.tag)}"
         with workspace.open_history() as history, history.journal.tester_lock(lock), keep_awake():
-            connection = await workspace.connect(models_dir=folder_to_serve(workspace, [named] if named else registry))
+            connection = await workspace.connect(models_dir=folder_to_serve(workspace, [named] if named else asked_for))
             if named is not None:
                 check_served(workspace, connection, named)
             backend = connection.backend
@@ -135,7 +141,7 @@ class ContextTesting:
             )
             # Reading the headers of all models takes a moment, which is only worth it where somebody watches.
             if self._on_time_left is not None:
-                budget = await server_budget(backend)
+                budget = await server_budget(backend, workspace.headroom)
                 self._forecast = self._forecast_of(registry, history, chosen, backend, budget.available_bytes)
             ending = continuing.INTERRUPTED
             try:
@@ -202,12 +208,14 @@ def plan(
     registry = workspace.registry()
     named = named_model(registry, model)
     chosen = [named] if named else due_models(workspace, registry, options, order)[0]
-    budget = host_budget(assumed_runtime(workspace.settings.server))
-    return [_planned(record, model_shape(workspace, record), budget, options) for record in chosen]
+    budget = host_budget(assumed_runtime(workspace.settings.server), NO_HEADROOM)
+    return [_planned(record, model_shape(workspace, record), budget, options, workspace.headroom) for record in chosen]
 
 
-def _planned(record: ModelRecord, shape: ModelShape, budget: Budget, options: ContextTestRequest) -> PlannedTest:
-    ceiling, _ = ceiling_of(record, options)
+def _planned(
+    record: ModelRecord, shape: ModelShape, budget: Budget, options: ContextTestRequest, headroom: Headroom
+) -> PlannedTest:
+    ceiling = max(1, leaving_free(ceiling_of(record, options), shape, budget, options, headroom)[0])
     available = budget.for_loading(shape, options.load)
     assert available is not None
 
@@ -283,6 +291,8 @@ class _TestRun:
         shape = model_shape(self._workspace, record)
         guardrail = await self._guardrail(record, shape)
         subject = await self._subject(record, shape, guardrail)
+        if subject is None:
+            return ModelTest(record=record, skipped=nothing_left_free(self._workspace.headroom))
         # Asked again, now that the guardrail is known: where it still stands, the same would be found once more.
         if self._only_due and not is_due(record, subject.ceiling, self._options):
             return ModelTest(record=record, skipped=tested_already())
@@ -348,21 +358,26 @@ class _TestRun:
         limit = await guardrail_limit(self._backend, record.model_key, options.load, ceiling)
         if limit is None:
             return None
-        budget = await server_budget(self._backend)
+        budget = await server_budget(self._backend, NO_HEADROOM)
         predicted = None if budget.available_bytes is None else budget.limit(shape, ceiling, options.load)
         guardrail = Guardrail(limit=limit, predicted_limit=predicted)
         if limit:
             self._workspace.notify(f"{record.model_key}: {explain(guardrail, self._place.engine)}")
         return guardrail
 
-    async def _subject(self, record: ModelRecord, shape: ModelShape, guardrail: Guardrail | None) -> Subject:
+    async def _subject(self, record: ModelRecord, shape: ModelShape, guardrail: Guardrail | None) -> Subject | None:
+        """What is to be tested; None where no context would leave free what is to stay free."""
         options = self._options
         configuration = Configuration(engine=self._place.engine, host=self._place.host, load=options.load)
         ceiling, ceiling_by = ceiling_of(record, options)
         if guardrail is not None:
             ceiling, ceiling_by = guardrail.limit, "guardrail"
+        # The search reckons with all the memory there is, which is what it learns about; only where it ends is limited.
+        budget = await server_budget(self._backend, NO_HEADROOM)
+        ceiling, ceiling_by = leaving_free((ceiling, ceiling_by), shape, budget, options, self._workspace.headroom)
+        if not ceiling and ceiling_by == "headroom":
+            return None
         known_bad = await self._known_bad(record, configuration, ceiling)
-        budget = await server_budget(self._backend)
         ceiling = max(ceiling, 1)
         cost = await load_cost(
             self._backend, budget, shape, model_key=record.model_key, load=options.load, ceiling=ceiling

@@ -16,6 +16,7 @@ from lmstrix.ground.callbacks import in_caller
 from lmstrix.ground.deadline import Deadline, without_limit
 from lmstrix.ground.errors import UsageError
 from lmstrix.ground.files import make_private
+from lmstrix.ground.headroom import parse_headroom
 from lmstrix.service.call_log import CallRecorder
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from lmstrix.core.registry.places import Place
     from lmstrix.core.registry.records import ModelRecord
     from lmstrix.core.registry.registry import ModelRegistry
+    from lmstrix.ground.headroom import Headroom
     from lmstrix.ground.paths import Paths
     from lmstrix.ground.settings import Settings
     from lmstrix.service.connection import Connection
@@ -111,6 +113,11 @@ class Workspace:
     def usual_model(self) -> str | None:
         """The key of the model to ask where none is named: the default one, else the one used last."""
         return self.default_model.read() or self.last_used.read()
+
+    @property
+    def headroom(self) -> Headroom:
+        """What is to stay free beside models."""
+        return parse_headroom(self.settings.headroom)
 
     @property
     def keeps_texts(self) -> bool:

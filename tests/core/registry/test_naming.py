@@ -15,7 +15,7 @@ from lmstrix.ground.errors import ModelNotFoundError, UsageError
 
 @pytest.fixture
 def registry() -> ModelRegistry:
-    registry = ModelRegistry(aliases={"big": "qwen3-30b", "coder": "nothing-like-it"})
+    registry = ModelRegistry(aliases={"big": "qwen3-30b", "coder": "nothing-like-it", "odd": 5})
     registry.merge_scan(
         [
             ModelFacts(path="ali/Qwen3-30B/Qwen3-30B-Q4_0.gguf", model_key="qwen3-30b", size_bytes=17 * 10**9, bits=4),
@@ -38,6 +38,8 @@ def registry() -> ModelRegistry:
         ("big", "qwen3-30b"),
         ("fast", "qwen3-4b"),
         ("vision", "eye-tiny-instruct"),
+        ("tag:fast", "qwen3-4b"),
+        ("tag:Vision", "eye-tiny-instruct"),
         ("large", "qwen3-30b"),
         ("codel", "codellama-34b"),
         ("instruct", "eye-tiny-instruct"),

@@ -21,15 +21,21 @@ from lmstrix.core.registry.places import place_of
 from lmstrix.ground import log
 from lmstrix.ground.context_lengths import UNKNOWN_DECLARED_TOKENS
 from lmstrix.ground.deadline import Deadline, without_limit
+from lmstrix.ground.errors import LoadRefusedError
+from lmstrix.ground.headroom import NAME
 from lmstrix.ground.tasks import CLEAN_UP_S, within
 from lmstrix.ground.types import DEFAULT_LOAD, Deadlines, Finished, GenerationRequest, LoadConfig, LoadedModel, Message
+from lmstrix.ground.wording import parameter
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable
+    from collections.abc import AsyncGenerator, Awaitable, Callable
 
     from lmstrix.core.registry.records import ModelRecord
     from lmstrix.ground.backend import LoadProgress, ModelBackend
     from lmstrix.ground.types import GenerationResult, StreamEvent
+
+    RoomTokens = Callable[[ModelRecord, LoadConfig], Awaitable[int | None]]
+    """The longest context that leaves free what is to stay free; None where nobody knows."""
 
 FORGOTTEN_TTL_S = 300.0  # the default time to live; what is used is never idle for so long
 ROUGH_BYTES_PER_TOKEN = 3  # prose has about four; too high an estimate costs memory, too low a one loads too little
@@ -104,11 +110,15 @@ class Prepared:
 class InferenceManager:
     """Answers from one backend. An instance that is loaded here is named by the caller (`instance_id`).
 
-    Managers with the same `loads` load no model twice at once, and unload nothing that another one uses.
+    Managers with the same `loads` load no model twice at once, and unload nothing that another one uses. `room` is
+    asked where memory is to stay free.
     """
 
-    def __init__(self, backend: ModelBackend, *, loads: SharedLoads | None = None) -> None:
+    def __init__(
+        self, backend: ModelBackend, *, loads: SharedLoads | None = None, room: RoomTokens | None = None
+    ) -> None:
         self._backend = backend
+        self._room = room
         self._loads = loads or SharedLoads(backend)
         self._streaming = StreamingManager(backend)
 
@@ -159,6 +169,9 @@ class InferenceManager:
             tested_is_limit=known is None or known.is_limit,
             needed_tokens=needed_tokens,
         )
+        if self._room is not None:
+            room_tokens = await self._room(record, options.load)
+            choice = load_policy.leaving_free(choice, room_tokens, needed_tokens=needed_tokens)
         wanted = replace(options.load, context_length=choice.context_length)
         decision: Reuse | Load | None = None
         load_s: float | None = None
@@ -185,6 +198,9 @@ class InferenceManager:
         async def load() -> LoadedModel:
             nonlocal load_s
             assert isinstance(decision, Load)
+            await self._make_way(decision)
+            if choice.source == "headroom":
+                await self._refuse_too_long(planned, needed_tokens)
             if on_load is not None:
                 on_load(choice)
             started = time.perf_counter()
@@ -236,6 +252,25 @@ class InferenceManager:
         """
         await self._loads.leave(acquired.instance, keep=keep or acquired.load_s is None)
 
+    async def _make_way(self, decision: Load) -> None:
+        for stale in decision.replaces:
+            # An instance that still answers somebody stays; its time to live ends it.
+            if not stale.queued:
+                await self._backend.unload(stale.instance_id)
+
+    async def _refuse_too_long(self, planned: PlannedAnswer, needed_tokens: int) -> None:
+        """Raise LoadRefusedError where what the call needs would not leave free what is to stay free."""
+        assert self._room is not None
+        # Asked again: what made way for it was in memory before.
+        room_tokens = await self._room(planned.record, planned.options.load)
+        if room_tokens is not None and room_tokens < needed_tokens:
+            raise LoadRefusedError(
+                f"{planned.record.model_key}: prompt and answer take about {needed_tokens:,} tokens, and "
+                f"{room_tokens:,} fit beside what {NAME} keeps free; make that less, or name a context "
+                f"({parameter('context_length')})",
+                model_key=planned.record.model_key,
+            )
+
     async def _load(
         self,
         model_key: str,
@@ -244,10 +279,6 @@ class InferenceManager:
         instance_id: str,
         on_progress: LoadProgress | None,
     ) -> LoadedModel:
-        for stale in decision.replaces:
-            # An instance that still answers somebody stays; its time to live ends it.
-            if not stale.queued:
-                await self._backend.unload(stale.instance_id)
         return await self._backend.load(
             model_key,
             decision.config,

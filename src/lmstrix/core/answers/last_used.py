@@ -7,10 +7,11 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING, Any
 
-from lmstrix.core.answers.state_file import read_state, write_state
+from lmstrix.core.answers.state_file import change_state, read_state, write_state
 from lmstrix.core.registry.places import Place, place_here
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
 _MODEL, _SERVERS = "last_used_model", "servers"
@@ -35,11 +36,12 @@ class LastUsed:
 
     def write(self, model_key: str) -> None:
         """Remember a key."""
-        self._write({_MODEL: model_key})
+        with contextlib.suppress(OSError):
+            write_state(self._file, {_MODEL: model_key})
 
     def place(self, choice: str) -> Place | None:
         """Where the server was that a choice ("auto", an address) led to the last time; None when there was none."""
-        match self._servers().get(choice):
+        match _servers(read_state(self._file)).get(choice):
             case {"engine": str(engine), "host": str(host), "is_here": bool(is_here)}:
                 # This machine may have another name by now.
                 return place_here(engine) if is_here else Place(engine=engine, host=host, is_here=False)
@@ -47,14 +49,16 @@ class LastUsed:
 
     def write_place(self, choice: str, place: Place) -> None:
         """Remember where the server is that a choice led to."""
-        servers = {name: known for name, known in self._servers().items() if name != choice}
-        servers[choice] = {"engine": place.engine, "host": place.host, "is_here": place.is_here}
-        self._write({_SERVERS: dict(list(servers.items())[-_MOST_SERVERS:])})
 
-    def _servers(self) -> dict[str, Any]:
-        servers = read_state(self._file).get(_SERVERS)
-        return servers if isinstance(servers, dict) else {}
+        def change(state: Mapping[str, Any]) -> Mapping[str, Any]:
+            servers = {name: known for name, known in _servers(state).items() if name != choice}
+            servers[choice] = {"engine": place.engine, "host": place.host, "is_here": place.is_here}
+            return {_SERVERS: dict(list(servers.items())[-_MOST_SERVERS:])}
 
-    def _write(self, changes: dict[str, Any]) -> None:
         with contextlib.suppress(OSError):
-            write_state(self._file, changes)
+            change_state(self._file, change)
+
+
+def _servers(state: Mapping[str, Any]) -> dict[str, Any]:
+    servers = state.get(_SERVERS)
+    return servers if isinstance(servers, dict) else {}

@@ -26,7 +26,7 @@ MEASURED_PREFIXES = (TESTED_PREFIX, BENCH_PREFIX)
 # An instance that is being measured must not answer others, and one that is unloaded soon would leave them half-way.
 PRIVATE_PREFIXES = (ONCE_PREFIX, *MEASURED_PREFIXES)
 NOTHING_KNOWN: Mapping[str, LoadConfig] = MappingProxyType({})
-ContextSource = Literal["asked", "tested", "tested so far", "untested", "server default"]
+ContextSource = Literal["asked", "tested", "tested so far", "untested", "headroom", "server default"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,6 +81,17 @@ def choose_context(
     # The prompt decides only upwards: a short one still gets the modest default, which later calls can reuse.
     roomy = max(UNTESTED_CONTEXT_LENGTH, aligned_up(needed_tokens))
     return ContextChoice(context_length=min(declared, roomy), source="untested")
+
+
+def leaving_free(choice: ContextChoice, room_tokens: int | None, *, needed_tokens: int) -> ContextChoice:
+    """The choice, no longer than what leaves the user's headroom free, but as long as the call needs.
+
+    A length that was asked for is loaded as it is.
+    """
+    length = choice.context_length
+    if length is None or choice.source == "asked" or room_tokens is None or length <= room_tokens:
+        return choice
+    return ContextChoice(context_length=min(length, max(room_tokens, aligned_up(needed_tokens), 1)), source="headroom")
 
 
 def decide(

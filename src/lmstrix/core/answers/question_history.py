@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from lmstrix.ground.files import make_private_folder, write_whole
 from lmstrix.ground.held_files import read_whole
+from lmstrix.ground.one_writer import one_writer
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -34,7 +35,9 @@ class QuestionHistory:
         lines: list[bytes] = []
         with suppress(OSError):
             lines = read_whole(self.file).splitlines()
-            if len(lines) > 2 * KEPT:
+        if len(lines) > 2 * KEPT:
+            with suppress(OSError), one_writer(self.file):
+                lines = read_whole(self.file).splitlines()
                 write_whole(self.file, b"".join(line + b"\n" for line in lines[-KEPT:]), mode=PRIVATE, durable=False)
         questions = []
         for line in lines[-KEPT:]:
@@ -52,8 +55,12 @@ class QuestionHistory:
             return
         with suppress(OSError):
             make_private_folder(self.file.parent)
-            descriptor = os.open(self.file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, PRIVATE)
-            try:
-                os.write(descriptor, data)
-            finally:
-                os.close(descriptor)
+            with one_writer(self.file):
+                self._append(data)
+
+    def _append(self, data: bytes) -> None:
+        descriptor = os.open(self.file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, PRIVATE)
+        try:
+            os.write(descriptor, data)
+        finally:
+            os.close(descriptor)

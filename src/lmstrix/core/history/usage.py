@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from lmstrix.core.benchmark.stats import percentile
+from lmstrix.core.history.trends import Trend, trend_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -45,7 +46,10 @@ class ModelUsage:
     last_called_at: datetime
     calls_before: int
     failures_before: int
+    ttft_p50_before_s: float | None
     decode_p50_before_tokens_per_second: float | None
+    ttft_trend: Trend
+    decode_trend: Trend
 
 
 def usage_of(calls: Iterable[CallFigures], since: datetime) -> list[ModelUsage]:
@@ -61,7 +65,7 @@ def _usage(calls: Sequence[CallFigures], since: datetime) -> ModelUsage:
     now, before = [c for c in calls if c.called_at >= since], [c for c in calls if c.called_at < since]
     good, good_before = _good(now), _good(before)
     newest = max(calls, key=lambda call: call.called_at)
-    ttft = [c.ttft_s for c in good if c.ttft_s is not None]
+    ttft = _waits(good)
     total = [c.total_s for c in good if c.total_s is not None]
     return ModelUsage(
         model_path=newest.model_path,
@@ -77,12 +81,19 @@ def _usage(calls: Sequence[CallFigures], since: datetime) -> ModelUsage:
         last_called_at=newest.called_at,
         calls_before=len(before),
         failures_before=len(before) - len(good_before),
+        ttft_p50_before_s=percentile(_waits(good_before), 0.5),
         decode_p50_before_tokens_per_second=percentile(_speeds(good_before), 0.5),
+        ttft_trend=trend_of(ttft, _waits(good_before)),
+        decode_trend=trend_of(_speeds(good), _speeds(good_before)),
     )
 
 
 def _good(calls: Iterable[CallFigures]) -> list[CallFigures]:
     return [call for call in calls if call.outcome == "ok"]
+
+
+def _waits(calls: Iterable[CallFigures]) -> list[float]:
+    return [c.ttft_s for c in calls if c.ttft_s is not None]
 
 
 def _speeds(calls: Iterable[CallFigures]) -> list[float]:

@@ -13,16 +13,18 @@ elsewhere without graphics: its main memory is known, but not how much of it is 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
 from lmstrix.core.memory.prediction import breakdown, predicted_limit
 from lmstrix.core.memory.runtime import EMBEDDED, EMBEDDED_ADDRESS_SPACE, LM_STUDIO, Runtime
-from lmstrix.ground.units import counted
+from lmstrix.ground.headroom import NAME, NO_HEADROOM
+from lmstrix.ground.units import counted, format_bytes
 
 if TYPE_CHECKING:
     from lmstrix.core.memory.host import HostMemory
     from lmstrix.core.memory.shape import ModelShape
+    from lmstrix.ground.headroom import Headroom
     from lmstrix.ground.types import HardwareSurvey, LoadConfig, MemoryLimit, ServerMemory
 
 __all__ = ["Budget", "BudgetSource", "Readings", "assumed_budget", "choose_budget"]
@@ -44,7 +46,8 @@ class Budget:
     """What models may take: `available_bytes`, None where nobody knows; `limited_by` is the server's word for why.
 
     `beside_checkpoints`: a server's context checkpoints, which lie in main memory, take from the same memory. `source`
-    and `why` say where it comes from, and make no other budget.
+    and `why` say where it comes from, and make no other budget. `headroom_bytes` are left out of it because the user
+    wants them free.
     """
 
     available_bytes: int | None
@@ -53,6 +56,15 @@ class Budget:
     beside_checkpoints: bool = True
     source: BudgetSource = field(default="unknown", compare=False)
     why: str = field(default="", compare=False)
+    headroom_bytes: int = 0
+
+    def keeping(self, headroom: Headroom) -> Budget:
+        """The same, without what is to stay free."""
+        if self.available_bytes is None or headroom == NO_HEADROOM:
+            return self
+        kept = headroom.of(self.available_bytes)
+        why = f"{self.why}, less {format_bytes(kept)} that {NAME} keeps free"
+        return replace(self, available_bytes=self.available_bytes - kept, headroom_bytes=kept, why=why)
 
     def cost(self, shape: ModelShape, context_length: int, load: LoadConfig) -> int:
         """What loading takes. Readings after a load compare with it: checkpoints come later."""

@@ -16,13 +16,14 @@ class EstimateReport:
     """What a load takes by our arithmetic, and by the server's own where one answers.
 
     `predicted_limit` is the longest context that fits `budget_bytes`; 0 when none does. `used_bytes` is what counts
-    against that: context checkpoints only where they lie in the same memory.
+    against that: context checkpoints only where they lie in the same memory. `headroom_bytes` stay free beside both.
     """
 
     record: ModelRecord
     context_length: int
     breakdown: LoadBreakdown
     budget_bytes: int
+    headroom_bytes: int
     used_bytes: int
     predicted_limit: int
     kv_bytes_per_token: float

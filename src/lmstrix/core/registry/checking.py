@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Literal
 
 from lmstrix.core.registry.json_fields import read_fields
+from lmstrix.core.registry.model_aliases import model_aliases, shadowed_by
 from lmstrix.core.registry.records import ModelFacts, ModelRecord
 from lmstrix.core.registry.results import is_result, settings_of
 from lmstrix.ground.wording import call
@@ -26,13 +27,22 @@ _FACTS = frozenset(item.name for item in fields(ModelFacts))
 _CHECKED = frozenset(item.name for item in fields(ModelFacts) if item.default in (None, False))
 
 FindingKind = Literal[
-    "not a record", "field", "unknown field", "results", "result", "date", "file gone", "same file", "same content"
+    "not a record",
+    "field",
+    "unknown field",
+    "results",
+    "result",
+    "date",
+    "file gone",
+    "same file",
+    "same content",
+    "alias",
 ]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """Something about one record. A note needs nobody's care; `fixed` says that it was mended."""
+    """Something about one record, or an alias of it. A note needs nobody's care; `fixed` says that it was mended."""
 
     path: str
     kind: FindingKind
@@ -55,7 +65,7 @@ def check_registry(
         found += _fields(record)
         found += _results(record, fix=fix)
         found += _presence(record, is_gone, moment, fix=fix)
-    return [*found, *_twins(registry)]
+    return [*found, *_twins(registry), *alias_findings(registry)]
 
 
 def _fields(record: ModelRecord) -> Iterator[Finding]:
@@ -121,3 +131,20 @@ def _twins(registry: ModelRegistry) -> Iterator[Finding]:
         for path in others:
             detail = f"has the same content as {first}: one of them could go"
             yield Finding(path=path, kind="same content", detail=detail, is_note=True)
+
+
+def alias_findings(registry: ModelRegistry) -> Iterator[Finding]:
+    """The aliases that reach no model, or not the one they stand for."""
+    records = list(registry)
+    for each in model_aliases(registry):
+        take_away = f"lmstrix models unalias {each.alias} takes it away"
+        shadowing = shadowed_by(each.alias, records)
+        if each.model_key is None:
+            detail = f"the alias {each.alias} stands for it, and it is not in the registry: {take_away}"
+            yield Finding(path=each.path, kind="alias", detail=detail)
+        elif each.is_missing:
+            detail = f"the alias {each.alias} stands for it, and it is missing"
+            yield Finding(path=each.path, kind="alias", detail=detail, is_note=True)
+        if shadowing is not None and shadowing != each.path:
+            detail = f"the alias {each.alias} of it has no effect, as it is also the name of {shadowing}: {take_away}"
+            yield Finding(path=each.path, kind="alias", detail=detail)

@@ -30,6 +30,8 @@ def ended_line(result: ContextResult) -> str | None:
             return "the server's guardrail lets no more through: the limit may be higher"
         case "threshold":
             return "no more was tried (--threshold): the limit may be higher"
+        case "headroom":
+            return "more would not leave the memory free that safety.headroom asks for: the limit may be higher"
         case "asked_length":
             return "only this length was tried (--ctx): the limit may be higher"
         case "time_budget":

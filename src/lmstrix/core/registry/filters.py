@@ -13,8 +13,10 @@ import re
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from fnmatch import fnmatchcase
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+from lmstrix.core.registry.model_aliases import by_path
 from lmstrix.core.registry.tags import all_tags
 from lmstrix.ground.errors import UsageError
 from lmstrix.ground.units import parse_bytes, parse_tokens
@@ -22,6 +24,7 @@ from lmstrix.ground.units import parse_bytes, parse_tokens
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from lmstrix.core.registry.json_fields import Json
     from lmstrix.core.registry.records import ModelRecord
 
     Test = Callable[[ModelRecord], bool]
@@ -45,9 +48,13 @@ class Condition:
     holds: Test
 
 
-def parse_filter(text: str) -> tuple[Condition, ...]:
-    """The conditions of a filter. Raises UsageError, which names the field or value that cannot be read."""
-    return tuple(_condition(part.strip()) for part in text.split(",") if part.strip())
+def parse_filter(text: str, aliases: Mapping[str, Json] = MappingProxyType({})) -> tuple[Condition, ...]:
+    """The conditions of a filter; `aliases` are the user's names for models, which a name is looked for in, too.
+
+    Raises UsageError, which names the field or value that cannot be read.
+    """
+    fields = _fields(by_path(aliases))
+    return tuple(_condition(part.strip(), fields) for part in text.split(",") if part.strip())
 
 
 def matches(record: ModelRecord, conditions: Sequence[Condition]) -> bool:
@@ -55,17 +62,17 @@ def matches(record: ModelRecord, conditions: Sequence[Condition]) -> bool:
     return all(condition.holds(record) for condition in conditions)
 
 
-def _condition(text: str) -> Condition:
+def _condition(text: str, fields: Mapping[str, Field]) -> Condition:
     name, colon, values = text.partition(":")
     # A word without a field looks in names, as FILTER does.
     name, values = (name.strip().lower(), values.strip()) if colon else ("name", text)
-    if name not in FIELDS:
-        near = difflib.get_close_matches(name, FIELDS, n=1)
-        hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(FIELDS)}"
+    if name not in fields:
+        near = difflib.get_close_matches(name, fields, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(fields)}"
         raise UsageError(f"filter: no field {name!r}: {hint}")
     if not values:
         raise UsageError(f"filter: {name}: has no value")
-    tests = [_negatable(FIELDS[name], name, value.strip()) for value in values.split("|")]
+    tests = [_negatable(fields[name], name, value.strip()) for value in values.split("|")]
     return Condition(text, lambda record: any(test(record) for test in tests))
 
 
@@ -92,6 +99,15 @@ def _text(read: Callable[[ModelRecord], Sequence[str | None]], *, anywhere: bool
         return lambda record: any(wanted == text.lower() for text in read(record) if text)
 
     return make
+
+
+def _fields(aliases: Mapping[str, Sequence[str]]) -> dict[str, Field]:
+    """All fields, with those that read a model's aliases, which its record does not hold."""
+    return {
+        "name": _text(lambda record: (record.model_key, record.path, *aliases.get(record.path, ())), anywhere=True),
+        **FIELDS,
+        "alias": _text(lambda record: aliases.get(record.path, ())),
+    }
 
 
 def _tag(name: str, value: str) -> Test:
@@ -203,7 +219,6 @@ _COMPARISONS: dict[str, Callable[[float, float], bool]] = {
     "=": lambda found, bound: found == bound,
 }
 FIELDS: dict[str, Field] = {
-    "name": _text(lambda record: (record.model_key, record.path), anywhere=True),
     "status": _choice(
         {
             "tested": lambda record: record.test_status == "completed",
@@ -237,4 +252,4 @@ FIELDS: dict[str, Field] = {
     "publisher": _text(lambda record: (record.publisher,)),
     "tag": _tag,
 }
-"""What can be filtered by."""
+"""What can be filtered by, beside names and aliases."""

@@ -11,10 +11,11 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from lmstrix.core.registry.json_fields import EPOCH, Json, read_moment
+from lmstrix.core.registry.model_aliases import readable
 from lmstrix.core.registry.results import is_result, tested_length
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from lmstrix.core.registry.records import ModelRecord
     from lmstrix.core.registry.registry import ModelRegistry
@@ -24,7 +25,7 @@ _NOT_MERGED = frozenset({"tests", "tags", "note", "testing_since", "missing_sinc
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Conflict:
-    """What both registries say of a model, differently. `what` is a configuration, a field, or "content"."""
+    """What both registries say of a model, differently. `what` is a configuration, a field, an alias, or "content"."""
 
     model_path: str
     what: str
@@ -35,10 +36,11 @@ class Conflict:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MergeReport:
-    """What a merge took over: the paths of new models, and how many results of known ones."""
+    """What a merge took over: the paths of new models, how many results of known ones, and aliases of models."""
 
     added: tuple[str, ...]
     results: int
+    aliases: tuple[str, ...]
     conflicts: tuple[Conflict, ...]
     unchanged: int
 
@@ -49,6 +51,7 @@ def merge_registries(
     """Take into `ours` what `theirs` knows more or newer. A model whose files are not `is_here` is marked missing."""
     by_content = {(record.size_bytes, record.content_hash): record for record in ours if record.content_hash}
     added, conflicts, results, unchanged = [], [], 0, 0
+    same: dict[str, str] = {}
     for their in theirs:
         our = ours.get(their.path)
         if our is None:
@@ -58,6 +61,7 @@ def merge_registries(
                 ours.models[their.path] = _taken(their, is_here, now or datetime.now(UTC))
                 added.append(their.path)
             continue
+        same[their.path] = our.path
         if our.content_hash and their.content_hash and our.content_hash != their.content_hash:
             conflicts.append(
                 Conflict(
@@ -70,7 +74,27 @@ def merge_registries(
         changed = _merge_words(our, their, conflicts)
         results += taken
         unchanged += not taken and not changed and len(conflicts) == before
-    return MergeReport(added=tuple(added), results=results, conflicts=tuple(conflicts), unchanged=unchanged)
+    aliases = _merge_aliases(ours, theirs, same, conflicts)
+    return MergeReport(
+        added=tuple(added), results=results, aliases=aliases, conflicts=tuple(conflicts), unchanged=unchanged
+    )
+
+
+def _merge_aliases(
+    ours: ModelRegistry, theirs: ModelRegistry, same: Mapping[str, str], conflicts: list[Conflict]
+) -> tuple[str, ...]:
+    """The aliases that were taken over; `same` are the paths here of models that have another one there."""
+    taken = []
+    for alias, their_path in readable(theirs.aliases).items():
+        path, known = same.get(their_path, their_path), ours.aliases.get(alias)
+        if known is None:
+            ours.aliases[alias] = path
+            taken.append(alias)
+        elif known != path:
+            conflicts.append(
+                Conflict(model_path=path, what=f"the alias {alias}", ours=str(known), theirs=path, kept="ours")
+            )
+    return tuple(taken)
 
 
 def _taken(their: ModelRecord, is_here: Callable[[ModelRecord], bool], now: datetime) -> dict[str, Json]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, NamedTuple
 
-from lmstrix.core.registry.naming import found_all, found_one
+from lmstrix.core.registry.naming import found_all, found_answering, found_one
 from lmstrix.core.registry.records import ModelFacts, ModelRecord, facts_of, facts_to_json
 from lmstrix.core.registry.results import RESULT_FIELDS, merge_results, result_to_json
 from lmstrix.ground.errors import ModelNotFoundError
@@ -48,12 +48,13 @@ class ScanChanges:
 class ModelRegistry:
     """All records, by path. `models` may hold values that are not objects: they are kept and never shown.
 
-    Records are seen from `place` (see `ModelRecord`). `aliases` are the user's own names, each for a model's name.
+    Records are seen from `place` (see `ModelRecord`). `aliases` are the user's own names, each for a model's path
+    (`core.registry.model_aliases`).
     """
 
     models: dict[str, Json] = field(default_factory=dict)
     place: Place | None = None
-    aliases: Mapping[str, str] = field(default_factory=dict)
+    aliases: dict[str, Json] = field(default_factory=dict)
 
     def __iter__(self) -> Iterator[ModelRecord]:
         return (ModelRecord(path, raw, self.place) for path, raw in self.models.items() if isinstance(raw, dict))
@@ -76,6 +77,10 @@ class ModelRegistry:
     def find_all(self, query: str) -> list[ModelRecord]:
         """The records `query` means where several are welcome: the one it names, else all that have it as a tag."""
         return found_all(query, list(self), self.aliases)
+
+    def find_answering(self, query: str) -> list[ModelRecord]:
+        """The same without a group's embedding models."""
+        return found_answering(query, list(self), self.aliases)
 
     def known_facts(self) -> dict[str, ModelFacts]:
         """First file -> facts of the models whose file a scan has read, so that the next one need not read it again."""
@@ -209,6 +214,7 @@ class ModelRegistry:
             record = next((r for r in candidates if _key_without_variant(r.model_key) == key), candidates[0])
             candidates.remove(record)
             self.models[facts.path] = self.models.pop(record.path)
+            self.aliases.update({alias: facts.path for alias, path in self.aliases.items() if path == record.path})
             moves.append(Move(record.path, facts.path))
         return moves
 

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from lmstrix.ground.choices import CacheType, EndedBy
 
-NO_LIMITS: frozenset[str] = frozenset({"guardrail", "threshold", "asked_length", "time_budget"})
+NO_LIMITS: frozenset[str] = frozenset({"guardrail", "threshold", "headroom", "asked_length", "time_budget"})
 """What ends a test and is no limit of the model: the length is proven, and a longer one may hold as well."""
 
 _LOAD_FIELDS = ("k_cache_type", "v_cache_type", "flash_attention", "gpu_ratio", "parallel_slots", "eval_batch_size")

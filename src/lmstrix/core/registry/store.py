@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+_ALIASES = "model_aliases"
 _BACKUPS = 5
 _BACKUP_SPACING_S = 600.0
 _LOCK_TIMEOUT_S = 15.0
@@ -289,9 +290,12 @@ def _parse(content: bytes) -> _Document:
         from lmstrix.core.registry.migration import name_hosts
 
         name_hosts(models)
+    aliases = document.pop(_ALIASES, {})
+    if not isinstance(aliases, dict):
+        raise _UnreadableError(f'"{_ALIASES}" is a JSON {type(aliases).__name__} where an object is expected')
     machines = document.pop("machines", {})
     known = {key: name for key, name in machines.items() if isinstance(name, str)} if isinstance(machines, dict) else {}
-    return _Document(ModelRegistry(models), known, document, version)
+    return _Document(ModelRegistry(models, aliases=aliases), known, document, version)
 
 
 def _serialise(document: _Document) -> bytes:
@@ -299,6 +303,8 @@ def _serialise(document: _Document) -> bytes:
     lines = [f'"schema_version": {SCHEMA_VERSION}']
     if document.machines:
         lines.append(f'"machines": {json.dumps(document.machines)}')
+    if document.registry.aliases:
+        lines.append(f'"{_ALIASES}": {json.dumps(document.registry.aliases)}')
     lines += [f"{json.dumps(name)}: {json.dumps(value)}" for name, value in document.other.items()]
     models = ",\n".join(f"{json.dumps(path)}: {json.dumps(raw)}" for path, raw in document.registry.models.items())
     lines.append(f'"models": {{\n{models}\n}}' if models else '"models": {}')

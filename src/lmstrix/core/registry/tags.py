@@ -1,6 +1,6 @@
 """The tags of a model: its own, which the user gives, and those that follow from what the model is. Pure.
 
-Models that share a tag are a group: commands that take several models take the tag for all of them.
+Models that share a tag are a group: commands that take several models take `tag:NAME` for all of them.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 from lmstrix.ground.errors import UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from lmstrix.core.registry.records import ModelRecord
 
 _TAG = re.compile(r"[\w][\w.+-]*")
@@ -45,6 +47,12 @@ def derived_tags(record: ModelRecord) -> tuple[str, ...]:
     )
     words = [word for word, holds in is_tags.items() if holds] + [fact.lower() for fact in facts if fact]
     return tuple(dict.fromkeys(words))
+
+
+def have_tag(records: Iterable[ModelRecord], tag: str) -> list[ModelRecord]:
+    """The models that are there and have a tag, own or derived."""
+    wanted = tag.lower()
+    return [record for record in records if not record.is_missing and wanted in all_tags(record)]
 
 
 def all_tags(record: ModelRecord) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from lmstrix.core.health import Check
 from lmstrix.ground.errors import BackendUnavailableError, EngineError, LMStrixError
+from lmstrix.ground.headroom import NO_HEADROOM
 from lmstrix.ground.text import one_line
 from lmstrix.ground.units import format_bytes
 
@@ -51,10 +52,10 @@ async def _budget(workspace: Workspace, server: str) -> tuple[Budget, bool]:
     except BackendUnavailableError:
         if server not in _ENGINES:
             raise
-        return await _budget_of_none_running(server), False
+        return (await _budget_of_none_running(server)).keeping(workspace.headroom), False
     try:
         async with workspace.deadline().step("asking what models may take"):
-            return await server_budget(connection.backend, with_own_limit=True), True
+            return await server_budget(connection.backend, workspace.headroom, with_own_limit=True), True
     finally:
         await connection.close()
 
@@ -64,7 +65,7 @@ async def _budget_of_none_running(server: str) -> Budget:
     from lmstrix.service.budgets import assumed_runtime, host_budget
 
     if server != "embedded":
-        return host_budget(assumed_runtime(server))
+        return host_budget(assumed_runtime(server), NO_HEADROOM)
     from lmstrix.engine.llama.idle import ask_idle_child
     from lmstrix.engine.memory import server_memory
 

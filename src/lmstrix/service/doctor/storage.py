@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lmstrix.core.health import Check
+from lmstrix.core.registry.checking import alias_findings
 from lmstrix.core.registry.models_folder import walk_models_folder
 from lmstrix.ground.units import counted, format_bytes
 from lmstrix.ground.wording import parameter
@@ -33,7 +34,14 @@ def registry(workspace: Workspace) -> Check:
     if not len(registry):
         return Check(name="registry", state="note", found="no models yet", remedy="lmstrix scan")
     note = f", {missing} missing" if missing else ""
-    return Check(name="registry", state="ok", found=f"{counted(len(registry), 'model')}, {tested} tested{note}")
+    found = f"{counted(len(registry), 'model')}, {tested} tested{note}"
+    astray = [finding.detail for finding in alias_findings(registry) if not finding.is_note]
+    if astray:
+        more = f" (and {len(astray) - 1} more)" if len(astray) > 1 else ""
+        remedy = f"{astray[0]}{more}; lmstrix models aliases shows all"
+        found += f"; {len(astray)} of {len(registry.aliases)} aliases of models without effect"
+        return Check(name="registry", state="note", found=found, remedy=remedy)
+    return Check(name="registry", state="ok", found=found)
 
 
 def backups(workspace: Workspace) -> Check:

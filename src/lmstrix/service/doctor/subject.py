@@ -64,7 +64,7 @@ async def read_subject(workspace: Workspace, model: str) -> Subject:
     # After connecting: what a test found holds for the server that it was found on.
     record = await find_model(workspace, await known_models(workspace), model)
     file = model_file(workspace, record)
-    budget = host_budget(assumed_runtime(workspace.settings.server))
+    budget = host_budget(assumed_runtime(workspace.settings.server), workspace.headroom)
     subject = Subject(
         record=record,
         file=file,
@@ -90,7 +90,7 @@ async def _on_server(workspace: Workspace, connection: Connection, subject: Subj
     backend, deadline = connection.backend, workspace.deadline()
     with suppress(LMStrixError):
         async with deadline.step("asking the server what is loaded"):
-            subject = replace(subject, budget=await server_budget(backend, with_own_limit=True))
+            subject = replace(subject, budget=await server_budget(backend, workspace.headroom, with_own_limit=True))
             same = [each for each in await backend.list_loaded() if each.model_key == subject.record.model_key]
             if not same:
                 return subject

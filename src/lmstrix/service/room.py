@@ -1,0 +1,35 @@
+"""How long a context may be loaded so that the memory stays free that the user wants free."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from lmstrix.core.memory.prediction import shape_of
+from lmstrix.ground.context_lengths import UNKNOWN_DECLARED_TOKENS
+from lmstrix.ground.headroom import NO_HEADROOM
+from lmstrix.loaders.model_header import read_model_header
+from lmstrix.service.budgets import server_budget
+from lmstrix.service.model_folders import model_file
+
+if TYPE_CHECKING:
+    from lmstrix.core.answers.inference import RoomTokens
+    from lmstrix.core.registry.records import ModelRecord
+    from lmstrix.ground.backend import ModelBackend
+    from lmstrix.ground.types import LoadConfig
+    from lmstrix.service.workspace import Workspace
+
+
+def room_on(workspace: Workspace, backend: ModelBackend) -> RoomTokens | None:
+    """What to ask before a load; None where nothing is to stay free, which then costs nothing."""
+    headroom = workspace.headroom
+    if headroom == NO_HEADROOM:
+        return None
+
+    async def room_tokens(record: ModelRecord, load: LoadConfig) -> int | None:
+        budget = await server_budget(backend, headroom, with_own_limit=True)
+        if budget.available_bytes is None:
+            return None
+        shape = shape_of(model_file(workspace, record), record, read_model_header)
+        return budget.limit(shape, record.max_context_length or UNKNOWN_DECLARED_TOKENS, load)
+
+    return room_tokens
