@@ -171,7 +171,7 @@ class AsyncLMStudioBackend:
     def _specifier(self, instance_id: str) -> Json:
         known = self._known.get(instance_id)
         if known is not None and known.reference:
-            return _by_reference(known.reference)
+            return convert.by_reference(known.reference)
         return {"type": "query", "query": {"identifier": instance_id}}
 
     def _namespace(self, instance_id: str) -> ModelKind:
@@ -218,7 +218,7 @@ class AsyncLMStudioBackend:
         """What an instance is doing; older servers do not know the question, and never answer it."""
         if not self._tells_state:
             return None
-        parameters = {"specifier": _by_reference(entry["instanceReference"]), "throwIfNotFound": False}
+        parameters = {"specifier": convert.by_reference(entry["instanceReference"]), "throwIfNotFound": False}
         kind: WireNamespace = "embedding" if entry["type"] == "embedding" else "llm"
         try:
             return await self._ask(
@@ -291,7 +291,7 @@ class AsyncLMStudioBackend:
 
     async def _read_back(self, announced: LoadedModel, asked: ServerRequest) -> LoadedModel:
         """The instance as the server sees it now, not as it was announced."""
-        parameters = {"specifier": _by_reference(announced.instance_reference), "throwIfNotFound": True}
+        parameters = {"specifier": convert.by_reference(announced.instance_reference), "throwIfNotFound": True}
         what = "describe the loaded model"
         return await self._ask(
             announced.kind, "getModelInfo", parameters, convert.loaded_model, what=what, model=asked.model_key
@@ -397,7 +397,7 @@ class AsyncLMStudioBackend:
         self, instance_id: str, messages: Sequence[Message], *, tools: Sequence[ToolDefinition] = ()
     ) -> str:
         """The prompt the model would see for this chat."""
-        images = await self._upload_images(messages)
+        images = await upload_images(messages, self._take_file)
         return await self._ask(
             "llm",
             "applyPromptTemplate",
@@ -492,10 +492,6 @@ class AsyncLMStudioBackend:
         from lmstrix.api.engine_memory import memory_shortage
 
         return await memory_shortage(self._server, instance_id, access=self._access)
-
-
-def _by_reference(reference: str) -> Json:
-    return {"type": "instanceReference", "instanceReference": reference}
 
 
 def _nothing(_answer: object) -> None:

@@ -392,3 +392,8 @@ def resource_estimate(answer: JsonView) -> ResourceEstimate:
         passes_guardrails=answer.get("passesGuardrails") is not False,
         confidence="high" if memory.get("confidence") == "high" else "low",
     )
+
+
+def by_reference(reference: str) -> Json:
+    """A loaded instance as requests name it: by what the server calls it, which it gives to no other."""
+    return {"type": "instanceReference", "instanceReference": reference}
