@@ -62,6 +62,8 @@ def test_every_field_of_ours_has_a_place_on_the_wire() -> None:
     placed = {field.attribute for field in convert.LOAD_FIELDS["llm"]}
     assert placed == {field.name for field in fields(LoadConfig)}
     placed = {field.attribute for field in convert.PREDICTION_FIELDS} | {"messages", "raw_prompt"}
+    # One field on the wire for three of mirostat, and one whose name depends on the model.
+    placed |= {"reasoning_effort", "mirostat", "mirostat_tau", "mirostat_eta"}
     assert placed == {field.name for field in fields(GenerationRequest)}
 
 

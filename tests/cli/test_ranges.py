@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 NO_NUMBERS = {PLAIN_KINDS[str].shown, get_args(ListColumns)[1].shown, get_args(SomeText)[1].shown}
 RECORDS = (InferRequest, LoadConfig, Deadlines, ContextTestRequest, BenchRequest, Wish, Settings, EngineOptions)
 # Counted by their own rules: a port, and what a machine has.
-UNRANGED_FIELDS = {"port", "budget_bytes"}
+UNRANGED_FIELDS = {"port", "budget_bytes", "headroom"}
 
 
 def numeric_options() -> list[tuple[str, Parameter]]:

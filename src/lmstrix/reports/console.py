@@ -13,12 +13,15 @@ from typing import TYPE_CHECKING, Any
 
 from lmstrix.ground.stdio import shows_colors
 from lmstrix.reports.json_form import jsonable, yaml_fields
-from lmstrix.reports.table import clean, harmless, render
+from lmstrix.reports.table import clean, harmless, render, width_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from lmstrix.reports.table import Column
+
+_LEAST_TEXT_WIDTH = 20
+"""With less room than this beside its beginning, a line is left to the terminal to break."""
 
 
 class Console:
@@ -67,6 +70,17 @@ class Console:
         if sys.stdout.isatty() or "COLUMNS" in os.environ:
             return shutil.get_terminal_size().columns
         return None
+
+    def indented(self, beginning: str, text: str) -> None:
+        """A line on stdout; on a terminal it is broken between words, and goes on below where the text began."""
+        from textwrap import wrap
+
+        columns, room = self.width(), width_of(beginning)
+        if columns is None or columns - room < _LEAST_TEXT_WIDTH:
+            lines = [text]
+        else:
+            lines = wrap(text, columns - room, break_long_words=False, break_on_hyphens=False)
+        sys.stdout.write(beginning + f"\n{'':{room}}".join(lines) + "\n")
 
     def table(
         self,

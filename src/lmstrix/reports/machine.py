@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from lmstrix.core.health import DoctorReport
     from lmstrix.reports.console import Console
 
-_LEAST_TEXT_WIDTH = 20
-
 
 def show_version(console: Console, version: str) -> None:
     """The version."""
@@ -36,21 +34,9 @@ def show_doctor(console: Console, report: DoctorReport) -> None:
         return
     width = max(len(check.name) for check in report.checks)
     for check in report.checks:
-        _write_indented(console, f"{check.state:<8}{check.name:<{width}}  ", clean(check.found))
+        console.indented(f"{check.state:<8}{check.name:<{width}}  ", clean(check.found))
         if check.remedy:
-            _write_indented(console, f"{'':{8 + width}}  -> ", clean(check.remedy))
-
-
-def _write_indented(console: Console, beginning: str, text: str) -> None:
-    """A line; on a terminal it is broken between words, and goes on below where the text began."""
-    from textwrap import wrap
-
-    columns, room = console.width(), len(beginning)
-    if columns is None or columns - room < _LEAST_TEXT_WIDTH:
-        lines = [text]
-    else:
-        lines = wrap(text, columns - room, break_long_words=False, break_on_hyphens=False)
-    sys.stdout.write(beginning + f"\n{'':{room}}".join(lines) + "\n")
+            console.indented(f"{'':{8 + width}}  -> ", clean(check.remedy))
 
 
 _CONTEXT_WORDS = {

@@ -31,11 +31,6 @@ _USAGE = (
     Column(title="BEFORE", right=True, drop=1),
     Column(title="TREND"),
 )
-_FINDINGS = (
-    Column(title="MODEL", shrink=True, keep=18),
-    Column(title="STATE"),
-    Column(title="FOUND", shrink=True, keep=24),
-)
 
 
 def show_stats(console: Console, stats: RegistryStats) -> None:
@@ -105,11 +100,9 @@ def show_findings(console: Console, findings: Sequence[Finding]) -> None:
     if console.json:
         console.result("registry-validate", {"findings": [json_form(finding) for finding in findings]})
         return
-    rows = [
-        (each.path, "fixed" if each.fixed else "note" if each.is_note else "problem", each.detail) for each in findings
-    ]
-    if rows:
-        console.table(_FINDINGS, rows)
+    for each in findings:
+        state = "fixed" if each.fixed else "note" if each.is_note else "problem"
+        console.indented(f"{state:<9}", clean(f"{each.path}: {each.detail}"))
     problems = sum(not each.is_note for each in findings)
     fixed = sum(each.fixed for each in findings)
     sys.stdout.write(f"{counted(problems, 'problem')}, {fixed:,} fixed, {counted(len(findings) - problems, 'note')}\n")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from lmstrix.ground.units import format_tokens
+from lmstrix.ground.wording import parameter
 
 if TYPE_CHECKING:
     from lmstrix.core.registry.results import ContextResult
@@ -29,11 +30,11 @@ def ended_line(result: ContextResult) -> str | None:
         case "guardrail":
             return "the server's guardrail lets no more through: the limit may be higher"
         case "threshold":
-            return "no more was tried (--threshold): the limit may be higher"
+            return f"no more was tried ({parameter('threshold')}): the limit may be higher"
         case "headroom":
             return "more would not leave the memory free that safety.headroom asks for: the limit may be higher"
         case "asked_length":
-            return "only this length was tried (--ctx): the limit may be higher"
+            return f"only this length was tried ({parameter('context_length')}): the limit may be higher"
         case "time_budget":
-            return "the time budget (--budget) was spent: the limit may be higher"
+            return f"the time budget ({parameter('budget_s')}) was spent: the limit may be higher"
     return None

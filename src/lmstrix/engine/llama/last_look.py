@@ -9,7 +9,6 @@ other reading says so surely. On Linux; other systems do not kill so, and nothin
 from __future__ import annotations
 
 import os
-import signal
 import sys
 import threading
 from contextlib import contextmanager
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
 
 _SOONEST_S: Final = 0.004
 """Between two looks while what is held grows. A look takes 20 microseconds."""
+_KILLED: Final = -9  # by SIGKILL, which not every system has
 _LATEST_S: Final = 0.1
 """The same where nothing has changed for a while: answers take no memory, prompts do."""
 _RESIDENT_FIELD: Final = 1  # of /proc/PID/statm, in pages
@@ -65,7 +65,7 @@ class LastLook:
 
     def shortage(self, return_code: int) -> MemoryShortage | None:
         """How the system ended it for lack of memory; None where that is not how it ended."""
-        if self._counter is None or return_code != -signal.SIGKILL or not self._held_bytes:
+        if self._counter is None or return_code != _KILLED or not self._held_bytes:
             return None
         kills = _kills(self._counter)
         if kills is None or kills <= self._kills_before:
