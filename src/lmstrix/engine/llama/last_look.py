@@ -24,7 +24,8 @@ _SOONEST_S: Final = 0.004
 """Between two looks while what is held grows. A look takes 20 microseconds."""
 _KILLED: Final = -9  # by SIGKILL, which not every system has
 _LATEST_S: Final = 0.1
-"""The same where nothing has changed for a while: answers take no memory, prompts do."""
+"""The same in a request where nothing has changed for a while: answers take no memory, prompts do. A load takes it in
+bursts, and is looked at evenly."""
 _RESIDENT_FIELD: Final = 1  # of /proc/PID/statm, in pages
 _CGROUPS: Final = Path("sys/fs/cgroup")
 _COUNTER: Final = "oom_kill"  # its name in every file that has it
@@ -45,7 +46,7 @@ class LastLook:
         self._idle = threading.Event()
 
     @contextmanager
-    def at_work(self) -> Iterator[None]:
+    def at_work(self, *, loading: bool = False) -> Iterator[None]:
         """The process works while the context is entered; entered several times, until it is left as often."""
         if self._counter is None:
             yield
@@ -55,7 +56,8 @@ class LastLook:
             self._kills_before = _kills(self._counter) or 0
             self._idle = threading.Event()
             # Not on the event loop, which may be busy with what the process has to say.
-            threading.Thread(target=self._keep_looking, args=(self._idle,), daemon=True).start()
+            latest_s = _SOONEST_S if loading else _LATEST_S
+            threading.Thread(target=self._keep_looking, args=(self._idle, latest_s), daemon=True).start()
         try:
             yield
         finally:
@@ -72,10 +74,10 @@ class LastLook:
             return None
         return MemoryShortage(held_bytes=self._held_bytes, grew_bytes=self._grew_bytes)
 
-    def _keep_looking(self, idle: threading.Event) -> None:
+    def _keep_looking(self, idle: threading.Event, latest_s: float) -> None:
         wait_s = _SOONEST_S
         while held_bytes := self._look():
-            wait_s = _SOONEST_S if held_bytes > self._held_bytes else min(2 * wait_s, _LATEST_S)
+            wait_s = _SOONEST_S if held_bytes > self._held_bytes else min(2 * wait_s, latest_s)
             self._grew_bytes, self._held_bytes = max(0, held_bytes - self._held_bytes), held_bytes
             if idle.wait(wait_s):
                 return

@@ -177,7 +177,7 @@ class LlamaProcess:
         send_options(self._child, options)
         reporter = asyncio.create_task(_report_progress(self.pid, expected_bytes, on_progress)) if on_progress else None
         try:
-            with self.last_look.at_work():
+            with self.last_look.at_work(loading=True):
                 line = await self._report(self._child.stdout)
         except RunawayTemplateError as exc:
             raise runaway_fault(Path(options["model"]).name, exc, kind="load_failed") from exc
