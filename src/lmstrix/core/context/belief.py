@@ -50,9 +50,8 @@ class Belief:
         self._prior = prior
         self._hypotheses, mass = weigh(prior, evidence)
         self._unknown = UnknownEdge(prior, evidence)
-        misread = BELIEF.misread_weight if prior.budget_known else 1.0
-        unknown_mass, known_mass = misread * self._unknown.mass, (1 - misread) * mass
-        self.misread_chance = unknown_mass / (unknown_mass + known_mass)
+        known_mass = (1 - self._unknown.weight) * mass
+        self.misread_chance = self._unknown.mass / (self._unknown.mass + known_mass)
         """How likely the budget read says nothing about the one there is."""
         posterior = self._posterior()
         self._expected_start = prior.curve.fixed_bytes + posterior.overhead.mean

@@ -6,6 +6,7 @@ and those without a source are from seeds 0 and 1 of `bench/context_search.py`; 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -79,6 +80,11 @@ class BeliefConstants:
     """The least room left between what held and what failed, as a ratio: a chance is divided by it."""
     unknown_transients: tuple[tuple[float, float], ...] = ((0.25, 0.47), (0.75, 0.46), (2.5, 0.06), (10.0, 0.01))
     """The same as `transients` where the limit is unknown: wilder, as nothing else explains a failing prefill there."""
+    untouched_weight: float = 0.1
+    """How likely, where the limit is unknown, loads take memory only when they are filled, so that they prove nothing:
+    hybrids on a processor do (bench/real_limits.py). Chosen."""
+    untouched_reach: float = 4.0
+    """How many times as much such a load may ask for as can be filled: 3.2 there."""
     least_budget_bytes: float = 1.0 * MIB
     """A budget of nothing would be divided by."""
     enough_budgets: int = 6
@@ -208,8 +214,9 @@ class SearchConstants:
     """The share of a length to try where a guardrail that was asked before refuses it: free memory moves. Chosen."""
     reload_ratio: float = 0.97
     """A load shorter by less than this is not worth loading before the longest is filled. Chosen."""
-    climbs: int = 3
-    """How often a prefill that passed after a failure is followed by a longer one. Chosen."""
+    climbs: tuple[tuple[float, int], ...] = ((10.0, 6), (120.0, 3), (math.inf, 1))
+    """(seconds that a prefill takes at most, how often one that passed after a failure is followed by a longer one).
+    Chosen."""
     lost_failures: int = 3
     """How many of them may fail. Chosen."""
     severe_factor: float = 4.0
@@ -221,8 +228,6 @@ class SearchConstants:
     cheap_load_s: float = 10.0
     """A load that takes no longer is spent as freely as the constants say; one that takes longer must gain as much
     more. The worlds' loads, by which those were chosen, take 3 to 30 seconds."""
-    cheap_fill_s: float = 120.0
-    """A fill that takes longer is followed by one longer one at most. Chosen."""
     candidates: int = 20
     """Lengths weighed between safe and hopeless. Chosen for speed."""
     safe_chance: float = 0.995

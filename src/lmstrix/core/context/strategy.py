@@ -129,7 +129,7 @@ class EagerStrategy:
             chosen = min(chosen, max(seen.loaded, default=chosen))
             # The longest is in memory now: one a little shorter would have to be loaded.
             return longest if SEARCH.reload_ratio * longest <= chosen <= longest else chosen
-        climbs = SEARCH.climbs if seen.fill_s <= SEARCH.cheap_fill_s else 1
+        climbs = next(count for most_s, count in SEARCH.climbs if seen.fill_s <= most_s)
         may_climb = self._climbs < climbs and seen.failures <= SEARCH.lost_failures
         if not seen.failures or not (appetite.climbs_back or may_climb):
             return None

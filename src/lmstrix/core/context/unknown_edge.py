@@ -15,6 +15,8 @@ from lmstrix.core.context.constants import BELIEF
 from lmstrix.core.context.normal import Normal
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from lmstrix.core.context.prior import Evidence, Prior
 
 __all__ = ["UnknownEdge"]
@@ -43,18 +45,19 @@ class _Interval(NamedTuple):
 class UnknownEdge:
     """What the evidence leaves of an edge that may lie anywhere, for each transient a prefill may have.
 
-    `mass` is the share of what was possible before the evidence that is possible after it.
+    `weight` is how likely that was before the evidence, and `mass` what of it is possible after it.
     """
 
     def __init__(self, prior: Prior, evidence: Evidence) -> None:
         self._prior = prior
         least = math.log(prior.curve.floor / BELIEF.unknown_edge_reach)
         most = math.log(prior.curve.top * BELIEF.unknown_edge_reach)
+        self.weight = BELIEF.misread_weight if prior.budget_known else 1.0
+        if evidence.failed_prefill is not None:
+            self.weight = min(1.0, self.weight + BELIEF.untouched_weight)
         intervals = []
-        for u, weight in BELIEF.unknown_transients:
-            low = max(
-                least, self._needed(evidence.held_load, None, least), self._needed(evidence.held_prefill, u, least)
-            )
+        for u, weight, loads in self._cases(evidence, least, most):
+            low = max(least, loads, self._needed(evidence.held_prefill, u, least))
             high = min(
                 most, self._needed(evidence.failed_load, None, most), self._needed(evidence.failed_prefill, u, most)
             )
@@ -66,11 +69,29 @@ class UnknownEdge:
             high = min([most, *map(math.log, failed)])
             known = math.log(evidence.held_prefill) if evidence.held_prefill else high + _LOG_CONTRADICTED_SHARE
             low = min(max(least, known), high - BELIEF.unknown_edge_least)
-            intervals = [_Interval(0.0, 1.0, low, high)]
+            intervals = [_Interval(0.0, self.weight, low, high)]
         self._intervals = intervals
         total = sum(interval.mass for interval in self._intervals)
         self._shares = [interval.mass / total for interval in self._intervals]
         self.mass = total / (most - least)
+
+    def _cases(self, evidence: Evidence, least: float, most: float) -> Iterator[tuple[float, float, float]]:
+        """Each transient with its weight, and where the edge must lie for the loads that held.
+
+        Where loads touch nothing they have an edge of their own, which lies where they have shown it by chance.
+        """
+        # That takes a fill to show, and until one has failed nothing is to be feared for it.
+        untouched = 0.0 if evidence.failed_prefill is None else BELIEF.untouched_weight
+        for u, weight in BELIEF.unknown_transients:
+            yield u, (self.weight - untouched) * weight, self._needed(evidence.held_load, None, least)
+        if not untouched:
+            return
+        held = least if evidence.held_load is None else math.log(evidence.held_load)
+        chance = 1.0
+        if evidence.failed_load is not None:
+            chance = max(0.0, math.log(evidence.failed_load) - held) / (most - least)
+        reach = math.log(BELIEF.untouched_reach)
+        yield BELIEF.unknown_transients[0][0], untouched * chance, max(least, held - reach)
 
     def holds(self, n: int) -> float:
         """The chance that a load of `n` tokens and its prefill both hold."""
