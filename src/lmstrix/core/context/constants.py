@@ -80,7 +80,7 @@ class BeliefConstants:
     """The least room left between what held and what failed, as a ratio: a chance is divided by it."""
     unknown_transients: tuple[tuple[float, float], ...] = ((0.25, 0.47), (0.75, 0.46), (2.5, 0.06), (10.0, 0.01))
     """The same as `transients` where the limit is unknown: wilder, as nothing else explains a failing prefill there."""
-    untouched_weight: float = 0.1
+    untouched_weight: float = 0.05
     """How likely, where the limit is unknown, loads take memory only when they are filled, so that they prove nothing:
     hybrids on a processor do (bench/real_limits.py). Chosen."""
     untouched_reach: float = 4.0
