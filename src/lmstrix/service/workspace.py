@@ -195,7 +195,7 @@ class Workspace:
             return self._connection.models_dir
         if self.settings.models_dir:
             return Path(self.settings.models_dir)
-        from lmstrix.engine.daemon import engine_status
+        from lmstrix.engine.state_file import engine_status
 
         return engine_status(self.paths.home).models_dir or self.paths.models_dir
 
