@@ -137,3 +137,11 @@ async def test_a_benchmark_of_all_models_leaves_out_what_is_not_served(
         assert [line for line in said if line.startswith("left out: far lies in")]
         with pytest.raises(LMStrixError, match="far lies in"):
             await find_server(service, ("far",), stack)
+
+
+def test_a_models_folder_may_be_named_from_the_home_directory(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No shell reads the ~ of a settings file."""
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.setenv("USERPROFILE", str(home))
+    service = LMStrixService(paths=resolve_paths(), settings=Settings(models_dir="~/mine"))
+    assert service.configured_models_dir == service.models_dir == home / "mine"
