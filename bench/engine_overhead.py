@@ -38,7 +38,7 @@ from lmstrix.engine.options import EngineOptions
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
 
-    from lmstrix.engine.daemon import EngineStatus
+    from lmstrix.engine.state_file import EngineStatus
 
 CONTEXT_LENGTH = 2048
 MODELS: dict[str, Any] = {

@@ -8,7 +8,6 @@ Prints one table: requests and failures by interface, and how late the engine's 
 from __future__ import annotations
 
 import asyncio
-import shutil
 import sys
 import tempfile
 from collections import Counter
@@ -17,6 +16,7 @@ from pathlib import Path
 
 import aiohttp
 from tests.engine.wrong_requests import Asker, wrong_requests
+from tests.support.model_files import put_model
 from tests.support.tiny_gguf import tiny_model
 from tests.support.tiny_gguf_scripted import scripted_model
 
@@ -47,9 +47,7 @@ def main(count: int, seed: int) -> int:
     # Each failure is shown once, at the end; its traceback would be thirty lines each.
     with tempfile.TemporaryDirectory() as folder:
         for name, file in (("scripted", scripted_model()), ("embed", tiny_model("bert"))):
-            repository = Path(folder) / "acme" / f"{name}-GGUF"
-            repository.mkdir(parents=True)
-            shutil.copy(file, repository / f"{name}-f16.gguf")
+            put_model(Path(folder), name, file)
         with EmbeddedEngine(folder, memory_limit=2**30) as engine:
             asked, failures, lag = asyncio.run(ask_all(engine.address, count, seed))
     for interface, number in sorted(asked.items()):

@@ -19,6 +19,7 @@ from lmstrix.cli.app import COMMANDS, common_parameters
 from lmstrix.cli.command_groups import REST, grouped
 from lmstrix.cli.examples import EXAMPLES
 from lmstrix.cli.words import parse
+from tests.support.model_files import put_model
 from tests.support.tiny_gguf_scripted import scripted_model
 
 if TYPE_CHECKING:
@@ -36,9 +37,7 @@ PROGRAMS = {
 
 @pytest.fixture(scope="module")
 def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedEngine]:
-    target = tmp_path_factory.mktemp("models") / "acme" / "echo-GGUF" / "echo-f16.gguf"
-    target.parent.mkdir(parents=True)
-    shutil.copy(scripted_model(), target)
+    target = put_model(tmp_path_factory.mktemp("models"), "echo", scripted_model())
     with EmbeddedEngine(target.parent.parent.parent) as running:
         yield running
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +11,7 @@ import pytest
 
 from lmstrix import EmbeddedEngine
 from lmstrix.service.prompting import lint, open_library
+from tests.support.model_files import put_model
 from tests.support.tiny_gguf_scripted import scripted_model
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
@@ -31,9 +31,7 @@ def test_prompt_files_cover_what_people_ask() -> None:
 @pytest.mark.slow
 @pytest.mark.needs_posix("the script is one of bash")
 def test_all_examples_run(tmp_path: Path) -> None:
-    target = tmp_path / "models" / "acme" / "echo-GGUF" / "echo-f16.gguf"
-    target.parent.mkdir(parents=True)
-    shutil.copy(scripted_model(context_length=2048), target)
+    put_model(tmp_path / "models", "echo", scripted_model(context_length=2048))
     with EmbeddedEngine(tmp_path / "models") as engine:
         own = {
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",

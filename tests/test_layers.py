@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 
+from tests.support.sources import parsed
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
@@ -65,11 +67,6 @@ def module_files(source: Path = SOURCE) -> dict[str, Path]:
         words = file.relative_to(source.parent).with_suffix("").parts
         files[".".join(words[:-1] if words[-1] == "__init__" else words)] = file
     return files
-
-
-@cache
-def parsed(file: Path) -> ast.Module:
-    return ast.parse(file.read_text(encoding="utf-8"))
 
 
 @cache

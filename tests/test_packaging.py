@@ -24,6 +24,7 @@ from tools import make, try_extras
 from lmstrix.cli.app import COMMANDS, common_parameters
 from lmstrix.cli.words import parse
 from lmstrix.ground.environment import unknown_variables
+from tests.support.sources import parsed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -66,7 +67,7 @@ def wheel_names(built: Path) -> set[str]:
 def imported_files() -> Iterator[Path]:
     """The file, relative to the root, of every module of ours that a test imports."""
     for test in (ROOT / "tests").rglob("*.py"):
-        for node in ast.walk(ast.parse(test.read_text(encoding="utf-8"))):
+        for node in ast.walk(parsed(test)):
             names: list[str] = []
             if isinstance(node, ast.Import):
                 names = [alias.name for alias in node.names]

@@ -6,6 +6,7 @@ import ast
 from pathlib import Path
 
 import lmstrix
+from tests.support.sources import parsed
 
 SOURCES = Path(lmstrix.__file__).parent
 LAYER = {"ground/processes.py", "ground/child_processes.py"}
@@ -20,7 +21,7 @@ INTERPRETERS = {"sys.executable", "sys._base_executable"}
 def starts(file: Path) -> set[str]:
     """What a module uses to start processes."""
     found: set[str] = set()
-    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+    for node in ast.walk(parsed(file)):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names} & MODULES
         elif isinstance(node, ast.ImportFrom):

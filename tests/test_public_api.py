@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
 import subprocess
 import sys
 from typing import TYPE_CHECKING
@@ -12,6 +11,7 @@ import pytest
 
 import lmstrix
 from lmstrix import AsyncLMStrix, EmbeddedEngine, LMStrix, ModelNotFoundError
+from tests.support.model_files import put_model
 from tests.support.tiny_gguf_scripted import scripted_model
 
 if TYPE_CHECKING:
@@ -22,9 +22,7 @@ if TYPE_CHECKING:
 @pytest.fixture(scope="module")
 def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedEngine]:
     folder = tmp_path_factory.mktemp("models")
-    target = folder / "acme" / "echo-GGUF" / "echo-f16.gguf"
-    target.parent.mkdir(parents=True)
-    shutil.copy(scripted_model(), target)
+    put_model(folder, "echo", scripted_model())
     with EmbeddedEngine(folder) as running:
         yield running
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import lmstrix
+from tests.support.sources import parsed
 
 SOURCES = Path(lmstrix.__file__).parent
 IMPORTED_LATE = ("json", "sqlite3", "tomllib", "dataclasses", "loguru", "fire", "lmstudio", "aiohttp", "asyncio")
@@ -19,7 +20,7 @@ def commands_of_python() -> list[tuple[str, list[ast.expr]]]:
     """The words of every call in the sources that starts our own interpreter."""
     found = []
     for file in SOURCES.rglob("*.py"):
-        calls = (each for each in ast.walk(ast.parse(file.read_text(encoding="utf-8"))) if isinstance(each, ast.Call))
+        calls = (each for each in ast.walk(parsed(file)) if isinstance(each, ast.Call))
         found += [(file.name, call.args) for call in calls if ast.unparse(call.func) == "own_python"]
     return found
 

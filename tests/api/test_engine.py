@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import shutil
 import threading
 from typing import TYPE_CHECKING
 
@@ -28,12 +27,12 @@ from lmstrix.ground.types import (
     ToolCallEvent,
     ToolDefinition,
 )
+from tests.support.model_files import put_model
 from tests.support.tiny_gguf import tiny_model
 from tests.support.tiny_gguf_scripted import scripted_model
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
-    from pathlib import Path
 
 SCRIPTED, EMBEDDING = "scripted", "text-embedding-embed"
 SMALL = LoadConfig(context_length=1024)
@@ -43,9 +42,7 @@ SMALL = LoadConfig(context_length=1024)
 def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedEngine]:
     models = tmp_path_factory.mktemp("models")
     for name, file in (("scripted", scripted_model(context_length=1_000_000_000)), ("embed", tiny_model("bert"))):
-        place: Path = models / "acme" / f"{name}-GGUF" / f"{name}-f16.gguf"
-        place.parent.mkdir(parents=True)
-        shutil.copy(file, place)
+        put_model(models, name, file)
     with EmbeddedEngine(models, memory_limit=2**30) as running:
         yield running
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import shutil
 import sys
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -18,6 +17,7 @@ from lmstrix.ground.types import ServerInfo
 from lmstrix.service import testing
 from tests.support.calling import calling
 from tests.support.faulty_server import FaultyServer
+from tests.support.model_files import put_model
 from tests.support.tiny_gguf import tiny_model
 from tests.support.tiny_gguf_scripted import scripted_model
 
@@ -108,9 +108,7 @@ def models_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("tiny", tiny_model("llama", context_length=4096, n_layers=1, head_dim=32)),
         ("embed", tiny_model("bert")),
     ):
-        repository = directory / "acme" / f"{name}-GGUF"
-        repository.mkdir(parents=True)
-        shutil.copy(file, repository / f"{name}-f16.gguf")
+        put_model(directory, name, file)
     return directory
 
 

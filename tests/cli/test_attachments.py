@@ -121,3 +121,16 @@ def test_nothing_stays_where_nothing_may(
     assert cli(*ask, word, stdin=png(RED)).ok().out == f"{SIGHTS['red']}\n"
     assert images() == []
     assert [path for path in tmp_path.rglob("*") if path.suffix == ".png"] == []
+
+
+def test_files_and_folders_may_be_named_from_the_home_directory(
+    cli: Callable[..., Ran], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A shell leaves the ~ of --image=~/x.png as it is."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    for words, named in (
+        (["infer", "look", "--dry-run", "--image=~/none.png"], f"no image at {tmp_path / 'none.png'}"),
+        (["scan", "--models-dir=~/none"], f"{tmp_path / 'none'} is not a directory"),
+    ):
+        assert named in cli(*words).err

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import json
 import os
-import shutil
 import signal
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +21,7 @@ from lmstrix.ground.errors import BackendTimeoutError
 from lmstrix.ground.files import write_whole
 from tests.cli.conftest import EMBEDDING, SCRIPTED, TINY, client_of, loaded_on
 from tests.cli.processes import finish, start, wait_until
+from tests.support.model_files import put_model
 from tests.support.tiny_gguf_scripted import scripted_model
 
 if TYPE_CHECKING:
@@ -405,9 +405,7 @@ def test_names_are_safe_and_different(names: list[str]) -> None:
 )
 @pytest.mark.needs_posix("no such signals")
 def test_a_stopped_batch_goes_on(cli: Callable[..., Ran], here: Path, name: str, code: int, said: list[str]) -> None:
-    target = here / "models" / "acme" / "slow-GGUF" / "slow-f16.gguf"
-    target.parent.mkdir(parents=True)
-    shutil.copy(scripted_model(context_length=32768, n_layers=4, feed_forward=2048), target)
+    put_model(here / "models", "slow", scripted_model(context_length=32768, n_layers=4, feed_forward=2048))
     (here / "ask.txt").write_text("hello", encoding="utf-8")
     (here / "tell.txt").write_text("a story", encoding="utf-8")
     with EmbeddedEngine(here / "models") as engine:

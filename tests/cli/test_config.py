@@ -177,3 +177,14 @@ def test_a_file_is_validated_wherever_it_lies(cli: Callable[..., Ran], tmp_path:
     cli("config", "validate", str(file)).failed(2, f"{file}:2:11", "expected a whole number")
     file.write_text("server = [")
     cli("config", "validate", str(file)).failed(2, "is not valid TOML")
+
+
+def test_every_command_finds_a_config_file_named_from_the_home_directory(
+    cli: Callable[..., Ran], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A shell leaves the ~ of --config=~/my.toml as it is."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    (tmp_path / "my.toml").write_text('[defaults.list]\nsort = "size"\n[server]\nretries = "many"\n')
+    for words in (["config", "effective"], ["list"]):
+        cli(*words, "--config=~/my.toml").failed(2, "my.toml:4:11", "expected a whole number")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -12,6 +11,7 @@ from lmstrix.core.registry.defaults import CONTEXT_LENGTH, FOLDER
 from lmstrix.engine import EmbeddedEngine
 from tests.cli.conftest import EMBEDDING, SCRIPTED, TINY, loaded_on
 from tests.support.faulty_server import closed_port
+from tests.support.model_files import put_model
 from tests.support.tiny_gguf import tiny_model
 
 if TYPE_CHECKING:
@@ -78,9 +78,7 @@ def test_an_embedding_model_needs_no_test(cli: Callable[..., Ran], engine: Embed
 @pytest.fixture
 def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A model of 64k tokens in a folder of its own, without a server."""
-    file = tmp_path / "models" / "acme" / "long-GGUF" / "long-f16.gguf"
-    file.parent.mkdir(parents=True)
-    shutil.copy(tiny_model("llama", context_length=65536, n_layers=4, head_dim=64), file)
+    file = put_model(tmp_path / "models", "long", tiny_model("llama", context_length=65536, n_layers=4, head_dim=64))
     monkeypatch.setenv("LMSTRIX_MODELS_DIR", str(tmp_path / "models"))
     monkeypatch.setenv("LMSTRIX_SERVER", f"127.0.0.1:{closed_port()}")
     return file

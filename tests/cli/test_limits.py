@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from typing import TYPE_CHECKING
 
 import pytest
@@ -11,6 +10,7 @@ from lmstrix.engine import EmbeddedEngine
 from lmstrix.ground.errors import ModelLoadError
 from lmstrix.ground.types import LoadConfig
 from tests.cli.conftest import client_of, loaded_on
+from tests.support.model_files import put_model
 from tests.support.tiny_gguf import tiny_model
 
 if TYPE_CHECKING:
@@ -33,9 +33,7 @@ def narrow_engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Embedded
     """An engine with little memory for models of every architecture."""
     directory = tmp_path_factory.mktemp("narrow")
     for name in ARCHITECTURES:
-        repository = directory / "acme" / f"{name}-GGUF"
-        repository.mkdir(parents=True)
-        shutil.copy(tiny_model(name, name=None, **DIMENSIONS), repository / f"{name}-f16.gguf")
+        put_model(directory, name, tiny_model(name, name=None, **DIMENSIONS))
     with EmbeddedEngine(directory, memory_limit=MEMORY_LIMIT) as engine:
         yield engine
 

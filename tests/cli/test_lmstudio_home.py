@@ -11,7 +11,7 @@ import pytest
 from filelock import FileLock
 
 from lmstrix import LMStrix
-from lmstrix.engine.daemon import engine_status
+from lmstrix.engine.state_file import engine_status
 from lmstrix.ground.paths import engine_files, own_folder, resolve_paths
 from tests.cli.conftest import SCRIPTED
 from tests.support.earlier_home import CONFIG, conversation, lm_studio_home, write

@@ -11,6 +11,7 @@ import pytest
 import lmstrix
 from lmstrix.cli.app import COMMANDS, common_parameters
 from lmstrix.cli.signatures import describe
+from tests.support.sources import parsed
 
 SOURCE = Path(lmstrix.__file__).parent
 ROOT = Path(__file__).parents[2]
@@ -40,7 +41,7 @@ def texts() -> list[tuple[str, str]]:
             continue  # has options of its own, which its parser knows
         if "earlier/migration" in file.as_posix():
             continue  # names what is no more; each of its rows has a test of its own
-        tree = ast.parse(file.read_text(encoding="utf-8"))
+        tree = parsed(file)
         found += [
             (f"{file.relative_to(SOURCE)}:{node.lineno}", node.value)
             for node in ast.walk(tree)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -13,6 +12,7 @@ from lmstrix.api.rest import ModelCapabilities
 from lmstrix.engine import EmbeddedEngine
 from tests.cli.conftest import SCRIPTED, loaded_on
 from tests.support.faulty_server import FaultyModel, FaultyServer
+from tests.support.model_files import put_model
 from tests.support.tiny_gguf_scripted import Reply, scripted_model
 
 if TYPE_CHECKING:
@@ -30,9 +30,7 @@ SWITCH = [Reply("quiet", condition="enable_thinking is defined and not enable_th
 def reasoning_engine(tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[EmbeddedEngine]:
     """The embedded engine with a model that knows levels, one that knows on and off, and one that knows neither."""
     for name, replies in (("leveled", [*LEVELS, Reply("usual")]), ("switched", SWITCH), ("plain", [Reply("plain")])):
-        folder = tmp_path / "models" / "acme" / f"{name}-GGUF"
-        folder.mkdir(parents=True)
-        shutil.copy(scripted_model(replies), folder / f"{name}-f16.gguf")
+        put_model(tmp_path / "models", name, scripted_model(replies))
     monkeypatch.setenv("LMSTRIX_MODELS_DIR", str(tmp_path / "models"))
     with EmbeddedEngine(tmp_path / "models") as engine:
         monkeypatch.setenv("LMSTRIX_SERVER", engine.address)

@@ -16,6 +16,7 @@ from lmstrix.cli.signatures import describe
 from lmstrix.cli.wording import OptionWording
 from lmstrix.core.answers.load_policy import output_limit
 from lmstrix.ground.wording import WORDING, call, parameter, variables
+from tests.support.sources import parsed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -45,7 +46,7 @@ def words_of() -> Iterator[Callable[[str], None]]:
 
 def texts(file: Path) -> Iterator[tuple[int, str]]:
     """The texts of a module, those in f-strings too, without docstrings."""
-    tree = ast.parse(file.read_text(encoding="utf-8"))
+    tree = parsed(file)
     documentation = {
         id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
     }
@@ -123,7 +124,7 @@ def test_every_option_that_messages_name_is_one(words_of: Callable[[str], None])
     named = {
         node.args[0].value
         for file in SOURCE.rglob("*.py")
-        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
+        for node in ast.walk(parsed(file))
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "parameter"
         if isinstance(node.args[0], ast.Constant) and isinstance(node.args[0].value, str)
     }

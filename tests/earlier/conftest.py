@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
 from typing import TYPE_CHECKING
 
 import pytest
 
 from lmstrix import EmbeddedEngine
 from tests.cli.conftest import cli, faulty  # noqa: F401 - fixtures of the tests beside
+from tests.support.model_files import put_model
 from tests.support.tiny_gguf_scripted import scripted_model
 
 if TYPE_CHECKING:
@@ -20,9 +20,7 @@ if TYPE_CHECKING:
 def script_engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedEngine]:
     """Serves "scripted", which answers by rote."""
     folder = tmp_path_factory.mktemp("earlier-engine")
-    target = folder / "acme" / "scripted-GGUF" / "scripted-f16.gguf"
-    target.parent.mkdir(parents=True)
-    shutil.copy(scripted_model(context_length=8192), target)
+    put_model(folder, "scripted", scripted_model(context_length=8192))
     with EmbeddedEngine(folder) as running:
         yield running
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from lmstrix.earlier.migration import ROWS
+from tests.support.sources import parsed
 
 TESTS = Path(__file__).parents[1]
 CAPABILITIES = tomllib.loads((TESTS / "data" / "earlier_capabilities.toml").read_text(encoding="utf-8"))
@@ -21,7 +22,7 @@ _BY_OLD = {row.old: row for row in ROWS}
 @cache
 def shown_in(file: str) -> set[str]:
     """The names of its test functions."""
-    tree = ast.parse((TESTS / file).read_text(encoding="utf-8"))
+    tree = parsed(TESTS / file)
     functions = (node for node in tree.body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef))
     return {node.name for node in functions if node.name.startswith("test_")}
 

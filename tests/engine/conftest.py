@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from typing import TYPE_CHECKING
 
 import httpx
@@ -10,6 +9,7 @@ import pytest
 
 from lmstrix.engine import EmbeddedEngine
 from tests.engine.children import note_shared
+from tests.support.model_files import put_model
 from tests.support.tiny_gguf import tiny_model
 from tests.support.tiny_gguf_scripted import scripted_model
 
@@ -35,9 +35,7 @@ def models_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("tiny", tiny_model("llama", context_length=2048, n_layers=1)),
         ("embed", tiny_model("bert")),
     ):
-        repository = directory / "acme" / f"{name}-GGUF"
-        repository.mkdir(parents=True)
-        shutil.copy(file, repository / f"{name}-f16.gguf")
+        put_model(directory, name, file)
     return directory
 
 

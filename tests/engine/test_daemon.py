@@ -22,14 +22,10 @@ import pytest
 from lmstrix.engine import daemon, requirements
 from lmstrix.engine.__main__ import main
 from lmstrix.engine.access import new_token
-from lmstrix.engine.daemon import (
-    engine_log_path,
-    engine_status,
-    start_engine,
-    stop_engine,
-)
+from lmstrix.engine.daemon import start_engine, stop_engine
 from lmstrix.engine.log_reading import engine_log_lines
 from lmstrix.engine.options import EngineOptions
+from lmstrix.engine.state_file import engine_log_path, engine_status
 from lmstrix.engine.stopping import ask_to_stop
 from lmstrix.ground.errors import EngineError
 from lmstrix.ground.paths import engine_files, own_folder

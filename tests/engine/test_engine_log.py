@@ -20,10 +20,11 @@ import pytest
 
 from lmstrix.engine import EmbeddedEngine
 from lmstrix.engine.__main__ import main
-from lmstrix.engine.daemon import engine_log_path, engine_status, start_engine, stop_engine
+from lmstrix.engine.daemon import start_engine, stop_engine
 from lmstrix.engine.log_reading import LogLine, engine_log_lines, parse_log_line
 from lmstrix.engine.options import EngineOptions
 from lmstrix.engine.rest import openai
+from lmstrix.engine.state_file import engine_log_path, engine_status
 from lmstrix.engine.token_source import TOKEN_VARIABLE, engine_token
 from lmstrix.ground.errors import EngineError
 from lmstrix.ground.log_target import MAX_FILE_BYTES

@@ -13,9 +13,10 @@ import httpx
 import psutil
 import pytest
 
-from lmstrix.engine.daemon import engine_log_path, engine_status, start_engine, stop_engine
+from lmstrix.engine.daemon import start_engine, stop_engine
 from lmstrix.engine.llama.process import LlamaProcess
 from lmstrix.engine.options import EngineOptions
+from lmstrix.engine.state_file import engine_log_path, engine_status
 from lmstrix.ground.paths import engine_files
 from lmstrix.ground.processes import end_tree, own_python
 from tests.engine.conftest import SCRIPTED

@@ -47,9 +47,9 @@ def test_a_budget_says_what_it_keeps_free() -> None:
 
 
 def test_the_settings_check_it(tmp_path: Path) -> None:
-    assert load_settings(tmp_path, environ={"LMSTRIX_SAFETY_HEADROOM": "10%"}).headroom == "10%"
+    assert load_settings(tmp_path, environ={"LMSTRIX_SAFETY_HEADROOM": "10%"}).settings.headroom == "10%"
     (tmp_path / "config.toml").write_text("[safety]\nheadroom = 2000000000\n")
-    assert load_settings(tmp_path, environ={}).headroom == 2_000_000_000
+    assert load_settings(tmp_path, environ={}).settings.headroom == 2_000_000_000
     (tmp_path / "config.toml").write_text('[safety]\nheadroom = "most"\n')
     with pytest.raises(SettingsError, match=r"config\.toml.*safety\.headroom: 'most' is not a number such as 2GiB"):
         load_settings(tmp_path, environ={})

@@ -10,7 +10,7 @@ import pytest
 from lmstrix.ground.earlier_settings import RENAMED, has_no_effect
 from lmstrix.ground.errors import SettingsError
 from lmstrix.ground.setting_keys import BY_KEY
-from lmstrix.ground.settings import ModelDefaults, ServerSettings, Settings, load_layers, load_settings
+from lmstrix.ground.settings import ModelDefaults, ServerSettings, Settings, load_settings
 
 EARLIER = Path(__file__).parent.parent / "data" / "settings" / "earlier.json"
 
@@ -18,7 +18,7 @@ EARLIER = Path(__file__).parent.parent / "data" / "settings" / "earlier.json"
 def load(home: Path, **changes: object) -> Settings:
     home.mkdir(exist_ok=True)
     given = {"environ": {}, "project_dir": home, **changes}
-    return load_settings(home, **given)  # type: ignore[arg-type]
+    return load_settings(home, **given).settings  # type: ignore[arg-type]
 
 
 def test_without_any_layer_the_defaults_hold(tmp_path: Path) -> None:
@@ -258,7 +258,7 @@ def test_every_documented_key_has_its_equivalent_or_its_reason(section: str, nam
 
 def test_each_value_knows_its_layer(tmp_path: Path) -> None:
     (tmp_path / "config.toml").write_text(SECTIONS)
-    given = load_layers(
+    given = load_settings(
         tmp_path, environ={"LMSTRIX_NO_COLOR": "1", "LMSTRIX_DEBUG": "true"}, project_dir=tmp_path
     ).given
     places = {each.name: each.where for each in given}

@@ -40,7 +40,7 @@ def trust(home: Path, project: Path) -> None:
 
 
 def load(home: Path, project: Path, said: list[str] | None = None) -> Settings:
-    return load_settings(home, environ={}, project_dir=project, notify=None if said is None else said.append)
+    return load_settings(home, environ={}, project_dir=project, notify=None if said is None else said.append).settings
 
 
 @pytest.mark.parametrize("key", HARMFUL)

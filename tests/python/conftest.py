@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import shutil
 from typing import TYPE_CHECKING
 
 import pytest
 
 from lmstrix import EmbeddedEngine
+from tests.support.model_files import put_model
 from tests.support.tiny_gguf import tiny_model
 from tests.support.tiny_gguf_scripted import scripted_model
 
@@ -20,8 +20,6 @@ def python_engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Embedded
     """Serves "scripted", which answers by rote, and "embed"."""
     folder = tmp_path_factory.mktemp("python-engine")
     for name, file in (("scripted", scripted_model(context_length=8192)), ("embed", tiny_model("bert"))):
-        target = folder / "acme" / f"{name}-GGUF" / f"{name}-f16.gguf"
-        target.parent.mkdir(parents=True)
-        shutil.copy(file, target)
+        put_model(folder, name, file)
     with EmbeddedEngine(folder) as running:
         yield running

@@ -32,6 +32,7 @@ def engine(python_engine: EmbeddedEngine) -> EmbeddedEngine:
 
 def test_a_chat_remembers(engine: EmbeddedEngine) -> None:
     with LMStrix(server=engine.address) as lms:
+        lms.unload()  # an instance that another test left may have a longer context, and would serve
         chat = lms.chat("scripted", system_prompt="Be brief.", context_length=512)
         assert chat.send("2+3=").text == "5"
         assert "".join(chat.stream("hello")) == GREETING.text

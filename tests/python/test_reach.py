@@ -23,6 +23,7 @@ from lmstrix import (
     UsageError,
 )
 from lmstrix.python import aio, client
+from tests.support.sources import parsed
 
 if TYPE_CHECKING:
     from lmstrix import BenchEvent, EmbeddedEngine, Step
@@ -180,7 +181,7 @@ def test_both_have_the_same_methods_and_parameters(blocking: str, asynchronous: 
 def test_what_the_api_takes_and_returns_is_public() -> None:
     """Every record that a signature names can be imported from lmstrix, to annotate one's own functions with."""
     for module in (client, aio):
-        tree = ast.parse(Path(module.__file__ or "").read_text(encoding="utf-8"))
+        tree = parsed(Path(module.__file__ or ""))
         (facade,) = [node for node in tree.body if isinstance(node, ast.ClassDef)]
         named = {
             name.id

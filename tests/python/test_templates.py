@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
 from typing import TYPE_CHECKING
 
 import pytest
 
 from lmstrix import AsyncLMStrix, EmbeddedEngine, LMStrix, PromptError, SettingsError, UsageError
+from tests.support.model_files import put_model
 from tests.support.tiny_gguf_scripted import scripted_model
 
 if TYPE_CHECKING:
@@ -18,9 +18,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="module")
 def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedEngine]:
-    target = tmp_path_factory.mktemp("template-models") / "acme" / "scripted-GGUF" / "scripted-f16.gguf"
-    target.parent.mkdir(parents=True)
-    shutil.copy(scripted_model(), target)
+    target = put_model(tmp_path_factory.mktemp("template-models"), "scripted", scripted_model())
     with EmbeddedEngine(target.parents[2]) as running:
         yield running
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
 
@@ -17,6 +16,7 @@ from lmstrix.service import LMStrixService
 from lmstrix.service.benching import find_server
 from lmstrix.service.due_tests import ContextTestRequest, due_models
 from lmstrix.service.model_folders import check_served, folder_to_serve, model_file, why_not_served
+from tests.support.model_files import put_model
 from tests.support.tiny_gguf import tiny_model
 
 if TYPE_CHECKING:
@@ -26,10 +26,7 @@ if TYPE_CHECKING:
 
 def put(folder: Path, name: str, *, n_layers: int = 1, context_length: int = 4096) -> Path:
     """A model of its own content in a folder."""
-    file = folder / "acme" / f"{name}-GGUF" / f"{name}-f16.gguf"
-    file.parent.mkdir(parents=True)
-    shutil.copy(tiny_model("llama", context_length=context_length, n_layers=n_layers, head_dim=32), file)
-    return file
+    return put_model(folder, name, tiny_model("llama", context_length=context_length, n_layers=n_layers, head_dim=32))
 
 
 @pytest.fixture
@@ -140,3 +137,11 @@ async def test_a_benchmark_of_all_models_leaves_out_what_is_not_served(
         assert [line for line in said if line.startswith("left out: far lies in")]
         with pytest.raises(LMStrixError, match="far lies in"):
             await find_server(service, ("far",), stack)
+
+
+def test_a_models_folder_may_be_named_from_the_home_directory(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No shell reads the ~ of a settings file."""
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.setenv("USERPROFILE", str(home))
+    service = LMStrixService(paths=resolve_paths(), settings=Settings(models_dir="~/mine"))
+    assert service.configured_models_dir == service.models_dir == home / "mine"

@@ -26,7 +26,7 @@ import psutil
 
 from lmstrix.api.client import AsyncLMStudioBackend
 from lmstrix.core.context.verdict import Outcome, outcome_of
-from lmstrix.engine.daemon import engine_status
+from lmstrix.engine.state_file import engine_status
 from lmstrix.ground.context_lengths import ALIGNMENT_TOKENS, aligned_up
 from lmstrix.ground.errors import LMStrixError, ModelNotFoundError
 from lmstrix.ground.types import GenerationRequest, ServerInfo, ServerMemory

@@ -14,6 +14,8 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from tests.support.sources import parsed
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
@@ -71,7 +73,7 @@ def files_of_tests() -> list[Path]:
 
 def unmarked_tests(file: Path) -> Iterator[Unmarked]:
     """The tests of a file that need a system which no marker names."""
-    tree = _parsed(file)
+    tree = parsed(file)
     if any(isinstance(node, ast.Assign) and _is_pytestmark(node) and _is_marker(node.value) for node in tree.body):
         return
     classes = [node for node in tree.body if isinstance(node, ast.ClassDef) and not _is_marked(node)]
@@ -85,7 +87,7 @@ def unmarked_tests(file: Path) -> Iterator[Unmarked]:
 
 def imported_at_once(file: Path) -> Iterator[str]:
     """Modules that a file imports when it is imported itself."""
-    waiting: list[ast.AST] = list(_parsed(file).body)
+    waiting: list[ast.AST] = list(parsed(file).body)
     while waiting:
         node = waiting.pop()
         if isinstance(node, ast.Import):
@@ -94,11 +96,6 @@ def imported_at_once(file: Path) -> Iterator[str]:
             yield str(node.module)
         elif not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             waiting.extend(ast.iter_child_nodes(node))
-
-
-@cache
-def _parsed(file: Path) -> ast.Module:
-    return ast.parse(file.read_text(encoding="utf-8"))
 
 
 def _is_pytestmark(node: ast.Assign) -> bool:
@@ -117,7 +114,7 @@ def _is_marked(node: ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) -> b
 def _functions(file: Path) -> dict[str, ast.AST]:
     return {
         node.name: node
-        for node in ast.walk(_parsed(file))
+        for node in ast.walk(parsed(file))
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)
     }
 
@@ -131,7 +128,7 @@ def _origins(file: Path) -> dict[str, Path]:
         conftest = folder / "conftest.py"
         if conftest.exists() and conftest != file:
             origins |= dict.fromkeys(_functions(conftest), conftest)
-    for node in ast.walk(_parsed(file)):
+    for node in ast.walk(parsed(file)):
         if isinstance(node, ast.ImportFrom) and str(node.module).startswith("tests."):
             origin = ROOT / (str(node.module).replace(".", "/") + ".py")
             if origin.exists():

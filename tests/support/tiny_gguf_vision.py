@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from gguf import GGUFWriter
 
+from tests.support.model_files import put_model
 from tests.support.pictures import BLUE, GREEN, PURPLE, RED, WHITE
 from tests.support.tiny_gguf import cached, write_model
 from tests.support.tiny_gguf_scripted import REPLIES, Reply, build_scripted, scripted_model
@@ -55,9 +56,7 @@ def put_seeing(models: Path) -> Path:
 def put_seeing_and_blind(models: Path) -> Path:
     """Fill a models directory with that model and with `scripted`, which sees nothing; gives the directory."""
     put_seeing(models)
-    blind = models / "acme" / "scripted-GGUF" / "scripted-f16.gguf"
-    blind.parent.mkdir()
-    shutil.copy(scripted_model(), blind)
+    put_model(models, "scripted", scripted_model())
     return models
 
 

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from lmstrix.core.answers.inference import Prepared
     from lmstrix.ground.types import GenerationResult, StreamEvent
     from lmstrix.reports.console import Console
+    from lmstrix.service.inferring import Inferring
 
 AnswerLoadOptions = Annotated[LoadOptions, LOAD_FLAGS]
 
@@ -100,9 +101,8 @@ def infer(
         no_log: Keep nothing of this, neither in the log of calls nor as a conversation.
         ttl: Keep an instance loaded here this long after its last use; 0 unloads it at once.
     """
-    from lmstrix.reports.answer_progress import AnswerProgressLine
-    from lmstrix.reports.answers import AnswerForm, show_answer, show_dry_run, show_fit, show_stream
-    from lmstrix.reports.tool_approval import ToolApproval, refuse_without_terminal
+    from lmstrix.reports.answers import show_dry_run
+    from lmstrix.reports.tool_approval import refuse_without_terminal
     from lmstrix.service.inferring import InferWords, tools_of_words
 
     if approve and not tools:
@@ -151,6 +151,16 @@ def infer(
         if found.fits is False:
             raise ContextOverflowError("the prompt and its answer do not fit the context; shorten it, or see --in-ctx")
         return
+    _answer(cli, inferring, shown, compat=compat, approve=approve)
+
+
+def _answer(cli: CommandLine, inferring: Inferring, shown: ShownOptions, *, compat: bool, approve: bool) -> None:
+    """Ask, and show the answer as it comes."""
+    from lmstrix.reports.answer_progress import AnswerProgressLine
+    from lmstrix.reports.answers import AnswerForm, show_answer, show_fit, show_stream
+    from lmstrix.reports.tool_approval import ToolApproval
+
+    console = cli.console
     live = shown.live(console)
     form = AnswerForm(markdown=shown.rendered(), reasoning=shown.thoughts(live=live))
 

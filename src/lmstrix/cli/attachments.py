@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lmstrix.cli.piped import read_stdin, read_stdin_bytes
@@ -70,7 +71,7 @@ def _takes_stdin(asking: list[str], stdin: bool | None) -> bool:
 
 def _file_of(cli: CommandLine, image: str) -> str:
     if image != STDIN and not is_web_address(image):
-        return image
+        return str(Path(image).expanduser())  # a shell leaves the ~ of --image=~/x.png as it is
     from lmstrix.loaders.images import MAX_IMAGE_BYTES
     from lmstrix.service.attachments import fetch_image, keep_image
 

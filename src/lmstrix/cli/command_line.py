@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from lmstrix.cli.options import CommonOptions
     from lmstrix.ground.errors import SettingsError
     from lmstrix.ground.paths import Paths
-    from lmstrix.ground.settings import LogLevel, Settings
+    from lmstrix.ground.settings import Layers, LogLevel, Settings
     from lmstrix.reports.console import Console
     from lmstrix.service import LMStrixService
 
@@ -60,19 +60,23 @@ class CommandLine:
 
     @functools.cached_property
     def settings(self) -> Settings:
-        from lmstrix.ground.settings import load_settings
-
-        common = self.common
-        settings = load_settings(
-            self.paths.own,
-            flags={"server": common.server, "timeout_s": common.timeout},
-            config_file=Path(common.config) if common.config else None,
-            profile=common.profile,
-            notify=self.console.note,
-        )
+        settings = self.read_settings().settings
         log.keep_secret(settings.api_token)
         self.log_settings(settings)
         return settings
+
+    def read_settings(self) -> Layers:
+        """The settings as they are now, with where each is from."""
+        from lmstrix.ground.settings import load_settings
+
+        common = self.common
+        return load_settings(
+            self.paths.own,
+            flags={"server": common.server, "timeout_s": common.timeout},
+            config_file=Path(common.config).expanduser() if common.config else None,
+            profile=common.profile,
+            notify=self.console.note,
+        )
 
     def log_settings(self, settings: Settings | None = None) -> None:
         """Tell the log what was chosen; what is read before there is a log is told once there is one."""

@@ -5,14 +5,10 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from lmstrix.cli.command_line import CommandLine
 from lmstrix.ground.errors import SettingsError
 from lmstrix.ground.units import counted
-
-if TYPE_CHECKING:
-    from lmstrix.ground.settings import Layers
 
 
 def show(cli: CommandLine, /) -> None:
@@ -23,7 +19,7 @@ def show(cli: CommandLine, /) -> None:
     from lmstrix.reports.config import show_settings
     from lmstrix.service.configuring import shown
 
-    given = [each for each in _layers(cli).given if each.file is not None]
+    given = [each for each in cli.read_settings().given if each.file is not None]
     show_settings(cli.console, shown(given), nothing=f"no file sets anything; {_file(cli)} would")
 
 
@@ -36,7 +32,7 @@ def effective(cli: CommandLine, /) -> None:
     from lmstrix.reports.config import show_settings
     from lmstrix.service.configuring import effective
 
-    show_settings(cli.console, effective(_layers(cli)))
+    show_settings(cli.console, effective(cli.read_settings()))
 
 
 def validate(cli: CommandLine, /, file: str | None = None) -> None:
@@ -109,16 +105,3 @@ def _file(cli: CommandLine) -> Path:
     if cli.common.config:
         return Path(cli.common.config).expanduser()
     return find_config_file(cli.paths.own, os.environ) or cli.paths.own / CONFIG_FILES[0]
-
-
-def _layers(cli: CommandLine) -> Layers:
-    from lmstrix.ground.settings import load_layers
-
-    common = cli.common
-    return load_layers(
-        cli.paths.own,
-        flags={"server": common.server, "timeout_s": common.timeout},
-        config_file=Path(common.config).expanduser() if common.config else None,
-        profile=common.profile,
-        notify=cli.console.note,
-    )

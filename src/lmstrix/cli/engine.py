@@ -13,8 +13,8 @@ from lmstrix.ground.ranges import COUNT_OR_NONE
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from lmstrix.engine.daemon import EngineStatus
     from lmstrix.engine.options import EngineOptions
+    from lmstrix.engine.state_file import EngineStatus
     from lmstrix.reports.machine import HeldRow
 
 
@@ -49,7 +49,8 @@ def start(cli: CommandLine, /, *, listen: ListenOptions) -> None:
 
 def stop(cli: CommandLine, /) -> None:
     """Stop the background engine and unload its models."""
-    from lmstrix.engine.daemon import engine_status, stop_engine
+    from lmstrix.engine.daemon import stop_engine
+    from lmstrix.engine.state_file import engine_status
 
     # Asked before: afterwards nobody knows where the engine was.
     before = engine_status(cli.paths.home)
@@ -61,8 +62,8 @@ def stop(cli: CommandLine, /) -> None:
 
 def status(cli: CommandLine, /) -> None:
     """Show whether the embedded engine runs, where, and what it holds."""
-    from lmstrix.engine.daemon import engine_status
     from lmstrix.engine.held_models import held_models
+    from lmstrix.engine.state_file import engine_status
     from lmstrix.reports.machine import HeldRow
 
     status = engine_status(cli.paths.home)

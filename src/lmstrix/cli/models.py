@@ -48,7 +48,7 @@ def scan(
     # What only shows what would be forgotten need not be confirmed.
     if reset and update and not yes:
         raise UsageError("scan --reset forgets every test result; add --yes to do it")
-    directory = Path(models_dir) if models_dir else None
+    directory = Path(models_dir).expanduser() if models_dir else None
     forget: Forget = "all" if reset else "failed" if failed else None
     report = cli.run(cli.service.scan(models_dir=directory, refresh=refresh, write=update, forget=forget))
     show_scan(cli.console, report)

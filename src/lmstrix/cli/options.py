@@ -14,6 +14,7 @@ from lmstrix.cli.signatures import Only
 from lmstrix.ground.choices import CacheType, ReasoningEffort  # noqa: TC001 - describe() evaluates the annotations
 from lmstrix.ground.errors import UsageError
 from lmstrix.ground.ranges import RANGES
+from lmstrix.ground.sampling import Sampling, sampling_of
 from lmstrix.ground.text import decoded
 
 if TYPE_CHECKING:
@@ -72,13 +73,13 @@ class LoadOptions:
         mlock: Lock the weights in memory, so that none are swapped out; or do not (--no-mlock).
     """
 
-    parallel_slots: Annotated[int, RANGES["parallel_slots"]] = 1
+    parallel_slots: int = 1
     k_cache_type: CacheType | None = None
     v_cache_type: CacheType | None = None
     flash_attention: bool | None = None
     gpu: Annotated[float | None, RANGES["gpu_ratio"]] = None
     batch_size: Annotated[int | None, RANGES["eval_batch_size"]] = None
-    threads: Annotated[int | None, RANGES["threads"]] = None
+    threads: int | None = None
     mlock: bool | None = None
 
     def config(self, context_length: int | None = None) -> LoadConfig:
@@ -154,8 +155,8 @@ class ContextOptions:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SamplingOptions:
-    """How tokens are drawn.
+class SamplingOptions(Sampling):
+    """How tokens are drawn, where the answer ends, and how the model reasons before it.
 
     Args:
         temperature: Sampling temperature.
@@ -174,17 +175,6 @@ class SamplingOptions:
         reasoning_effort: How much the model reasons before it answers; refused where it does not take that.
     """
 
-    temperature: Annotated[float | None, RANGES["temperature"]] = None
-    top_k: Annotated[int | None, RANGES["top_k"]] = None
-    top_p: Annotated[float | None, RANGES["top_p"]] = None
-    min_p: Annotated[float | None, RANGES["min_p"]] = None
-    repeat_penalty: Annotated[float | None, RANGES["repeat_penalty"]] = None
-    presence_penalty: Annotated[float | None, RANGES["presence_penalty"]] = None
-    frequency_penalty: Annotated[float | None, RANGES["frequency_penalty"]] = None
-    mirostat: Annotated[int | None, RANGES["mirostat"]] = None
-    mirostat_tau: Annotated[float | None, RANGES["mirostat_tau"]] = None
-    mirostat_eta: Annotated[float | None, RANGES["mirostat_eta"]] = None
-    seed: Annotated[int | None, RANGES["seed"]] = None
     stop: list[SomeText] | None = None
     think: bool | None = None
     reasoning_effort: ReasoningEffort | None = None
@@ -292,18 +282,8 @@ def answer_request(context: ContextOptions, sampling: SamplingOptions, timeouts:
         prompt="",
         context_length=context.context_length,
         max_tokens=context.out_ctx,
-        temperature=sampling.temperature,
-        top_k=sampling.top_k,
-        top_p=sampling.top_p,
-        min_p=sampling.min_p,
-        repeat_penalty=sampling.repeat_penalty,
-        presence_penalty=sampling.presence_penalty,
-        frequency_penalty=sampling.frequency_penalty,
-        seed=sampling.seed,
+        **sampling_of(sampling),
         stop=tuple(sampling.stop or ()),
-        mirostat=sampling.mirostat,
-        mirostat_tau=sampling.mirostat_tau,
-        mirostat_eta=sampling.mirostat_eta,
         enable_thinking=sampling.think,
         reasoning_effort=sampling.reasoning_effort,
         first_token_s=timeouts.first_token_timeout,

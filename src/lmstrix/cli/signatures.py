@@ -5,8 +5,9 @@ Positional-or-keyword parameters are words in order (each also usable as --name)
 parameter is what the command works with; the user's words never reach it.
 
 A keyword-only parameter of a frozen record is an option group: each field is an option, its help stands in the record's
-own docstring, and the command receives the whole record. A command that takes part of a group says which with `Only`;
-a text under Args in its own docstring wins over the group's.
+own docstring, a plain number has the range of its name (`ground/ranges.py`), and the command receives the whole record.
+A command that takes part of a group says which with `Only`; a text under Args in its own docstring wins over the
+group's.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from typing import Annotated, Any
 
 from lmstrix.cli.kinds import PLAIN_KINDS, Flag, Kind, read_text
 from lmstrix.ground.errors import UsageError
-from lmstrix.ground.ranges import NumberRange
+from lmstrix.ground.ranges import RANGES, NumberRange
 
 CommandFunction = Callable[..., None]
 Commands = Mapping[tuple[str, ...], CommandFunction]
@@ -120,12 +121,18 @@ def options_of(
     # A field has a default, whichever: an option of a group is never required, so `default` below only says that.
     hints = typing.get_type_hints(record, include_extras=True)
     helps = {**_docstring(inspect.getdoc(record) or "")[2], **(texts or {})}
-    return tuple(
+    options = (
         _parameter(
             inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None), hints[name], helps.get(name, "")
         )
         for name in only or [field.name for field in _fields(record)]
     )
+    return tuple(_in_range_of_its_name(option) for option in options)
+
+
+def _in_range_of_its_name(option: Parameter) -> Parameter:
+    plain = option.kind in (PLAIN_KINDS[int], PLAIN_KINDS[float])
+    return dataclasses.replace(option, range=RANGES.get(option.name)) if plain and option.range is None else option
 
 
 def _fields(record: type) -> tuple[dataclasses.Field[Any], ...]:

@@ -8,14 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lmstrix.core.moving_in import move_in
-from lmstrix.engine.daemon import (
-    engine_status,
-    run_engine,
-    start_engine,
-    stop_engine,
-)
+from lmstrix.engine.daemon import run_engine, start_engine, stop_engine
 from lmstrix.engine.log_reading import engine_log_lines
 from lmstrix.engine.options import DEFAULT_JIT_TTL_S, EngineOptions
+from lmstrix.engine.state_file import engine_status
 from lmstrix.engine.token_source import TOKEN_VARIABLE, engine_token
 from lmstrix.ground.context_lengths import SERVER_DEFAULT_CONTEXT_LENGTH
 from lmstrix.ground.errors import LMStrixError
@@ -27,7 +23,7 @@ from lmstrix.ground.units import parse_bytes
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from lmstrix.engine.daemon import EngineStatus
+    from lmstrix.engine.state_file import EngineStatus
 
 _INTERRUPTED = 130
 

@@ -1,111 +1,54 @@
-"""The engine as a process of its own: in the foreground, or in the background with a state file to find it again.
+"""The engine as a process of its own: in the foreground, or in the background; its state file tells where it is.
 
 A running engine holds a file lock for as long as it lives, so of two started at once one wins and the other says so;
-the system drops the lock however the process ends. `engine.json` says where it listens. Its process id counts only
-together with the time that process started: an id that was given to another program since is not our engine. The key of
-the run tells it apart from others, and lets whoever may read the file stop it.
+the system drops the lock however the process ends.
 """
 
 from __future__ import annotations
 
 import contextlib
 import faulthandler
-import json
 import os
 import signal
 import sys
 import time
-from dataclasses import dataclass
-from datetime import UTC, datetime
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final
 
-from lmstrix.engine.options import EngineOptions, host_and_port
 from lmstrix.engine.requirements import check_requirements
 from lmstrix.engine.run_folder import RunFolder
+from lmstrix.engine.state_file import (
+    EngineStatus,
+    FoundEngine,
+    engine_log_path,
+    engine_status,
+    found_engine,
+    read_state,
+    write_state,
+)
 from lmstrix.engine.stopping import RUN_KEY_VARIABLE, ask_to_stop, new_run_key
 from lmstrix.engine.token_source import TOKEN_VARIABLE
 from lmstrix.ground import log
 from lmstrix.ground.errors import EngineError, LMStrixError
-from lmstrix.ground.files import PRIVATE, make_private_folder, write_whole
+from lmstrix.ground.files import PRIVATE, make_private_folder
 from lmstrix.ground.headroom import NO_HEADROOM
-from lmstrix.ground.held_files import read_whole, remove_file
+from lmstrix.ground.held_files import remove_file
 from lmstrix.ground.log_text import failure_text
 from lmstrix.ground.paths import REGISTRY_FILE, engine_files, own_folder
 from lmstrix.ground.processes import end_tree, leave_alone, own_python, spawn_daemon
-from lmstrix.ground.version import __version__
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
+    from lmstrix.engine.options import EngineOptions
     from lmstrix.engine.records import LogEvent
 
 _LOCK_FILE: Final = "engine.lock"
-_LOG_FILE: Final = "engine.log"
 _START_TIMEOUT_S: Final = 60.0
 _STOP_TIMEOUT_S: Final = 15.0
 _POLL_S: Final = 0.05
-_CLOCK_SLACK_S: Final = 2.0
 _FRESH_S: Final = 1.0
 """A folder of sockets this young is that of another engine, which is about to lock it."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EngineStatus:
-    """Whether a background or foreground engine runs, and where; what is not known of a stopped one is None."""
-
-    running: bool
-    log_file: Path
-    host: str | None = None
-    port: int | None = None
-    pid: int | None = None
-    started_at: datetime | None = None
-    models_dir: Path | None = None
-    version: str | None = None
-
-    @property
-    def address(self) -> str | None:
-        """host:port, as clients want it."""
-        if self.host is None or self.port is None:
-            return None
-        return host_and_port(self.host, self.port)
-
-
-class _Found(NamedTuple):
-    """A state file, and what it says of an engine that runs."""
-
-    file: Path
-    state: dict[str, Any]
-
-
-def engine_log_path(home: Path) -> Path:
-    """Where a background engine writes its log."""
-    return _log_beside(engine_files(home)[0])
-
-
-def _log_beside(state_file: Path) -> Path:
-    return state_file.parent / "logs" / _LOG_FILE
-
-
-def engine_status(home: Path) -> EngineStatus:
-    """The engine of this home, also one that an earlier version started there."""
-    found = _found(home)
-    return _status(None, engine_log_path(home)) if found is None else _status(found.state, _log_beside(found.file))
-
-
-def _status(state: dict[str, Any] | None, log_file: Path) -> EngineStatus:
-    if state is None:
-        return EngineStatus(running=False, log_file=log_file)
-    return EngineStatus(
-        running=True,
-        log_file=log_file,
-        host=state["host"],
-        port=state["port"],
-        pid=state["pid"],
-        started_at=datetime.fromtimestamp(state["process_started"], UTC),
-        models_dir=Path(state["models_dir"]),
-        version=state.get("version"),
-    )
 
 
 def start_engine(home: Path, options: EngineOptions, *, debug: bool = False) -> EngineStatus:
@@ -131,14 +74,12 @@ def start_engine(home: Path, options: EngineOptions, *, debug: bool = False) -> 
     while time.monotonic() < deadline:
         if process.poll() is not None:
             raise EngineError(_last_error(log_file, log_start) or f"the engine ended at once; see {log_file}")
-        found = _found(home)
+        found = found_engine(home)
         # The state file may be that of another engine started at the same time. The process id does not tell them
         # apart: what we started may be a launcher, which started the engine.
-        if found is not None and found.state.get("run_key") == run_key:
-            status = _status(found.state, log_file)
-            if _answers(status):
-                leave_alone(process)
-                return status
+        if found is not None and found.state.get("run_key") == run_key and _answers(found.status):
+            leave_alone(process)
+            return found.status
         time.sleep(_POLL_S)
     end_tree(process.pid, _STOP_TIMEOUT_S)
     raise EngineError(f"the engine did not answer within {_START_TIMEOUT_S:.0f} s; see {log_file}")
@@ -146,13 +87,13 @@ def start_engine(home: Path, options: EngineOptions, *, debug: bool = False) -> 
 
 def stop_engine(home: Path) -> EngineStatus:
     """End the engine and its models, and return when it is gone; one that does not run is no error."""
-    found = _found(home)
+    found = found_engine(home)
     if found is not None:
         _stop(found)
     return EngineStatus(running=False, log_file=engine_log_path(home))
 
 
-def _stop(found: _Found) -> None:
+def _stop(found: FoundEngine) -> None:
     import psutil
 
     state = found.state
@@ -168,7 +109,7 @@ def _stop(found: _Found) -> None:
         pass
     # It does not answer. On POSIX it is asked once more, by a signal.
     end_tree(state["pid"], _STOP_TIMEOUT_S)
-    if _read_state(found.file) == state:
+    if read_state(found.file) == state:
         remove_file(found.file)
     RunFolder().remove_stale(young_s=_FRESH_S)
 
@@ -235,7 +176,7 @@ def _begin_log(options: EngineOptions, log_file: Path | None, *, debug: bool) ->
 
 
 def _tell_unclean_end(home: Path) -> None:
-    state = _read_state(engine_files(home)[0])
+    state = read_state(engine_files(home)[0])
     # Nobody else can say it: whatever ended that engine gave it no time to.
     if state is not None:
         log.warn("the engine before this one (pid {}) ended without a word: killed, or crashed", state["pid"])
@@ -275,7 +216,7 @@ async def _serve(home: Path, options: EngineOptions, on_ready: Callable[[EngineS
     )
     await server.start()
     try:
-        _write_state(home, server.host, server.port, options.models_dir, run_key)
+        write_state(home, server.host, server.port, options.models_dir, run_key)
         _tell_ready(on_ready, engine_status(home))
         log.info("the engine stops: {}", await stopped)
     finally:
@@ -370,56 +311,3 @@ def _answers(status: EngineStatus) -> bool:
         return False
     finally:
         connection.close()
-
-
-def _write_state(home: Path, host: str, port: int, models_dir: Path, run_key: str) -> None:
-    import psutil
-
-    state = {
-        "host": host,
-        "port": port,
-        "pid": os.getpid(),
-        # The process's own start, not the time of writing: it is what others compare to see whether we still run.
-        "process_started": psutil.Process().create_time(),
-        "models_dir": str(models_dir.absolute()),
-        "version": __version__,
-        "run_key": run_key,
-    }
-    # A reader must see the old file or the new one, never half of it.
-    write_whole(engine_files(home)[0], json.dumps(state, indent=2) + "\n", mode=PRIVATE, durable=False)
-
-
-def _read_state(file: Path) -> dict[str, Any] | None:
-    """The state file, or None where there is none that makes sense."""
-    try:
-        state = json.loads(read_whole(file))
-        wanted: dict[str, type | tuple[type, ...]] = {
-            "host": str,
-            "port": int,
-            "pid": int,
-            "process_started": (int, float),
-            "models_dir": str,
-        }
-        return state if all(isinstance(state[name], kind) for name, kind in wanted.items()) else None
-    except (OSError, ValueError, LookupError, TypeError):
-        return None
-
-
-def _found(home: Path) -> _Found | None:
-    """The engine of this home that runs. A file alone proves nothing: an engine that was killed leaves it behind."""
-    for file in engine_files(home):
-        state = _read_state(file)
-        if state is not None and _is_alive(state):
-            return _Found(file, state)
-    return None
-
-
-def _is_alive(state: dict[str, Any]) -> bool:
-    import psutil
-
-    try:
-        process = psutil.Process(state["pid"])
-        started = process.create_time()
-        return abs(started - state["process_started"]) < _CLOCK_SLACK_S and process.status() != psutil.STATUS_ZOMBIE
-    except (psutil.Error, ValueError):
-        return False

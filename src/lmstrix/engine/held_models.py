@@ -8,8 +8,8 @@ from http.client import HTTPConnection, HTTPException
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from lmstrix.engine.daemon import EngineStatus
     from lmstrix.engine.records import ContextSource
+    from lmstrix.engine.state_file import EngineStatus
 
 _TIMEOUT_S: Final = 5.0
 """An engine that still reads its models folder answers this after that; a second or two for a thousand models."""

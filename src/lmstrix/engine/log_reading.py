@@ -11,7 +11,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from lmstrix.engine.daemon import engine_status
+from lmstrix.engine.state_file import engine_status
 from lmstrix.ground.errors import EngineError
 from lmstrix.ground.files import make_private_folder
 

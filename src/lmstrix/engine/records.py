@@ -6,6 +6,8 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
+from lmstrix.ground.sampling import Sampling
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -94,25 +96,14 @@ class ChatTurn:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PredictionSettings:
+class PredictionSettings(Sampling):
     """The collapsed `llm.prediction.*` keys. None leaves llama.cpp's (or the model's) default."""
 
     max_tokens: int | None = None
-    temperature: float | None = None
-    top_k: int | None = None
-    top_p: float | None = None
-    min_p: float | None = None
-    repeat_penalty: float | None = None
-    presence_penalty: float | None = None
-    frequency_penalty: float | None = None
     xtc_probability: float | None = None
     xtc_threshold: float | None = None
     typical_p: float | None = None
-    mirostat: int | None = None
-    mirostat_learning_rate: float | None = None
-    mirostat_target_entropy: float | None = None
     logit_bias: tuple[tuple[int, float], ...] = ()
-    seed: int | None = None
     stop: tuple[str, ...] = ()
     # LM Studio's own default; REST asks for "stopAtLimit" instead.
     overflow_policy: OverflowPolicy = "truncateMiddle"

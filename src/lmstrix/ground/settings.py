@@ -135,33 +135,11 @@ def load_settings(
     config_file: Path | None = None,
     profile: str | None = None,
     notify: Callable[[str], None] | None = None,
-) -> Settings:
+) -> Layers:
     """All layers, merged and validated; `own` is LMStrix's folder. `notify` is told what is left out.
 
     Raises SettingsError.
     """
-    return load_layers(
-        own,
-        flags=flags,
-        environ=environ,
-        project_dir=project_dir,
-        config_file=config_file,
-        profile=profile,
-        notify=notify,
-    ).settings
-
-
-def load_layers(
-    own: Path,
-    *,
-    flags: Mapping[str, Any] | None = None,
-    environ: Mapping[str, str] | None = None,
-    project_dir: Path | None = None,
-    config_file: Path | None = None,
-    profile: str | None = None,
-    notify: Callable[[str], None] | None = None,
-) -> Layers:
-    """The same, with where each value comes from."""
     environ = os.environ if environ is None else environ
     tell = notify or _say_nothing
     file = config_file or find_config_file(own, environ)

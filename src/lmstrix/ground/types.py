@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from lmstrix.ground.choices import CacheType, ReasoningEffort  # noqa: TC001 - pydantic resolves the annotations at run time
+from lmstrix.ground.sampling import Sampling
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -268,20 +269,12 @@ class ToolDefinition:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class GenerationRequest:
+class GenerationRequest(Sampling):
     """One prediction: a chat (`messages`) or, when `raw_prompt` is given, a plain completion. None leaves a default."""
 
     messages: tuple[Message, ...] = ()
     raw_prompt: str | None = None
     max_tokens: int | None = None
-    temperature: float | None = None
-    top_k: int | None = None
-    top_p: float | None = None
-    min_p: float | None = None
-    repeat_penalty: float | None = None
-    presence_penalty: float | None = None
-    frequency_penalty: float | None = None
-    seed: int | None = None
     stop: tuple[str, ...] = ()
     # Not the SDK's default, truncateMiddle, which drops part of a long prompt and does not say so.
     overflow_policy: OverflowPolicy = "stopAtLimit"
@@ -289,9 +282,6 @@ class GenerationRequest:
     gbnf_grammar: str | None = None
     tools: tuple[ToolDefinition, ...] = ()
     tool_choice: ToolChoice | None = None
-    mirostat: int | None = None
-    mirostat_tau: float | None = None
-    mirostat_eta: float | None = None
     enable_thinking: bool | None = None
     reasoning_effort: ReasoningEffort | None = None
     reasoning_budget_tokens: int | None = None

@@ -54,7 +54,7 @@ def open_service(
         "api_token": api_token,
         "timeout_s": timeout_s,
     }
-    settings = load_settings(paths.own, flags=flags, notify=tell)
+    settings = load_settings(paths.own, flags=flags, notify=tell).settings
     return LMStrixService(paths=paths, settings=settings, notify=notify)
 
 

@@ -18,6 +18,7 @@ from lmstrix.core.answers.load_policy import ONCE_PREFIX, OWN_PREFIX, known_as
 from lmstrix.core.answers.overlong import refuse_by_size
 from lmstrix.ground.deadline import without_limit
 from lmstrix.ground.errors import LMStrixError, UsageError
+from lmstrix.ground.sampling import sampling_of
 from lmstrix.ground.tasks import CLEAN_UP_S, to_its_end, within
 from lmstrix.ground.types import Deadlines, Finished, GenerationRequest, TextDelta
 from lmstrix.ground.wording import call, parameter
@@ -148,18 +149,8 @@ def generation_request(asked: InferRequest) -> GenerationRequest:
     return GenerationRequest(
         messages=() if asked.raw else messages,
         raw_prompt=asked.prompt if asked.raw else None,
-        temperature=asked.temperature,
-        top_k=asked.top_k,
-        top_p=asked.top_p,
-        min_p=asked.min_p,
-        repeat_penalty=asked.repeat_penalty,
-        presence_penalty=asked.presence_penalty,
-        frequency_penalty=asked.frequency_penalty,
-        seed=asked.seed,
+        **sampling_of(asked),
         stop=asked.stop,
-        mirostat=asked.mirostat,
-        mirostat_tau=asked.mirostat_tau,
-        mirostat_eta=asked.mirostat_eta,
         enable_thinking={"off": False, "on": True}.get(effort or "", asked.enable_thinking),
         reasoning_effort=None if effort in ("off", "on") else effort,
         json_schema=asked.json_schema,

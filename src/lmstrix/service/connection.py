@@ -90,7 +90,7 @@ async def connect_running(
     server = await find_server(settings.server, paths=paths, access=access_to(settings, settings.server))
     models_dir = None
     if server.engine == "embedded":
-        from lmstrix.engine.daemon import engine_status
+        from lmstrix.engine.state_file import engine_status
 
         # Another home's engine may answer at this address: its folder is not known here.
         engine = engine_status(paths.home)

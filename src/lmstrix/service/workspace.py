@@ -194,15 +194,16 @@ class Workspace:
         if self._connection is not None and self._connection.models_dir is not None:
             return self._connection.models_dir
         if self.settings.models_dir:
-            return Path(self.settings.models_dir)
-        from lmstrix.engine.daemon import engine_status
+            return self.configured_models_dir
+        from lmstrix.engine.state_file import engine_status
 
         return engine_status(self.paths.home).models_dir or self.paths.models_dir
 
     @property
     def configured_models_dir(self) -> Path:
         """The models folder that the settings name, else LM Studio's."""
-        return Path(self.settings.models_dir or self.paths.models_dir)
+        folder = self.settings.models_dir
+        return Path(folder).expanduser() if folder else self.paths.models_dir
 
 
 def new_run_id() -> str:

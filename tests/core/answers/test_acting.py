@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import enum
-import shutil
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
@@ -29,6 +28,7 @@ from lmstrix.ground.types import (
     ToolAnswered,
     ToolCall,
 )
+from tests.support.model_files import put_model
 from tests.support.tiny_gguf_scripted import scripted_model
 
 if TYPE_CHECKING:
@@ -267,9 +267,7 @@ async def test_a_conversation_that_outgrows_the_context_ends_before_it_is_sent()
 @pytest.fixture(scope="module")
 def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedEngine]:
     folder = tmp_path_factory.mktemp("acting-models")
-    target = folder / "acme" / "scripted-GGUF" / "scripted-f16.gguf"
-    target.parent.mkdir(parents=True)
-    shutil.copy(scripted_model(context_length=2048), target)
+    put_model(folder, "scripted", scripted_model(context_length=2048))
     with EmbeddedEngine(folder) as running:
         yield running
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, get_args
 from lmstrix.ground.choices import ReasoningEffort
 from lmstrix.ground.errors import UsageError
 from lmstrix.ground.ranges import CONTEXT_OR_SHARE, TOKENS_OR_SHARE, check_numbers, in_range
+from lmstrix.ground.sampling import Sampling
 from lmstrix.ground.types import DEFAULT_LOAD
 from lmstrix.ground.wording import parameter
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class InferRequest:
+class InferRequest(Sampling):
     """One call of `infer`: a `prompt`, or a whole chat in `messages`.
 
     `context_length` and `max_tokens` are tokens, or a share as a float: of the tested context, of the loaded one.
@@ -29,7 +30,7 @@ class InferRequest:
     `images` are files shown with the prompt. `tools` are called as the model asks, for at most `max_rounds` rounds.
     `enable_thinking` is for models that can answer with and without; others do as they always do.
     `reasoning_effort` is refused where the model does not take it. `mirostat` 1 or 2 is another way of sampling, of the
-    embedded engine's alone, which `mirostat_tau` and `mirostat_eta` tune.
+    embedded engine's alone.
     `load` is how an instance is loaded, its context length aside; one that is not as usual is loaded for this call.
     `cache` takes the answer from an earlier call that was exactly the same, and keeps this one.
     """
@@ -40,18 +41,7 @@ class InferRequest:
     system_prompt: str | None = None
     context_length: int | float | None = field(default=None, metadata=in_range(CONTEXT_OR_SHARE))
     max_tokens: int | float | None = field(default=None, metadata=in_range(TOKENS_OR_SHARE))
-    temperature: float | None = None
-    top_k: int | None = None
-    top_p: float | None = None
-    min_p: float | None = None
-    repeat_penalty: float | None = None
-    presence_penalty: float | None = None
-    frequency_penalty: float | None = None
-    seed: int | None = None
     stop: tuple[str, ...] = ()
-    mirostat: int | None = None
-    mirostat_tau: float | None = None
-    mirostat_eta: float | None = None
     enable_thinking: bool | None = None
     reasoning_effort: ReasoningEffort | None = None
     images: tuple[str, ...] = ()

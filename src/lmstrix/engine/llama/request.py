@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from lmstrix.engine.faults import EngineFault
 from lmstrix.engine.uploads import FileStore, no_such_upload
+from lmstrix.ground.sampling import SAMPLING_FIELDS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -15,30 +16,13 @@ if TYPE_CHECKING:
     from lmstrix.engine.records import ChatPart, ChatTurn, PredictionSettings
     from lmstrix.ground.types import OverflowPolicy
 
-_SAMPLING_FIELDS = {
-    "temperature": "temperature",
-    "top_k": "top_k",
-    "top_p": "top_p",
-    "min_p": "min_p",
-    "repeat_penalty": "repeat_penalty",
-    "presence_penalty": "presence_penalty",
-    "frequency_penalty": "frequency_penalty",
-    "xtc_probability": "xtc_probability",
-    "xtc_threshold": "xtc_threshold",
-    "typical_p": "typical_p",
-    "mirostat": "mirostat",
-    "mirostat_learning_rate": "mirostat_eta",
-    "mirostat_target_entropy": "mirostat_tau",
-    "seed": "seed",
-}
-"""PredictionSettings field -> llama.cpp's name."""
+_SAMPLING_FIELDS = (*SAMPLING_FIELDS, "xtc_probability", "xtc_threshold", "typical_p")
+"""Those of PredictionSettings that llama.cpp calls the same."""
 
 
 def sampling_fields(settings: PredictionSettings, *, default_seed: int | None = None) -> dict[str, Any]:
     """Everything that steers sampling, stopping and the form of the answer; what is None is left to llama.cpp."""
-    fields = {
-        theirs: value for ours, theirs in _SAMPLING_FIELDS.items() if (value := getattr(settings, ours)) is not None
-    }
+    fields = {name: value for name in _SAMPLING_FIELDS if (value := getattr(settings, name)) is not None}
     if default_seed is not None:
         fields.setdefault("seed", default_seed)
     if settings.logit_bias:

@@ -240,8 +240,8 @@ def _mirostat(key: str, value: object) -> Changes:
         case {"version": 1 | 2 as version, "learningRate": rate, "targetEntropy": entropy}:
             return {
                 "mirostat": version,
-                "mirostat_learning_rate": read_number(key, rate),
-                "mirostat_target_entropy": read_number(key, entropy),
+                "mirostat_eta": read_number(key, rate),
+                "mirostat_tau": read_number(key, entropy),
             }
     raise bad_value(key, "{version: 0 | 1 | 2, learningRate, targetEntropy}", value)
 

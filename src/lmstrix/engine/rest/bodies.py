@@ -41,15 +41,15 @@ _ROLES: Final[Mapping[str, Role]] = {
     "assistant": "assistant",
     "tool": "tool",
 }
-_SAMPLING: Final[Mapping[str, tuple[str, Callable[[str, object], Any]]]] = {
-    "temperature": ("temperature", read_number),
-    "top_p": ("top_p", read_number),
-    "min_p": ("min_p", read_number),
-    "top_k": ("top_k", read_count),
-    "repeat_penalty": ("repeat_penalty", read_number),
-    "presence_penalty": ("presence_penalty", read_number),
-    "frequency_penalty": ("frequency_penalty", read_number),
-    "seed": ("seed", read_int),
+_SAMPLING: Final[Mapping[str, Callable[[str, object], Any]]] = {
+    "temperature": read_number,
+    "top_p": read_number,
+    "min_p": read_number,
+    "top_k": read_count,
+    "repeat_penalty": read_number,
+    "presence_penalty": read_number,
+    "frequency_penalty": read_number,
+    "seed": read_int,
 }
 _MOST_EMBEDDED_TEXTS: Final = 2_048
 """As OpenAI has it."""
@@ -78,10 +78,8 @@ def max_tokens(body: Body, *names: str) -> int | None:
 
 
 def sampling(body: Body) -> dict[str, Any]:
-    """The sampling settings, in the names of PredictionSettings."""
-    return {
-        ours: read(theirs, body[theirs]) for theirs, (ours, read) in _SAMPLING.items() if body.get(theirs) is not None
-    }
+    """The sampling settings, which PredictionSettings calls as the body does."""
+    return {name: read(name, body[name]) for name, read in _SAMPLING.items() if body.get(name) is not None}
 
 
 def prediction_settings(body: Body) -> PredictionSettings:

@@ -62,7 +62,7 @@ def _models_words() -> _Words:
 
 def places(workspace: Workspace) -> list[Check]:
     """What is remarkable about where the home and the models are."""
-    models_dir = Path(workspace.settings.models_dir or workspace.paths.models_dir)
+    models_dir = workspace.configured_models_dir
     return [
         *_remarks("home", workspace.paths.home, _HOME),
         *(_remarks("models", models_dir, _models_words()) if models_dir.is_dir() else ()),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lmstrix.core.health import Check
@@ -13,6 +12,8 @@ from lmstrix.ground.units import counted, format_bytes
 from lmstrix.ground.wording import parameter
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from lmstrix.service.workspace import Workspace
 
 
@@ -92,7 +93,7 @@ def lmstudio(workspace: Workspace) -> Check:
 
 
 def models(workspace: Workspace) -> Check:
-    directory = Path(workspace.settings.models_dir or workspace.paths.models_dir)
+    directory = workspace.configured_models_dir
     if not directory.is_dir():
         remedy = f"download a model in LM Studio, or name a folder with {parameter('models_dir')} or LMSTRIX_MODELS_DIR"
         return Check(name="models", state="note", found=f"{directory} does not exist", remedy=remedy)
