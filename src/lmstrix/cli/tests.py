@@ -45,7 +45,7 @@ def run(
         threshold: Never try more than this many tokens.
         context_length: Test exactly this context length instead of searching.
         precision: How near to the edge: safe, balanced, tight or exhaustive (more failing loads for a smaller gap).
-        fast: Skip the recall questions; a filled context that answers anything passes.
+        fast: Skip the recall questions; a filled context that answers anything passes, and no fall in speed is seen.
         force: Try sizes at or above one that failed before; with --all, test again what has a result.
         reset: Start afresh; the old result is replaced only when the new one exists.
         resume: Go on with the models that an interrupted test of all models left over (also --resume).
