@@ -123,7 +123,7 @@ def test_a_smaller_cache_where_memory_is_short(
     first, second = ran.json["improvements"]
     assert first["how"] == "lmstrix test long"
     assert f"a KV cache of q8_0: {limit:,} -> " in second["gain"]
-    assert second["how"] == "lmstrix test long with --k-cache-type q8_0 --v-cache-type q8_0"
+    assert second["how"] == "lmstrix test long --k-cache-type q8_0 --v-cache-type q8_0"
 
 
 def test_lm_studios_default_beside_what_was_tested(cli: Callable[..., Ran], faulty: FaultyServer, home: Path) -> None:

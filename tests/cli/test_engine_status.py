@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from typing import TYPE_CHECKING
 
 import httpx
@@ -59,3 +61,19 @@ def test_an_engine_that_asks_for_a_token(
     assert cli("engine", "status", "--json").ok().json["models"] is None
     monkeypatch.setenv("LMSTRIX_API_TOKEN", token)
     assert cli("engine", "status", "--json").ok().json["models"] == []
+
+
+@pytest.mark.needs_posix("stops a process by a signal")
+def test_doctor_takes_an_engine_that_hangs_for_one_that_runs(
+    cli: Callable[..., Ran], stopping: Path, models_dir: Path
+) -> None:
+    status = start_engine(stopping, EngineOptions(models_dir=models_dir))
+    assert status.pid is not None
+    os.kill(status.pid, signal.SIGSTOP)
+    try:
+        checks = {check["name"]: check for check in cli("doctor", "--json").json["checks"]}
+    finally:
+        os.kill(status.pid, signal.SIGCONT)
+    budget = checks["budget, embedded engine"]
+    assert budget["state"] == "note"
+    assert budget["found"] == f"the engine at {status.address} runs and does not answer; lmstrix engine stop ends it"

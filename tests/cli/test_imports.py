@@ -28,7 +28,6 @@ sys.stderr.write(" ".join(name for name in ("asyncio", "lmstudio", "aiohttp", "h
     [
         "list",
         "recommend",
-        "test scripted --dry-run",
         "logs",
         "logs --stats",
         "history scripted",

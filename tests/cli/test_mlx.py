@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from lmstrix.engine import EmbeddedEngine
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -67,3 +69,23 @@ def test_the_embedded_engine_refuses_an_mlx_model_with_one_line(cli: Callable[..
     reasons = [line for line in shown.lines if line.startswith("lmstrix: ")]
     assert len(reasons) == 1
     assert "is an MLX model and the embedded engine loads GGUF files only" in reasons[0]
+
+
+def test_what_the_embedded_engine_cannot_load_is_passed_over(
+    cli: Callable[..., Ran], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = "qwen3-4b-mlx-4bit"
+    reason = (
+        "MLX model and the embedded engine loads GGUF files only: load it in LM Studio on a Mac, or download it as GGUF"
+    )
+    with EmbeddedEngine(MODELS) as engine:
+        monkeypatch.setenv("LMSTRIX_SERVER", engine.address)
+        one = cli("test", key)
+        assert (one.code, one.out, one.lines) == (1, "", [f"lmstrix: {key} is an {reason}"])
+        ran = cli("test", "--all", "--fast").ok()
+        assert ran.err.count(reason) == 1
+        (check,) = [each for each in cli("doctor", key, "--json").json["checks"] if each["name"] == "server"]
+    assert check["state"] == "note"
+    assert check["found"].endswith(f"cannot load it: an {reason}")
+    # Nothing was tried, so there is nothing to be remembered of it.
+    assert cli("history", key).ok().out == ""

@@ -126,6 +126,26 @@ class TestOnATerminal:
             screen.wait_for(END)
             assert process.wait(PATIENCE_S) == 0
 
+    def test_ctrl_z_gives_the_terminal_back_until_it_goes_on(self, engine: EmbeddedEngine) -> None:
+        import termios
+
+        with monitored(engine.address) as (process, screen, terminal):
+            screen.wait_for("no models loaded")
+            own_modes = termios.tcgetattr(terminal)
+            screen.type("\x1a")
+            screen.wait_for(END)
+            _, status = os.waitpid(process.pid, os.WUNTRACED)
+            assert os.WIFSTOPPED(status)
+            # A shell takes its own modes back now; those of the screen are set again by whoever goes on.
+            assert termios.tcgetattr(terminal) != own_modes
+            process.send_signal(signal.SIGCONT)
+            screen.wait_for(BEGIN)
+            screen.wait_for("no models loaded")
+            assert termios.tcgetattr(terminal) == own_modes
+            screen.type("q")
+            screen.wait_for(END)
+            assert process.wait(PATIENCE_S) == 0
+
     def test_ctrl_c_ends_it_as_any_command(self, engine: EmbeddedEngine) -> None:
         with monitored(engine.address) as (process, screen, _):
             screen.wait_for("no models loaded")

@@ -105,6 +105,8 @@ async def test_a_server_that_hangs_holds_nothing_up(watch: Callable[[str], Monit
         seen = await watched.read()
         assert seen.problem is not None
         assert "2 s" in seen.problem
+        # It hangs since it was asked, which was so long ago.
+        assert seen.problem_s > 1
         server.faults.mute = set()
         back = await until(watched, lambda seen: seen.problem is None)
         assert back.reading is not None

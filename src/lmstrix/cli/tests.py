@@ -45,11 +45,12 @@ def run(
         threshold: Never try more than this many tokens.
         context_length: Test exactly this context length instead of searching.
         precision: How near to the edge: safe, balanced, tight or exhaustive (more failing loads for a smaller gap).
-        fast: Skip the recall questions; a filled context that answers anything passes.
+        fast: Skip the recall questions; a filled context that answers anything passes, and no fall in speed is seen.
         force: Try sizes at or above one that failed before; with --all, test again what has a result.
         reset: Start afresh; the old result is replaced only when the new one exists.
         resume: Go on with the models that an interrupted test of all models left over (also --resume).
-        dry_run: Show what would be tried, with predicted memory and risk; touch nothing.
+        dry_run: Show what would be tried, with predicted memory and risk; load nothing. A running server is asked what
+            models may take.
         prompt: Ask this instead of the recall questions; any answer passes.
         file_prompt: The same, read from a file.
         template: With --file-prompt FILE.toml: the prompt of this name in it.
@@ -86,9 +87,9 @@ def run(
         ignore_guardrail=ignore_guardrail,
     )
     if dry_run:
-        # A dry run asks no server for its models, so the registry must know some.
+        # Only a scan asks a server for its models, so the registry must know some.
         cli.know_models()
-        planned = cli.service.plan_tests(model, options, order=sort)
+        planned = cli.run(cli.service.plan_tests(model, options, order=sort))
         show_test_plan(cli.console, planned)
         return
     interrupted = False

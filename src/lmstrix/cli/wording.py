@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from lmstrix.cli.signatures import Command
 
@@ -37,8 +37,9 @@ class OptionWording:
             return f"--no-{self._flag(name)}"
         return f"{option} {f'{value:.0%}' if isinstance(value, float) else value}"
 
-    def call(self, method: str, arguments: Sequence[str], switches: Sequence[str]) -> str:
+    def call(self, method: str, arguments: Sequence[str], switches: Sequence[str], load: Mapping[str, str]) -> str:
         options = [self.parameter(name, value=True) for name in switches]
+        options += [self.parameter(name, value) for name, value in load.items()]
         return " ".join(["lmstrix", _COMMANDS.get(method, method), *arguments, *options])
 
     def variables(self, names: Sequence[str]) -> str:

@@ -8,10 +8,11 @@ follows the steps of a call into every task and thread that works for it.
 from __future__ import annotations
 
 from contextvars import ContextVar
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 
 class Wording(Protocol):
@@ -20,8 +21,8 @@ class Wording(Protocol):
     def parameter(self, name: str, value: str | float | None) -> str:
         """A parameter; with a value, the parameter set to it. A float is a share."""
 
-    def call(self, method: str, arguments: Sequence[str], switches: Sequence[str]) -> str:
-        """A method of LMStrix, called."""
+    def call(self, method: str, arguments: Sequence[str], switches: Sequence[str], load: Mapping[str, str]) -> str:
+        """A method of LMStrix, called; `load` are fields of a LoadConfig."""
 
     def variables(self, names: Sequence[str]) -> str:
         """How to give these variables to a prompt, as the end of a sentence: "give them …"."""
@@ -33,8 +34,10 @@ class PythonWording:
     def parameter(self, name: str, value: str | float | None) -> str:
         return f"`{name}`" if value is None else f"`{name}={value!r}`"
 
-    def call(self, method: str, arguments: Sequence[str], switches: Sequence[str]) -> str:
+    def call(self, method: str, arguments: Sequence[str], switches: Sequence[str], load: Mapping[str, str]) -> str:
         given = [*map(repr, arguments), *(f"{name}=True" for name in switches)]
+        if load:
+            given.append(f"load=LoadConfig({', '.join(f'{name}={value!r}' for name, value in load.items())})")
         return f"`{method}({', '.join(given)})`"
 
     def variables(self, names: Sequence[str]) -> str:
@@ -49,9 +52,11 @@ def parameter(name: str, value: str | float | None = None) -> str:
     return WORDING.get().parameter(name, value)
 
 
-def call(method: str, *arguments: str, switches: Sequence[str] = ()) -> str:
-    """A method of LMStrix called with these texts and switches, as the reader writes it."""
-    return WORDING.get().call(method, arguments, switches)
+def call(
+    method: str, *arguments: str, switches: Sequence[str] = (), load: Mapping[str, str] = MappingProxyType({})
+) -> str:
+    """A method of LMStrix called with these texts, switches and load settings, as the reader writes it."""
+    return WORDING.get().call(method, arguments, switches, load)
 
 
 def variables(names: Sequence[str]) -> str:

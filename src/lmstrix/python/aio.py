@@ -280,11 +280,11 @@ class AsyncLMStrix:
         order: TestOrder = "risk",
         **changes: Unpack[ContextTestKeywords],
     ) -> list[PlannedTest]:
-        """What a test of a model, or with None of all, would try, by arithmetic; touches nothing."""
+        """What a test of a model, or with None of all, would try, by arithmetic; loads nothing."""
         check_word("order", order, get_args(TestOrder))
         wanted = requests.context_test_request(request, changes)
         await self._service.known_models()
-        return await asyncio.to_thread(self._service.plan_tests, model, wanted, order=order)
+        return await self._service.plan_tests(model, wanted, order=order)
 
     async def test_history(self, model: str, *, all_runs: bool = False) -> ModelHistory:
         """What was tried with a model in its newest test, or in all its tests."""

@@ -254,7 +254,7 @@ class LMStrix:
         order: TestOrder = "risk",
         **changes: Unpack[ContextTestKeywords],
     ) -> list[PlannedTest]:
-        """What a test of a model, or with None of all, would try, by arithmetic; touches nothing."""
+        """What a test of a model, or with None of all, would try, by arithmetic; loads nothing."""
         return self._portal.run(self._lms.plan_tests(model, request, order=order, **changes))
 
     def test_history(self, model: str, *, all_runs: bool = False) -> ModelHistory:

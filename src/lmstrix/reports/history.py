@@ -46,7 +46,8 @@ def _row(event: HistoryEvent) -> tuple[str, ...]:
     return (
         here.strftime("%Y-%m-%d") if here else "-",
         here.strftime("%H:%M:%S") if here else "-",
-        _WORDS[event.kind],
+        # The second text is only asked about where recall of the first one ended.
+        _WORDS[event.kind] + (", text 2" if event.details.get("text") == 2 else ""),
         format_tokens(event.tokens),
         format_bytes(event.predicted_bytes) if event.predicted_bytes is not None else "-",
         format_seconds(event.elapsed_s),

@@ -1,5 +1,6 @@
 """A screen of its own that is drawn again and again, and the keys that end it; the terminal is as before afterwards.
 
+Ctrl-Z gives the terminal back too, until the process goes on (`reports/pausing.py`).
 Drawing goes through Rich, which knows what terminals can do; the lines are the caller's, who is told the size each
 time, so that a window that changes its size is right at once.
 """
@@ -12,6 +13,9 @@ import sys
 import time
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Self
+
+from lmstrix.ground.units import counted
+from lmstrix.reports.pausing import Pausing
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,8 +39,15 @@ class LiveScreen:
         self._color = color
         self._open = ExitStack()
         self._live: Live | None = None
+        self._drawn: os.terminal_size | None = None
+        self._pausing = Pausing(leave=self._leave, enter=self._enter)
 
     def __enter__(self) -> Self:
+        self._enter()
+        self._pausing.begin()
+        return self
+
+    def _enter(self) -> None:
         # Rich takes a tenth of a second to import, so only a screen that is really drawn pays for it.
         from rich.console import Console
         from rich.live import Live
@@ -44,22 +55,27 @@ class LiveScreen:
         self._open.enter_context(_keys_at_once())
         console = Console(file=sys.stdout, no_color=not self._color, force_terminal=True, highlight=False)
         self._live = self._open.enter_context(Live(console=console, screen=True, auto_refresh=False))
-        return self
+        self._drawn = None  # the new screen is empty
+
+    def _leave(self) -> None:
+        self._open.close()
 
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._open.close()
+        self._pausing.end()
+        self._leave()
 
     def show(self, lines: Callable[[int], list[str]], *, for_s: float) -> bool:
         """Draw the `lines` of a width for so long, again where the size changes; whether somebody wants to leave."""
         until = time.monotonic() + for_s
-        drawn: os.terminal_size | None = None
+        self._drawn = None
         while True:
             size = shutil.get_terminal_size()
-            if size != drawn:
-                self._draw(lines, size)
-                drawn = size
+            if size != self._drawn:
+                with self._pausing.not_now():
+                    self._draw(lines, size)
+                    self._drawn = size
             if _key(min(_LOOK_S, max(0.0, until - time.monotonic()))) in _LEAVE:
                 return True
             if time.monotonic() >= until:
@@ -80,7 +96,7 @@ def fitting(lines: list[str], height: int) -> list[str]:
     if len(lines) <= height:
         return lines
     shown = lines[: max(1, height - 1)]
-    return [*shown, f"and {len(lines) - len(shown)} more lines"][: max(1, height)]
+    return [*shown, f"and {counted(len(lines) - len(shown), 'more line')}"][: max(1, height)]
 
 
 if sys.platform == "win32":

@@ -29,7 +29,7 @@ from lmstrix.service.bench_reports import new_folder, ready_folder
 from lmstrix.service.finding import find_model, known_models
 from lmstrix.service.making_room import room_to_measure
 from lmstrix.service.measured_runs import failures, or_so_far, with_time_limit
-from lmstrix.service.model_folders import check_served, folder_to_serve, model_file, why_not_served
+from lmstrix.service.model_folders import check_served, folder_to_serve, foreign_format, model_file, why_not_served
 from lmstrix.service.unheeded import check_settings, without_effect
 
 if TYPE_CHECKING:
@@ -209,7 +209,11 @@ async def find_server(
             check_served(workspace, connection, record)
             for load in loads:
                 check_settings(record, load)
-        elif (reason := why_not_served(workspace, connection, record) or _unheeded(record, loads)) is not None:
+        elif (
+            reason := foreign_format(connection, record)
+            or why_not_served(workspace, connection, record)
+            or _unheeded(record, loads)
+        ) is not None:
             workspace.notify(f"left out: {reason}")
             records.remove(record)
     # Another machine's files cannot be looked at: what depends on them stays unknown.

@@ -17,7 +17,7 @@ from lmstrix.ground.types import DEFAULT_LOAD, LoadConfig
 from lmstrix.ground.wording import call, parameter
 from lmstrix.loaders.model_header import read_model_header
 from lmstrix.service import continuing
-from lmstrix.service.model_folders import model_file, why_not_served
+from lmstrix.service.model_folders import foreign_format, model_file, why_not_served
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -116,7 +116,7 @@ def due_models(
         elif not is_due(record, ceiling_of(record, options)[0], options):
             reason = tested_already()
         if reason is None and connection is not None:
-            reason = why_not_served(workspace, connection, record)
+            reason = foreign_format(connection, record) or why_not_served(workspace, connection, record)
         if reason is None:
             chosen.append(record)
         else:

@@ -13,7 +13,7 @@ from lmstrix.ground.errors import LMStrixError, UsageError
 from lmstrix.ground.ranges import check_numbers
 from lmstrix.ground.wording import parameter
 from lmstrix.loaders.model_header import read_model_header
-from lmstrix.service.budgets import assumed_runtime, host_budget, server_budget
+from lmstrix.service.budgets import present_budget
 from lmstrix.service.finding import find_model, known_models
 from lmstrix.service.model_folders import model_file
 from lmstrix.service.unheeded import check_settings
@@ -35,16 +35,15 @@ async def estimate(workspace: Workspace, model: str, load: LoadConfig) -> Estima
             f"{record.model_key} declares {declared:,} tokens; {parameter('context_length')} {length:,} is beyond that"
         )
     shape = shape_of(model_file(workspace, record), record, read_model_header)
-    budget = host_budget(assumed_runtime(workspace.settings.server), workspace.headroom)
-    server_name = server_estimate = None
+    connection = server_name = server_estimate = None
     # The arithmetic stands without a server; what one says is only a second opinion.
     with suppress(LMStrixError):
         connection = await workspace.connect_running()
         server_name = connection.name
-        told = await server_budget(connection.backend, workspace.headroom, with_own_limit=True)
-        # Of another machine that does not tell, this one's memory is still the better guess for a table than nothing.
-        budget = told if told.available_bytes is not None else replace(budget, runtime=told.runtime)
-        server_estimate = await connection.backend.estimate(record.model_key, replace(load, context_length=length))
+    budget = await present_budget(workspace, connection, workspace.headroom)
+    if connection is not None:
+        with suppress(LMStrixError):
+            server_estimate = await connection.backend.estimate(record.model_key, replace(load, context_length=length))
     assert budget.available_bytes is not None
     return EstimateReport(
         record=record,

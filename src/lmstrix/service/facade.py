@@ -322,13 +322,13 @@ class LMStrixService(Workspace):
             on_time_left=on_time_left and in_caller(on_time_left),
         )
 
-    def plan_tests(
+    async def plan_tests(
         self, model: str | None, options: ContextTestRequest, *, order: TestOrder = "risk"
     ) -> list[PlannedTest]:
-        """What `test` would try, by arithmetic; touches nothing."""
-        from lmstrix.service.testing import plan
+        """What `test` would try, by arithmetic and what a running server says of its memory; loads nothing."""
+        from lmstrix.service.planning import plan
 
-        return plan(self, model, options, order=order)
+        return await plan(self, model, options, order=order)
 
     def test_history(self, model: str, *, all_runs: bool = False) -> ModelHistory:
         """What was tried with a model in its newest test, or in all; asks no server."""

@@ -36,8 +36,21 @@ def folder_to_serve(workspace: Workspace, records: Iterable[ModelRecord]) -> Pat
     return Path(folder)
 
 
+def foreign_format(connection: Connection, record: ModelRecord) -> str | None:
+    """What a model is that the server in use has no runtime for, None where it has one."""
+    if not record.is_mlx or connection.server.engine != "embedded":
+        return None
+    return (
+        "MLX model and the embedded engine loads GGUF files only: load it in LM Studio on a Mac, or download it as GGUF"
+    )
+
+
 def why_not_served(workspace: Workspace, connection: Connection, record: ModelRecord) -> str | None:
-    """Why the engine in use cannot load a model, in one line: its file lies outside the folder that is served."""
+    """Why the engine in use cannot load a model, in one line: its format, or a file outside the folder it serves."""
+    if record.is_mlx and connection.server.engine == "embedded":
+        return (
+            f"{record.model_key} is an MLX model, and {connection.name} loads GGUF files only: LM Studio on a Mac can"
+        )
     served = connection.models_dir
     if served is None:
         return None
@@ -50,7 +63,9 @@ def why_not_served(workspace: Workspace, connection: Connection, record: ModelRe
 
 
 def check_served(workspace: Workspace, connection: Connection, record: ModelRecord) -> None:
-    """Raise LMStrixError where the engine in use serves another folder than the one the model lies in."""
+    """Raise LMStrixError where the engine in use cannot load a model."""
+    if (format_reason := foreign_format(connection, record)) is not None:
+        raise LMStrixError(f"{record.model_key} is an {format_reason}")
     reason = why_not_served(workspace, connection, record)
     if reason is not None:
         raise LMStrixError(reason)

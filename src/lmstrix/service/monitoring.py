@@ -99,9 +99,11 @@ class Monitoring:
 
     async def read(self) -> MonitorSnapshot:
         """What is going on now, as far as it is told in time."""
+        began = time.monotonic()
         (reading, problem), machine = await asyncio.gather(self._ask_server(), self._read_machine())
         now = time.monotonic()
-        self._lost_at = None if problem is None else self._lost_at or now
+        # A server that hangs does so from when it was asked, not from when we gave up.
+        self._lost_at = None if problem is None else self._lost_at or began
         return MonitorSnapshot(
             at=datetime.now(UTC),
             server=self._name,

@@ -13,11 +13,9 @@ from lmstrix.core.context.report import (
     ContextTestOptions,
     Guardrail,
     ModelTest,
-    PlannedTest,
     Step,
     Subject,
 )
-from lmstrix.core.context.search import ContextSearch
 from lmstrix.core.context.tester import ContextTester
 from lmstrix.core.context.verdict import Outcome
 from lmstrix.core.memory.decode_work import decode_work_bytes
@@ -33,7 +31,7 @@ from lmstrix.ground.types import Deadlines, LoadConfig, Provenance
 from lmstrix.ground.wording import parameter
 from lmstrix.loaders.lmstudio_log import LogEnd
 from lmstrix.service import continuing, forecasting
-from lmstrix.service.budgets import assumed_runtime, host_budget, server_budget
+from lmstrix.service.budgets import server_budget
 from lmstrix.service.due_tests import (
     ContextTestRequest,
     ceiling_of,
@@ -59,14 +57,12 @@ if TYPE_CHECKING:
 
     from lmstrix.core.context.eta import RunForecast, TimeLeft
     from lmstrix.core.history import Conditions, History
-    from lmstrix.core.memory.budgets import Budget
     from lmstrix.core.memory.shape import ModelShape
     from lmstrix.core.registry.known_failure import KnownFailure
     from lmstrix.core.registry.records import ModelRecord
     from lmstrix.core.registry.registry import ModelRegistry
     from lmstrix.ground.backend import ModelBackend
     from lmstrix.ground.choices import TestOrder
-    from lmstrix.ground.headroom import Headroom
     from lmstrix.service.workspace import Workspace
 
 SILENCE_S = 180.0  # without progress: a prefill of a long prompt may take many minutes, but it advances
@@ -197,51 +193,6 @@ class ContextTesting:
             for record in chosen
         }
         return forecasting.forecast(registry, history.journal, tests, configuration)
-
-
-def plan(
-    workspace: Workspace, model: str | None, options: ContextTestRequest, *, order: TestOrder = "risk"
-) -> list[PlannedTest]:
-    """What `test` would try, by arithmetic alone: no server is asked and nothing is loaded."""
-    options.check_for(model)
-    options = options.within(workspace.settings.threshold)
-    registry = workspace.registry()
-    named = named_model(registry, model)
-    chosen = [named] if named else due_models(workspace, registry, options, order)[0]
-    budget = host_budget(assumed_runtime(workspace.settings.server), NO_HEADROOM)
-    return [_planned(record, model_shape(workspace, record), budget, options, workspace.headroom) for record in chosen]
-
-
-def _planned(
-    record: ModelRecord, shape: ModelShape, budget: Budget, options: ContextTestRequest, headroom: Headroom
-) -> PlannedTest:
-    ceiling = max(1, leaving_free(ceiling_of(record, options), shape, budget, options, headroom)[0])
-    available = budget.for_loading(shape, options.load)
-    assert available is not None
-
-    def cost(length: int) -> int:
-        return budget.cost(shape, length, options.load)
-
-    search = ContextSearch(
-        cost=cost,
-        declared=ceiling,
-        budget_bytes=available,
-        architecture=record.architecture or "",
-        precision=options.precision,
-        approximate=shape.approximate,
-    )
-    first = ceiling if options.context_length is not None else search.next_load()
-    return PlannedTest(
-        record=record,
-        ceiling=ceiling,
-        predicted_bytes=cost(ceiling),
-        budget_bytes=available,
-        predicted_limit=budget.limit(shape, ceiling, options.load),
-        approximate=shape.approximate,
-        first_load=first,
-        first_load_bytes=cost(first) if first is not None else None,
-        first_load_risk_ratio=search.risk(first) if first is not None else None,
-    )
 
 
 class _TestRun:

@@ -21,6 +21,7 @@ from lmstrix.core.benchmark.visit_records import blocks_of, visits_of
 from lmstrix.core.history import History
 from lmstrix.ground.errors import OutOfMemoryError, UsageError
 from lmstrix.ground.types import LoadConfig
+from lmstrix.reports.bench.html import render_page
 from tests.core.benchmark.fakes import FakeBackend, FakeModel, SteppedClock, run_to_report, server_of, target
 from tests.reports.bench.bench_reports import cell, report, run
 from tests.reports.bench.bench_reports import target as reported
@@ -109,6 +110,23 @@ def test_figures_that_say_the_same_are_counted_once() -> None:
     assert not {one.figure for one in found.regressions(0.05)} & same.keys()
     assert figure(found, "itl_s").verdict == "worse"
     assert figure(found, "itl_s").p_value == figure(found, "decode_tokens_per_second").p_value
+
+
+def test_the_page_of_two_sides_shows_how_they_differ() -> None:
+    measured, _ = in_turns(FakeModel(token_s=0.01), FakeModel(token_s=0.02), QUICK)
+    page = render_page(measured)
+    assert '<a href="#comparison">Comparison</a>' in page
+    section = page.partition('<section id="comparison">')[2].partition("</section>")[0]
+    assert "<td>Decode t" in section
+    assert '<tr class="worse">' in section
+    one_side = replace(measured, request=replace(measured.request, against=None))
+    assert 'id="comparison"' not in render_page(one_side)
+
+
+def test_a_page_of_sides_without_a_common_cell_says_so() -> None:
+    measured, _ = in_turns(FakeModel(token_s=0.01), FakeModel(token_s=0.02), QUICK)
+    interrupted = replace(measured, cells=measured.cells[:1])
+    assert "The two sides have no measured cell in common." in render_page(interrupted)
 
 
 def test_too_few_blocks_are_said() -> None:

@@ -287,6 +287,11 @@ async def test_where_recall_ends_is_measured_with_two_texts(lab: Callable[..., L
     filled = next(index for index, step in enumerate(prompts) if step.context_length > 15_000)
     assert all(2000 <= step.context_length <= 4096 for step in prompts[filled + 1 :])
     assert len(result.recall_curve) < len(prompts)
+    # The journal tells the two apart.
+    texts = [probe.details["text"] for probe in here.history.journal.probes(f"{here.model.key}.gguf")]
+    assert texts == sorted(texts)
+    assert texts.count(1) == len(result.recall_curve)
+    assert texts.count(2) == len(prompts) - len(result.recall_curve)
 
 
 async def test_a_model_that_recalls_to_the_end_is_asked_about_one_text(lab: Callable[..., Lab]) -> None:

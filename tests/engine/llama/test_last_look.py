@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -86,6 +87,20 @@ async def test_others_that_were_ended_before_do_not_count(tmp_path: Path) -> Non
     system.count(9)
     with look.at_work():
         await asyncio.sleep(0.02)
+    assert look.shortage(KILLED) is None
+
+
+async def test_an_idle_model_that_somebody_kills_did_not_run_out_because_another_one_had(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    system = System(tmp_path, *GROUPS[1])
+    look = LastLook(PID, root=tmp_path)
+    with look.at_work():
+        await asyncio.sleep(0.05)
+    system.count(4)  # another process of the group
+    now_s = time.monotonic()
+    monkeypatch.setattr(time, "monotonic", lambda: now_s + 60)
+    system.end()
     assert look.shortage(KILLED) is None
 
 

@@ -86,8 +86,8 @@ class Logbook:
             if not intent.settled:
                 intent.settle_interrupted()
 
-    def probe(self, measured: Measured) -> None:
-        """Keep what one prompt came to."""
+    def probe(self, measured: Measured, *, text: int) -> None:
+        """Keep what one prompt came to, and which of the two texts it was of."""
         probe = Probe(
             model_path=self._subject.path,
             configuration=self._subject.configuration.key,
@@ -95,7 +95,12 @@ class Logbook:
             passed=measured.passed,
             prompt_tokens=measured.prompt_tokens,
             score_ratio=measured.ratio,
-            details={"outcome": str(measured.outcome), "reason": measured.reason, "answer": measured.answer},
+            details={
+                "outcome": str(measured.outcome),
+                "reason": measured.reason,
+                "answer": measured.answer,
+                "text": text,
+            },
         )
         self._journal.add_probe(probe, run_id=self._run_id)
 

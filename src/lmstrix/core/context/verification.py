@@ -174,7 +174,8 @@ class Verification:
         self, prober: Prober, target: int, baseline_ratio: float, curve: RecallCurve | None = None
     ) -> Measured:
         measured = await prober.measure(target, baseline_ratio=baseline_ratio)
-        (self.curve if curve is None else curve).add(measured)
+        curve = self.curve if curve is None else curve
+        curve.add(measured)
         self._logbook.step("recall", target, outcome=measured.outcome, detail=measured.reason)
-        self._logbook.probe(measured)
+        self._logbook.probe(measured, text=1 if curve is self.curve else 2)
         return measured

@@ -8,9 +8,11 @@ other reading says so surely. On Linux; other systems do not kill so, and nothin
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 import threading
+import time
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -26,6 +28,9 @@ _KILLED: Final = -9  # by SIGKILL, which not every system has
 _LATEST_S: Final = 0.1
 """The same in a request where nothing has changed for a while: answers take no memory, prompts do. A load takes it in
 bursts, and is looked at evenly."""
+_STALE_S: Final = 5.0
+"""An end so long after the last look was of an idle process: kills counted since then may have been of any other. Long
+enough for an event loop that is late to hear of the end."""
 _RESIDENT_FIELD: Final = 1  # of /proc/PID/statm, in pages
 _CGROUPS: Final = Path("sys/fs/cgroup")
 _COUNTER: Final = "oom_kill"  # its name in every file that has it
@@ -42,6 +47,7 @@ class LastLook:
         self._kills_before = 0
         self._held_bytes = 0
         self._grew_bytes = 0
+        self._looked_at_s = -math.inf
         self._working = 0
         self._idle = threading.Event()
 
@@ -66,8 +72,10 @@ class LastLook:
                 self._idle.set()
 
     def shortage(self, return_code: int) -> MemoryShortage | None:
-        """How the system ended it for lack of memory; None where that is not how it ended."""
+        """How the system ended it for lack of memory; None where that is not how it ended. To be asked at its end."""
         if self._counter is None or return_code != _KILLED or not self._held_bytes:
+            return None
+        if time.monotonic() - self._looked_at_s > _STALE_S:
             return None
         kills = _kills(self._counter)
         if kills is None or kills <= self._kills_before:
@@ -79,6 +87,7 @@ class LastLook:
         while held_bytes := self._look():
             wait_s = _SOONEST_S if held_bytes > self._held_bytes else min(2 * wait_s, latest_s)
             self._grew_bytes, self._held_bytes = max(0, held_bytes - self._held_bytes), held_bytes
+            self._looked_at_s = time.monotonic()
             if idle.wait(wait_s):
                 return
 

@@ -16,10 +16,12 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lmstrix.core.benchmark.against import compare_sides
 from lmstrix.core.benchmark.suspicion import LIMITS as SUSPICION
 from lmstrix.reports.bench import charts
 from lmstrix.reports.bench.clocks import ABOUT, NO_CLOCK, clock_rows
 from lmstrix.reports.bench.clocks import COLUMNS as CLOCK_COLUMNS
+from lmstrix.reports.bench.comparison import comparison_columns, comparison_row, is_shown
 from lmstrix.reports.bench.csv import SAMPLE_COLUMNS, sample_rows
 from lmstrix.reports.bench.facts import place_facts
 from lmstrix.reports.bench.page_charts import charts_of, pareto_of
@@ -58,6 +60,7 @@ def render_page(report: BenchReport, *, files: bool = True) -> str:
         limits=limit_rows(view),
         columns=result_columns(view),
         rows=[result_row(view, cell) for cell in view.cells],
+        comparison=_comparison(report),
         clock_columns=[name for name in CLOCK_COLUMNS if name != "At a time" or len(view.concurrencies) > 1],
         clocks=[clock_row(view, row) for row in clock_rows(view)],
         clock_about=ABOUT,
@@ -133,6 +136,15 @@ def _samples(report: BenchReport) -> dict[str, Any]:
 def _six_figures(value: str | float | None) -> str | float | None:
     # More digits than clocks have would double the size of a page that may hold thousands of runs.
     return float(f"{value:.6g}") if isinstance(value, float) else value
+
+
+def _comparison(report: BenchReport) -> dict[str, Any] | None:
+    """The two sides against each other; None where there is one."""
+    if report.request.against is None:
+        return None
+    found = compare_sides(report)
+    rows = [{"cells": comparison_row(one), "verdict": one.verdict} for one in found.comparisons if is_shown(one)]
+    return {"columns": comparison_columns(found), "rows": rows, "notes": found.notes}
 
 
 def _title(view: BenchView) -> str:

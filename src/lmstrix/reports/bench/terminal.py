@@ -5,14 +5,19 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from lmstrix.reports.bench.clocks import COLUMNS, ClockRow, clock_rows, clocks_in_short
+from lmstrix.reports.bench.comparison import (
+    both_words,
+    comparison_columns,
+    comparison_json,
+    comparison_row,
+    is_shown,
+)
 from lmstrix.reports.bench.facts import place_facts
 from lmstrix.reports.bench.view import (
     DECODE,
-    E2E,
     ENERGY,
     LOAD,
     METRICS,
-    OUTPUT,
     PREFILL,
     TTFT,
     BenchView,
@@ -28,7 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from lmstrix.core.benchmark.compare import BenchComparison, Comparison
+    from lmstrix.core.benchmark.compare import BenchComparison
     from lmstrix.core.benchmark.events import BenchEvent
     from lmstrix.core.benchmark.records import BenchReport, RunRecord
     from lmstrix.core.history import BenchRun
@@ -67,27 +72,6 @@ _HISTORY_COLUMNS = (
     Column(title="RUNS", right=True, drop=3),
     Column(title="OUTCOME", shrink=True, keep=10, drop=1),
 )
-_MAIN = (*(metric.name for metric in (DECODE, PREFILL, TTFT, E2E, ENERGY)), "cold_load_s", "warm_load_s")
-# Shown whatever the figure: a difference that is real must not hide behind --verbose.
-_REAL = ("better", "worse")
-# A wide interval has room for a difference that nothing was found of.
-_VERDICTS = {"no difference": "none found"}
-_FIRST_AND_SECOND = {"blocks": ("A", "B"), "sessions": ("FIRST", "SECOND")}
-_FIGURES = {metric.name: metric for metric in (*METRICS, OUTPUT)}
-_FIGURE_NAMES = {
-    "cold_load_s": f"{LOAD.title}, cold",
-    "warm_load_s": f"{LOAD.title}, warm",
-    "ttft_s": TTFT.title,
-    "e2e_s": E2E.title,
-    "prefill_tokens_per_second": PREFILL.title,
-    "decode_tokens_per_second": DECODE.title,
-    "output_tokens_per_second": OUTPUT.title,
-    "net_j_per_output_token": ENERGY.title,
-    "ttfr_s": "First response",
-    "ttfo_s": "First answer token",
-    "itl_s": "Between tokens",
-    "itl_p99_s": "Between tokens, p99",
-}
 
 
 class BenchProgressLine(ProgressLine):
@@ -248,11 +232,11 @@ def show_comparison(console: Console, comparison: BenchComparison) -> None:
     if console.json:
         console.result("bench-compare", comparison_json(comparison))
         return
-    shown = [one for one in comparison.comparisons if console.verbose or _is_shown(one)]
+    shown = [one for one in comparison.comparisons if console.verbose or is_shown(one)]
     if shown:
-        console.table(_comparison_columns(comparison), [_comparison_row(one) for one in shown])
+        console.table(_comparison_columns(comparison), [comparison_row(one) for one in shown])
     else:
-        console.note(f"the two {_both(comparison)} have no measured cell in common")
+        console.note(f"the two {both_words(comparison)} have no measured cell in common")
     for note in comparison.notes:
         console.note(note)
     for names, which in ((comparison.only_first, "first"), (comparison.only_second, "second")):
@@ -260,50 +244,16 @@ def show_comparison(console: Console, comparison: BenchComparison) -> None:
             console.note(f"only in the {which}: {', '.join(names)}")
 
 
-def _both(comparison: BenchComparison) -> str:
-    return "sides" if comparison.method == "blocks" else "reports"
-
-
-def _is_shown(one: Comparison) -> bool:
-    # A figure that says the same as another would only repeat its verdict.
-    return one.same_as is None and (one.figure in _MAIN or one.verdict in _REAL)
-
-
 def _comparison_columns(comparison: BenchComparison) -> tuple[Column, ...]:
-    first, second = _FIRST_AND_SECOND[comparison.method]
+    titles = [title.upper() for title in comparison_columns(comparison)]
+    cell, figure, first, second, change, interval, chance, verdict = titles
     return (
-        Column(title="CELL", shrink=True, keep=12),
-        Column(title="FIGURE", shrink=True, keep=10),
+        Column(title=cell, shrink=True, keep=12),
+        Column(title=figure, shrink=True, keep=10),
         Column(title=first, right=True, drop=2),
         Column(title=second, right=True, drop=2),
-        Column(title="CHANGE", right=True),
-        Column(title=f"{comparison.confidence_ratio:.0%} INTERVAL", right=True, drop=1),
-        Column(title="P", right=True, drop=3),
-        Column(title="VERDICT"),
-    )
-
-
-def comparison_json(comparison: BenchComparison) -> dict[str, Any]:
-    """A comparison as JSON values."""
-    return json_form(comparison) | {"comparisons": [_figure_json(one) for one in comparison.comparisons]}
-
-
-def _figure_json(one: Comparison) -> dict[str, Any]:
-    interval = one.interval_ratio
-    return json_form(one) | {"interval_ratio": [interval.low, interval.high] if interval else None}
-
-
-def _comparison_row(one: Comparison) -> tuple[str, ...]:
-    metric = _FIGURES.get(one.figure)
-    write = metric.write if metric is not None else duration
-    interval = one.interval_ratio
-    return (
-        one.cell,
-        _FIGURE_NAMES.get(one.figure, one.figure),
-        write(one.first),
-        write(one.second),
-        f"{one.change_ratio:+.1%}" if one.change_ratio is not None else "-",
-        f"{interval.low:+.1%} to {interval.high:+.1%}" if interval is not None else "-",
-        f"{one.p_value:.3f}" if one.p_value is not None else "-",
-        _VERDICTS.get(one.verdict, one.verdict),
+        Column(title=change, right=True),
+        Column(title=interval, right=True, drop=1),
+        Column(title=chance, right=True, drop=3),
+        Column(title=verdict),
     )

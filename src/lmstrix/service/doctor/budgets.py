@@ -52,12 +52,23 @@ async def _budget(workspace: Workspace, server: str) -> tuple[Budget, bool]:
     except BackendUnavailableError:
         if server not in _ENGINES:
             raise
+        if server == "embedded":
+            _refuse_one_that_hangs(workspace)
         return (await _budget_of_none_running(server)).keeping(workspace.headroom), False
     try:
         async with workspace.deadline().step("asking what models may take"):
             return await server_budget(connection.backend, workspace.headroom, with_own_limit=True), True
     finally:
         await connection.close()
+
+
+def _refuse_one_that_hangs(workspace: Workspace) -> None:
+    """Raise EngineError where our engine runs after all: it holds memory that nobody tells."""
+    from lmstrix.engine.daemon import engine_status
+
+    status = engine_status(workspace.paths.home)
+    if status.running:
+        raise EngineError(f"the engine at {status.address} runs and does not answer; lmstrix engine stop ends it")
 
 
 async def _budget_of_none_running(server: str) -> Budget:

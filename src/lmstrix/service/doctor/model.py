@@ -52,7 +52,10 @@ async def examine_model(workspace: Workspace, model: str) -> ModelReport:
 def _facts(subject: Subject) -> Iterator[Check]:
     where = subject.server or "no server runs"
     now = f"loaded with {subject.loaded.context_length:,} tokens" if subject.loaded is not None else "not loaded"
-    yield Check(name="server", state="ok", found=f"{where}, {now}" if subject.server else where)
+    if subject.foreign_format is not None:
+        yield Check(name="server", state="note", found=f"{where} cannot load it: an {subject.foreign_format}")
+    else:
+        yield Check(name="server", state="ok", found=f"{where}, {now}" if subject.server else where)
     yield _context_check(subject)
     yield _file_check(subject)
 

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from lmstrix.core.health import Check, Improvement
 from lmstrix.core.memory.prediction import breakdown
 from lmstrix.ground.context_lengths import FLOOR_TOKENS
 from lmstrix.ground.types import DEFAULT_LOAD, LoadConfig
 from lmstrix.ground.units import format_bytes, format_tokens
-from lmstrix.ground.wording import call, parameter
+from lmstrix.ground.wording import call
 
 if TYPE_CHECKING:
     from lmstrix.service.doctor.subject import Subject
 
-_SMALLER_CACHE = LoadConfig(context_length=None, k_cache_type="q8_0", v_cache_type="q8_0", flash_attention=True)
+_SMALLER_TYPE: Final = "q8_0"
+_SMALLER_CACHE = LoadConfig(
+    context_length=None, k_cache_type=_SMALLER_TYPE, v_cache_type=_SMALLER_TYPE, flash_attention=True
+)
 _WORTHWHILE = 1.05  # less more context than this nobody notices, and a prediction errs by as much
 
 _SPLIT = "each layer in main memory makes every token slower: a shorter context or a smaller quantisation"
@@ -105,9 +108,10 @@ def improvements(subject: Subject, figures: MemoryFigures) -> list[Improvement]:
     longer = subject.budget.limit(subject.shape, subject.declared, _SMALLER_CACHE)
     if record.is_mlx or longer < limit * _WORTHWHILE:
         return []
-    types = f"{parameter('k_cache_type', 'q8_0')} {parameter('v_cache_type', 'q8_0')}"
-    gain = f"a KV cache of q8_0: {limit:,} -> {longer:,} tokens predicted to fit, recalled a little less exactly"
-    return [Improvement(gain=gain, how=f"{call('test_model', record.model_key)} with {types}", factor=longer / limit)]
+    types = {"k_cache_type": _SMALLER_TYPE, "v_cache_type": _SMALLER_TYPE}
+    fit = f"{limit:,} -> {longer:,} tokens predicted to fit"
+    gain = f"a KV cache of {_SMALLER_TYPE}: {fit}, recalled a little less exactly"
+    return [Improvement(gain=gain, how=call("test_model", record.model_key, load=types), factor=longer / limit)]
 
 
 def on_cards(subject: Subject) -> bool:

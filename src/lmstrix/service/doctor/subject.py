@@ -13,7 +13,7 @@ from lmstrix.ground.errors import LMStrixError
 from lmstrix.loaders.model_header import read_model_header
 from lmstrix.service.budgets import assumed_runtime, host_budget, server_budget
 from lmstrix.service.finding import find_model, known_models
-from lmstrix.service.model_folders import model_file
+from lmstrix.service.model_folders import foreign_format, model_file
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Subject:
-    """One model on one server. `server` is None where none runs; `taken` is what the loaded instance is told to take.
+    """One model on one server. `server` is None where none runs; `taken` is what the loaded instance is told to take;
+    `foreign_format` says what it is where the server has no runtime for it.
 
     Not `is_read`: its header could not be read, and `shape` is a guess by its size. `budget` is what the model may
     take, its own memory included where it is loaded and that is told.
@@ -43,6 +44,7 @@ class Subject:
     is_read: bool
     loaded: LoadedModel | None = None
     taken: InstanceMemory | None = None
+    foreign_format: str | None = None
 
     @property
     def declared(self) -> int:
@@ -73,6 +75,7 @@ async def read_subject(workspace: Workspace, model: str) -> Subject:
         server=None if connection is None else connection.name,
         is_here=connection is None or is_local(connection.server.address),
         is_read=_is_readable(file),
+        foreign_format=None if connection is None else foreign_format(connection, record),
     )
     return subject if connection is None else await _on_server(workspace, connection, subject)
 
