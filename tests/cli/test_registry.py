@@ -112,6 +112,26 @@ def test_backups_are_made_listed_and_restored(cli: Callable[..., Ran], known: Pa
     cli("registry", "restore", str(tmp_path / "broken.json"), "--yes").failed(1, "is no usable backup")
 
 
+def test_what_a_backup_replaced_can_be_put_back(cli: Callable[..., Ran], known: Path, home: Path) -> None:
+    cli("registry", "remove", TINY, "--quiet").ok()
+    (home / "lmstrix.json").write_text("{broken")
+    remedy = "lmstrix registry restore backup-1 --yes"
+    cli("list").failed(1, remedy)
+    told = cli(*remedy.split()[1:]).ok().err
+    assert len(cli("list", "--json").ok().json["models"]) == 3
+    cli("registry", "remove", TINY, "--quiet").ok()
+    kept = cli("registry", "restore", "backup-1", "--yes", "--json").ok().json["replaced"]
+    assert kept.startswith("replaced-")
+    listed = cli("registry", "restore", "--json").ok().json["backups"]
+    assert {copy["name"]: copy["models"] for copy in listed if copy["name"].startswith("replaced-")}[kept] == 2
+    cli("registry", "restore", kept, "--yes").ok()
+    assert len(cli("list", "--json").ok().json["models"]) == 2
+    # Even what was damaged is kept; it can be looked at, and is not put back.
+    damaged = told.split("lmstrix registry restore ")[1].split()[0]
+    cli("registry", "restore", damaged, "--yes").failed(1, "is no usable backup")
+    assert "not readable" not in cli("doctor").out.split("backups", 1)[1].splitlines()[0]
+
+
 def test_what_is_exported_is_taken_in_elsewhere(
     cli: Callable[..., Ran], known: Path, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
