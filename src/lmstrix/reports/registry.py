@@ -172,3 +172,8 @@ def show_merged(console: Console, report: MergeReport, *, command: str, written:
     counts += f", {len(report.aliases):,} of the aliases" if report.aliases else ""
     state = "" if written else " (nothing is written)"
     sys.stdout.write(f"{counts}, {counted(len(report.conflicts), 'conflict')}{state}\n")
+    if report.unplaced:
+        console.note(
+            f"results that name no machine (LMStrix 1 wrote none): {report.unplaced:,}; they count as measured on this "
+            "one (lmstrix reset MODEL forgets them)"
+        )
