@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from lmstrix.ground.documents import DocumentError, parse_toml
 from lmstrix.ground.errors import SettingsError, UsageError
 from lmstrix.ground.files import PRIVATE, make_private_folder, write_whole
-from lmstrix.ground.one_writer import one_writer
+from lmstrix.ground.one_writer import one_change
 from lmstrix.ground.setting_keys import BY_KEY, KEYS, SettingKey
 from lmstrix.ground.setting_places import key_path, key_text
 from lmstrix.ground.settings import Settings, profile_files, validated
@@ -103,7 +103,7 @@ def set_value(path: Path, key: str, word: str, *, check: Callable[[Settings], It
     `check` tells what is wrong with what settings say of commands, which are known to the caller.
     """
     setting, place = _place(key)
-    with one_writer(path):
+    with one_change(path):
         return _set(path, setting, place, word, check)
 
 
@@ -158,7 +158,7 @@ def unset_value(path: Path, key: str) -> None:
     """Take one setting out of a file. Raises SettingsError where it is not in it."""
     setting, place = _place(key)
     read_settings_file(path)  # where there is no file to change, no lock is left beside it
-    with one_writer(path):
+    with one_change(path):
         file = read_settings_file(path)
         if setting.flat in file.table and not isinstance(file.table[setting.flat], dict):
             place = (setting.flat,)
