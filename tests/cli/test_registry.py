@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import shutil
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import pytest
 
+from lmstrix.ground.choices import ListColumn
 from tests.cli.conftest import SCRIPTED, TINY
 
 if TYPE_CHECKING:
@@ -57,6 +58,16 @@ def test_a_scan_keeps_tags_and_notes(cli: Callable[..., Ran], known: Path, home:
     cli("registry", "note", TINY, "mine").ok()
     cli("scan", "--refresh", "--quiet").ok()
     assert (record_in(home)["tags"], record_in(home)["note"]) == (["work"], "mine")
+
+
+def test_chosen_columns_are_those_of_csv_too(cli: Callable[..., Ran], known: Path) -> None:
+    cli("registry", "tag", TINY, "work", "fast", "--quiet").ok()
+    head, row = cli("list", TINY, "--show", "csv", "--columns", "model,declared,tested,tags,can").ok().out.splitlines()
+    assert head == "model_key,max_context_length,tested_context_length,tags,vision,trained_for_tool_use"
+    assert row == f"{TINY},4096,,work fast,False,False"
+    for column in get_args(ListColumn):
+        assert cli("list", "--show", "csv", "--columns", column).ok().out.count("\n") == 4
+    assert "quantization" in cli("list", "--show", "csv").ok().out.splitlines()[0]
 
 
 def test_a_model_outside_the_folder_is_added_and_removed(
