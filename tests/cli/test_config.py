@@ -135,7 +135,7 @@ def test_a_setting_is_set_shown_and_taken_out(cli: Callable[..., Ran], own: Path
     assert cli("config", "show", "--json").ok().json["settings"] == [
         {"key": "server.retries", "value": 5, "from": f"{file}:2:11"},
         {"key": "server.api_token", "value": "(not shown)", "from": f"{file}:3:13"},
-        {"key": "models.acme/tiny.temperature", "value": 0.5, "from": f"{file}:6:15"},
+        {"key": 'models."acme/tiny".temperature', "value": 0.5, "from": f"{file}:6:15"},
     ]
     assert cli("config", "validate", "--json").ok().json["settings"] == 3
     cli("config", "unset", "server.api_token").ok()
@@ -188,3 +188,84 @@ def test_every_command_finds_a_config_file_named_from_the_home_directory(
     (tmp_path / "my.toml").write_text('[defaults.list]\nsort = "size"\n[server]\nretries = "many"\n')
     for words in (["config", "effective"], ["list"]):
         cli(*words, "--config=~/my.toml").failed(2, "my.toml:4:11", "expected a whole number")
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "told"),
+    [
+        ("defaults.list.shw", "json", "config.toml:2:7: defaults.list: list has no option 'shw'; did you mean 'show'?"),
+        ("defaults.lsit.show", "json", "defaults: there is no command 'lsit'; did you mean 'list'?"),
+        ("defaults.list.show", "no", "defaults.list.show: --show: 'no' is not one of table"),
+        ("aliases.list", "logs", "aliases.list: 'list' is a command, which goes before an alias; choose another name"),
+        ("aliases.mine", "mine", "aliases.mine: 'mine' names no command"),
+        ("aliases.mine", "", "aliases.mine: '' names no command"),
+        ("models.default", "tiny", "models.default: expected a table (received 'tiny')"),
+        ("models.tiny.context_length", "16k", "expected a whole number (received '16k')"),
+        ("models.tiny.temprature", "1", "models.tiny.temprature: there is no such setting"),
+        ("model", "tiny", "lmstrix models default MODEL chooses the model that is asked"),
+    ],
+)
+def test_what_has_no_effect_on_any_command_is_not_written(
+    cli: Callable[..., Ran], own: Path, key: str, value: str, told: str
+) -> None:
+    cli("config", "set", key, value).failed(2, told)
+    assert not (own / "config.toml").exists()
+
+
+def test_a_default_beside_a_broken_one_can_be_set(cli: Callable[..., Ran], own: Path) -> None:
+    write(own, "[defaults.lsit]\nshow = 'id'\n")
+    cli("config", "set", "defaults.list.show", "id").ok()
+    cli("list").failed(2, "there is no command 'lsit'", "lmstrix config show tells where it is set")
+    cli("config", "unset", "defaults.lsit.show").ok()
+    cli("list").ok()
+
+
+def test_a_value_that_does_not_hold_says_what_goes_before_it(
+    cli: Callable[..., Ran], own: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "does not hold" not in cli("config", "set", "server.timeout_s", "30").ok().err
+    monkeypatch.setenv("LMSTRIX_TIMEOUT", "5")
+    assert "it does not hold here: $LMSTRIX_TIMEOUT gives" in cli("config", "set", "server.timeout_s", "40").ok().err
+    assert cli("config", "set", "server.timeout_s", "9", "--json").ok().json["overruled_by"] == "$LMSTRIX_TIMEOUT"
+    monkeypatch.setenv("LMSTRIX_TIMEOUT", "often")
+    cli("config", "set", "server.timeout_s", "8").ok()
+    monkeypatch.delenv("LMSTRIX_TIMEOUT")
+    (own / "profiles").mkdir()
+    (own / "profiles" / "slow.toml").write_text("[server]\ntimeout_s = 600\n")
+    told = cli("config", "set", "server.timeout_s", "7", "--profile", "slow").ok().err
+    assert f"{own}/profiles/slow.toml:2:13 gives server.timeout_s another value" in told
+
+
+def test_the_keys_that_are_shown_can_be_set(cli: Callable[..., Ran], own: Path) -> None:
+    cli("config", "set", "servers.'https://far'.headers.X-Key", "a").ok()
+    for command in ("show", "effective"):
+        keys = [row["key"] for row in cli("config", command, "--json").ok().json["settings"]]
+        assert 'servers."https://far".headers.X-Key' in keys
+    cli("config", "unset", 'servers."https://far".headers.X-Key').ok()
+    assert "X-Key" not in (own / "config.toml").read_text()
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("profiles = 3", "config.toml:1:12: profiles: expected a table per profile, received 3"),
+        ("[profiles]\nwork = 4", "config.toml:2:8: profiles.work: expected a table of settings, received 4"),
+        ("[aliases]\nlist = 'logs'", "aliases.list: 'list' is a command"),
+    ],
+)
+def test_a_file_with_profiles_or_aliases_of_no_use_is_not_valid(
+    cli: Callable[..., Ran], own: Path, text: str, told: str
+) -> None:
+    write(own, text)
+    cli("config", "validate").failed(2, told)
+
+
+def test_profiles_beside_the_file_are_validated_with_it(cli: Callable[..., Ran], own: Path) -> None:
+    told = cli("config", "validate").ok().err
+    assert f"nothing to check: there is no {own / 'config.toml'}" in told
+    assert cli("config", "validate", "--json").ok().json["settings"] == 0
+    cli("config", "validate", str(own / "config.toml")).failed(2, "cannot read")
+    write(own, "[server]\nretries = 1\n")
+    (own / "profiles").mkdir()
+    (own / "profiles" / "bad.toml").write_text("[server]\nretries = 'x'\n")
+    cli("config", "validate").failed(2, "bad.toml:2:11", "expected a whole number")

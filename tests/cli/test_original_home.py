@@ -62,3 +62,16 @@ def test_an_alias_may_stand_before_words_of_the_earlier_lmstrix(
     ran = cli("q", "Hello", "no-such-model")
     assert "infer PROMPT MODEL is now infer PROMPT -m MODEL" in ran.err
     assert "No model 'no-such-model'" in ran.err
+
+
+def test_before_a_server_is_in_use_the_list_says_whose_results_it_shows(
+    cli: Callable[..., Ran], left: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "no server was in use yet" not in cli("list").ok().err
+    monkeypatch.setenv("LMSTRIX_SERVER", "auto")
+    assert "no server was in use yet: the results shown are of LM Studio, and count there alone" in cli("list").ok().err
+
+
+def test_nothing_to_save_names_the_server_that_has_to_be_tested(cli: Callable[..., Ran], left: Path) -> None:
+    cli("reset", "--all", "--yes").ok()
+    assert "lmstrix test --all --server lmstudio" in cli("save").ok().err

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import shutil
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import pytest
 
+from lmstrix.ground.choices import ListColumn
 from tests.cli.conftest import SCRIPTED, TINY
 
 if TYPE_CHECKING:
@@ -57,6 +58,16 @@ def test_a_scan_keeps_tags_and_notes(cli: Callable[..., Ran], known: Path, home:
     cli("registry", "note", TINY, "mine").ok()
     cli("scan", "--refresh", "--quiet").ok()
     assert (record_in(home)["tags"], record_in(home)["note"]) == (["work"], "mine")
+
+
+def test_chosen_columns_are_those_of_csv_too(cli: Callable[..., Ran], known: Path) -> None:
+    cli("registry", "tag", TINY, "work", "fast", "--quiet").ok()
+    head, row = cli("list", TINY, "--show", "csv", "--columns", "model,declared,tested,tags,can").ok().out.splitlines()
+    assert head == "model_key,max_context_length,tested_context_length,tags,vision,trained_for_tool_use"
+    assert row == f"{TINY},4096,,work fast,False,False"
+    for column in get_args(ListColumn):
+        assert cli("list", "--show", "csv", "--columns", column).ok().out.count("\n") == 4
+    assert "quantization" in cli("list", "--show", "csv").ok().out.splitlines()[0]
 
 
 def test_a_model_outside_the_folder_is_added_and_removed(
@@ -112,6 +123,26 @@ def test_backups_are_made_listed_and_restored(cli: Callable[..., Ran], known: Pa
     cli("registry", "restore", str(tmp_path / "broken.json"), "--yes").failed(1, "is no usable backup")
 
 
+def test_what_a_backup_replaced_can_be_put_back(cli: Callable[..., Ran], known: Path, home: Path) -> None:
+    cli("registry", "remove", TINY, "--quiet").ok()
+    (home / "lmstrix.json").write_text("{broken")
+    remedy = "lmstrix registry restore backup-1 --yes"
+    cli("list").failed(1, remedy)
+    told = cli(*remedy.split()[1:]).ok().err
+    assert len(cli("list", "--json").ok().json["models"]) == 3
+    cli("registry", "remove", TINY, "--quiet").ok()
+    kept = cli("registry", "restore", "backup-1", "--yes", "--json").ok().json["replaced"]
+    assert kept.startswith("replaced-")
+    listed = cli("registry", "restore", "--json").ok().json["backups"]
+    assert {copy["name"]: copy["models"] for copy in listed if copy["name"].startswith("replaced-")}[kept] == 2
+    cli("registry", "restore", kept, "--yes").ok()
+    assert len(cli("list", "--json").ok().json["models"]) == 2
+    # Even what was damaged is kept; it can be looked at, and is not put back.
+    damaged = told.split("lmstrix registry restore ")[1].split()[0]
+    cli("registry", "restore", damaged, "--yes").failed(1, "is no usable backup")
+    assert "not readable" not in cli("doctor").out.split("backups", 1)[1].splitlines()[0]
+
+
 def test_what_is_exported_is_taken_in_elsewhere(
     cli: Callable[..., Ran], known: Path, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -143,7 +174,10 @@ def test_the_earlier_lmstrix_registry_is_taken_in(
     }
     file = tmp_path / "lmstrix.json"
     file.write_text(json.dumps(old))
-    assert cli("registry", "import", str(file), "--json").ok().json["results"] == 1
+    merged = cli("registry", "merge", str(file), "--dry-run").ok()
+    assert "results that name no machine (LMStrix 1 wrote none): 1; they count as measured on this one" in merged.err
+    taken = cli("registry", "import", str(file), "--json").ok().json
+    assert (taken["results"], taken["unplaced"]) == (1, 1)
     assert cli("list", TINY, "--json", "--server", "lmstudio").ok().json["models"][0]["tested_context_length"] == 2048
     assert json.loads(file.read_text()) == old
 

@@ -149,6 +149,28 @@ def test_a_prompt_that_doubles_with_each_step_ends() -> None:
         run("from lmstrix.core.prompts import PromptResolver\nPromptResolver().resolve_prompt('p0', data)", data=data)
 
 
+def test_failures_of_streams() -> None:
+    found = run("""
+from lmstrix import LMStrix
+from lmstrix.api.exceptions import InferenceError, ModelNotFoundError
+from lmstrix.core.inference_manager import InferenceManager
+
+told = []
+with LMStrix() as lms:
+    lms.scan()
+    for stream in (lms.stream, lambda prompt, model_id: InferenceManager().stream_infer(model_id, prompt)):
+        try:
+            list(stream("2+3=", model_id="nowhere"))
+        except ModelNotFoundError as missing:
+            told.append((missing.model_id, missing.available_models, missing.message == str(missing)))
+        try:
+            list(stream("word " * 9000, model_id="scripted"))
+        except InferenceError as too_long:
+            told.append((too_long.input_tokens > 9000, too_long.context_limit, too_long.model_id))
+""")
+    assert found["told"] == 2 * [("nowhere", ["scripted"], True), (True, 8192, "scripted")]
+
+
 def test_paragraphs_of_a_file() -> None:
     found = run("""
 from lmstrix.core.inference_manager import InferenceManager

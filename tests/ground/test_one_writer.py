@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import re
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
+
+import pytest
 
 from lmstrix.core.answers import state_file
 from lmstrix.core.answers.default_model import DefaultModel
 from lmstrix.core.answers.last_used import LastUsed
 from lmstrix.core.answers.question_history import KEPT, QuestionHistory
 from lmstrix.core.registry.places import Place
+from lmstrix.ground.errors import LMStrixError
 from lmstrix.ground.settings import load_settings
 from lmstrix.ground.trust import TrustedFolders
-from lmstrix.service.configuring import set_value
+from lmstrix.service.configuring import set_value, unset_value
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
     from typing import Any
-
-    import pytest
 
 WRITERS = 8
 
@@ -68,7 +72,7 @@ def test_folders_trusted_at_once_are_all_trusted(tmp_path: Path) -> None:
 
 def test_settings_set_at_once_are_all_set(tmp_path: Path) -> None:
     file = tmp_path / "config.toml"
-    at_once(lambda n: set_value(file, f"aliases.a{n}", "list"))
+    at_once(lambda n: set_value(file, f"aliases.a{n}", "list", check=lambda _: ()))
     found: Mapping[str, str] = load_settings(tmp_path, environ={}).settings.command_aliases
     assert sorted(found) == [f"a{n}" for n in range(WRITERS)]
 
@@ -83,3 +87,26 @@ def test_a_question_asked_while_the_history_is_cut_is_kept(tmp_path: Path) -> No
 
     at_once(step)
     assert {f"new {n}" for n in range(WRITERS)} <= set(history.read())
+
+
+@pytest.mark.parametrize("refusal", [errno.ENOSPC, errno.EROFS])
+def test_a_change_that_the_system_refuses_is_one_line_and_no_change(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refusal: int
+) -> None:
+    file = tmp_path / "config.toml"
+    set_value(file, "server.retries", "1", check=lambda _: ())
+    before = file.read_text()
+
+    def refuse(*_: object) -> None:
+        raise OSError(refusal, os.strerror(refusal))
+
+    monkeypatch.setattr("lmstrix.ground.files.replace_file", refuse)
+    told = f"cannot be written ({os.strerror(refusal)}); it is unchanged"
+    with pytest.raises(LMStrixError, match=re.escape(f"config.toml {told}")):
+        set_value(file, "server.retries", "2", check=lambda _: ())
+    with pytest.raises(LMStrixError, match=re.escape(told)):
+        unset_value(file, "server.retries")
+    with pytest.raises(LMStrixError, match=re.escape(told)):
+        TrustedFolders(tmp_path / "own").add(tmp_path, b"x")
+    assert file.read_text() == before
+    assert not list(tmp_path.rglob("*.tmp"))

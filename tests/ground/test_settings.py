@@ -172,7 +172,7 @@ def test_a_profile_may_be_a_file_of_its_own(tmp_path: Path, name: str, text: str
             "[output]\ncolor = 'blue'\n",
             "config.toml:2:9: output.color: expected true or false, received 'blue'",
         ),
-        ("config.toml", '[models."a.b"]\nheat = 1\n', "config.toml:2:8: models.a.b.heat: Unexpected keyword argument"),
+        ("config.toml", '[models."a.b"]\nheat = 1\n', "config.toml:2:8: models.a.b.heat: there is no such setting"),
         (
             "config.toml",
             "[models.a]\ntemperature = 500\n",

@@ -29,11 +29,11 @@ class CommandLine:
     """One run of `lmstrix`."""
 
     def __init__(
-        self, common: CommonOptions, *, check_defaults: Callable[[Settings], Iterable[str]] | None = None
+        self, common: CommonOptions, *, check_commands: Callable[[Settings], Iterable[str]] | None = None
     ) -> None:
         self.common = common
-        self.check_defaults = check_defaults or _find_nothing
-        """What is wrong with the default options that settings give to commands, one line each."""
+        self.check_commands = check_commands or _find_nothing
+        """What is wrong with the default options and the aliases that settings give to commands, one line each."""
 
     @functools.cached_property
     def console(self) -> Console:

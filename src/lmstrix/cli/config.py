@@ -5,10 +5,14 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lmstrix.cli.command_line import CommandLine
 from lmstrix.ground.errors import SettingsError
 from lmstrix.ground.units import counted
+
+if TYPE_CHECKING:
+    from lmstrix.ground.settings_file import GivenSetting
 
 
 def show(cli: CommandLine, /) -> None:
@@ -36,7 +40,7 @@ def effective(cli: CommandLine, /) -> None:
 
 
 def validate(cli: CommandLine, /, file: str | None = None) -> None:
-    """Check a file of settings, its profiles and the default options of commands included.
+    """Check a file of settings, with its profiles, the default options of commands and the aliases.
 
     Args:
         file: The file (default: the config file).
@@ -44,8 +48,14 @@ def validate(cli: CommandLine, /, file: str | None = None) -> None:
     from lmstrix.service.configuring import check_file
 
     path = Path(file).expanduser() if file is not None else _file(cli)
+    if file is None and not path.exists() and not cli.common.config:
+        if cli.console.json:
+            cli.console.result("config", {"file": str(path), "valid": True, "settings": 0, "without_effect": ()})
+        else:
+            cli.console.note(f"nothing to check: there is no {path}; lmstrix config set KEY VALUE begins it")
+        return
     checked = check_file(path)
-    faults = list(cli.check_defaults(checked.settings))
+    faults = list(cli.check_commands(checked.settings))
     if faults:
         raise SettingsError(f"{path}: {'; '.join(faults)}")
     if cli.console.json:
@@ -73,13 +83,18 @@ def set_(cli: CommandLine, /, key: str, value: str) -> None:
         key: Section and name, such as server.retries or models."acme/tiny".temperature.
         value: The value: a text, a number, true or false.
     """
-    from lmstrix.service.configuring import set_value
+    from lmstrix.service.configuring import set_value, shown
 
-    done = set_value(_file(cli), key, value)
+    given = set_value(_file(cli), key, value, check=cli.check_commands)
+    (done,) = shown([given])
+    overruled_by = _overruled_by(cli, given)
     if cli.console.json:
-        cli.console.result("config", {"key": done.key, "value": done.value, "from": done.origin})
-    else:
-        cli.console.note(f"{done.origin}: {done.key} = {done.value}")
+        found = {"key": done.key, "value": done.value, "from": done.origin, "overruled_by": overruled_by}
+        cli.console.result("config", found)
+        return
+    cli.console.note(f"{done.origin}: {done.key} = {done.value}")
+    if overruled_by is not None:
+        cli.console.note(f"it does not hold here: {overruled_by} gives {done.key} another value, which goes before it")
 
 
 def unset(cli: CommandLine, /, key: str) -> None:
@@ -105,3 +120,14 @@ def _file(cli: CommandLine) -> Path:
     if cli.common.config:
         return Path(cli.common.config).expanduser()
     return find_config_file(cli.paths.own, os.environ) or cli.paths.own / CONFIG_FILES[0]
+
+
+def _overruled_by(cli: CommandLine, given: GivenSetting) -> str | None:
+    """Where the value stands that goes before the one that was just written."""
+    from lmstrix.service.configuring import overruling
+
+    try:
+        stronger = overruling(cli.read_settings(), given)
+    except SettingsError:  # in another layer; this one is written, and each other command tells of that one
+        return None
+    return stronger.where if stronger is not None else None

@@ -28,8 +28,10 @@ _SAYING_MORE = ("verbose", "debug")
 def words_of_alias(name: str, common: Mapping[str, Any]) -> list[str] | None:
     """The words that a name of the user's stands for. Raises SettingsError where they cannot be read."""
     words = CommandLine(CommonOptions(**{**common, "quiet": True})).settings.command_aliases.get(name)
-    if words is None:
-        return None
+    return None if words is None else _split(name, words)
+
+
+def _split(name: str, words: str) -> list[str]:
     try:
         return shlex.split(words)
     except ValueError as exc:
@@ -42,17 +44,18 @@ def configured(
     """The command line with what the settings add where the words say nothing. Raises SettingsError."""
     cli = CommandLine(
         CommonOptions(**invocation.common),
-        check_defaults=partial(check_command_defaults, commands=commands, common=common),
+        check_commands=partial(check_settings_of_commands, commands=commands, common=common),
     )
     assert invocation.command is not None
     if invocation.command.path[0] in UNCONFIGURED:
         return invocation, cli
     settings = cli.settings
-    for command in settings.command_defaults:
-        if tuple(command.split()) not in commands:
-            known = [" ".join(path) for path in commands]
-            raise SettingsError(f"defaults: there is no command {command!r}{suggestion(command, known)}")
-    own, shared = _defaults(invocation, settings, common)
+    try:
+        for command in settings.command_defaults:
+            _check_command(command, commands)
+        own, shared = _defaults(invocation, settings, common)
+    except SettingsError as exc:
+        raise SettingsError(f"{exc} (lmstrix config show tells where it is set)") from exc
     given = {**_of_output(invocation.common, settings), **shared, **invocation.common}
     filled = replace(invocation, options={**own, **invocation.options})
     if given == invocation.common:
@@ -60,18 +63,39 @@ def configured(
     return filled, cli.with_options(CommonOptions(**given))
 
 
-def check_command_defaults(settings: Settings, commands: Commands, common: Sequence[Parameter]) -> Iterator[str]:
-    """What is wrong with the default options of commands, one line each."""
+def check_settings_of_commands(settings: Settings, commands: Commands, common: Sequence[Parameter]) -> Iterator[str]:
+    """What is wrong with the aliases and with the default options of commands, one line each."""
+    for name, words in settings.command_aliases.items():
+        try:
+            _check_alias(name, words, commands)
+        except SettingsError as exc:
+            yield str(exc)
     for name, options in settings.command_defaults.items():
         path = tuple(name.split())
-        if path not in commands:
-            yield f"defaults: there is no command {name!r}{suggestion(name, [' '.join(each) for each in commands])}"
+        try:
+            _check_command(name, commands)
+        except SettingsError as exc:
+            yield str(exc)
             continue
         for option, value in options.items():
             try:
                 _default(name, option, value, [*describe(path, commands[path]).parameters, *common])
             except SettingsError as exc:
                 yield str(exc)
+
+
+def _check_command(name: str, commands: Commands) -> None:
+    if tuple(name.split()) not in commands:
+        known = [" ".join(path) for path in commands]
+        raise SettingsError(f"defaults: there is no command {name!r}{suggestion(name, known)}")
+
+
+def _check_alias(name: str, words: str, commands: Commands) -> None:
+    first = _split(name, words)[:1]
+    if any(name == path[0] for path in commands):
+        raise SettingsError(f"aliases.{name}: {name!r} is a command, which goes before an alias; choose another name")
+    if first in ([], [name]):
+        raise SettingsError(f"aliases.{name}: {words!r} names no command; write one, such as 'list --sort size'")
 
 
 def _defaults(

@@ -80,8 +80,8 @@ def list_(
         show: What to print: table, id, path, json, csv, yaml or summary.
         sort: id, name, ctx (tested), dtx (declared), size, status, date, eff or smart (what a test takes).
         reverse: Sort the other way round.
-        columns: Show these columns: model, size, declared, tested, loads, recalls, ended-by, status, tested-on, name,
-            path, type, quant, params, arch, publisher, can, eff, prefill, decode, where, tags.
+        columns: Show these columns, in the table or as csv: model, size, declared, tested, loads, recalls, ended-by,
+            status, tested-on, name, path, type, quant, params, arch, publisher, can, eff, prefill, decode, where, tags.
         header: The head line of the table (--no-header leaves it out).
         max_width: Width of the table instead of the terminal's.
         compat: Print JSON as LMStrix 1 did: a list of models with id, name, status (lmstrix list --compat | jq -r

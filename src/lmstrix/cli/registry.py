@@ -191,11 +191,11 @@ def restore(cli: CommandLine, /, name: str | None = None, *, yes: bool = False) 
         name: The name of a backup, or a file.
         yes: Do it without asking.
     """
-    from lmstrix.reports.registry import show_backup, show_backups
+    from lmstrix.reports.registry import show_backups, show_restored
 
     if name is None:
-        show_backups(cli.console, cli.service.registry_files.backups())
+        show_backups(cli.console, cli.service.registry_files.restorable())
         return
     if not yes:
         raise UsageError("registry restore replaces all that is known of all models; add --yes to do it")
-    show_backup(cli.console, cli.service.registry_files.restore(name), restored=True)
+    show_restored(cli.console, cli.service.registry_files.restore(name))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from functools import wraps
 from typing import TYPE_CHECKING, Any
 
@@ -61,16 +62,13 @@ class LMStrix(client.LMStrix):
         from lmstrix.earlier.answers import InferenceResult
 
         named = _named(model, options)
-        try:
-            with telling(named.get("model")):
-                return InferenceResult.asked(super().infer(prompt, **named), prompt)
-        except ModelNotFoundError as exc:
-            vars(exc)["available_models"] = [record.model_key for record in super().list_models()]
-            raise
+        with self._telling(named.get("model")):
+            return InferenceResult.asked(super().infer(prompt, **named), prompt)
 
     @_stands_for(client.LMStrix.stream)
     def stream(self, prompt: str = "", model: str | None = None, **options: Any) -> Iterator[str]:
-        return super().stream(prompt, **_named(model, options))
+        named = _named(model, options)
+        return self._told(super().stream(prompt, **named), named.get("model"))
 
     @_stands_for(client.LMStrix.test_model)
     def test_model(self, model: str = "", *requests: Any, **changes: Any) -> ContextOutcome:
@@ -83,6 +81,19 @@ class LMStrix(client.LMStrix):
         known = (record for record in super().list_models() if name in (record.model_key, record.path))
         declared = (record.max_context_length for record in known)
         return Outcome.of(outcome, next(declared, None))
+
+    def _told(self, texts: Iterator[str], model: str | None) -> Iterator[str]:
+        with self._telling(model):
+            yield from texts
+
+    @contextmanager
+    def _telling(self, model: str | None) -> Iterator[None]:
+        try:
+            with telling(model):
+                yield
+        except ModelNotFoundError as exc:
+            vars(exc)["available_models"] = [record.model_key for record in super().list_models()]
+            raise
 
     def __getattr__(self, name: str) -> Any:
         methods = {"list": "list_models", "scan_models": "scan", "test": "test_model"}

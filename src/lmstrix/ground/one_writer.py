@@ -8,6 +8,7 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from lmstrix.ground.errors import LMStrixError
 from lmstrix.ground.files import PRIVATE, make_private_folder
 
 if TYPE_CHECKING:
@@ -27,3 +28,16 @@ def one_writer(file: Path) -> Iterator[None]:
         make_private_folder(file.parent)
     with FileLock(f"{file}.lock", timeout=_PATIENCE_S, mode=PRIVATE):
         yield
+
+
+@contextmanager
+def one_change(file: Path) -> Iterator[None]:
+    """The same for what a user asked to write. Raises LMStrixError where the system, or another process, refuses it."""
+    try:
+        with one_writer(file):
+            yield
+    except OSError as exc:
+        raise LMStrixError(
+            f"{file} cannot be written ({exc.strerror or exc}); it is unchanged: free some disk space or check the "
+            "folder's permissions"
+        ) from exc

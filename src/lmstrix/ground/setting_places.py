@@ -5,10 +5,14 @@ Read only once something is wrong, or to be changed. What cannot be found has no
 
 from __future__ import annotations
 
+import json
 import re
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from lmstrix.ground.documents import DocumentError, parse_toml
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 _NAME = r"""(?:[\w-]+|"(?:[^"\\]|\\.)*"|'[^']*')"""
 _KEY = re.compile(rf"\s*({_NAME}(?:\s*\.\s*{_NAME})*)\s*=\s*")
@@ -38,6 +42,16 @@ def key_path(written: str) -> tuple[str, ...] | None:
         name, table = next(iter(table.items()))
         names.append(name)
     return tuple(names)
+
+
+def key_text(names: Iterable[str]) -> str:
+    """The same the other way round: names as TOML writes them in a key."""
+    return ".".join(name if _is_bare(name) else json.dumps(name, ensure_ascii=False) for name in names)
+
+
+def _is_bare(name: str) -> bool:
+    plain = name.replace("-", "").replace("_", "")
+    return plain.isascii() and plain.isalnum()
 
 
 def table_header(line: str) -> tuple[str, ...] | None:

@@ -33,6 +33,15 @@ EARLIER_CONFIG = Path(".lmstrix", "config.json")
 _SUFFIXES = (".toml", ".json")
 _TEXTS = ("server", "api_token", "models_dir", "ca_file", "log_file")
 LogLevel = Literal["debug", "info", "warn", "error"]
+_EXPECTED: Mapping[str, str] = {
+    **dict.fromkeys(("int_type", "int_parsing", "int_from_float"), "expected a whole number"),
+    **dict.fromkeys(("float_type", "float_parsing"), "expected a number"),
+    **dict.fromkeys(("bool_type", "bool_parsing"), "expected true or false"),
+    **dict.fromkeys(("dict_type", "mapping_type", "dataclass_type"), "expected a table"),
+    "string_type": "expected a text",
+    "unexpected_keyword_argument": "there is no such setting",
+}
+"""What pydantic's faults, by type, mean to who writes settings."""
 _FORBID_OTHERS: Mapping[str, str] = {"extra": "forbid"}
 
 
@@ -170,6 +179,11 @@ def find_config_file(own: Path, environ: Mapping[str, str]) -> Path | None:
     return next((place for place in places if place.is_file()), None)
 
 
+def profile_files(folder: Path) -> dict[str, Path]:
+    """The profiles that are files of their own, by name; `folder` is that of the config file."""
+    return {file.stem: file for file in sorted((folder / PROFILES_FOLDER).glob("*")) if file.suffix in _SUFFIXES}
+
+
 def validated(given: Sequence[GivenSetting]) -> Settings:
     """The settings of all layers, the later one winning. Raises SettingsError."""
     values: dict[str, Any] = {}
@@ -192,7 +206,8 @@ def validated(given: Sequence[GivenSetting]) -> Settings:
     except ValidationError as exc:
         error = exc.errors(include_url=False)[0]
         place = tuple(map(str, error["loc"]))
-        raise SettingsError(_refused(_giver(given, place), place, error["msg"], error["input"])) from exc
+        message = _EXPECTED.get(error["type"], error["msg"])
+        raise SettingsError(_refused(_giver(given, place), place, message, error["input"])) from exc
     for key in values:
         try:
             check_number(key, getattr(settings, key))
@@ -274,10 +289,11 @@ def _of_profile(
     inside = main.table.get(PROFILES, {}) if main is not None else {}
     if main is not None and isinstance(inside, dict) and isinstance(inside.get(profile), dict):
         return _counting(main, profile, tell)
-    beside = {file.stem: file for file in sorted((folder / PROFILES_FOLDER).glob("*")) if file.suffix in _SUFFIXES}
+    beside = profile_files(folder)
     if profile in beside:
         return _counting(read_settings_file(beside[profile]), None, tell)
-    known = ", ".join(sorted({*beside, *(inside if isinstance(inside, dict) else ())})) or "none"
+    tables = [name for name, table in inside.items() if isinstance(table, dict)] if isinstance(inside, dict) else []
+    known = ", ".join(sorted({*beside, *tables})) or "none"
     where = main.path if main is not None else folder / CONFIG_FILES[0]
     raise SettingsError(
         f"profile {profile!r} is not in {where}, nor in {folder / PROFILES_FOLDER} (there are: {known})"

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from lmstrix.ground.documents import DocumentError, parse_toml
 from lmstrix.ground.errors import SettingsError
-from lmstrix.ground.setting_places import key_in, table_header
+from lmstrix.ground.setting_places import key_in, key_text, table_header
 
 if TYPE_CHECKING:
     from lmstrix.ground.settings_file import SettingsFile
@@ -26,7 +26,7 @@ def with_value(file: SettingsFile, place: Place, value: object) -> str:
     if file.path.suffix == ".json":
         return _json_text(wanted)
     lines = _lines(file.text)
-    written = f"{_key_text(place[-1])} = {_value_text(value)}"
+    written = f"{key_text(place[-1:])} = {_value_text(value)}"
     at = _line_of(lines, place)
     if at is not None:
         line = lines[at]
@@ -122,7 +122,7 @@ def _insert(lines: list[str], table: Place, line: str) -> None:
         lines.insert(last, line)
         return
     blank = ["\n"] if lines else []
-    lines += [*blank, f"[{'.'.join(map(_key_text, table))}]\n", line]
+    lines += [*blank, f"[{key_text(table)}]\n", line]
 
 
 def _checked(file: SettingsFile, text: str, wanted: dict[str, Any]) -> str:
@@ -142,11 +142,6 @@ def _without_empty(wanted: dict[str, Any], found: dict[str, Any] | None) -> dict
         for name, value in wanted.items()
         if value != {} or name in (found or {})
     }
-
-
-def _key_text(name: str) -> str:
-    bare = name.replace("-", "").replace("_", "")
-    return name if bare.isascii() and bare.isalnum() else json.dumps(name, ensure_ascii=False)
 
 
 def _value_text(value: object) -> str:

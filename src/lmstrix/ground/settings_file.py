@@ -73,7 +73,7 @@ def read_settings_file(path: Path) -> SettingsFile:
     try:
         content = while_held(lambda: _beginning_of(path))
     except OSError as exc:
-        raise SettingsError(f"cannot read {path}: {exc}") from exc
+        raise SettingsError(f"cannot read {path}: {exc.strerror or exc}") from exc
     if len(content) > _MAX_FILE_BYTES:
         raise SettingsError(f"{path} is larger than 1 MiB, which no file of settings is")
     return parsed_settings(path, content)

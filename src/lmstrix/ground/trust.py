@@ -15,7 +15,7 @@ from typing import Any
 from lmstrix.ground.errors import SettingsError
 from lmstrix.ground.files import PRIVATE, make_private_folder, write_whole
 from lmstrix.ground.held_files import read_whole
-from lmstrix.ground.one_writer import one_writer
+from lmstrix.ground.one_writer import one_change
 from lmstrix.ground.paths import PROJECT_FILE
 
 TRUST_FILE = "trusted_folders.json"
@@ -43,14 +43,14 @@ class TrustedFolders:
 
     def add(self, folder: Path, content: bytes) -> None:
         """Trust the folder with this content of its settings file, and no other."""
-        with one_writer(self._file):
+        with one_change(self._file):
             self._write(self._read() | {_name(folder): _digest(content)})
 
     def remove(self, folder: Path) -> bool:
         """Trust the folder no longer; whether it was trusted."""
         if _name(folder) not in self._read():
             return False
-        with one_writer(self._file):
+        with one_change(self._file):
             trusted = self._read()
             trusted.pop(_name(folder), None)
             self._write(trusted)

@@ -45,7 +45,7 @@ def show_listing(
         lines = (record.model_key if show == "id" else record.path for record in records)
         sys.stdout.write("".join(f"{clean(line)}\n" for line in lines))
     elif show == "csv":
-        _write_csv(console, [record_json(record) for record in records])
+        _write_csv(console, records, columns)
     elif show == "yaml":
         _write_yaml(console, [record_json(record) for record in records])
     elif not listing.total:
@@ -96,20 +96,35 @@ def _tally(words: Sequence[str]) -> str:
     return ", ".join(f"{count:,} {word}" for word, count in sorted(counts.items(), key=lambda item: -item[1]))
 
 
-def _write_csv(console: Console, rows: Sequence[dict[str, Any]]) -> None:
-    # The columns are those of the first row; without one there is nothing to name them by.
+def _write_csv(console: Console, records: Sequence[ModelRecord], columns: Sequence[ListColumn]) -> None:
+    """One line per model: all fields of the JSON form that fit a cell, or those behind the columns named."""
+    rows = [record_json(record) for record in records]
+    # The fields are those of the first row; without one there is nothing to name them by.
     if not rows:
         return
     import csv
     import io
 
-    columns = [name for name in rows[0] if name not in _LISTS]
+    fields = [name for name in rows[0] if name not in _LISTS]
+    if columns:
+        fields = [field for column in columns for field in _FIELDS[column]]
+        rows = [row | _more_fields(record) for row, record in zip(rows, records, strict=True)]
     shown = io.StringIO()
-    writer = csv.DictWriter(shown, columns, extrasaction="ignore", lineterminator="\n")
+    writer = csv.DictWriter(shown, fields, extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     # Names are a stranger's text: exact for a program, harmless for a terminal.
     console.text(shown.getvalue())
+
+
+def _more_fields(record: ModelRecord) -> dict[str, Any]:
+    """What columns show beside the JSON form, or in one cell."""
+    return {
+        "display_name": record.display_name,
+        "publisher": record.publisher,
+        "effectiveness_ratio": record.effectiveness_ratio,
+        "tags": " ".join(record.tags),
+    }
 
 
 def _write_yaml(console: Console, rows: Sequence[dict[str, Any]]) -> None:
@@ -201,6 +216,31 @@ def _percent(ratio: float | None) -> str:
 
 
 _LISTS = ("recall_curve", "effective_range", "tags", "results")  # which fit no cell of a CSV file
+_FIELDS: dict[ListColumn, tuple[str, ...]] = {
+    "model": ("model_key",),
+    "size": ("size_bytes",),
+    "declared": ("max_context_length",),
+    "tested": ("tested_context_length",),
+    "loads": ("loadable_context_length",),
+    "recalls": ("effective_context_length",),
+    "ended-by": ("ended_by",),
+    "status": ("status",),
+    "tested-on": ("tested_at",),
+    "name": ("display_name",),
+    "path": ("path",),
+    "type": ("kind",),
+    "quant": ("quantization",),
+    "params": ("params",),
+    "arch": ("architecture",),
+    "publisher": ("publisher",),
+    "can": ("vision", "trained_for_tool_use"),
+    "eff": ("effectiveness_ratio",),
+    "prefill": ("prefill_tokens_per_second",),
+    "decode": ("decode_tokens_per_second",),
+    "where": ("engine", "host"),
+    "tags": ("tags",),
+}
+"""What a column of the table is in a CSV file, where sizes are bytes and numbers have no commas."""
 _COLUMNS: dict[ListColumn, _Cells] = {
     "model": _Cells(Column(title="MODEL", shrink=True, keep=18), lambda record, _: record.model_key),
     "size": _Cells(

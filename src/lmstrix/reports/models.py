@@ -241,6 +241,11 @@ def _estimate_json(report: EstimateReport) -> dict[str, Any]:
     }
 
 
+NOTHING_TO_SAVE = (
+    "nothing to write: no context was measured on LM Studio on this machine (lmstrix test --all --server lmstudio does)"
+)
+
+
 def show_saved(console: Console, saved: Sequence[SavedDefaults], *, dry_run: bool, restore: bool) -> None:
     """What `save` changed, or would change, in each model's defaults."""
     if console.json:
@@ -260,7 +265,7 @@ def show_saved(console: Console, saved: Sequence[SavedDefaults], *, dry_run: boo
             same = f"{item.record.model_key}: loads {item.loaded.saved_context_length:,} tokens, as saved"
             console.note(other_context(item) or same)
     if not saved:
-        console.note("nothing to put back" if restore else "no tested context to write: lmstrix test --all finds some")
+        console.note("nothing to put back" if restore else NOTHING_TO_SAVE)
     elif dry_run:
         console.note("nothing was written (--dry-run)")
 

@@ -13,7 +13,13 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from lmstrix.core.registry.keeping import AddedModels, RegistryBackup, RemovedModel, TaggedModel
+    from lmstrix.core.registry.keeping import (
+        AddedModels,
+        RegistryBackup,
+        RemovedModel,
+        RestoredRegistry,
+        TaggedModel,
+    )
     from lmstrix.core.registry.merging import MergeReport
     from lmstrix.reports.console import Console
 
@@ -80,13 +86,28 @@ def show_backups(console: Console, copies: Sequence[RegistryBackup]) -> None:
     console.table(_BACKUPS, rows)
 
 
-def show_backup(console: Console, copy: RegistryBackup, *, restored: bool = False) -> None:
-    """One copy that was made, or put back."""
+def show_backup(console: Console, copy: RegistryBackup) -> None:
+    """A copy that was made."""
     if console.json:
-        console.result("registry-restore" if restored else "registry-backup", _backup_json(copy))
+        console.result("registry-backup", _backup_json(copy))
         return
-    held = f"{counted(copy.models or 0, 'model')}, {copy.tested or 0:,} tested"
-    sys.stdout.write(clean(f"restored {copy.name}: {held}" if restored else f"{copy.file}: {held}") + "\n")
+    sys.stdout.write(clean(f"{copy.file}: {_held(copy)}") + "\n")
+
+
+def show_restored(console: Console, restored: RestoredRegistry) -> None:
+    """A copy that was put back, and how to undo that."""
+    copy, replaced = restored.backup, restored.replaced
+    if console.json:
+        name = replaced.name if replaced is not None else None
+        console.result("registry-restore", {**_backup_json(copy), "replaced": name})
+        return
+    sys.stdout.write(clean(f"restored {copy.name}: {_held(copy)}") + "\n")
+    if replaced is not None:
+        console.note(f"what was there before is kept; lmstrix registry restore {replaced.name} --yes puts it back")
+
+
+def _held(copy: RegistryBackup) -> str:
+    return f"{counted(copy.models or 0, 'model')}, {copy.tested or 0:,} tested"
 
 
 def _backup_json(copy: RegistryBackup) -> dict[str, object]:
@@ -151,3 +172,8 @@ def show_merged(console: Console, report: MergeReport, *, command: str, written:
     counts += f", {len(report.aliases):,} of the aliases" if report.aliases else ""
     state = "" if written else " (nothing is written)"
     sys.stdout.write(f"{counts}, {counted(len(report.conflicts), 'conflict')}{state}\n")
+    if report.unplaced:
+        console.note(
+            f"results that name no machine (LMStrix 1 wrote none): {report.unplaced:,}; they count as measured on this "
+            "one (lmstrix reset MODEL forgets them)"
+        )

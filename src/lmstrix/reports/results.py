@@ -83,6 +83,8 @@ def show_results(console: Console, records: Sequence[ModelRecord]) -> None:
 def note_others(console: Console, records: Sequence[ModelRecord], place: Place | None) -> None:
     """Say of which server the results shown are, where models have others."""
     count = sum(record.has_other_results for record in records)
+    if place is None:
+        _note_newest(console, records)
     if not count:
         return
     shown = "the newest" if place is None else f"those of {_name(place)}"
@@ -91,6 +93,14 @@ def note_others(console: Console, records: Sequence[ModelRecord], place: Place |
         f"the results shown are {shown}; {models} others, of other engines, hosts or settings: "
         "lmstrix list MODEL --verbose"
     )
+
+
+def _note_newest(console: Console, records: Sequence[ModelRecord]) -> None:
+    """Say whose results are shown before there is a server in use: which will be, is not known."""
+    engines = sorted({best.configuration.engine for record in records if (best := record.best_result) is not None})
+    if engines:
+        names = " and ".join(_ENGINES.get(engine, engine) for engine in engines)
+        console.note(f"no server was in use yet: the results shown are of {names}, and count there alone")
 
 
 def _name(place: Place) -> str:

@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from lmstrix.ground.documents import DocumentError, parse_toml
 from lmstrix.ground.errors import SettingsError, UsageError
 from lmstrix.ground.files import PRIVATE, make_private_folder, write_whole
-from lmstrix.ground.one_writer import one_writer
+from lmstrix.ground.one_writer import one_change
 from lmstrix.ground.setting_keys import BY_KEY, KEYS, SettingKey
-from lmstrix.ground.setting_places import key_path
-from lmstrix.ground.settings import Settings, validated
+from lmstrix.ground.setting_places import key_path, key_text
+from lmstrix.ground.settings import Settings, profile_files, validated
 from lmstrix.ground.settings_edit import with_value, without_value
 from lmstrix.ground.settings_file import PROFILES, parsed_settings, read_settings_file, settings_in
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Iterable, Sequence
     from pathlib import Path
 
     from lmstrix.ground.settings import Layers
-    from lmstrix.ground.settings_file import GivenSetting
+    from lmstrix.ground.settings_file import GivenSetting, SettingsFile
 
 HIDDEN = "(not shown)"
 _OPEN = ("verify_tls", "ca_file")
@@ -39,7 +38,7 @@ class ShownSetting:
 
 def shown(given: Sequence[GivenSetting]) -> list[ShownSetting]:
     """What layers give, as it is written there."""
-    return [ShownSetting(key=each.name, value=_masked(each), origin=each.where) for each in given]
+    return [ShownSetting(key=_key(each), value=_masked(each), origin=each.where) for each in given]
 
 
 def effective(layers: Layers) -> list[ShownSetting]:
@@ -48,10 +47,7 @@ def effective(layers: Layers) -> list[ShownSetting]:
     for key in KEYS:
         given = {each.entry: each for each in layers.given if each.setting is key}
         if key.table:
-            rows += [
-                ShownSetting(key=_dotted(key.key, each.entry), value=_masked(each), origin=each.where)
-                for each in given.values()
-            ]
+            rows += [ShownSetting(key=_key(each), value=_masked(each), origin=each.where) for each in given.values()]
             continue
         last = given.get(())
         value = getattr(layers.settings, key.field)
@@ -77,25 +73,53 @@ class CheckedFile:
 
 
 def check_file(path: Path) -> CheckedFile:
-    """Look at a file of settings, its profiles too. Raises SettingsError."""
+    """Look at a file of settings, and at its profiles in it and beside it. Raises SettingsError."""
     file = read_settings_file(path)
     found = settings_in(file)
-    for name in file.table.get(PROFILES, {}):
-        inside = settings_in(file, profile=name).given
-        validated([*found.given, *inside])
+    for name in _profiles_in(file):
+        validated([*found.given, *settings_in(file, profile=name).given])
+    for beside in profile_files(path.parent).values():
+        validated([*found.given, *settings_in(read_settings_file(beside)).given])
     return CheckedFile(
         settings=validated(found.given), count=len(found.given), without_effect=tuple(found.without_effect)
     )
 
 
-def set_value(path: Path, key: str, word: str) -> ShownSetting:
-    """Write one setting into a file, made where there is none. Raises SettingsError, and then changes nothing."""
+def _profiles_in(file: SettingsFile) -> Iterable[str]:
+    """The names of the profiles that a file holds. Raises SettingsError where they are no tables."""
+    inside = file.table.get(PROFILES, {})
+    if not isinstance(inside, dict):
+        raise SettingsError(f"{file.at((PROFILES,))}: {PROFILES}: expected a table per profile, received {inside!r}")
+    for name, table in inside.items():
+        if not isinstance(table, dict):
+            where = file.at((PROFILES, name))
+            raise SettingsError(f"{where}: {PROFILES}.{name}: expected a table of settings, received {table!r}")
+        yield name
+
+
+def set_value(path: Path, key: str, word: str, *, check: Callable[[Settings], Iterable[str]]) -> GivenSetting:
+    """Write one setting into a file, made where there is none. Raises SettingsError, and then changes nothing.
+
+    `check` tells what is wrong with what settings say of commands, which are known to the caller.
+    """
     setting, place = _place(key)
-    with one_writer(path):
-        return _set(path, setting, place, word)
+    with one_change(path):
+        return _set(path, setting, place, word, check)
 
 
-def _set(path: Path, setting: SettingKey, place: tuple[str, ...], word: str) -> ShownSetting:
+def overruling(layers: Layers, given: GivenSetting) -> GivenSetting | None:
+    """What a stronger layer gives for the same setting, so that this value does not hold."""
+    last = [each for each in layers.given if (each.setting, each.entry) == (given.setting, given.entry)][-1:]
+    return next((each for each in last if each.where != given.where), None)
+
+
+def _set(
+    path: Path,
+    setting: SettingKey,
+    place: tuple[str, ...],
+    word: str,
+    check: Callable[[Settings], Iterable[str]],
+) -> GivenSetting:
     file = (
         read_settings_file(path) if path.exists() else parsed_settings(path, b"{}" if path.suffix == ".json" else b"")
     )
@@ -107,22 +131,34 @@ def _set(path: Path, setting: SettingKey, place: tuple[str, ...], word: str) -> 
         text = with_value(file, place, value)
         changed = parsed_settings(path, text.encode())
         try:
-            validated(settings_in(changed).given)
+            given = _checked(settings_in(changed).given, place, check)
         except SettingsError as exc:
             fault = fault or exc
             continue
         _write(path, text)
-        given = next(each for each in settings_in(changed).given if each.place == place)
-        return ShownSetting(key=given.name, value=_masked(given), origin=given.where)
+        return given
     assert fault is not None
     raise fault
+
+
+def _checked(
+    file_gives: Sequence[GivenSetting], place: tuple[str, ...], check: Callable[[Settings], Iterable[str]]
+) -> GivenSetting:
+    """What stands at `place`. Raises SettingsError for it, or for what does not fit together with it."""
+    validated(file_gives)
+    given = next(each for each in file_gives if each.place == place)
+    # By itself: another default that no command has any more is no reason to refuse this one.
+    faults = list(check(validated([given])))
+    if faults:
+        raise SettingsError(f"{given.where}: {'; '.join(faults)}")
+    return given
 
 
 def unset_value(path: Path, key: str) -> None:
     """Take one setting out of a file. Raises SettingsError where it is not in it."""
     setting, place = _place(key)
     read_settings_file(path)  # where there is no file to change, no lock is left beside it
-    with one_writer(path):
+    with one_change(path):
         file = read_settings_file(path)
         if setting.flat in file.table and not isinstance(file.table[setting.flat], dict):
             place = (setting.flat,)
@@ -144,6 +180,8 @@ def _place(key: str) -> tuple[SettingKey, tuple[str, ...]]:
             return setting, path
     from lmstrix.ground.environment import near
 
+    if path[0] in ("model", "default_model"):
+        raise UsageError(f"there is no setting {key!r}: lmstrix models default MODEL chooses the model that is asked")
     known = [each.key for each in KEYS]
     meant = near(key, known)
     told = f"did you mean {meant!r}?" if meant else f"there are: {', '.join(known)}"
@@ -172,5 +210,6 @@ def _masked(given: GivenSetting) -> Any:
     return HIDDEN if given.setting.secret and not open_entry else given.value
 
 
-def _dotted(key: str, entry: tuple[str, ...]) -> str:
-    return ".".join((key, *(name if name.replace("_", "").isalnum() else json.dumps(name) for name in entry)))
+def _key(given: GivenSetting) -> str:
+    """Its key as `config set` takes it."""
+    return f"{given.setting.key}.{key_text(given.entry)}" if given.entry else given.name

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
         RegistryBackup,
         RegistryStats,
         RemovedModel,
+        RestoredRegistry,
         TaggedModel,
     )
     from lmstrix.core.registry.merging import MergeReport
@@ -111,19 +112,19 @@ class RegistryFiles:
 
         return validate(self._workspace, fix=fix)
 
-    def backups(self) -> list[RegistryBackup]:
-        """The copies there are, newest first."""
-        from lmstrix.service.registry_keeping import backups
-
-        return backups(self._workspace)
-
     def backup(self, file: Path | None = None) -> RegistryBackup:
         """Copy the registry into a file."""
         from lmstrix.service.registry_keeping import backup
 
         return backup(self._workspace, file)
 
-    def restore(self, name: str) -> RegistryBackup:
+    def restorable(self) -> list[RegistryBackup]:
+        """The copies that can be put back, newest first."""
+        from lmstrix.service.registry_keeping import restorable
+
+        return restorable(self._workspace)
+
+    def restore(self, name: str) -> RestoredRegistry:
         """Put a copy in the place of the registry."""
         from lmstrix.service.registry_keeping import restore
 

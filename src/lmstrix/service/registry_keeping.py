@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lmstrix.core.registry.keeping import RegistryBackup, RemovedModel, TaggedModel
+from lmstrix.core.registry.keeping import RegistryBackup, RemovedModel, RestoredRegistry, TaggedModel
 from lmstrix.core.registry.merging import MergeReport, merge_registries
 from lmstrix.core.registry.model_aliases import readable
 from lmstrix.core.registry.registry import ModelRegistry
@@ -127,8 +127,13 @@ def merge(workspace: Workspace, other: Path, *, dry_run: bool = False) -> MergeR
 def backups(workspace: Workspace) -> list[RegistryBackup]:
     """The copies there are, newest first: those kept with every change, and those made by `backup`."""
     made = sorted(_folder(workspace).glob("*.json"))
-    copies = [_described(file) for file in (*workspace.store.backups(), *made)]
-    return sorted(copies, key=lambda copy: copy.written_at, reverse=True)
+    return _newest_first((*workspace.store.backups(), *made))
+
+
+def restorable(workspace: Workspace) -> list[RegistryBackup]:
+    """The copies that can be put back, newest first: the backups, and what they were put in the place of."""
+    made = sorted(_folder(workspace).glob("*.json"))
+    return _newest_first((*workspace.store.backups(), *workspace.store.replaced(), *made))
 
 
 def backup(workspace: Workspace, file: Path | None = None) -> RegistryBackup:
@@ -139,9 +144,9 @@ def backup(workspace: Workspace, file: Path | None = None) -> RegistryBackup:
     return _described(file)
 
 
-def restore(workspace: Workspace, name: str) -> RegistryBackup:
+def restore(workspace: Workspace, name: str) -> RestoredRegistry:
     """Put a copy in the place of the registry, which is copied aside first."""
-    copies = backups(workspace)
+    copies = restorable(workspace)
     chosen = next((copy for copy in copies if name in (copy.name, str(copy.file))), None)
     if chosen is None and Path(name).is_file():
         chosen = _described(Path(name).absolute())
@@ -149,12 +154,16 @@ def restore(workspace: Workspace, name: str) -> RegistryBackup:
         names = ", ".join(copy.name for copy in copies) or "there is none"
         raise UsageError(f"no backup {name!r}; there are: {names}")
     # Read before: restoring shifts nothing, but what was restored is told as it was when it was chosen.
-    workspace.store.restore(chosen.file)
-    return chosen
+    replaced = workspace.store.restore(chosen.file).replaced
+    return RestoredRegistry(backup=chosen, replaced=_described(replaced) if replaced is not None else None)
 
 
 def _folder(workspace: Workspace) -> Path:
     return workspace.paths.own / "backups"
+
+
+def _newest_first(files: Sequence[Path]) -> list[RegistryBackup]:
+    return sorted(map(_described, files), key=lambda copy: copy.written_at, reverse=True)
 
 
 def _described(file: Path) -> RegistryBackup:

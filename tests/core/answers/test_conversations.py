@@ -53,6 +53,39 @@ def test_one_of_ours_that_is_damaged_is_told_and_none_is_to_be_deleted(
     assert "delete" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    "rest",
+    [
+        '"messages": ["x"]',
+        '"messages": [{"role": 3, "text": "x"}]',
+        '"messages": [{"role": "user", "text": null}]',
+        '"messages": [{"role": "user"}]',
+        '"model_key": 5, "messages": []',
+        '"messages": ' + "[" * 100_000,
+    ],
+)
+def test_one_of_ours_with_anything_in_it_is_damaged(store: ConversationStore, tmp_path: Path, rest: str) -> None:
+    write(tmp_path / "odd.json", '{"schema": "lmstrix.conversation/1", ' + rest + "}")
+    with pytest.raises(LMStrixError, match=r"odd\.json is damaged"):
+        store.load("odd")
+
+
+def test_what_is_no_file_is_no_conversation(store: ConversationStore, tmp_path: Path) -> None:
+    keep(store, "ours", written_at=1)
+    (tmp_path / "gone.json").symlink_to(tmp_path / "nowhere")
+    (tmp_path / "folder.json").mkdir()
+    assert store.names() == ["ours"]
+    with pytest.raises(LMStrixError, match="no conversation"):
+        store.load("folder")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="there are no such pipes there")
+def test_a_pipe_among_them_keeps_nobody_waiting(store: ConversationStore, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.json")
+    with pytest.raises(LMStrixError, match="no conversation"):
+        store.load("pipe")
+
+
 @pytest.mark.parametrize("text", [lm_studio_chat("hi"), "{", "[]", "", '{"schema": "lmstrix.conversation/99"}'])
 def test_one_of_others_is_none_of_lmstrix(store: ConversationStore, tmp_path: Path, text: str) -> None:
     write(tmp_path / "theirs.json", text)

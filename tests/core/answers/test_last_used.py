@@ -54,3 +54,12 @@ def test_a_damaged_file_is_forgotten(tmp_path: Path) -> None:
         assert (kept.read(), kept.place("auto")) == (None, None)
         kept.write_place("auto", BOX)
         assert kept.place("auto") == BOX
+
+
+def test_a_file_that_cannot_be_read_says_nothing(tmp_path: Path) -> None:
+    file = tmp_path / "state.json"
+    for text in ("", "[]", "{", '{"a":' * 100_000):
+        file.write_text(text)
+        assert LastUsed(file).read() is None
+    LastUsed(file).write("tiny")
+    assert LastUsed(file).read() == "tiny"

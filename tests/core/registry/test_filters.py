@@ -138,6 +138,8 @@ def test_conditions(registry: ModelRegistry, text: str, expected: str) -> None:
         ("bits:four", "bits:four is no number"),
         ("date:yesterday", "date:yesterday is no date such as 2026-01-31"),
         ("name:", "name: has no value"),
+        ("ctx:16k-8k", "16k-8k ends below where it begins; write 8k-16k"),
+        ("date:2026-02-01-2026-01-01", "ends below where it begins"),
         ("name:a||b", "name: has an empty value"),
     ],
 )

@@ -140,7 +140,7 @@ def test_a_backup_can_be_put_back(store: RegistryStore) -> None:
     store.update(add())
     store.update(add("x/y/z.gguf"))
     store.path.write_text("{broken")
-    assert store.restore() == store.backups()[0]
+    assert store.restore().source == store.backups()[0]
     assert [record.path for record in store.load()] == [PATH]
     kept = [path for path in store.path.parent.iterdir() if ".replaced-" in path.name]
     assert [path.read_text() for path in kept] == ["{broken"]
@@ -179,7 +179,7 @@ def test_a_damaged_file_is_refused_kept_and_copied(store: RegistryStore, content
     store.update(add("x/y/z.gguf"))
     store.path.write_bytes(content)
     for _ in range(2):
-        with pytest.raises(RegistryError, match=r"damaged: .*copy lmstrix.json.backup-1 over it") as caught:
+        with pytest.raises(RegistryError, match=r"damaged: .*lmstrix registry restore backup-1 --yes") as caught:
             store.load()
         assert "\n" not in str(caught.value)
         with pytest.raises(RegistryError, match="damaged"):

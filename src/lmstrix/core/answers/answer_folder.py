@@ -109,7 +109,7 @@ class AnswerFolder:
             with index.open("ab") as stream:
                 stream.write(b"\n")
         for line in data.splitlines():
-            with suppress(ValueError, KeyError, TypeError):
+            with suppress(ValueError, KeyError, TypeError, RecursionError):
                 found = json.loads(line)
                 if found["outcome"] == "ok":
                     self._asked[str(found["file"])] = found.get("request_hash")

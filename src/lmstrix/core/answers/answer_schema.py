@@ -89,7 +89,7 @@ def schema_of_class(kind: type[Any], *, name: str) -> AnswerSchema:
 def _parsed(text: str, name: str) -> object:
     try:
         value: object = json.loads(text)
-    except ValueError as exc:
+    except (ValueError, RecursionError) as exc:
         raise InvalidAnswerError(
             f"the answer is no JSON, which {name} asks for ({exc}); it may be cut off ({parameter('max_tokens')}), "
             "or the model too small for it",

@@ -41,7 +41,7 @@ class ResponseCache:
             found = json.loads(read_whole(self._file(key)))
             # A file of an earlier version with other fields raises TypeError, and is no hit.
             return GenerationResult(**{**found, "stats": GenerationStats(**found["stats"])})
-        except (OSError, ValueError, TypeError, KeyError):
+        except (OSError, ValueError, TypeError, KeyError, RecursionError):
             return None
 
     def write(self, key: str, result: GenerationResult) -> None:

@@ -11,12 +11,12 @@ import json
 import re
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from lmstrix.ground.errors import LMStrixError, UsageError
 from lmstrix.ground.files import PRIVATE, make_private_folder, write_whole
 from lmstrix.ground.held_files import read_whole, remove_file
-from lmstrix.ground.types import Message, ToolCall
+from lmstrix.ground.types import Message, Role, ToolCall
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -113,15 +113,17 @@ class ConversationStore:
         """One conversation. Raises UsageError when none has this name."""
         file = self._file(name)
         try:
+            if file.exists() and not file.is_file():  # a pipe would keep us waiting
+                raise LMStrixError(f"{file} is no conversation of LMStrix")
             found = json.loads(read_whole(file))
             if found["schema"] != SCHEMA:
                 raise LMStrixError(f"{file} is no conversation of LMStrix")
             messages = tuple(_message(entry) for entry in found["messages"])
-            return Conversation(name=name, model_key=found.get("model_key"), messages=messages)
+            return Conversation(name=name, model_key=_text_or_none(found.get("model_key")), messages=messages)
         except FileNotFoundError as exc:
             known = ", ".join(self.names()[:8]) or "none yet"
             raise UsageError(f"there is no conversation {name!r} (there are: {known})") from exc
-        except (ValueError, KeyError, TypeError) as exc:
+        except (ValueError, KeyError, TypeError, RecursionError) as exc:
             if not is_conversation(file):
                 raise LMStrixError(f"{file} is no conversation of LMStrix") from exc
             raise LMStrixError(f"{file} is damaged ({exc}); repair it, or move it elsewhere") from exc
@@ -177,7 +179,7 @@ class ConversationStore:
         return name
 
     def _newest_first(self) -> Iterator[str]:
-        files = sorted(self._folder.glob("*.json"), key=lambda file: file.stat().st_mtime_ns, reverse=True)
+        files = sorted(self._folder.glob("*.json"), key=_written_ns, reverse=True)
         return (file.stem for file in files if is_conversation(file))
 
     def _file(self, name: str) -> Path:
@@ -191,6 +193,21 @@ def _entry(message: Message) -> dict[str, Any]:
     return {key: value for key, value in asdict(message).items() if key in ("role", "text") or value}
 
 
-def _message(entry: dict[str, Any]) -> Message:
+def _written_ns(file: Path) -> int:
+    try:
+        return file.stat().st_mtime_ns
+    except OSError:  # deleted meanwhile, or a link to nothing: of one such file the others must not suffer
+        return 0
+
+
+def _text_or_none(value: object) -> str | None:
+    if value is not None and not isinstance(value, str):
+        raise TypeError(f"{value!r} is no text")
+    return value
+
+
+def _message(entry: object) -> Message:
+    if not isinstance(entry, dict) or entry.get("role") not in get_args(Role) or not isinstance(entry["text"], str):
+        raise TypeError("a turn has no role or no text")
     calls = tuple(ToolCall(**call) for call in entry.get("tool_calls", ()))
     return Message(**{**entry, "images": tuple(entry.get("images", ())), "tool_calls": calls})

@@ -41,7 +41,7 @@ class QuestionHistory:
                 write_whole(self.file, b"".join(line + b"\n" for line in lines[-KEPT:]), mode=PRIVATE, durable=False)
         questions = []
         for line in lines[-KEPT:]:
-            with suppress(ValueError):  # a line that was being written when its chat was killed
+            with suppress(ValueError, RecursionError):  # a line that was being written when its chat was killed
                 question = json.loads(line)
                 if isinstance(question, str):
                     questions.append(question)

@@ -18,7 +18,7 @@ def read_state(file: Path) -> dict[str, Any]:
     """All of it; empty where there is none or it cannot be read."""
     try:
         found = json.loads(read_whole(file))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}
 

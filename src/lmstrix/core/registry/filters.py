@@ -151,6 +151,8 @@ def _measured(
         return lambda record: read(record) is None
     if span := ranges.fullmatch(value):
         least, most = parse(span[1]), parse(span[2])
+        if most < least:
+            raise UsageError(f"filter: {value} ends below where it begins; write {span[2]}-{span[1]}")
         return lambda record: (found := read(record)) is not None and least <= found <= most
     return _compared(read, value, parse)
 

@@ -37,6 +37,14 @@ class RegistryBackup:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RestoredRegistry:
+    """A copy that was put in the place of the registry; `replaced` is the copy of what stood there."""
+
+    backup: RegistryBackup
+    replaced: RegistryBackup | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RemovedModel:
     """A model that was taken out, or would be; `results` is how many test results go with it."""
 

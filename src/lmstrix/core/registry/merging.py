@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from lmstrix.core.registry.json_fields import EPOCH, Json, read_moment
 from lmstrix.core.registry.model_aliases import readable
-from lmstrix.core.registry.results import is_result, tested_length
+from lmstrix.core.registry.results import is_result, server_of, tested_length
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -36,13 +36,17 @@ class Conflict:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MergeReport:
-    """What a merge took over: the paths of new models, how many results of known ones, and aliases of models."""
+    """What a merge took over: the paths of new models, how many results of known ones, and aliases of models.
+
+    `unplaced` is how many of all these results name no machine, as those of LMStrix 1, and so count as this one's.
+    """
 
     added: tuple[str, ...]
     results: int
     aliases: tuple[str, ...]
     conflicts: tuple[Conflict, ...]
     unchanged: int
+    unplaced: int
 
 
 def merge_registries(
@@ -50,7 +54,7 @@ def merge_registries(
 ) -> MergeReport:
     """Take into `ours` what `theirs` knows more or newer. A model whose files are not `is_here` is marked missing."""
     by_content = {(record.size_bytes, record.content_hash): record for record in ours if record.content_hash}
-    added, conflicts, results, unchanged = [], [], 0, 0
+    added, conflicts, results, unchanged, unplaced = [], [], 0, 0, 0
     same: dict[str, str] = {}
     for their in theirs:
         our = ours.get(their.path)
@@ -60,6 +64,7 @@ def merge_registries(
             if their.path not in ours.models:
                 ours.models[their.path] = _taken(their, is_here, now or datetime.now(UTC))
                 added.append(their.path)
+                unplaced += sum(result.configuration.host is None for result in their.results)
             continue
         same[their.path] = our.path
         if our.content_hash and their.content_hash and our.content_hash != their.content_hash:
@@ -72,11 +77,17 @@ def merge_registries(
         before = len(conflicts)
         taken = _merge_results(our, their, conflicts)
         changed = _merge_words(our, their, conflicts)
-        results += taken
+        results += len(taken)
+        unplaced += sum(is_result(result) and server_of(result)[1] is None for result in taken)
         unchanged += not taken and not changed and len(conflicts) == before
     aliases = _merge_aliases(ours, theirs, same, conflicts)
     return MergeReport(
-        added=tuple(added), results=results, aliases=aliases, conflicts=tuple(conflicts), unchanged=unchanged
+        added=tuple(added),
+        results=results,
+        aliases=aliases,
+        conflicts=tuple(conflicts),
+        unchanged=unchanged,
+        unplaced=unplaced,
     )
 
 
@@ -106,15 +117,15 @@ def _taken(their: ModelRecord, is_here: Callable[[ModelRecord], bool], now: date
     return raw
 
 
-def _merge_results(our: ModelRecord, their: ModelRecord, conflicts: list[Conflict]) -> int:
-    """How many results were taken over."""
+def _merge_results(our: ModelRecord, their: ModelRecord, conflicts: list[Conflict]) -> list[Json]:
+    """The results that were taken over."""
     theirs = their.raw.get("tests")
     if not isinstance(theirs, dict) or not theirs:
-        return 0
+        return []
     tests = our.raw.get("tests")
     if not isinstance(tests, dict):
         tests = our.raw["tests"] = {}
-    taken = 0
+    taken: list[Json] = []
     for key, result in theirs.items():
         known = tests.get(key)
         if known == result:
@@ -132,7 +143,7 @@ def _merge_results(our: ModelRecord, their: ModelRecord, conflicts: list[Conflic
             )
         if newer:
             tests[key] = result
-            taken += 1
+            taken.append(result)
     return taken
 
 

@@ -49,6 +49,13 @@ class _Document(NamedTuple):
     schema_version: int
 
 
+class Restored(NamedTuple):
+    """What was put in the place of the registry, and the copy of what stood there, if there was anything."""
+
+    source: Path
+    replaced: Path | None
+
+
 class RegistryStore:
     """The registry file at `path`. Constructing one touches nothing."""
 
@@ -89,6 +96,10 @@ class RegistryStore:
         """The backups there are, newest first."""
         return [path for path in map(self._backup, range(1, _BACKUPS + 1)) if path.exists()]
 
+    def replaced(self) -> list[Path]:
+        """The copies of what backups were put in the place of."""
+        return sorted(self.path.parent.glob(f"{self.path.name}.replaced-*"))
+
     def newest_good_backup(self) -> Path | None:
         """The newest backup that can be read."""
         for path in self.backups():
@@ -105,7 +116,7 @@ class RegistryStore:
         self._parse(content)
         write_registry(file, content)
 
-    def restore(self, backup: Path | None = None) -> Path:
+    def restore(self, backup: Path | None = None) -> Restored:
         """Put a backup (the newest good one by default) in the place of the file, which is copied aside first."""
         source = backup or self.newest_good_backup()
         if source is None:
@@ -117,10 +128,11 @@ class RegistryStore:
             except (OSError, _UnreadableError) as exc:
                 raise RegistryError(f"{source} is no usable backup: {exc}; choose another") from exc
             with self._writing():
-                if self.path.exists():
-                    _copy(self.path, self._aside("replaced"))
+                replaced = self._aside("replaced") if self.path.exists() else None
+                if replaced is not None:
+                    _copy(self.path, replaced)
                 write_whole(self.path, content, mode=PRIVATE)
-        return source
+        return Restored(source, replaced)
 
     def _read(self) -> bytes | None:
         # Here as everything begins with it, also the copies that are made of the file and take its permissions.
@@ -165,7 +177,10 @@ class RegistryStore:
                 _copy(self.path, copy)
             kept = f" (a copy is kept as {copy.name})"
         backup = self.newest_good_backup()
-        remedy = f"to go back to the last good state, copy {backup.name} over it" if backup else "there is no backup"
+        remedy = "there is no backup"
+        if backup is not None:
+            name = backup.name.removeprefix(f"{self.path.name}.")
+            remedy = f"lmstrix registry restore {name} --yes goes back to the last good state"
         return RegistryError(
             f"{self.path} is damaged: {fault}{kept}; {remedy}, or move it away and run lmstrix scan to begin anew"
         )

@@ -64,7 +64,7 @@ async def _budget(workspace: Workspace, server: str) -> tuple[Budget, bool]:
 
 def _refuse_one_that_hangs(workspace: Workspace) -> None:
     """Raise EngineError where our engine runs after all: it holds memory that nobody tells."""
-    from lmstrix.engine.daemon import engine_status
+    from lmstrix.engine.state_file import engine_status
 
     status = engine_status(workspace.paths.home)
     if status.running:
