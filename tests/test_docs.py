@@ -71,6 +71,14 @@ def test_the_examples_of_a_help_page_are_commands(path: tuple[str, ...], lines: 
         assert (program, found and found.path) == ("lmstrix", path), line
 
 
+def test_every_command_that_takes_words_has_an_example() -> None:
+    from lmstrix.cli.signatures import describe
+
+    for path, function in COMMANDS.items():
+        takes = [each.name for each in describe(path, function).parameters if each.positional]
+        assert path in EXAMPLES or not takes, (path, takes)
+
+
 def test_every_command_has_a_summary_and_every_option_a_text() -> None:
     from lmstrix.cli.signatures import describe
 

@@ -62,9 +62,10 @@ def _run(words: list[str]) -> int:
     except LMStrixError as exc:
         if debug:
             raise
+        from lmstrix.reports.folding import write_line
         from lmstrix.reports.table import clean
 
-        sys.stderr.write(f"lmstrix: {clean(one_line(exc))}\n")
+        write_line(sys.stderr, f"lmstrix: {clean(one_line(exc))}")
         return exc.exit_code
     except OSError as exc:
         if debug or is_closed_pipe(exc) or (exc.filename is None and exc.errno in _OUTPUT_FAILURES):

@@ -62,7 +62,9 @@ def test_nothing_of_lm_studios_is_touched_or_told(
     cli: Callable[..., Ran], engine: EmbeddedEngine, studio: Path
 ) -> None:
     before, mode = state(studio), studio.stat().st_mode
-    cli("infer", "hello", "--continue", "-m", SCRIPTED).failed(2, "there is no conversation to continue yet")
+    cli("infer", "hello", "--continue", "-m", SCRIPTED).failed(
+        2, "there is no conversation yet (lmstrix chat begins one"
+    )
     cli("chat", "--conversation", "1719853210123.conversation").failed(2, "(there are: none yet)")
     for words in COMMANDS:
         ran = cli(*words, stdin=b"2+3=\n")

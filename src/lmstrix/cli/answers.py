@@ -401,4 +401,4 @@ def logs(
         show_call_statistics(cli.console, statistics)
     else:
         calls = cli.service.logged_calls(search=search, model=model, last=last)
-        show_calls(cli.console, calls)
+        show_calls(cli.console, calls, of_all=search is None and model is None)

@@ -18,7 +18,7 @@ from lmstrix.ground.errors import LMStrixError
 from lmstrix.ground.processes import own_python, run_on_terminal
 
 MODEL = "demo-needle"
-MEMORY_LIMIT = "85MiB"
+MEMORY_LIMIT_MIB = 85
 
 Note = Callable[[str], None]
 
@@ -63,15 +63,15 @@ def _tell(home: Path, models: Path, note: Note, *, json: bool) -> list[DemoStep]
     note("LMStrix demo: a small bundled model on the embedded engine, in a temporary folder.")
     try:
         command(
-            "engine", "start", "--models-dir", str(models), "--memory-limit", MEMORY_LIMIT,
-            say=f"An LM Studio-compatible server over llama.cpp; models may take {MEMORY_LIMIT}.",
+            "engine", "start", "--models-dir", str(models), "--memory-limit", f"{MEMORY_LIMIT_MIB}MiB",
+            say=f"An LM Studio-compatible server over llama.cpp; models may take {MEMORY_LIMIT_MIB} MiB.",
         )  # fmt: skip
         command("scan", say="What is there? The registry keeps it.")
         command("list", say="The declared context is what the model's file claims.")
         command("test", MODEL, say="What it really holds: load, fill for real, ask for codes hidden in the text.")
         command("list", say="Declared, loads under this limit, really recalls:")
         command(
-            "infer", "Who are you?", "-m", MODEL, "--stream", "--verbose", "--temperature", "0",
+            "infer", "Who are you?", "-m", MODEL, "--markdown", "--verbose", "--temperature", "0",
             say="Ask it. The prompt is counted against the tested context before it is sent.",
         )  # fmt: skip
     finally:

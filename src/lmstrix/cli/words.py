@@ -39,8 +39,10 @@ def suggestion(word: str, known: Iterable[str]) -> str:
     """ "; did you mean 'x'?", or nothing."""
     import difflib  # only a typing error needs it: at the top it would slow every start
 
-    close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
-    return f"; did you mean {close[0]!r}?" if close else ""
+    # The dashes of options are alike in all of them, and would make any two short ones seem close.
+    names = {each.lstrip("-"): each for each in known}
+    close = difflib.get_close_matches(word.lstrip("-"), names, n=1, cutoff=0.6)
+    return f"; did you mean {names[close[0]]!r}?" if close else ""
 
 
 def parse(

@@ -12,6 +12,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from lmstrix.ground.stdio import shows_colors
+from lmstrix.reports.folding import write_line
 from lmstrix.reports.json_form import jsonable, yaml_fields
 from lmstrix.reports.table import clean, harmless, render, width_of
 
@@ -37,8 +38,7 @@ class Console:
     def note(self, line: str) -> None:
         """A remark for the user, on stderr; not with --quiet."""
         if not self.quiet:
-            sys.stderr.write(clean(line) + "\n")
-            sys.stderr.flush()
+            write_line(sys.stderr, clean(line))
 
     def text(self, text: str) -> None:
         """Model text, exactly, on stdout; control characters that could drive a terminal are shown as "?" there."""

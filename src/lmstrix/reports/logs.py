@@ -28,14 +28,16 @@ _STATISTICS_COLUMNS = (
     Column(title="LAST", drop=2),
 )
 
+_NO_CALLS = "no calls in the log yet (infer, chat and batch write there)"
 
-def show_calls(console: Console, entries: Sequence[LoggedCall]) -> None:
-    """Calls with the beginning of each text; with --verbose the whole texts."""
+
+def show_calls(console: Console, entries: Sequence[LoggedCall], *, of_all: bool) -> None:
+    """Calls with the beginning of each text; with --verbose the whole texts. They are `of_all`, or some of them."""
     if console.json:
         console.result("logs", {"calls": [_call_json(entry) for entry in entries]})
         return
     if not entries:
-        console.note("no calls in the log")
+        console.note(_NO_CALLS if of_all else "no such call in the log")
     for entry in entries:
         call = entry.call
         sys.stdout.write(f"{entry.call_id:>4}  {_head(entry)}\n")
@@ -106,7 +108,7 @@ def show_call_statistics(console: Console, statistics: Sequence[CallStatistics])
     if rows:
         console.table(_STATISTICS_COLUMNS, rows)
     else:
-        console.note("no calls in the log")
+        console.note(_NO_CALLS)
 
 
 def _rate(tokens_per_second: float | None) -> str:

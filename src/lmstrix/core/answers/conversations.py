@@ -132,7 +132,7 @@ class ConversationStore:
         """The one written last. Raises UsageError when there is none."""
         name = next(self._newest_first(), None)
         if name is None:
-            raise UsageError("there is no conversation to continue yet (log_texts = false keeps none)")
+            raise UsageError("there is no conversation yet (lmstrix chat begins one; log_texts = false keeps none)")
         return self.load(name)
 
     def save(self, conversation: Conversation) -> Path:
