@@ -14,7 +14,7 @@ import lmstrix
 from lmstrix.core.answers.recommend import Wish
 from lmstrix.core.answers.request import InferRequest
 from lmstrix.core.benchmark.records import BenchRequest
-from lmstrix.ground.types import LoadConfig
+from lmstrix.ground.loads import LoadConfig
 from lmstrix.python import options
 from lmstrix.service.due_tests import ContextTestRequest
 
