@@ -75,13 +75,13 @@ if TYPE_CHECKING:
         TimeLimitError,
         UsageError,
     )
+    from lmstrix.ground.loads import LoadConfig
     from lmstrix.ground.trust import TrustedFolder
     from lmstrix.ground.types import (
         Deadlines,
         Finished,
         GenerationResult,
         GenerationStats,
-        LoadConfig,
         LoadedModel,
         Message,
         PromptProgress,
@@ -116,8 +116,8 @@ _ERRORS = (
     "TimeLimitError UsageError"
 )
 _TYPES = (
-    "Deadlines Finished GenerationResult GenerationStats LoadConfig LoadedModel Message PromptProgress "
-    "StreamEvent TextDelta ToolAnswered ToolCall ToolCallEvent ToolDefinition"
+    "Deadlines Finished GenerationResult GenerationStats LoadedModel Message PromptProgress StreamEvent "
+    "TextDelta ToolAnswered ToolCall ToolCallEvent ToolDefinition"
 )
 _HOMES = {
     "lmstrix.core.answers.batch": "BatchItem BatchOutcome BatchProgress BatchReport",
@@ -143,6 +143,7 @@ _HOMES = {
     "lmstrix.core.vectors.records": "AddedTexts AddProgress CollectionInfo EmbeddedPart FailedEntry Match",
     "lmstrix.engine": "EmbeddedEngine",
     "lmstrix.ground.downloads": "Download",
+    "lmstrix.ground.loads": "LoadConfig",
     "lmstrix.ground.trust": "TrustedFolder",
     "lmstrix.ground.version": "__version__",
     "lmstrix.python.aio": "AsyncLMStrix",

@@ -15,11 +15,11 @@ from lmstrix.api.client import AsyncLMStudioBackend
 from lmstrix.core.answers.streaming import StreamingManager
 from lmstrix.ground import errors
 from lmstrix.ground.access import ServerAccess
+from lmstrix.ground.loads import LoadConfig
 from lmstrix.ground.types import (
     Deadlines,
     Finished,
     GenerationRequest,
-    LoadConfig,
     Message,
     PromptProgress,
     ServerInfo,

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from lmstrix.api import convert
 from lmstrix.core.registry.defaults import ModelDefaults
 from lmstrix.ground.errors import UsageError
-from lmstrix.ground.types import GenerationRequest, LoadConfig, Message, ModelKind, ToolCall, ToolDefinition
+from lmstrix.ground.loads import LoadConfig
+from lmstrix.ground.types import GenerationRequest, Message, ModelKind, ToolCall, ToolDefinition
 from tests.support.faulty_server import FaultyModel, collapse
 
 if TYPE_CHECKING:

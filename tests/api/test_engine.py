@@ -16,11 +16,11 @@ from lmstrix.api.rest import fetch_capabilities
 from lmstrix.core.answers.streaming import StreamingManager
 from lmstrix.engine import EmbeddedEngine
 from lmstrix.ground import errors
+from lmstrix.ground.loads import LoadConfig
 from lmstrix.ground.types import (
     Deadlines,
     Finished,
     GenerationRequest,
-    LoadConfig,
     Message,
     PromptProgress,
     TextDelta,

@@ -13,7 +13,8 @@ from lmstrix.api.client import AsyncLMStudioBackend
 from lmstrix.api.discovery import find_server
 from lmstrix.engine import EmbeddedEngine
 from lmstrix.ground.access import ServerAccess
-from lmstrix.ground.types import LoadConfig, ServerInfo
+from lmstrix.ground.loads import LoadConfig
+from lmstrix.ground.types import ServerInfo
 from tests.engine.pools import SCRIPTED, scripted_models
 from tests.support.faulty_server import closed_port, listening
 

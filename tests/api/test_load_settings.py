@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 
 from lmstrix.api.convert import load_config_stack
 from lmstrix.api.load_settings import told_load
-from lmstrix.ground.types import LoadConfig, ModelKind
+from lmstrix.ground.loads import LoadConfig
+
+if TYPE_CHECKING:
+    from lmstrix.ground.types import ModelKind
 
 EMBEDDING = LoadConfig(context_length=512, gpu_ratio=0.0, eval_batch_size=64, keep_in_memory=True, mmap=False, seed=3)
 TEXT = LoadConfig(

@@ -13,7 +13,8 @@ from lmstrix.api.discovery import find_server
 from lmstrix.api.portal import Portal
 from lmstrix.core.answers.streaming import StreamingManager
 from lmstrix.ground import errors
-from lmstrix.ground.types import Deadlines, GenerationRequest, LoadConfig
+from lmstrix.ground.loads import LoadConfig
+from lmstrix.ground.types import Deadlines, GenerationRequest
 from tests.api.conftest import SHORT
 
 if TYPE_CHECKING:

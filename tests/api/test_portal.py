@@ -19,7 +19,8 @@ from lmstrix.api.portal import Portal
 from lmstrix.core.answers.streaming import StreamingManager
 from lmstrix.ground import errors
 from lmstrix.ground.callbacks import in_caller, run_in_caller
-from lmstrix.ground.types import Deadlines, Finished, GenerationRequest, LoadConfig, Message, TextDelta
+from lmstrix.ground.loads import LoadConfig
+from lmstrix.ground.types import Deadlines, Finished, GenerationRequest, Message, TextDelta
 from tests.support.faulty_server import FaultyModel, FaultyServer
 
 if TYPE_CHECKING:
@@ -262,7 +263,8 @@ from tests.support.faulty_server import FaultyServer
 from lmstrix.api.client import AsyncLMStudioBackend
 from lmstrix.core.answers.streaming import StreamingManager
 from lmstrix.ground import errors
-from lmstrix.ground.types import GenerationRequest, LoadConfig
+from lmstrix.ground.loads import LoadConfig
+from lmstrix.ground.types import GenerationRequest
 
 async def main():
     with FaultyServer() as server:

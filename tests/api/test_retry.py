@@ -18,8 +18,9 @@ from lmstrix.api.retry import RetryLimits, with_retries
 from lmstrix.core.answers.streaming import StreamingManager
 from lmstrix.ground.access import ServerAccess
 from lmstrix.ground.errors import BackendUnavailableError
+from lmstrix.ground.loads import LoadConfig
 from lmstrix.ground.paths import Paths
-from lmstrix.ground.types import Deadlines, GenerationRequest, LoadConfig, ServerInfo
+from lmstrix.ground.types import Deadlines, GenerationRequest, ServerInfo
 from tests.support.faulty_server import closed_port
 
 if TYPE_CHECKING:

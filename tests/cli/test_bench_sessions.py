@@ -13,8 +13,8 @@ from lmstrix.core.answers.load_policy import BENCH_PREFIX, OWN_PREFIX, TESTED_PR
 from lmstrix.core.benchmark.energy import PowerChannel
 from lmstrix.core.benchmark.power import PowerSource, ReplaySource
 from lmstrix.core.benchmark.records import BenchReport, from_json
+from lmstrix.ground.loads import LoadConfig
 from lmstrix.ground.paths import own_folder
-from lmstrix.ground.types import LoadConfig
 from tests.cli.conftest import SCRIPTED, TINY, Ran, client_of, loaded_on
 from tests.cli.processes import finish, start
 

@@ -8,7 +8,7 @@ import pytest
 
 from lmstrix.engine import EmbeddedEngine
 from lmstrix.ground.errors import ModelLoadError
-from lmstrix.ground.types import LoadConfig
+from lmstrix.ground.loads import LoadConfig
 from tests.cli.conftest import client_of, loaded_on
 from tests.support.model_files import put_model
 from tests.support.tiny_gguf import tiny_model

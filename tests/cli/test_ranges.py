@@ -17,10 +17,11 @@ from lmstrix.core.answers.request import InferRequest
 from lmstrix.core.benchmark.records import BenchRequest
 from lmstrix.engine.options import EngineOptions
 from lmstrix.ground.errors import LMStrixError, UsageError
+from lmstrix.ground.loads import LoadConfig
 from lmstrix.ground.paths import own_folder
 from lmstrix.ground.ranges import RANGES, check_numbers
 from lmstrix.ground.settings import Settings
-from lmstrix.ground.types import Deadlines, LoadConfig
+from lmstrix.ground.types import Deadlines
 from lmstrix.service.due_tests import ContextTestRequest
 
 if TYPE_CHECKING:

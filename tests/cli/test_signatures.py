@@ -83,3 +83,8 @@ def test_no_option_is_spelled_twice_in_a_command(path: tuple[str, ...]) -> None:
     parameters = [*describe(path, COMMANDS[path]).parameters, *common_parameters()]
     for names in ([p.flag for p in parameters], [p.name for p in parameters]):
         assert sorted(set(names)) == sorted(names)
+
+
+def test_a_command_is_described_once() -> None:
+    path = ("infer",)
+    assert describe(path, COMMANDS[path]) is describe(path, COMMANDS[path])

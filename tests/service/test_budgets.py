@@ -15,7 +15,8 @@ from lmstrix.core.memory.kv_cache import recurrent_state_bytes
 from lmstrix.core.memory.runtime import EMBEDDED, EMBEDDED_ADDRESS_SPACE, LM_STUDIO
 from lmstrix.core.memory.shape import shape_from_listing
 from lmstrix.ground.headroom import NO_HEADROOM
-from lmstrix.ground.types import DEFAULT_LOAD, HardwareSurvey, LoadConfig, ResourceEstimate, ServerInfo, ServerMemory
+from lmstrix.ground.loads import DEFAULT_LOAD, LoadConfig
+from lmstrix.ground.types import HardwareSurvey, ResourceEstimate, ServerInfo, ServerMemory
 from lmstrix.service import budgets
 from lmstrix.service.budgets import server_budget
 from lmstrix.service.told_costs import load_cost

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from lmstrix.core.memory.prediction import breakdown
 from lmstrix.core.memory.runtime import EMBEDDED
 from lmstrix.core.memory.shape import ModelShape, shape_from_metadata
-from lmstrix.ground.types import LoadConfig
+from lmstrix.ground.loads import LoadConfig
 from lmstrix.loaders.gguf import read_header
 from tests.support.tiny_gguf import TinyShape, write_tiny
 

@@ -8,7 +8,7 @@ from lmstrix.core.context.report import ContextTestOptions, Subject
 from lmstrix.core.context.tester import ContextTester
 from lmstrix.core.history import History
 from lmstrix.core.registry.results import Configuration
-from lmstrix.ground.types import Provenance
+from lmstrix.ground.loads import Provenance
 from tests.support.limited_models import DECLARED, LOAD
 
 if TYPE_CHECKING:

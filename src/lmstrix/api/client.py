@@ -33,7 +33,6 @@ from lmstrix.ground.types import (
     GenerationRequest,
     HardwareSurvey,
     InstanceMemory,
-    LoadConfig,
     LoadedModel,
     MemoryShortage,
     Message,
@@ -56,6 +55,7 @@ if TYPE_CHECKING:
     from lmstrix.api.connection import WireConnection, WireNamespace
     from lmstrix.api.convert import Json, JsonView
     from lmstrix.ground.backend import LoadProgress
+    from lmstrix.ground.loads import LoadConfig
 
 CANCEL_GRACE_S = 0.2  # how long a cancelled load or prediction may take to say it has ended
 _CHECK_S = 0.2  # how long the search for what it left behind may then take

@@ -9,13 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from lmstrix.api.reasoning import effort_key
 from lmstrix.ground.errors import UsageError
 from lmstrix.ground.types import (
     GenerationRequest,
-    LoadConfig,
     LoadedModel,
     Message,
     ModelInfo,
@@ -23,6 +22,9 @@ from lmstrix.ground.types import (
     ResourceEstimate,
     ToolDefinition,
 )
+
+if TYPE_CHECKING:
+    from lmstrix.ground.loads import LoadConfig
 
 Json = dict[str, Any]
 JsonView = Mapping[str, Any]

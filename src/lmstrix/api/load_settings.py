@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import fields, replace
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 from lmstrix.api.convert import LOAD_FIELDS, count_of, list_of, number_of
 from lmstrix.ground.choices import CacheType
-from lmstrix.ground.types import LoadConfig, ModelKind
+from lmstrix.ground.loads import LoadConfig
+
+if TYPE_CHECKING:
+    from lmstrix.ground.types import ModelKind
 
 _RATIOS = {"max": 1.0, "off": 0.0}
 _FITTED = "llm.load.llama.autoFit"

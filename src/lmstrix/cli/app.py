@@ -10,6 +10,7 @@ import importlib
 import inspect
 import os
 import sys
+from functools import cache
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -126,6 +127,7 @@ COMMANDS: Commands = {
 """In the order of the overview: what a newcomer does first stands first."""
 
 
+@cache
 def common_parameters() -> tuple[Parameter, ...]:
     """The options of every command."""
     return options_of(CommonOptions)

@@ -20,7 +20,7 @@ from lmstrix.ground.text import decoded
 if TYPE_CHECKING:
     from lmstrix.core.answers.request import InferRequest
     from lmstrix.ground.documents import Value
-    from lmstrix.ground.types import LoadConfig
+    from lmstrix.ground.loads import LoadConfig
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,7 +84,7 @@ class LoadOptions:
 
     def config(self, context_length: int | None = None) -> LoadConfig:
         """The load these options ask for, of so long a context."""
-        from lmstrix.ground.types import LoadConfig  # seventeen records, which --help can do without
+        from lmstrix.ground.loads import LoadConfig  # which --help can do without
 
         return LoadConfig(
             context_length=context_length,

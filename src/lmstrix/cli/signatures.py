@@ -19,6 +19,7 @@ import types
 import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Annotated, Any
 
 from lmstrix.cli.kinds import PLAIN_KINDS, Flag, Kind, read_text
@@ -95,8 +96,9 @@ class Command:
         return arguments
 
 
+@cache
 def describe(path: tuple[str, ...], function: CommandFunction) -> Command:
-    """The command that a function's signature and docstring spell."""
+    """The command that a function's signature and docstring spell. One command line asks for it several times."""
     hints = typing.get_type_hints(function, include_extras=True)
     summary, details, texts = _docstring(inspect.getdoc(function) or "")
     parameters: list[Parameter] = []

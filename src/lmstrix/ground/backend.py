@@ -10,12 +10,12 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
+    from lmstrix.ground.loads import LoadConfig
     from lmstrix.ground.types import (
         Deadlines,
         GenerationRequest,
         HardwareSurvey,
         InstanceMemory,
-        LoadConfig,
         LoadedModel,
         MemoryShortage,
         Message,

@@ -44,7 +44,8 @@ if TYPE_CHECKING:
     from lmstrix.core.registry.records import ModelRecord
     from lmstrix.ground.documents import Value
     from lmstrix.ground.downloads import Download
-    from lmstrix.ground.types import LoadConfig, LoadedModel, Message, StreamEvent, ToolCall
+    from lmstrix.ground.loads import LoadConfig
+    from lmstrix.ground.types import LoadedModel, Message, StreamEvent, ToolCall
     from lmstrix.python.benches import AsyncBenches
     from lmstrix.python.collections import AsyncCollections
     from lmstrix.python.logs import AsyncLogs

@@ -37,7 +37,8 @@ if TYPE_CHECKING:
     from lmstrix.ground.choices import SortKey, TestOrder
     from lmstrix.ground.documents import Value
     from lmstrix.ground.downloads import Download
-    from lmstrix.ground.types import LoadConfig, LoadedModel, StreamEvent, ToolCall
+    from lmstrix.ground.loads import LoadConfig
+    from lmstrix.ground.types import LoadedModel, StreamEvent, ToolCall
     from lmstrix.python.benches import Benches
     from lmstrix.python.collections import Collections
     from lmstrix.python.logs import Logs

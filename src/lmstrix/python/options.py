@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from lmstrix.core.benchmark.records import Task as BenchTask
     from lmstrix.ground.choices import CacheType, Precision, Preference, ReasoningEffort, WorkKind
     from lmstrix.ground.documents import Value
-    from lmstrix.ground.types import Deadlines, LoadConfig, Message
+    from lmstrix.ground.loads import LoadConfig
+    from lmstrix.ground.types import Deadlines, Message
 
 
 class SamplingKeywords(TypedDict, total=False):

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from lmstrix.core.answers.answer_schema import AnswerSchema
     from lmstrix.core.answers.request import InferRequest
     from lmstrix.core.benchmark.records import BenchRequest
-    from lmstrix.ground.types import LoadConfig
+    from lmstrix.ground.loads import LoadConfig
     from lmstrix.python.options import AnswerKeywords, BenchKeywords, ContextTestKeywords, LoadKeywords, PromptKeywords
     from lmstrix.service import LMStrixService
     from lmstrix.service.benching import BenchOptions
@@ -113,7 +113,7 @@ def filled_request(
 
 def load_config(context_length: int | None, options: LoadKeywords) -> LoadConfig:
     """How to load a model."""
-    from lmstrix.ground.types import LoadConfig
+    from lmstrix.ground.loads import LoadConfig
 
     config = LoadConfig(context_length=context_length, **options)
     check_fields(config)

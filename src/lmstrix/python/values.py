@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from lmstrix.ground import choices
 from lmstrix.ground.errors import UsageError
-from lmstrix.ground.types import Deadlines, LoadConfig, Message
+from lmstrix.ground.loads import LoadConfig
+from lmstrix.ground.types import Deadlines, Message
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from lmstrix.core.registry.defaults import DefaultsChange, LoadedAsSaved, SavedDefaults
     from lmstrix.core.registry.listing import ScanReport
     from lmstrix.core.registry.records import ModelRecord
-    from lmstrix.ground.types import InstanceMemory, LoadConfig, LoadedModel
+    from lmstrix.ground.loads import LoadConfig
+    from lmstrix.ground.types import InstanceMemory, LoadedModel
     from lmstrix.reports.console import Console
 
 _ON_GPU = Column(title="ON GPU", right=True, drop=6)

@@ -18,9 +18,9 @@ from lmstrix.ground.access import access_to
 from lmstrix.ground.addresses import host_of, is_local
 from lmstrix.ground.awake import keep_awake
 from lmstrix.ground.errors import GgufError, MlxError, ModelNotFoundError, UsageError
+from lmstrix.ground.loads import DEFAULT_LOAD
 from lmstrix.ground.model_names import parse_shard
 from lmstrix.ground.ranges import check_numbers
-from lmstrix.ground.types import DEFAULT_LOAD
 from lmstrix.ground.wording import parameter
 from lmstrix.loaders.model_header import read_model_header
 from lmstrix.reports.bench.files import write_report
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from lmstrix.core.registry.records import ModelRecord
     from lmstrix.core.registry.registry import ModelRegistry
     from lmstrix.ground.backend import ModelBackend
-    from lmstrix.ground.types import LoadConfig
+    from lmstrix.ground.loads import LoadConfig
     from lmstrix.service.workspace import Workspace
 
 OPENAI = "openai:"

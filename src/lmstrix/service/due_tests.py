@@ -12,8 +12,8 @@ from lmstrix.core.registry.naming import found_group
 from lmstrix.ground.context_lengths import ALIGNMENT_TOKENS, UNKNOWN_DECLARED_TOKENS
 from lmstrix.ground.errors import UsageError
 from lmstrix.ground.headroom import NAME
+from lmstrix.ground.loads import DEFAULT_LOAD, LoadConfig
 from lmstrix.ground.ranges import check_numbers
-from lmstrix.ground.types import DEFAULT_LOAD, LoadConfig
 from lmstrix.ground.wording import call, parameter
 from lmstrix.loaders.model_header import read_model_header
 from lmstrix.service import continuing

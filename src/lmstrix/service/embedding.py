@@ -9,9 +9,9 @@ from lmstrix.core.answers.inference import FORGOTTEN_TTL_S
 from lmstrix.core.answers.load_policy import ONCE_PREFIX, OWN_PREFIX, embedding_instance
 from lmstrix.core.answers.request import Embedded
 from lmstrix.ground.errors import LMStrixError, UsageError
+from lmstrix.ground.loads import DEFAULT_LOAD
 from lmstrix.ground.ranges import check_number, check_numbers
 from lmstrix.ground.tasks import CLEAN_UP_S, to_its_end, within
-from lmstrix.ground.types import DEFAULT_LOAD
 from lmstrix.service.finding import find_model, known_models
 from lmstrix.service.model_folders import check_served, folder_to_serve
 from lmstrix.service.unheeded import check_settings
@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from lmstrix.core.registry.records import ModelRecord
     from lmstrix.ground.backend import ModelBackend
     from lmstrix.ground.deadline import Deadline
-    from lmstrix.ground.types import LoadConfig, LoadedModel
+    from lmstrix.ground.loads import LoadConfig
+    from lmstrix.ground.types import LoadedModel
     from lmstrix.service.workspace import Workspace
 
 EMBEDDING = "embedding the texts"

@@ -19,7 +19,7 @@ from lmstrix.service.model_folders import model_file
 from lmstrix.service.unheeded import check_settings
 
 if TYPE_CHECKING:
-    from lmstrix.ground.types import LoadConfig
+    from lmstrix.ground.loads import LoadConfig
     from lmstrix.service.workspace import Workspace
 
 

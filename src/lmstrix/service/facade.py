@@ -41,7 +41,8 @@ if TYPE_CHECKING:
     from lmstrix.ground.choices import SortKey, TestOrder
     from lmstrix.ground.downloads import Download
     from lmstrix.ground.errors import SettingsError
-    from lmstrix.ground.types import InstanceMemory, LoadConfig, LoadedModel, StreamEvent
+    from lmstrix.ground.loads import LoadConfig
+    from lmstrix.ground.types import InstanceMemory, LoadedModel, StreamEvent
     from lmstrix.service.batch_words import BatchRequest
     from lmstrix.service.bench_targets import BenchTargetsOptions, TargetsBenching
     from lmstrix.service.benching import Benchmarking, BenchOptions

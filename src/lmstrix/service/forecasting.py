@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from lmstrix.core.registry.records import ModelRecord
     from lmstrix.core.registry.registry import ModelRegistry
     from lmstrix.core.registry.results import Configuration, ContextResult
-    from lmstrix.ground.types import LoadConfig
+    from lmstrix.ground.loads import LoadConfig
 
 
 def forecast(

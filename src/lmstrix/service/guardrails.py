@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from lmstrix.ground.backend import ModelBackend
-    from lmstrix.ground.types import LoadConfig, Provenance
+    from lmstrix.ground.loads import LoadConfig, Provenance
 
 _REMEDIES: Mapping[str, str] = {
     "lmstudio": "lift it in LM Studio's settings under Hardware, Model loading guardrails",

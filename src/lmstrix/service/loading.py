@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from lmstrix.ground.backend import LoadProgress
-    from lmstrix.ground.types import InstanceMemory, LoadConfig, LoadedModel
+    from lmstrix.ground.loads import LoadConfig
+    from lmstrix.ground.types import InstanceMemory, LoadedModel
     from lmstrix.service.workspace import Workspace
 
 

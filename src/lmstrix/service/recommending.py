@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from lmstrix.core.answers.recommend import Advice, Candidate, Wish, recommend
 from lmstrix.core.memory.prediction import shape_of
 from lmstrix.ground.context_lengths import UNKNOWN_DECLARED_TOKENS
-from lmstrix.ground.types import DEFAULT_LOAD
+from lmstrix.ground.loads import DEFAULT_LOAD
 from lmstrix.loaders.model_header import read_model_header
 from lmstrix.service.budgets import assumed_runtime, host_budget
 from lmstrix.service.logs import call_statistics

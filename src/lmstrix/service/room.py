@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from lmstrix.core.answers.inference import RoomTokens
     from lmstrix.core.registry.records import ModelRecord
     from lmstrix.ground.backend import ModelBackend
-    from lmstrix.ground.types import LoadConfig
+    from lmstrix.ground.loads import LoadConfig
     from lmstrix.service.workspace import Workspace
 
 

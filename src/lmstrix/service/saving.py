@@ -21,7 +21,7 @@ from lmstrix.core.registry.defaults import (
 )
 from lmstrix.core.registry.places import place_here
 from lmstrix.ground.errors import LMStrixError, UsageError
-from lmstrix.ground.types import LoadConfig
+from lmstrix.ground.loads import LoadConfig
 from lmstrix.ground.units import counted
 from lmstrix.ground.wording import call, parameter
 from lmstrix.service.unheeded import check_settings, without_effect

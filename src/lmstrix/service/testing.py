@@ -26,8 +26,9 @@ from lmstrix.ground.awake import keep_awake
 from lmstrix.ground.context_lengths import UNKNOWN_DECLARED_TOKENS
 from lmstrix.ground.errors import LMStrixError
 from lmstrix.ground.headroom import NO_HEADROOM
+from lmstrix.ground.loads import LoadConfig, Provenance
 from lmstrix.ground.tasks import to_its_end
-from lmstrix.ground.types import Deadlines, LoadConfig, Provenance
+from lmstrix.ground.types import Deadlines
 from lmstrix.ground.wording import parameter
 from lmstrix.loaders.lmstudio_log import LogEnd
 from lmstrix.service import continuing, forecasting

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from lmstrix.core.memory.budgets import Budget
     from lmstrix.core.memory.shape import ModelShape
     from lmstrix.ground.backend import ModelBackend
-    from lmstrix.ground.types import LoadConfig
+    from lmstrix.ground.loads import LoadConfig
 
 _STEPS_PER_OCTAVE = 4
 """Between the lengths asked for, the cost is taken as a straight line; only windows that fill up in between bend it."""

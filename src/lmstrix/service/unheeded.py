@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from lmstrix.core.registry.records import ModelRecord
-    from lmstrix.ground.types import LoadConfig
+    from lmstrix.ground.loads import LoadConfig
 
 _LLAMA_ONLY = "LM Studio has that setting for llama.cpp alone"
 _MLX = {

@@ -6,7 +6,8 @@ import pytest
 
 from lmstrix.core.answers.load_policy import Load, Reuse, choose_context, decide, output_limit
 from lmstrix.ground.errors import ContextOverflowError
-from lmstrix.ground.types import LoadConfig, LoadedModel
+from lmstrix.ground.loads import LoadConfig
+from lmstrix.ground.types import LoadedModel
 
 
 def loaded(instance_id: str, context_length: int, model_key: str = "m", queued: int = 0) -> LoadedModel:

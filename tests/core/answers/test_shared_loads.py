@@ -12,7 +12,8 @@ import pytest
 from lmstrix.core.answers.shared_loads import SharedLoads
 from lmstrix.ground.deadline import Deadline
 from lmstrix.ground.errors import OutOfMemoryError, TimeLimitError
-from lmstrix.ground.types import LoadConfig, LoadedModel
+from lmstrix.ground.loads import LoadConfig
+from lmstrix.ground.types import LoadedModel
 
 if TYPE_CHECKING:
     from collections.abc import Callable

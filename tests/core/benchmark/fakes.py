@@ -15,7 +15,6 @@ from lmstrix.ground.types import (
     GenerationRequest,
     GenerationResult,
     GenerationStats,
-    LoadConfig,
     LoadedModel,
     PromptProgress,
     StreamEvent,
@@ -28,6 +27,7 @@ if TYPE_CHECKING:
     from lmstrix.core.benchmark.records import BenchReport
     from lmstrix.core.benchmark.runner import Bench
     from lmstrix.ground.backend import LoadProgress
+    from lmstrix.ground.loads import LoadConfig
     from lmstrix.ground.types import Deadlines
 
 CHARS_PER_TOKEN = 4

@@ -20,7 +20,7 @@ from lmstrix.core.benchmark.saved import find_unfinished, load_report
 from lmstrix.core.benchmark.visit_records import blocks_of, visits_of
 from lmstrix.core.history import History
 from lmstrix.ground.errors import OutOfMemoryError, UsageError
-from lmstrix.ground.types import LoadConfig
+from lmstrix.ground.loads import LoadConfig
 from lmstrix.reports.bench.html import render_page
 from tests.core.benchmark.fakes import FakeBackend, FakeModel, SteppedClock, run_to_report, server_of, target
 from tests.reports.bench.bench_reports import cell, report, run

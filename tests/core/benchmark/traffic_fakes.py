@@ -12,7 +12,6 @@ from lmstrix.ground.types import (
     GenerationRequest,
     GenerationResult,
     GenerationStats,
-    LoadConfig,
     LoadedModel,
     StreamEvent,
     TextDelta,
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
 
     from lmstrix.ground.backend import LoadProgress
     from lmstrix.ground.errors import LMStrixError
+    from lmstrix.ground.loads import LoadConfig
     from lmstrix.ground.types import Deadlines
 
 

@@ -12,7 +12,8 @@ from lmstrix.core.context.tester import ContextTester
 from lmstrix.core.context.verdict import Outcome
 from lmstrix.core.history import History
 from lmstrix.core.registry.results import Configuration
-from lmstrix.ground.types import Deadlines, Provenance, RuntimeVersion
+from lmstrix.ground.loads import Provenance
+from lmstrix.ground.types import Deadlines, RuntimeVersion
 from tests.support.faulty_server import FaultyServer
 from tests.support.lazy_models import GIB, LazyMemory
 

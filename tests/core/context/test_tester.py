@@ -19,7 +19,8 @@ from lmstrix.core.history import Conditions, History
 from lmstrix.core.registry.ended_words import ended_line
 from lmstrix.core.registry.known_failure import KnownFailure
 from lmstrix.core.registry.results import Configuration, ContextResult
-from lmstrix.ground.types import Deadlines, Provenance
+from lmstrix.ground.loads import Provenance
+from lmstrix.ground.types import Deadlines
 from tests.support.faulty_server import FaultyModel, FaultyServer
 
 if TYPE_CHECKING:

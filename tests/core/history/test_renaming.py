@@ -18,7 +18,7 @@ from lmstrix.core.registry.store import RegistryStore
 from lmstrix.ground import machine
 from lmstrix.ground.addresses import host_name
 from lmstrix.ground.drives import Drive
-from lmstrix.ground.types import LoadConfig
+from lmstrix.ground.loads import LoadConfig
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

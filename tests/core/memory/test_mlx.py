@@ -15,7 +15,7 @@ from lmstrix.core.memory.mlx import prefill_bytes, window_cells
 from lmstrix.core.memory.prediction import kv_bytes_per_token
 from lmstrix.core.memory.runtime import LM_STUDIO
 from lmstrix.core.memory.shape import ModelShape, shape_from_listing, shape_from_metadata
-from lmstrix.ground.types import DEFAULT_LOAD
+from lmstrix.ground.loads import DEFAULT_LOAD
 from lmstrix.loaders.mlx import read_model
 
 MODELS = Path(__file__).parents[2] / "data" / "mlx"

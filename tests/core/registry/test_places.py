@@ -15,7 +15,8 @@ from lmstrix.core.registry.registry import ModelRegistry
 from lmstrix.core.registry.results import Configuration, ContextResult
 from lmstrix.core.registry.store import RegistryStore
 from lmstrix.ground.addresses import host_name
-from lmstrix.ground.types import LoadConfig, ServerInfo
+from lmstrix.ground.loads import LoadConfig
+from lmstrix.ground.types import ServerInfo
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -15,7 +15,7 @@ from lmstrix.core.registry.records import ModelFacts
 from lmstrix.core.registry.registry import ModelRegistry
 from lmstrix.core.registry.results import Configuration, ContextResult
 from lmstrix.ground.errors import ModelNotFoundError
-from lmstrix.ground.types import LoadConfig, Provenance
+from lmstrix.ground.loads import LoadConfig, Provenance
 
 load = partial(LoadConfig, context_length=None)
 NOW = datetime(2026, 5, 1, 12, 0, tzinfo=UTC)

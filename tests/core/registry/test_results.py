@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from lmstrix.core.registry.results import Configuration, result_from_json, result_to_json
-from lmstrix.ground.types import LoadConfig
+from lmstrix.ground.loads import LoadConfig
 
 FULL: dict[str, Any] = {
     "configuration": {

@@ -23,8 +23,9 @@ from lmstrix.ground.context_lengths import UNKNOWN_DECLARED_TOKENS
 from lmstrix.ground.deadline import Deadline, without_limit
 from lmstrix.ground.errors import LoadRefusedError
 from lmstrix.ground.headroom import NAME
+from lmstrix.ground.loads import DEFAULT_LOAD, LoadConfig
 from lmstrix.ground.tasks import CLEAN_UP_S, within
-from lmstrix.ground.types import DEFAULT_LOAD, Deadlines, Finished, GenerationRequest, LoadConfig, LoadedModel, Message
+from lmstrix.ground.types import Deadlines, Finished, GenerationRequest, LoadedModel, Message
 from lmstrix.ground.wording import parameter
 
 if TYPE_CHECKING:

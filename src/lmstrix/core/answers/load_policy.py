@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING, Literal
 
 from lmstrix.ground.context_lengths import UNTESTED_CONTEXT_LENGTH, aligned_up
 from lmstrix.ground.errors import ContextOverflowError
-from lmstrix.ground.types import DEFAULT_LOAD, LoadConfig, LoadedModel
+from lmstrix.ground.loads import DEFAULT_LOAD, LoadConfig
 from lmstrix.ground.wording import parameter
 
 if TYPE_CHECKING:
     from collections.abc import Container, Mapping, Sequence
+
+    from lmstrix.ground.types import LoadedModel
 
 OWN_PREFIX = "lmstrix-infer-"  # what answers loaded for themselves, and may unload for each other
 ONCE_PREFIX = "lmstrix-once-"  # what answers loaded for themselves, and unload as soon as they are done

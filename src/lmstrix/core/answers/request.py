@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from lmstrix.ground.choices import ReasoningEffort
 from lmstrix.ground.errors import UsageError
+from lmstrix.ground.loads import DEFAULT_LOAD
 from lmstrix.ground.ranges import CONTEXT_OR_SHARE, TOKENS_OR_SHARE, check_numbers, in_range
 from lmstrix.ground.sampling import Sampling
-from lmstrix.ground.types import DEFAULT_LOAD
 from lmstrix.ground.wording import parameter
 
 if TYPE_CHECKING:
@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from lmstrix.core.answers.acting import Tool
     from lmstrix.core.answers.tokens import TokenCount
     from lmstrix.core.registry.records import ModelRecord
-    from lmstrix.ground.types import LoadConfig, Message
+    from lmstrix.ground.loads import LoadConfig
+    from lmstrix.ground.types import Message
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from lmstrix.ground.backend import ModelBackend
     from lmstrix.ground.deadline import Deadline
-    from lmstrix.ground.types import LoadConfig
+    from lmstrix.ground.loads import LoadConfig
 
 Find = Callable[[], Awaitable[LoadedModel | None]]
 Load = Callable[[], Awaitable[LoadedModel]]

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from lmstrix.core.benchmark.latency import Latency
     from lmstrix.core.benchmark.records import RequestFigures
     from lmstrix.ground.backend import LoadProgress, ModelBackend
-    from lmstrix.ground.types import Deadlines, LoadConfig, LoadedModel, StreamEvent
+    from lmstrix.ground.loads import LoadConfig
+    from lmstrix.ground.types import Deadlines, LoadedModel, StreamEvent
 
 MOST_ANSWER_CHARS = 16 * 2**20
 """A server that sends more than this has ceased to obey the limit it was given."""

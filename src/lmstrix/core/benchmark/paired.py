@@ -14,6 +14,7 @@ the ranks find more. Traded away: n pairs never give a p-value below 2 / 2 ** n.
 from __future__ import annotations
 
 import math
+from bisect import bisect_left, bisect_right
 from functools import lru_cache
 from statistics import median
 from typing import TYPE_CHECKING
@@ -44,7 +45,8 @@ def signed_rank_p(differences: Sequence[float]) -> float:
 
 def _doubled_ranks(sizes: Sequence[float]) -> list[int]:
     """Twice the rank of each size: ranks that are shared are halves, and sums are counted in whole numbers."""
-    return [sum(other < size for other in sizes) + sum(other <= size for other in sizes) + 1 for size in sizes]
+    ordered = sorted(sizes)
+    return [bisect_left(ordered, size) + bisect_right(ordered, size) + 1 for size in sizes]
 
 
 @lru_cache(maxsize=32)

@@ -20,7 +20,8 @@ from lmstrix.core.benchmark.machine_load import CpuUse  # noqa: TC001 - likewise
 from lmstrix.core.benchmark.memory_sampler import MemoryUse  # noqa: TC001 - likewise
 from lmstrix.core.benchmark.stats import Summary, summarize
 from lmstrix.ground.choices import BenchTask
-from lmstrix.ground.types import DEFAULT_LOAD, Deadlines, LoadConfig, StopReason
+from lmstrix.ground.loads import DEFAULT_LOAD, LoadConfig
+from lmstrix.ground.types import Deadlines, StopReason
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 from statistics import stdev
 from typing import TYPE_CHECKING
 
@@ -73,6 +74,7 @@ def _two_sided(t: float) -> float:
     return max(0.0, 1 - 2 / math.pi * (angle + math.sin(angle) * math.cos(angle)))
 
 
+@lru_cache(maxsize=32)
 def _quantile(p_value: float) -> float:
     """The t that has this two-sided probability, by halving."""
     low, high = 0.0, 1.0

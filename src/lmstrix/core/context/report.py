@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 from lmstrix.core.context.machine_belief import MachineBelief
-from lmstrix.ground.types import DEFAULT_LOAD, Deadlines, LoadConfig, RuntimeVersion
+from lmstrix.ground.loads import DEFAULT_LOAD, LoadConfig
+from lmstrix.ground.types import Deadlines, RuntimeVersion
 
 if TYPE_CHECKING:
     from collections.abc import Callable

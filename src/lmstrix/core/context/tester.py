@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from lmstrix.core.history.journal import Journal
     from lmstrix.ground.backend import ModelBackend
     from lmstrix.ground.choices import EndedBy
-    from lmstrix.ground.types import Provenance
+    from lmstrix.ground.loads import Provenance
 
 _SAYS_SOMETHING = (Outcome.GARBAGE, Outcome.EMPTY, Outcome.TRUNCATED, Outcome.RECALL_LOST, Outcome.OVERFLOW_REJECTED)
 

@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from lmstrix.core.memory.host import HostMemory
     from lmstrix.core.memory.shape import ModelShape
     from lmstrix.ground.headroom import Headroom
-    from lmstrix.ground.types import HardwareSurvey, LoadConfig, MemoryLimit, ServerMemory
+    from lmstrix.ground.loads import LoadConfig
+    from lmstrix.ground.types import HardwareSurvey, MemoryLimit, ServerMemory
 
 __all__ = ["Budget", "BudgetSource", "Readings", "assumed_budget", "choose_budget"]
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from lmstrix.core.registry.records import ModelRecord
-    from lmstrix.ground.types import LoadConfig
+    from lmstrix.ground.loads import LoadConfig
 
 _STEP_TOKENS = 16 * ALIGNMENT_TOKENS
 

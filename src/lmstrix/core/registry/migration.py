@@ -16,7 +16,7 @@ from lmstrix.core.registry.json_fields import EPOCH, read_count, read_moment, re
 from lmstrix.core.registry.registry import ModelRegistry
 from lmstrix.core.registry.results import Configuration, ContextResult, is_result, server_of, settings_of
 from lmstrix.ground.addresses import host_of, is_local, short_host_name
-from lmstrix.ground.types import Provenance
+from lmstrix.ground.loads import Provenance
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -37,7 +37,8 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from lmstrix.core.registry.places import Place
-    from lmstrix.ground.types import LoadConfig, ModelKind
+    from lmstrix.ground.loads import LoadConfig
+    from lmstrix.ground.types import ModelKind
 
 T = TypeVar("T")
 

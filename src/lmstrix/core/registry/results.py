@@ -25,7 +25,7 @@ from lmstrix.core.registry.json_fields import (
     read_text,
 )
 from lmstrix.core.registry.known_failure import KnownFailure, failure_from_json, failure_to_json
-from lmstrix.ground.types import DEFAULT_LOAD, LoadConfig, Provenance
+from lmstrix.ground.loads import DEFAULT_LOAD, LoadConfig, Provenance
 
 if TYPE_CHECKING:
     from datetime import datetime

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from lmstrix.core.health import Check, Improvement
 from lmstrix.core.memory.prediction import breakdown
 from lmstrix.ground.context_lengths import FLOOR_TOKENS
-from lmstrix.ground.types import DEFAULT_LOAD, LoadConfig
+from lmstrix.ground.loads import DEFAULT_LOAD, LoadConfig
 from lmstrix.ground.units import format_bytes, format_tokens
 from lmstrix.ground.wording import call
 
