@@ -114,7 +114,7 @@ class Inferring:
             try:
                 self._workspace.conversations.save(kept)
             except OSError as exc:  # the answer is there: a full disk must not make it a failure
-                self._workspace.notify(f"the conversation was not kept: {exc}")
+                self._workspace.notify(f"the conversation was not kept: {exc.strerror or exc}")
         # Before it is written: an answer that does not match must not replace an earlier one that did.
         if self._words.schema is not None:
             self._words.schema.check(result)
