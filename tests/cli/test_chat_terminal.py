@@ -45,7 +45,7 @@ def test_an_interrupt_ends_the_answer_only(engine: EmbeddedEngine, home: Path) -
         screen.type("a story\n")
         screen.wait_for("seven mills")
         screen.type("\x03")
-        screen.wait_for("cancelled")
+        screen.wait_for("\ncancelled")
         screen.wait_for("> ")
         screen.type("/nosuch\n")
         screen.wait_for("unknown command /nosuch")
