@@ -74,7 +74,7 @@ def infer(
     """Ask a model. The prompt is counted against the real context before anything is sent.
 
     -o NAME VALUE sets any of these options, as -o temperature 0.2 does. With --gpu, --threads or another setting of a
-    load the model is loaded anew, as no server tells how what is there was loaded.
+    load the model is loaded anew; without any, what is loaded already is asked, however it was loaded.
 
     Args:
         prompt: The prompt, which may have a place for {{text}} or for {{NAME}} of a --var; @FILE.toml:NAME takes it
