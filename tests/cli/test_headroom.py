@@ -106,9 +106,11 @@ def test_vectors_load_no_more_than_leaves_it_free(
     monkeypatch.setenv("LMSTRIX_SAFETY_HEADROOM", "99.9%")
     for words in (("embed", "hi"), ("collections", "add", "notes", "hi")):
         cli(*words).failed(1, f"{EMBEDDING} fits at no context beside what safety.headroom keeps free")
-    whole = cli("estimate", EMBEDDING, "--json").ok().json["total_bytes"]
-    monkeypatch.setenv("LMSTRIX_SAFETY_HEADROOM", str(memory.available_bytes - whole))
+    half = cli("estimate", EMBEDDING, "--ctx", "256", "--json").ok().json["total_bytes"]
+    monkeypatch.setenv("LMSTRIX_SAFETY_HEADROOM", str(memory.available_bytes - half))
     assert cli("embed", "hi").ok().out.startswith("[")
+    (loaded,) = cli("ps", "--json").ok().json["models"]
+    assert 0 < loaded["context_length"] < loaded["max_context_length"]
 
 
 def test_what_stays_free_is_shown(
