@@ -112,6 +112,8 @@ def infer(
     shape = _shape(schema, schema_multi)
     console = cli.console
     console.yaml = format == "yaml"
+    if compat and (format == "yaml" or shown.code_block is not None):
+        raise UsageError(f"--compat is a form of JSON of its own; leave out it or {_other_form(shown)}")
     console.json = console.json or format != "text" or compat
     if no_log:
         cli.log_nothing()
@@ -174,6 +176,10 @@ def infer(
 
         events = inferring.events(on_prepared=prepared, on_progress=line.load, approve=approval)
         show_stream(console, cli.portal.iterate(events), live=live, ended=ended, line=line, form=form)
+
+
+def _other_form(shown: ShownOptions) -> str:
+    return "--format yaml" if shown.code_block is None else "--extract"
 
 
 def _shape(schema: str | None, schema_multi: str | None) -> AnswerSchema | None:
