@@ -38,7 +38,7 @@ def test_a_scan_that_finds_nothing_says_where_models_come_from(cli: Callable[...
     assert note.endswith("lmstrix demo brings one along")
 
 
-@pytest.mark.parametrize("words", [("infer", "hello"), ("chat",), ("test", "--all"), ("recommend",)])
+@pytest.mark.parametrize("words", [("infer", "hello"), ("test", "--all"), ("recommend",)])
 def test_a_command_that_scanned_in_vain_does_not_send_to_scan_alone(
     cli: Callable[..., Ran], empty_folder: Path, words: tuple[str, ...]
 ) -> None:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -25,7 +26,7 @@ from lmstrix.cli.prompt_input import PromptOptions, prompt_words
 from lmstrix.cli.shown import ShownOptions
 from lmstrix.cli.signatures import Only
 from lmstrix.ground.choices import Preference, WorkKind
-from lmstrix.ground.errors import ContextOverflowError, LMStrixError, UsageError
+from lmstrix.ground.errors import ContextOverflowError, LMStrixError, ModelNotFoundError, UsageError
 from lmstrix.ground.ranges import COUNT, IDLE, RANGES
 
 if TYPE_CHECKING:
@@ -242,6 +243,12 @@ def chat(
             latest=opening.go_on,
         )
     )
+
+    # Over a pipe the first question says so.
+    if sys.stdin.isatty() and session.conversation.model_key is None and cli.service.usual_model() is None:
+        cli.know_models()
+        if not len(cli.service.registry()):
+            raise ModelNotFoundError("there is no model to ask yet", model_key="")
 
     def say(text: str) -> Iterator[StreamEvent]:
         return cli.portal.iterate(session.say(text))

@@ -50,8 +50,6 @@ async def chat(
     if model is not None:
         await known_models(workspace)  # fills an empty registry, so that a first chat finds its model
         session.command(f"/model {model}")
-    elif conversation.model_key is None and workspace.usual_model() is None and not len(await known_models(workspace)):
-        raise ModelNotFoundError("there is no model to ask yet", model_key="")
     return session
 
 
