@@ -96,13 +96,23 @@ def test_the_model_sees_images_from_stdin_and_the_web(
     web.pages.clear()
     assert cli("infer", "And again?", "-c", "-m", SEEING, "--server", seeing, "--quiet").ok()
 
+    # An image goes with its conversation, unless another one shows it too.
+    last = own_folder(home) / "conversations" / "infer.json"
+    other = last.with_name("other.json")
+    other.write_bytes(last.read_bytes())
+    kept = images()
+    cli("conversations", "delete", "other", "--yes").ok()
+    assert images() == kept
+    cli("conversations", "delete", "infer", "--yes").ok()
+    assert len(images()) == 1
+
     # What no conversation shows any more goes with the next one, when no command can be using it.
     folder = own_folder(home) / "attachments"
     before = time.time() - 2 * 24 * 3600
     for file in folder.iterdir():
         os.utime(file, (before, before))
     cli(*ask, "--image", "-", stdin=jpeg(RED)).ok()
-    assert sorted(name.rpartition(".")[2] for name in images()) == ["jpeg", "png"]
+    assert [name.rpartition(".")[2] for name in images()] == ["jpeg"]
 
 
 @pytest.mark.parametrize("word", ["--no-log", "-n"])

@@ -7,17 +7,17 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from lmstrix import EmbeddedEngine
 from lmstrix.core.answers import question_history
 from lmstrix.core.answers.question_history import QuestionHistory
 from lmstrix.ground.paths import own_folder
 from tests.cli.conftest import SCRIPTED
-from tests.cli.terminals import Screen, chat_on_terminal
+from tests.cli.terminals import Screen, chat_on_terminal, on_terminal
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from lmstrix.engine import EmbeddedEngine
     from tests.cli.conftest import Ran
 
 pytestmark = pytest.mark.needs_posix("no pseudo-terminals")
@@ -45,7 +45,7 @@ def test_an_interrupt_ends_the_answer_only(engine: EmbeddedEngine, home: Path) -
         screen.type("a story\n")
         screen.wait_for("seven mills")
         screen.type("\x03")
-        screen.wait_for("cancelled")
+        screen.wait_for("\ncancelled")
         screen.wait_for("> ")
         screen.type("/nosuch\n")
         screen.wait_for("unknown command /nosuch")
@@ -119,6 +119,16 @@ def test_a_chat_begins_with_who_answers_and_where_it_stands(
         assert shown[2:4] == ["> 2+3=", "  5"]
         screen.wait_for("> ")
         screen.type("quit\n")
+
+
+def test_a_chat_without_any_model_does_not_begin(home: Path, tmp_path: Path) -> None:
+    models = tmp_path / "none"
+    models.mkdir()
+    with (
+        EmbeddedEngine(models) as empty,
+        on_terminal(empty.address, home, "chat", exit_code=1, LMSTRIX_MODELS_DIR=str(models)) as screen,
+    ):
+        assert "> " not in screen.wait_for("lmstrix: there is no model to ask yet")
 
 
 def test_questions_are_found_again_in_the_next_chat(engine: EmbeddedEngine, home: Path) -> None:

@@ -217,6 +217,28 @@ def test_one_is_exported_with_vectors_or_without(cli: Callable[..., Ran], engine
     cli("collections", "export", "notes", "out.txt").failed(2, ".jsonl or .csv")
 
 
+def test_long_ids_leave_room_for_the_texts(
+    cli: Callable[..., Ran], engine: EmbeddedEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    name = "documents/of/a/folder/that/is/deep/and/has/a/long/name.md"
+    text = "the tide was early and the harbour was full of gulls that nobody had seen"
+    cli("collections", "add", "notes", text, "--id", name).ok()
+    for words in (["search", "notes", "gulls"], ["show", "notes"]):
+        shown = cli("collections", *words).ok().out.splitlines()[-1]
+        assert len(shown) <= 80
+        assert shown.startswith("documents")
+        assert "name.md" in shown
+        assert "  the tide was early and the harbour was full" in shown
+
+
+def test_before_there_is_any_none_is_made_to_say_so(cli: Callable[..., Ran], home: Path) -> None:
+    for words in (["show", "notes"], ["search", "notes", "--like", "a"], ["export", "notes", "n.csv"]):
+        cli("collections", *words).failed(2, "no collection 'notes'", "lmstrix collections add")
+    cli("collections", "delete", "notes", "--yes").failed(2, "no collection 'notes'")
+    assert not (own_folder(home) / "collections.db").exists()
+
+
 def test_deleting_needs_a_yes(cli: Callable[..., Ran], engine: EmbeddedEngine) -> None:
     cli("collections", "add", "notes", "one", "two", "three").ok()
     ids = [each["id"] for each in cli("collections", "show", "notes", "--json").ok().json["ids"]]

@@ -14,6 +14,7 @@ import pytest
 
 from lmstrix.cli.app import COMMANDS, common_parameters
 from lmstrix.cli.candidates import FILES, Names, candidates
+from lmstrix.ground.paths import own_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,7 +22,12 @@ if TYPE_CHECKING:
     from lmstrix.engine import EmbeddedEngine
     from tests.cli.conftest import Ran
 
-NAMES = Names(models=lambda: ["qwen3-8b", "gemma-3-4b"], prompts=lambda file: [f"{file}-a", f"{file}-b"])
+NAMES = Names(
+    models=lambda: ["qwen3-8b", "gemma-3-4b"],
+    prompts=lambda file: [f"{file}-a", f"{file}-b"],
+    collections=lambda: ["docs", "faq"],
+    conversations=lambda: ["infer", "tides"],
+)
 PROGRAMS = Path(sys.executable).parent
 
 
@@ -55,6 +61,13 @@ def offered(line: str) -> list[str]:
         ("infer --file-prompt p ", ["p-a", "p-b"]),
         ("infer --file-prompt p p-a,p", ["p-a,p-a", "p-a,p-b"]),
         ("prompts render ", [FILES]),
+        ("collections search ", ["docs", "faq"]),
+        ("collections delete d", ["docs"]),
+        ("collections add docs ", []),
+        ("conversations show t", ["tides"]),
+        ("conversations export tides ", [FILES]),
+        ("chat --conversation ", ["infer", "tides"]),
+        ("registry restore ", []),
         ("prompts render p p-b", ["p-b"]),
         ("batch --models qwen3-8b,g", ["qwen3-8b,gemma-3-4b"]),
         ("list --server e", ["embedded"]),
@@ -85,6 +98,15 @@ def test_completion_asks_nobody_and_is_never_an_error(
 def test_models_come_from_the_registry(cli: Callable[..., Ran], engine: EmbeddedEngine) -> None:
     cli("scan").ok()
     assert cli("__complete", "infer", "-m", "").ok().out.split() == ["scripted", "text-embedding-embed", "tiny"]
+
+
+def test_names_of_what_is_kept(cli: Callable[..., Ran], home: Path) -> None:
+    from lmstrix.core.answers.conversations import CONVERSATIONS, Conversation, ConversationStore
+
+    assert cli("__complete", "collections", "show", "") == (0, "", "")
+    assert not (own_folder(home) / "collections.db").exists()
+    ConversationStore(own_folder(home) / CONVERSATIONS).save(Conversation(name="tides"))
+    assert cli("__complete", "conversations", "show", "").out == "tides\n"
 
 
 def test_a_completion_imports_no_event_loop(home: Path) -> None:

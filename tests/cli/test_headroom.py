@@ -10,7 +10,7 @@ import pytest
 from lmstrix.core.memory.budgets import Budget
 from lmstrix.core.memory.runtime import EMBEDDED
 from lmstrix.service import room, testing
-from tests.cli.conftest import TINY
+from tests.cli.conftest import EMBEDDING, TINY
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -97,6 +97,20 @@ def test_an_answer_loads_no_more_than_leaves_it_free(
     refused.failed(1, "fit beside what safety.headroom keeps free")
     cli("load", TINY).failed(1, "fits at no context beside what safety.headroom keeps free")
     assert cli("infer", "hi", "-m", TINY, "--max-tokens", "2", "--in-ctx", "512").ok().out
+
+
+def test_vectors_load_no_more_than_leaves_it_free(
+    cli: Callable[..., Ran], engine: EmbeddedEngine, memory: Memory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cli("scan", "--quiet").ok()
+    monkeypatch.setenv("LMSTRIX_SAFETY_HEADROOM", "99.9%")
+    for words in (("embed", "hi"), ("collections", "add", "notes", "hi")):
+        cli(*words).failed(1, f"{EMBEDDING} fits at no context beside what safety.headroom keeps free")
+    half = cli("estimate", EMBEDDING, "--ctx", "256", "--json").ok().json["total_bytes"]
+    monkeypatch.setenv("LMSTRIX_SAFETY_HEADROOM", str(memory.available_bytes - half))
+    assert cli("embed", "hi").ok().out.startswith("[")
+    (loaded,) = cli("ps", "--json").ok().json["models"]
+    assert 0 < loaded["context_length"] < loaded["max_context_length"]
 
 
 def test_what_stays_free_is_shown(

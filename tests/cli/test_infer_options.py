@@ -175,6 +175,15 @@ def test_a_conversation_goes_on(cli: Callable[..., Ran], engine: EmbeddedEngine,
     ]
 
 
+def test_a_model_in_the_prompts_place(cli: Callable[..., Ran], engine: EmbeddedEngine) -> None:
+    cli("scan").ok()
+    for more in ([], ["--dry-run"]):
+        cli("infer", SCRIPTED, "-m", "Who are you?", *more).failed(
+            1, f"'{SCRIPTED}', given as the prompt", "comes first"
+        )
+        cli("infer", "nothing", "-m", "Who are you?", *more).failed(1, "lmstrix list shows all")
+
+
 def test_the_same_call_is_answered_from_the_cache(cli: Callable[..., Ran], engine: EmbeddedEngine) -> None:
     words = ("infer", "2+3=", "-m", SCRIPTED, "--cache", "--ttl", "0", "--json")
     first = cli(*words).ok().json

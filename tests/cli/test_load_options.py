@@ -76,6 +76,16 @@ def test_the_engine_answers_with_them(cli: Callable[..., Ran], engine: EmbeddedE
     assert cli("infer", "2+3=", "-m", SCRIPTED, "--no-flash-attention", "--gpu", "0").ok().out == "5\n"
 
 
+def test_what_no_load_can_honour_is_refused_before_one(cli: Callable[..., Ran], faulty: FaultyServer) -> None:
+    cli("infer", "hi", "-m", MODEL, "--batch-size", "1").failed(2, "--batch-size: 1 is out of range (at least 2")
+    cli("scan", "--quiet").ok()
+    odd = ("--v-cache-type", "q8_0", "--no-flash-attention")
+    for command in (("infer", "hi", "-m", MODEL), ("load", MODEL)):
+        cli(*command, *odd).failed(2, "--v-cache-type q8_0 needs flash attention: leave out --no-flash-attention")
+    assert loads(faulty) == []
+    cli("infer", "hi", "-m", MODEL, "--v-cache-type", "f16", "--no-flash-attention").ok()
+
+
 def test_a_chat_loads_its_model_so_once_for_all_questions(cli: Callable[..., Ran], faulty: FaultyServer) -> None:
     cli("infer", "hi", "-m", MODEL).ok()
     cli("chat", "-m", MODEL, *LOAD, stdin=b"one\ntwo\nthree\n").ok()

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -25,7 +26,7 @@ from lmstrix.cli.prompt_input import PromptOptions, prompt_words
 from lmstrix.cli.shown import ShownOptions
 from lmstrix.cli.signatures import Only
 from lmstrix.ground.choices import Preference, WorkKind
-from lmstrix.ground.errors import ContextOverflowError, LMStrixError, UsageError
+from lmstrix.ground.errors import ContextOverflowError, LMStrixError, ModelNotFoundError, UsageError
 from lmstrix.ground.ranges import COUNT, IDLE, RANGES
 
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ def infer(
     """Ask a model. The prompt is counted against the real context before anything is sent.
 
     -o NAME VALUE sets any of these options, as -o temperature 0.2 does. With --gpu, --threads or another setting of a
-    load the model is loaded anew, as no server tells how what is there was loaded.
+    load the model is loaded anew; without any, what is loaded already is asked, however it was loaded.
 
     Args:
         prompt: The prompt, which may have a place for {{text}} or for {{NAME}} of a --var; @FILE.toml:NAME takes it
@@ -112,6 +113,8 @@ def infer(
     shape = _shape(schema, schema_multi)
     console = cli.console
     console.yaml = format == "yaml"
+    if compat and (format == "yaml" or shown.code_block is not None):
+        raise UsageError(f"--compat is a form of JSON of its own; leave out it or {_other_form(shown)}")
     console.json = console.json or format != "text" or compat
     if no_log:
         cli.log_nothing()
@@ -186,6 +189,10 @@ def _answer(cli: CommandLine, inferring: Inferring, shown: ShownOptions, *, comp
         show_stream(console, cli.portal.iterate(events), live=live, ended=ended, line=line, form=form)
 
 
+def _other_form(shown: ShownOptions) -> str:
+    return "--format yaml" if shown.code_block is None else "--extract"
+
+
 def _shape(schema: str | None, schema_multi: str | None) -> AnswerSchema | None:
     if schema is not None and schema_multi is not None:
         raise UsageError("give --schema or --schema-multi, not both")
@@ -246,6 +253,12 @@ def chat(
             latest=opening.go_on,
         )
     )
+
+    # Over a pipe the first question says so.
+    if sys.stdin.isatty() and session.conversation.model_key is None and cli.service.usual_model() is None:
+        cli.know_models()
+        if not len(cli.service.registry()):
+            raise ModelNotFoundError("there is no model to ask yet", model_key="")
 
     def say(text: str) -> Iterator[StreamEvent]:
         return cli.portal.iterate(session.say(text))

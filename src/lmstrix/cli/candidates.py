@@ -44,10 +44,12 @@ _FILE_ENDINGS = ("_file", "_dir")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Names:
-    """Where names come from: the models' keys, and the prompts of a file."""
+    """Where names come from: the models' keys, the prompts of a file, and what is kept under a name."""
 
     models: Callable[[], Iterable[str]]
     prompts: Callable[[str], Iterable[str]]
+    collections: Callable[[], Iterable[str]]
+    conversations: Callable[[], Iterable[str]]
 
 
 @dataclass(slots=True)
@@ -57,6 +59,7 @@ class _Read:
     options: dict[str, str]
     words: list[str]
     waiting: Parameter | None = None
+    group: str = ""
     literal: bool = False
 
 
@@ -95,6 +98,7 @@ def _of_command(
 ) -> list[Candidate]:
     known = [*(p for p in command.parameters if not p.variadic), *common]
     read = _read(rest, known)
+    read.group = command.name.partition(" ")[0]
     if read.waiting is not None:
         return _beginning(current, _values(read.waiting, current, read, names))
     if current.startswith("-") and not read.literal:
@@ -162,6 +166,12 @@ def _values(parameter: Parameter, current: str, read: _Read, names: Names) -> li
         return [(server, "") for server in SERVERS]
     if parameter.name in MODEL_NAMES:
         return _joined(current, names.models())
+    # A name is that of what its group of commands is about.
+    kept = read.group if parameter.name == "name" else parameter.name
+    if kept in ("conversation", "conversations"):
+        return [(name, "") for name in names.conversations()]
+    if kept == "collections":
+        return [(name, "") for name in names.collections()]
     file = read.options.get("file_prompt") or (read.words[0] if parameter.name == "names" and read.words else None)
     if file and parameter.name in ("prompt", "names"):
         return _joined(current, names.prompts(file))

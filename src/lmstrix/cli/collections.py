@@ -35,7 +35,7 @@ def show(cli: CommandLine, /, name: str, *, last: Annotated[int, COUNT] = 20) ->
     """
     from lmstrix.reports.collections import show_collection
 
-    with cli.service.collections.open() as store:
+    with cli.service.collections.open_with(name) as store:
         show_collection(cli.console, store.get(name), store.parts(name), most=last)
 
 
@@ -137,7 +137,7 @@ def export(cli: CommandLine, /, name: str, file: str) -> None:
     form = {".jsonl": as_jsonl, ".csv": as_csv}.get(target.suffix.lower())
     if form is None:
         raise UsageError(f"{target}: the ending says the form; use .jsonl or .csv")
-    with cli.service.collections.open() as store:
+    with cli.service.collections.open_with(name) as store:
         info = store.get(name)
         check_output(target, "FILE")
         save_text(target, form(info, store.parts(name)))

@@ -60,7 +60,9 @@ def answer(words: Sequence[str], commands: Commands, common: Sequence[Parameter]
 def _names() -> Names:
     from lmstrix.cli.candidates import Names
 
-    return Names(models=_model_keys, prompts=_prompt_names)
+    return Names(
+        models=_model_keys, prompts=_prompt_names, collections=_collection_names, conversations=_conversation_names
+    )
 
 
 def _model_keys() -> Iterable[str]:
@@ -79,3 +81,21 @@ def _prompt_names(file: str) -> Iterable[str]:
     from lmstrix.service.prompting import open_library
 
     return open_library(file).templates
+
+
+def _collection_names() -> Iterable[str]:
+    from lmstrix.core.vectors.store import COLLECTIONS, CollectionStore
+    from lmstrix.ground.paths import resolve_paths
+
+    file = resolve_paths().own / COLLECTIONS
+    if not file.exists():
+        return ()
+    with CollectionStore(file) as store:
+        return [info.name for info in store.collections()]
+
+
+def _conversation_names() -> Iterable[str]:
+    from lmstrix.core.answers.conversations import CONVERSATIONS, ConversationStore
+    from lmstrix.ground.paths import resolve_paths
+
+    return ConversationStore(resolve_paths().own / CONVERSATIONS).names()

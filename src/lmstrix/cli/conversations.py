@@ -80,12 +80,13 @@ def delete(cli: CommandLine, /, name: str, *, yes: bool = False) -> None:
         name: Its name.
         yes: Do it without asking.
     """
-    store = cli.service.conversations
+    from lmstrix.service.attachments import delete_conversation
+
     if not yes:
         # Loaded first: a name that is wrong should not be met with a demand for --yes.
-        kept = store.load(name)
+        kept = cli.service.conversations.load(name)
         raise UsageError(f"this deletes {name} with its {len(kept.messages)} turns; add --yes to do it")
-    store.delete(name)
+    delete_conversation(cli.service, name)
     if cli.console.json:
         cli.console.result("conversations", {"deleted": [name]})
     else:

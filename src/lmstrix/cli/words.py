@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
     from lmstrix.cli.signatures import Command, Commands, Parameter
 
+_LETTERS_OF_LLM = {"n": ("--top", "--last"), "a": ("--image",)}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Invocation:
@@ -43,6 +45,12 @@ def suggestion(word: str, known: Iterable[str]) -> str:
     names = {each.lstrip("-"): each for each in known}
     close = difflib.get_close_matches(word.lstrip("-"), names, n=1, cutoff=0.6)
     return f"; did you mean {names[close[0]]!r}?" if close else ""
+
+
+def _by_letter(letter: str, flags: Iterable[str]) -> str:
+    """What a letter means to users of `llm`, where it is another option here."""
+    meant = [flag for flag in flags if flag in _LETTERS_OF_LLM.get(letter, ())]
+    return f"; did you mean {meant[0]!r}?" if meant else ""
 
 
 def parse(
@@ -151,10 +159,11 @@ def take_option(words: list[str], known: Sequence[Parameter], found: dict[str, A
         parameter = next((p for p in known if p.switch and key[3:] == p.flag), None)
         negated = parameter is not None
     if parameter is None:
+        flags = [f"--{p.flag}" for p in known]
         # One letter is near to nothing: what was guessed from it would be any option that has the letter.
-        flags = [f"--{p.flag}" for p in known] if len(name) > 1 else []
+        meant = suggestion("--" + name, flags) if len(name) > 1 else _by_letter(name, flags)
         raise UsageError(
-            f"{where + ': ' if where else ''}unknown option {word.partition('=')[0]}{suggestion('--' + name, flags)}"
+            f"{where + ': ' if where else ''}unknown option {word.partition('=')[0]}{meant}"
             " (text that begins with - goes after --)"
         )
     # --no-x=false says x; a switch never takes the word after it, which may be the prompt.

@@ -79,6 +79,8 @@ SEED = NumberRange(least=0, most=2**32 - 2, whole=True)
 """llama.cpp's 32 bits, less the one value (all bits set) that it takes for "draw a seed"."""
 SLOTS = NumberRange(least=1, most=256, whole=True)
 """llama.cpp's LLAMA_MAX_SEQ."""
+BATCH = NumberRange(least=2, most=_INT32_MAX, whole=True)
+"""llama.cpp tries a model with two tokens at once when it is loaded, and aborts where a batch has no room for them."""
 THREADS = NumberRange(least=1, most=512, whole=True)
 """ggml's GGML_MAX_N_THREADS."""
 DAYS = NumberRange(least=0, most=100_000, above=True)
@@ -117,7 +119,7 @@ RANGES: Mapping[str, NumberRange] = {
     "context_length": TOKENS,
     "gpu_ratio": FROM_0_TO_1,
     "parallel_slots": SLOTS,
-    "eval_batch_size": COUNT,
+    "eval_batch_size": BATCH,
     "threads": THREADS,
     "rope_frequency_base": NumberRange(least=0, most=1e12, above=True),
     "rope_frequency_scale": NumberRange(least=0, most=1e6, above=True),

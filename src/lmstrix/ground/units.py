@@ -30,6 +30,8 @@ _NUMBER = re.compile(r"\s*([0-9][0-9_,]*(?:\.[0-9]+)?|\.[0-9]+)\s*([A-Za-z%]*)\s
 
 def _split(text: str, what: str, example: str) -> tuple[float, str]:
     match = _NUMBER.fullmatch(text)
+    if not match and _NUMBER.fullmatch(text.strip().removeprefix("-")):
+        raise UsageError(f"{what}: {text} is below 0; give a number such as {example}")
     if not match:
         raise UsageError(f"{what}: {text!r} is not a number such as {example}")
     # Both separators people write: 32_768 and 32,768.
@@ -59,7 +61,7 @@ def parse_tokens_or_ratio(text: str, *, what: str = "tokens", minimum: int = 0) 
         return parse_tokens(text, what=what, minimum=minimum)
     number, unit = _split(text, what, "50%")
     if unit != "%" or not 0 < number <= 100:
-        raise UsageError(f"{what}: {text} is not between 0% and 100%")
+        raise UsageError(f"{what}: {text} is out of range (more than 0%, at most 100%)")
     return number / 100.0  # always a float: callers tell 1.0, the whole, from 1, a token, by the type
 
 

@@ -75,8 +75,7 @@ class AsyncCollections:
         return await asyncio.to_thread(self._collections.delete, text("name", name), texts("ids", ids))
 
     def _parts(self, name: str) -> list[EmbeddedPart]:
-        with self._collections.open() as store:
-            store.get(name)
+        with self._collections.open_with(name) as store:
             return list(store.parts(name))
 
 

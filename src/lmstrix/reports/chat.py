@@ -47,7 +47,8 @@ def run_chat(session: ChatSession, console: Console, *, say: Say, form: AnswerFo
         except KeyboardInterrupt as interrupt:
             if not interactive or isinstance(interrupt, Stopped):
                 raise
-            console.note(f"\ncancelled ({END_KEYS} leaves)")
+            console.note("")  # the line that was being typed ends here
+            console.note(f"cancelled ({END_KEYS} leaves)")
         except LMStrixError as exc:
             if not interactive:
                 raise

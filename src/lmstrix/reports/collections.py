@@ -29,11 +29,13 @@ _LIST_COLUMNS = (
     Column(title="MODEL", shrink=True, keep=16, drop=1),
     Column(title="CHANGED", drop=4),
 )
-_PART_COLUMNS = (Column(title="ID", shrink=True, keep=20), Column(title="BEGINS WITH", shrink=True))
+# Of long ids and long texts the ids give way first: they are often paths, which their ends tell apart.
+_TEXT_COLUMN = Column(title="BEGINS WITH", shrink=True, keep=48, prose=True)
+_PART_COLUMNS = (Column(title="ID", shrink=True, keep=20), _TEXT_COLUMN)
 _MATCH_COLUMNS = (
     Column(title="ID", shrink=True, keep=16),
     Column(title="COSINE", right=True),
-    Column(title="BEGINS WITH", shrink=True),
+    _TEXT_COLUMN,
 )
 _BEGINNING = 70
 _FLOAT_BYTES = 4

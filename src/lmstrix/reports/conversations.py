@@ -21,7 +21,7 @@ _COLUMNS = (
     Column(title="WRITTEN", drop=2),
     Column(title="EXCHANGES", right=True, drop=3),
     Column(title="MODEL", shrink=True, keep=12, drop=1),
-    Column(title="BEGINS WITH", shrink=True),
+    Column(title="BEGINS WITH", shrink=True, prose=True),
 )
 _BEGINNING = 60
 

@@ -22,6 +22,8 @@ GAP = "  "
 class Column:
     """A column. Numbers align right. A column with `shrink` gives way first; `keep` is the width it keeps.
 
+    A name that is too long loses its middle, since the ends tell models apart; a text of `prose` loses its end.
+
     Where that is not enough, whole columns go, those with the highest `drop` first: half a number is worse than none.
     """
 
@@ -29,6 +31,7 @@ class Column:
     right: bool = False
     shrink: bool = False
     keep: int = 8
+    prose: bool = False
     drop: int = 0
 
 
@@ -63,6 +66,11 @@ def shorten(text: str, width: int, ellipsis: str = "…") -> str:
     head = (width - len(ellipsis) + 1) // 2
     tail = width - len(ellipsis) - head
     return _cut(text, head) + ellipsis + _cut(text[::-1], tail)[::-1]
+
+
+def _begun(text: str, width: int, ellipsis: str) -> str:
+    """The text in at most `width` cells, of which the end gives way."""
+    return text if width_of(text) <= width else _cut(text, max(width - len(ellipsis), 0)).rstrip() + ellipsis[:width]
 
 
 def _cut(text: str, width: int) -> str:
@@ -133,7 +141,7 @@ def _fit(columns: Sequence[Column], widths: list[int], max_width: int) -> None:
 def _line(row: Sequence[str], columns: Sequence[Column], widths: Sequence[int], ellipsis: str) -> str:
     parts = []
     for cell, column, width in zip(row, columns, widths, strict=True):
-        shown = shorten(cell, width, ellipsis)
+        shown = _begun(cell, width, ellipsis) if column.prose else shorten(cell, width, ellipsis)
         pad = " " * (width - width_of(shown))
         parts.append(pad + shown if column.right else shown + pad)
     return GAP.join(parts).rstrip()

@@ -9,16 +9,18 @@ from __future__ import annotations
 import hashlib
 import time
 from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lmstrix.ground.errors import UsageError
+from lmstrix.core.answers.conversations import CONVERSATIONS
+from lmstrix.ground.errors import LMStrixError, UsageError
 from lmstrix.ground.files import PRIVATE, make_private_folder, write_whole
 from lmstrix.ground.held_files import read_whole, remove_file
 from lmstrix.loaders.contexts import MAX_TEXT_BYTES, decode_text
 from lmstrix.loaders.images import MAX_IMAGE_BYTES, check_image_file, image_format
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Sequence
 
     from lmstrix.service.workspace import Workspace
 
@@ -52,20 +54,35 @@ def keep_image(workspace: Workspace, data: bytes, *, source: str, folder: Path |
     make_private_folder(place)
     if folder is None:
         with suppress(OSError):  # what cannot be tidied now is tidied the next time
-            _forget_unused(place, workspace.paths.own / "conversations")
+            _forget_unused(place, workspace.paths.own / CONVERSATIONS)
     file = place / f"{hashlib.sha256(data).hexdigest()[:32]}.{kind.lower()}"
     write_whole(file, data, mode=PRIVATE, durable=False)
     check_image_file(str(file))
     return str(file)
 
 
+def delete_conversation(workspace: Workspace, name: str) -> None:
+    """Delete a conversation, and the images that were kept for it alone."""
+    try:
+        images = [Path(image) for message in workspace.conversations.load(name).messages for image in message.images]
+    except LMStrixError:  # a damaged one tells of no images, and can be deleted all the same
+        images = []
+    workspace.conversations.delete(name)
+    place = workspace.paths.own / "attachments"
+    with suppress(OSError):  # what cannot be tidied now is tidied with the next image
+        _remove_unshown([image for image in images if image.parent == place], workspace.paths.own / CONVERSATIONS)
+
+
 def _forget_unused(place: Path, conversations: Path) -> None:
     """Remove the images that no conversation shows any more."""
     limit = time.time() - _UNUSED_S
-    old = [file for file in place.iterdir() if file.stat().st_mtime < limit]
-    if not old:
+    _remove_unshown([file for file in place.iterdir() if file.stat().st_mtime < limit], conversations)
+
+
+def _remove_unshown(images: Sequence[Path], conversations: Path) -> None:
+    if not images:
         return
     shown = b"".join(read_whole(file) for file in conversations.glob("*.json"))
-    for file in old:
-        if file.name.encode() not in shown:
-            remove_file(file)
+    for image in images:
+        if image.name.encode() not in shown:
+            remove_file(image)

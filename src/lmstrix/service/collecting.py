@@ -20,7 +20,7 @@ from lmstrix.core.vectors.records import (
     content_hash,
 )
 from lmstrix.core.vectors.similarity import as_unit
-from lmstrix.core.vectors.store import UNIT, CollectionStore
+from lmstrix.core.vectors.store import COLLECTIONS, UNIT, CollectionStore, unknown_collection
 from lmstrix.ground.callbacks import in_caller
 from lmstrix.ground.errors import ContextOverflowError, LMStrixError, PromptError, UsageError
 from lmstrix.ground.ranges import COUNT, IDLE, check_number
@@ -65,7 +65,7 @@ class Collections:
 
     @property
     def file(self) -> Path:
-        return self._workspace.paths.own / "collections.db"
+        return self._workspace.paths.own / COLLECTIONS
 
     @contextmanager
     def open(self) -> Iterator[CollectionStore]:
@@ -73,6 +73,15 @@ class Collections:
         with CollectionStore(self.file) as store:
             if store.set_aside is not None:
                 self._workspace.notify(f"{self.file.name} was damaged and is set aside as {store.set_aside}")
+            yield store
+
+    @contextmanager
+    def open_with(self, name: str) -> Iterator[CollectionStore]:
+        """The same, to read a collection. Raises UsageError where there is none, and makes no file to say so."""
+        if not self.file.exists():
+            raise unknown_collection(name, ())
+        with self.open() as store:
+            store.get(name)
             yield store
 
     def infos(self) -> list[CollectionInfo]:
@@ -84,13 +93,12 @@ class Collections:
 
     def get(self, name: str) -> CollectionInfo:
         """One of them. Raises UsageError where there is none."""
-        with self.open() as store:
+        with self.open_with(name) as store:
             return store.get(name)
 
     def delete(self, name: str, ids: Sequence[str] = ()) -> list[str]:
         """Delete a collection, or only these texts of it; returns the ids of what was there."""
-        with self.open() as store:
-            store.get(name)
+        with self.open_with(name) as store:
             if ids:
                 return store.delete_entries(name, ids)
             store.delete(name)
@@ -132,7 +140,7 @@ class Collections:
             raise UsageError(f"what is searched for? give a text, or {parameter('like')} with an id")
         if text is not None and not text.strip():
             raise UsageError("the text to search for is empty; an empty text has no vector")
-        with self.open() as store:
+        with self.open_with(name) as store:
             info = store.get(name)
             if text is not None:
                 wanted = await self._vector(info, text, model, ttl_s)

@@ -14,6 +14,7 @@ from lmstrix.ground.ranges import check_number, check_numbers
 from lmstrix.ground.tasks import CLEAN_UP_S, to_its_end, within
 from lmstrix.service.finding import find_model, known_models
 from lmstrix.service.model_folders import check_served, folder_to_serve
+from lmstrix.service.room import leaving_room
 from lmstrix.service.unheeded import check_settings
 from lmstrix.service.workspace import new_run_id
 
@@ -79,10 +80,11 @@ async def embedding_model(
         )
 
     async def load_it() -> LoadedModel:
+        fitting = await leaving_room(workspace, backend, record, load)
         workspace.notify(f"loading {record.model_key}")
         return await backend.load(
             record.model_key,
-            load,
+            fitting,
             instance_id=f"{OWN_PREFIX if keep else ONCE_PREFIX}{new_run_id()}-embed",
             kind="embedding",
             ttl_s=ttl_s if keep else FORGOTTEN_TTL_S,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import aclosing
+from contextlib import aclosing, contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -20,7 +20,7 @@ from lmstrix.service.output_file import check_output, save_text
 from lmstrix.service.prompting import PromptWords, compose
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Sequence
+    from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
     from pathlib import Path
 
     from lmstrix.core.answers.acting import Approve
@@ -80,9 +80,10 @@ class Inferring:
     async def dry_run(self) -> DryRun:
         """What would be sent."""
         deadline = self._workspace.deadline(self._request.timeout_s)
-        await self._choose_model(deadline)
-        async with deadline.step("counting the prompt"):
-            return await dry_run(self._workspace, self._request)
+        with self._told_if_swapped():
+            await self._choose_model(deadline)
+            async with deadline.step("counting the prompt"):
+                return await dry_run(self._workspace, self._request)
 
     async def events(
         self,
@@ -100,9 +101,10 @@ class Inferring:
             transcript=self._transcript,
             approve=approve,
         )
-        async with aclosing(answer(self._workspace, self._request, watch, deadline=deadline)) as events:
-            async for event in events:
-                yield event
+        with self._told_if_swapped():
+            async with aclosing(answer(self._workspace, self._request, watch, deadline=deadline)) as events:
+                async for event in events:
+                    yield event
 
     def keep(self, result: GenerationResult) -> None:
         """Keep the answer where `--continue` looks, check it against its schema, write it where it was asked for."""
@@ -112,7 +114,7 @@ class Inferring:
             try:
                 self._workspace.conversations.save(kept)
             except OSError as exc:  # the answer is there: a full disk must not make it a failure
-                self._workspace.notify(f"the conversation was not kept: {exc}")
+                self._workspace.notify(f"the conversation was not kept: {exc.strerror or exc}")
         # Before it is written: an answer that does not match must not replace an earlier one that did.
         if self._words.schema is not None:
             self._words.schema.check(result)
@@ -127,6 +129,22 @@ class Inferring:
                 f"a raw prompt continues no conversation; leave out {parameter('raw')} or {parameter('go_on')}"
             )
         return self._workspace.conversations.latest()
+
+    @contextmanager
+    def _told_if_swapped(self) -> Iterator[None]:
+        """Where no model has the name, and the prompt is the name of one, say that the prompt comes first."""
+        try:
+            yield
+        except ModelNotFoundError as exc:
+            prompt, model = self._request.prompt, self._request.model
+            if model is None or not _is_model(self._workspace, prompt):
+                raise
+            raise ModelNotFoundError(
+                f"No model {model!r} in the registry, but {prompt!r}, given as the prompt, is one: "
+                "the prompt comes first, then the model",
+                model_key=model,
+                suggestions=(prompt,),
+            ) from exc
 
     async def _choose_model(self, deadline: Deadline) -> None:
         """With --auto-model: the best one for what is asked."""
@@ -148,6 +166,14 @@ class Inferring:
         best = advice.ranked[0].candidate.model_key
         self._workspace.notify(f"{best} it is: {', '.join(advice.ranked[0].reasons)}")
         self._request = replace(request, model=best)
+
+
+def _is_model(workspace: Workspace, name: str) -> bool:
+    try:
+        workspace.registry().find(name)
+    except ModelNotFoundError:
+        return False
+    return True
 
 
 def tools_of_words(references: Sequence[str]) -> tuple[Tool, ...]:

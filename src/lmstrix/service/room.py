@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from lmstrix.core.memory.prediction import shape_of
 from lmstrix.ground.context_lengths import UNKNOWN_DECLARED_TOKENS
-from lmstrix.ground.headroom import NO_HEADROOM
+from lmstrix.ground.errors import LoadRefusedError
+from lmstrix.ground.headroom import NAME, NO_HEADROOM
 from lmstrix.loaders.model_header import read_model_header
 from lmstrix.service.budgets import server_budget
 from lmstrix.service.model_folders import model_file
@@ -17,6 +19,22 @@ if TYPE_CHECKING:
     from lmstrix.ground.backend import ModelBackend
     from lmstrix.ground.loads import LoadConfig
     from lmstrix.service.workspace import Workspace
+
+
+async def leaving_room(
+    workspace: Workspace, backend: ModelBackend, record: ModelRecord, load: LoadConfig
+) -> LoadConfig:
+    """The load of a model without a context of its choice, shortened to what leaves free what is to stay free."""
+    room = room_on(workspace, backend)
+    tokens = None if room is None else await room(record, load)
+    if tokens is None or tokens >= (record.max_context_length or UNKNOWN_DECLARED_TOKENS):
+        return load
+    if not tokens:
+        raise LoadRefusedError(
+            f"{record.model_key} fits at no context beside what {NAME} keeps free; make that less",
+            model_key=record.model_key,
+        )
+    return replace(load, context_length=tokens)
 
 
 def room_on(workspace: Workspace, backend: ModelBackend) -> RoomTokens | None:

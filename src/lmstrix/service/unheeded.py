@@ -25,6 +25,8 @@ _MLX = {
     "threads": _LLAMA_ONLY,
     "keep_in_memory": _LLAMA_ONLY,
 }
+# llama.cpp reads a quantised V cache in its flash attention alone: "quantized V cache requires flash_attn".
+_UNQUANTISED = ("f32", "f16", "bf16")
 _NOT_FOR_EMBEDDINGS = "LM Studio has that setting for models that generate text alone"
 _EMBEDDING = dict.fromkeys(
     ("flash_attention", "k_cache_type", "v_cache_type", "threads", "parallel_slots"), _NOT_FOR_EMBEDDINGS
@@ -55,8 +57,17 @@ def without_effect(record: ModelRecord, load: LoadConfig) -> str | None:
     return f"{names} {have} no effect on {record.model_key}, an {kind} model: {why}; leave {them} out"
 
 
+def _at_odds(load: LoadConfig) -> str | None:
+    if load.flash_attention is not False or load.v_cache_type in (None, *_UNQUANTISED):
+        return None
+    return (
+        f"{parameter('v_cache_type', load.v_cache_type)} needs flash attention: "
+        f"leave out {parameter('flash_attention', False)}"
+    )
+
+
 def check_settings(record: ModelRecord, load: LoadConfig) -> None:
-    """Raise UsageError where `load` asks the model for what it would ignore."""
-    problem = without_effect(record, load)
+    """Raise UsageError where `load` asks the model for what it would ignore, or could not be loaded with."""
+    problem = without_effect(record, load) or _at_odds(load)
     if problem is not None:
         raise UsageError(problem)

@@ -92,9 +92,9 @@ class Workspace:
     @property
     def conversations(self) -> ConversationStore:
         """The conversations kept on disk."""
-        from lmstrix.core.answers.conversations import ConversationStore
+        from lmstrix.core.answers.conversations import CONVERSATIONS, ConversationStore
 
-        return ConversationStore(self.paths.own / "conversations")
+        return ConversationStore(self.paths.own / CONVERSATIONS)
 
     @property
     def last_used(self) -> LastUsed:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+CONVERSATIONS = "conversations"
 SCHEMA = "lmstrix.conversation/1"
 LAST_EXCHANGE = "infer"
 # Names become file names: no slash, and no dot at the beginning, so that none leads out of the folder.

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from lmstrix.core.history.database import Value
     from lmstrix.core.history.schema import Migrations
 
+COLLECTIONS = "collections.db"
 UNIT = "unit"
 _MIGRATIONS: Migrations = (
     (
@@ -58,6 +59,12 @@ _MIGRATIONS: Migrations = (
 _READ_AT_ONCE = 2_000
 _INFO = """SELECT collections.*, count(DISTINCT entry_id) AS entries, count(parts.id) AS parts
     FROM collections LEFT JOIN parts ON parts.collection = name"""
+
+
+def unknown_collection(name: str, there: Sequence[str]) -> UsageError:
+    """That there is no such collection, naming those there are."""
+    known = f"there is {', '.join(there[:8])}" if there else f"there is none yet: {call('collections.add')} makes one"
+    return UsageError(f"no collection {name[:80]!r}; {known}")
 
 
 class CollectionStore:
@@ -91,9 +98,7 @@ class CollectionStore:
         """The same. Raises UsageError, naming those there are, where there is none."""
         found = self.find(name)
         if found is None:
-            names = ", ".join(each.name for each in self.collections()[:8])
-            known = f"there is {names}" if names else f"there is none yet: {call('collections.add')} makes one"
-            raise UsageError(f"no collection {name[:80]!r}; {known}")
+            raise unknown_collection(name, [each.name for each in self.collections()])
         return found
 
     def begin(self, info: CollectionInfo) -> CollectionInfo:
