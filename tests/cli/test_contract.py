@@ -95,7 +95,7 @@ def test_json_of_a_test_that_failed_is_still_json(cli: Callable[..., Ran], fault
         (["history"], ["MODEL"]),
         (["infer"], ["PROMPT"]),
         (["infer", "hi", "there", "my", "model"], ["'there'"]),
-        (["infer", "hi", "--out-ctx", "150%"], ["between"]),
+        (["infer", "hi", "--out-ctx", "150%"], ["out of range", "at most 100%"]),
         (["infer", "hi", "--contxt", "8192"], ["unknown option --contxt"]),
         (["infer", "hi", "--temperature", "hot"], ["--temperature"]),
         (["infer", "hi", "-"], ["stdin is empty"]),

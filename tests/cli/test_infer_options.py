@@ -101,7 +101,7 @@ def test_stdin_and_files_as_text_and_context(cli: Callable[..., Ran], here: Path
         (["hi", "--schema-multi", "name, name"], 2, "'name' twice"),
         (["hi", "--tools", "os"], 2, "no module:name"),
         (["hi", "--tools", "os:nosuch"], 2, "has no 'nosuch'"),
-        (["hi", "--continue"], 2, "no conversation to continue"),
+        (["hi", "--continue"], 2, "there is no conversation yet"),
         (["hi", "--save-response", "no/such/file"], 2, "there is no folder"),
         (["hi", "--out-ctx", "all"], 2, "is not a number"),
     ],

@@ -26,10 +26,14 @@ if TYPE_CHECKING:
 MIB, GIB = 2**20, 2**30
 
 
+def lines(ran: Ran) -> list[str]:
+    """The lines of `doctor`, as a pipe would have them: not broken to the width of a terminal."""
+    return re.sub(r"\n {16,}(?! *->)", " ", ran.out).splitlines()
+
+
 def line(ran: Ran, beginning: str) -> str:
-    """The line of `doctor` about this, as a pipe would have it: not broken to the width of a terminal."""
-    lines = re.sub(r"\n {30,}(?! *->)", " ", ran.out).splitlines()
-    return next(line for line in lines if line[8:].startswith(beginning))
+    """The line of `doctor` about this."""
+    return next(line for line in lines(ran) if line[8:].startswith(beginning))
 
 
 def test_doctor_says_what_limits_memory_here(cli: Callable[..., Ran], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -54,7 +58,7 @@ def test_doctor_names_every_card_and_what_it_means_that_one_does_not_tell(
         shared_used_bytes=300 * MIB,
     )
     monkeypatch.setattr(cards, "read_cards", lambda: Cards((amd,), ("Intel card1",), ("DXGI",)))
-    found = [line for line in cli("doctor").ok().out.splitlines() if line[8:].startswith("card ")]
+    found = [line for line in lines(cli("doctor").ok()) if line[8:].startswith("card ")]
     assert "AMD card0: 20.0 GiB free of 24.0 GiB; read by amdgpu (sysfs); 300 MiB of main memory" in found[0]
     assert found[1].startswith("note")
     assert "Intel card1: its memory cannot be read: predictions count main memory only" in found[1]

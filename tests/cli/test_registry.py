@@ -126,9 +126,9 @@ def test_backups_are_made_listed_and_restored(cli: Callable[..., Ran], known: Pa
 def test_what_a_backup_replaced_can_be_put_back(cli: Callable[..., Ran], known: Path, home: Path) -> None:
     cli("registry", "remove", TINY, "--quiet").ok()
     (home / "lmstrix.json").write_text("{broken")
-    remedy = "lmstrix registry restore backup-1 --yes"
+    remedy = "lmstrix registry restore backup-1"
     cli("list").failed(1, remedy)
-    told = cli(*remedy.split()[1:]).ok().err
+    told = cli(*remedy.split()[1:], "--yes").ok().err
     assert len(cli("list", "--json").ok().json["models"]) == 3
     cli("registry", "remove", TINY, "--quiet").ok()
     kept = cli("registry", "restore", "backup-1", "--yes", "--json").ok().json["replaced"]

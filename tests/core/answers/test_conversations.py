@@ -37,7 +37,7 @@ def test_the_latest_of_ours_is_continued_whatever_lies_beside(store: Conversatio
     (tmp_path / "newer.json").unlink()
     assert store.latest() == older
     (tmp_path / "older.json").unlink()
-    with pytest.raises(UsageError, match="no conversation to continue"):
+    with pytest.raises(UsageError, match="there is no conversation yet"):
         store.latest()
 
 
@@ -70,6 +70,7 @@ def test_one_of_ours_with_anything_in_it_is_damaged(store: ConversationStore, tm
         store.load("odd")
 
 
+@pytest.mark.needs_posix("symbolic links, which Windows lets few users make")
 def test_what_is_no_file_is_no_conversation(store: ConversationStore, tmp_path: Path) -> None:
     keep(store, "ours", written_at=1)
     (tmp_path / "gone.json").symlink_to(tmp_path / "nowhere")
@@ -79,7 +80,7 @@ def test_what_is_no_file_is_no_conversation(store: ConversationStore, tmp_path: 
         store.load("folder")
 
 
-@pytest.mark.skipif(os.name == "nt", reason="there are no such pipes there")
+@pytest.mark.needs_posix("named pipes")
 def test_a_pipe_among_them_keeps_nobody_waiting(store: ConversationStore, tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.json")
     with pytest.raises(LMStrixError, match="no conversation"):

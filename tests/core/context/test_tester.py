@@ -209,7 +209,7 @@ async def test_a_cliff_in_speed_is_beyond_the_limit(lab: Callable[..., Lab]) -> 
     result = (await here.test(decode_work=cost, budget_bytes=cost(24_000))).result
     assert (result.outcome, result.ended_by) == (Outcome.OK, "memory_spilled")
     assert result.tested_context_length is not None
-    assert 15_000 <= result.tested_context_length <= 20_000
+    assert 15_000 <= result.tested_context_length <= 20_000 + answer_room(20_000)
     assert result.ended_detail is not None
     assert re.fullmatch(r"memory spilled: [\d.]+ tokens/s at [\d,]+ instead of [\d.]+ at [\d,]+", result.ended_detail)
     assert result.last_known_bad is not None

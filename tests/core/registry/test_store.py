@@ -179,7 +179,7 @@ def test_a_damaged_file_is_refused_kept_and_copied(store: RegistryStore, content
     store.update(add("x/y/z.gguf"))
     store.path.write_bytes(content)
     for _ in range(2):
-        with pytest.raises(RegistryError, match=r"damaged: .*lmstrix registry restore backup-1 --yes") as caught:
+        with pytest.raises(RegistryError, match=r"damaged: .*lmstrix registry restore backup-1 ") as caught:
             store.load()
         assert "\n" not in str(caught.value)
         with pytest.raises(RegistryError, match="damaged"):

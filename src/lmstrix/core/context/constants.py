@@ -80,7 +80,7 @@ class BeliefConstants:
     """The least room left between what held and what failed, as a ratio: a chance is divided by it."""
     unknown_transients: tuple[tuple[float, float], ...] = ((0.25, 0.47), (0.75, 0.46), (2.5, 0.06), (10.0, 0.01))
     """The same as `transients` where the limit is unknown: wilder, as nothing else explains a failing prefill there."""
-    untouched_weight: float = 0.05
+    untouched_weight: float = 0.02
     """How likely, where the limit is unknown, loads take memory only when they are filled, so that they prove nothing:
     hybrids on a processor do (bench/real_limits.py). Chosen."""
     untouched_reach: float = 4.0
@@ -210,6 +210,9 @@ class SearchConstants:
     """The same as `Appetite.lost_risk` after such a failure: the limit is near, and one step shorter holds. Chosen."""
     lost_risk_fall: float = 0.7
     """How much less each failure after the first lets the next load risk. Chosen."""
+    last_risk_fall: float = 0.3
+    """How much less again where as many have failed as may and nothing is known to hold: from what holds it can climb.
+    Chosen."""
     refused_share: float = 0.97
     """The share of a length to try where a guardrail that was asked before refuses it: free memory moves. Chosen."""
     reload_ratio: float = 0.97

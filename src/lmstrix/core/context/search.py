@@ -200,6 +200,8 @@ class ContextSearch:
             return None
         if not appetite.climbs_back:
             risk *= SEARCH.lost_risk_fall ** max(0, self._seen.failures - 1)
+            if not above and self._seen.failures >= SEARCH.lost_failures:
+                risk *= SEARCH.last_risk_fall
         chosen = longest_at_risk(self._believe(), lengths, risk)
         return None if above and chosen < above * (1 + (ratio - 1) / 4 * self._dearness) else chosen
 

@@ -180,7 +180,7 @@ class RegistryStore:
         remedy = "there is no backup"
         if backup is not None:
             name = backup.name.removeprefix(f"{self.path.name}.")
-            remedy = f"lmstrix registry restore {name} --yes goes back to the last good state"
+            remedy = f"lmstrix registry restore {name} goes back to the last good state"
         return RegistryError(
             f"{self.path} is damaged: {fault}{kept}; {remedy}, or move it away and run lmstrix scan to begin anew"
         )
