@@ -202,7 +202,6 @@ def test_every_command_finds_a_config_file_named_from_the_home_directory(
         ("models.default", "tiny", "models.default: expected a table (received 'tiny')"),
         ("models.tiny.context_length", "16k", "expected a whole number (received '16k')"),
         ("models.tiny.temprature", "1", "models.tiny.temprature: there is no such setting"),
-        ("model", "tiny", "lmstrix models default MODEL chooses the model that is asked"),
     ],
 )
 def test_what_has_no_effect_on_any_command_is_not_written(

@@ -59,3 +59,11 @@ def test_what_else_is_kept_stays(cli: Callable[..., Ran], engine: EmbeddedEngine
     assert state["last_used_model"] == SCRIPTED
     assert "default_model" not in state
     assert state["servers"]
+
+
+def test_it_is_chosen_where_users_of_other_tools_look_for_it(cli: Callable[..., Ran], engine: EmbeddedEngine) -> None:
+    assert cli("config", "set", "model", SCRIPTED).ok().out == f"{SCRIPTED}\n"
+    assert cli("models", "default").ok().out == f"{SCRIPTED}\n"
+    cli("config", "set", "model", "no-such-model").failed(1, "no-such-model")
+    assert "no default model" in cli("config", "unset", "model").ok().err
+    assert "no default model" in cli("models", "default").ok().err

@@ -8,11 +8,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lmstrix.cli.command_line import CommandLine
+from lmstrix.cli.default_model import default
 from lmstrix.ground.errors import SettingsError
 from lmstrix.ground.units import counted
 
 if TYPE_CHECKING:
     from lmstrix.ground.settings_file import GivenSetting
+
+_DEFAULT_MODEL = "model"
+"""No setting, as it is checked against the models that are known, but where users of other tools look for it."""
 
 
 def show(cli: CommandLine, /) -> None:
@@ -80,11 +84,14 @@ def set_(cli: CommandLine, /, key: str, value: str) -> None:
     """Write one setting into the config file; comments and everything else stay as they are.
 
     Args:
-        key: Section and name, such as server.retries or models."acme/tiny".temperature.
+        key: Section and name, such as server.retries or models."acme/tiny".temperature; model is the default model.
         value: The value: a text, a number, true or false.
     """
     from lmstrix.service.configuring import set_value, shown
 
+    if key == _DEFAULT_MODEL:
+        default(cli, value)
+        return
     given = set_value(_file(cli), key, value, check=cli.check_commands)
     (done,) = shown([given])
     overruled_by = _overruled_by(cli, given)
@@ -101,10 +108,13 @@ def unset(cli: CommandLine, /, key: str) -> None:
     """Take one setting out of the config file.
 
     Args:
-        key: Section and name, such as server.retries.
+        key: Section and name, such as server.retries; model is the default model.
     """
     from lmstrix.service.configuring import unset_value
 
+    if key == _DEFAULT_MODEL:
+        default(cli, unset=True)
+        return
     file = _file(cli)
     unset_value(file, key)
     if cli.console.json:
