@@ -95,9 +95,9 @@ class BeliefConstants:
     """A budget this far from the usual one has changed, and is taken as read."""
     same_budget_share: float = 0.1
     """A budget further than this from the usual one begins a new history: another machine, or another mode of it."""
-    shortage_share: float = 0.012
-    """The error of a budget that is what a model held when memory ran out, beside what it may have taken since it was
-    last seen: 1 to 2 % in bench/real_limits.py."""
+    shortage: Normal = field(default=Normal(1.012, 0.012))
+    """The budget over what a model was last seen to hold when memory ran out, beside half of what it grew before: 1.00
+    to 1.025 in bench/real_limits.py."""
     remembered_budgets: int = 100
     """How many readings count at most, so that a machine can change its ways. Chosen."""
 

@@ -139,7 +139,8 @@ class Prior:
     def after_shortage(self, shortage: MemoryShortage) -> Prior:
         """The same once a model was seen to run out of memory: what it held then is the budget, not what was read."""
         held, late = float(shortage.held_bytes), shortage.grew_bytes / 2
-        budget = Normal(held + late, math.hypot(BELIEF.shortage_share * held, late))
+        seen = BELIEF.shortage.scaled(held)
+        budget = Normal(seen.mean + late, math.hypot(seen.sd, late))
         return replace(
             self,
             budget=Normal(self.budget_bytes, 0.0),
