@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import sys
+import mmap
 import time
 from typing import TYPE_CHECKING
 
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.needs_linux("reads /proc")
 PID = 42
 KILLED = -9
-PAGE_BYTES = os.sysconf("SC_PAGE_SIZE") if sys.platform != "win32" else 4096
+PAGE_BYTES = mmap.PAGESIZE
 
 
 class System:

@@ -9,7 +9,7 @@ other reading says so surely. On Linux; other systems do not kill so, and nothin
 from __future__ import annotations
 
 import math
-import os
+import mmap
 import sys
 import threading
 import time
@@ -94,7 +94,7 @@ class LastLook:
     def _look(self) -> int:
         """What it holds now; 0 when it has ended."""
         try:
-            return int(self._statm.read_bytes().split()[_RESIDENT_FIELD]) * os.sysconf("SC_PAGE_SIZE")
+            return int(self._statm.read_bytes().split()[_RESIDENT_FIELD]) * mmap.PAGESIZE
         except (OSError, IndexError, ValueError):
             return 0
 
