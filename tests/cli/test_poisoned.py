@@ -181,7 +181,9 @@ def test_a_stray_kill_of_the_engines_child(
 ) -> None:
     free_memory.bytes = MIB
     process = start("test", TINY, "--quiet", "--json")
-    wait_until(kill_child)
+    # Before that there may be a child without a model, of which the engine asks what one takes.
+    wait_until(lambda: bool(loaded_on(engine.address)))
+    assert kill_child()
     _, out, _ = finish(process)
     (found,) = json.loads(out)["models"]
     assert found["failing_prefills"] + found["failing_loads"] > 0

@@ -284,6 +284,7 @@ class _ModelTest:
             outcome, reason = outcome_of(exc, "prefill"), one_line(exc)
             if not outcome.rules_out_the_length:
                 raise EndOfTest(outcome, reason) from exc
+            self._logbook.step("prefill", length, outcome=outcome, detail=reason)
             verified = Measured(target_tokens=length, outcome=outcome, reason=reason, failure=exc)
         if verified.outcome.rules_out_the_length:
             self.failing_prefills += 1
