@@ -23,7 +23,16 @@ from lmstrix.core.memory.metal import metal_working_set_bytes
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["GroupLimit", "HostMemory", "Swap", "address_space_limit", "cgroup_limit", "linux_swap", "read_host_memory"]
+__all__ = [
+    "GroupLimit",
+    "HostMemory",
+    "Swap",
+    "address_space_limit",
+    "cgroup_limit",
+    "linux_swap",
+    "memory_group_folders",
+    "read_host_memory",
+]
 
 _UNLIMITED_BYTES = 2**60
 """Control groups without a limit report a number near 2**63."""
@@ -178,7 +187,8 @@ def address_space_limit() -> int | None:
 def cgroup_limit(root: Path) -> GroupLimit | None:
     """The tightest memory limit of this process's control groups (version 2 or 1) under the file system at `root`."""
     limits = []
-    for folder, names in _cgroup_folders(root):
+    for folder, version in memory_group_folders(root):
+        names = _GROUP_FILES[version]
         limit = _file_number(folder / names[0])
         if limit is None or limit >= _UNLIMITED_BYTES:
             continue
@@ -188,24 +198,28 @@ def cgroup_limit(root: Path) -> GroupLimit | None:
     return min(limits, key=lambda limit: limit.limit_bytes - limit.used_bytes, default=None)
 
 
-def _cgroup_folders(root: Path) -> Iterable[tuple[Path, tuple[str, str]]]:
-    """Folders of the memory controller from this process's group up to the top, with the names of their files."""
+_GROUP_FILES = {1: ("memory.limit_in_bytes", "memory.usage_in_bytes"), 2: ("memory.max", "memory.current")}
+"""The limit of a control group and what it uses, by version."""
+
+
+def memory_group_folders(root: Path, process: int | str = "self") -> Iterable[tuple[Path, int]]:
+    """Folders of the memory controller from a process's own group up to the top, each with the version of groups."""
     mount = root / "sys/fs/cgroup"
-    for line in _file_text(root / "proc/self/cgroup").splitlines():
+    for line in _file_text(root / f"proc/{process}/cgroup").splitlines():
         # Version 2 has one line without controllers; version 1 a line for each, of which one is for memory.
         _, controllers, group = line.split(":", 2)
         if controllers == "":
-            top, names = mount, ("memory.max", "memory.current")
+            top, version = mount, 2
         elif "memory" in controllers.split(","):
-            top, names = mount / "memory", ("memory.limit_in_bytes", "memory.usage_in_bytes")
+            top, version = mount / "memory", 1
         else:
             continue
         folder = top / group.lstrip("/")
         # Every group above this one limits it too.
         while folder != top and folder.is_relative_to(top):
-            yield folder, names
+            yield folder, version
             folder = folder.parent
-        yield top, names
+        yield top, version
 
 
 def _reclaimable_bytes(stat: Path) -> int:
@@ -222,6 +236,6 @@ def _file_number(path: Path) -> int | None:
 
 def _file_text(path: Path) -> str:
     try:
-        return path.read_text(encoding="ascii", errors="replace")
+        return path.read_text(encoding="utf-8", errors="replace")
     except OSError:
         return ""

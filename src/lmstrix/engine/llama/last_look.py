@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from lmstrix.core.memory.host import memory_group_folders
 from lmstrix.ground.types import MemoryShortage
 
 if TYPE_CHECKING:
@@ -32,7 +33,8 @@ _STALE_S: Final = 5.0
 """An end so long after the last look was of an idle process: kills counted since then may have been of any other. Long
 enough for an event loop that is late to hear of the end."""
 _RESIDENT_FIELD: Final = 1  # of /proc/PID/statm, in pages
-_CGROUPS: Final = Path("sys/fs/cgroup")
+_COUNTED_IN: Final = {1: ("memory.oom_control",), 2: ("memory.events.local", "memory.events")}
+"""Where a control group counts, by version."""
 _COUNTER: Final = "oom_kill"  # its name in every file that has it
 
 
@@ -101,18 +103,9 @@ class LastLook:
 
 def _counters(root: Path, pid: int) -> Iterator[Path]:
     """Files that count the processes killed for lack of memory, the one closest to the process first."""
-    try:
-        lines = (root / f"proc/{pid}/cgroup").read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        lines = []
-    for line in lines:
-        _, controllers, group = line.split(":", 2)
-        if controllers == "":
-            folder = root / _CGROUPS / group.lstrip("/")
-            yield folder / "memory.events.local"
-            yield folder / "memory.events"
-        elif "memory" in controllers.split(","):
-            yield root / _CGROUPS / "memory" / group.lstrip("/") / "memory.oom_control"
+    for folder, version in memory_group_folders(root, pid):
+        for name in _COUNTED_IN[version]:
+            yield folder / name
     yield root / "proc/vmstat"
 
 
