@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
+import inspect
 import json
 import signal
 from typing import TYPE_CHECKING, Any
@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import psutil
 import pytest
 
-from tests.cli.conftest import TINY, FreeMemory, client_of, loaded_on
+from lmstrix.engine.protocol.endpoints.models import LanguageModels
+from tests.cli.conftest import TINY, FreeMemory, loaded_on
 from tests.cli.processes import finish, start, wait_until
 from tests.support.faulty_server import FaultyModel, FaultyServer
 
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from lmstrix.engine import EmbeddedEngine
+    from lmstrix.engine.instance import Instance
+    from lmstrix.engine.pool import InstancePool
     from tests.cli.conftest import Ran
 
 MODEL, TRUTH = "acme/tiny", 32768
@@ -159,47 +162,44 @@ def test_somebody_elses_unload(cli: Callable[..., Ran], server: FaultyServer, fr
     assert plain(cli)["tested_context_length"] == TRUTH
 
 
-def test_somebody_elses_unload_from_an_engine(cli: Callable[..., Ran], engine: EmbeddedEngine) -> None:
-    process = start("test", TINY, "--quiet", "--json")
-    with client_of(engine.address) as client:
+def before_the_first_prediction(
+    monkeypatch: pytest.MonkeyPatch, mishap: Callable[[InstancePool, Instance], object]
+) -> None:
+    """Let this happen to the model that the engine, which runs in this process, is asked for the first time."""
+    run, waiting = LanguageModels._run, [mishap]
 
-        def unloaded() -> bool:
-            for model in client.portal.run(client.backend.list_loaded()):
-                client.portal.run(client.backend.unload(model.instance_id))
-                return True
-            return False
+    async def run_after_mishap(self: LanguageModels, channel: Any, instance: Instance, *rest: Any) -> None:
+        while waiting:
+            done = waiting.pop()(self._state.pool, instance)
+            if inspect.isawaitable(done):
+                await done
+        await run(self, channel, instance, *rest)
 
-        wait_until(unloaded)
-    code, out, _ = finish(process)
-    assert (code, json.loads(out)["models"][0]["outcome"]) == (1, "unloaded meanwhile")
+    monkeypatch.setattr(LanguageModels, "_run", run_after_mishap)
+
+
+def test_somebody_elses_unload_from_an_engine(
+    cli: Callable[..., Ran], engine: EmbeddedEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before_the_first_prediction(monkeypatch, lambda pool, instance: pool.unload(instance.identifier))
+    ran = cli("test", TINY, "--json")
+    assert (ran.code, model_of(ran)["outcome"]) == (1, "unloaded meanwhile")
     assert model_of(cli("test", TINY, "--json").ok())["tested_context_length"] == TINY_TRUTH
     assert loaded_on(engine.address) == []
 
 
+@pytest.mark.usefixtures("engine")
 def test_a_stray_kill_of_the_engines_child(
-    cli: Callable[..., Ran], engine: EmbeddedEngine, free_memory: FreeMemory
+    cli: Callable[..., Ran], free_memory: FreeMemory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    free_memory.bytes = MIB
-    process = start("test", TINY, "--quiet", "--json")
-    # Before that there may be a child without a model, of which the engine asks what one takes.
-    wait_until(lambda: bool(loaded_on(engine.address)))
-    assert kill_child()
-    _, out, _ = finish(process)
-    (found,) = json.loads(out)["models"]
+    free_memory.bytes = 64 * GIB
+    before_the_first_prediction(monkeypatch, lambda _, instance: psutil.Process(instance.process.pid).kill())
+    ran = cli("test", TINY, "--json")
+    found = model_of(ran)
     assert found["failing_prefills"] + found["failing_loads"] > 0
-    assert "engine died" in out
+    assert "engine died" in ran.out
     assert model_of(cli("test", TINY, "--json").ok())["tested_context_length"] == TINY_TRUTH
     assert in_use(cli, TINY) == TINY_TRUTH
-
-
-def kill_child() -> bool:
-    """Kill the process of a loaded model, once there is one."""
-    for child in psutil.Process().children():
-        with contextlib.suppress(psutil.Error):
-            if any(word.endswith("child.py") for word in child.cmdline()):
-                child.kill()
-                return True
-    return False
 
 
 @pytest.mark.parametrize("words", [(), ("--ctx", "20000")], ids=["search", "one length"])

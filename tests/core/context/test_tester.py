@@ -176,6 +176,17 @@ async def test_dying_at_prefill_steps_down_on_fresh_loads(lab: Callable[..., Lab
     assert not here.server.instances
 
 
+async def test_a_prompt_that_killed_one_load_is_not_held_against_the_next(lab: Callable[..., Lab]) -> None:
+    """Seen with a model that can answer nothing: there the first prompt tells why, but only that of the same load."""
+    here = lab(declared=8192, prefillable=1500, recalled=1)
+    found = await here.test(budget_bytes=cost(8192))
+    assert found.result.outcome == Outcome.GARBAGE
+    assert found.failing_prefills > 0
+    assert found.result.tested_context_length is not None
+    assert 1000 < found.result.tested_context_length < 2048
+    assert all(step.outcome != Outcome.UNLOADED for step in here.steps)
+
+
 async def test_every_result_says_what_ended_it(lab: Callable[..., Lab]) -> None:
     fast = ContextTestOptions(deadlines=PATIENCE, recall=False)
     assert (await lab(declared=8192).test(fast)).result.ended_by == "declared"

@@ -30,6 +30,8 @@ from tests.support.tiny_gguf_scripted import scripted_model
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
+    from lmstrix.engine.llama.process import OnLine
+
 MIB = 2**20
 
 
@@ -102,6 +104,20 @@ async def test_a_bad_file_fails_with_the_reason(tmp_path: Path, content: bytes |
     assert (fault.title, fault.kind) == ("Failed to load model", "load_failed")
     assert fault.cause is not None
     assert said in fault.cause
+
+
+async def test_what_it_logs_of_its_buffers_is_known_once_it_is_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = LlamaProcess._read_stderr
+
+    async def read_late(self: LlamaProcess, on_line: OnLine) -> None:
+        await asyncio.sleep(0.5)  # longer than the load takes: its report comes by another pipe
+        await read(self, on_line)
+
+    monkeypatch.setattr(LlamaProcess, "_read_stderr", read_late)
+    async with running(launch_of(scripted_model(), tmp_path / "run")) as process:
+        assert process.buffers.of_kind("KV") > 0
 
 
 @pytest.mark.needs_linux("only Linux enforces the limit")

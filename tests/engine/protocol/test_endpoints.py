@@ -16,6 +16,7 @@ import psutil
 import pytest
 
 from lmstrix import __version__
+from lmstrix.engine.llama.starting import CHILD
 from tests.engine.conftest import EMBEDDING, SCRIPTED, TINY
 from tests.engine.raw_client import RawClient, chat, connected, prediction, query, stack
 
@@ -44,7 +45,7 @@ def model_processes() -> list[psutil.Process]:
     found = []
     for child in psutil.Process().children():
         with contextlib.suppress(psutil.Error):
-            if any(word.endswith("child.py") for word in child.cmdline()):
+            if str(CHILD) in child.cmdline():
                 found.append(child)
     return found
 

@@ -49,6 +49,12 @@ class RecallCurve:
         if self.figures is gone:
             self.figures = next((kept for kept in reversed(self._measured.values()) if kept.filled), None)
 
+    def prepare_for(self, longest_tokens: int) -> None:
+        """Keep of earlier loads what holds on one with room for this: answers, and none to a prompt longer than it."""
+        for target, measured in list(self._measured.items()):
+            if measured.failure is not None or target > longest_tokens:
+                self.forget(target)
+
     @property
     def speeds(self) -> list[SpeedReading]:
         """How fast the answers came, where they tell."""

@@ -68,6 +68,7 @@ class Verification:
         )
         with self._logbook.intent("prefill", length) as intent:
             self._logbook.step("prefill", length)
+            self.curve.prepare_for(prober.longest_tokens)
             full = await self._fill_and_recall(prober)
             intent.settle(full.outcome, detail=full.reason, filled=full.filled)
         self._logbook.step("prefill", length, outcome=Outcome.OK if full.filled else full.outcome, detail=full.reason)
@@ -85,6 +86,8 @@ class Verification:
         baseline = await self._baseline(prober, shortest, longest)
         if baseline is None:
             return await self._fill_unjudged(prober, longest)
+        if baseline.failure is not None:
+            return baseline
         # A score of none at all would make every later length pass.
         baseline_ratio = baseline.ratio or 1.0
         for target in curve_lengths(longest, shortest_tokens=baseline.target_tokens):
@@ -98,22 +101,19 @@ class Verification:
         return self.curve[longest]
 
     async def _baseline(self, prober: Prober, shortest: int, longest: int) -> Measured | None:
-        """The model's own score at a short length it handles; None when it handles none."""
+        """The model's own score at a short length it handles, or what failed there; None when it handles none."""
         for target in baseline_lengths(longest, shortest_tokens=shortest):
             measured = self.curve.get(target) or await self._measure(prober, target, 1.0)
-            if measured.passed:
+            if measured.passed or measured.failure is not None:
                 return measured
-            if measured.failure is not None:
-                return None
         return None
 
     async def _fill_unjudged(self, prober: Prober, longest: int) -> Measured:
         """Fill the context of a model (or a server) that does not answer the question even at short lengths."""
         full = self.curve.get(longest) or await self._measure_at_speed(prober, longest, 1.0)
-        # What the shortest prompt came to tells why: a dead engine is no garbage.
+        if not full.filled:
+            return full
         first = self.curve.first
-        if first.failure is not None or not full.filled:
-            return first if first.failure is not None else full
         return replace(full, outcome=Outcome.GARBAGE, reason=f"{first.reason} even at {first.target_tokens:,} tokens")
 
     async def _recall_another_text(self, prober: Prober, baseline_ratio: float) -> None:

@@ -151,8 +151,9 @@ class LlamaProcess:
         try:
             await self._begin(launch)
             address = await self._load(_child_options(launch, socket, api_key), launch.expected_bytes, on_progress)
+            await self._hear_all_of_load()
             if launch.settings.keep_in_memory:
-                await self._check_locked()
+                self._check_locked()
             self._client = LlamaClient(address, api_key=api_key)
         except BaseException:
             await self.stop()
@@ -193,12 +194,14 @@ class LlamaProcess:
             await on_progress(1.0)
         return str(report["ready"])
 
-    async def _check_locked(self) -> None:
-        """llama.cpp only warns where the system refuses, and goes on with weights that can be swapped out."""
-        # What it says of them comes before this, but by another pipe than its report.
+    async def _hear_all_of_load(self) -> None:
+        """Wait for what it logged of the load: that comes before its report, but by another pipe."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_EXIT_GRACE_S):
                 await self._slots_ready.wait()
+
+    def _check_locked(self) -> None:
+        """llama.cpp only warns where the system refuses, and goes on with weights that can be swapped out."""
         if self._not_locked:
             raise unsupported(
                 "llm.load.llama.keepModelInMemory",
