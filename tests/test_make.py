@@ -213,3 +213,14 @@ def test_clean_removes_what_was_made_and_nothing_else(project: Path, settings: m
     make.clean(settings)
     make.clean(settings)
     assert {path.name for path in project.iterdir()} == {"pyproject.toml", "src", "user-home"}
+
+
+def test_what_it_runs_keeps_its_bytecode(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
+    monkeypatch.setattr(make, "install", lambda _settings: None)
+    kept: list[bool] = []
+    monkeypatch.setattr(
+        make, "run", lambda *_command, **_options: kept.append("PYTHONDONTWRITEBYTECODE" not in os.environ)
+    )
+    assert make.main(["test"]) == 0
+    assert kept == [True]

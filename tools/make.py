@@ -258,6 +258,8 @@ def main(words: list[str]) -> int:
         print(f"not known here: {', '.join(unknown)}\n{usage()}", file=sys.stderr)
         return 2
     settings = Settings(assigned)
+    # Hundreds of processes of the tests would compile every module anew: half as long again for the whole suite.
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     try:
         for name in targets:
             TARGETS[name](settings)
