@@ -112,6 +112,7 @@ def test_every_example_is_run() -> None:
     assert {path.name for path in (ROOT / "examples" / "python").glob("*.py")} == set(PROGRAMS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_an_example_runs(name: str, engine: EmbeddedEngine, home: Path, tmp_path: Path) -> None:
     words, expected = PROGRAMS[name]

@@ -92,12 +92,14 @@ def kept(folder: Path) -> set[str]:
     return {file.relative_to(ROOT).as_posix() for file in files}
 
 
+@pytest.mark.slow
 def test_the_sdist_holds_what_its_tests_import_and_read(unpacked: Path) -> None:
     wanted = {file.as_posix() for file in imported_files()} | kept(ROOT / "tests") | kept(ROOT / "examples")
     assert len(wanted) > 100
     assert sorted(name for name in wanted if not (unpacked / name).is_file()) == []
 
 
+@pytest.mark.slow
 def test_an_unpacked_sdist_passes_its_tests(unpacked: Path) -> None:
     # The sdist's own sources must win over the installed ones, and nothing of the outer run may lead the inner one.
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}

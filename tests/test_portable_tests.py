@@ -63,6 +63,7 @@ MISSING_ON_WINDOWS = (
 )
 
 
+@pytest.mark.slow
 def test_every_test_can_be_collected_where_there_is_no_posix() -> None:
     files = [file.relative_to(ROOT).with_suffix("") for file in files_of_tests() if file.name != "__init__.py"]
     modules = " ".join(".".join(file.parts) for file in files)
@@ -82,6 +83,7 @@ def test_no_test_module_imports_what_only_posix_has() -> None:
     assert wrong == {}
 
 
+@pytest.mark.slow
 def test_what_needs_posix_says_so() -> None:
     wrong = [str(unmarked) for file in files_of_tests() for unmarked in unmarked_tests(file)]
     assert wrong == [], "\n" + "\n".join(wrong)

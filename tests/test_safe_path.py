@@ -25,6 +25,7 @@ def commands_of_python() -> list[tuple[str, list[ast.expr]]]:
     return found
 
 
+@pytest.mark.slow
 def test_every_child_of_ours_leaves_out_the_working_folder() -> None:
     children = commands_of_python()
     assert {name for name, _ in children} >= {

@@ -31,8 +31,8 @@ VENV_DOCS = ROOT / ".venv-docs"
 READY = VENV / ".ready"
 """Written after each installation: older than pyproject.toml, or missing, and it is time for the next."""
 CODE = ("src", "tests", "bench", "tools", "examples")
-PYTEST = ("-m", "pytest", "-q", "-n", "3", "--dist", "loadfile")
-"""On two cores a third process works while the others wait: for models, deadlines and signals."""
+PYTEST = ("-m", "pytest", "-q", "-n", "4", "--dist", "loadfile")
+"""On two cores two more processes work while the others wait: for models, deadlines and signals."""
 CHECKS = (
     ("ruff", "format", "--check", *CODE),
     ("ruff", "check", *CODE),
@@ -163,13 +163,13 @@ def demo(settings: Settings) -> None:
 
 
 def test(settings: Settings) -> None:
-    """The test suite."""
+    """The tests, but for the slow ones."""
     install(settings)
-    run(program(VENV, "python"), *PYTEST)
+    run(program(VENV, "python"), *PYTEST, "-m", "not slow")
 
 
 def check(settings: Settings) -> None:
-    """What CI runs: format, lint, types for each system, the test suite."""
+    """What CI runs: format, lint, types for each system, all tests."""
     install(settings)
     for name, *words in CHECKS:
         run(program(VENV, name), *words, shown=True)

@@ -288,6 +288,7 @@ def test_what_is_no_url_is_refused(url: str) -> None:
         AsyncOpenAIBackend(url)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("url", "base", "address"),
     [

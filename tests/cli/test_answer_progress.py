@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
     from lmstrix import EmbeddedEngine
 
+pytestmark = pytest.mark.slow
+
 GREETING = "Hello! I am a tiny model with few words."
 
 

@@ -34,6 +34,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return done
 
 
+@pytest.mark.slow
 def test_what_measures_keeps_the_machine_awake(
     cli: Callable[..., Ran], faulty: FaultyServer, asked: list[str], tmp_path: Path
 ) -> None:

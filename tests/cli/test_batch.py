@@ -229,6 +229,7 @@ def test_hostile_names_stay_in_the_folder(cli: Callable[..., Ran], engine: Embed
     assert {item["outcome"] for item in cli(*SUM, "--inputs", "hostile", "--json").ok().json["items"]} == {"skipped"}
 
 
+@pytest.mark.slow
 def test_what_has_changed_is_asked_again(cli: Callable[..., Ran], engine: EmbeddedEngine, here: Path) -> None:
     words = (*SUM, "--inputs", "notes", "--json")
 
@@ -342,6 +343,7 @@ def test_the_half_line_and_half_answer_of_a_killed_batch_do_no_harm(tmp_path: Pa
     assert sorted(file.name for file in (tmp_path / "out" / "m").iterdir()) == ["a.txt", "b.txt"]
 
 
+@pytest.mark.slow
 def test_a_model_that_is_unloaded_meanwhile_is_loaded_again(engine: EmbeddedEngine, tmp_path: Path) -> None:
     unloaded: list[str] = []
 
@@ -395,6 +397,7 @@ def test_names_are_safe_and_different(names: list[str]) -> None:
         assert not set(name) & set('/\\:*?"<>|\0\n')
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "code", "said"),
     [

@@ -39,6 +39,7 @@ def speeds(folder: Path, *, decode: float, runs: int = 8) -> str:
     return str(folder)
 
 
+@pytest.mark.slow
 def test_bench_measures_and_writes_a_report(cli: Cli, engine: EmbeddedEngine, home: Path) -> None:
     cli("scan").ok()
     words = ("bench", SCRIPTED, TINY, "--runs", "2", "--context-tiers", "0,512,64k", "--max-tokens", "16", "--no-power")
@@ -134,6 +135,7 @@ def test_an_unknown_model_is_named(cli: Cli, engine: EmbeddedEngine) -> None:
     cli("bench", "no-such-model").failed(1, "no-such-model")
 
 
+@pytest.mark.slow
 def test_two_sides_of_one_model_are_measured_in_turns(cli: Cli, engine: EmbeddedEngine, tmp_path: Path) -> None:
     cli("scan").ok()
     folder = tmp_path / "r"
@@ -249,6 +251,7 @@ def test_hostile_texts_reach_the_terminal_harmless(cli: Cli, tmp_path: Path) -> 
     assert "\x1b" not in shown.out + shown.err
 
 
+@pytest.mark.slow
 @pytest.mark.needs_posix("signals to a process")
 def test_ctrl_c_keeps_what_was_measured(cli: Cli, engine: EmbeddedEngine, tmp_path: Path) -> None:
     cli("scan").ok()

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
     Cli = Callable[..., Ran]
 
+pytestmark = pytest.mark.slow
+
 QUICK = ("--runs", "1", "--max-tokens", "8", "--no-power")
 
 

@@ -32,6 +32,7 @@ def targets(tmp_path: Path, engine: EmbeddedEngine) -> Path:
     return file
 
 
+@pytest.mark.slow
 def test_servers_are_measured_into_one_report(
     cli: Cli, engine: EmbeddedEngine, targets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

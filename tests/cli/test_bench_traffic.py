@@ -88,6 +88,7 @@ def test_bad_words_are_refused_before_anything_is_loaded(
     assert not (own_folder(home) / "reports").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.needs_posix("signals to a process")
 def test_ctrl_c_keeps_what_was_sent(cli: Cli, engine: EmbeddedEngine, tmp_path: Path) -> None:
     cli("scan").ok()

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from tests.cli.conftest import Ran
 
-pytestmark = pytest.mark.needs_posix("no pseudo-terminals")
+pytestmark = [pytest.mark.slow, pytest.mark.needs_posix("no pseudo-terminals")]
 
 PASTE_BEGINS, PASTE_ENDS = "\x1b[200~", "\x1b[201~"
 UP = "\x1b[A"

@@ -78,6 +78,7 @@ def test_what_is_unchanged_is_not_embedded_again(cli: Callable[..., Ran], engine
     assert (shown["scaling"], shown["dimensions"] > 0, shown["entries"]) == ("unit", True, 2)
 
 
+@pytest.mark.slow
 def test_a_text_that_is_too_long_is_refused_or_cut_and_never_cut_silently(
     cli: Callable[..., Ran], engine: EmbeddedEngine, folder: Path
 ) -> None:

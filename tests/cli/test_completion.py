@@ -143,6 +143,7 @@ def at_the_prompt(cli: Callable[..., Ran], engine: EmbeddedEngine, tmp_path: Pat
     return tmp_path, os.environ | own
 
 
+@pytest.mark.slow
 @pytest.mark.needs_posix("these shells are not there")
 @pytest.mark.parametrize(
     ("shell", "words"), [("bash", ["--norc", "-c", IN_BASH, "bash"]), ("fish", ["--no-config", "-c", IN_FISH])]
@@ -164,6 +165,7 @@ def test_a_shell_completes(shell: str, words: list[str], at_the_prompt: tuple[Pa
     assert shown == [expected for _, expected in CASES], done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.needs_posix("zsh completes on a terminal alone")
 @pytest.mark.parametrize(("line", "expected"), CASES)
 def test_zsh_completes(line: str, expected: str, at_the_prompt: tuple[Path, dict[str, str]]) -> None:

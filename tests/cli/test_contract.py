@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from tests.cli.conftest import Ran
 
 
+@pytest.mark.slow
 def test_every_command_speaks_json(cli: Callable[..., Ran], engine: EmbeddedEngine) -> None:
     for words, schema, key in [
         (["version"], "version", "version"),
@@ -183,6 +184,7 @@ HOSTILE = [
 ]
 
 
+@pytest.mark.slow
 def test_names_that_mean_harm(cli: Callable[..., Ran], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "80")
     models = [FaultyModel(key=key, extra={"path": f"p/{n}/m.gguf"}) for n, key in enumerate(HOSTILE)]

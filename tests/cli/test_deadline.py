@@ -93,6 +93,7 @@ def test_doctor_says_that_the_server_does_not_answer(cli: Callable[..., Ran], sc
     assert "the time limit of 2 s passed after" in ran.out
 
 
+@pytest.mark.slow
 @pytest.mark.needs_posix("POSIX signals")
 @pytest.mark.parametrize("frame", ["null", ""])
 def test_ctrl_c_ends_a_command_whatever_the_server_sends(scanned: FaultyServer, frame: str) -> None:
@@ -112,6 +113,7 @@ def test_ctrl_c_ends_a_command_whatever_the_server_sends(scanned: FaultyServer, 
     assert (code, err) == (130, "lmstrix: interrupted\n")
 
 
+@pytest.mark.slow
 @pytest.mark.needs_posix("POSIX signals")
 def test_a_stopped_child_of_an_engine_of_our_own_ends_with_the_limit(
     models_dir: Path, monkeypatch: pytest.MonkeyPatch, home: Path
@@ -136,6 +138,7 @@ def test_a_stopped_child_of_an_engine_of_our_own_ends_with_the_limit(
     assert not alive
 
 
+@pytest.mark.slow
 def test_three_cold_commands_load_once(cli: Callable[..., Ran], home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with FaultyServer(load_delay_s=1.5) as server:
         monkeypatch.setenv("LMSTRIX_SERVER", server.address)

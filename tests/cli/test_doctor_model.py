@@ -26,6 +26,7 @@ def checks_of(ran: Ran) -> dict[str, dict[str, Any]]:
     return {check["name"]: check for check in ran.json["checks"]}
 
 
+@pytest.mark.slow
 def test_a_model_from_untested_to_loaded(cli: Callable[..., Ran], engine: EmbeddedEngine) -> None:
     cli("scan", "-q").ok()
     before = cli("doctor", TINY, "--json").ok()

@@ -307,6 +307,7 @@ def test_a_context_test_asks_a_prompt_of_a_file(
     cli("test", "scripted", "--template", "simple").failed(2, "--file-prompt FILE.toml")
 
 
+@pytest.mark.slow
 def test_to_continue_alone_is_to_continue_the_test_of_all_models(
     cli: Callable[..., Ran], engine: EmbeddedEngine
 ) -> None:

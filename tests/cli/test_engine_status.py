@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
     from tests.cli.conftest import Ran
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def stopping(home: Path) -> Iterator[Path]:

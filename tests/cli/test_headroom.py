@@ -49,6 +49,7 @@ def leave_room_for(cli: Callable[..., Ran], memory: Memory, length: int, monkeyp
     monkeypatch.setenv("LMSTRIX_SAFETY_HEADROOM", str(memory.available_bytes - taken))
 
 
+@pytest.mark.slow
 def test_a_test_ends_where_it_begins_and_says_so(
     cli: Callable[..., Ran], engine: EmbeddedEngine, memory: Memory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -80,6 +81,7 @@ def test_a_model_that_leaves_too_little_is_passed_over(
     assert cli("test", TINY, "--fast", "--ctx", "512", "--json").ok().json["models"][0]["tested_context_length"] == 512
 
 
+@pytest.mark.slow
 def test_an_answer_loads_no_more_than_leaves_it_free(
     cli: Callable[..., Ran], engine: EmbeddedEngine, memory: Memory, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -26,6 +26,7 @@ THINKING = ("recommend", "bench history")
 """What compares or reckons: that takes the records of what models answer."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "words",
     [

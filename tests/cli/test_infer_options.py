@@ -227,6 +227,7 @@ def test_a_deadline_ends_a_stalled_answer(
     cli("infer", "hi", "-m", "acme/tiny", "--quiet", option, limit).failed(1, told)
 
 
+@pytest.mark.slow
 @pytest.mark.needs_posix("signals to a process")
 def test_interrupting_cancels_on_the_server(engine: EmbeddedEngine) -> None:
     running = start("infer", "a story", "-m", SCRIPTED, "--stream", "--ttl", "0")

@@ -35,6 +35,7 @@ def test_the_table_is_read() -> None:
     assert len(TABLE) >= 16
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("command", "schema", "key"), TABLE, ids=[row[0] for row in TABLE])
 def test_a_command_prints_what_the_page_says(
     command: str, schema: str, key: str, cli: Callable[..., Ran], engine: EmbeddedEngine

@@ -172,6 +172,7 @@ def test_an_answer_is_there_before_its_stream_is_left(capsys: pytest.CaptureFixt
     assert capsys.readouterr().out == ANSWER + "\n"
 
 
+@pytest.mark.slow
 def test_what_the_context_cut_short_is_not_cached(cli: Callable[..., Ran], engine: EmbeddedEngine) -> None:
     words = ("infer", "a story", "-m", SCRIPTED, "--cache", "--quiet", "--json", "--in-ctx")
     cut = cli(*words, "256").ok().json

@@ -48,11 +48,13 @@ class TestPipes:
         assert process.returncode == 0, err
         return out
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("form", WRITTEN)
     def test_a_prompt_goes_in_and_comes_out_as_it_is(self, form: str) -> None:
         for words in (("--stdin",), ()):
             assert self.run("infer", *words, "--dry-run", stdin=WRITTEN[form]) == f"{TEXT}\n".encode()
 
+    @pytest.mark.slow
     def test_an_answer_reaches_a_file_and_is_read_from_it_again(
         self, cli: Callable[..., Ran], faulty: FaultyServer, tmp_path: Path
     ) -> None:

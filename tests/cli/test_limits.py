@@ -38,6 +38,7 @@ def narrow_engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Embedded
         yield engine
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_the_limit_found_is_the_limit(
     cli: Callable[..., Ran], narrow_engine: EmbeddedEngine, monkeypatch: pytest.MonkeyPatch, architecture: str

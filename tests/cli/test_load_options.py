@@ -112,6 +112,7 @@ def test_a_setting_out_of_range_is_refused_before_anything_runs(
     assert (refused.code, faulty.seen) == (2, [])
 
 
+@pytest.mark.slow
 def test_a_smaller_batch_needs_less_memory_and_has_results_of_its_own(
     cli: Callable[..., Ran], engine: EmbeddedEngine
 ) -> None:

@@ -50,6 +50,7 @@ def texts() -> list[tuple[str, str]]:
     return found
 
 
+@pytest.mark.slow
 def test_every_option_that_a_text_names_exists() -> None:
     own = own_options() | FOREIGN_OPTIONS
     wrong = [(place, word) for place, text in texts() for word in OPTION.findall(text) if word not in own]

@@ -54,6 +54,7 @@ def test_01_listing_or_scanning_an_empty_server_keeps_every_result(
     assert all(model["missing"] for model in found.values())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("content", ['{"models": {"a', "[]", "", "null", "\x00\x00"])
 def test_02_a_corrupt_registry_is_never_taken_for_an_empty_one(
     cli: Callable[..., Ran], three_tested: FaultyServer, home: Path, content: str
@@ -71,6 +72,7 @@ def test_02_a_byte_order_mark_is_no_corruption(cli: Callable[..., Ran], three_te
     assert len(listed(cli)) == 3
 
 
+@pytest.mark.slow
 @pytest.mark.needs_posix("limits on what a process may write")
 def test_03_a_save_that_fails_destroys_nothing(cli: Callable[..., Ran], three_tested: FaultyServer, home: Path) -> None:
     import resource
@@ -83,6 +85,7 @@ def test_03_a_save_that_fails_destroys_nothing(cli: Callable[..., Ran], three_te
     assert (home / "lmstrix.json").read_bytes() == before
 
 
+@pytest.mark.slow
 def test_04_three_tests_at_once_lose_no_result(cli: Callable[..., Ran], three_tested: FaultyServer, home: Path) -> None:
     cli("reset", "--all", "--yes", "--quiet").ok()
     runs = {key: start("test", key, "--fast", "--quiet") for key in ("alpha", "beta", "gamma")}

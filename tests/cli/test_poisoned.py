@@ -54,6 +54,7 @@ def in_use(cli: Callable[..., Ran], model: str = MODEL) -> int | None:
     return lengths[model]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["out of memory", "died"])
 @pytest.mark.parametrize(
     ("short_bytes", "usual_bytes"),
@@ -78,6 +79,7 @@ def test_a_passing_shortage(
     assert (found["tested_context_length"], found["capped_by"]) == (TRUTH, None)
 
 
+@pytest.mark.slow
 def test_a_passing_shortage_takes_nothing_back(
     cli: Callable[..., Ran], server: FaultyServer, free_memory: FreeMemory
 ) -> None:
@@ -92,6 +94,7 @@ def test_a_passing_shortage_takes_nothing_back(
     assert in_use(cli) == TRUTH
 
 
+@pytest.mark.slow
 def test_a_lasting_shortage_is_not_run_into_again(
     cli: Callable[..., Ran], server: FaultyServer, free_memory: FreeMemory
 ) -> None:
@@ -114,6 +117,7 @@ def test_a_lasting_shortage_is_not_run_into_again(
     assert plain(cli)["capped_by"] is None  # it has held since
 
 
+@pytest.mark.slow
 @pytest.mark.needs_posix("signals to a process")
 @pytest.mark.parametrize("name", ["SIGKILL", "SIGHUP", "SIGTERM"])
 @pytest.mark.parametrize("stage", ["load", "predict"])
@@ -131,6 +135,7 @@ def test_a_signal_to_the_tester(cli: Callable[..., Ran], server: FaultyServer, n
     assert server.instances == {}
 
 
+@pytest.mark.slow
 @pytest.mark.needs_posix("signals to a process")
 @pytest.mark.parametrize("name", ["SIGHUP", "SIGTERM"])
 def test_a_signal_among_all_models_shows_and_keeps_what_was_found(
@@ -178,6 +183,7 @@ def before_the_first_prediction(
     monkeypatch.setattr(LanguageModels, "_run", run_after_mishap)
 
 
+@pytest.mark.slow
 def test_somebody_elses_unload_from_an_engine(
     cli: Callable[..., Ran], engine: EmbeddedEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -188,6 +194,7 @@ def test_somebody_elses_unload_from_an_engine(
     assert loaded_on(engine.address) == []
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("engine")
 def test_a_stray_kill_of_the_engines_child(
     cli: Callable[..., Ran], free_memory: FreeMemory, monkeypatch: pytest.MonkeyPatch

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from tests.cli.conftest import Ran
 
-pytestmark = pytest.mark.needs_posix("POSIX signals, limits and terminals")
+pytestmark = [pytest.mark.slow, pytest.mark.needs_posix("POSIX signals, limits and terminals")]
 
 
 def fill(home: Path, count: int) -> None:

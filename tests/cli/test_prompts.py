@@ -30,6 +30,7 @@ def received(server: FaultyServer) -> str:
     return text
 
 
+@pytest.mark.slow
 def test_as_an_argument(cli: Callable[..., Ran], faulty: FaultyServer) -> None:
     for prompt in PROMPTS:
         cli("infer", prompt, "-m", "acme/tiny").ok()

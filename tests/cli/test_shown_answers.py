@@ -151,6 +151,7 @@ def test_penalties_and_thinking_reach_the_server(cli: Callable[..., Ran], faulty
     cli("infer", "hi", "-m", MODEL, "--presence-penalty", "1000").failed(2, "--presence-penalty")
 
 
+@pytest.mark.slow
 @pytest.mark.needs_posix("no pseudo-terminals")
 def test_a_terminal_gets_the_answer_as_it_comes(engine: EmbeddedEngine) -> None:
     """What is streamed leaves no time for the line that counts the tokens of an answer."""

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from tests.cli.conftest import Ran
     from tests.support.faulty_server import FaultyServer
 
-pytestmark = pytest.mark.needs_posix("POSIX signals and terminals")
+pytestmark = [pytest.mark.slow, pytest.mark.needs_posix("POSIX signals and terminals")]
 MODEL = "acme/tiny"
 
 

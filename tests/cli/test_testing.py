@@ -69,6 +69,7 @@ def test_the_limit_is_found_kept_and_used(cli: Callable[..., Ran], limited: Faul
     assert instance.context_length == found["tested_context_length"]
 
 
+@pytest.mark.slow
 def test_each_configuration_keeps_its_own_result(cli: Callable[..., Ran], engine: EmbeddedEngine, home: Path) -> None:
     plain = outcome(cli("test", TINY, "--fast", "--json").ok())
     small = outcome(cli("test", TINY, "--fast", "--json", "--k-cache-type", "q8_0", "--ctx", "1024").ok())
@@ -301,6 +302,7 @@ def test_only_the_columns_asked_for(cli: Callable[..., Ran], engine: EmbeddedEng
 # --- ends -------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("fault", "endpoint"), [({"load": "hang"}, "loadModel"), ({"predict": "hang"}, "predict")], ids=["load", "prefill"]
 )
@@ -332,6 +334,7 @@ def test_what_a_killed_test_leaves_loaded_goes_by_itself(cli: Callable[..., Ran]
     assert instance.ttl_ms == 12 * 3600 * 1000
 
 
+@pytest.mark.slow
 @pytest.mark.needs_posix("signals to a process")
 @pytest.mark.parametrize(
     ("words", "fault", "endpoint"),
@@ -370,6 +373,7 @@ def test_a_signal_leaves_nothing_behind(
     assert listed(cli)["status"] == "untested"
 
 
+@pytest.mark.slow
 @pytest.mark.needs_posix("signals to a process")
 def test_ctrl_c_among_all_models_shows_what_was_found(cli: Callable[..., Ran], monkeypatch: pytest.MonkeyPatch) -> None:
     def only_once(asked: int) -> int:
@@ -419,6 +423,7 @@ def keys_tested(ran: Ran) -> list[str]:
     return [model["model_key"] for model in ran.json["models"] if model["skipped"] is None]
 
 
+@pytest.mark.slow
 @pytest.mark.needs_posix("signals to a process")
 @pytest.mark.parametrize("with_signal", ["SIGINT", "SIGKILL"], ids=["interrupted", "killed"])
 def test_an_interrupted_test_of_all_models_can_be_continued(
@@ -437,6 +442,7 @@ def test_an_interrupted_test_of_all_models_can_be_continued(
     assert keys_tested(ran) == []
 
 
+@pytest.mark.slow
 @pytest.mark.needs_posix("signals to a process")
 def test_what_was_tested_since_is_not_left_over(cli: Callable[..., Ran], three_models: FaultyServer) -> None:
     interrupt_all(three_models, "--force", done_with="a")
@@ -449,6 +455,7 @@ def test_only_a_test_of_all_models_can_be_continued(cli: Callable[..., Ran], lim
     cli("test", MODEL, "--continue").failed(2, "test --all --continue")
 
 
+@pytest.mark.slow
 def test_a_time_budget_ends_a_fill_that_takes_long(
     cli: Callable[..., Ran], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

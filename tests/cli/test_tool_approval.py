@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from lmstrix.engine import EmbeddedEngine
     from tests.cli.conftest import Ran
 
+pytestmark = pytest.mark.slow
+
 QUESTION = ("infer", "the weather?", "-m", SCRIPTED, "--tools", "weather_tool.py:get_weather", "--approve")
 CHOICES = "[y]es, [n]o, [a]lways, [q]uit: "
 

@@ -158,6 +158,7 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return built
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("script", "error"),
     [

@@ -61,6 +61,7 @@ lms.close()
     assert found["sizes"] == (True, 4096, "scripted")
 
 
+@pytest.mark.slow
 def test_advanced_testing() -> None:
     found = run("""
 from lmstrix import LMStrix

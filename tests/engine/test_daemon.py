@@ -34,6 +34,8 @@ from tests.engine.conftest import SCRIPTED
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def options(models_dir: Path) -> EngineOptions:

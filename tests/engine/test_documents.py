@@ -106,10 +106,12 @@ class TestHostileDocuments:
         # Read as a tree, with a walk for every paragraph, they took seven seconds.
         assert await text_of("a.docx", data, process_with(cpu_s=1)) == "\n" * (depth - 1) + "deep"
 
+    @pytest.mark.slow
     async def test_memory(self) -> None:
         limits = process_with(memory_bytes=64 * 2**20)
         assert "it takes more than 64 MiB" in await refusal_of(docx("<w:p/>" * 2_000_000), limits)
 
+    @pytest.mark.slow
     async def test_processor_time(self) -> None:
         limits = process_with(cpu_s=1)
         assert "more than 1 s of the processor" in await refusal_of(docx("<w:a/>" * 10_000_000), limits)

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
     from lmstrix.engine.records import LogEvent
 
-pytestmark = pytest.mark.needs_posix("signals and pipes are POSIX")
+pytestmark = [pytest.mark.slow, pytest.mark.needs_posix("signals and pipes are POSIX")]
 TOKEN = "sk-lm-abcdEF12:abcdefghijKLMNOP1234"
 PRIVATE = "my private prompt"
 WAIT_S = 30.0

@@ -43,6 +43,7 @@ async def test_too_much_memory_where_nothing_else_limits_it(script: Path) -> Non
     assert own_children() == []
 
 
+@pytest.mark.slow
 async def test_too_much_of_the_processor(script: Path) -> None:
     with pytest.raises(LimitReachedError, match="more than 1 s of the processor"):
         await run_limited(script, b"any(iter(int, 1))", LIMITS)

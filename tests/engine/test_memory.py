@@ -151,6 +151,7 @@ async def _filled(instance: Instance) -> None:
     await instance.process.client.post("/completion", {"prompt": tokens, "n_predict": 1})
 
 
+@pytest.mark.slow
 @_LINUX
 @pytest.mark.parametrize("name", ["dense", "sliding", "latent", "linear_hybrid", "mamba_hybrid", "mixture"])
 def test_readings_are_what_was_predicted_before_and_after_the_context_is_filled(tmp_path: Path, name: str) -> None:

@@ -23,6 +23,8 @@ from lmstrix.engine.access import new_token
 from tests.support.pictures import BLUE, RED, gif, png, webp
 from tests.support.tiny_gguf_vision import COLOUR_QUESTION, SEEING, SIGHTS, put_seeing
 
+pytestmark = pytest.mark.slow
+
 SOURCES = Path(__file__).parent.parent / "js"
 CHECKS = set(re.findall(r'^await check\("(.+?)"', (SOURCES / "conformance.mjs").read_text(), re.MULTILINE))
 

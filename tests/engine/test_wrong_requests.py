@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 MESSAGES = [{"role": "user", "content": "2+3="}]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(5))
 async def test_a_hundred_wrong_requests(warm_engine: EmbeddedEngine, seed: int) -> None:
     async with aiohttp.ClientSession() as session:

@@ -424,6 +424,7 @@ print(sorted(map(str, outcomes)))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.needs_posix("Windows lets nobody shorten a file that is open")
 def test_a_file_that_is_cut_and_rewritten_while_it_is_read_ends_no_process(tmp_path: Path) -> None:
     whole = bytes(HeaderBytes().start(metadata=1).array("words", "string", ["word"] * 200_000).data)

@@ -309,6 +309,7 @@ _TYPES = st.sampled_from(["qwen3_5", "gemma3", "mamba", "falcon_h1", "deepseek_v
 _CONFIGS = st.dictionaries(st.sampled_from(_NAMES), _VALUES, max_size=8)
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=200)
 @given(config=st.tuples(_CONFIGS, _TYPES, _CONFIGS), text=st.none() | st.text(max_size=30))
 def test_no_config_raises_anything_but_a_problem(

@@ -125,6 +125,7 @@ def test_a_closed_client_says_so(engine: EmbeddedEngine) -> None:
         lms.infer("2+3=", "scripted")
 
 
+@pytest.mark.slow
 async def test_every_blocking_call_works_where_a_loop_runs(engine: EmbeddedEngine, tmp_path: Path) -> None:
     """As in a notebook, whose cells run on a loop."""
     told: list[str] = []
@@ -149,6 +150,7 @@ async def test_every_blocking_call_works_where_a_loop_runs(engine: EmbeddedEngin
     assert told
 
 
+@pytest.mark.slow
 async def test_a_hundred_streams_on_one_loop(engine: EmbeddedEngine) -> None:
     async with AsyncLMStrix(server=engine.address) as lms:
         await lms.unload()

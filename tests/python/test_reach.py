@@ -88,6 +88,7 @@ def test_what_would_be_sent(python_engine: EmbeddedEngine) -> None:
         assert found.fits is False
 
 
+@pytest.mark.slow
 def test_benchmarks_are_made_found_compared_and_written(python_engine: EmbeddedEngine, tmp_path: Path) -> None:
     events: list[BenchEvent] = []
     request = BenchRequest(runs=1, max_tokens=8, idle_s=0.0)
@@ -110,6 +111,7 @@ def test_benchmarks_are_made_found_compared_and_written(python_engine: EmbeddedE
             lms.benches.text(first, "html")
 
 
+@pytest.mark.slow
 async def test_the_same_on_a_loop(python_engine: EmbeddedEngine, tmp_path: Path) -> None:
     async with AsyncLMStrix(server=python_engine.address) as lms:
         await lms.scan()

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
     Noise = Callable[[np.random.Generator, tuple[int, ...]], NDArray[np.float64]]
 
+pytestmark = pytest.mark.slow
+
 FIGURES = (
     "warm_load_s",
     "ttft_s",

@@ -78,6 +78,7 @@ def measured(engine: Engine) -> tuple[BenchReport, list[LogEvent]]:
     return report, [line for line in engine.log if line.stats is not None]
 
 
+@pytest.mark.slow
 def test_requests_are_those_llama_cpp_logged(measured: tuple[BenchReport, list[LogEvent]]) -> None:
     """Tokens agree exactly, and both clocks ran; how closely they agree is measured by bench/bench_agreement.py."""
     report, log = measured
@@ -97,6 +98,7 @@ def test_requests_are_those_llama_cpp_logged(measured: tuple[BenchReport, list[L
         assert min(theirs.prefill_tokens_per_second, theirs.tokens_per_second) > 0
 
 
+@pytest.mark.slow
 def test_nothing_comes_from_the_cache(measured: tuple[BenchReport, list[LogEvent]]) -> None:
     report, _ = measured
     for run in report.cells[0].runs:
@@ -191,6 +193,7 @@ def test_a_model_that_is_not_there_is_a_row(engine: Engine) -> None:
     assert report.cells[0].reason
 
 
+@pytest.mark.slow
 @pytest.mark.needs_posix("processes are killed otherwise there")
 def test_an_engine_killed_while_it_answers_is_a_row(engine: Engine) -> None:
     import psutil

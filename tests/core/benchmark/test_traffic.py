@@ -176,6 +176,7 @@ def test_a_rate_above_capacity_is_saturated_and_what_did_not_finish_is_counted()
     assert "did not finish" in (saturation.saturation(stage) or "")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(8))
 @pytest.mark.parametrize(("load", "saturated"), [(0.5, False), (0.7, False), (1.3, True), (2.0, True)])
 def test_saturation_is_found_on_both_sides_of_capacity(load: float, saturated: bool, seed: int) -> None:
@@ -186,6 +187,7 @@ def test_saturation_is_found_on_both_sides_of_capacity(load: float, saturated: b
     assert (saturation.saturation(result.stages[1]) is not None) == saturated
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("slots", [1, 4, 16])
 def test_a_sweep_goes_from_one_at_a_time_to_saturation(slots: int) -> None:
     server = QueueingServer(slots=slots)

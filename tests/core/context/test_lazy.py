@@ -6,6 +6,8 @@ import statistics
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import pytest
+
 from lmstrix.api.client import AsyncLMStudioBackend
 from lmstrix.core.context.report import ContextOutcome, ContextTestOptions, Step, Subject
 from lmstrix.core.context.tester import ContextTester
@@ -129,6 +131,7 @@ TABLE = [
 ]
 
 
+@pytest.mark.slow
 async def test_the_limit_is_found_by_filling_one_load(tmp_path: Path) -> None:
     """With the bars of the search where memory binds: a gap of 8.5 % in the middle, 25 % at most, and no failure."""
     rows = [

@@ -448,6 +448,7 @@ def test_nothing_is_learnt_without_a_reading() -> None:
     assert search.learned() == before
 
 
+@pytest.mark.slow
 def test_it_needs_a_third_of_the_loads_of_bisection_and_hardly_fails() -> None:
     """Memory-limited models of one simulated fleet; the figures of `bench/context_search.py`, with slack."""
     asked: list[int] = []

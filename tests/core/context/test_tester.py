@@ -187,6 +187,7 @@ async def test_a_prompt_that_killed_one_load_is_not_held_against_the_next(lab: C
     assert all(step.outcome != Outcome.UNLOADED for step in here.steps)
 
 
+@pytest.mark.slow
 async def test_every_result_says_what_ended_it(lab: Callable[..., Lab]) -> None:
     fast = ContextTestOptions(deadlines=PATIENCE, recall=False)
     assert (await lab(declared=8192).test(fast)).result.ended_by == "declared"

@@ -119,12 +119,14 @@ def test_the_probe_passes_at_its_length_and_fails_at_a_quarter_of_its_declared_c
     assert judge(long_score, chat.delivery, baseline_ratio=short_score.ratio).kind == "lost"
 
 
+@pytest.mark.slow
 def test_it_answers_one_key_at_a_time_too(chat: Chat) -> None:
     haystack = chat.fit(chat.fitter(seed=3), 800)
     scores = [chat.score(haystack, question) for question in per_key(first_question(haystack))]
     assert join_scores(scores).hits >= 7
 
 
+@pytest.mark.slow
 def test_it_says_something_harmless_to_anything_else(chat: Chat) -> None:
     assert chat.ask("2+3=", 10) == "5"
     assert chat.ask("Hello!", 60).startswith("Hello! I am the demo model")

@@ -84,6 +84,7 @@ def test_every_sensible_wording_of_the_right_answer_counts(wording: str) -> None
     assert not result.recited
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("wording", WORDINGS)
 @given(known=st.sets(st.integers(0, 7)))
 def test_exactly_the_codes_given_are_counted(wording: str, known: set[int]) -> None:
@@ -176,6 +177,7 @@ def test_answers_one_key_at_a_time_join_to_the_same_score() -> None:
     assert join_scores(singles) == score(lines(FIRST.needles))
 
 
+@pytest.mark.slow
 def test_reading_a_long_text_with_hundreds_of_keys() -> None:
     haystack = write_haystack(seed=8, base_chars=2000, chars=8_000_000)
     assert len({needle.key for needle in haystack.needles}) == len(haystack.needles) > 140

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
     from lmstrix.engine.pool import InstancePool
 
+pytestmark = pytest.mark.slow
+
 LOOP = "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}"
 DOUBLING = (
     "{% set ns = namespace(x='abcdefgh') %}{% for a in range(60) %}{% set ns.x = ns.x ~ ns.x %}{% endfor %}{{ ns.x }}"

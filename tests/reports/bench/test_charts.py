@@ -40,6 +40,7 @@ def test_an_axis_holds_its_values_between_its_ends(values: list[float], upright:
     assert places == sorted(places, reverse=upright)
 
 
+@pytest.mark.slow
 @given(
     st.dictionaries(
         NAMES,
@@ -64,6 +65,7 @@ def test_any_lines_are_drawn_within_the_frame(models: dict[str, list[tuple[int, 
     inside(charts.dot_chart(lines, identifier="a", title="A", description="B"))
 
 
+@pytest.mark.slow
 @given(st.lists(st.tuples(NAMES, VALUES, VALUES), min_size=1, max_size=15))
 def test_any_scatter_and_bars_are_drawn_within_the_frame(rows: list[tuple[str, float, float]]) -> None:
     dots = [charts.Dot(name=n, slot=i, x=x, y=y, label=n) for i, (n, x, y) in enumerate(rows)]
