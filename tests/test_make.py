@@ -166,7 +166,7 @@ def test_check_looks_at_each_system(commands: list[tuple[str, ...]], settings: m
         "mypy --platform win32 --cache-dir .mypy_cache/win32 src",
         "mypy --platform darwin --cache-dir .mypy_cache/darwin src",
     ]
-    assert shown[-1] == "python -m pytest -q -n 3 --dist loadfile"
+    assert shown[-1] == "python -m pytest -q -n 4 --dist loadfile"
 
 
 def test_the_oldest_packages_have_an_environment_of_their_own(

@@ -49,6 +49,7 @@ def hostile(tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("words", [["list"], ["doctor", "--quiet"], ["engine", "start"], ["engine", "stop"]], ids=str)
 def test_modules_of_the_working_folder_are_not_run(hostile: Path, tmp_path: Path, words: list[str]) -> None:
     extra = ["--models-dir", str(tmp_path)] if words == ["engine", "start"] else []

@@ -63,6 +63,7 @@ def test_an_interval_that_is_too_short(cli: Callable[..., Ran], faulty: FaultySe
     cli("monitor", "--interval", "10ms").failed(2, "--interval", "0.2")
 
 
+@pytest.mark.slow
 @pytest.mark.needs_posix("sends SIGINT to one process")
 @pytest.mark.parametrize("words", [(), ("--json",)])
 def test_through_a_pipe_look_after_look_is_plain(engine: EmbeddedEngine, words: tuple[str, ...]) -> None:

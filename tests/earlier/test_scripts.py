@@ -211,6 +211,7 @@ result = InferenceManager().infer_with_template("sum", "scripted", file, {"left"
     assert found["result"]["response"] == "5"
 
 
+@pytest.mark.slow
 def test_what_the_documentation_of_the_classes_promises(tmp_path: Path) -> None:
     found = run("""
 import logging

@@ -106,6 +106,7 @@ def test_nothing_comes_from_the_cache(measured: tuple[BenchReport, list[LogEvent
     assert "cache hit" not in [mark.kind for mark in report.cells[0].marks]
 
 
+@pytest.mark.slow
 def test_the_report_says_where_it_was_measured(measured: tuple[BenchReport, list[LogEvent]]) -> None:
     report, log = measured
     (cell,) = report.cells
@@ -177,6 +178,7 @@ def test_loads_and_memory_are_measured(measured: tuple[BenchReport, list[LogEven
     assert report.power == "no power source"
 
 
+@pytest.mark.slow
 def test_several_at_a_time_share_the_engine(engine: Engine) -> None:
     report = engine.bench(BenchRequest(runs=1, concurrency=(2,), max_tokens=60))
     (cell,) = report.cells

@@ -7,9 +7,9 @@ import math
 
 import numpy as np
 import pytest
+import scipy  # its parts are imported when they are used
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy import stats as peer
 
 from lmstrix.core.benchmark.correction import holm
 from lmstrix.core.benchmark.paired import centre, centre_interval, least_p_value, signed_rank_p
@@ -24,7 +24,7 @@ TIED = st.lists(st.integers(-3, 3).map(float), min_size=1, max_size=9)
 @settings(max_examples=60, deadline=None)
 @given(DIFFERENCES)
 def test_signed_ranks_are_scipys_exact_ones(differences: list[float]) -> None:
-    theirs = peer.wilcoxon(differences, method="exact").pvalue
+    theirs = scipy.stats.wilcoxon(differences, method="exact").pvalue
     assert signed_rank_p(differences) == pytest.approx(min(1.0, theirs), rel=1e-9)
 
 
@@ -32,7 +32,7 @@ def test_signed_ranks_are_scipys_exact_ones(differences: list[float]) -> None:
 @given(TIED)
 def test_signed_ranks_with_ties_are_those_of_every_assignment_of_signs(differences: list[float]) -> None:
     told = [value for value in differences if value]
-    ranks = list(peer.rankdata([abs(value) for value in told])) if told else []
+    ranks = list(scipy.stats.rankdata([abs(value) for value in told])) if told else []
     seen = abs(sum(rank * math.copysign(1, value) for rank, value in zip(ranks, told, strict=True)))
     sums = [
         abs(sum(r * s for r, s in zip(ranks, signs, strict=True)))
@@ -94,14 +94,14 @@ def test_holm_of_nothing_is_nothing() -> None:
 def test_sessions_are_referred_to_students_t_with_three_degrees(t: float) -> None:
     spread = Spread(ratio=0.05, sessions=9)
     log = t * 0.05 * math.sqrt(2)
-    assert spread.p_value(log) == pytest.approx(2 * peer.t.sf(t, 3), abs=1e-12)
+    assert spread.p_value(log) == pytest.approx(2 * scipy.stats.t.sf(t, 3), abs=1e-12)
     assert spread.p_value(-log) == spread.p_value(log)
 
 
 @pytest.mark.parametrize("confidence", [0.5, 0.95, 0.98, 0.9999])
 def test_a_spreads_interval_agrees_with_its_p_value(confidence: float) -> None:
     interval = Spread(ratio=0.05, sessions=9).interval(0.2, confidence)
-    reach = peer.t.ppf((1 + confidence) / 2, 3) * 0.05 * math.sqrt(2)
+    reach = scipy.stats.t.ppf((1 + confidence) / 2, 3) * 0.05 * math.sqrt(2)
     assert interval.low == pytest.approx(0.2 - reach)
     assert interval.high == pytest.approx(0.2 + reach)
 

@@ -6,9 +6,9 @@ import random
 
 import numpy as np
 import pytest
+import scipy  # its parts are imported when they are used
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy import stats as peer
 
 from lmstrix.core.benchmark.stats import (
     difference,
@@ -31,7 +31,7 @@ def test_u_test_without_ties_is_scipys_exact_one(first: list[float], data: st.Da
     others = NUMBERS.filter(lambda value: value not in first)
     second = data.draw(st.lists(others, min_size=1, max_size=14, unique=True))
     ours = mann_whitney_u(first, second)
-    theirs = peer.mannwhitneyu(first, second, method="exact")
+    theirs = scipy.stats.mannwhitneyu(first, second, method="exact")
     assert ours is not None
     assert ours.exact
     assert ours.u == theirs.statistic
@@ -45,7 +45,7 @@ def test_u_test_with_ties_is_scipys_approximation(first: list[float], second: li
     assert ours is not None
     if ours.exact or len(set(first + second)) == 1:  # scipy divides by zero where all are equal
         return
-    theirs = peer.mannwhitneyu(first, second, method="asymptotic")
+    theirs = scipy.stats.mannwhitneyu(first, second, method="asymptotic")
     assert ours.u == theirs.statistic
     assert ours.p_value == pytest.approx(min(1.0, theirs.pvalue), rel=1e-9)
 
@@ -68,9 +68,9 @@ def test_median_interval_is_the_narrowest_that_is_sure_enough(count: int) -> Non
     ordered = sorted(values)
     rank = ordered.index(interval.low) + 1
     assert ordered[-rank] == interval.high
-    assert interval.coverage_ratio == pytest.approx(1 - 2 * peer.binom.cdf(rank - 1, count, 0.5))
+    assert interval.coverage_ratio == pytest.approx(1 - 2 * scipy.stats.binom.cdf(rank - 1, count, 0.5))
     assert interval.coverage_ratio >= 0.95
-    assert 1 - 2 * peer.binom.cdf(rank, count, 0.5) < 0.95
+    assert 1 - 2 * scipy.stats.binom.cdf(rank, count, 0.5) < 0.95
 
 
 def test_median_interval_holds_the_median_as_often_as_it_says() -> None:

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
     from lmstrix.ground.choices import CacheType
 
+pytestmark = pytest.mark.slow
+
 pytest.importorskip("xllamacpp", reason="llama.cpp is not installed: pip install lmstrix[engine]")
 
 _MIB = 2**20
@@ -41,7 +43,6 @@ def _flash(on: bool) -> dict[str, tuple[str, str]]:
     return {"flash_attn_type": ("llama_flash_attn_type", _ON if on else _OFF)}
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("flash_attention", [True, False])
 @pytest.mark.parametrize("name", CLASSES)
 def test_every_class_of_cache(tmp_path: Path, name: str, flash_attention: bool) -> None:
@@ -55,7 +56,6 @@ def test_every_class_of_cache(tmp_path: Path, name: str, flash_attention: bool) 
     assert shape.file_bytes / _MIB == pytest.approx(actual.model, abs=0.1)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("widths", "n_ctx"),
     [

@@ -106,6 +106,7 @@ def test_it_recalls_nearly_everything_up_to_nine_hundred_tokens(chat: Chat) -> N
     assert total.ratio >= 0.95
 
 
+@pytest.mark.slow
 def test_the_probe_passes_at_its_length_and_fails_at_a_quarter_of_its_declared_context(chat: Chat) -> None:
     fitter = chat.fitter(seed=7)
     short, long = chat.fit(fitter, 800), chat.fit(fitter, 4096)
