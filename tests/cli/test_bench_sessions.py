@@ -83,9 +83,10 @@ def test_a_budget_that_is_spent_leaves_a_report_and_nothing_loaded(
     cli: Cli, engine: EmbeddedEngine, tmp_path: Path
 ) -> None:
     cli("scan").ok()
-    words = ("--runs", "2000", "--max-tokens", "8", "--no-power", "--budget", "8s", "--out", str(tmp_path))
+    words = ("--runs", "2000", "--max-tokens", "8", "--no-power", "--budget", "4s", "--out", str(tmp_path))
     done = cli("bench", TINY, SCRIPTED, *words, "--json").ok()
-    assert all(one["runs"] for one in done.json["cells"])
+    assert len(done.json["cells"]) == 2
+    assert all(one["reason"].endswith(" of 2000 runs: the time budget was spent") for one in done.json["cells"])
     assert (tmp_path / "index.html").is_file()
     assert names_on(engine.address) == []
 
