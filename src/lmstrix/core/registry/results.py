@@ -136,6 +136,11 @@ class ContextResult:
         return min(lengths) if self.loadable_context_length and lengths else None
 
     @property
+    def dated_at(self) -> datetime | None:
+        """When it was measured; None where the earlier LMStrix did not say."""
+        return self.tested_at if self.tested_at > EPOCH else None
+
+    @property
     def is_limit(self) -> bool:
         """Whether a longer context than the tested one would not do; else nobody has tried."""
         return self.ended_by not in NO_LIMITS
