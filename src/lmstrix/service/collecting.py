@@ -68,9 +68,9 @@ class Collections:
         return self._workspace.paths.own / COLLECTIONS
 
     @contextmanager
-    def open(self) -> Iterator[CollectionStore]:
+    def open(self, *, for_reading: bool = False) -> Iterator[CollectionStore]:
         """The store. Who meets a damaged one is told where it was moved."""
-        with CollectionStore(self.file) as store:
+        with CollectionStore(self.file, for_reading=for_reading) as store:
             if store.set_aside is not None:
                 self._workspace.notify(f"{self.file.name} was damaged and is set aside as {store.set_aside}")
             yield store
@@ -80,7 +80,7 @@ class Collections:
         """The same, to read a collection. Raises UsageError where there is none, and makes no file to say so."""
         if not self.file.exists():
             raise unknown_collection(name, ())
-        with self.open() as store:
+        with self.open(for_reading=True) as store:
             store.get(name)
             yield store
 
@@ -88,7 +88,7 @@ class Collections:
         """All of them, by name."""
         if not self.file.exists():
             return []
-        with self.open() as store:
+        with self.open(for_reading=True) as store:
             return store.collections()
 
     def get(self, name: str) -> CollectionInfo:

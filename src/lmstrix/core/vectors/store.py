@@ -70,11 +70,12 @@ def unknown_collection(name: str, there: Sequence[str]) -> UsageError:
 class CollectionStore:
     """Opens the collections' file, making it when absent; use as a context manager.
 
-    `set_aside` names where a damaged file was moved on opening.
+    `set_aside` names where a damaged file was moved on opening. `for_reading`, a file that may not be written is opened
+    too.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._database = Database(path, durable=False, migrations=_MIGRATIONS)
+    def __init__(self, path: Path, *, for_reading: bool = False) -> None:
+        self._database = Database(path, durable=False, migrations=_MIGRATIONS, for_reading=for_reading)
         self.set_aside = self._database.set_aside
 
     def __enter__(self) -> CollectionStore:
