@@ -1,13 +1,14 @@
 """Two registries become one: newer results win, each engine, machine and setting for itself. Pure.
 
 What only one of them has is taken; what both have and differ in is a conflict, which says what is kept. A model is the
-same where its content is, also under another path; where one path names two contents, ours stays alone.
+same where its content is, also under another path; where one path names two contents, ours stays alone. A date in the
+future says nothing of what is newer: a result that has one gives way to one with a date that can be, in every merge.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from lmstrix.core.registry.json_fields import EPOCH, Json, read_moment
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
     from lmstrix.core.registry.registry import ModelRegistry
 
 _NOT_MERGED = frozenset({"tests", "tags", "note", "testing_since", "missing_since", "models_dir"})
+
+_AHEAD = timedelta(days=1)
+"""How far a date may lie ahead: clocks differ, and early versions wrote local time without saying so."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +57,7 @@ def merge_registries(
     ours: ModelRegistry, theirs: ModelRegistry, *, is_here: Callable[[ModelRecord], bool], now: datetime | None = None
 ) -> MergeReport:
     """Take into `ours` what `theirs` knows more or newer. A model whose files are not `is_here` is marked missing."""
+    now = now or datetime.now(UTC)
     by_content = {(record.size_bytes, record.content_hash): record for record in ours if record.content_hash}
     added, conflicts, results, unchanged, unplaced = [], [], 0, 0, 0
     same: dict[str, str] = {}
@@ -62,7 +67,7 @@ def merge_registries(
             our = by_content.get((their.size_bytes, their.content_hash)) if their.content_hash else None
         if our is None:
             if their.path not in ours.models:
-                ours.models[their.path] = _taken(their, is_here, now or datetime.now(UTC))
+                ours.models[their.path] = _taken(their, is_here, now)
                 added.append(their.path)
                 unplaced += sum(result.configuration.host is None for result in their.results)
             continue
@@ -75,7 +80,7 @@ def merge_registries(
             )
             continue
         before = len(conflicts)
-        taken = _merge_results(our, their, conflicts)
+        taken = _merge_results(our, their, conflicts, latest=now + _AHEAD)
         changed = _merge_words(our, their, conflicts)
         results += len(taken)
         unplaced += sum(is_result(result) and server_of(result)[1] is None for result in taken)
@@ -117,7 +122,7 @@ def _taken(their: ModelRecord, is_here: Callable[[ModelRecord], bool], now: date
     return raw
 
 
-def _merge_results(our: ModelRecord, their: ModelRecord, conflicts: list[Conflict]) -> list[Json]:
+def _merge_results(our: ModelRecord, their: ModelRecord, conflicts: list[Conflict], *, latest: datetime) -> list[Json]:
     """The results that were taken over."""
     theirs = their.raw.get("tests")
     if not isinstance(theirs, dict) or not theirs:
@@ -130,14 +135,18 @@ def _merge_results(our: ModelRecord, their: ModelRecord, conflicts: list[Conflic
         known = tests.get(key)
         if known == result:
             continue
-        newer = known is None or not is_result(known) or (is_result(result) and _when(result) > _when(known))
+        newer = (
+            known is None
+            or not is_result(known)
+            or (is_result(result) and _when(result, latest) > _when(known, latest))
+        )
         if known is not None:
             conflicts.append(
                 Conflict(
                     model_path=our.path,
                     what=key,
-                    ours=_said(known),
-                    theirs=_said(result),
+                    ours=_said(known, latest),
+                    theirs=_said(result, latest),
                     kept="theirs" if newer else "ours",
                 )
             )
@@ -164,12 +173,15 @@ def _merge_words(our: ModelRecord, their: ModelRecord, conflicts: list[Conflict]
     return before != our.raw
 
 
-def _when(result: dict[str, Json]) -> datetime:
-    return read_moment(result.get("tested_at")) or EPOCH
+def _when(result: dict[str, Json], latest: datetime) -> datetime:
+    """The date that a result counts with."""
+    moment = read_moment(result.get("tested_at")) or EPOCH
+    return moment if moment <= latest else EPOCH
 
 
-def _said(result: Json) -> str:
+def _said(result: Json, latest: datetime) -> str:
     if not is_result(result):
         return "not readable"
-    moment = _when(result)
-    return f"{tested_length(result):,} tokens, {moment.date().isoformat() if moment > EPOCH else 'without a date'}"
+    moment = read_moment(result.get("tested_at")) or EPOCH
+    day = moment.date().isoformat() if moment > EPOCH else "without a date"
+    return f"{tested_length(result):,} tokens, {day}" + (", in the future" if moment > latest else "")
