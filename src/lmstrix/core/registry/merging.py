@@ -8,12 +8,12 @@ future says nothing of what is newer: a result that has one gives way to one wit
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from lmstrix.core.registry.json_fields import EPOCH, Json, read_moment
 from lmstrix.core.registry.model_aliases import readable
-from lmstrix.core.registry.results import is_result, server_of, tested_length
+from lmstrix.core.registry.results import is_result, moment_of, server_of, tested_length
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -22,9 +22,6 @@ if TYPE_CHECKING:
     from lmstrix.core.registry.registry import ModelRegistry
 
 _NOT_MERGED = frozenset({"tests", "tags", "note", "testing_since", "missing_since", "models_dir"})
-
-_AHEAD = timedelta(days=1)
-"""How far a date may lie ahead: clocks differ, and early versions wrote local time without saying so."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,7 +77,7 @@ def merge_registries(
             )
             continue
         before = len(conflicts)
-        taken = _merge_results(our, their, conflicts, latest=now + _AHEAD)
+        taken = _merge_results(our, their, conflicts, now=now)
         changed = _merge_words(our, their, conflicts)
         results += len(taken)
         unplaced += sum(is_result(result) and server_of(result)[1] is None for result in taken)
@@ -122,7 +119,7 @@ def _taken(their: ModelRecord, is_here: Callable[[ModelRecord], bool], now: date
     return raw
 
 
-def _merge_results(our: ModelRecord, their: ModelRecord, conflicts: list[Conflict], *, latest: datetime) -> list[Json]:
+def _merge_results(our: ModelRecord, their: ModelRecord, conflicts: list[Conflict], *, now: datetime) -> list[Json]:
     """The results that were taken over."""
     theirs = their.raw.get("tests")
     if not isinstance(theirs, dict) or not theirs:
@@ -135,18 +132,14 @@ def _merge_results(our: ModelRecord, their: ModelRecord, conflicts: list[Conflic
         known = tests.get(key)
         if known == result:
             continue
-        newer = (
-            known is None
-            or not is_result(known)
-            or (is_result(result) and _when(result, latest) > _when(known, latest))
-        )
+        newer = known is None or not is_result(known) or (is_result(result) and _when(result, now) > _when(known, now))
         if known is not None:
             conflicts.append(
                 Conflict(
                     model_path=our.path,
                     what=key,
-                    ours=_said(known, latest),
-                    theirs=_said(result, latest),
+                    ours=_said(known, now),
+                    theirs=_said(result, now),
                     kept="theirs" if newer else "ours",
                 )
             )
@@ -173,15 +166,15 @@ def _merge_words(our: ModelRecord, their: ModelRecord, conflicts: list[Conflict]
     return before != our.raw
 
 
-def _when(result: dict[str, Json], latest: datetime) -> datetime:
+def _when(result: dict[str, Json], now: datetime) -> datetime:
     """The date that a result counts with."""
-    moment = read_moment(result.get("tested_at")) or EPOCH
-    return moment if moment <= latest else EPOCH
+    return moment_of(result, now) or EPOCH
 
 
-def _said(result: Json, latest: datetime) -> str:
+def _said(result: Json, now: datetime) -> str:
     if not is_result(result):
         return "not readable"
     moment = read_moment(result.get("tested_at")) or EPOCH
     day = moment.date().isoformat() if moment > EPOCH else "without a date"
-    return f"{tested_length(result):,} tokens, {day}" + (", in the future" if moment > latest else "")
+    is_future = moment > EPOCH and moment_of(result, now) is None
+    return f"{tested_length(result):,} tokens, {day}" + (", in the future" if is_future else "")
