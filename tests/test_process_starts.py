@@ -40,7 +40,7 @@ def test_only_the_layer_starts_processes() -> None:
     assert {name: used for name, used in found.items() if used} == {}
 
 
-def test_what_starts_processes_is_recognised(tmp_path: Path) -> None:
+def test_what_starts_processes_is_recognized(tmp_path: Path) -> None:
     file = tmp_path / "module.py"
     file.write_text(
         "def f():\n    from subprocess import run\n    run([sys.executable])\n"

@@ -333,7 +333,7 @@ def test_the_half_line_and_half_answer_of_a_killed_batch_do_no_harm(tmp_path: Pa
         kept.record({"file": "m/a.txt", "outcome": "ok", "request_hash": "1"})
     with (tmp_path / "out" / "index.jsonl").open("ab") as stream:
         stream.write(b'{"file": "m/b.txt", "outc')
-    (tmp_path / "out" / "m" / ".b.txt.0123abcd.tmp").write_text("hal", encoding="utf-8")
+    (tmp_path / "out" / "m" / ".b.txt.lmstrix-0123abcd.tmp").write_text("hal", encoding="utf-8")
     with AnswerFolder(tmp_path / "out").opened() as kept:
         assert (kept.has("m/a.txt", "1"), kept.has("m/a.txt", "2"), kept.has("m/b.txt", "1")) == (True, False, False)
         kept.write("m/b.txt", "two")

@@ -5,10 +5,12 @@ from __future__ import annotations
 import csv
 import json
 import shutil
+import sqlite3
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from lmstrix.core.vectors.prefixes import Prefixes
 from lmstrix.ground.paths import own_folder
 from lmstrix.reports.collections import AddProgressLine
 from lmstrix.service import collecting
@@ -269,3 +271,80 @@ def test_what_is_not_asked_in_one_way_is_refused(cli: Callable[..., Ran], engine
     cli("collections", "search", "notes", "a").failed(2, "there is none yet", "lmstrix collections add")
     assert "lmstrix collections add NAME TEXT" in cli("collections", "list").ok().err
     cli(*add, "a", "-m", TINY).failed(2, "makes no embeddings")
+
+
+def test_texts_of_files_that_are_gone_are_told_and_dropped_on_demand(
+    cli: Callable[..., Ran], engine: EmbeddedEngine, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("a", "b"):
+        (folder / "docs" / f"{name}.md").write_text(f"about {name}", encoding="utf-8")
+    cli("collections", "add", "notes", "--files", "docs/*.md").ok()
+    cli("collections", "add", "notes", "given", "--id", "docs/c.md").ok()
+    assert "gone" not in cli("collections", "list").ok().err
+    (folder / "docs" / "b.md").unlink()
+    monkeypatch.chdir(folder / "docs")  # a file is known in full, wherever its collection is asked for
+    told = "notes: 1 text is of a file that is gone (lmstrix collections add notes --drop-gone takes what is gone out)"
+    assert told in cli("collections", "list").ok().lines
+    assert cli("collections", "list", "--json").ok().json["collections"][0]["gone"] == 1
+    shown = cli("collections", "show", "notes", "--json").ok().json
+    assert shown["gone"] == ["docs/b.md"]
+    assert {one["id"]: one["source"] is None for one in shown["ids"]} == {
+        "docs/a.md": False,
+        "docs/b.md": False,
+        "docs/c.md": True,
+    }
+    assert "gone: docs/b.md" in cli("collections", "show", "notes", "--verbose").ok().lines
+    dropped = cli("collections", "add", "notes", "--drop-gone", "--server", "127.0.0.1:1").ok()
+    assert dropped.out == "0 added, 1 dropped as gone; notes has 2 texts\n"
+    assert cli("collections", "add", "notes", "--drop-gone", "--json").ok().json["dropped"] == []
+    assert cli("collections", "show", "notes", "--json").ok().json["gone"] == []
+    cli("collections", "add", "others", "--drop-gone").failed(2, "no collection 'others'")
+
+
+def test_a_collection_of_an_earlier_version_learns_its_files(
+    cli: Callable[..., Ran], engine: EmbeddedEngine, folder: Path, home: Path
+) -> None:
+    (folder / "a.md").write_text("about a", encoding="utf-8")
+    cli("collections", "add", "notes", "--files", "a.md").ok()
+    with sqlite3.connect(own_folder(home) / "collections.db") as database:
+        database.execute("ALTER TABLE parts DROP COLUMN source")
+        database.execute("ALTER TABLE collections DROP COLUMN document_prefix")
+        database.execute("ALTER TABLE collections DROP COLUMN query_prefix")
+        database.execute("PRAGMA user_version = 1")
+    database.close()
+    assert matches(cli("collections", "search", "notes", "about a", "--json"))[0]["id"] == "a.md"
+    assert cli("collections", "add", "notes", "--files", "a.md", "--json").ok().json["unchanged"] == 1
+    (folder / "a.md").unlink()
+    assert cli("collections", "show", "notes", "--json").ok().json["gone"] == ["a.md"]
+
+
+def test_prefixes_stand_before_what_is_embedded_and_not_in_what_is_kept(
+    cli: Callable[..., Ran], engine: EmbeddedEngine
+) -> None:
+    wanted = ("--document-prefix", "search_document: ", "--query-prefix", "search_query: ")
+    begun = cli("collections", "add", "notes", "fog until noon", *wanted, "--json").ok().json["collection"]
+    assert (begun["document_prefix"], begun["query_prefix"]) == ("search_document: ", "search_query: ")
+    [part] = cli("collections", "show", "notes", "--json").ok().json["ids"]
+    assert part["text"] == "fog until noon"
+    shown = cli("collections", "show", "notes").ok().out
+    assert "before   a text: 'search_document: ', a question: 'search_query: '" in shown
+    # What is searched for gets the words for questions: with those for texts it finds itself exactly.
+    plain = ("--document-prefix", "search_query: ", "--query-prefix", "search_query: ")
+    cli("collections", "add", "same", "fog until noon", *plain).ok()
+    assert matches(cli("collections", "search", "same", "fog until noon", "--json"))[0][
+        "cosine_similarity"
+    ] == pytest.approx(1.0, abs=1e-5)
+    [found] = matches(cli("collections", "search", "notes", "fog until noon", "--json"))
+    assert found["cosine_similarity"] < 0.9999
+    cli("collections", "add", "notes", "more", "--document-prefix", "").failed(2, "begun with 'search_document: '")
+    cli("collections", "add", "notes", "more", *wanted).ok()
+
+
+def test_the_prefixes_of_a_known_family_are_taken_unless_others_are_given(
+    cli: Callable[..., Ran], engine: EmbeddedEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(collecting, "prefixes_of", lambda *_: Prefixes("search_document: ", "search_query: "))
+    begun = cli("collections", "add", "notes", "fog")
+    assert "notes puts 'search_document: ' before each text and 'search_query: ' before a question" in begun.ok().lines
+    bare = cli("collections", "add", "bare", "fog", "--document-prefix", "", "--query-prefix", "", "--json").ok().json
+    assert (bare["collection"]["document_prefix"], bare["collection"]["query_prefix"]) == ("", "")

@@ -60,7 +60,7 @@ def test_what_is_there_already_is_said_to_be(cli: Callable[..., Ran], faulty: Fa
     assert cli("get", MODEL).ok().out.splitlines()[0] == f"{MODEL} was there already"
 
 
-def test_a_page_of_hugging_face_may_be_asked_for_a_quantisation(cli: Callable[..., Ran], faulty: FaultyServer) -> None:
+def test_a_page_of_hugging_face_may_be_asked_for_a_quantization(cli: Callable[..., Ran], faulty: FaultyServer) -> None:
     faulty.replies = {START: replies("already_downloaded")}
     page = "https://huggingface.co/lmstudio-community/gpt-oss-20b-GGUF"
     cli("get", page, "--quant", "MXFP4").ok()

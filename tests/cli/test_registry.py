@@ -70,6 +70,31 @@ def test_chosen_columns_are_those_of_csv_too(cli: Callable[..., Ran], known: Pat
     assert "quantization" in cli("list", "--show", "csv").ok().out.splitlines()[0]
 
 
+def test_a_test_that_says_nothing_leaves_the_model_untested_everywhere(
+    cli: Callable[..., Ran], known: Path, home: Path
+) -> None:
+    file = home / "lmstrix.json"
+    registry = json.loads(file.read_text())
+    registry["models"][TINY_PATH]["tests"] = {
+        "embedded": {
+            "configuration": {"engine": "embedded"},
+            "outcome": "server lost",
+            "conclusive": False,
+            "tested_at": "2026-05-01T12:00:00+00:00",
+        }
+    }
+    file.write_text(json.dumps(registry))
+    rows = cli("list", TINY, "--columns", "model,status,tested-on", "--no-header").ok().out.split()
+    assert rows == [TINY, "untested", "-"]
+    [told] = cli("list", TINY, "--json").ok().json["models"]
+    assert (told["status"], told["tested_at"], told["outcome"]) == ("untested", None, "server lost")
+    assert "2026-05-01" not in cli("list", TINY, "--show", "csv", "--columns", "model,tested-on").ok().out
+    for wanted in ("status:untested", "date:-"):
+        assert TINY in cli("list", "--filter", wanted, "--show", "id").ok().out.split()
+    for wanted in ("date:2026-05-01", "status:tested", "status:failed"):
+        assert TINY not in cli("list", "--filter", wanted, "--show", "id").ok().out.split()
+
+
 def test_a_model_outside_the_folder_is_added_and_removed(
     cli: Callable[..., Ran], known: Path, home: Path, tmp_path: Path
 ) -> None:

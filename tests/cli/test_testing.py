@@ -503,10 +503,12 @@ def test_the_history_of_a_model_tells_what_led_to_its_result(
     ]
     monkeypatch.setenv("COLUMNS", "200")  # in a narrow one, columns go
     table = cli("history", MODEL, "--all").ok()
-    rows = [line.split()[2:4] for line in table.out.splitlines()[1:]]
+    # A long detail goes on below its row.
+    rows = [line.split()[2:4] for line in table.out.splitlines()[1:] if not line.startswith(" ")]
     assert rows == [["load", "20,000"], ["load", "5,000"], ["fill", "5,000"], ["prompt", rows[-1][1]]]
     assert "out of memory at load" in table.out
     assert table.lines == [f"{MODEL}: 5,000 tokens to use (loads 5,000, recall not tested)"]
+    assert "…" not in table.out
     monkeypatch.setenv("COLUMNS", "40")
     assert all(len(line) <= 40 for line in cli("history", MODEL).ok().out.splitlines())
 

@@ -40,7 +40,7 @@ def get_weather(city: str) -> str:
 
 
 class TestModels:
-    def test_the_server_is_recognised(self, engine: EmbeddedEngine) -> None:
+    def test_the_server_is_recognized(self, engine: EmbeddedEngine) -> None:
         assert Client.is_valid_api_host(engine.address)
 
     def test_downloaded(self, client: Client) -> None:

@@ -6,8 +6,10 @@ from datetime import UTC, datetime
 
 import pytest
 
-from lmstrix.core.registry.results import Configuration, ContextResult
+from lmstrix.core.registry.results import Configuration, ContextResult, RecallPoint
+from lmstrix.reports.folding import at_words
 from lmstrix.reports.recalled import recalled_text
+from lmstrix.reports.tests import recall_chart
 
 
 @pytest.mark.parametrize(
@@ -31,3 +33,9 @@ def test_a_range_is_shown_where_two_texts_ended_apart(
         effective_range=ends,
     )
     assert recalled_text(result) == text
+
+
+def test_a_narrow_terminal_breaks_no_label_of_the_recall_chart() -> None:
+    chart = recall_chart([RecallPoint(length, 1.0) for length in (1024, 2048, 4096, 8192)])
+    for columns in range(30, 60):
+        assert all(line.count(":") == line.count("%") for line in at_words(chart, columns))

@@ -137,7 +137,7 @@ def build_scripted(
 
 
 def _chains(replies: Sequence[Reply]) -> list[list[str]]:
-    """Each reply's text in pieces: none twice, and none that prompts are tokenised to unless it is all there is."""
+    """Each reply's text in pieces: none twice, and none that prompts are tokenized to unless it is all there is."""
     common, used = set(vocabulary().tokens), set[str]()
     chains = []
     for reply in replies:

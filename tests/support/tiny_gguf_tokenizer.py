@@ -1,4 +1,4 @@
-"""A byte-level BPE vocabulary for tiny models: every UTF-8 text tokenises, and a few common words are one token."""
+"""A byte-level BPE vocabulary for tiny models: every UTF-8 text tokenizes, and a few common words are one token."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ class Vocabulary:
 
 
 def vocabulary(*, pieces: tuple[str, ...] = (), controls: tuple[str, ...] = (), size: int | None = None) -> Vocabulary:
-    """256 bytes, common words, `pieces` (generated, but never tokenised to), controls, and fillers up to `size`."""
+    """256 bytes, common words, `pieces` (generated, but never tokenized to), controls, and fillers up to `size`."""
     tokens = dict.fromkeys(BYTE_ALPHABET, TokenType.NORMAL)
     merges: dict[str, None] = {}
     for word in map(spelled, COMMON_WORDS):

@@ -37,7 +37,7 @@ class ServerRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerFault:
-    """An error as the server serialises it."""
+    """An error as the server serializes it."""
 
     title: str = ""
     cause: str = ""
@@ -60,7 +60,7 @@ class ServerFault:
 
 
 def read_fault(error: object) -> ServerFault:
-    """The serialised error of a packet or body; members of the wrong type are left out, a bare text is the title."""
+    """The serialized error of a packet or body; members of the wrong type are left out, a bare text is the title."""
     if not isinstance(error, Mapping):
         return ServerFault(title=error if isinstance(error, str) else "")
 

@@ -23,7 +23,9 @@ def list_(cli: CommandLine, /) -> None:
     """List the collections of texts kept here as vectors."""
     from lmstrix.reports.collections import show_collections
 
-    show_collections(cli.console, cli.service.collections.infos())
+    collections = cli.service.collections
+    found = [(info, len(collections.gone(info.name))) for info in collections.infos()]
+    show_collections(cli.console, found)
 
 
 def show(cli: CommandLine, /, name: str, *, last: Annotated[int, COUNT] = 20) -> None:
@@ -35,8 +37,9 @@ def show(cli: CommandLine, /, name: str, *, last: Annotated[int, COUNT] = 20) ->
     """
     from lmstrix.reports.collections import show_collection
 
+    gone = cli.service.collections.gone(name)
     with cli.service.collections.open_with(name) as store:
-        show_collection(cli.console, store.get(name), store.parts(name), most=last)
+        show_collection(cli.console, store.get(name), store.parts(name), gone, most=last)
 
 
 def add(
@@ -54,6 +57,9 @@ def add(
     model: str | None = None,
     chunk_tokens: Tokens | None = None,
     keep_texts: bool | None = None,
+    drop_gone: bool = False,
+    document_prefix: str | None = None,
+    query_prefix: str | None = None,
     ttl: Annotated[Seconds, IDLE] = 300.0,
 ) -> None:
     """Add texts to a collection, which is made if there is none. What is in it unchanged is not embedded again.
@@ -75,14 +81,29 @@ def add(
         chunk_tokens: Cut texts into pieces of at most so many tokens; they are called ID#1, ID#2.
         keep_texts: Keep the texts beside their vectors, for searches to show (default: as logging.texts says;
             --no-keep-texts keeps vectors alone).
+        drop_gone: Take out the texts whose files are gone; without anything to add, that alone.
+        document_prefix: Of a new collection: what the model wants before each text (default: as its family does;
+            '' for nothing).
+        query_prefix: Of a new collection: what it wants before what is searched for (default likewise).
         ttl: Keep a model loaded here this long after its last use; 0 unloads it at once.
     """
     from lmstrix.reports.collections import AddProgressLine, show_added
     from lmstrix.service.collecting import AddOptions
 
     columns = tuple(text_column or ("text",))
-    entries = _entries(texts, text_id, files, rows, form, id_column, columns, stdin=stdin)
-    options = AddOptions(model=model, chunk_tokens=chunk_tokens, keep_texts=keep_texts, ttl_s=ttl)
+    if drop_gone and not (texts or files or rows or stdin):
+        entries = []
+    else:
+        entries = _entries(texts, text_id, files, rows, form, id_column, columns, stdin=stdin)
+    options = AddOptions(
+        model=model,
+        chunk_tokens=chunk_tokens,
+        keep_texts=keep_texts,
+        ttl_s=ttl,
+        drop_gone=drop_gone,
+        document_prefix=document_prefix,
+        query_prefix=query_prefix,
+    )
     try:
         with AddProgressLine(cli.console) as progress:
             progress.begin("embedding")

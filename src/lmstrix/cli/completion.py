@@ -90,7 +90,7 @@ def _collection_names() -> Iterable[str]:
     file = resolve_paths().own / COLLECTIONS
     if not file.exists():
         return ()
-    with CollectionStore(file) as store:
+    with CollectionStore(file, for_reading=True) as store:
         return [info.name for info in store.collections()]
 
 

@@ -24,7 +24,7 @@ def get(
 
     Args:
         model: A name of LM Studio's catalogue, such as openai/gpt-oss-20b, or the address of a page of Hugging Face.
-        quantization: Which quantisation of a page of Hugging Face, such as Q4_K_M.
+        quantization: Which quantization of a page of Hugging Face, such as Q4_K_M.
         job_id: Follow this download, which was begun before.
     """
     from lmstrix.reports.downloads import DownloadLine, show_got

@@ -33,7 +33,7 @@ def scan(
 ) -> None:
     """Find models on disk and on the server; merge them into the registry.
 
-    Test results are kept: a model that is gone is marked missing, one that moved is recognised.
+    Test results are kept: a model that is gone is marked missing, one that moved is recognized.
 
     Args:
         failed: Forget the results of models whose test failed.

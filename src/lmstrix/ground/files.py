@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import stat
 import sys
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING
 
+from lmstrix.ground.half_written import held, sweep_once, temporary_beside
 from lmstrix.ground.held_files import remove_file, replace_file
 
 if TYPE_CHECKING:
@@ -55,29 +56,31 @@ def write_whole(path: Path, data: bytes | str, *, mode: int | None = None, durab
     content outlast a power cut, for some milliseconds. Raises OSError; the old file is then as it was.
     """
     content = data.encode() if isinstance(data, str) else data
-    # Beside the file, because a rename is one step only within a file system. The name is random, because two writers
-    # must not share a file.
-    temporary = path.with_name(f".{path.name}.{os.urandom(4).hex()}.tmp")
+    temporary = temporary_beside(path)
 
     def create(name: str, flags: int) -> int:
         # The bits are set as the file is made: a secret must not be readable by all until a chmod.
         return os.open(name, flags, 0o666 if mode is None else mode)
 
     try:
-        with open(temporary, "xb", opener=create) as file:
-            file.write(content)
-            if durable:
-                # Without this, a power cut may keep the rename and lose what was written before it.
+        with ExitStack() as until_renamed:
+            with open(temporary, "xb", opener=create) as file:
+                until_renamed.enter_context(held(file.fileno()))
+                file.write(content)
                 file.flush()
-                flush_to_drive(file.fileno())
-        if mode is None:
-            with suppress(OSError):
-                temporary.chmod(path.stat().st_mode & 0o777)
-        replace_file(temporary, path)
+                if durable:
+                    # Without this, a power cut may keep the rename and lose what was written before it.
+                    flush_to_drive(file.fileno())
+                written_s = os.fstat(file.fileno()).st_mtime
+            if mode is None:
+                with suppress(OSError):
+                    temporary.chmod(path.stat().st_mode & 0o777)
+            replace_file(temporary, path)
     except BaseException:  # an interrupt too must not leave the temporary file behind
         with suppress(OSError):
             remove_file(temporary)
         raise
+    sweep_once(path.parent, written_s)
     if durable:
         # The content is in place: to say now that it is not would be untrue, and some file systems sync no folders.
         with suppress(OSError):

@@ -1,6 +1,6 @@
 """What sort of model a config.json describes: one that answers, one that embeds, or none that a chat can use.
 
-A folder of safetensors may hold anything: encoders of pictures, speech recognisers, classifiers. Those are no language
+A folder of safetensors may hold anything: encoders of pictures, speech recognizers, classifiers. Those are no language
 models, and a server of ours or LM Studio's does not list them either.
 """
 

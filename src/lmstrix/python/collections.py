@@ -41,6 +41,9 @@ class AsyncCollections:
         model: str | None = None,
         chunk_tokens: int | None = None,
         keep_texts: bool | None = None,
+        drop_gone: bool = False,
+        document_prefix: str | None = None,
+        query_prefix: str | None = None,
         ttl_s: float | None = 300.0,
         on_progress: Callable[[AddProgress], None] | None = None,
     ) -> AddedTexts:
@@ -48,8 +51,18 @@ class AsyncCollections:
 
         What is in it unchanged is not embedded again. A text that fails is in `failed`, and keeps no other from it:
         one of more tokens than the model takes is refused, unless `chunk_tokens` cuts texts into pieces (ID#1, ID#2).
+        `drop_gone` takes out the texts whose files are gone. What a new collection puts before texts and questions is
+        what its model's family wants, unless `document_prefix` and `query_prefix` say it.
         """
-        options = AddOptions(model=model, chunk_tokens=chunk_tokens, keep_texts=keep_texts, ttl_s=ttl_s)
+        options = AddOptions(
+            model=model,
+            chunk_tokens=chunk_tokens,
+            keep_texts=keep_texts,
+            ttl_s=ttl_s,
+            drop_gone=drop_gone,
+            document_prefix=document_prefix,
+            query_prefix=query_prefix,
+        )
         check_fields(options)
         entries = entries_of_texts(texts_by_name("texts", texts)) + entries_of_files(paths("files", files))
         return await self._collections.add(text("name", name), entries, options, on_progress=on_progress)
@@ -69,6 +82,10 @@ class AsyncCollections:
             wanted = text("wanted", wanted)
         found = await self._collections.search(text("name", name), wanted, like=like, top=top, model=model, ttl_s=ttl_s)
         return found.matches
+
+    async def gone(self, name: str) -> list[str]:
+        """The ids of the texts whose files are gone."""
+        return await asyncio.to_thread(self._collections.gone, text("name", name))
 
     async def delete(self, name: str, ids: str | Sequence[str] = ()) -> list[str]:
         """Delete a collection, or only the texts with these ids; returns what was there."""
@@ -103,6 +120,9 @@ class Collections:
         model: str | None = None,
         chunk_tokens: int | None = None,
         keep_texts: bool | None = None,
+        drop_gone: bool = False,
+        document_prefix: str | None = None,
+        query_prefix: str | None = None,
         ttl_s: float | None = 300.0,
         on_progress: Callable[[AddProgress], None] | None = None,
     ) -> AddedTexts:
@@ -110,6 +130,8 @@ class Collections:
 
         What is in it unchanged is not embedded again. A text that fails is in `failed`, and keeps no other from it:
         one of more tokens than the model takes is refused, unless `chunk_tokens` cuts texts into pieces (ID#1, ID#2).
+        `drop_gone` takes out the texts whose files are gone. What a new collection puts before texts and questions is
+        what its model's family wants, unless `document_prefix` and `query_prefix` say it.
         """
         return self._portal.run(
             self._collections.add(
@@ -119,6 +141,9 @@ class Collections:
                 model=model,
                 chunk_tokens=chunk_tokens,
                 keep_texts=keep_texts,
+                drop_gone=drop_gone,
+                document_prefix=document_prefix,
+                query_prefix=query_prefix,
                 ttl_s=ttl_s,
                 on_progress=on_progress,
             )
@@ -136,6 +161,10 @@ class Collections:
     ) -> tuple[Match, ...]:
         """The texts nearest to `wanted`, or to the one with the id `like`; the nearest first, with their cosine."""
         return self._portal.run(self._collections.search(name, wanted, like=like, top=top, model=model, ttl_s=ttl_s))
+
+    def gone(self, name: str) -> list[str]:
+        """The ids of the texts whose files are gone."""
+        return self._portal.run(self._collections.gone(name))
 
     def delete(self, name: str, ids: str | Sequence[str] = ()) -> list[str]:
         """Delete a collection, or only the texts with these ids; returns what was there."""

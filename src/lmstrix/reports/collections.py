@@ -16,7 +16,7 @@ from lmstrix.reports.progress import ProgressLine
 from lmstrix.reports.table import Column, clean
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
     from lmstrix.core.vectors.records import AddedTexts, AddProgress, CollectionInfo, EmbeddedPart, Found
     from lmstrix.reports.console import Console
@@ -41,12 +41,12 @@ _BEGINNING = 70
 _FLOAT_BYTES = 4
 
 
-def show_collections(console: Console, found: Iterable[CollectionInfo]) -> None:
-    """Collections as a table."""
-    infos = list(found)
+def show_collections(console: Console, found: Sequence[tuple[CollectionInfo, int]]) -> None:
+    """Collections as a table, each with how many of its texts are of files that are gone."""
     if console.json:
-        console.result("collections", {"collections": [json_form(info) for info in infos]})
+        console.result("collections", {"collections": [{**json_form(info), "gone": gone} for info, gone in found]})
         return
+    infos = [info for info, _ in found]
     rows = [
         (
             info.name,
@@ -62,14 +62,26 @@ def show_collections(console: Console, found: Iterable[CollectionInfo]) -> None:
         console.table(_LIST_COLUMNS, rows)
     else:
         console.note("no collections yet (lmstrix collections add NAME TEXT begins one)")
+    for info, gone in found:
+        if gone:
+            console.note(f"{info.name}: {_gone_words(gone, info.name)}")
 
 
-def show_collection(console: Console, info: CollectionInfo, parts: Iterator[EmbeddedPart], *, most: int) -> None:
-    """What a collection is, and the first ids in it."""
+def _gone_words(gone: int, name: str) -> str:
+    files = "1 text is of a file that is gone" if gone == 1 else f"{gone:,} texts are of files that are gone"
+    return f"{files} (lmstrix collections add {name} --drop-gone takes what is gone out)"
+
+
+def show_collection(
+    console: Console, info: CollectionInfo, parts: Iterator[EmbeddedPart], gone: Sequence[str], *, most: int
+) -> None:
+    """What a collection is, the first ids in it, and those whose files are `gone`."""
     first = list(islice(parts, most))
     if console.json:
-        ids = [{"id": part.part_id, "entry_id": part.entry_id, "text": part.text} for part in first]
-        console.result("collection", {**json_form(info), "ids": ids})
+        ids = [
+            {"id": part.part_id, "entry_id": part.entry_id, "text": part.text, "source": part.source} for part in first
+        ]
+        console.result("collection", {**json_form(info), "ids": ids, "gone": gone})
         return
     size = format_bytes(info.parts * info.dimensions * _FLOAT_BYTES)
     for name, value in (
@@ -77,13 +89,25 @@ def show_collection(console: Console, info: CollectionInfo, parts: Iterator[Embe
         ("texts", f"{info.entries:,}"),
         ("vectors", f"{info.parts:,} of {info.dimensions} numbers, scaled to length 1 ({size})"),
         ("changed", info.changed_at.astimezone().strftime("%Y-%m-%d %H:%M")),
+        ("before", _before(info)),
     ):
-        sys.stdout.write(f"{name:<9}{clean(value)}\n")
+        if value:
+            sys.stdout.write(f"{name:<9}{clean(value)}\n")
     if first:
         sys.stdout.write("\n")
         console.table(_PART_COLUMNS, [(part.part_id, _beginning(part.text)) for part in first])
     if info.parts > len(first):
         console.note(f"{info.parts - len(first):,} more (--last N shows more)")
+    for entry_id in gone if console.verbose else ():
+        console.note(f"gone: {entry_id}")
+    if gone:
+        console.note(_gone_words(len(gone), info.name))
+
+
+def _before(info: CollectionInfo) -> str:
+    """What is put before texts and questions."""
+    pairs = (("a text", info.document_prefix), ("a question", info.query_prefix))
+    return ", ".join(f"{what}: {prefix!r}" for what, prefix in pairs if prefix)
 
 
 def show_added(console: Console, added: AddedTexts) -> None:
@@ -94,7 +118,8 @@ def show_added(console: Console, added: AddedTexts) -> None:
         console.result("collections", {**json_form(added), "collection": collection, "failed": failed})
         return
     counts = [f"{added.added:,} added" + (f" in {added.parts:,} pieces" if added.parts > added.added else "")]
-    for word, count in (("unchanged", added.unchanged), ("failed", len(added.failed))):
+    gone = len(added.dropped)
+    for word, count in (("unchanged", added.unchanged), ("failed", len(added.failed)), ("dropped as gone", gone)):
         counts += [f"{count:,} {word}"] if count else []
     total = "" if added.collection is None else f"; {clean(added.name)} has {counted(added.collection.entries, 'text')}"
     sys.stdout.write(f"{', '.join(counts)}{total}\n")

@@ -22,8 +22,8 @@ _COLUMNS = (
     Column(title="TOKENS", right=True),
     Column(title="PREDICTED", right=True, drop=2),
     Column(title="TOOK", right=True, drop=3),
-    Column(title="OUTCOME", shrink=True, keep=14),
-    Column(title="DETAIL", shrink=True, keep=24, drop=1),
+    Column(title="OUTCOME", shrink=True, keep=14, fold=True),
+    Column(title="DETAIL", shrink=True, keep=24, fold=True, drop=1),
     Column(title="CONFIGURATION", drop=5),
 )
 _WORDS = {"load": "load", "prefill": "fill", "probe": "prompt"}

@@ -60,7 +60,7 @@ def show_listing(
         console.table([cells.column for cells in chosen], rows, header=header, max_width=max_width)
         if console.verbose:
             show_results(console, records)
-            _show_recall_curves(records)
+            _show_recall_curves(console, records)
         else:
             note_others(console, records, listing.place)
 
@@ -135,7 +135,7 @@ def _write_yaml(console: Console, rows: Sequence[dict[str, Any]]) -> None:
     console.text("\n".join(lines or ["[]"]) + "\n")
 
 
-def _show_recall_curves(records: Sequence[ModelRecord]) -> None:
+def _show_recall_curves(console: Console, records: Sequence[ModelRecord]) -> None:
     from lmstrix.reports.tests import recall_chart  # imports the tester's verdicts, which a plain list does not need
 
     unicode = "utf" in (sys.stdout.encoding or "").lower()
@@ -143,7 +143,7 @@ def _show_recall_curves(records: Sequence[ModelRecord]) -> None:
         for result in record.results:
             if len(result.recall_curve) > 1:
                 chart = recall_chart(result.recall_curve, unicode=unicode)
-                sys.stdout.write(f"{clean(record.model_key)} ({result.configuration.key})  {chart}\n")
+                console.indented(f"{clean(record.model_key)} ({clean(result.configuration.key)})  ", chart)
 
 
 def record_json(record: ModelRecord) -> dict[str, Any]:

@@ -70,7 +70,7 @@ def show_results(console: Console, records: Sequence[ModelRecord]) -> None:
             format_tokens(result.loadable_context_length),
             format_tokens(result.effective_context_length),
             ended_cell(result) if result.ended_by else result.outcome,
-            result.tested_at.date().isoformat(),
+            result.dated_at.date().isoformat() if result.dated_at else "-",
         )
         for record in records
         for result in record.results
@@ -119,5 +119,5 @@ def result_json(result: ContextResult) -> dict[str, Any]:
         "ended_by": result.ended_by,
         "ended_detail": result.ended_detail,
         "outcome": result.outcome,
-        "tested_at": result.tested_at.isoformat(),
+        "tested_at": result.dated_at.isoformat() if result.dated_at else None,
     }

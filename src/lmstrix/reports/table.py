@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
 # Terminal escapes, and the marks that turn writing round: either can make a name look like another.
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
@@ -22,7 +23,8 @@ GAP = "  "
 class Column:
     """A column. Numbers align right. A column with `shrink` gives way first; `keep` is the width it keeps.
 
-    A name that is too long loses its middle, since the ends tell models apart; a text of `prose` loses its end.
+    A name that is too long loses its middle, since the ends tell models apart; a text of `prose` loses its end; one to
+    be read whole, with `fold`, goes on in the lines below.
 
     Where that is not enough, whole columns go, those with the highest `drop` first: half a number is worse than none.
     """
@@ -32,6 +34,7 @@ class Column:
     shrink: bool = False
     keep: int = 8
     prose: bool = False
+    fold: bool = False
     drop: int = 0
 
 
@@ -108,7 +111,7 @@ def render(
     if header:
         titles = _line([c.title for c in columns], columns, widths, ellipsis)
         lines.append(f"\x1b[1m{titles}\x1b[0m" if bold else titles)
-    lines += [_line(row, columns, widths, ellipsis) for row in cells]
+    lines += [_line(part, columns, widths, ellipsis) for row in cells for part in _parts(row, columns, widths)]
     return "".join(line + "\n" for line in lines)
 
 
@@ -136,6 +139,33 @@ def _fit(columns: Sequence[Column], widths: list[int], max_width: int) -> None:
     while excess() > 0 and max(widths) > 3:
         widest = max(range(len(widths)), key=lambda i: widths[i])
         widths[widest] -= 1
+
+
+def _parts(row: Sequence[str], columns: Sequence[Column], widths: Sequence[int]) -> Iterator[Sequence[str]]:
+    """The row, or the lines it takes where cells are folded."""
+    if not any(c.fold and width_of(cell) > width for cell, c, width in zip(row, columns, widths, strict=True)):
+        yield row
+        return
+    folded = [_folded(cell, w) if c.fold else [cell] for cell, c, w in zip(row, columns, widths, strict=True)]
+    yield from zip_longest(*folded, fillvalue="")
+
+
+def _folded(text: str, width: int) -> list[str]:
+    """The text in pieces of at most so many cells, broken between words, and within one that is longer."""
+    lines = [""]
+    for word in text.split():
+        rest = word
+        if lines[-1] and width_of(lines[-1]) + 1 + width_of(rest) <= width:
+            lines[-1] += f" {rest}"
+            continue
+        if lines[-1]:
+            lines.append("")
+        while width_of(rest) > width:
+            piece = _cut(rest, width) or rest[:1]  # a wide character alone may be wider
+            lines[-1:] = [piece, ""]
+            rest = rest[len(piece) :]
+        lines[-1] = rest
+    return lines
 
 
 def _line(row: Sequence[str], columns: Sequence[Column], widths: Sequence[int], ellipsis: str) -> str:

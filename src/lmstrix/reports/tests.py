@@ -137,10 +137,13 @@ def _explain(console: Console, model: ModelTest, *, told: bool, alone: bool) -> 
 
 
 def recall_chart(curve: Sequence[RecallPoint], *, unicode: bool = True) -> str:
-    """One line: recall over length, one block per point, and each point's share in figures."""
+    """One line: recall over length, one block per point, and each point's share in figures.
+
+    A point's figures have no space between them: a line is broken at spaces where a terminal is narrow.
+    """
     blocks = _BLOCKS if unicode else _ASCII_BLOCKS
     bars = "".join(blocks[round(point.score_ratio * (len(blocks) - 1))] for point in curve)
-    points = "  ".join(f"{point.context_length:,}: {point.score_ratio:.0%}" for point in curve)
+    points = "  ".join(f"{point.context_length:,}:{point.score_ratio:.0%}" for point in curve)
     return f"recall by length  {bars}  {points}"
 
 

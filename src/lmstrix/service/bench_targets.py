@@ -11,11 +11,11 @@ import os
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
-from uuid import uuid4
 
 from lmstrix.core.benchmark import plan
 from lmstrix.core.benchmark.benched_servers import BenchedServer
 from lmstrix.core.benchmark.runner import Bench
+from lmstrix.core.benchmark.session_names import new_session
 from lmstrix.core.benchmark.several_servers import one_report
 from lmstrix.ground.addresses import host_of
 from lmstrix.ground.awake import keep_awake
@@ -64,7 +64,7 @@ class TargetsBenching:
         self._workspace = workspace
         self._options = options
         self._on_event = on_event or (lambda _name, _event: None)
-        self._session = uuid4().hex
+        self._session = new_session()
         self._benches: list[tuple[BenchedServer, Bench]] = []
 
     async def run(self) -> BenchOutcome:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from lmstrix.core.vectors.chunks import chunks_of
+from lmstrix.core.vectors.prefixes import Prefixes, prefixes_of
 from lmstrix.core.vectors.records import (
     AddedTexts,
     AddProgress,
@@ -49,12 +51,17 @@ class AddOptions:
 
     A text of more tokens than the model takes is refused, unless `chunk_tokens` cuts texts into pieces of at most so
     many. `keep_texts` None keeps them where the log keeps texts. `ttl_s` 0 unloads at once what was loaded for it.
+    `drop_gone` takes out the texts whose files are gone. `document_prefix` and `query_prefix` None are the
+    collection's, for a new one those that the model's family wants.
     """
 
     model: str | None = None
     chunk_tokens: int | None = None
     keep_texts: bool | None = None
     ttl_s: float | None = 300.0
+    drop_gone: bool = False
+    document_prefix: str | None = None
+    query_prefix: str | None = None
 
 
 class Collections:
@@ -68,9 +75,9 @@ class Collections:
         return self._workspace.paths.own / COLLECTIONS
 
     @contextmanager
-    def open(self) -> Iterator[CollectionStore]:
+    def open(self, *, for_reading: bool = False) -> Iterator[CollectionStore]:
         """The store. Who meets a damaged one is told where it was moved."""
-        with CollectionStore(self.file) as store:
+        with CollectionStore(self.file, for_reading=for_reading) as store:
             if store.set_aside is not None:
                 self._workspace.notify(f"{self.file.name} was damaged and is set aside as {store.set_aside}")
             yield store
@@ -80,7 +87,7 @@ class Collections:
         """The same, to read a collection. Raises UsageError where there is none, and makes no file to say so."""
         if not self.file.exists():
             raise unknown_collection(name, ())
-        with self.open() as store:
+        with self.open(for_reading=True) as store:
             store.get(name)
             yield store
 
@@ -88,13 +95,18 @@ class Collections:
         """All of them, by name."""
         if not self.file.exists():
             return []
-        with self.open() as store:
+        with self.open(for_reading=True) as store:
             return store.collections()
 
     def get(self, name: str) -> CollectionInfo:
         """One of them. Raises UsageError where there is none."""
         with self.open_with(name) as store:
             return store.get(name)
+
+    def gone(self, name: str) -> list[str]:
+        """The ids of the texts whose files are gone."""
+        with self.open_with(name) as store:
+            return _gone(store, name)
 
     def delete(self, name: str, ids: Sequence[str] = ()) -> list[str]:
         """Delete a collection, or only these texts of it; returns the ids of what was there."""
@@ -117,11 +129,15 @@ class Collections:
         check_number("ttl_s", options.ttl_s, IDLE)
         check_number("chunk_tokens", options.chunk_tokens, COUNT)
         check_entries(entries)
+        if not entries:
+            self.get(name)  # with nothing to add, none is made
         with self.open() as store:
             async with AsyncExitStack() as stack:
                 adding = _Adding(self._workspace, store, name, options, stack)
-                await adding.all(entries, on_progress and in_caller(on_progress))
-            return adding.outcome(store.find(name))
+                if entries:
+                    await adding.all(entries, on_progress and in_caller(on_progress))
+            dropped = store.delete_entries(name, _gone(store, name)) if options.drop_gone else []
+            return adding.outcome(store.find(name), dropped)
 
     async def search(
         self,
@@ -157,8 +173,9 @@ class Collections:
             embedding_model(self._workspace, record, deadline, ttl_s=ttl_s) as (backend, loaded),
             deadline.step(EMBEDDING),
         ):
-            await _check_length(backend, loaded, text, "the text to search for", can_be_cut=False)
-            (vector,) = await backend.embed(loaded.instance_id, [text])
+            asked = info.query_prefix + text
+            await _check_length(backend, loaded, asked, "the text to search for", can_be_cut=False)
+            (vector,) = await backend.embed(loaded.instance_id, [asked])
         return _unit_of(info, vector)
 
 
@@ -176,6 +193,7 @@ class _Adding:
         self._deadline = workspace.deadline()
         self._keeps_texts = workspace.settings.log_texts if options.keep_texts is None else options.keep_texts
         self._info = store.find(name)
+        self._prefixes = Prefixes()
         self._record: ModelRecord | None = None
         self._loaded: tuple[ModelBackend, LoadedModel] | None = None
         self._waiting: list[tuple[EmbeddedPart, str]] = []
@@ -186,6 +204,7 @@ class _Adding:
         """Add them one after the other, their vectors in batches."""
         # Before anything is read: a model that the collection has not is a slip of the whole command.
         self._record = await self._chosen()
+        self._prefixes = self._chosen_prefixes(self._record)
         for done, entry in enumerate(entries, 1):
             failed = None
             try:
@@ -198,7 +217,7 @@ class _Adding:
             if on_progress is not None:
                 on_progress(AddProgress(done=done, total=len(entries), failed=failed))
 
-    def outcome(self, info: CollectionInfo | None) -> AddedTexts:
+    def outcome(self, info: CollectionInfo | None, dropped: Sequence[str]) -> AddedTexts:
         return AddedTexts(
             name=self._name,
             collection=info,
@@ -206,6 +225,7 @@ class _Adding:
             parts=self._parts,
             unchanged=self._unchanged,
             failed=tuple(self._failed),
+            dropped=tuple(dropped),
         )
 
     async def _chosen(self) -> ModelRecord:
@@ -213,12 +233,32 @@ class _Adding:
             return await _model_of(self._workspace, self._info, self._options.model)
         return await chosen_embedding_model(self._workspace, self._options.model)
 
+    def _chosen_prefixes(self, record: ModelRecord) -> Prefixes:
+        """The collection's, or for a new one those asked for, or the family's."""
+        options, info = self._options, self._info
+        if info is None:
+            own = prefixes_of(record.model_key, record.display_name)
+            asked = (options.document_prefix, options.query_prefix)
+            return Prefixes(*(each if word is None else word for word, each in zip(asked, own, strict=True)))
+        for name, asked_prefix, kept in (
+            ("document_prefix", options.document_prefix, info.document_prefix),
+            ("query_prefix", options.query_prefix, info.query_prefix),
+        ):
+            if asked_prefix not in (None, kept):
+                raise UsageError(
+                    f"{parameter(name)}: the collection {info.name} was begun with {kept!r}, and vectors with another "
+                    "cannot be compared; leave it out, or begin another collection"
+                )
+        return Prefixes(info.document_prefix, info.query_prefix)
+
     async def _one(self, entry: TextEntry) -> None:
         text = await asyncio.to_thread(entry.read)
         digest = content_hash(text, self._options.chunk_tokens)
         kept = self._store.kept(self._name, entry.entry_id, digest)
         if kept and len(kept) == next(iter(kept.values())):
             self._unchanged += 1
+            if entry.source is not None:
+                self._store.note_source(self._name, entry.entry_id, entry.source)
             return
         pieces = await self._pieces(entry, text)
         numbers = range(1, len(pieces) + 1) if len(pieces) > 1 else (0,)
@@ -231,21 +271,24 @@ class _Adding:
                     content_hash=digest,
                     vector=b"",
                     text=piece if self._keeps_texts else None,
+                    source=entry.source,
                 )
-                self._waiting.append((part, piece))
+                self._waiting.append((part, self._prefixes.document + piece))
         self._added += 1
 
     async def _pieces(self, entry: TextEntry, text: str) -> list[str]:
         backend, loaded = await self._model()
         async with self._deadline.step(EMBEDDING):
             if self._options.chunk_tokens is None:
-                await _check_length(backend, loaded, text, entry.entry_id, can_be_cut=True)
+                whole = self._prefixes.document + text
+                await _check_length(backend, loaded, whole, entry.entry_id, can_be_cut=True)
                 return [text]
             steps = chunks_of(text, self._options.chunk_tokens)
             try:
                 asked = next(steps)
                 while True:
-                    asked = steps.send(await backend.count_tokens(loaded.instance_id, asked))
+                    tokens = await backend.count_tokens(loaded.instance_id, self._prefixes.document + asked)
+                    asked = steps.send(tokens)
             except StopIteration as end:
                 pieces: list[str] = end.value
                 return pieces
@@ -286,9 +329,16 @@ class _Adding:
                 scaling=UNIT,
                 created_at=moment,
                 changed_at=moment,
+                document_prefix=self._prefixes.document,
+                query_prefix=self._prefixes.query,
             )
             # Another process may have begun it with another model meanwhile.
             self._info = _checked(self._store.begin(wanted), self._record)
+            if any(self._prefixes):
+                document, query = self._prefixes
+                self._workspace.notify(
+                    f"{self._name} puts {document!r} before each text and {query!r} before a question"
+                )
         return self._info
 
 
@@ -310,6 +360,21 @@ def _checked(info: CollectionInfo, record: ModelRecord) -> CollectionInfo:
             f"compared with; leave out {parameter('model')}, or begin another collection"
         )
     return info
+
+
+def _gone(store: CollectionStore, name: str) -> list[str]:
+    """The ids of the texts whose files are gone; one that may not be looked at is there."""
+    return [entry_id for entry_id, source in store.sources(name).items() if _is_gone(source)]
+
+
+def _is_gone(source: str) -> bool:
+    try:
+        os.stat(source)  # noqa: PTH116 - Path.exists() takes what may not be looked at for gone in some versions
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except OSError:
+        return False
+    return False
 
 
 def _unit_of(info: CollectionInfo, vector: Sequence[float]) -> bytes:

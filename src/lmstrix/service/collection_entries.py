@@ -31,6 +31,11 @@ class TextEntry:
     text: str = ""
     file: Path | None = None
 
+    @property
+    def source(self) -> str | None:
+        """The file in full, wherever it is asked from."""
+        return None if self.file is None else str(self.file.absolute())
+
     def read(self) -> str:
         """The text. Raises PromptError where its file is none, or has none."""
         text = load_text(self.file) if self.file is not None else self.text

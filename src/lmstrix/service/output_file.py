@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from lmstrix.ground.errors import LMStrixError, UsageError
 from lmstrix.ground.files import write_whole
+from lmstrix.ground.half_written import temporary_beside
 from lmstrix.ground.held_files import remove_file
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ def save_text(file: Path, text: str) -> None:
 
 def _try_beside(file: Path) -> None:
     """Make a file where the answer's would be made: a full or read-only disk and access lists show only so."""
-    attempt = file.with_name(f".{file.name}.{os.urandom(4).hex()}.tmp")
+    attempt = temporary_beside(file)
     os.close(os.open(attempt, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
     remove_file(attempt)
 

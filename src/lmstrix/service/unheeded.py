@@ -18,15 +18,15 @@ _MLX = {
     "flash_attention": "MLX has its own attention",
     # Of LM Studio's own (`llm.load.mlx.kvCacheQuantization`) K and V share the bits, in groups of other sizes and only
     # from some token on: none of it is what these types ask for.
-    "k_cache_type": "MLX quantises its cache in another way, which LM Studio's settings choose",
-    "v_cache_type": "MLX quantises its cache in another way, which LM Studio's settings choose",
+    "k_cache_type": "MLX quantizes its cache in another way, which LM Studio's settings choose",
+    "v_cache_type": "MLX quantizes its cache in another way, which LM Studio's settings choose",
     "gpu_ratio": "MLX runs all of a model on the GPU",
     "eval_batch_size": _LLAMA_ONLY,
     "threads": _LLAMA_ONLY,
     "keep_in_memory": _LLAMA_ONLY,
 }
-# llama.cpp reads a quantised V cache in its flash attention alone: "quantized V cache requires flash_attn".
-_UNQUANTISED = ("f32", "f16", "bf16")
+# llama.cpp reads a quantized V cache in its flash attention alone: "quantized V cache requires flash_attn".
+_UNQUANTIZED = ("f32", "f16", "bf16")
 _NOT_FOR_EMBEDDINGS = "LM Studio has that setting for models that generate text alone"
 _EMBEDDING = dict.fromkeys(
     ("flash_attention", "k_cache_type", "v_cache_type", "threads", "parallel_slots"), _NOT_FOR_EMBEDDINGS
@@ -58,7 +58,7 @@ def without_effect(record: ModelRecord, load: LoadConfig) -> str | None:
 
 
 def _at_odds(load: LoadConfig) -> str | None:
-    if load.flash_attention is not False or load.v_cache_type in (None, *_UNQUANTISED):
+    if load.flash_attention is not False or load.v_cache_type in (None, *_UNQUANTIZED):
         return None
     return (
         f"{parameter('v_cache_type', load.v_cache_type)} needs flash attention: "

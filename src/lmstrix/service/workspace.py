@@ -77,14 +77,14 @@ class Workspace:
         return self.registry().find(query)
 
     def history(self) -> History | None:
-        """The database of what happened, open; None where nothing has happened yet. Close it."""
-        return self.open_history() if self.paths.history_file.exists() else None
+        """The database of what happened, open, to be read at least; None where nothing has happened yet. Close it."""
+        return self.open_history(for_reading=True) if self.paths.history_file.exists() else None
 
-    def open_history(self, *, durable: bool = True) -> History:
+    def open_history(self, *, durable: bool = True, for_reading: bool = False) -> History:
         """The same, made where there is none. Who meets a damaged one is told where it was moved."""
         from lmstrix.core.history import History
 
-        history = History(self.paths.history_file, durable=durable)
+        history = History(self.paths.history_file, durable=durable, for_reading=for_reading)
         if history.set_aside is not None:
             self.notify(f"{self.paths.history_file.name} was damaged and is set aside as {history.set_aside}")
         return history

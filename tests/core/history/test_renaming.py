@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 MODEL = "acme/tiny-GGUF/tiny-Q4_0.gguf"
-QUANTISED = LoadConfig(context_length=None, k_cache_type="q8_0")
+QUANTIZED = LoadConfig(context_length=None, k_cache_type="q8_0")
 PRESENT = Conditions(free_bytes=8 * 2**30)
 
 
@@ -81,7 +81,7 @@ def known(file: Path, load: LoadConfig | None = None) -> int | None:
         return found
 
 
-@pytest.mark.parametrize("load", [None, QUANTISED])
+@pytest.mark.parametrize("load", [None, QUANTIZED])
 def test_failures_and_beliefs_follow_the_machine(here: Machine, tmp_path: Path, load: LoadConfig | None) -> None:
     file = tmp_path / "lmstrix.db"
     crash(file, load)
@@ -155,7 +155,7 @@ class TestRegistry:
         assert list(json.loads(store.path.read_bytes())["machines"].values()) == ["mini"]
 
     def test_settings_go_along_and_other_machines_results_do_not(self, store: RegistryStore, here: Machine) -> None:
-        keep_result(store, 5000, QUANTISED)
+        keep_result(store, 5000, QUANTIZED)
         here.is_("box2", "id two")
         keep_result(store, 1000)
         here.is_("mini", "id one")

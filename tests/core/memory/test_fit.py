@@ -75,7 +75,7 @@ def test_longest_context_respects_a_ceiling(shape: ModelShape, ceiling: int) -> 
 
 
 @given(shapes, lengths)
-def test_quantised_caches_leave_room_for_longer_contexts(shape: ModelShape, length: int) -> None:
+def test_quantized_caches_leave_room_for_longer_contexts(shape: ModelShape, length: int) -> None:
     assume(length < shape.context_length)
     budget = load_bytes(shape, length)
     assert longest_context(shape, budget, k_type="q8_0", v_type="q8_0") >= longest_context(shape, budget)

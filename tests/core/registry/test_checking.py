@@ -39,6 +39,12 @@ def test_a_good_registry_has_no_findings() -> None:
     assert check_registry(registry(tags=["a"], note="b"), is_gone=there) == []
 
 
+def test_a_date_in_the_future_is_told() -> None:
+    (finding,) = check_registry(registry(), is_gone=there, now=datetime(2025, 3, 1, tzinfo=UTC))
+    assert (finding.kind, finding.is_note) == ("date", True)
+    assert "lmstudio is of 2026-03-01, in the future" in finding.detail
+
+
 def test_unknown_things_are_notes_and_stay() -> None:
     found = registry(from_the_future={"a": 1})
     found.models["somebody"] = "else"

@@ -69,6 +69,31 @@ def test_an_older_result_is_told_and_left() -> None:
     assert record.tested_context_length == 1024
 
 
+def test_a_result_from_the_future_wins_no_merge_and_fills_a_gap() -> None:
+    now = THEN + timedelta(days=10)
+    ours, theirs = registry(), registry()
+    proven(ours, 1024)
+    proven(theirs, 2048, days=400)
+    for _ in range(2):
+        (conflict,) = merge_registries(ours, theirs, is_here=here, now=now).conflicts
+        assert (conflict.kept, conflict.theirs) == ("ours", "2,048 tokens, 2027-04-05, in the future")
+    # The other way round it gives way.
+    assert merge_registries(theirs, ours, is_here=here, now=now).conflicts[0].kept == "theirs"
+    empty, future = registry(), registry()
+    proven(future, 2048, days=400)
+    assert merge_registries(empty, future, is_here=here, now=now).results == 1
+    # Of two nobody knows the newer, so that merging to and fro changes nothing.
+    proven(future, 4096, days=500)
+    assert merge_registries(empty, future, is_here=here, now=now).results == 0
+
+
+def test_a_clock_that_is_some_hours_ahead_is_believed() -> None:
+    ours, theirs = registry(), registry()
+    proven(ours, 1024)
+    proven(theirs, 2048, days=1)
+    assert merge_registries(ours, theirs, is_here=here, now=THEN + timedelta(hours=12)).results == 1
+
+
 def test_the_same_content_elsewhere_is_the_same_model() -> None:
     ours, theirs = registry(), registry("b/y/y.gguf")
     proven(theirs, 2048)

@@ -322,6 +322,16 @@ def test_results_can_be_replaced_and_reset() -> None:
         registry.record_outcome("no/such.gguf", result(1))
 
 
+def test_a_test_that_says_nothing_of_the_model_gives_no_date() -> None:
+    registry = registry_of(facts())
+    registry.record_outcome(PATH, result(outcome="server lost", conclusive=False))
+    record = registry.find("tiny")
+    assert (record.test_status, record.tested_at) == ("untested", None)
+    registry.record_outcome(PATH, result(4096, tested_at=NOW + timedelta(days=1)))
+    registry.record_outcome(PATH, result(outcome="server lost", conclusive=False, tested_at=NOW + timedelta(days=2)))
+    assert registry.find("tiny").tested_at == NOW + timedelta(days=1)
+
+
 def test_fields_of_a_later_version_survive_a_new_outcome() -> None:
     registry = registry_of(facts())
     registry.record_outcome(PATH, result(1024, error="odd"))

@@ -10,12 +10,12 @@ from __future__ import annotations
 import errno
 import json
 import os
-import re
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Self
 
 from lmstrix.ground.errors import LMStrixError
 from lmstrix.ground.files import write_whole
+from lmstrix.ground.half_written import remove_left
 from lmstrix.ground.held_files import read_whole
 from lmstrix.ground.wording import parameter
 
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
 INDEX = "index.jsonl"
 LOCK = ".lmstrix-batch.lock"
-_HALF_WRITTEN = re.compile(r"\..+\.[0-9a-f]{8}\.tmp")
 # What no other answer could be written after either: the disk is full or failing, the quota used up, or read-only.
 _FATAL = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS)
 
@@ -116,7 +115,5 @@ class AnswerFolder:
 
     def _remove_half_written(self) -> None:
         """What batches left behind that were killed while they wrote an answer: with the lock held, nobody writes."""
-        for temporary in self.path.glob("*/.*.tmp"):
-            if _HALF_WRITTEN.fullmatch(temporary.name):
-                with suppress(OSError):
-                    temporary.unlink()
+        for folder in self.path.glob("*/"):
+            remove_left(folder)

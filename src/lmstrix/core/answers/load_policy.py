@@ -149,7 +149,7 @@ def is_loaded_as(wanted: LoadConfig, known: LoadConfig | None) -> bool:
 
 def known_as(model: str, load: LoadConfig) -> str:
     """The name under which a model's answers are kept: with how it is loaded, where that changes what it answers."""
-    # Room, slots, threads and locked weights change no answer; a quantised cache does.
+    # Room, slots, threads and locked weights change no answer; a quantized cache does.
     how = replace(load, context_length=None, parallel_slots=1, threads=None, keep_in_memory=None)
     return model if how == DEFAULT_LOAD else f"{model} {how}"
 

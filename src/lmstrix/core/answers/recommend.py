@@ -2,7 +2,7 @@
 
 What a wish asks for outright (the kind of work, context, memory) rules models out, each with its reason. Those left are
 ranked by two guesses scaled to 0..1 among themselves: quality, which grows with the logarithm of parameters and shrinks
-with coarse quantisation; and speed, measured where the log has it, else as if all weights were read for each token. A
+with coarse quantization; and speed, measured where the log has it, else as if all weights were read for each token. A
 proven context counts a little on top. Traded away: "quality" is size alone, no benchmark of answers stands behind it.
 """
 

@@ -15,7 +15,6 @@ import time
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
-from uuid import uuid4
 
 from lmstrix.core.benchmark import plan, suspicion
 from lmstrix.core.benchmark.bandwidth import memory_bandwidth_bound
@@ -28,6 +27,7 @@ from lmstrix.core.benchmark.power_sources import open_power_sources
 from lmstrix.core.benchmark.prompts import PromptWriter
 from lmstrix.core.benchmark.records import BenchReport, BenchRequest, BenchTarget
 from lmstrix.core.benchmark.saved import FINISHED, BenchJournal
+from lmstrix.core.benchmark.session_names import new_session
 from lmstrix.core.benchmark.visit import Visitor, instance_prefix
 from lmstrix.ground.addresses import is_local
 
@@ -89,7 +89,7 @@ class Bench:
             if state.cell.skipped is not None:
                 state.outcome, state.reason = "skipped", state.cell.skipped
         self._header = BenchReport(
-            session=session or uuid4().hex,
+            session=session or new_session(),
             started_at=datetime.now(UTC),
             request=request,
             cells=(),

@@ -12,11 +12,11 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
-from uuid import uuid4
 
 from lmstrix.core.benchmark import plan, saturation
 from lmstrix.core.benchmark.measuring import RequestTimer
 from lmstrix.core.benchmark.prompts import SAMPLE_CHARS, PromptWriter
+from lmstrix.core.benchmark.session_names import new_session
 from lmstrix.core.benchmark.traffic_events import TrafficEvent
 from lmstrix.core.benchmark.traffic_records import TrafficReport, TrafficRequest, TrafficResult, TrafficStage
 from lmstrix.core.benchmark.traffic_sending import StageSender, longest_wait_s
@@ -119,7 +119,7 @@ class TrafficTest:
             for number, cell in enumerate(cells, 1)
         ]
         self._header = TrafficReport(
-            session=uuid4().hex,
+            session=new_session(),
             started_at=datetime.now(UTC),
             request=request,
             results=(),

@@ -32,6 +32,7 @@ from lmstrix.core.benchmark.records import (
     RunRecord,
     series_of,
 )
+from lmstrix.core.benchmark.session_names import own_letters
 from lmstrix.core.benchmark.stats import is_settled
 from lmstrix.core.benchmark.suspicion import marks_of
 from lmstrix.core.benchmark.timing import Trace
@@ -88,7 +89,7 @@ class _CellFailed(Exception):  # noqa: N818 - ends a visit; the cell says why
 
 def instance_prefix(session: str) -> str:
     """What the names of a session's instances begin with."""
-    return f"{BENCH_PREFIX}{session[:8]}-"
+    return f"{BENCH_PREFIX}{own_letters(session)}-"
 
 
 @dataclass(slots=True)

@@ -4,7 +4,7 @@ WAL, so that readers never wait for a writer, and synchronous=FULL, so that a jo
 it announces may take the machine down. WAL needs memory that all its processes share, which those of two machines have
 not: on a network's drive, and where SQLite says that it cannot, a rollback journal takes its place. One connection
 serves all threads of a process, one statement at a time. A file that is no database is moved aside, never deleted, and
-a new one begun: `set_aside` then names it, for callers to say.
+a new one begun: `set_aside` then names it, for callers to say. Who only reads can do so where nothing may be written.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ _BESIDE = ("-wal", "-shm")
 _PRIMARY_CODE = 0xFF  # extended codes (disk full while writing, while syncing, …) keep the primary one in this byte
 _NO_WAL = (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PROTOCOL)
 """What SQLite reports where the file of shared memory cannot be made, mapped or locked."""
+_NOT_WRITABLE = (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM)
 _DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 _REMEDIES = {
     sqlite3.SQLITE_FULL: "free some disk space",
@@ -50,18 +51,25 @@ class Database:
     written before it stays.
 
     Not `durable`, a statement returns before it is on the disk: a crash of the machine may lose it, never the file.
+    `for_reading`, a file that is there and may not be written is opened too; `is_read_only` then, and changes fail.
     """
 
-    def __init__(self, path: Path, *, durable: bool = True, migrations: Migrations = MIGRATIONS) -> None:
+    def __init__(
+        self, path: Path, *, durable: bool = True, migrations: Migrations = MIGRATIONS, for_reading: bool = False
+    ) -> None:
         self.path = path
         self._migrations = migrations
         self._durable = durable
         self.set_aside: Path | None = None
+        self.is_read_only = False
         self._lock = threading.RLock()  # reentrant: the statements inside a transaction take it again
         with self._reported():
             try:
                 self._connection = self._open()
             except sqlite3.DatabaseError as exc:
+                if for_reading and _code(exc) in _NOT_WRITABLE and path.exists():
+                    self._connection = self._open_to_read()
+                    return
                 if _code(exc) not in _DAMAGED:
                     raise
                 # Losing the history is bad, but a tool that cannot start because of its log is worse.
@@ -114,9 +122,8 @@ class Database:
         for suffix in _BESIDE:
             make_private(self.path.with_name(self.path.name + suffix))
         # No implicit transactions: each statement is on the disk when it returns, unless `transaction` says otherwise.
-        connection = sqlite3.connect(self.path, timeout=_BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False)
+        connection = _connected(str(self.path))
         try:
-            connection.row_factory = sqlite3.Row
             has_wal = self._choose_journal(connection)
             # Only with WAL does less than FULL risk no more than the last rows.
             is_full = self._durable or not has_wal
@@ -130,6 +137,30 @@ class Database:
             self._migrate(connection)
         except BaseException:
             # A damaged file is moved aside next, and Windows moves no file that is open.
+            connection.close()
+            raise
+        return connection
+
+    def _open_to_read(self) -> sqlite3.Connection:
+        self.is_read_only = True
+        uri = self.path.resolve().as_uri()
+        try:
+            # Heeds who writes; but for that WAL needs its files beside the database, and may not make them here.
+            return self._readable(f"{uri}?mode=ro")
+        except sqlite3.OperationalError as exc:
+            if _code(exc) not in _NOT_WRITABLE:
+                raise
+        return self._readable(f"{uri}?immutable=1")  # as it stands: what a log beside it has is left out
+
+    def _readable(self, uri: str) -> sqlite3.Connection:
+        connection = _connected(uri)
+        try:
+            if _version(connection) != len(self._migrations):
+                raise HistoryError(
+                    f"{self.path} was written by another version of LMStrix and may not be changed: check its "
+                    "permissions"
+                )
+        except BaseException:
             connection.close()
             raise
         return connection
@@ -201,6 +232,19 @@ def damage(path: Path) -> str | None:
     finally:
         connection.close()
     return None if found == "ok" else " ".join(found.split())
+
+
+def _connected(place: str) -> sqlite3.Connection:
+    """A connection to a path, or to what a URI names."""
+    connection = sqlite3.connect(
+        place,
+        uri=place.startswith("file:"),
+        timeout=_BUSY_TIMEOUT_S,
+        isolation_level=None,
+        check_same_thread=False,
+    )
+    connection.row_factory = sqlite3.Row
+    return connection
 
 
 def _journal_mode(connection: sqlite3.Connection, wanted: str) -> str:

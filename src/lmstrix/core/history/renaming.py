@@ -23,6 +23,8 @@ _CONFIGURED = ("intents", "probes", "bench_runs")
 
 def follow_renaming(database: Database) -> None:
     """Note this machine's name, and take along what stands under its earlier one."""
+    if database.is_read_only:
+        return
     names = {row["id"]: row["name"] for row in database.rows("SELECT id, name FROM machines")}
     if host_name() in names.values() or drive_of(database.path).kind == "network":
         return

@@ -25,9 +25,9 @@ class History:
     alone needs no `durable` file, and an answer should not wait for a disk.
     """
 
-    def __init__(self, path: Path, *, durable: bool = True) -> None:
+    def __init__(self, path: Path, *, durable: bool = True, for_reading: bool = False) -> None:
         # One connection for all parts, so that a step that touches several of them can be one transaction.
-        self._database = Database(path, durable=durable)
+        self._database = Database(path, durable=durable, for_reading=for_reading)
         self.set_aside = self._database.set_aside
         follow_renaming(self._database)
         self.journal = Journal(self._database)

@@ -10,10 +10,10 @@ from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Literal
 
-from lmstrix.core.registry.json_fields import read_fields
+from lmstrix.core.registry.json_fields import read_fields, read_moment
 from lmstrix.core.registry.model_aliases import model_aliases, shadowed_by
 from lmstrix.core.registry.records import ModelFacts, ModelRecord
-from lmstrix.core.registry.results import is_result, settings_of
+from lmstrix.core.registry.results import is_result, moment_of, settings_of
 from lmstrix.ground.wording import call
 
 if TYPE_CHECKING:
@@ -64,6 +64,7 @@ def check_registry(
     for record in registry:
         found += _fields(record)
         found += _results(record, fix=fix)
+        found += _future(record, moment)
         found += _presence(record, is_gone, moment, fix=fix)
     return [*found, *_twins(registry), *alias_findings(registry)]
 
@@ -94,6 +95,16 @@ def _results(record: ModelRecord, *, fix: bool) -> Iterator[Finding]:
         if fix:
             record.raw[ASIDE] = {**_aside(record), key: tests.pop(key)}
         yield Finding(path=record.path, kind="result", detail=f"the result {key!r} cannot be read", fixed=fix)
+
+
+def _future(record: ModelRecord, now: datetime) -> Iterator[Finding]:
+    tests = record.raw.get("tests")
+    for key, result in tests.items() if isinstance(tests, dict) else ():
+        moment = read_moment(result.get("tested_at")) if is_result(result) else None
+        if moment is not None and moment_of(result, now) is None:
+            day = moment.date().isoformat()
+            detail = f"the result of {key} is of {day}, in the future: any other is taken for newer in a merge"
+            yield Finding(path=record.path, kind="date", detail=detail, is_note=True)
 
 
 def _aside(record: ModelRecord) -> dict[str, object]:

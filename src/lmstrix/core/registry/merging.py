@@ -1,7 +1,8 @@
 """Two registries become one: newer results win, each engine, machine and setting for itself. Pure.
 
 What only one of them has is taken; what both have and differ in is a conflict, which says what is kept. A model is the
-same where its content is, also under another path; where one path names two contents, ours stays alone.
+same where its content is, also under another path; where one path names two contents, ours stays alone. A date in the
+future says nothing of what is newer: a result that has one gives way to one with a date that can be, in every merge.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from lmstrix.core.registry.json_fields import EPOCH, Json, read_moment
 from lmstrix.core.registry.model_aliases import readable
-from lmstrix.core.registry.results import is_result, server_of, tested_length
+from lmstrix.core.registry.results import is_result, moment_of, server_of, tested_length
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -53,6 +54,7 @@ def merge_registries(
     ours: ModelRegistry, theirs: ModelRegistry, *, is_here: Callable[[ModelRecord], bool], now: datetime | None = None
 ) -> MergeReport:
     """Take into `ours` what `theirs` knows more or newer. A model whose files are not `is_here` is marked missing."""
+    now = now or datetime.now(UTC)
     by_content = {(record.size_bytes, record.content_hash): record for record in ours if record.content_hash}
     added, conflicts, results, unchanged, unplaced = [], [], 0, 0, 0
     same: dict[str, str] = {}
@@ -62,7 +64,7 @@ def merge_registries(
             our = by_content.get((their.size_bytes, their.content_hash)) if their.content_hash else None
         if our is None:
             if their.path not in ours.models:
-                ours.models[their.path] = _taken(their, is_here, now or datetime.now(UTC))
+                ours.models[their.path] = _taken(their, is_here, now)
                 added.append(their.path)
                 unplaced += sum(result.configuration.host is None for result in their.results)
             continue
@@ -75,7 +77,7 @@ def merge_registries(
             )
             continue
         before = len(conflicts)
-        taken = _merge_results(our, their, conflicts)
+        taken = _merge_results(our, their, conflicts, now=now)
         changed = _merge_words(our, their, conflicts)
         results += len(taken)
         unplaced += sum(is_result(result) and server_of(result)[1] is None for result in taken)
@@ -117,7 +119,7 @@ def _taken(their: ModelRecord, is_here: Callable[[ModelRecord], bool], now: date
     return raw
 
 
-def _merge_results(our: ModelRecord, their: ModelRecord, conflicts: list[Conflict]) -> list[Json]:
+def _merge_results(our: ModelRecord, their: ModelRecord, conflicts: list[Conflict], *, now: datetime) -> list[Json]:
     """The results that were taken over."""
     theirs = their.raw.get("tests")
     if not isinstance(theirs, dict) or not theirs:
@@ -130,14 +132,14 @@ def _merge_results(our: ModelRecord, their: ModelRecord, conflicts: list[Conflic
         known = tests.get(key)
         if known == result:
             continue
-        newer = known is None or not is_result(known) or (is_result(result) and _when(result) > _when(known))
+        newer = known is None or not is_result(known) or (is_result(result) and _when(result, now) > _when(known, now))
         if known is not None:
             conflicts.append(
                 Conflict(
                     model_path=our.path,
                     what=key,
-                    ours=_said(known),
-                    theirs=_said(result),
+                    ours=_said(known, now),
+                    theirs=_said(result, now),
                     kept="theirs" if newer else "ours",
                 )
             )
@@ -164,12 +166,15 @@ def _merge_words(our: ModelRecord, their: ModelRecord, conflicts: list[Conflict]
     return before != our.raw
 
 
-def _when(result: dict[str, Json]) -> datetime:
-    return read_moment(result.get("tested_at")) or EPOCH
+def _when(result: dict[str, Json], now: datetime) -> datetime:
+    """The date that a result counts with."""
+    return moment_of(result, now) or EPOCH
 
 
-def _said(result: Json) -> str:
+def _said(result: Json, now: datetime) -> str:
     if not is_result(result):
         return "not readable"
-    moment = _when(result)
-    return f"{tested_length(result):,} tokens, {moment.date().isoformat() if moment > EPOCH else 'without a date'}"
+    moment = read_moment(result.get("tested_at")) or EPOCH
+    day = moment.date().isoformat() if moment > EPOCH else "without a date"
+    is_future = moment > EPOCH and moment_of(result, now) is None
+    return f"{tested_length(result):,} tokens, {day}" + (", in the future" if is_future else "")

@@ -220,10 +220,11 @@ class ModelRecord:
 
     @property
     def tested_at(self) -> datetime | None:
-        """When the latest test, in whatever configuration, ended; None for results of the earlier LMStrix without a
-        date, which have the epoch in its place.
+        """When the latest test that says something of the model, in whatever configuration, ended; None for results of
+        the earlier LMStrix without a date, which have the epoch in its place.
         """
-        moments = (read_moment(raw.get("tested_at")) for raw in self._raw_results().values())
+        told = (raw for raw in self._raw_results().values() if _says_something(raw))
+        moments = (read_moment(raw.get("tested_at")) for raw in told)
         return max((moment for moment in moments if moment is not None and moment > EPOCH), default=None)
 
     @property
@@ -235,7 +236,7 @@ class ModelRecord:
         if any(tested_length(raw) for raw in raw_results):
             return "completed"
         # A run that says nothing about the model leaves it as if it had not been tested.
-        return "failed" if any(raw.get("conclusive") is not False for raw in raw_results) else "untested"
+        return "failed" if any(map(_says_something, raw_results)) else "untested"
 
     @property
     def effectiveness_ratio(self) -> float | None:
@@ -250,9 +251,8 @@ class ModelRecord:
 
     def _rank(self, raw: dict[str, Json]) -> tuple[object, ...]:
         length = tested_length(raw)
-        says_something = length > 0 or raw.get("conclusive") is not False
         # What names its host was certainly measured here; what does not is used only where there is nothing else.
-        certain = self.place is not None and says_something and server_of(raw)[1] is not None
+        certain = self.place is not None and _says_something(raw) and server_of(raw)[1] is not None
         return certain, length > 0, read_moment(raw.get("tested_at")) or EPOCH, length
 
     def _raw_results(self) -> dict[str, dict[str, Json]]:
@@ -262,6 +262,11 @@ class ModelRecord:
     def _all_raw_results(self) -> dict[str, dict[str, Json]]:
         tests = self.raw.get("tests")
         return {key: raw for key, raw in tests.items() if is_result(raw)} if isinstance(tests, dict) else {}
+
+
+def _says_something(raw: dict[str, Json]) -> bool:
+    """Whether a result says anything about the model; one of a test that a lost server ended does not."""
+    return tested_length(raw) > 0 or raw.get("conclusive") is not False
 
 
 def facts_of(record: ModelRecord) -> ModelFacts:

@@ -10,7 +10,7 @@ goes with the lengths it explains. Pure.
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
-from datetime import UTC
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, NamedTuple, cast
 
 from lmstrix.core.registry.json_fields import (
@@ -28,8 +28,6 @@ from lmstrix.core.registry.known_failure import KnownFailure, failure_from_json,
 from lmstrix.ground.loads import DEFAULT_LOAD, LoadConfig, Provenance
 
 if TYPE_CHECKING:
-    from datetime import datetime
-
     from lmstrix.ground.choices import CacheType, EndedBy
 
 NO_LIMITS: frozenset[str] = frozenset({"guardrail", "threshold", "headroom", "asked_length", "time_budget"})
@@ -37,6 +35,8 @@ NO_LIMITS: frozenset[str] = frozenset({"guardrail", "threshold", "headroom", "as
 
 _LOAD_FIELDS = ("k_cache_type", "v_cache_type", "flash_attention", "gpu_ratio", "parallel_slots", "eval_batch_size")
 """The load settings that a result keeps, in the order of its JSON."""
+_AHEAD = timedelta(days=1)
+"""How far a date may lie ahead: clocks differ, and early versions wrote local time without saying so."""
 _SHORT_RATIO = 0.95  # what is free moves by a few percent within minutes, and a reading errs by 1.5 %
 
 
@@ -134,6 +134,11 @@ class ContextResult:
         """The length to use: the smaller of the two, None while nothing is proven."""
         lengths = [n for n in (self.loadable_context_length, self.effective_context_length) if n is not None]
         return min(lengths) if self.loadable_context_length and lengths else None
+
+    @property
+    def dated_at(self) -> datetime | None:
+        """When it was measured; None where the earlier LMStrix did not say."""
+        return self.tested_at if self.tested_at > EPOCH else None
 
     @property
     def is_limit(self) -> bool:
@@ -251,6 +256,12 @@ def settings_of(key: str, raw: dict[str, Json]) -> str | None:
     """`Configuration.settings` of a result's JSON, which stands under `key`; None for a key of another making."""
     server = _server_key(*server_of(raw))
     return key.removeprefix(server).lstrip() if key == server or key.startswith(f"{server} ") else None
+
+
+def moment_of(raw: dict[str, Json], now: datetime) -> datetime | None:
+    """When a result's JSON says that it was measured, if that can be: a date in the future says nothing."""
+    moment = read_moment(raw.get("tested_at"))
+    return None if moment is None or moment > now + _AHEAD else moment
 
 
 def tested_length(raw: dict[str, Json]) -> int:

@@ -84,10 +84,10 @@ class RegistryStore:
             migrated = document.schema_version < SCHEMA_VERSION
             # Under the lock and on what the file holds now: another process may have written since the caller read it.
             result = change(document.registry)
-            new = _serialise(document)
+            new = _serialize(document)
             if migrated or not _says_the_same(content, new):
                 if self._note_machine(document):
-                    new = _serialise(document)
+                    new = _serialize(document)
                 # Only the oldest layout holds what this one has no place for.
                 self._write(content, new, keep_original=document.schema_version == 1)
         return result
@@ -259,7 +259,7 @@ def read_registry(file: Path) -> ModelRegistry:
 
 def registry_bytes(registry: ModelRegistry) -> bytes:
     """A registry as it stands in a file."""
-    return _serialise(_Document(registry, {}, {}, SCHEMA_VERSION))
+    return _serialize(_Document(registry, {}, {}, SCHEMA_VERSION))
 
 
 def write_registry(file: Path, content: bytes) -> None:
@@ -313,7 +313,7 @@ def _parse(content: bytes) -> _Document:
     return _Document(ModelRegistry(models, aliases=aliases), known, document, version)
 
 
-def _serialise(document: _Document) -> bytes:
+def _serialize(document: _Document) -> bytes:
     """One line per model: compact, fast to write, and still good to compare."""
     lines = [f'"schema_version": {SCHEMA_VERSION}']
     if document.machines:
@@ -328,4 +328,4 @@ def _serialise(document: _Document) -> bytes:
 
 def _says_the_same(old: bytes | None, new: bytes) -> bool:
     """Whether the old content means what the new one does, whatever its layout; no file means no models."""
-    return old == new or _serialise(_parse(old or b"{}")) == new
+    return old == new or _serialize(_parse(old or b"{}")) == new

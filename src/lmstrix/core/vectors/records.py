@@ -29,7 +29,8 @@ class CollectionInfo:
     """A collection. All its vectors are of one model and have `dimensions` numbers.
 
     `scaling` is "unit": each vector was divided by its length, so that the product of two is their cosine. `entries`
-    are the texts that were added, `parts` the vectors they came to. `changed_at` is when it was last added to.
+    are the texts that were added, `parts` the vectors they came to. `changed_at` is when it was last added to. What
+    `document_prefix` and `query_prefix` say is put before each text, and before a question, when these are embedded.
     """
 
     name: str
@@ -41,13 +42,16 @@ class CollectionInfo:
     changed_at: datetime
     entries: int = 0
     parts: int = 0
+    document_prefix: str = ""
+    query_prefix: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EmbeddedPart:
     """One vector of a text: all of it (`part` 0 of 1), or a piece (`part` 1 to `parts`).
 
-    `content_hash` is that of the whole text and of how it was cut. `text` is None where texts are not kept.
+    `content_hash` is that of the whole text and of how it was cut. `text` is None where texts are not kept. `source` is
+    the file it was read from, in full; None where it was given as a text, or added by an earlier version.
     """
 
     entry_id: str
@@ -56,6 +60,7 @@ class EmbeddedPart:
     content_hash: str
     vector: bytes
     text: str | None = None
+    source: str | None = None
 
     @property
     def part_id(self) -> str:
@@ -93,7 +98,8 @@ class AddProgress:
 class AddedTexts:
     """What came of it: texts `added` (in `parts` vectors), those that were there `unchanged`, and those that failed.
 
-    `collection` is None where nothing was ever added to it.
+    `dropped` are the ids of those that were taken out, as their files are gone. `collection` is None where nothing was
+    ever added to it.
     """
 
     name: str
@@ -102,6 +108,7 @@ class AddedTexts:
     parts: int
     unchanged: int
     failed: tuple[FailedEntry, ...]
+    dropped: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -55,6 +55,11 @@ _MIGRATIONS: Migrations = (
         )""",
         "CREATE UNIQUE INDEX parts_by_id ON parts (collection, entry_id, part)",
     ),
+    (
+        "ALTER TABLE collections ADD COLUMN document_prefix TEXT NOT NULL DEFAULT ''",
+        "ALTER TABLE collections ADD COLUMN query_prefix TEXT NOT NULL DEFAULT ''",
+        "ALTER TABLE parts ADD COLUMN source TEXT",  # the file it was read from, in full
+    ),
 )
 _READ_AT_ONCE = 2_000
 _INFO = """SELECT collections.*, count(DISTINCT entry_id) AS entries, count(parts.id) AS parts
@@ -70,11 +75,12 @@ def unknown_collection(name: str, there: Sequence[str]) -> UsageError:
 class CollectionStore:
     """Opens the collections' file, making it when absent; use as a context manager.
 
-    `set_aside` names where a damaged file was moved on opening.
+    `set_aside` names where a damaged file was moved on opening. `for_reading`, a file that may not be written is opened
+    too.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._database = Database(path, durable=False, migrations=_MIGRATIONS)
+    def __init__(self, path: Path, *, for_reading: bool = False) -> None:
+        self._database = Database(path, durable=False, migrations=_MIGRATIONS, for_reading=for_reading)
         self.set_aside = self._database.set_aside
 
     def __enter__(self) -> CollectionStore:
@@ -104,6 +110,7 @@ class CollectionStore:
     def begin(self, info: CollectionInfo) -> CollectionInfo:
         """Make the collection, unless another process has; returns what is there."""
         row = {"name": info.name, "model_key": info.model_key, "model_path": info.model_path, "scaling": info.scaling}
+        row |= {"document_prefix": info.document_prefix, "query_prefix": info.query_prefix}
         times = {"created_at": info.created_at.isoformat(), "changed_at": info.changed_at.isoformat()}
         with self._database.transaction():
             if self.find(info.name) is None:
@@ -140,6 +147,7 @@ class CollectionStore:
                     "content_hash": part.content_hash,
                     "vector": part.vector,
                     "text": None if part.text is None else storable(part.text),
+                    "source": None if part.source is None else storable(part.source),
                     "embedded_at": now(),
                 }
                 self._database.execute(
@@ -148,6 +156,21 @@ class CollectionStore:
                 )
                 self._database.insert("parts", row)
             self._database.execute("UPDATE collections SET changed_at = ? WHERE name = ?", (now(), name))
+
+    def sources(self, name: str) -> dict[str, str]:
+        """The file that each text was read from, by its id; nothing for what was given as a text."""
+        rows = self._database.rows(
+            "SELECT DISTINCT entry_id, source FROM parts WHERE collection = ? AND source IS NOT NULL", (name,)
+        )
+        return {row["entry_id"]: row["source"] for row in rows}
+
+    def note_source(self, name: str, entry_id: str, source: str) -> None:
+        """Say which file a text that is there was read from."""
+        self._database.execute(
+            "UPDATE parts SET source = :source WHERE collection = :name AND entry_id = :entry"
+            " AND source IS NOT :source",
+            {"source": storable(source), "name": name, "entry": storable(entry_id)},
+        )
 
     def parts(self, name: str) -> Iterator[EmbeddedPart]:
         """All that is in a collection, by id."""
@@ -231,6 +254,8 @@ def _info(row: sqlite3.Row) -> CollectionInfo:
         changed_at=datetime.fromisoformat(row["changed_at"]),
         entries=row["entries"],
         parts=row["parts"],
+        document_prefix=row["document_prefix"],
+        query_prefix=row["query_prefix"],
     )
 
 
@@ -242,6 +267,7 @@ def _part(row: sqlite3.Row) -> EmbeddedPart:
         content_hash=row["content_hash"],
         vector=bytes(row["vector"]),
         text=row["text"],
+        source=row["source"],
     )
 
 

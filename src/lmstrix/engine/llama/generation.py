@@ -46,7 +46,7 @@ _GARBLED_CALL_MARKS: Final = ("does not match the expected", "empty grammar stac
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prompt:
-    """A rendered prompt. `tokens` is None when images make llama.cpp tokenise it itself."""
+    """A rendered prompt. `tokens` is None when images make llama.cpp tokenize it itself."""
 
     text: str
     tokens: list[int] | None

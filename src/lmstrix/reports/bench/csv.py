@@ -1,4 +1,4 @@
-"""Benchmark runs as rows: one per request, with every figure and nothing summarised.
+"""Benchmark runs as rows: one per request, with every figure and nothing summarized.
 
 Spreadsheets run cells that begin with =, +, - or @ as formulas, so text that does gets an apostrophe in front; control
 characters become "?", since few readers agree on what ends a line.

@@ -73,7 +73,7 @@ def _context_check(subject: Subject) -> Check:
     if result is None:
         elsewhere = " (it was tested on another server or with other settings)" if record.results else ""
         return Check(name="context", state="note", found=f"not tested here{elsewhere}; {declared} tokens", remedy=how)
-    where, day = result.configuration.server, result.tested_at.date()
+    where, day = result.configuration.server, result.dated_at.date() if result.dated_at else "without a date"
     if not result.tested_context_length:
         found = f"its test proved no length ({where}, {day}): {result.outcome}; {declared}"
         return Check(name="context", state="note", found=found, remedy=how)

@@ -21,7 +21,7 @@ _SMALLER_CACHE = LoadConfig(
 )
 _WORTHWHILE = 1.05  # less more context than this nobody notices, and a prediction errs by as much
 
-_SPLIT = "each layer in main memory makes every token slower: a shorter context or a smaller quantisation"
+_SPLIT = "each layer in main memory makes every token slower: a shorter context or a smaller quantization"
 
 
 class MemoryFigures(NamedTuple):
@@ -65,7 +65,7 @@ def memory_check(subject: Subject, figures: MemoryFigures) -> Check:
     remedy = (
         f"close other programs or unload models, or load no more than {format_tokens(figures.predicted_limit)} tokens"
         if figures.predicted_limit
-        else f"a smaller model or quantisation ({call('recommend')} ranks those that are here)"
+        else f"a smaller model or quantization ({call('recommend')} ranks those that are here)"
     )
     return Check(name="memory", state="note", found=f"{found}, which is less", remedy=remedy)
 
@@ -103,7 +103,7 @@ def improvements(subject: Subject, figures: MemoryFigures) -> list[Improvement]:
     if limit is None or record.kind != "llm" or not subject.is_read:
         return []
     if limit < FLOOR_TOKENS:
-        gain = f"it does not fit with {FLOOR_TOKENS:,} tokens (predicted): a smaller model or quantisation would"
+        gain = f"it does not fit with {FLOOR_TOKENS:,} tokens (predicted): a smaller model or quantization would"
         return [Improvement(gain=gain, how=call("recommend"), factor=float("inf"))]
     longer = subject.budget.limit(subject.shape, subject.declared, _SMALLER_CACHE)
     if record.is_mlx or longer < limit * _WORTHWHILE:

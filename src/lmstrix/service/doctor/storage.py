@@ -70,7 +70,7 @@ def history(workspace: Workspace) -> Check:
     if damaged is not None:
         remedy = f"move {file} away to begin a new one; the next command that needs it does so itself"
         return Check(name="history", state="problem", found=f"{file} is damaged: {damaged}", remedy=remedy)
-    with History(file) as history:
+    with History(file, for_reading=True) as history:
         unfinished = len(history.journal.unfinished())
     if unfinished:
         found = f"{counted(unfinished, 'load')} ended without an outcome: the machine or LMStrix went down there"
