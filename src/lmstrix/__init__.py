@@ -59,6 +59,7 @@ if TYPE_CHECKING:
         EngineError,
         GenerationError,
         GgufError,
+        HeadroomError,
         HistoryError,
         InvalidAnswerError,
         LMStrixError,
@@ -110,8 +111,8 @@ if TYPE_CHECKING:
 
 _ERRORS = (
     "AuthenticationError BackendTimeoutError BackendUnavailableError ChatTemplateError ContextOverflowError "
-    "EmptyAnswerError EngineCrashedError EngineDiedError EngineError GenerationError GgufError HistoryError "
-    "InvalidAnswerError LMStrixError LoadRefusedError LoadTimeoutError ModelLoadError ModelNotFoundError "
+    "EmptyAnswerError EngineCrashedError EngineDiedError EngineError GenerationError GgufError HeadroomError "
+    "HistoryError InvalidAnswerError LMStrixError LoadRefusedError LoadTimeoutError ModelLoadError ModelNotFoundError "
     "ModelUnloadedError OutOfMemoryError PromptError RegistryError SettingsError StreamStalledError "
     "TimeLimitError UsageError"
 )
@@ -229,6 +230,7 @@ __all__ = [
     "GenerationStats",
     "GgufError",
     "GotModel",
+    "HeadroomError",
     "HistoryError",
     "HistoryEvent",
     "InferRequest",
