@@ -159,7 +159,7 @@ class AsyncLMStrix:
         wanted = replace(wish or Wish(), **changes)
         check_fields(wanted)
         await self._service.known_models()  # scans when the registry is empty: without models there is no advice
-        return await asyncio.to_thread(self._service.recommend, wanted)
+        return await self._service.recommend(wanted)
 
     async def load(
         self,
