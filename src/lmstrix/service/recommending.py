@@ -66,12 +66,12 @@ async def _surroundings(workspace: Workspace) -> _Surroundings:
         server = workspace.settings.server
         budget = host_budget(assumed_runtime(server), workspace.headroom)
         if server in _HERE:
-            return _Surroundings(budget=budget, source=f"this machine: {budget.why}")
+            return _Surroundings(budget=budget, source=f"this machine: {budget.explained}")
         # An address may be another machine, whose memory is not known here.
         unknown = replace(budget, available_bytes=None)
         return _Surroundings(budget=unknown, source=f"no server answers at {server}, so memory is not known")
     whose = connection.name if budget.source != "main memory" and budget.source != "cards" else "this machine"
-    return _Surroundings(budget=budget, source=f"{whose}: {budget.why}", loaded=loaded)
+    return _Surroundings(budget=budget, source=f"{whose}: {budget.explained}", loaded=loaded)
 
 
 def _candidate(

@@ -35,11 +35,11 @@ async def _budget_check(workspace: Workspace, server: str, name: str) -> Check:
         return Check(
             name=title,
             state="note",
-            found=f"not known: {budget.why}",
+            found=f"not known: {budget.explained}",
             remedy="tests find the limit all the same, with some more loads",
         )
     beside = "" if running else "; not running"
-    return Check(name=title, state="ok", found=f"{format_bytes(budget.available_bytes)}: {budget.why}{beside}")
+    return Check(name=title, state="ok", found=f"{format_bytes(budget.available_bytes)}: {budget.explained}{beside}")
 
 
 async def _budget(workspace: Workspace, server: str) -> tuple[Budget, bool]:
