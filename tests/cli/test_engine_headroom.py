@@ -47,6 +47,8 @@ def test_what_is_kept_free_on_both_sides_is_kept_once(
     cli: Callable[..., Ran], keeping_engine: EmbeddedEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cli("scan", "--quiet").ok()
+    (server,) = [check for check in cli("doctor", "--json").json["checks"] if check["name"] == "server"]
+    assert "one more may take 37.0 MiB (its own --memory-limit, less 27.0 MiB that it keeps free)" in server["found"]
     for here, kept in ((None, KEPT), ("27MiB", KEPT), ("1MiB", KEPT), ("30MiB", 30 * MIB)):
         if here is not None:
             monkeypatch.setenv("LMSTRIX_SAFETY_HEADROOM", here)

@@ -44,7 +44,8 @@ async def server(workspace: Workspace) -> Check:
         found = f"{connection.name}, {counted(len(loaded), 'model')} loaded"
         if told is not None:
             limit = _LIMITS.get(told.limited_by, f"its own {parameter('memory_limit')}")
-            found += f"; one more may take {format_bytes(told.available_bytes)} ({limit})"
+            kept = f", less {format_bytes(told.headroom_bytes)} that it keeps free" if told.headroom_bytes else ""
+            found += f"; one more may take {format_bytes(told.available_bytes - told.headroom_bytes)} ({limit}{kept})"
         return Check(name="server", state="ok", found=found)
     except LMStrixError as exc:
         return failed("server", exc)
