@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from lmstrix.core.history.calls import CallRecord, CallStatistics, LoggedCall
     from lmstrix.core.history.timeline import HistoryEvent
     from lmstrix.core.memory.estimate import EstimateReport
+    from lmstrix.core.monitoring import MonitoredModel, MonitorSnapshot
     from lmstrix.core.prompts.library import PromptTemplate, RenderedPrompt
     from lmstrix.core.prompts.lint import LintFinding
     from lmstrix.core.registry.defaults import DefaultsChange, SavedDefaults
@@ -59,6 +60,7 @@ if TYPE_CHECKING:
         EngineError,
         GenerationError,
         GgufError,
+        HeadroomError,
         HistoryError,
         InvalidAnswerError,
         LMStrixError,
@@ -110,8 +112,8 @@ if TYPE_CHECKING:
 
 _ERRORS = (
     "AuthenticationError BackendTimeoutError BackendUnavailableError ChatTemplateError ContextOverflowError "
-    "EmptyAnswerError EngineCrashedError EngineDiedError EngineError GenerationError GgufError HistoryError "
-    "InvalidAnswerError LMStrixError LoadRefusedError LoadTimeoutError ModelLoadError ModelNotFoundError "
+    "EmptyAnswerError EngineCrashedError EngineDiedError EngineError GenerationError GgufError HeadroomError "
+    "HistoryError InvalidAnswerError LMStrixError LoadRefusedError LoadTimeoutError ModelLoadError ModelNotFoundError "
     "ModelUnloadedError OutOfMemoryError PromptError RegistryError SettingsError StreamStalledError "
     "TimeLimitError UsageError"
 )
@@ -134,6 +136,7 @@ _HOMES = {
     "lmstrix.core.history.calls": "CallRecord CallStatistics LoggedCall",
     "lmstrix.core.history.timeline": "HistoryEvent",
     "lmstrix.core.memory.estimate": "EstimateReport",
+    "lmstrix.core.monitoring": "MonitorSnapshot MonitoredModel",
     "lmstrix.core.prompts.library": "PromptTemplate RenderedPrompt",
     "lmstrix.core.prompts.lint": "LintFinding",
     "lmstrix.core.registry.defaults": "DefaultsChange SavedDefaults",
@@ -229,6 +232,7 @@ __all__ = [
     "GenerationStats",
     "GgufError",
     "GotModel",
+    "HeadroomError",
     "HistoryError",
     "HistoryEvent",
     "InferRequest",
@@ -252,6 +256,8 @@ __all__ = [
     "ModelReport",
     "ModelTest",
     "ModelUnloadedError",
+    "MonitorSnapshot",
+    "MonitoredModel",
     "OutOfMemoryError",
     "PlannedTest",
     "PowerReport",

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from lmstrix.engine import EmbeddedEngine
 from tests.cli.conftest import EMBEDDING, SCRIPTED, TINY, loaded_on
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from lmstrix.engine import EmbeddedEngine
     from tests.cli.conftest import Ran
 
 PROMPTS = """
@@ -75,6 +75,32 @@ def test_models_are_ranked(cli: Callable[..., Ran], engine: EmbeddedEngine) -> N
     assert len(table.out.splitlines()) == 2
     assert f"{EMBEDDING} makes embeddings only" in table.lines
     assert EMBEDDING in cli("recommend", "--task", "embedding").ok().out
+
+
+def test_the_memory_is_that_of_the_engine_in_use(
+    cli: Callable[..., Ran], models_dir: Path, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limit = 70 * 2**20  # the models take 39 and 60 MiB
+    with EmbeddedEngine(models_dir, memory_limit=limit) as engine:
+        address = engine.address
+        monkeypatch.setenv("LMSTRIX_SERVER", address)
+        monkeypatch.setenv("LMSTRIX_MODELS_DIR", str(models_dir))
+        cli("scan", "--quiet").ok()
+        told = cli("recommend", "--json").ok().json
+        assert told["budget_bytes"] == limit
+        whose = f"the embedded engine at {address}: told by the engine: its own limit"
+        assert told["budget_source"] == whose
+        assert f"reckoned with 70.0 MiB ({whose})" in cli("recommend").ok().lines
+        # What is loaded leaves no room for another, and serves as it is.
+        cli("load", TINY, "--ctx", "4096").ok()
+        (left,) = cli("recommend", "--json").ok().json["models"]
+        assert (left["model_key"], "loaded now" in left["reasons"]) == (TINY, True)
+        monkeypatch.setenv("LMSTRIX_SAFETY_HEADROOM", "90%")
+        cli("unload", "--all").ok()
+        cli("recommend").failed(1, "more than the 7.00 MiB that are there")
+    told = cli("recommend", "--json").ok().json
+    assert (told["budget_bytes"], len(told["models"])) == (None, 2)
+    assert told["budget_source"] == f"no server answers at {address}, so memory is not known"
 
 
 def test_nothing_serves(cli: Callable[..., Ran], engine: EmbeddedEngine) -> None:

@@ -141,3 +141,28 @@ def test_lm_studios_default_beside_what_was_tested(cli: Callable[..., Ran], faul
     assert "512 tokens, less than it was tested to" in checks_of(ran)["LM Studio default"]["found"]
     assert ran.json["figures"]["saved_context_length"] == 512
     assert any(each["how"] == "lmstrix save acme/tiny" for each in ran.json["improvements"])
+
+
+def test_a_file_that_is_no_usable_model_is_found_and_says_why(
+    cli: Callable[..., Ran], home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    models = tmp_path / "some models"
+    whole = put_model(models, "good", tiny_model("llama"))
+    broken = models / "acme" / "broken" / "broken.gguf"
+    broken.parent.mkdir(parents=True)
+    broken.write_bytes(whole.read_bytes()[:900])
+    (models / "acme" / "text").mkdir()
+    (models / "acme" / "text" / "text.gguf").write_text("hello", encoding="utf-8")
+    monkeypatch.setenv("LMSTRIX_SERVER", f"127.0.0.1:{closed_port()}")
+    monkeypatch.setenv("LMSTRIX_MODELS_DIR", str(models))
+    cli("scan", "--server", "embedded", "--quiet").ok()
+    monkeypatch.chdir(broken.parent)
+    for name in ("broken", "broken.gguf", "ACME/broken/broken.gguf", str(broken), "./broken.gguf"):
+        cli("doctor", name).failed(1, "acme/broken/broken.gguf is no usable model: byte ", "download it again")
+    cli("doctor", "text").failed(1, "acme/text/text.gguf is no usable model: byte 0: does not start with GGUF")
+    cli("doctor", "none").failed(1, "No model 'none' in the registry")
+    models_line = checks_of(cli("doctor", "--json"))["models"]
+    assert models_line["found"].endswith(
+        "(3 GGUF files); 2 cannot be used: acme/broken/broken.gguf, acme/text/text.gguf"
+    )
+    assert models_line["remedy"].startswith("lmstrix doctor acme/broken/broken.gguf says why")

@@ -76,6 +76,28 @@ def test_doctor_takes_an_engine_that_hangs_for_one_that_runs(
         checks = {check["name"]: check for check in cli("doctor", "--json").json["checks"]}
     finally:
         os.kill(status.pid, signal.SIGCONT)
+    hung = f"the engine at {status.address} (process {status.pid}) runs and does not answer"
+    remedy = "lmstrix engine stop ends it, lmstrix engine start begins anew"
     budget = checks["budget, embedded engine"]
-    assert budget["state"] == "note"
-    assert budget["found"] == f"the engine at {status.address} runs and does not answer; lmstrix engine stop ends it"
+    assert (budget["state"], budget["found"]) == ("note", f"{hung}; {remedy}")
+    assert (checks["server"]["found"], checks["server"]["remedy"]) == (hung, remedy)
+
+
+@pytest.mark.needs_posix("stops a process by a signal")
+def test_commands_beside_an_engine_that_hangs_say_how_to_end_it(
+    cli: Callable[..., Ran], stopping: Path, models_dir: Path
+) -> None:
+    status = start_engine(stopping, EngineOptions(models_dir=models_dir))
+    assert status.pid is not None
+    cli("scan", "--quiet").ok()
+    os.kill(status.pid, signal.SIGSTOP)
+    hung = f"the engine at {status.address} (process {status.pid}) runs and does not answer"
+    remedy = "lmstrix engine stop ends it, lmstrix engine start begins anew"
+    try:
+        cli("ps").failed(3, f"{hung}; {remedy}")
+        assert f"{hung} ({remedy}); serving" in cli("embed", "hi").ok().err
+        assert f"{hung}; reading the models directory alone" in cli("scan").err
+        assert "does not answer" in cli("engine", "status").ok().err
+    finally:
+        os.kill(status.pid, signal.SIGCONT)
+    assert "runs and does not answer" not in cli("ps").ok().err

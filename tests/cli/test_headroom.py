@@ -115,6 +115,35 @@ def test_vectors_load_no_more_than_leaves_it_free(
     assert 0 < loaded["context_length"] < loaded["max_context_length"]
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("traffic", [(), ("--rate", "20", "--span", "1", "--concurrency", "1")])
+def test_a_benchmark_loads_no_more_than_leaves_it_free(
+    cli: Callable[..., Ran],
+    engine: EmbeddedEngine,
+    memory: Memory,
+    monkeypatch: pytest.MonkeyPatch,
+    traffic: tuple[str, ...],
+) -> None:
+    def bench(*words: str) -> Ran:
+        kind = traffic or ("--runs", "1", "--no-power", "--no-save")
+        return cli("bench", TINY, *kind, "--max-tokens", "8", "--json", *words)
+
+    cli("scan", "--quiet").ok()
+    leave_room_for(cli, memory, 1024, monkeypatch)
+    ran = bench().ok()
+    assert "leaves free what safety.headroom keeps" in ran.out
+    (found,) = ran.json["results" if traffic else "cells"]
+    loaded = found["context_length"] if traffic else found["loads"][0]["context_length"]
+    assert 256 <= loaded < 2048
+    # A tier is measured whole or not at all.
+    refused = bench("--context-tiers", "2048")
+    assert refused.code == 1
+    assert "2,048 tokens are needed, and" in refused.out
+    assert "fit beside what safety.headroom keeps free" in refused.out
+    monkeypatch.setenv("LMSTRIX_SAFETY_HEADROOM", "99.9%")
+    assert "fits at no context beside what safety.headroom keeps free" in bench().out
+
+
 def test_what_stays_free_is_shown(
     cli: Callable[..., Ran], engine: EmbeddedEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -22,8 +22,8 @@ run(sys.argv[1:])
 sys.stderr.write(" ".join(name for name in {costly} if name in sys.modules))
 """
 COSTLY = ("asyncio", "lmstudio", "aiohttp", "httpx")
-THINKING = ("recommend", "bench history")
-"""What compares or reckons: that takes the records of what models answer."""
+THINKING = ("bench history",)
+"""What compares: that takes the records of what models answer."""
 
 
 @pytest.mark.slow

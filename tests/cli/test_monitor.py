@@ -155,6 +155,35 @@ class TestOnATerminal:
             screen.wait_for("lmstrix: interrupted")
             assert process.wait(PATIENCE_S) == 130
 
+    def test_hung_up_it_gives_a_living_terminal_back(self, engine: EmbeddedEngine) -> None:
+        with monitored(engine.address) as (process, screen, _):
+            screen.wait_for("no models loaded")
+            process.send_signal(signal.SIGHUP)
+            screen.wait_for(END)
+            assert process.wait(PATIENCE_S) == 128 + signal.SIGHUP
+
+    def test_it_ends_with_its_terminal(self, engine: EmbeddedEngine) -> None:
+        import pty
+
+        terminal, other_side = pty.openpty()
+        process = subprocess.Popen(
+            [sys.executable, "-c", TAKE_TERMINAL, *COMMAND[1:], "monitor", *SOON],
+            env=os.environ | {"LMSTRIX_SERVER": engine.address, "TERM": "xterm-256color"},
+            stdin=other_side,
+            stdout=other_side,
+            stderr=other_side,
+            start_new_session=True,
+        )
+        os.close(other_side)
+        try:
+            while b"no models loaded" not in os.read(terminal, 65536):
+                pass
+            os.close(terminal)
+            assert process.wait(PATIENCE_S) == 128 + signal.SIGHUP
+        finally:
+            process.kill()
+            process.wait()
+
     def test_another_size_is_drawn_at_once_and_without_colours(self, engine: EmbeddedEngine) -> None:
         import fcntl
         import termios

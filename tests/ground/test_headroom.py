@@ -40,7 +40,7 @@ def test_a_budget_says_what_it_keeps_free() -> None:
     budget = Budget(available_bytes=10**10, runtime=LM_STUDIO, why="all there is")
     kept = budget.keeping(Headroom(free_ratio=0.25))
     assert (kept.available_bytes, kept.headroom_bytes) == (7_500_000_000, 2_500_000_000)
-    assert kept.why == "all there is, less 2.33 GiB that safety.headroom keeps free"
+    assert kept.explained == "all there is, less 2.33 GiB that safety.headroom keeps free"
     assert budget.keeping(NO_HEADROOM) is budget
     unknown = Budget(available_bytes=None, runtime=LM_STUDIO)
     assert unknown.keeping(Headroom(free_bytes=1)) is unknown

@@ -196,5 +196,15 @@ def test_what_the_api_takes_and_returns_is_public() -> None:
             if isinstance(name, ast.Name) and name.id[0].isupper()
         }
         # Value is any value that JSON and TOML can hold.
-        foreign = {"Value", "Path", "Sequence", "Mapping", "Callable", "Iterable", "Iterator", "AsyncGenerator"}
+        foreign = {
+            "Value",
+            "Path",
+            "Sequence",
+            "Mapping",
+            "Callable",
+            "Iterable",
+            "Iterator",
+            "Generator",
+            "AsyncGenerator",
+        }
         assert named - foreign - set(lmstrix.__all__) == set()

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from lmstrix.core.health import Check
 from lmstrix.core.memory import mac_memory
 from lmstrix.engine import requirements
 from lmstrix.ground.drives import Drive
@@ -18,11 +19,11 @@ from lmstrix.ground.settings import Settings
 from lmstrix.service.doctor import installation, places, storage
 from lmstrix.service.doctor.examination import examine
 from lmstrix.service.workspace import Workspace
+from tests.support.model_files import put_model
+from tests.support.tiny_gguf import tiny_model
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    from lmstrix.core.health import Check
 
 
 @pytest.fixture
@@ -192,9 +193,22 @@ def test_mlx_models_are_counted_too(workspace: Workspace, models: Path) -> None:
     assert storage.models(workspace).found == f"{models} (no GGUF files)"
     kept_in(models / "a" / "mlx", "config.json", "model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors")
     kept_in(models / "a" / "weights alone", "model.safetensors")
-    assert storage.models(workspace).found == f"{models} (1 MLX model)"
+    assert storage.models(workspace).found.startswith(f"{models} (1 MLX model)")
     kept_in(models / "a" / "gguf", "one.gguf", "two.GGUF", "config.json")
-    assert storage.models(workspace).found == f"{models} (2 GGUF files, 1 MLX model)"
+    assert storage.models(workspace).found.startswith(f"{models} (2 GGUF files, 1 MLX model)")
+
+
+def test_what_cannot_be_used_is_counted_and_named(workspace: Workspace, models: Path) -> None:
+    put_model(models, "good", tiny_model("llama"))
+    assert storage.models(workspace) == Check(name="models", state="ok", found=f"{models} (1 GGUF file)")
+    kept_in(models / "a" / "bad", "one.gguf", "two.gguf", "three.gguf", "zero.gguf")
+    check = storage.models(workspace)
+    assert check.state == "note"
+    assert check.found == (
+        f"{models} (5 GGUF files); 4 cannot be used: a/bad/one.gguf, a/bad/three.gguf, a/bad/two.gguf …"
+    )
+    assert check.remedy is not None
+    assert "doctor('a/bad/one.gguf')" in check.remedy
 
 
 async def test_a_check_that_cannot_be_made_is_a_line(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -68,6 +68,7 @@ def _server_memory(body: JsonView) -> ServerMemory | None:
         machine_bytes=machine,
         machine_limited_by=machine_limited_by,
         boot_id=boot_id,
+        headroom_bytes=count_of(body, "headroom_bytes") or 0,
     )
 
 

@@ -63,6 +63,15 @@ class Portal:
         yield from cast("Generator[T]", work.items())
         work.result()
 
+    def iterate_on_demand(self, items: AsyncGenerator[T]) -> Generator[T]:
+        """The same, with each item made only when it is asked for."""
+        try:
+            while found := self.run(_next(items)):
+                yield from found
+        finally:
+            with suppress(BackendUnavailableError):  # a portal that is closed has closed it too
+                self.run(_close(items))
+
     def close(self, last: Coroutine[Any, Any, None] | None = None, *, limit_s: float = CLOSE_LIMIT_S) -> None:
         """Cancel what still runs, let it clean up, then run `last`, and end the thread; all of it within `limit_s`.
 
@@ -233,3 +242,14 @@ def _take(items: queue.SimpleQueue[T]) -> T:
             return items.get(timeout=_WAKE_S)
         except queue.Empty:
             continue
+
+
+async def _next(items: AsyncGenerator[T]) -> tuple[T, ...]:
+    """The next item; nothing at the end."""
+    async for item in items:
+        return (item,)
+    return ()
+
+
+async def _close(items: AsyncGenerator[T]) -> None:
+    await items.aclose()

@@ -368,7 +368,7 @@ def recommend(
     Args:
         task: chat, code, vision, tools (calling functions) or embedding.
         min_ctx: Context it needs; a tested one counts, else the declared one.
-        max_memory: Most memory it may take, such as 8GiB (default: what this machine has).
+        max_memory: Most memory it may take, such as 8GiB (default: what the server may take, else this machine).
         prefer: What to rank by: speed, quality (size, that is) or balanced.
         top: Show this many.
     """
@@ -377,7 +377,7 @@ def recommend(
 
     wish = Wish(task=task, min_context_length=min_ctx, max_memory_bytes=max_memory, prefer=prefer)
     cli.know_models()
-    advice = cli.service.recommend(wish)
+    advice = cli.run(cli.service.recommend(wish))
     show_advice(cli.console, advice, top=top)
     if not advice.ranked:
         raise LMStrixError(f"no model serves: {advice.obstacles}")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from lmstrix.cli.command_line import CommandLine
 from lmstrix.cli.options import ListenOptions
+from lmstrix.ground.errors import EngineError
 from lmstrix.ground.ranges import COUNT_OR_NONE
 
 if TYPE_CHECKING:
@@ -67,13 +68,17 @@ def status(cli: CommandLine, /) -> None:
     from lmstrix.reports.machine import HeldRow
 
     status = engine_status(cli.paths.home)
-    held = held_models(status, api_token=cli.settings.api_token)
+    held, silent = None, "the engine does not tell what it holds: set LMSTRIX_API_TOKEN if it asks for a token"
+    try:
+        held = held_models(status, api_token=cli.settings.api_token)
+    except EngineError as exc:
+        silent = f"{exc}: if that lasts, lmstrix engine stop ends it"
     rows = (
         None if held is None else [HeldRow(each.instance_id, each.context_length, each.context_source) for each in held]
     )
     _show(cli, status, rows)
     if status.running and rows is None:
-        cli.console.note("the engine does not tell what it holds: set LMSTRIX_API_TOKEN if it asks for a token")
+        cli.console.note(silent)
 
 
 def logs(cli: CommandLine, /, *, follow: bool = False, lines: Annotated[int, COUNT_OR_NONE] = 50) -> None:

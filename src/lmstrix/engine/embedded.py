@@ -13,6 +13,7 @@ from lmstrix.engine.options import DEFAULT_JIT_TTL_S, EngineOptions
 from lmstrix.engine.requirements import check_requirements
 from lmstrix.ground.context_lengths import SERVER_DEFAULT_CONTEXT_LENGTH
 from lmstrix.ground.errors import EngineError
+from lmstrix.ground.headroom import parse_headroom
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,9 +26,10 @@ if TYPE_CHECKING:
 class EmbeddedEngine:
     """A server of the models in `models_dir`, from entering the context to leaving it.
 
-    `memory_limit` is what all models together may take, in bytes. With `port` 0 a free one is taken. An `api_token`
-    (sk-lm-…) is asked of every client. Models that load because a REST request names them get the context length that
-    tests kept in `registry_file` have proven. `on_log` gets every line of the engine's log, on the engine's thread.
+    `memory_limit` is what all models together may take, in bytes; of that, or else of what the machine has, `headroom`
+    stays free ("2GB", "10%"). With `port` 0 a free one is taken. An `api_token` (sk-lm-…) is asked of every client.
+    Models that load because a REST request names them get the context length that tests kept in `registry_file` have
+    proven. `on_log` gets every line of the engine's log, on the engine's thread.
     """
 
     def __init__(
@@ -35,6 +37,7 @@ class EmbeddedEngine:
         models_dir: str | Path,
         *,
         memory_limit: int | None = None,
+        headroom: str | int | None = None,
         host: str = "127.0.0.1",
         port: int = 0,
         api_token: str | None = None,
@@ -52,6 +55,7 @@ class EmbeddedEngine:
             api_token=api_token,
             cors=cors,
             memory_limit_bytes=memory_limit,
+            headroom=parse_headroom(headroom),
             default_context_length=default_context_length,
             jit_ttl_s=jit_ttl_s,
         )

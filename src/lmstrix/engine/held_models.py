@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPException
 from typing import TYPE_CHECKING, Any, Final
 
+from lmstrix.ground.errors import EngineError
+from lmstrix.ground.text import one_line
+
 if TYPE_CHECKING:
     from lmstrix.engine.records import ContextSource
     from lmstrix.engine.state_file import EngineStatus
@@ -25,7 +28,7 @@ class HeldModel:
 
 
 def held_models(status: EngineStatus, *, api_token: str | None) -> tuple[HeldModel, ...] | None:
-    """The loaded models, by name; None where the engine does not tell: it asks for another token, or is too busy."""
+    """The loaded models, by name; None where the engine does not tell. Raises EngineError where it does not answer."""
     if not status.running or status.host is None:
         return None
     connection = HTTPConnection(status.host, status.port, timeout=_TIMEOUT_S)
@@ -37,7 +40,9 @@ def held_models(status: EngineStatus, *, api_token: str | None) -> tuple[HeldMod
         if answer.status != 200:
             return None
         models: list[dict[str, Any]] = json.loads(body)["models"]
-    except (OSError, HTTPException, ValueError, LookupError):
+    except (OSError, HTTPException) as exc:
+        raise EngineError(f"the engine does not answer ({one_line(exc)})") from exc
+    except (ValueError, LookupError):
         return None
     finally:
         connection.close()

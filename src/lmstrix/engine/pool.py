@@ -145,7 +145,7 @@ class InstancePool:
             await self.idle_child(), limit_bytes=self.memory_limit_bytes, in_use_bytes=self._in_use_bytes()
         )
         self._limited_by = memory.machine_limited_by
-        return memory
+        return dataclasses.replace(memory, headroom_bytes=self._headroom.of(memory.available_bytes))
 
     async def idle_child(self) -> IdleChild | None:
         """What a child without a model takes and can compute on; None where none can be started."""

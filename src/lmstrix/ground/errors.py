@@ -10,6 +10,7 @@ LMStrixError
 ├── ModelNotFoundError            no such model on the server or in the registry
 ├── ModelLoadError                the model did not load
 │   ├── LoadRefusedError          a guardrail refused before anything was tried
+│   │   └── HeadroomError         the memory would not stay free that is to stay free
 │   ├── OutOfMemoryError          the engine could not allocate
 │   ├── EngineDiedError           the engine process ended while loading
 │   └── LoadTimeoutError
@@ -135,6 +136,10 @@ class ModelLoadError(LMStrixError):
 
 class LoadRefusedError(ModelLoadError):
     """A guardrail refused the load before anything was tried."""
+
+
+class HeadroomError(LoadRefusedError):
+    """The load would not leave free what `safety.headroom` keeps free; the server was not asked."""
 
 
 class OutOfMemoryError(ModelLoadError):

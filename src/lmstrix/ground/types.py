@@ -130,7 +130,7 @@ class ServerMemory:
     `available_bytes` is the least of all that limits the server, and `limited_by` names that. An engine's own
     `--memory-limit` is upheld by its guardrail, by arithmetic and before a load; `machine_bytes` is what there is
     without it, where a load fails for real, and `machine_limited_by` names what limits that. `boot_id` stays the same
-    until the server's machine starts anew.
+    until the server's machine starts anew. `headroom_bytes` of what is available the server's guardrail keeps free.
     """
 
     available_bytes: int
@@ -138,6 +138,7 @@ class ServerMemory:
     machine_bytes: int
     machine_limited_by: MemoryLimit
     boot_id: str
+    headroom_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

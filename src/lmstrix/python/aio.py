@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Self, Unpack, get_args
 
 from lmstrix.ground.choices import SortKey, TestOrder
 from lmstrix.ground.errors import LMStrixError
-from lmstrix.ground.ranges import DURATION, TOKENS_OR_SHARE, check_number
+from lmstrix.ground.ranges import DURATION, TOKENS_OR_SHARE, WATCH_INTERVAL, check_number
 from lmstrix.python import requests
 from lmstrix.python.chat import AsyncChat
 from lmstrix.python.events import answer_of, checked, result_of, texts_of
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from lmstrix.core.context.report import ContextOutcome, ContextReport, PlannedTest, Step
     from lmstrix.core.health import DoctorReport
     from lmstrix.core.memory.estimate import EstimateReport
+    from lmstrix.core.monitoring import MonitorSnapshot
     from lmstrix.core.registry.defaults import SavedDefaults
     from lmstrix.core.registry.listing import ScanReport
     from lmstrix.core.registry.records import ModelRecord
@@ -159,7 +160,7 @@ class AsyncLMStrix:
         wanted = replace(wish or Wish(), **changes)
         check_fields(wanted)
         await self._service.known_models()  # scans when the registry is empty: without models there is no advice
-        return await asyncio.to_thread(self._service.recommend, wanted)
+        return await self._service.recommend(wanted)
 
     async def load(
         self,
@@ -481,6 +482,15 @@ class AsyncLMStrix:
         """What this machine tells of its power, measured for so long."""
         check_number("watch_s", watch_s, DURATION)
         return await self._service.power(watch_s)
+
+    def monitor(self, interval_s: float = 1.0) -> AsyncGenerator[MonitorSnapshot]:
+        """Looks at the server, now and every `interval_s`: models, queue, memory, power; speeds from the second on.
+
+        Loads nothing, and goes on until it is left. A look at a server that went away says its `problem`. Without a
+        server it raises BackendUnavailableError.
+        """
+        check_number("interval_s", interval_s, WATCH_INTERVAL)
+        return self._service.monitor(interval_s).snapshots()
 
     async def doctor(self, model: str | None = None) -> DoctorReport:
         """What works here, with remedies for what does not; with a model all about that one, a ModelReport."""

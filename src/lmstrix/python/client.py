@@ -18,7 +18,7 @@ from lmstrix.python.aio import AsyncLMStrix
 from lmstrix.python.chat import Chat
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
     from types import TracebackType
 
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from lmstrix.core.context.report import ContextOutcome, ContextReport, PlannedTest, Step
     from lmstrix.core.health import DoctorReport
     from lmstrix.core.memory.estimate import EstimateReport
+    from lmstrix.core.monitoring import MonitorSnapshot
     from lmstrix.core.registry.defaults import SavedDefaults
     from lmstrix.core.registry.listing import ScanReport
     from lmstrix.core.registry.records import ModelRecord
@@ -429,6 +430,15 @@ class LMStrix:
     def power(self, watch_s: float = 2.0) -> PowerReport:
         """What this machine tells of its power, measured for so long."""
         return self._portal.run(self._lms.power(watch_s))
+
+    def monitor(self, interval_s: float = 1.0) -> Generator[MonitorSnapshot]:
+        """Looks at the server, now and every `interval_s`: models, queue, memory, power; speeds from the second on.
+
+        Loads nothing, and goes on until it is left. A look at a server that went away says its `problem`. Without a
+        server it raises BackendUnavailableError.
+        """
+        # One by one, not all that come: a slow reader is to see what is going on now.
+        return self._portal.iterate_on_demand(self._lms.monitor(interval_s))
 
     def doctor(self, model: str | None = None) -> DoctorReport:
         """What works here, with remedies for what does not; with a model all about that one, a ModelReport."""

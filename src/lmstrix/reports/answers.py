@@ -341,7 +341,9 @@ def show_embedded(console: Console, found: Embedded) -> None:
 def show_advice(console: Console, advice: Advice, *, top: int) -> None:
     """The best models for a wish; with --verbose also why the others are not among them."""
     if console.json:
-        console.result("recommend", {"models": [_advice_json(item) for item in advice.ranked[:top]]})
+        models = [_advice_json(item) for item in advice.ranked[:top]]
+        budget = {"budget_bytes": advice.budget_bytes, "budget_source": advice.budget_source}
+        console.result("recommend", {"models": models, **budget})
         return
     rows = [
         (
@@ -356,6 +358,9 @@ def show_advice(console: Console, advice: Advice, *, top: int) -> None:
     ]
     if rows:
         console.table(_ADVICE_COLUMNS, rows)
+    if rows or console.verbose:
+        limit = "no limit of memory" if advice.budget_bytes is None else format_bytes(advice.budget_bytes)
+        console.note(f"reckoned with {limit} ({advice.budget_source})")
     if console.verbose:
         for key, why in advice.ruled_out:
             console.note(f"{key} {why}")

@@ -11,7 +11,7 @@ import os
 import shutil
 import sys
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING, Self
 
 from lmstrix.ground.units import counted
@@ -20,6 +20,7 @@ from lmstrix.reports.pausing import Pausing
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType
+    from typing import TextIO
 
     from rich.live import Live
 
@@ -53,12 +54,15 @@ class LiveScreen:
         from rich.live import Live
 
         self._open.enter_context(_keys_at_once())
-        console = Console(file=sys.stdout, no_color=not self._color, force_terminal=True, highlight=False)
+        file = self._open.enter_context(_terminal())
+        console = Console(file=file, no_color=not self._color, force_terminal=True, highlight=False)
         self._live = self._open.enter_context(Live(console=console, screen=True, auto_refresh=False))
         self._drawn = None  # the new screen is empty
 
     def _leave(self) -> None:
-        self._open.close()
+        # A terminal that is gone has nothing to be given back.
+        with suppress(OSError):
+            self._open.close()
 
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
@@ -103,6 +107,10 @@ if sys.platform == "win32":
     import msvcrt
     from contextlib import nullcontext
 
+    def _terminal() -> nullcontext[TextIO]:
+        """What to draw on."""
+        return nullcontext(sys.stdout)
+
     def _keys_at_once() -> nullcontext[None]:
         """Keys come one by one already."""
         return nullcontext()
@@ -126,6 +134,12 @@ else:
     if _CHECKING:
         from collections.abc import Iterator
 
+    def _terminal() -> TextIO:
+        """What to draw on. Its own, as a command that is hung up turns stdout away from its terminal (kill -HUP leaves
+        that alive, with this screen on it).
+        """
+        return os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding=sys.stdout.encoding, errors=sys.stdout.errors)
+
     @contextmanager
     def _keys_at_once() -> Iterator[None]:
         """Keys come one by one and are not shown, while inside; where stdin is a terminal."""
@@ -138,7 +152,8 @@ else:
         try:
             yield
         finally:
-            termios.tcsetattr(descriptor, termios.TCSADRAIN, before)
+            with suppress(termios.error):  # likewise
+                termios.tcsetattr(descriptor, termios.TCSADRAIN, before)
 
     def _key(wait_s: float) -> str:
         """The key that was pressed within so long, or nothing."""

@@ -30,6 +30,7 @@ from lmstrix.service.finding import find_model, known_models
 from lmstrix.service.making_room import room_to_measure
 from lmstrix.service.measured_runs import failures, or_so_far, with_time_limit
 from lmstrix.service.model_folders import check_served, folder_to_serve, foreign_format, model_file, why_not_served
+from lmstrix.service.room import room_for_targets
 from lmstrix.service.unheeded import check_settings, without_effect
 
 if TYPE_CHECKING:
@@ -221,7 +222,8 @@ async def find_server(
     targets = [
         _target(record.seen_from(place), model_file(workspace, record) if is_here else None) for record in records
     ]
-    return FoundServer(BenchServer.of(connection.backend), targets, connection.backend)
+    server = replace(BenchServer.of(connection.backend), room=room_for_targets(workspace, connection.backend, records))
+    return FoundServer(server, targets, connection.backend)
 
 
 def loads_of(request: BenchRequest) -> tuple[LoadConfig, ...]:

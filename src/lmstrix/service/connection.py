@@ -15,6 +15,7 @@ from lmstrix.core.answers.shared_loads import SharedLoads
 from lmstrix.ground.access import access_to
 from lmstrix.ground.addresses import host_of
 from lmstrix.ground.errors import BackendUnavailableError, EngineError
+from lmstrix.service.hung_engine import REMEDY, hung_engine
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -72,7 +73,9 @@ async def connect(paths: Paths, settings: Settings, *, notify: Callable[[str], N
             engine = await _own_engine(models_dir)
         except EngineError as problem:
             raise BackendUnavailableError(f"{exc}; and no engine could be started: {problem}") from exc
-    notify(f"no server is running; serving {models_dir} with an engine of our own for this command")
+    why = hung_engine(paths, settings.server)
+    why = "no server is running" if why is None else f"{why} ({REMEDY})"
+    notify(f"{why}; serving {models_dir} with an engine of our own for this command")
     server = await find_server(engine.address)
     backend = _backend(server, settings)
     # Nobody else knows of this server, so no lock is needed against others.
@@ -87,7 +90,13 @@ async def connect_running(
     """Connect to a server that runs already. Raises BackendUnavailableError naming what was tried."""
     from lmstrix.api.discovery import find_server
 
-    server = await find_server(settings.server, paths=paths, access=access_to(settings, settings.server))
+    try:
+        server = await find_server(settings.server, paths=paths, access=access_to(settings, settings.server))
+    except BackendUnavailableError as exc:
+        hung = hung_engine(paths, settings.server)
+        if hung is None:
+            raise
+        raise BackendUnavailableError(f"{hung}; {REMEDY}", address=exc.address) from exc
     models_dir = None
     if server.engine == "embedded":
         from lmstrix.engine.state_file import engine_status

@@ -142,11 +142,11 @@ class LMStrixService(Workspace):
 
         return await estimate(self, model, load)
 
-    def recommend(self, wish: Wish) -> Advice:
+    async def recommend(self, wish: Wish) -> Advice:
         """The best models for a wish, by tested limits, predicted memory and logged speeds."""
         from lmstrix.service.recommending import advise
 
-        return advise(self, wish)
+        return await advise(self, wish)
 
     def save(
         self,

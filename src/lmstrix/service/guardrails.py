@@ -16,6 +16,7 @@ from lmstrix.core.context.verdict import Outcome
 from lmstrix.core.registry.results import ContextResult
 from lmstrix.ground.context_lengths import ALIGNMENT_TOKENS
 from lmstrix.ground.errors import LMStrixError
+from lmstrix.ground.units import format_bytes
 from lmstrix.ground.wording import parameter
 
 if TYPE_CHECKING:
@@ -57,8 +58,9 @@ def explain(guardrail: Guardrail, engine: str) -> str:
     predicted, without = guardrail.predicted_limit, ""
     if predicted is not None and predicted > guardrail.limit:
         without = f", without it about {predicted:,} would fit"
+    kept = f", as it keeps {format_bytes(guardrail.headroom_bytes)} free" if guardrail.headroom_bytes else ""
     return (
-        f"the server's guardrail lets {passing} through{without}; {_REMEDIES[engine]},"
+        f"the server's guardrail lets {passing} through{kept}{without}; {_REMEDIES[engine]},"
         f" or let the load itself decide with {parameter('ignore_guardrail', True)}"
     )
 
@@ -68,9 +70,9 @@ def refused_outcome(subject: Subject, guardrail: Guardrail, provenance: Provenan
     why = explain(guardrail, subject.configuration.engine)
     result = ContextResult(
         configuration=subject.configuration,
-        outcome=str(Outcome.REFUSED),
+        outcome=str(Outcome.KEPT_FREE if guardrail.headroom_bytes else Outcome.REFUSED),
         tested_at=datetime.now(UTC),
-        ended_by="guardrail",
+        ended_by=guardrail.ends_by,
         error=why,
         provenance=provenance,
     )

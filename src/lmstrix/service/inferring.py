@@ -160,7 +160,7 @@ class Inferring:
         task: WorkKind = "vision" if request.images else "tools" if request.tools else "chat"
         async with deadline.step("reading the registry"):
             await known_models(self._workspace)  # an empty registry has nothing to recommend
-        advice = advise(self._workspace, Wish(task=task, min_context_length=needed))
+        advice = await advise(self._workspace, Wish(task=task, min_context_length=needed))
         if not advice.ranked:
             raise ModelNotFoundError(f"no model serves this prompt: {advice.obstacles}")
         best = advice.ranked[0].candidate.model_key

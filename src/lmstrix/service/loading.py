@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from lmstrix.core.answers.load_policy import choose_context, leaving_free
 from lmstrix.core.registry.places import place_of
 from lmstrix.ground.context_lengths import UNKNOWN_DECLARED_TOKENS
-from lmstrix.ground.errors import LoadRefusedError, ModelNotFoundError, UsageError
+from lmstrix.ground.errors import HeadroomError, ModelNotFoundError, UsageError
 from lmstrix.ground.headroom import NAME
 from lmstrix.ground.ranges import check_number, check_numbers
 from lmstrix.ground.types import Deadlines
@@ -67,7 +67,7 @@ async def load(
             tokens = await room(record, config)
             choice = leaving_free(choice, tokens, needed_tokens=0)
             if choice.source == "headroom" and not tokens:
-                raise LoadRefusedError(
+                raise HeadroomError(
                     f"{record.model_key} fits at no context beside what {NAME} keeps free; make that less, or name a "
                     f"context ({parameter('context_length')})",
                     model_key=record.model_key,

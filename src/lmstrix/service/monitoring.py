@@ -34,7 +34,7 @@ from lmstrix.ground.text import one_line
 from lmstrix.service.connection import Connection, connect_running
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import AsyncGenerator, Callable
 
     import psutil
 
@@ -113,6 +113,18 @@ class Monitoring:
             problem_s=0.0 if self._lost_at is None else now - self._lost_at,
             machine=await self._with_engine(machine, reading),
         )
+
+    async def snapshots(self) -> AsyncGenerator[MonitorSnapshot]:
+        """A look now and one every interval, until it is closed. Raises BackendUnavailableError as `open` does."""
+        try:
+            await self.open()
+            while True:
+                began = time.monotonic()
+                yield await self.read()
+                # Who takes longer over a look than the interval gets the next one at once, and none that is old.
+                await asyncio.sleep(max(0.0, self._interval_s - (time.monotonic() - began)))
+        finally:
+            await self.close()
 
     # The server
 

@@ -11,6 +11,7 @@ from lmstrix.ground.errors import BackendUnavailableError, LMStrixError
 from lmstrix.ground.wording import parameter
 from lmstrix.loaders.gguf import read_header
 from lmstrix.loaders.mlx import read_model
+from lmstrix.service.hung_engine import hung_engine
 from lmstrix.service.model_folders import present_elsewhere
 
 if TYPE_CHECKING:
@@ -65,7 +66,8 @@ async def _listing(workspace: Workspace) -> _ServerListing | None:
     except BackendUnavailableError:
         if settings.server not in ("auto", "embedded"):
             raise  # asked for by name or address: the disk alone would be another answer
-        workspace.notify("no server is running; reading the models directory alone")
+        why = hung_engine(workspace.paths, settings.server) or "no server is running"
+        workspace.notify(f"{why}; reading the models directory alone")
         return None
     try:
         models = await connection.backend.list_downloaded()

@@ -58,6 +58,7 @@ if TYPE_CHECKING:
 
     from lmstrix.core.context.eta import RunForecast, TimeLeft
     from lmstrix.core.history import Conditions, History
+    from lmstrix.core.memory.budgets import Budget
     from lmstrix.core.memory.shape import ModelShape
     from lmstrix.core.registry.known_failure import KnownFailure
     from lmstrix.core.registry.records import ModelRecord
@@ -310,12 +311,20 @@ class _TestRun:
         limit = await guardrail_limit(self._backend, record.model_key, options.load, ceiling)
         if limit is None:
             return None
-        budget = await server_budget(self._backend, NO_HEADROOM)
-        predicted = None if budget.available_bytes is None else budget.limit(shape, ceiling, options.load)
-        guardrail = Guardrail(limit=limit, predicted_limit=predicted)
+        allowed = (await self._allowed_budget()).whole
+        if allowed.server_headroom_bytes and (without := allowed.limit(shape, ceiling, options.load)) > limit:
+            guardrail = Guardrail(limit=limit, predicted_limit=without, headroom_bytes=allowed.server_headroom_bytes)
+        else:
+            budget = await server_budget(self._backend, NO_HEADROOM)
+            predicted = None if budget.available_bytes is None else budget.limit(shape, ceiling, options.load)
+            guardrail = Guardrail(limit=limit, predicted_limit=predicted)
         if limit:
             self._workspace.notify(f"{record.model_key}: {explain(guardrail, self._place.engine)}")
         return guardrail
+
+    async def _allowed_budget(self) -> Budget:
+        """What the server lets models take: a limit of its own counts, unless its guardrail is to be ignored."""
+        return await server_budget(self._backend, NO_HEADROOM, with_own_limit=not self._options.ignore_guardrail)
 
     async def _subject(self, record: ModelRecord, shape: ModelShape, guardrail: Guardrail | None) -> Subject | None:
         """What is to be tested; None where no context would leave free what is to stay free."""
@@ -323,12 +332,13 @@ class _TestRun:
         configuration = Configuration(engine=self._place.engine, host=self._place.host, load=options.load)
         ceiling, ceiling_by = ceiling_of(record, options)
         if guardrail is not None:
-            ceiling, ceiling_by = guardrail.limit, "guardrail"
+            ceiling, ceiling_by = guardrail.limit, guardrail.ends_by
+        allowed = await self._allowed_budget()
+        ceiling, ceiling_by = leaving_free((ceiling, ceiling_by), shape, allowed, options, self._workspace.headroom)
+        if not ceiling and ceiling_by == "headroom" and (guardrail is None or guardrail.limit):
+            return None
         # The search reckons with all the memory there is, which is what it learns about; only where it ends is limited.
         budget = await server_budget(self._backend, NO_HEADROOM)
-        ceiling, ceiling_by = leaving_free((ceiling, ceiling_by), shape, budget, options, self._workspace.headroom)
-        if not ceiling and ceiling_by == "headroom":
-            return None
         known_bad = await self._known_bad(record, configuration, ceiling)
         ceiling = max(ceiling, 1)
         cost = await load_cost(

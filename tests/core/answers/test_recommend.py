@@ -69,7 +69,7 @@ def test_a_logged_speed_outweighs_the_size() -> None:
         (LARGE, Wish(min_context_length=9000), "8,192 tokens of context (proven)"),
         (model("new", 1), Wish(min_context_length=99999), "32,768 tokens of context (declared)"),
         (LARGE, Wish(max_memory_bytes=8 * GIB), "more than 8.00 GiB"),
-        (LARGE, Wish(budget_bytes=8 * GIB), "more than 8.00 GiB"),
+        (LARGE, Wish(budget_bytes=8 * GIB), "more than the 8.00 GiB that are there"),
         (model("broken", 1, test_failed=True), Wish(), "failed its context test"),
     ],
 )
@@ -77,6 +77,13 @@ def test_what_cannot_serve_is_ruled_out_with_its_reason(candidate: Candidate, wi
     advice = recommend([candidate], wish)
     assert advice.ranked == ()
     assert why in advice.obstacles
+
+
+def test_what_is_loaded_needs_no_more_memory() -> None:
+    advice = recommend([replace(LARGE, is_loaded=True)], Wish(budget_bytes=GIB), budget_source="this machine")
+    (item,) = advice.ranked
+    assert "loaded now" in item.reasons
+    assert (advice.budget_bytes, advice.budget_source) == (GIB, "this machine")
 
 
 def test_no_models_at_all() -> None:

@@ -37,7 +37,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from lmstrix.core.benchmark.events import BenchEvent
-    from lmstrix.core.benchmark.records import FileCache
+    from lmstrix.core.benchmark.records import BenchTarget, FileCache
+    from lmstrix.ground.loads import LoadConfig
 
 QUICK = BenchRequest(runs=6, max_tokens=8, idle_s=0.0, settled_ratio=None)
 
@@ -164,6 +165,38 @@ def test_one_bad_run_among_good_ones_is_told_and_left_out() -> None:
     assert cell.outcome == "ok"
     assert cell.reason == "1 of 6 runs failed: odd"
     assert cell.summaries["ttft_s"].count == 5
+
+
+@pytest.mark.parametrize(
+    ("room", "tiers", "loaded", "reason"),
+    [
+        (None, (4096,), 4096, ""),
+        (4096, (4096,), 4096, ""),
+        (4095, (4096,), None, "m: 4,096 tokens are needed, and 4,095 fit beside what safety.headroom keeps free"),
+        (1000, (0,), 1000, ""),
+        (8, (0,), None, "m: 16 tokens are needed, and 8 fit beside what safety.headroom keeps free"),
+        (0, (0,), None, "m fits at no context beside what safety.headroom keeps free; make that less"),
+    ],
+)
+def test_no_load_takes_what_is_to_stay_free(
+    room: int | None, tiers: tuple[int, ...], loaded: int | None, reason: str
+) -> None:
+    asked: list[tuple[str, int | None, int]] = []
+
+    async def room_of(target: BenchTarget, load: LoadConfig) -> int | None:
+        asked.append((target.path, load.context_length, load.parallel_slots))
+        return room
+
+    backend = FakeBackend({"m": FakeModel()}, clock=SteppedClock())
+    server = replace(server_of(backend), room=room_of)
+    session = Bench(server, [target("m")], replace(QUICK, runs=1, tiers=tiers), clock=backend.clock or SteppedClock())
+    (cell,) = asyncio.run(session.run()).cells
+    assert asked == [("acme/m.gguf", cell.cell.context_length, 1)]
+    assert cell.outcome == ("ok" if loaded else "refused for headroom")
+    assert cell.reason.startswith(reason)
+    assert [config.context_length for _, config in backend.loads] == ([loaded] if loaded else [])
+    shortened = loaded is not None and loaded != cell.cell.context_length
+    assert ["safety.headroom" in mark.text for mark in cell.marks] == [True] * shortened
 
 
 def test_a_context_that_was_reduced_is_marked() -> None:

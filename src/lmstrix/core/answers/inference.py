@@ -21,7 +21,7 @@ from lmstrix.core.registry.places import place_of
 from lmstrix.ground import log
 from lmstrix.ground.context_lengths import UNKNOWN_DECLARED_TOKENS
 from lmstrix.ground.deadline import Deadline, without_limit
-from lmstrix.ground.errors import LoadRefusedError
+from lmstrix.ground.errors import HeadroomError
 from lmstrix.ground.headroom import NAME
 from lmstrix.ground.loads import DEFAULT_LOAD, LoadConfig
 from lmstrix.ground.tasks import CLEAN_UP_S, within
@@ -260,12 +260,12 @@ class InferenceManager:
                 await self._backend.unload(stale.instance_id)
 
     async def _refuse_too_long(self, planned: PlannedAnswer, needed_tokens: int) -> None:
-        """Raise LoadRefusedError where what the call needs would not leave free what is to stay free."""
+        """Raise HeadroomError where what the call needs would not leave free what is to stay free."""
         assert self._room is not None
         # Asked again: what made way for it was in memory before.
         room_tokens = await self._room(planned.record, planned.options.load)
         if room_tokens is not None and room_tokens < needed_tokens:
-            raise LoadRefusedError(
+            raise HeadroomError(
                 f"{planned.record.model_key}: prompt and answer take about {needed_tokens:,} tokens, and "
                 f"{room_tokens:,} fit beside what {NAME} keeps free; make that less, or name a context "
                 f"({parameter('context_length')})",

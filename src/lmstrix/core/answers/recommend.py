@@ -34,7 +34,8 @@ _ASSUMED_BYTES_PER_SECOND = 40e9
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Candidate:
     """What is known of one model. `memory_bytes` is what a load at the wished context is predicted to take; not
-    `tested_is_limit` says that a longer context than the tested one has not been tried.
+    `tested_is_limit` says that a longer context than the tested one has not been tried. One that `is_loaded` with that
+    context needs no more memory.
     """
 
     model_key: str
@@ -50,11 +51,12 @@ class Candidate:
     vision: bool = False
     trained_for_tool_use: bool = False
     decode_tokens_per_second: float | None = None
+    is_loaded: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wish:
-    """What the model is for. `budget_bytes` is what the machine has; None does not limit."""
+    """What the model is for. `budget_bytes` is what one more model may take; None does not limit."""
 
     task: WorkKind = "chat"
     min_context_length: int | None = None
@@ -79,10 +81,15 @@ class Recommendation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Advice:
-    """Models that serve, best first, and why the others do not."""
+    """Models that serve, best first, and why the others do not.
+
+    `budget_bytes` is the memory that was reckoned with, None where nothing limits; `budget_source` says whose it is.
+    """
 
     ranked: tuple[Recommendation, ...]
     ruled_out: tuple[tuple[str, str], ...]
+    budget_bytes: int | None = None
+    budget_source: str = ""
 
     @property
     def obstacles(self) -> str:
@@ -92,8 +99,8 @@ class Advice:
         return (told or "there are no models yet") + (f"; and {more} more" if more > 0 else "")
 
 
-def recommend(candidates: Iterable[Candidate], wish: Wish) -> Advice:
-    """Rank the models that serve a wish."""
+def recommend(candidates: Iterable[Candidate], wish: Wish, *, budget_source: str = "") -> Advice:
+    """Rank the models that serve a wish; `budget_source` says whose memory its budget is."""
     serving: list[Candidate] = []
     ruled_out: list[tuple[str, str]] = []
     for candidate in candidates:
@@ -118,7 +125,12 @@ def recommend(candidates: Iterable[Candidate], wish: Wish) -> Advice:
     ]
     # By name where scores are equal, so that the order is the same each time.
     ranked.sort(key=lambda item: (-item.score, item.candidate.model_key))
-    return Advice(ranked=tuple(ranked), ruled_out=tuple(ruled_out))
+    return Advice(
+        ranked=tuple(ranked),
+        ruled_out=tuple(ruled_out),
+        budget_bytes=wish.budget_bytes,
+        budget_source=budget_source,
+    )
 
 
 def _obstacle(candidate: Candidate, wish: Wish) -> str | None:
@@ -136,9 +148,11 @@ def _obstacle(candidate: Candidate, wish: Wish) -> str | None:
     if wish.min_context_length and context < wish.min_context_length:
         proven = "proven" if is_proven else "declared"
         return f"has {context:,} tokens of context ({proven})"
-    for limit in (wish.max_memory_bytes, wish.budget_bytes):
-        if limit is not None and candidate.memory_bytes > limit:
-            return f"takes {format_bytes(candidate.memory_bytes)}, more than {format_bytes(limit)}"
+    most, budget = wish.max_memory_bytes, wish.budget_bytes
+    if most is not None and candidate.memory_bytes > most:
+        return f"takes {format_bytes(candidate.memory_bytes)}, more than {format_bytes(most)}"
+    if budget is not None and candidate.memory_bytes > budget and not candidate.is_loaded:
+        return f"takes {format_bytes(candidate.memory_bytes)}, more than the {format_bytes(budget)} that are there"
     return None
 
 
@@ -169,6 +183,8 @@ def _reasons(candidate: Candidate, wish: Wish) -> tuple[str, ...]:
     tested = candidate.tested_context_length
     further = "" if candidate.tested_is_limit else ", not tested further"
     reasons = [f"{tested:,} tokens proven{further}" if tested else "context not tested yet"]
+    if candidate.is_loaded:
+        reasons.append("loaded now")
     if candidate.params:
         reasons.append(candidate.params)
     if wish.task == "code" and _CODE_NAMES.search(candidate.model_key):

@@ -18,10 +18,10 @@ from lmstrix.ground.text import one_line
 from lmstrix.ground.types import Finished, GenerationRequest, PromptProgress, TextDelta
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
     from lmstrix.core.benchmark.latency import Latency
-    from lmstrix.core.benchmark.records import RequestFigures
+    from lmstrix.core.benchmark.records import BenchTarget, RequestFigures
     from lmstrix.ground.backend import LoadProgress, ModelBackend
     from lmstrix.ground.loads import LoadConfig
     from lmstrix.ground.types import Deadlines, LoadedModel, StreamEvent
@@ -73,7 +73,8 @@ class BenchServer:
     """The server to measure. `loads` None: the server loads models by itself, and there are no load times.
 
     `engine` names the kind in stored results ("lmstudio", "embedded", "openai"); `address` is host:port;
-    `runtime` is what runs the models, where the server says so.
+    `runtime` is what runs the models, where the server says so. `room` tells the longest context of a target that
+    leaves free what the user wants free, None where nobody knows; it is None where nothing is to stay free.
     """
 
     streams: Streams
@@ -82,6 +83,7 @@ class BenchServer:
     address: str
     version: str | None = None
     runtime: str | None = None
+    room: Callable[[BenchTarget, LoadConfig], Awaitable[int | None]] | None = None
 
     @classmethod
     def of(cls, backend: ModelBackend) -> BenchServer:

@@ -73,7 +73,7 @@ def _cell(target: BenchTarget, request: BenchRequest, tier: int, concurrency: in
     limit = _limit(target)
     if loads and limit is not None and context_length > limit:
         # The bare prompt asks for no length: it makes do with less, as long as answers and prompts have half each.
-        if tier or limit < max_tokens * concurrency * 2:
+        if tier or limit < _halves(max_tokens, concurrency):
             skipped = _too_long(target, context_length, limit, concurrency)
         context_length = limit
     return Cell(
@@ -85,6 +85,15 @@ def _cell(target: BenchTarget, request: BenchRequest, tier: int, concurrency: in
         prompt_tokens=tier - max_tokens - _SPARE_TOKENS - tier // _SPARE_SHARE if tier else None,
         skipped=skipped,
     )
+
+
+def least_context_length(cell: Cell) -> int:
+    """What the bare prompt of this cell makes do with."""
+    return _halves(cell.max_tokens, cell.concurrency)
+
+
+def _halves(max_tokens: int, concurrency: int) -> int:
+    return max_tokens * concurrency * 2
 
 
 def _limit(target: BenchTarget) -> int | None:

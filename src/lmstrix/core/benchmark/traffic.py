@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from lmstrix.core.benchmark import plan, saturation
+from lmstrix.core.benchmark.loading import load_of_cell
 from lmstrix.core.benchmark.measuring import RequestTimer
 from lmstrix.core.benchmark.prompts import SAMPLE_CHARS, PromptWriter
 from lmstrix.core.benchmark.session_names import new_session
@@ -24,6 +25,7 @@ from lmstrix.core.benchmark.visit import instance_prefix
 from lmstrix.core.context.attempts import TIME_TO_LIVE_S
 from lmstrix.core.context.verdict import outcome_of
 from lmstrix.ground.errors import LMStrixError, UsageError
+from lmstrix.ground.headroom import NAME
 from lmstrix.ground.text import one_line
 from lmstrix.ground.wording import parameter
 
@@ -175,8 +177,8 @@ class TrafficTest:
     async def _load(self, loads: LoadingBackend, model: _Model) -> str:
         cell, bench = model.cell, self._request.bench
         instance_id = f"{self.instance_prefix}{model.number}"
-        config = replace(bench.load, context_length=cell.context_length, parallel_slots=cell.concurrency)
         self._tell(model, "load", ratio=0.0)
+        config = await load_of_cell(self._server, cell, bench.load)
         began = self._clock()
         loaded = await loads.load(
             cell.target.model_key,
@@ -187,6 +189,8 @@ class TrafficTest:
             on_progress=lambda ratio: self._tell(model, "load", ratio=ratio),
         )
         model.load_s, model.context_length = self._clock() - began, loaded.context_length
+        if config.context_length != cell.context_length:
+            model.notes.append(f"loaded with {loaded.context_length:,} tokens, which leaves free what {NAME} keeps")
         return instance_id
 
     async def _use(self, model: _Model, instance_id: str) -> None:

@@ -19,6 +19,7 @@ from lmstrix.core.answers.load_policy import BENCH_PREFIX
 from lmstrix.core.benchmark.coherence import coherence_mark, with_difference_marks
 from lmstrix.core.benchmark.file_cache import COLD_RATIO, WARM_RATIO, cached_ratio, drop_cached
 from lmstrix.core.benchmark.latency import PROBES_FIRST, latency_of, prefill_mark
+from lmstrix.core.benchmark.loading import load_of_cell
 from lmstrix.core.benchmark.machine_load import read_cpu, use_between
 from lmstrix.core.benchmark.measuring import BenchServer, LoadingBackend, RequestTimer
 from lmstrix.core.benchmark.plan import has_time_for_another
@@ -48,6 +49,7 @@ from lmstrix.ground.errors import (
     ModelUnloadedError,
     StreamStalledError,
 )
+from lmstrix.ground.headroom import NAME
 from lmstrix.ground.text import one_line
 from lmstrix.ground.types import GenerationRequest, Message
 
@@ -172,12 +174,10 @@ class Visitor:
             await asyncio.to_thread(drop_cached, cell.target.files)
         cached = await asyncio.to_thread(cached_ratio, cell.target.files)
         instance_id = f"{instance_prefix(self.session)}{state.number}-{len(state.loads) + 1}"
-        config = replace(
-            request.load_of(cell.target), context_length=cell.context_length, parallel_slots=cell.concurrency
-        )
         state.teller.tell("load", ratio=0.0)
-        began, moment = self.clock(), datetime.now(UTC)
         try:
+            config = await load_of_cell(self.server, cell, request.load_of(cell.target))
+            began, moment = self.clock(), datetime.now(UTC)
             loaded = await loads.load(
                 cell.target.model_key,
                 config,
@@ -200,6 +200,7 @@ class Visitor:
         self.journal.add(cell, record)
         if cell.context_length is not None and loaded.context_length < cell.context_length:
             text = f"{cell.context_length:,} tokens of context were asked for, {loaded.context_length:,} were loaded"
+            text += f", which leaves free what {NAME} keeps" if config.context_length != cell.context_length else ""
             state.marks = [Mark(kind="context reduced", text=text)]
         return instance_id
 

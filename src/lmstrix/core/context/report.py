@@ -94,11 +94,18 @@ class Step:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Guardrail:
     """What a server's own guardrail lets through: `limit` tokens, 0 for nothing. `predicted_limit` is what would fit
-    into memory without it; None where that is not known.
+    into memory without it; None where that is not known. `headroom_bytes` are what the server was told to keep free,
+    where that is what stands in the way, else 0.
     """
 
     limit: int
     predicted_limit: int | None = None
+    headroom_bytes: int = 0
+
+    @property
+    def ends_by(self) -> EndedBy:
+        """What ends a test that goes as far as it lets."""
+        return "headroom" if self.headroom_bytes else "guardrail"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -20,6 +20,7 @@ class Outcome(StrEnum):
 
     OK = "ok"
     REFUSED = "refused by guardrail"
+    KEPT_FREE = "refused for headroom"
     OUT_OF_MEMORY = "out of memory at load"
     DIED_AT_LOAD = "engine died at load"
     LOAD_FAILED = "load failed"
@@ -102,6 +103,7 @@ _ANYWHERE: list[tuple[type[BaseException], Outcome]] = [
 _OUTCOMES: dict[AttemptKind, list[tuple[type[BaseException], Outcome]]] = {
     "load": [
         *_ANYWHERE,
+        (errors.HeadroomError, Outcome.KEPT_FREE),
         (errors.LoadRefusedError, Outcome.REFUSED),
         (errors.OutOfMemoryError, Outcome.OUT_OF_MEMORY),
         (errors.EngineDiedError, Outcome.DIED_AT_LOAD),

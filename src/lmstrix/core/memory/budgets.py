@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Literal
 
 from lmstrix.core.memory.prediction import breakdown, predicted_limit
 from lmstrix.core.memory.runtime import EMBEDDED, EMBEDDED_ADDRESS_SPACE, LM_STUDIO, Runtime
-from lmstrix.ground.headroom import NAME, NO_HEADROOM
+from lmstrix.ground.headroom import NAME
 from lmstrix.ground.units import counted, format_bytes
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ class Budget:
 
     `beside_checkpoints`: a server's context checkpoints, which lie in main memory, take from the same memory. `source`
     and `why` say where it comes from, and make no other budget. `headroom_bytes` are left out of it because the user
-    wants them free.
+    wants them free, `server_headroom_bytes` of them at least, because the server's own guardrail keeps these free.
     """
 
     available_bytes: int | None
@@ -58,14 +58,32 @@ class Budget:
     source: BudgetSource = field(default="unknown", compare=False)
     why: str = field(default="", compare=False)
     headroom_bytes: int = 0
+    server_headroom_bytes: int = 0
+
+    @property
+    def explained(self) -> str:
+        """Where it comes from, and what of that is kept free by whom."""
+        if not self.headroom_bytes:
+            return self.why
+        whose = f"the engine's own {NAME}" if self.headroom_bytes == self.server_headroom_bytes else NAME
+        return f"{self.why}, less {format_bytes(self.headroom_bytes)} that {whose} keeps free"
+
+    @property
+    def whole(self) -> Budget:
+        """The same, with nothing kept free."""
+        if self.available_bytes is None:
+            return self
+        return replace(self, available_bytes=self.available_bytes + self.headroom_bytes, headroom_bytes=0)
 
     def keeping(self, headroom: Headroom) -> Budget:
-        """The same, without what is to stay free."""
-        if self.available_bytes is None or headroom == NO_HEADROOM:
+        """The same, without what is to stay free: the larger of what the server and the user want, not their sum."""
+        available = self.whole.available_bytes
+        if available is None:
             return self
-        kept = headroom.of(self.available_bytes)
-        why = f"{self.why}, less {format_bytes(kept)} that {NAME} keeps free"
-        return replace(self, available_bytes=self.available_bytes - kept, headroom_bytes=kept, why=why)
+        kept = max(headroom.of(available), self.server_headroom_bytes)
+        if kept == self.headroom_bytes:
+            return self
+        return replace(self, available_bytes=available - kept, headroom_bytes=kept)
 
     def cost(self, shape: ModelShape, context_length: int, load: LoadConfig) -> int:
         """What loading takes. Readings after a load compare with it: checkpoints come later."""
@@ -135,6 +153,7 @@ def _told(told: ServerMemory, *, with_own_limit: bool) -> Budget:
         available_bytes=available,
         runtime=EMBEDDED_ADDRESS_SPACE if told.machine_limited_by == "address space" else EMBEDDED,
         limited_by=limited_by,
+        server_headroom_bytes=told.headroom_bytes if with_own_limit else 0,
         source="server",
         why=_TOLD[limited_by],
     )

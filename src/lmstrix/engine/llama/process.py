@@ -113,7 +113,7 @@ class LlamaProcess:
         self._pid: int | None = None
         self._watch: asyncio.Task[None] | None = None
         self._over_limit: str | None = None
-        self.last_look = LastLook(child.process.pid)
+        self._last_look: LastLook | None = None
         self._expected_bytes = expected_bytes
         self._slots_ready = asyncio.Event()
         self._not_locked = False
@@ -130,6 +130,12 @@ class LlamaProcess:
     def pid(self) -> int:
         """The child's process id, as it told us; until then that of what we started."""
         return self._pid or self._child.process.pid
+
+    @property
+    def last_look(self) -> LastLook:
+        """Looks at the child while it works; there once it has told who it is."""
+        assert self._last_look is not None
+        return self._last_look
 
     @property
     def client(self) -> LlamaClient:
@@ -165,7 +171,7 @@ class LlamaProcess:
         self._pid = await told_pid(self._child.stdout)
         if self._pid is None:
             raise await self.load_fault()
-        self.last_look = LastLook(self._pid)
+        self._last_look = LastLook(self._pid)
         if launch.guard == "watched" and launch.process_limit_bytes is not None:
             self._watch = asyncio.create_task(self._end_beyond(launch.process_limit_bytes))
 
@@ -273,7 +279,8 @@ class LlamaProcess:
 
     async def _ended(self) -> int:
         return_code = await self._child.process.wait()
-        self.shortage = self.last_look.shortage(return_code)
+        # Who ended before it told its id had taken nothing yet.
+        self.shortage = None if self._last_look is None else self._last_look.shortage(return_code)
         return return_code
 
     def _lack_of_memory(self) -> str | None:

@@ -10,6 +10,7 @@ from lmstrix.ground.errors import BackendUnavailableError, EngineError, LMStrixE
 from lmstrix.ground.headroom import NO_HEADROOM
 from lmstrix.ground.text import one_line
 from lmstrix.ground.units import format_bytes
+from lmstrix.service.hung_engine import hung_engine
 
 if TYPE_CHECKING:
     from lmstrix.core.memory.budgets import Budget
@@ -35,11 +36,11 @@ async def _budget_check(workspace: Workspace, server: str, name: str) -> Check:
         return Check(
             name=title,
             state="note",
-            found=f"not known: {budget.why}",
+            found=f"not known: {budget.explained}",
             remedy="tests find the limit all the same, with some more loads",
         )
     beside = "" if running else "; not running"
-    return Check(name=title, state="ok", found=f"{format_bytes(budget.available_bytes)}: {budget.why}{beside}")
+    return Check(name=title, state="ok", found=f"{format_bytes(budget.available_bytes)}: {budget.explained}{beside}")
 
 
 async def _budget(workspace: Workspace, server: str) -> tuple[Budget, bool]:
@@ -50,25 +51,15 @@ async def _budget(workspace: Workspace, server: str) -> tuple[Budget, bool]:
     try:
         connection = await connect_running(workspace.paths, replace(workspace.settings, server=server))
     except BackendUnavailableError:
-        if server not in _ENGINES:
+        # An engine that hangs holds memory that nobody tells.
+        if server not in _ENGINES or (server == "embedded" and hung_engine(workspace.paths, server)):
             raise
-        if server == "embedded":
-            _refuse_one_that_hangs(workspace)
         return (await _budget_of_none_running(server)).keeping(workspace.headroom), False
     try:
         async with workspace.deadline().step("asking what models may take"):
             return await server_budget(connection.backend, workspace.headroom, with_own_limit=True), True
     finally:
         await connection.close()
-
-
-def _refuse_one_that_hangs(workspace: Workspace) -> None:
-    """Raise EngineError where our engine runs after all: it holds memory that nobody tells."""
-    from lmstrix.engine.state_file import engine_status
-
-    status = engine_status(workspace.paths.home)
-    if status.running:
-        raise EngineError(f"the engine at {status.address} runs and does not answer; lmstrix engine stop ends it")
 
 
 async def _budget_of_none_running(server: str) -> Budget:

@@ -56,10 +56,12 @@ def memory_check(subject: Subject, figures: MemoryFigures) -> Check:
         )
     available = subject.budget.available_bytes
     if available is None:
-        return Check(name="memory", state="note", found=f"{found}; what it may take is not known: {subject.budget.why}")
+        return Check(
+            name="memory", state="note", found=f"{found}; what it may take is not known: {subject.budget.explained}"
+        )
     if subject.is_lost_in_budget:
         return Check(name="memory", state="ok", found=f"{found}; it is loaded, in memory that is free no more")
-    found += f"; it may take {format_bytes(available)}: {subject.budget.why}"
+    found += f"; it may take {format_bytes(available)}: {subject.budget.explained}"
     if figures.predicted_bytes <= available or not subject.is_read:
         return Check(name="memory", state="ok" if subject.is_read else "note", found=found)
     remedy = (

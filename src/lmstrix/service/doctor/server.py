@@ -10,6 +10,7 @@ from lmstrix.ground.text import one_line
 from lmstrix.ground.units import counted, format_bytes
 from lmstrix.ground.wording import parameter
 from lmstrix.service.doctor.failures import failed
+from lmstrix.service.hung_engine import hung_engine
 
 if TYPE_CHECKING:
     from lmstrix.ground.types import MemoryLimit
@@ -29,8 +30,9 @@ async def server(workspace: Workspace) -> Check:
 
         connection = await connect_running(workspace.paths, workspace.settings)
     except BackendUnavailableError as exc:
-        remedy = "start LM Studio and its server (lms server start), or lmstrix engine start"
-        found = one_line(exc).partition("; ")[0]
+        found, _, remedy = one_line(exc).partition("; ")
+        if hung_engine(workspace.paths, workspace.settings.server) is None:
+            remedy = "start LM Studio and its server (lms server start), or lmstrix engine start"
         return Check(name="server", state="note", found=found, remedy=remedy)
     except (LMStrixError, OSError, ImportError) as exc:
         return failed("server", exc)
@@ -42,7 +44,8 @@ async def server(workspace: Workspace) -> Check:
         found = f"{connection.name}, {counted(len(loaded), 'model')} loaded"
         if told is not None:
             limit = _LIMITS.get(told.limited_by, f"its own {parameter('memory_limit')}")
-            found += f"; one more may take {format_bytes(told.available_bytes)} ({limit})"
+            kept = f", less {format_bytes(told.headroom_bytes)} that it keeps free" if told.headroom_bytes else ""
+            found += f"; one more may take {format_bytes(told.available_bytes - told.headroom_bytes)} ({limit}{kept})"
         return Check(name="server", state="ok", found=found)
     except LMStrixError as exc:
         return failed("server", exc)

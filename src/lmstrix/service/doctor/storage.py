@@ -9,12 +9,15 @@ from lmstrix.core.health import Check
 from lmstrix.core.registry.checking import alias_findings
 from lmstrix.core.registry.models_folder import walk_models_folder
 from lmstrix.ground.units import counted, format_bytes
-from lmstrix.ground.wording import parameter
+from lmstrix.ground.wording import call, parameter
+from lmstrix.service.doctor.unusable import unusable
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from lmstrix.service.workspace import Workspace
+
+_MOST_NAMED = 3
 
 
 def home(workspace: Workspace) -> Check:
@@ -100,7 +103,17 @@ def models(workspace: Workspace) -> Check:
     gguf_files, mlx_models = _counts(directory)
     counts = [counted(gguf_files, "GGUF file")] if gguf_files or not mlx_models else []
     counts += [counted(mlx_models, "MLX model")] if mlx_models else []
-    return Check(name="models", state="ok", found=f"{directory} ({', '.join(counts)})")
+    found = f"{directory} ({', '.join(counts)})"
+    broken = [problem.path for problem in unusable(workspace)]
+    if not broken:
+        return Check(name="models", state="ok", found=found)
+    named = ", ".join(broken[:_MOST_NAMED]) + (" …" if len(broken) > _MOST_NAMED else "")
+    return Check(
+        name="models",
+        state="note",
+        found=f"{found}; {len(broken)} cannot be used: {named}",
+        remedy=f"{call('doctor', broken[0])} says why; {call('scan')} says it of all",
+    )
 
 
 def _counts(directory: Path) -> tuple[int, int]:

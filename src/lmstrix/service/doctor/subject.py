@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -9,9 +10,10 @@ from typing import TYPE_CHECKING
 from lmstrix.core.memory.prediction import shape_of
 from lmstrix.ground.addresses import is_local
 from lmstrix.ground.context_lengths import UNKNOWN_DECLARED_TOKENS
-from lmstrix.ground.errors import LMStrixError
+from lmstrix.ground.errors import LMStrixError, ModelNotFoundError
 from lmstrix.loaders.model_header import read_model_header
 from lmstrix.service.budgets import assumed_runtime, host_budget, server_budget
+from lmstrix.service.doctor.unusable import unusable_named
 from lmstrix.service.finding import find_model, known_models
 from lmstrix.service.model_folders import foreign_format, model_file
 
@@ -64,7 +66,14 @@ async def read_subject(workspace: Workspace, model: str) -> Subject:
     with suppress(LMStrixError):
         connection = await workspace.connect_running(workspace.deadline())
     # After connecting: what a test found holds for the server that it was found on.
-    record = await find_model(workspace, await known_models(workspace), model)
+    registry = await known_models(workspace)
+    try:
+        record = await find_model(workspace, registry, model)
+    except ModelNotFoundError as exc:
+        problem = await asyncio.to_thread(unusable_named, workspace, model)
+        if problem is None:
+            raise
+        raise ModelNotFoundError(f"{problem.path} is no usable model: {problem.detail}", model_key=model) from exc
     file = model_file(workspace, record)
     budget = host_budget(assumed_runtime(workspace.settings.server), workspace.headroom)
     subject = Subject(
