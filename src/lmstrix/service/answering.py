@@ -29,6 +29,7 @@ from lmstrix.service.model_defaults import with_model_defaults
 from lmstrix.service.model_folders import check_served, folder_to_serve
 from lmstrix.service.room import room_on
 from lmstrix.service.unheeded import check_settings
+from lmstrix.service.unusual_loads import tell_unusual_load
 from lmstrix.service.workspace import new_run_id
 
 if TYPE_CHECKING:
@@ -85,6 +86,7 @@ async def answer(
     )
     answered = False
     try:
+        await tell_unusual_load(workspace, connection, prepared.instance, asked.load, planned.deadline)
         if watch.on_prepared is not None:
             watch.on_prepared(prepared)
         async with aclosing(_events(manager, prepared, planned, asked, watch)) as events:

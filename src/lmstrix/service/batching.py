@@ -35,6 +35,7 @@ from lmstrix.service.finding import known_models
 from lmstrix.service.heeded import check_heeded
 from lmstrix.service.model_folders import check_served
 from lmstrix.service.room import room_on
+from lmstrix.service.unusual_loads import tell_unusual_load
 from lmstrix.service.workspace import new_run_id
 
 if TYPE_CHECKING:
@@ -182,6 +183,8 @@ class _BatchRun:
             needed_tokens=needed * self._asked.parallel,
             on_load=announce(self._workspace, record),
         )
+        wanted = questions[0].planned.options.load
+        await tell_unusual_load(self._workspace, connection, acquired.instance, wanted, self._workspace.deadline())
         # The server divides a context among its slots: a question must fit into its share.
         share = acquired.instance.context_length // self._asked.parallel
         return replace(acquired, instance=replace(acquired.instance, context_length=share))

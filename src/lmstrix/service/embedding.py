@@ -16,6 +16,7 @@ from lmstrix.service.finding import find_model, known_models
 from lmstrix.service.model_folders import check_served, folder_to_serve
 from lmstrix.service.room import leaving_room
 from lmstrix.service.unheeded import check_settings
+from lmstrix.service.unusual_loads import tell_unusual_load
 from lmstrix.service.workspace import new_run_id
 
 if TYPE_CHECKING:
@@ -92,6 +93,7 @@ async def embedding_model(
 
     loaded, is_own = await loads.get(record.model_key, load, find=find, load=load_it, deadline=deadline)
     try:
+        await tell_unusual_load(workspace, connection, loaded, load, deadline)
         yield backend, loaded
     except BaseException:
         await within(CLEAN_UP_S, loads.leave(loaded, keep=keep or not is_own))
