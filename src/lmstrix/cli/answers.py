@@ -106,15 +106,11 @@ def infer(
     from lmstrix.reports.tool_approval import refuse_without_terminal
     from lmstrix.service.inferring import InferWords, tools_of_words
 
-    if approve and not tools:
-        raise UsageError("--approve asks before each call of a tool; give --tools too")
-    if approve and not dry_run:
+    if approve and tools and not dry_run:
         refuse_without_terminal()
     shape = _shape(schema, schema_multi)
     console = cli.console
     console.yaml = format == "yaml"
-    if compat and (format == "yaml" or shown.code_block is not None):
-        raise UsageError(f"--compat is a form of JSON of its own; leave out it or {_other_form(shown)}")
     console.json = console.json or format != "text" or compat
     if no_log:
         cli.log_nothing()
@@ -187,10 +183,6 @@ def _answer(cli: CommandLine, inferring: Inferring, shown: ShownOptions, *, comp
 
         events = inferring.events(on_prepared=prepared, on_progress=line.load, approve=approval)
         show_stream(console, cli.portal.iterate(events), live=live, ended=ended, line=line, form=form)
-
-
-def _other_form(shown: ShownOptions) -> str:
-    return "--format yaml" if shown.code_block is None else "--extract"
 
 
 def _shape(schema: str | None, schema_multi: str | None) -> AnswerSchema | None:
@@ -405,8 +397,6 @@ def logs(
     from lmstrix.reports.logs import show_call_statistics, show_calls, show_whole_call
 
     if full is not None:
-        if search is not None or stats or model is not None:
-            raise UsageError("--full shows one call; leave out --search, --model and --stats")
         logged = cli.service.logged_call(full)
         show_whole_call(cli.console, logged)
     elif stats:

@@ -185,8 +185,6 @@ def _entries(
 
     if sum(map(bool, (texts, files, rows, stdin))) != 1:
         raise UsageError("what is to be added? give TEXTS, --files, --rows or --stdin, one of them")
-    if form is not None and not (rows or stdin):
-        raise UsageError("--form says how rows are written; give --rows or --stdin too")
     if text_id is not None:
         if len(texts) != 1:
             raise UsageError("--id names one text; give one")
