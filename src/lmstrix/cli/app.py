@@ -143,11 +143,12 @@ def run(words: list[str]) -> int:
     if invocation.command is None:
         sys.stdout.write(invocation.help_text)
         return 0
-    said_before = WORDING.set(OptionWording(invocation.command))
+    command = invocation.command
+    said_before = WORDING.set(OptionWording(command))
     try:
         said = {**invocation.common, **invocation.options}
         invocation, cli = configured(invocation, COMMANDS, common_parameters())
-        check_options(invocation.command, said, {**said, **invocation.options})
+        check_options(command, said, {**said, **invocation.options})
         if note:
             cli.console.note(note)
         _run(invocation, cli)

@@ -75,7 +75,7 @@ async def answer(
         return
     connection = await workspace.connect(planned.deadline, models_dir=folder_to_serve(workspace, [planned.record]))
     check_served(workspace, connection, planned.record)
-    await check_heeded(connection.backend, planned.record, asked, planned.deadline)
+    await check_heeded(connection.backend, planned.record, asked, planned.deadline, workspace.notify)
     manager = InferenceManager(connection.backend, loads=connection.loads, room=room_on(workspace, connection.backend))
     keep = planned.options.ttl_s != 0  # then the server unloads it in time, and the next answer finds it loaded
     prepared = await manager.prepare(

@@ -171,7 +171,8 @@ class _BatchRun:
     ) -> Acquired:
         connection = await self._workspace.connect()
         check_served(self._workspace, connection, record)
-        await check_heeded(connection.backend, record, self._asked.request, self._workspace.deadline())
+        workspace = self._workspace
+        await check_heeded(connection.backend, record, self._asked.request, workspace.deadline(), workspace.notify)
         # For the longest question that can fit: a load per question would take longer than the answers, and one file
         # that is far too long must not make the model load at a context that this machine may not have.
         most = _HOPELESS_RATIO * (record.max_context_length or UNKNOWN_DECLARED_TOKENS)
