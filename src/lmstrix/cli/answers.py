@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from lmstrix.cli.attachments import attached
 from lmstrix.cli.command_line import CommandLine
-from lmstrix.cli.kinds import ByteCount, Seconds, Tokens
+from lmstrix.cli.kinds import ByteCount, Seconds, SomeText, Tokens
 from lmstrix.cli.options import (
     LOAD_FLAGS,
     ContextOptions,
@@ -46,7 +46,7 @@ def infer(
     /,
     prompt: str | None = None,
     *,
-    model: str | None = None,
+    model: SomeText | None = None,
     auto_model: bool = False,
     file_prompt: str | None = None,
     fill: VariableOptions,
@@ -208,7 +208,7 @@ def chat(
     cli: CommandLine,
     /,
     *,
-    model: str | None = None,
+    model: SomeText | None = None,
     opening: ConversationOptions,
     conversation: str | None = None,
     shown: Annotated[ShownOptions, Only("markdown", "reasoning")],
@@ -323,7 +323,7 @@ def embed(
     /,
     *texts: str,
     stdin: bool = False,
-    model: str | None = None,
+    model: SomeText | None = None,
     load: Annotated[LoadOptions, Only("gpu", "batch_size", "mlock")],
     ttl: Annotated[Seconds, IDLE] = 300.0,
 ) -> None:
@@ -341,6 +341,8 @@ def embed(
     if bool(texts) == stdin:
         raise UsageError("embed needs TEXTS, or --stdin to read one a line")
     wanted = [line for line in read_stdin().splitlines() if line.strip()] if stdin else list(texts)
+    if not wanted:
+        raise UsageError("stdin is empty: there is no text to embed")
     embedded = cli.run(cli.service.embed(wanted, model=model, load=load.config(), ttl_s=ttl))
     show_embedded(cli.console, embedded)
 

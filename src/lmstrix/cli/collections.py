@@ -51,7 +51,7 @@ def add(
     form: RowForm | None = None,
     id_column: str = "id",
     text_column: list[SomeText] | None = None,
-    model: str | None = None,
+    model: SomeText | None = None,
     chunk_tokens: Tokens | None = None,
     keep_texts: bool | None = None,
     ttl: Annotated[Seconds, IDLE] = 300.0,
@@ -82,6 +82,8 @@ def add(
 
     columns = tuple(text_column or ("text",))
     entries = _entries(texts, text_id, files, rows, form, id_column, columns, stdin=stdin)
+    if not entries:
+        raise UsageError(f"{rows or 'stdin'} is empty: there is no text to add")
     options = AddOptions(model=model, chunk_tokens=chunk_tokens, keep_texts=keep_texts, ttl_s=ttl)
     try:
         with AddProgressLine(cli.console) as progress:
@@ -104,7 +106,7 @@ def search(
     *,
     like: str | None = None,
     top: Annotated[int, COUNT] = 5,
-    model: str | None = None,
+    model: SomeText | None = None,
     ttl: Annotated[Seconds, IDLE] = 300.0,
 ) -> None:
     """Find the texts of a collection that are nearest to a text, by the cosine of their vectors.
