@@ -184,6 +184,11 @@ def test_a_profile_may_be_a_file_of_its_own(tmp_path: Path, name: str, text: str
             "config.json:3:15: server.retries: expected a whole number, received []",
         ),
         (
+            "config.json",
+            '{"server": {\n  "retries": 2,\n  "retries": 3\n}}',
+            "config.json has the key 'server.retries' twice, in lines 2 and 3; leave out one of them",
+        ),
+        (
             "config.toml",
             "[profiles.p.server]\nretries = 'x'\n",
             "config.toml:2:11: server.retries: expected a whole number",
