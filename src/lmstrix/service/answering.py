@@ -17,7 +17,7 @@ from lmstrix.core.answers.inference import (
 from lmstrix.core.answers.load_policy import ONCE_PREFIX, OWN_PREFIX, known_as
 from lmstrix.core.answers.overlong import refuse_by_size
 from lmstrix.ground.deadline import without_limit
-from lmstrix.ground.errors import LMStrixError, UsageError
+from lmstrix.ground.errors import InvalidAnswerError, LMStrixError, UsageError
 from lmstrix.ground.sampling import sampling_of
 from lmstrix.ground.tasks import CLEAN_UP_S, to_its_end, within
 from lmstrix.ground.types import Deadlines, Finished, GenerationRequest, TextDelta
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable
 
     from lmstrix.core.answers.acting import Approve, Transcript
+    from lmstrix.core.answers.answer_schema import AnswerSchema
     from lmstrix.core.answers.cache import ResponseCache
     from lmstrix.core.answers.load_policy import ContextChoice
     from lmstrix.core.answers.request import InferRequest
@@ -49,12 +50,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Watch:
-    """What a caller wants to be told beside the events, all optional."""
+    """What a caller wants to be told beside the events, all optional; and the shape that an answer must have to be
+    cached.
+    """
 
     on_prepared: Callable[[Prepared], None] | None = None
     on_progress: LoadProgress | None = None
     transcript: Transcript | None = None
     approve: Approve | None = None
+    schema: AnswerSchema | None = None
 
 
 async def answer(
@@ -68,7 +72,7 @@ async def answer(
     if declared := planned.record.max_context_length:
         refuse_by_size(planned.request, context_length=declared)
     # Before connecting: an answer that is kept needs no server.
-    known = await asyncio.to_thread(_cached, workspace, planned) if asked.cache else None
+    known = await asyncio.to_thread(_cached, workspace, planned, watch.schema) if asked.cache else None
     if known is not None:
         yield TextDelta(text=known.text)
         yield Finished(result=known)
@@ -94,7 +98,9 @@ async def answer(
                 # Kept before the caller gets it, who may leave the stream with this event.
                 if isinstance(event, Finished):
                     answered = True
-                    await asyncio.to_thread(_keep, workspace, planned, event.result, cache=asked.cache)
+                    await asyncio.to_thread(
+                        _keep, workspace, planned, event.result, cache=asked.cache, schema=watch.schema
+                    )
                 yield event
     except LMStrixError as exc:
         await asyncio.to_thread(workspace.call_log.failed, planned, exc)
@@ -215,18 +221,32 @@ def check_images(asked: InferRequest, record: ModelRecord | None) -> None:
         check_image_file(path)
 
 
-def _keep(workspace: Workspace, planned: PlannedAnswer, result: GenerationResult, *, cache: bool) -> None:
+def _keep(
+    workspace: Workspace, planned: PlannedAnswer, result: GenerationResult, *, cache: bool, schema: AnswerSchema | None
+) -> None:
     workspace.last_used.write(planned.record.model_key)
     workspace.call_log.answered(planned, result)
     # What the server or the loaded context cut short may come whole the next time.
-    if cache and result.truncated_by in (None, "max tokens"):
+    if cache and result.truncated_by in (None, "max tokens") and _has_shape(result, schema):
         answers, key = _cache(workspace, planned)
         answers.write(key, result)
 
 
-def _cached(workspace: Workspace, planned: PlannedAnswer) -> GenerationResult | None:
+def _cached(workspace: Workspace, planned: PlannedAnswer, schema: AnswerSchema | None) -> GenerationResult | None:
     answers, key = _cache(workspace, planned)
-    return answers.read(key)
+    known = answers.read(key)
+    # One that an earlier version kept, or that a class refuses which has changed since, would fail each time.
+    return known if known is not None and _has_shape(known, schema) else None
+
+
+def _has_shape(result: GenerationResult, schema: AnswerSchema | None) -> bool:
+    """Whether the answer is of the shape that was asked for, if any; its caller is told otherwise what is wrong."""
+    try:
+        if schema is not None:
+            schema.check(result)
+    except InvalidAnswerError:
+        return False
+    return True
 
 
 def _cache(workspace: Workspace, planned: PlannedAnswer) -> tuple[ResponseCache, str]:
