@@ -95,7 +95,8 @@ def infer(
         schema_multi: The same, for an answer with any number of such items, {"items": [...]}.
         tools: Python functions the model may call, MODULE:FUNCTION joined with commas (may be repeated).
         max_rounds: With --tools: give up when the model calls tools for more rounds than this.
-        approve: With --tools: ask on the terminal before each call, which shows its arguments.
+        approve: With --tools: ask on the terminal before each call, which shows its arguments. What you take to reply
+            does not count for --timeout.
         cache: Take the answer from an earlier call that was exactly the same, and keep this one.
         reload: Load a fresh instance even if a loaded one would do.
         raw: Plain completion without the chat template.
