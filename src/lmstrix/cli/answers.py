@@ -334,7 +334,8 @@ def embed(
         texts: The texts.
         stdin: Read the texts from stdin, one a line.
         model: The embedding model (default: the only one there is).
-        batch_size: Tokens of a text read at a time; the embedded engine always reads a whole context at once.
+        batch_size: Tokens of a text read at a time; refused by the embedded engine, which always reads a whole context
+            at once.
         ttl: Keep a model loaded here this long after its last use; 0 unloads it at once.
     """
     from lmstrix.reports.answers import show_embedded

@@ -13,6 +13,7 @@ from lmstrix.ground.loads import DEFAULT_LOAD
 from lmstrix.ground.ranges import check_number, check_numbers
 from lmstrix.ground.tasks import CLEAN_UP_S, to_its_end, within
 from lmstrix.service.finding import find_model, known_models
+from lmstrix.service.heeded import check_load_heeded
 from lmstrix.service.model_folders import check_served, folder_to_serve
 from lmstrix.service.room import leaving_room
 from lmstrix.service.unheeded import check_settings
@@ -72,6 +73,7 @@ async def embedding_model(
     """An instance of the model, loaded so unless it was, for as long as it is used here."""
     connection = await workspace.connect(deadline, models_dir=folder_to_serve(workspace, [record]))
     check_served(workspace, connection, record)
+    check_load_heeded(connection.server, record, load)
     backend, loads = connection.backend, connection.loads
     keep = ttl_s != 0
 

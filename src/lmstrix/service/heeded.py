@@ -1,4 +1,4 @@
-"""What only some servers and models heed of a question, refused where it would do nothing: reasoning and mirostat."""
+"""What only some servers and models heed, refused where it would do nothing: reasoning, mirostat, a batch's size."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from lmstrix.core.registry.records import ModelRecord
     from lmstrix.ground.backend import ModelBackend
     from lmstrix.ground.deadline import Deadline
+    from lmstrix.ground.loads import LoadConfig
+    from lmstrix.ground.types import ServerInfo
 
 
 async def check_heeded(
@@ -43,6 +45,15 @@ async def check_heeded(
     if not options:
         raise UsageError(f"{wanted} has no effect on {record.model_key}: its reasoning cannot be steered; leave it out")
     raise UsageError(f"{wanted} is nothing that {record.model_key} takes; it takes {', '.join(options)}")
+
+
+def check_load_heeded(server: ServerInfo, record: ModelRecord, load: LoadConfig) -> None:
+    """Raise UsageError where the server would ignore a setting of the load; `unheeded` has what models ignore."""
+    if server.engine == "embedded" and record.kind == "embedding" and load.eval_batch_size is not None:
+        raise UsageError(
+            f"{parameter('eval_batch_size')} has no effect on {record.model_key}: the embedded engine reads a whole "
+            "context at once where it makes embeddings; leave it out"
+        )
 
 
 def _check_switch(
