@@ -37,7 +37,7 @@ def test_every_command_speaks_json(cli: Callable[..., Ran], engine: EmbeddedEngi
         (["ps"], "ps", "models"),
         (["monitor", "--once", "--interval", "300ms"], "monitor", "models"),
         (["infer", "2+3=", "-m", SCRIPTED], "infer", "text"),
-        (["infer", "2+3=", "-m", SCRIPTED, "--stream"], "infer", "text"),
+        (["infer", "2+3=", "-m", SCRIPTED], "infer", "text"),
         (["logs"], "logs", "calls"),
         (["logs", "--stats"], "logs", "models"),
         (["unload", "--all"], "unload", "models"),

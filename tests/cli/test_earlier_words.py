@@ -282,8 +282,10 @@ def test_the_answer_of_the_earlier_version(cli: Callable[..., Ran], engine: Embe
     answer = cli("infer", "2+3=", "-m", "scripted", "--compat").ok().json
     assert (answer["response"], answer["succeeded"], answer["model_id"]) == ("5", True, "scripted")
     assert answer["tokens_used"] == answer["prompt_tokens"] + answer["response_tokens"]
-    cli("infer", "2+3=", "-m", "scripted", "--compat", "-x").failed(2, "leave out it or --extract")
-    cli("infer", "2+3=", "-m", "scripted", "--compat", "--format", "yaml").failed(2, "leave out it or --format yaml")
+    cli("infer", "2+3=", "-m", "scripted", "--compat", "-x").failed(2, "--compat does not go with --extract")
+    cli("infer", "2+3=", "-m", "scripted", "--compat", "--format", "yaml").failed(
+        2, "--compat does not go with --format yaml"
+    )
     assert cli("infer", "2+3=", "scripted", "--format", "json", "--compat").ok().json["response"] == "5"
 
 

@@ -133,7 +133,10 @@ def test_infer_tells_what_cut_the_answer_short(
     told = cli(*ask, "--in-ctx", "5").ok().err
     assert "the context of 5 tokens is full" in told
     assert "--max-tokens" not in told
-    assert cli(*ask, "--in-ctx", "5", "--json").ok().json["truncated_by"] == "context full"
+    assert (
+        cli("infer", "hi", "-m", MODEL, "--reload", "--in-ctx", "5", "--json").ok().json["truncated_by"]
+        == "context full"
+    )
 
 
 def test_chat_and_batch_tell_it_too(cli: Callable[..., Ran], faulty: FaultyServer, scanned: Path) -> None:

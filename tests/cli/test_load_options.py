@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.cli.conftest import SCRIPTED
+from tests.cli.conftest import EMBEDDING as EMBEDS
+from tests.cli.conftest import SCRIPTED, loaded_on
 from tests.support.faulty_server import FaultyModel
 
 if TYPE_CHECKING:
@@ -102,6 +103,13 @@ def test_embeddings_are_loaded_with_what_their_models_have(cli: Callable[..., Ra
     refused = cli("load", EMBEDDING, "--threads", "2", "--k-cache-type", "q8_0")
     refused.failed(2, "--k-cache-type and --threads", "an embedding model", "leave them out")
     assert len(loads(faulty)) == 2
+
+
+def test_the_engine_refuses_the_batch_of_an_embedding_model(cli: Callable[..., Ran], engine: EmbeddedEngine) -> None:
+    cli("scan").ok()
+    for words in (("embed", "a", "-m", EMBEDS), ("load", EMBEDS)):
+        cli(*words, "--batch-size", "64").failed(2, f"--batch-size has no effect on {EMBEDS}: the embedded engine")
+    assert loaded_on(engine.address) == []
 
 
 @pytest.mark.parametrize("wrong", [("--threads", "0"), ("--threads", "513"), ("--batch-size", "0"), ("--mlock", "x")])

@@ -81,6 +81,10 @@ def test_what_is_sent(sent: Callable[..., str], words: list[str], stdin: bytes, 
     [
         ([], b"", 2, ["infer needs a PROMPT"]),
         (["hi", "-"], b"", 2, ["stdin is empty"]),
+        (["hi", "-f", "empty.txt"], b"", 2, ["--context-file: empty.txt is empty; leave it out"]),
+        (["hi", "--text-file", "empty.txt"], b"", 2, ["--text-file: empty.txt is empty; leave it out"]),
+        (["hi", "--text-file", "-"], b"", 2, ["--text-file: stdin is empty; leave it out"]),
+        (["hi", "-m", ""], b"", 2, ["--model: the text is empty"]),
         (["hi", "--text", "T"], b"piped", 2, ["not from two", "--no-stdin"]),
         (["sum", "--file-prompt", "p.toml", "--text-file", "notes.txt"], b"piped", 2, ["not from two"]),
         (["@p.toml:list", "--var", "items=x"], b"piped", 1, ["would be lost"]),
@@ -96,6 +100,7 @@ def test_what_is_sent(sent: Callable[..., str], words: list[str], stdin: bytes, 
 def test_what_is_refused(
     cli: Callable[..., Ran], here: Path, words: list[str], stdin: bytes, code: int, parts: list[str]
 ) -> None:
+    (here / "empty.txt").write_text(" \n", encoding="utf-8")
     cli("infer", *words, stdin=stdin).failed(code, *parts)
 
 

@@ -83,6 +83,35 @@ def test_what_a_model_does_not_take_is_refused_before_a_load(
     assert loaded_on(reasoning_engine.address) == []
 
 
+def test_a_switch_that_a_model_does_not_have_is_refused(
+    cli: Callable[..., Ran], reasoning_engine: EmbeddedEngine, tmp_path: Path
+) -> None:
+    assert cli("infer", "hi", "-m", "switched", "--no-think").ok().out == "quiet\n"
+    assert cli("infer", "hi", "-m", "switched", "--think", "--reload").ok().out == "loud\n"
+    for model in ("plain", "leveled"):
+        for word, ends in (("--think", "on"), ("--no-think", "off")):
+            refused = cli("infer", "hi", "-m", model, word)
+            refused.failed(2, f"{word} has no effect on {model}: its reasoning cannot be switched {ends}; leave it out")
+    (tmp_path / "ask.txt").write_text("hi", encoding="utf-8")
+    words = ("batch", "--prompts", str(tmp_path / "ask.txt"), "--models", "plain", "--out", str(tmp_path / "out"))
+    assert "--think has no effect on plain" in cli(*words, "--think").err
+    assert not [each for each in loaded_on(reasoning_engine.address) if each.model_key != "switched"]
+
+
+def test_lm_studio_switches_what_it_says_it_can(cli: Callable[..., Ran], lm_studio: FaultyServer) -> None:
+    cli("infer", "hi", "-m", QWEN, "--think").ok()
+    assert asked(lm_studio)["llm.prediction.reasoning.enableThinking"] is True
+    cli("infer", "hi", "-m", GPT, "--no-think").failed(2, "--no-think has no effect on openai/gpt-oss-20b")
+
+
+def test_a_switch_is_sent_with_a_word_where_the_server_does_not_say(
+    cli: Callable[..., Ran], faulty: FaultyServer
+) -> None:
+    ran = cli("infer", "hi", "-m", PLAIN, "--no-think").ok()
+    assert asked(faulty)["llm.prediction.reasoning.enableThinking"] is False
+    assert "--no-think may have no effect: the server does not say" in ran.err
+
+
 def test_lm_studio_gets_the_fields_it_knows(cli: Callable[..., Ran], lm_studio: FaultyServer) -> None:
     cli("infer", "hi", "-m", GPT, "--reasoning-effort", "high").ok()
     assert asked(lm_studio)["ext.virtualModel.customField.openai.gptOss20b.reasoningEffort"] == "high"
@@ -107,6 +136,7 @@ def test_a_server_that_does_not_say_is_not_guessed_at(cli: Callable[..., Ran], f
         (("--reasoning-effort", "much"), ("--reasoning-effort", "'much' is not one of off, low, medium, high, on")),
         (("--think", "--reasoning-effort", "high"), ("--think or --reasoning-effort, not both",)),
         (("--raw", "--reasoning-effort", "high"), ("a raw prompt asks for no reasoning",)),
+        (("--raw", "--no-think"), ("a raw prompt asks for no reasoning; leave out --think",)),
         (("--mirostat", "3"), ("--mirostat", "at most 2")),
         (("--mirostat", "2", "--mirostat-eta", "0"), ("--mirostat-eta",)),
         (("--mirostat-tau", "4"), ("--mirostat-tau and --mirostat-eta tune mirostat", "--mirostat 2")),

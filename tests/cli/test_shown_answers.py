@@ -40,7 +40,7 @@ def test_extract_prints_the_code_alone(cli: Callable[..., Ran], faulty: FaultySe
     ran = cli(*ask, "-x").ok()
     assert ran.out == "print(1)\n"
     assert "the answer has 2 code blocks; this is the first" in ran.err
-    assert cli(*ask, "--extract-last", "--stream").ok().out == "echo 2\n"
+    assert cli(*ask, "--extract-last").ok().out == "echo 2\n"
     told = cli(*ask, "-x", "--json").ok().json
     assert (told["code"], told["text"]) == ("print(1)\n", CODE)
     assert cli(*ask).ok().out == CODE

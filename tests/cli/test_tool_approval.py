@@ -43,7 +43,7 @@ def test_without_a_terminal_it_is_refused_before_anything_is_loaded(
     cli: Callable[..., Ran], engine: EmbeddedEngine
 ) -> None:
     cli(*QUESTION).failed(2, "--approve asks on the terminal")
-    cli("infer", "hi", "--approve").failed(2, "give --tools too")
+    cli("infer", "hi", "--approve").failed(2, "no effect without --tools")
     assert loaded_on(engine.address) == []
 
 

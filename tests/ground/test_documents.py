@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 DIGITS = "9" * 100_000
+LONG = "k" * 500
 
 
 @pytest.mark.parametrize(
@@ -30,8 +32,15 @@ DIGITS = "9" * 100_000
         (parse_json, f'{{"a": {DIGITS}}}', "more than 4,300 digits"),
         (parse_json, '{"a": NaN}', "NaN is no number"),
         (parse_json, "[-Infinity]", "-Infinity is no number"),
+        (parse_json, '{"a": 1, "a": 1}', "has the key 'a' twice, in line 1; leave out one of them"),
+        (
+            parse_json,
+            '{"a": [{\n"b": {"b": 1}, "c,": "{",\n"\\u0062": 2}]}',
+            "has the key 'a.b' twice, in lines 2 and 3",
+        ),
+        (parse_json, f'{{"x": 1, "{LONG}": 1, "{LONG}": 2}}', "has the key 'kkk"),
     ],
-    ids=range(13),
+    ids=range(16),
 )
 def test_what_is_wrong_is_one_line(parse: Callable[[str], object], text: str, words: str) -> None:
     with pytest.raises(DocumentError, match=words) as caught:
@@ -44,3 +53,8 @@ def test_what_is_large_but_sound_is_read() -> None:
     number = "9" * 4_300
     assert parse_toml(f"a = {number}\nb = {'[' * 90}1{']' * 90}")["a"] == int(number)
     assert parse_json(f"[{number}, 1e400]") == [int(number), float("inf")]
+
+
+@pytest.mark.parametrize("text", ['{"a": {"a": 1}, "b": {"a": "a"}}', '[{"a": 1}, {"a": 1}]', '["a", "a", {"a": "a"}]'])
+def test_keys_of_different_objects_are_not_twice(text: str) -> None:
+    assert parse_json(text) == json.loads(text)

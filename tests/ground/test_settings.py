@@ -184,6 +184,16 @@ def test_a_profile_may_be_a_file_of_its_own(tmp_path: Path, name: str, text: str
             "config.json:3:15: server.retries: expected a whole number, received []",
         ),
         (
+            "config.json",
+            '{"server": {\n  "retries": 2,\n  "retries": 3\n}}',
+            "config.json has the key 'server.retries' twice, in lines 2 and 3; leave out one of them",
+        ),
+        (
+            "config.toml",
+            "timeout_s = 3\n[server]\ntimeout_s = 7\n",
+            "config.toml:3:13: server.timeout_s is the setting that timeout_s (",
+        ),
+        (
             "config.toml",
             "[profiles.p.server]\nretries = 'x'\n",
             "config.toml:2:11: server.retries: expected a whole number",
@@ -265,3 +275,9 @@ def test_each_value_knows_its_layer(tmp_path: Path) -> None:
     assert places["server.retries"] == f"{tmp_path}/config.toml:5:11"
     assert places["servers.http://far:1.api_token"] == f"{tmp_path}/config.toml:8:13"
     assert (places["color"], places["debug"]) == ("$LMSTRIX_NO_COLOR", "$LMSTRIX_DEBUG")
+
+
+def test_settings_of_the_earlier_lmstrix_that_are_one_now_are_no_contradiction(tmp_path: Path) -> None:
+    safety = {"max_context_threshold": 65536, "default_test_threshold": 4096}
+    (tmp_path / "config.json").write_text(json.dumps({"safety": safety}))
+    assert load(tmp_path).threshold == 4096

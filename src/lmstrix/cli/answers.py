@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from lmstrix.cli.attachments import attached
 from lmstrix.cli.command_line import CommandLine
-from lmstrix.cli.kinds import ByteCount, Seconds, Tokens
+from lmstrix.cli.kinds import ByteCount, Seconds, SomeText, Tokens
 from lmstrix.cli.options import (
     LOAD_FLAGS,
     ContextOptions,
@@ -46,7 +46,7 @@ def infer(
     /,
     prompt: str | None = None,
     *,
-    model: str | None = None,
+    model: SomeText | None = None,
     auto_model: bool = False,
     file_prompt: str | None = None,
     fill: VariableOptions,
@@ -95,7 +95,8 @@ def infer(
         schema_multi: The same, for an answer with any number of such items, {"items": [...]}.
         tools: Python functions the model may call, MODULE:FUNCTION joined with commas (may be repeated).
         max_rounds: With --tools: give up when the model calls tools for more rounds than this.
-        approve: With --tools: ask on the terminal before each call, which shows its arguments.
+        approve: With --tools: ask on the terminal before each call, which shows its arguments. What you take to reply
+            does not count for --timeout.
         cache: Take the answer from an earlier call that was exactly the same, and keep this one.
         reload: Load a fresh instance even if a loaded one would do.
         raw: Plain completion without the chat template.
@@ -106,15 +107,11 @@ def infer(
     from lmstrix.reports.tool_approval import refuse_without_terminal
     from lmstrix.service.inferring import InferWords, tools_of_words
 
-    if approve and not tools:
-        raise UsageError("--approve asks before each call of a tool; give --tools too")
-    if approve and not dry_run:
+    if approve and tools and not dry_run:
         refuse_without_terminal()
     shape = _shape(schema, schema_multi)
     console = cli.console
     console.yaml = format == "yaml"
-    if compat and (format == "yaml" or shown.code_block is not None):
-        raise UsageError(f"--compat is a form of JSON of its own; leave out it or {_other_form(shown)}")
     console.json = console.json or format != "text" or compat
     if no_log:
         cli.log_nothing()
@@ -189,10 +186,6 @@ def _answer(cli: CommandLine, inferring: Inferring, shown: ShownOptions, *, comp
         show_stream(console, cli.portal.iterate(events), live=live, ended=ended, line=line, form=form)
 
 
-def _other_form(shown: ShownOptions) -> str:
-    return "--format yaml" if shown.code_block is None else "--extract"
-
-
 def _shape(schema: str | None, schema_multi: str | None) -> AnswerSchema | None:
     if schema is not None and schema_multi is not None:
         raise UsageError("give --schema or --schema-multi, not both")
@@ -216,7 +209,7 @@ def chat(
     cli: CommandLine,
     /,
     *,
-    model: str | None = None,
+    model: SomeText | None = None,
     opening: ConversationOptions,
     conversation: str | None = None,
     shown: Annotated[ShownOptions, Only("markdown", "reasoning")],
@@ -331,7 +324,7 @@ def embed(
     /,
     *texts: str,
     stdin: bool = False,
-    model: str | None = None,
+    model: SomeText | None = None,
     load: Annotated[LoadOptions, Only("gpu", "batch_size", "mlock")],
     ttl: Annotated[Seconds, IDLE] = 300.0,
 ) -> None:
@@ -341,7 +334,8 @@ def embed(
         texts: The texts.
         stdin: Read the texts from stdin, one a line.
         model: The embedding model (default: the only one there is).
-        batch_size: Tokens of a text read at a time; the embedded engine always reads a whole context at once.
+        batch_size: Tokens of a text read at a time; refused by the embedded engine, which always reads a whole context
+            at once.
         ttl: Keep a model loaded here this long after its last use; 0 unloads it at once.
     """
     from lmstrix.reports.answers import show_embedded
@@ -349,6 +343,8 @@ def embed(
     if bool(texts) == stdin:
         raise UsageError("embed needs TEXTS, or --stdin to read one a line")
     wanted = [line for line in read_stdin().splitlines() if line.strip()] if stdin else list(texts)
+    if not wanted:
+        raise UsageError("stdin is empty: there is no text to embed")
     embedded = cli.run(cli.service.embed(wanted, model=model, load=load.config(), ttl_s=ttl))
     show_embedded(cli.console, embedded)
 
@@ -405,8 +401,6 @@ def logs(
     from lmstrix.reports.logs import show_call_statistics, show_calls, show_whole_call
 
     if full is not None:
-        if search is not None or stats or model is not None:
-            raise UsageError("--full shows one call; leave out --search, --model and --stats")
         logged = cli.service.logged_call(full)
         show_whole_call(cli.console, logged)
     elif stats:

@@ -36,6 +36,7 @@ from lmstrix.cli import (
 from lmstrix.cli.configured import configured, words_of_alias
 from lmstrix.cli.help_text import HELP_WIDTH
 from lmstrix.cli.logged import logged
+from lmstrix.cli.option_rules import check_options
 from lmstrix.cli.options import CommonOptions
 from lmstrix.cli.signatures import options_of
 from lmstrix.cli.wording import OptionWording
@@ -142,9 +143,12 @@ def run(words: list[str]) -> int:
     if invocation.command is None:
         sys.stdout.write(invocation.help_text)
         return 0
-    said_before = WORDING.set(OptionWording(invocation.command))
+    command = invocation.command
+    said_before = WORDING.set(OptionWording(command))
     try:
+        said = {**invocation.common, **invocation.options}
         invocation, cli = configured(invocation, COMMANDS, common_parameters())
+        check_options(command, said, {**said, **invocation.options})
         if note:
             cli.console.note(note)
         _run(invocation, cli)

@@ -54,7 +54,7 @@ def add(
     form: RowForm | None = None,
     id_column: str = "id",
     text_column: list[SomeText] | None = None,
-    model: str | None = None,
+    model: SomeText | None = None,
     chunk_tokens: Tokens | None = None,
     keep_texts: bool | None = None,
     drop_gone: bool = False,
@@ -91,10 +91,11 @@ def add(
     from lmstrix.service.collecting import AddOptions
 
     columns = tuple(text_column or ("text",))
-    if drop_gone and not (texts or files or rows or stdin):
-        entries = []
-    else:
+    entries = []
+    if texts or files or rows or stdin or not drop_gone:
         entries = _entries(texts, text_id, files, rows, form, id_column, columns, stdin=stdin)
+        if not entries:
+            raise UsageError(f"{rows or 'stdin'} is empty: there is no text to add")
     options = AddOptions(
         model=model,
         chunk_tokens=chunk_tokens,
@@ -125,7 +126,7 @@ def search(
     *,
     like: str | None = None,
     top: Annotated[int, COUNT] = 5,
-    model: str | None = None,
+    model: SomeText | None = None,
     ttl: Annotated[Seconds, IDLE] = 300.0,
 ) -> None:
     """Find the texts of a collection that are nearest to a text, by the cosine of their vectors.
@@ -206,8 +207,6 @@ def _entries(
 
     if sum(map(bool, (texts, files, rows, stdin))) != 1:
         raise UsageError("what is to be added? give TEXTS, --files, --rows or --stdin, one of them")
-    if form is not None and not (rows or stdin):
-        raise UsageError("--form says how rows are written; give --rows or --stdin too")
     if text_id is not None:
         if len(texts) != 1:
             raise UsageError("--id names one text; give one")

@@ -171,7 +171,7 @@ class SamplingOptions(Sampling):
         mirostat_eta: With --mirostat: how fast it adapts (0.1).
         seed: Seed of the sampler.
         stop: Stop at this text (may be repeated).
-        think: Let the model reason before it answers, or not (--no-think); for models that can do both.
+        think: Let the model reason before it answers, or not (--no-think); refused where it cannot be told so.
         reasoning_effort: How much the model reasons before it answers; refused where it does not take that.
     """
 

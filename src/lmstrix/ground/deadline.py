@@ -11,7 +11,7 @@ generator that yields from within it: its end would then interrupt whoever reads
 from __future__ import annotations
 
 import time
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING
 
 from lmstrix.ground.errors import TimeLimitError
@@ -19,7 +19,7 @@ from lmstrix.ground.units import format_seconds
 from lmstrix.ground.wording import parameter
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Iterator
 
 _WORTH_TELLING = 0.1  # an earlier step that took less of the time than this did not use it up
 
@@ -36,6 +36,15 @@ class Deadline:
     def left_s(self) -> float | None:
         """How much time there still is, negative once it has passed; None without limit."""
         return None if self.limit_s is None else self._began_at + self.limit_s - time.monotonic()
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Let the time stand still, between two steps: for a person who is asked something."""
+        began_at = time.monotonic()
+        try:
+            yield
+        finally:
+            self._began_at += time.monotonic() - began_at
 
     @asynccontextmanager
     async def step(self, doing: str) -> AsyncIterator[None]:

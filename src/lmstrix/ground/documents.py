@@ -16,6 +16,7 @@ MOST_DIGITS = 4300
 _BEYOND = 10**MOST_DIGITS
 _DEEPEST = 100
 """Far more than settings, variables and prompts need; what reads them later does so by recursion."""
+_MOST_OF_A_KEY = 80
 _TOO_DEEP = "nests its values too deeply; make it flatter"
 _TOO_LONG = f"has a number of more than {MOST_DIGITS:,} digits; write it in quotes, as a text"
 
@@ -41,11 +42,19 @@ def parse_toml(text: str) -> dict[str, Any]:
 
 
 def parse_json(text: str) -> object:
-    """The value of a JSON text. Raises DocumentError."""
+    """The value of a JSON text. Raises DocumentError, also for a key that comes twice, of which one would be lost."""
     import json
 
+    repeats = False
+
+    def gathered(pairs: list[tuple[str, object]]) -> dict[str, object]:
+        nonlocal repeats
+        table = dict(pairs)
+        repeats = repeats or len(table) != len(pairs)
+        return table
+
     try:
-        found: object = json.loads(text, parse_constant=_refuse_constant)
+        found: object = json.loads(text, parse_constant=_refuse_constant, object_pairs_hook=gathered)
     except json.JSONDecodeError as exc:
         raise DocumentError(f"is not valid JSON: {exc}") from exc
     except DocumentError:
@@ -55,7 +64,19 @@ def parse_json(text: str) -> object:
     except RecursionError as exc:
         raise DocumentError(_TOO_DEEP) from exc
     _refuse_extremes(found)
+    if repeats:
+        _refuse_repeated(text)
     return found
+
+
+def _refuse_repeated(text: str) -> None:
+    from lmstrix.ground.json_keys import repeated_key  # which no text without a slip needs
+
+    repeated = repeated_key(text)
+    if repeated is not None:
+        key, first, second = ".".join(repeated.path)[:_MOST_OF_A_KEY], repeated.first_line, repeated.second_line
+        where = f"in line {first}" if first == second else f"in lines {first} and {second}"
+        raise DocumentError(f"has the key {key!r} twice, {where}; leave out one of them")
 
 
 def _refuse_extremes(document: object) -> None:

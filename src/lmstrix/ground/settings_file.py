@@ -15,7 +15,7 @@ from lmstrix.ground.setting_keys import BY_KEY, KEYS, SECTIONS
 from lmstrix.ground.text import decoded
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     from lmstrix.ground.setting_keys import SettingKey
@@ -124,7 +124,23 @@ def settings_in(file: SettingsFile, *, profile: str | None = None) -> FileSettin
             )
             for entry, leaf in leaves
         ]
+    _refuse_two_names(given)
     return FileSettings(given=tuple(given), without_effect=tuple(without_effect))
+
+
+def _refuse_two_names(given: Sequence[GivenSetting]) -> None:
+    """Raise SettingsError where a file has one setting under two of its names, with two values: one would be lost."""
+    from lmstrix.ground.earlier_settings import RENAMED
+
+    seen: dict[tuple[str, ...], GivenSetting] = {}
+    for each in given:
+        first = seen.setdefault((each.setting.key, *each.entry), each)
+        # The earlier LMStrix had several settings where there is one now: its files are read as they are.
+        if first.value != each.value and not (first.name in RENAMED and each.name in RENAMED):
+            raise SettingsError(
+                f"{each.where}: {each.name} is the setting that {first.name} ({first.where}) gives another value; "
+                "leave out one of them"
+            )
 
 
 def _keys(table: Mapping[str, Any]) -> Iterator[tuple[tuple[str, ...], Any]]:

@@ -302,7 +302,7 @@ class AsyncLMStrix:
         With `json_schema` the answer is checked once all of it is there: raises InvalidAnswerError after the result.
         """
         schema = requests.schema_of(options)
-        answer = self._service.stream(requests.filled_request(prompt, model, options, schema))
+        answer = self._service.stream(requests.filled_request(prompt, model, options, schema), schema=schema)
         return answer if schema is None else checked(answer, schema)
 
     def stream(

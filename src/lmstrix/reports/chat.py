@@ -34,6 +34,7 @@ def run_chat(session: ChatSession, console: Console, *, say: Say, form: AnswerFo
     """Read and answer until the end of input or /exit."""
     interactive = sys.stdin.isatty()
     source = TerminalInput(session.history) if interactive else PipedInput()
+    asked = False
     if interactive:
         _show_header(session, console)
     while not session.ended:
@@ -42,6 +43,7 @@ def run_chat(session: ChatSession, console: Console, *, say: Say, form: AnswerFo
             if told is None:
                 break
             if told.text.strip():
+                asked = True
                 source.keep(told.text)
                 _take(session, console, told, say, form)
         except KeyboardInterrupt as interrupt:
@@ -55,6 +57,8 @@ def run_chat(session: ChatSession, console: Console, *, say: Say, form: AnswerFo
             console.note(f"{one_line(exc)}{overflow_hint(exc)}")
     if interactive:
         console.note("")
+    elif not asked:
+        console.note("stdin is empty: nothing was asked")
 
 
 def _show_header(session: ChatSession, console: Console) -> None:

@@ -17,7 +17,7 @@ from lmstrix.core.answers.inference import (
 from lmstrix.core.answers.load_policy import ONCE_PREFIX, OWN_PREFIX, known_as
 from lmstrix.core.answers.overlong import refuse_by_size
 from lmstrix.ground.deadline import without_limit
-from lmstrix.ground.errors import LMStrixError, UsageError
+from lmstrix.ground.errors import InvalidAnswerError, LMStrixError, UsageError
 from lmstrix.ground.sampling import sampling_of
 from lmstrix.ground.tasks import CLEAN_UP_S, to_its_end, within
 from lmstrix.ground.types import Deadlines, Finished, GenerationRequest, TextDelta
@@ -29,12 +29,14 @@ from lmstrix.service.model_defaults import with_model_defaults
 from lmstrix.service.model_folders import check_served, folder_to_serve
 from lmstrix.service.room import room_on
 from lmstrix.service.unheeded import check_settings
+from lmstrix.service.unusual_loads import tell_unusual_load
 from lmstrix.service.workspace import new_run_id
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable
 
     from lmstrix.core.answers.acting import Approve, Transcript
+    from lmstrix.core.answers.answer_schema import AnswerSchema
     from lmstrix.core.answers.cache import ResponseCache
     from lmstrix.core.answers.load_policy import ContextChoice
     from lmstrix.core.answers.request import InferRequest
@@ -48,12 +50,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Watch:
-    """What a caller wants to be told beside the events, all optional."""
+    """What a caller wants to be told beside the events, all optional; and the shape that an answer must have to be
+    cached.
+    """
 
     on_prepared: Callable[[Prepared], None] | None = None
     on_progress: LoadProgress | None = None
     transcript: Transcript | None = None
     approve: Approve | None = None
+    schema: AnswerSchema | None = None
 
 
 async def answer(
@@ -67,14 +72,14 @@ async def answer(
     if declared := planned.record.max_context_length:
         refuse_by_size(planned.request, context_length=declared)
     # Before connecting: an answer that is kept needs no server.
-    known = await asyncio.to_thread(_cached, workspace, planned) if asked.cache else None
+    known = await asyncio.to_thread(_cached, workspace, planned, watch.schema) if asked.cache else None
     if known is not None:
         yield TextDelta(text=known.text)
         yield Finished(result=known)
         return
     connection = await workspace.connect(planned.deadline, models_dir=folder_to_serve(workspace, [planned.record]))
     check_served(workspace, connection, planned.record)
-    await check_heeded(connection.backend, planned.record, asked, planned.deadline)
+    await check_heeded(connection.backend, planned.record, asked, planned.deadline, workspace.notify)
     manager = InferenceManager(connection.backend, loads=connection.loads, room=room_on(workspace, connection.backend))
     keep = planned.options.ttl_s != 0  # then the server unloads it in time, and the next answer finds it loaded
     prepared = await manager.prepare(
@@ -85,6 +90,7 @@ async def answer(
     )
     answered = False
     try:
+        await tell_unusual_load(workspace, connection, prepared.instance, asked.load, planned.deadline)
         if watch.on_prepared is not None:
             watch.on_prepared(prepared)
         async with aclosing(_events(manager, prepared, planned, asked, watch)) as events:
@@ -92,7 +98,9 @@ async def answer(
                 # Kept before the caller gets it, who may leave the stream with this event.
                 if isinstance(event, Finished):
                     answered = True
-                    await asyncio.to_thread(_keep, workspace, planned, event.result, cache=asked.cache)
+                    await asyncio.to_thread(
+                        _keep, workspace, planned, event.result, cache=asked.cache, schema=watch.schema
+                    )
                 yield event
     except LMStrixError as exc:
         await asyncio.to_thread(workspace.call_log.failed, planned, exc)
@@ -213,18 +221,32 @@ def check_images(asked: InferRequest, record: ModelRecord | None) -> None:
         check_image_file(path)
 
 
-def _keep(workspace: Workspace, planned: PlannedAnswer, result: GenerationResult, *, cache: bool) -> None:
+def _keep(
+    workspace: Workspace, planned: PlannedAnswer, result: GenerationResult, *, cache: bool, schema: AnswerSchema | None
+) -> None:
     workspace.last_used.write(planned.record.model_key)
     workspace.call_log.answered(planned, result)
     # What the server or the loaded context cut short may come whole the next time.
-    if cache and result.truncated_by in (None, "max tokens"):
+    if cache and result.truncated_by in (None, "max tokens") and _has_shape(result, schema):
         answers, key = _cache(workspace, planned)
         answers.write(key, result)
 
 
-def _cached(workspace: Workspace, planned: PlannedAnswer) -> GenerationResult | None:
+def _cached(workspace: Workspace, planned: PlannedAnswer, schema: AnswerSchema | None) -> GenerationResult | None:
     answers, key = _cache(workspace, planned)
-    return answers.read(key)
+    known = answers.read(key)
+    # One that an earlier version kept, or that a class refuses which has changed since, would fail each time.
+    return known if known is not None and _has_shape(known, schema) else None
+
+
+def _has_shape(result: GenerationResult, schema: AnswerSchema | None) -> bool:
+    """Whether the answer is of the shape that was asked for, if any; its caller is told otherwise what is wrong."""
+    try:
+        if schema is not None:
+            schema.check(result)
+    except InvalidAnswerError:
+        return False
+    return True
 
 
 def _cache(workspace: Workspace, planned: PlannedAnswer) -> tuple[ResponseCache, str]:

@@ -35,6 +35,7 @@ from lmstrix.service.finding import known_models
 from lmstrix.service.heeded import check_heeded
 from lmstrix.service.model_folders import check_served
 from lmstrix.service.room import room_on
+from lmstrix.service.unusual_loads import tell_unusual_load
 from lmstrix.service.workspace import new_run_id
 
 if TYPE_CHECKING:
@@ -170,7 +171,8 @@ class _BatchRun:
     ) -> Acquired:
         connection = await self._workspace.connect()
         check_served(self._workspace, connection, record)
-        await check_heeded(connection.backend, record, self._asked.request, self._workspace.deadline())
+        workspace = self._workspace
+        await check_heeded(connection.backend, record, self._asked.request, workspace.deadline(), workspace.notify)
         # For the longest question that can fit: a load per question would take longer than the answers, and one file
         # that is far too long must not make the model load at a context that this machine may not have.
         most = _HOPELESS_RATIO * (record.max_context_length or UNKNOWN_DECLARED_TOKENS)
@@ -182,6 +184,8 @@ class _BatchRun:
             needed_tokens=needed * self._asked.parallel,
             on_load=announce(self._workspace, record),
         )
+        wanted = questions[0].planned.options.load
+        await tell_unusual_load(self._workspace, connection, acquired.instance, wanted, self._workspace.deadline())
         # The server divides a context among its slots: a question must fit into its share.
         share = acquired.instance.context_length // self._asked.parallel
         return replace(acquired, instance=replace(acquired.instance, context_length=share))

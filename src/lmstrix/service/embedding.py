@@ -13,9 +13,11 @@ from lmstrix.ground.loads import DEFAULT_LOAD
 from lmstrix.ground.ranges import check_number, check_numbers
 from lmstrix.ground.tasks import CLEAN_UP_S, to_its_end, within
 from lmstrix.service.finding import find_model, known_models
+from lmstrix.service.heeded import check_load_heeded
 from lmstrix.service.model_folders import check_served, folder_to_serve
 from lmstrix.service.room import leaving_room
 from lmstrix.service.unheeded import check_settings
+from lmstrix.service.unusual_loads import tell_unusual_load
 from lmstrix.service.workspace import new_run_id
 
 if TYPE_CHECKING:
@@ -71,6 +73,7 @@ async def embedding_model(
     """An instance of the model, loaded so unless it was, for as long as it is used here."""
     connection = await workspace.connect(deadline, models_dir=folder_to_serve(workspace, [record]))
     check_served(workspace, connection, record)
+    check_load_heeded(connection.server, record, load)
     backend, loads = connection.backend, connection.loads
     keep = ttl_s != 0
 
@@ -92,6 +95,7 @@ async def embedding_model(
 
     loaded, is_own = await loads.get(record.model_key, load, find=find, load=load_it, deadline=deadline)
     try:
+        await tell_unusual_load(workspace, connection, loaded, load, deadline)
         yield backend, loaded
     except BaseException:
         await within(CLEAN_UP_S, loads.leave(loaded, keep=keep or not is_own))

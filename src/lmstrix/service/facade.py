@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from lmstrix.core.answers.acting import Approve, Transcript
+    from lmstrix.core.answers.answer_schema import AnswerSchema
     from lmstrix.core.answers.batch import BatchProgress, BatchReport
     from lmstrix.core.answers.chat import ChatSession
     from lmstrix.core.answers.conversations import ConversationSummary
@@ -206,9 +207,10 @@ class LMStrixService(Workspace):
         on_progress: LoadProgress | None = None,
         transcript: Transcript | None = None,
         approve: Approve | None = None,
+        schema: AnswerSchema | None = None,
     ) -> AsyncGenerator[StreamEvent]:
         """The events of one answer; the last is Finished. `transcript` takes the turns of a call with tools, of which
-        `approve` is asked.
+        `approve` is asked. What is not of the `schema` is not cached.
         """
         from lmstrix.service.answering import Watch, answer
 
@@ -217,6 +219,7 @@ class LMStrixService(Workspace):
             on_progress=on_progress and in_caller(on_progress),
             transcript=transcript,
             approve=approve,
+            schema=schema,
         )
         return answer(self, request, watch)
 

@@ -57,6 +57,9 @@ async def chosen_model(workspace: Workspace, named: str | None) -> ModelRecord:
     """The model that is named, else the default, the one used last, or the only one. Raises where that leaves none."""
     import asyncio
 
+    # Not the default: a name that came to be empty, as of a variable that is not set, meant another model.
+    if named is not None and not named.strip():
+        raise UsageError(f"{parameter('model')}: the name is empty; leave it out, or name a model")
     name = named or await asyncio.to_thread(workspace.usual_model)
     registry = await known_models(workspace)
     if name is not None:

@@ -100,6 +100,7 @@ class Inferring:
             on_progress=on_progress and in_caller(on_progress),
             transcript=self._transcript,
             approve=approve,
+            schema=self._words.schema,
         )
         with self._told_if_swapped():
             async with aclosing(answer(self._workspace, self._request, watch, deadline=deadline)) as events:

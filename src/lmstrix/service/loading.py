@@ -15,6 +15,7 @@ from lmstrix.ground.ranges import check_number, check_numbers
 from lmstrix.ground.types import Deadlines
 from lmstrix.ground.wording import parameter
 from lmstrix.service.finding import find_model, known_models
+from lmstrix.service.heeded import check_load_heeded
 from lmstrix.service.model_folders import check_served
 from lmstrix.service.room import room_on
 from lmstrix.service.unheeded import check_settings
@@ -53,6 +54,7 @@ async def load(
     # Only a server that runs already: an engine of our own would end, and the model with it, when this command does.
     connection = await workspace.connect_running(deadline)
     check_served(workspace, connection, record)
+    check_load_heeded(connection.server, record, config)
     backend = connection.backend
     if config.context_length is None:
         known = record.seen_from(place_of(backend.server)).result_with(config)

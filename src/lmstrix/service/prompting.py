@@ -63,7 +63,7 @@ def compose(words: PromptWords) -> ComposedPrompt:
     if words.text is not None and words.text_file is not None:
         raise UsageError(f"give {parameter('text')} or {parameter('text_file')}, not both")
     reference = _reference(words)
-    prompt, text = words.prompt, words.text if words.text_file is None else _text_of(words, words.text_file)
+    prompt, text = words.prompt, _text_given(words)
     if reference is None and prompt is None:
         prompt, text = (text, None) if words.piped is None else (words.piped, text)
     elif words.piped is not None:
@@ -84,12 +84,20 @@ def compose(words: PromptWords) -> ComposedPrompt:
         raise UsageError(f"infer needs a PROMPT, or a text with {parameter('text_file')} or through a pipe")
     else:
         composed = fill(prompt, words.variables, text)
-    contexts = [_text_of(words, file) for file in words.context_files]
+    contexts = [_text_of(words, file, "context_file") for file in words.context_files]
     return replace(composed, text=PARAGRAPH.join([*contexts, composed.text]))
 
 
-def _text_of(words: PromptWords, name: str) -> str:
-    return words.fetched[name] if name in words.fetched else load_text(name)
+def _text_given(words: PromptWords) -> str | None:
+    return words.text if words.text_file is None else _text_of(words, words.text_file, "text_file")
+
+
+def _text_of(words: PromptWords, name: str, option: str) -> str:
+    text = words.fetched[name] if name in words.fetched else load_text(name)
+    # Most likely another file was meant, or what writes it failed: the model would answer without it.
+    if not text.strip():
+        raise UsageError(f"{parameter(option)}: {'stdin' if name == '-' else name} is empty; leave it out")
+    return text
 
 
 def fill(prompt: str, variables: Mapping[str, Value], text: str | None = None) -> ComposedPrompt:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import enum
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 import pytest
@@ -230,6 +231,22 @@ async def test_what_is_not_approved_is_not_run_and_the_model_is_told() -> None:
     assert [(event.text, event.failed) for event in answered[:2]] == [(DENIED, True), ("3", False)]
     assert transcript.messages[1].text == DENIED
     assert asked == ["divide", "add"], "what cannot be run is asked about by nobody"
+
+
+async def test_the_time_of_who_approves_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    now_s = 0.0
+    monkeypatch.setattr("lmstrix.ground.deadline.time", SimpleNamespace(monotonic=lambda: now_s))
+
+    def approve(_: ToolCall) -> bool:
+        nonlocal now_s
+        now_s += 3600
+        return True
+
+    deadline = Deadline(60)
+    calls = (call("add", "1", a=1, b=2), call("add", "2", a=1, b=1))
+    answered, _ = await play(Playing([("", calls), ("done", ())]), approve=approve, deadline=deadline)
+    assert [event.text for event in answered] == ["3", "2"]
+    assert (now_s, deadline.left_s) == (7200, 60)
 
 
 async def test_who_approves_may_end_it() -> None:

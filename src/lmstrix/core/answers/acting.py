@@ -155,9 +155,13 @@ async def _answers(
     for call in calls:
         # What cannot be run is the model's slip, and nothing to ask anybody about.
         can_run = call.arguments is not None and call.name in known
-        if approve is not None and can_run and not await run_in_caller(approve, call):
-            yield ToolAnswered(call=call, text=DENIED, failed=True)
-            continue
+        if approve is not None and can_run:
+            # A person thinks, which no limit of the server's or the tools' time is about.
+            with deadline.paused():
+                approved = await run_in_caller(approve, call)
+            if not approved:
+                yield ToolAnswered(call=call, text=DENIED, failed=True)
+                continue
         try:
             async with deadline.step(f"running the tool {call.name}"):
                 text = _as_text(await _run(known, call))

@@ -29,8 +29,8 @@ class InferRequest(Sampling):
     `context_length` and `max_tokens` are tokens, or a share as a float: of the tested context, of the loaded one.
     A `context_length` of 0 is the server's default. `timeout_s` covers the whole call, connecting and loading included.
     `images` are files shown with the prompt. `tools` are called as the model asks, for at most `max_rounds` rounds.
-    `enable_thinking` is for models that can answer with and without; others do as they always do.
-    `reasoning_effort` is refused where the model does not take it. `mirostat` 1 or 2 is another way of sampling, of the
+    `enable_thinking` and `reasoning_effort` are refused where the server says that the model does not take them.
+    `mirostat` 1 or 2 is another way of sampling, of the
     embedded engine's alone.
     `load` is how an instance is loaded, its context length aside; one that is not as usual is loaded for this call.
     `cache` takes the answer from an earlier call that was exactly the same, and keeps this one.
@@ -77,8 +77,9 @@ class InferRequest(Sampling):
             )
         if not self.raw:
             return
-        if self.reasoning_effort is not None:
-            raise UsageError(f"a raw prompt asks for no reasoning; leave out {parameter('reasoning_effort')}")
+        if self.reasoning_effort is not None or self.enable_thinking is not None:
+            name = "reasoning_effort" if self.reasoning_effort is not None else "enable_thinking"
+            raise UsageError(f"a raw prompt asks for no reasoning; leave out {parameter(name)}")
         if self.system_prompt is not None:
             raise UsageError(
                 f"a raw prompt has no system prompt; leave out {parameter('raw')} or {parameter('system_prompt')}"

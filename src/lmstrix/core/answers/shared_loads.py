@@ -78,6 +78,8 @@ class SharedLoads:
         self._unkept: set[str] = set()
         self.loaded_as: dict[str, LoadConfig] = {}
         """How the instances loaded here were loaded, by their names: no listing tells."""
+        self.told_unusual: set[str] = set()
+        """The references of the instances of which the user knows by now if they were loaded in an unusual way."""
 
     async def get(
         self, model_key: str, config: LoadConfig, *, find: Find, load: Load, deadline: Deadline | None = None
