@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 import stat
+import subprocess
 import sys
 from typing import TYPE_CHECKING
 
 import pytest
+
+from tests.cli.processes import COMMAND, PATIENCE_S, finish, start
+from tests.cli.terminals import TAKE_TERMINAL
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -80,3 +86,29 @@ def test_an_editor_that_fails_is_named(
     cli("infer", "-e").failed(2, "my editor", "ended with 3; nothing was sent", "VISUAL or EDITOR")
     monkeypatch.delenv("VISUAL")
     cli("infer", "-e").failed(2, "the editor no-such-editor cannot be used", "set VISUAL or EDITOR")
+
+
+def test_without_a_terminal_no_editor_waits_for_one() -> None:
+    environment = {name: value for name, value in os.environ.items() if name not in {"VISUAL", "EDITOR"}}
+    code, _, err = finish(start("infer", "-e", env=environment, start_new_session=True))
+    assert (code, err.strip()) == (
+        2,
+        "lmstrix: there is no terminal for the editor vi; give the text in words, or set VISUAL",
+    )
+
+
+def test_the_editor_reads_the_terminal_where_stdin_is_a_pipe(editor: Callable[..., Path], tmp_path: Path) -> None:
+    opened = editor("OLD")
+    script = tmp_path / "my editor"
+    asks = "Path('typed').write_text(str(sys.stdin.isatty()), encoding='utf-8')\nold ="
+    script.write_text(script.read_text(encoding="utf-8").replace("old =", asks, 1), encoding="utf-8")
+    terminal, other_side = os.openpty()
+    piped = f"printf 'Be short.' | {shlex.join(COMMAND)} infer Hi -e -f - --dry-run > said"
+    code = f"{TAKE_TERMINAL.rpartition('os.execv')[0]}os.execv('/bin/sh', ['sh', '-c', sys.argv[1]])"
+    with subprocess.Popen([sys.executable, "-c", code, piped], stdin=other_side, start_new_session=True) as process:
+        os.close(other_side)
+        assert process.wait(PATIENCE_S) == 0
+    os.close(terminal)
+    assert (tmp_path / "typed").read_text(encoding="utf-8") == "True"
+    assert opened.read_text(encoding="utf-8") == "Hi"
+    assert (tmp_path / "said").read_text(encoding="utf-8") == "Be short.\n\nHi"

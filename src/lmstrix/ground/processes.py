@@ -19,11 +19,12 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Final, Literal, TypeAlias
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
 Kind: TypeAlias = Literal["terminal", "helper", "daemon"]
 
@@ -97,17 +98,31 @@ def run_helper(command: Command, *, timeout_s: float | None = None) -> Ended:
 def run_on_terminal(command: Command, *, reads: bool = True, captured: bool = False) -> Ended:
     """Run it on our terminal to its end. Raises OSError.
 
-    It reads what is typed, unless `reads` is off; its output is shown, or returned where it is `captured`.
+    It reads what is typed, also where our own stdin is something else, unless `reads` is off; its output is shown, or
+    returned where it is `captured`.
     """
-    done = subprocess.run(
-        command.words,
-        env=command.environ,
-        stdin=None if reads else subprocess.DEVNULL,
-        stdout=subprocess.PIPE if captured else None,
-        check=False,
-        creationflags=creation_flags("terminal"),
-    )
+    with typed() if reads else nullcontext() as terminal:
+        done = subprocess.run(
+            command.words,
+            env=command.environ,
+            stdin=terminal or subprocess.DEVNULL,
+            stdout=subprocess.PIPE if captured else None,
+            check=False,
+            creationflags=creation_flags("terminal"),
+        )
     return Ended(exit_code=done.returncode, output=_text(done.stdout or b""))
+
+
+@contextmanager
+def typed() -> Iterator[IO[bytes] | None]:
+    """What is typed on our terminal, whatever stdin is; None where there is no terminal."""
+    try:
+        terminal = open("CONIN$" if sys.platform == "win32" else "/dev/tty", "rb", buffering=0)  # noqa: SIM115, PTH123 - a device, which is closed below
+    except OSError:
+        yield None
+        return
+    with terminal:
+        yield terminal
 
 
 def spawn_helper(command: Command, *, read: bool = True) -> subprocess.Popen[bytes]:

@@ -8,12 +8,12 @@ import tempfile
 from pathlib import Path
 
 from lmstrix.ground.errors import UsageError
-from lmstrix.ground.processes import Command, run_on_terminal
+from lmstrix.ground.processes import Command, run_on_terminal, typed
 
 
 def edited(text: str = "") -> str:
     """What somebody makes of `text` in their editor; nothing when they leave it empty. Raises UsageError."""
-    editor = os.environ.get("VISUAL") or os.environ.get("EDITOR") or ("notepad" if os.name == "nt" else "vi")
+    editor = os.environ.get("VISUAL") or os.environ.get("EDITOR") or _usual()
     # Made by mkstemp, which lets nobody else read it; closed before the editor opens it, as Windows wants.
     descriptor, name = tempfile.mkstemp(prefix="lmstrix-", suffix=".md")
     file = Path(name)
@@ -30,3 +30,13 @@ def edited(text: str = "") -> str:
         raise UsageError(f"the editor {editor} cannot be used ({exc}); set VISUAL or EDITOR; nothing was sent") from exc
     finally:
         file.unlink(missing_ok=True)
+
+
+def _usual() -> str:
+    if os.name == "nt":
+        return "notepad"
+    with typed() as terminal:
+        # Without one it reads its end and stays.
+        if terminal is None:
+            raise UsageError("there is no terminal for the editor vi; give the text in words, or set VISUAL")
+    return "vi"
