@@ -43,7 +43,10 @@ RULES: tuple[OptionRule, ...] = (
     OptionRule(command="infer", option="max_rounds", needs=("tools",), why="it limits the rounds of calling tools"),
     OptionRule(command="infer", option="approve", needs=("tools",), why="it asks before each call of a tool"),
     OptionRule(
-        command="infer", option="stream", without=(*_JSON, *_CODE), why="that is known at the end of the answer"
+        command="infer",
+        option="stream",
+        without=(*_JSON, *_CODE),
+        why="its output is known at the end of the answer only",
     ),
     OptionRule(command="infer", option="markdown", without=(*_JSON, *_CODE), why="that is printed as it is"),
     OptionRule(
