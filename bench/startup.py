@@ -4,10 +4,10 @@
 
 Prints one table: median wall time, median processor time and peak memory of a process, beside the budget and the
 earlier LMStrix 1.0.84 on the machine where the budgets were set. Given that program, its `--help` is measured in the
-same run, and budgets in time are scaled by what it takes here, as machines differ. Wall time is judged where the machine
-is quiet; where it is not, processor time is, which neighbours inflate less. The first row is the interpreter alone, the
-floor that no command can go below; a `lmstrix` script that an older pip wrote adds 5 ms of its own to all others, by
-importing `re`.
+same run, and budgets in time are scaled by what it takes here, as machines differ. Wall time is judged where the
+machine is quiet; where it is not, processor time is, which neighbours inflate less. The first row is the interpreter
+alone, the floor that no command can go below; a `lmstrix` script that an older pip wrote adds 5 ms of its own to all
+others, by importing `re`.
 """
 
 from __future__ import annotations
