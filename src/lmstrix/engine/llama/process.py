@@ -45,6 +45,8 @@ _MAX_HTTP_THREADS = 16
 """Each one costs the address space of its stack."""
 _EXIT_GRACE_S = 10.0
 """How long a child that has reported its failure may take to end."""
+_HEARING_GRACE_S = 2.0
+"""How long its log of a load is waited for: one that ends in other words than we know must not cost each load more."""
 _PROGRESS_POLL_S = 0.05
 _PROGRESS_HEARTBEAT_S = 10.0
 """Clients give up after 60 s without a message."""
@@ -157,8 +159,9 @@ class LlamaProcess:
         try:
             await self._begin(launch)
             address = await self._load(_child_options(launch, socket, api_key), launch.expected_bytes, on_progress)
-            await self._hear_all_of_load()
-            if launch.settings.keep_in_memory:
+            locks = launch.settings.keep_in_memory
+            await self._hear_all_of_load(_EXIT_GRACE_S if locks else _HEARING_GRACE_S)
+            if locks:
                 self._check_locked()
             self._client = LlamaClient(address, api_key=api_key)
         except BaseException:
@@ -200,10 +203,10 @@ class LlamaProcess:
             await on_progress(1.0)
         return str(report["ready"])
 
-    async def _hear_all_of_load(self) -> None:
+    async def _hear_all_of_load(self, grace_s: float) -> None:
         """Wait for what it logged of the load: that comes before its report, but by another pipe."""
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_EXIT_GRACE_S):
+            async with asyncio.timeout(grace_s):
                 await self._slots_ready.wait()
 
     def _check_locked(self) -> None:
