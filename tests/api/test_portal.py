@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
+from lmstrix.api import portal as portal_module
 from lmstrix.api.client import AsyncLMStudioBackend
 from lmstrix.api.portal import Portal
 from lmstrix.core.answers.streaming import StreamingManager
@@ -24,7 +25,7 @@ from lmstrix.ground.types import Deadlines, Finished, GenerationRequest, Message
 from tests.support.faulty_server import FaultyModel, FaultyServer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterator
+    from collections.abc import AsyncGenerator, Callable, Generator, Iterator
 
     from lmstrix.ground.backend import ModelBackend
     from lmstrix.ground.types import GenerationResult, StreamEvent
@@ -207,6 +208,38 @@ def test_an_interrupt_cancels_a_prediction(caller: Caller, server: FaultyServer,
         _ = caller.result("mine") if way == "generate" else list(caller.events())
     thread.join()
     assert server.cancelled == ["predict"]
+
+
+@pytest.mark.parametrize("way", ["run", "iterate"])
+def test_an_interrupt_that_comes_as_it_begins_cancels_it(monkeypatch: pytest.MonkeyPatch, way: str) -> None:
+    began, ended = threading.Event(), threading.Event()
+
+    async def steps() -> AsyncGenerator[int]:
+        try:
+            began.set()
+            await asyncio.sleep(60)
+            yield 1
+        finally:
+            ended.set()
+
+    async def all_steps() -> list[int]:
+        return [step async for step in steps()]
+
+    begin = portal_module._Work.begin
+
+    def interrupted(work: portal_module._Work[Any]) -> None:
+        begin(work)
+        assert began.wait(30)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(portal_module._Work, "begin", interrupted)
+    portal = Portal()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            _ = portal.run(all_steps()) if way == "run" else list(portal.iterate(steps()))
+        assert ended.is_set()
+    finally:
+        portal.close()
 
 
 def test_a_failing_progress_callback_ends_the_load(caller: Caller, server: FaultyServer) -> None:

@@ -51,16 +51,24 @@ class Portal:
         Raises:
             BackendUnavailableError: the portal is closed, or was closed meanwhile.
         """
-        work = self._start(steps, queue.SimpleQueue())
-        for _ in work.items():
-            raise AssertionError("a coroutine has no items")
+        work = self._prepare(steps, queue.SimpleQueue())
+        try:
+            work.begin()
+            for _ in work.items():
+                raise AssertionError("a coroutine has no items")
+        finally:
+            work.cancel()
         return work.result()
 
     def iterate(self, items: AsyncGenerator[T]) -> Generator[T]:
         """The items of an asynchronous generator; leaving early, or an interrupt, closes it on the loop."""
         inbox: queue.SimpleQueue[object] = queue.SimpleQueue()
-        work = self._start(_pump(items, inbox), inbox)
-        yield from cast("Generator[T]", work.items())
+        work = self._prepare(_pump(items, inbox), inbox)
+        try:
+            work.begin()
+            yield from cast("Generator[T]", work.items())
+        finally:
+            work.cancel()
         work.result()
 
     def iterate_on_demand(self, items: AsyncGenerator[T]) -> Generator[T]:
@@ -95,7 +103,7 @@ class Portal:
         if not thread.is_alive():
             loop.close()
 
-    def _start(self, steps: Coroutine[Any, Any, T], inbox: queue.SimpleQueue[object]) -> _Work[T]:
+    def _prepare(self, steps: Coroutine[Any, Any, T], inbox: queue.SimpleQueue[object]) -> _Work[T]:
         with self._guard:
             if self._closed:
                 steps.close()
@@ -186,18 +194,29 @@ class _Work(Generic[T]):
     ) -> None:
         self._inbox = inbox
         self._loop = loop
+        self._steps = steps
         self._tasks = tasks
         self._ended = threading.Event()
         self._task: asyncio.Task[T] | None = None
+
+    def begin(self) -> None:
+        """Start it. Whoever calls this calls `cancel` in the end, whatever happens: an interrupt may come at once."""
         # Tasks and worker threads that the steps start inherit the context, so their callbacks find the caller too.
         context = copy_context()
-        context.run(CALLER.set, lambda call: inbox.put(_Callback(call)))
-        loop.call_soon_threadsafe(self._begin, steps, context=context)
+        context.run(CALLER.set, lambda call: self._inbox.put(_Callback(call)))
+        self._loop.call_soon_threadsafe(self._begin_on_loop, context=context)
 
-    def _begin(self, steps: Coroutine[Any, Any, T]) -> None:
-        self._task = self._loop.create_task(steps)
+    def _begin_on_loop(self) -> None:
+        self._task = self._loop.create_task(self._steps)
         self._tasks.add(self._task)
         self._task.add_done_callback(self._finish)
+
+    def _cancel_on_loop(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+        else:  # the interrupt came before it was even begun
+            self._steps.close()
+            self._ended.set()
 
     def _finish(self, task: asyncio.Task[T]) -> None:
         self._tasks.discard(task)
@@ -207,15 +226,12 @@ class _Work(Generic[T]):
         self._inbox.put(_DONE)
 
     def items(self) -> Generator[object]:
-        """What the steps hand over until they are done; calls are made on the way. Leaving early cancels them."""
-        try:
-            while (item := _take(self._inbox)) is not _DONE:
-                if isinstance(item, _Callback):
-                    item.call()
-                else:
-                    yield item
-        finally:
-            self._cancel()
+        """What the steps hand over until they are done; calls are made on the way."""
+        while (item := _take(self._inbox)) is not _DONE:
+            if isinstance(item, _Callback):
+                item.call()
+            else:
+                yield item
 
     def result(self) -> T:
         """What the ended steps returned or raised."""
@@ -224,11 +240,11 @@ class _Work(Generic[T]):
             raise BackendUnavailableError("the connection was closed meanwhile; open another")
         return self._task.result()
 
-    def _cancel(self) -> None:
+    def cancel(self) -> None:
         """Cancel the steps unless they are done, and wait until they have cleaned up."""
         if self._ended.is_set():
             return
-        self._loop.call_soon_threadsafe(lambda: self._task and self._task.cancel())
+        self._loop.call_soon_threadsafe(self._cancel_on_loop)
         # In short waits, so that a second interrupt is heard everywhere; it leaves at once.
         give_up_at = time.monotonic() + _CLEAN_UP_S
         while not self._ended.wait(_WAKE_S) and time.monotonic() < give_up_at:
