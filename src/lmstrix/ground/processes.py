@@ -19,8 +19,9 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
+from pathlib import Path
 from typing import IO, TYPE_CHECKING, Final, Literal, TypeAlias
 
 if TYPE_CHECKING:
@@ -116,12 +117,12 @@ def run_on_terminal(command: Command, *, reads: bool = True, captured: bool = Fa
 @contextmanager
 def typed() -> Iterator[IO[bytes] | None]:
     """What is typed on our terminal, whatever stdin is; None where there is no terminal."""
-    try:
-        terminal = open("CONIN$" if sys.platform == "win32" else "/dev/tty", "rb", buffering=0)  # noqa: SIM115, PTH123 - a device, which is closed below
-    except OSError:
-        yield None
-        return
-    with terminal:
+    device = Path("CONIN$" if sys.platform == "win32" else "/dev/tty")
+    with ExitStack() as opened:
+        try:
+            terminal = opened.enter_context(device.open("rb", buffering=0))
+        except OSError:
+            terminal = None
         yield terminal
 
 

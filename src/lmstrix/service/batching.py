@@ -169,9 +169,9 @@ class _BatchRun:
     async def _acquire(
         self, manager: InferenceManager, record: ModelRecord, questions: Sequence[_Question]
     ) -> Acquired:
-        connection = await self._workspace.connect()
-        check_served(self._workspace, connection, record)
         workspace = self._workspace
+        connection = await workspace.connect()
+        check_served(workspace, connection, record)
         await check_heeded(connection.backend, record, self._asked.request, workspace.deadline(), workspace.notify)
         # For the longest question that can fit: a load per question would take longer than the answers, and one file
         # that is far too long must not make the model load at a context that this machine may not have.
@@ -182,10 +182,10 @@ class _BatchRun:
             questions[0].planned.begun(),
             instance_id=f"{ONCE_PREFIX}{new_run_id()}-batch",
             needed_tokens=needed * self._asked.parallel,
-            on_load=announce(self._workspace, record),
+            on_load=announce(workspace, record),
         )
         wanted = questions[0].planned.options.load
-        await tell_unusual_load(self._workspace, connection, acquired.instance, wanted, self._workspace.deadline())
+        await tell_unusual_load(workspace, connection, acquired.instance, wanted, workspace.deadline())
         # The server divides a context among its slots: a question must fit into its share.
         share = acquired.instance.context_length // self._asked.parallel
         return replace(acquired, instance=replace(acquired.instance, context_length=share))

@@ -67,6 +67,7 @@ def _check_switch(
         notify(
             f"{wanted} may have no effect: the server does not say if the reasoning of {record.model_key} is switched"
         )
-    elif ("on" if enabled else "off") not in options:
-        does = "be switched on" if enabled else "be switched off"
-        raise UsageError(f"{wanted} has no effect on {record.model_key}: its reasoning cannot {does}; leave it out")
+    elif (state := "on" if enabled else "off") not in options:
+        raise UsageError(
+            f"{wanted} has no effect on {record.model_key}: its reasoning cannot be switched {state}; leave it out"
+        )
